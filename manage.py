@@ -1,0 +1,23 @@
+#!/usr/bin/env python
+"""Django's command line. With no DATABASE_URL and REDIS_URL set, the embedded services are used."""
+
+import os
+import sys
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    from config import embedded  # noqa: PLC0415
+    from config.env import EnvironmentValueError  # noqa: PLC0415
+
+    try:
+        embedded.use()
+    except (embedded.EmbeddedError, EnvironmentValueError) as error:
+        sys.exit(f"headrace: {error}")
+    from django.core.management import execute_from_command_line  # noqa: PLC0415
+
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The shipped policy table (the seeds' numbers; docs/reference/policies.md). Limits are enforced from issue 3 on."""
+
+from __future__ import annotations
+
+from throttling.limits import BackoffKind, RateLimit, RetryPolicy, StepPolicy
+
+GLOBAL = StepPolicy(
+    concurrency=10,
+    rate=RateLimit(max_executions=100, per_ms=60_000),
+    retry=RetryPolicy(max_attempts=3, backoff=BackoffKind.EXPONENTIAL, delay_ms=2_000),
+)
+
+_API = StepPolicy(
+    concurrency=5,
+    rate=RateLimit(max_executions=10, per_ms=10_000),
+    retry=RetryPolicy(max_attempts=3, backoff=BackoffKind.EXPONENTIAL, delay_ms=3_000),
+)
+_API_CRITICAL = StepPolicy(
+    concurrency=2,
+    rate=RateLimit(max_executions=10, per_ms=10_000),
+    retry=RetryPolicy(max_attempts=5, backoff=BackoffKind.EXPONENTIAL, delay_ms=3_000),
+)
+_COMPUTE = StepPolicy(
+    concurrency=3,
+    rate=RateLimit(max_executions=20, per_ms=30_000),
+    retry=RetryPolicy(max_attempts=2, backoff=BackoffKind.FIXED, delay_ms=5_000),
+)
+_LIGHT = StepPolicy(
+    concurrency=15,
+    rate=RateLimit(max_executions=50, per_ms=30_000),
+    retry=RetryPolicy(max_attempts=2, backoff=BackoffKind.FIXED, delay_ms=1_000),
+)
+_PUBLISH = StepPolicy(
+    concurrency=20,
+    rate=RateLimit(max_executions=200, per_ms=60_000),
+    retry=RetryPolicy(max_attempts=2, backoff=BackoffKind.FIXED, delay_ms=500),
+)
+
+BY_TYPE: dict[str, StepPolicy] = {
+    "http_request": _API,
+    "oauth_api_call": _API,
+    "sandbox_sync": _COMPUTE,
+    "sandbox_async": _COMPUTE,
+    "code_execution": _COMPUTE,
+    "data_transform": _LIGHT,
+    "conditional": _LIGHT,
+    "publish_event": _PUBLISH,
+}
+CRITICAL_BY_TYPE: dict[str, StepPolicy] = {"http_request": _API_CRITICAL, "oauth_api_call": _API_CRITICAL}
+
+PRESETS: dict[str, RetryPolicy] = {
+    "email": RetryPolicy(max_attempts=6, backoff=BackoffKind.EXPONENTIAL, delay_ms=2_000),
+    "payment": RetryPolicy(max_attempts=4, backoff=BackoffKind.FIXED, delay_ms=30_000),
+    "report": RetryPolicy(max_attempts=3, backoff=BackoffKind.NONE, delay_ms=0),
+    "webhook": RetryPolicy(max_attempts=6, backoff=BackoffKind.EXPONENTIAL, delay_ms=2_000),
+    "data_sync": RetryPolicy(max_attempts=11, backoff=BackoffKind.EXPONENTIAL, delay_ms=30_000),
+    "image": RetryPolicy(max_attempts=3, backoff=BackoffKind.FIXED, delay_ms=10_000),
+    "demo": RetryPolicy(max_attempts=6, backoff=BackoffKind.EXPONENTIAL, delay_ms=1_000),
+}

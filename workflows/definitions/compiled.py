@@ -1,0 +1,130 @@
+"""A published version as the engine uses it: compiled once a process, kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import jsonschema
+from pydantic import ValidationError
+
+from throttling.limits import StepPolicy
+from throttling.policy import step_policy
+from workflows.definitions import graph as graphs
+from workflows.definitions.schema import FlowSpec, StepSpec
+from workflows.errors import ConfigurationFailure
+from workflows.expressions import Expression, Template, compile_expression, compile_template
+from workflows.steps.registry import REGISTRY, Mode, StepConfig, StepType
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledStep:
+    """One step, ready to be executed."""
+
+    key: str
+    position: int
+    type: StepType
+    mode: Mode
+    needs: tuple[str, ...]
+    successors: tuple[str, ...]
+    is_sink: bool
+    stops_run: bool
+    """True where a failure of the step fails its run."""
+    policy: StepPolicy
+    timeout_ms: int
+    condition: Expression | None
+    template: Template
+    raw: Mapping[str, Any]
+    constant: StepConfig | None = field(repr=False)
+    """The validated configuration of a step without templates."""
+    reads_steps: frozenset[str]
+    reads_scope: bool
+    whole_scope: bool
+
+    def render(self, scope: Mapping[str, Any]) -> tuple[StepConfig, Any]:
+        """The validated configuration and what is kept of it as the attempt's input (None for a constant one).
+
+        Raises ExpressionError (a template reads what is not there) or ConfigurationFailure (the rendered values do
+        not fit the step type).
+        """
+        if self.constant is not None:
+            return self.constant, None
+        rendered = self.template.render(scope)
+        try:
+            return self.type.config_model.model_validate({**rendered, **self.raw}), rendered
+        except ValidationError as error:
+            details = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+            raise ConfigurationFailure(f"The configuration does not fit {self.type.name}: {details}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledFlow:
+    """A version: its steps by key, in the order of the definition."""
+
+    version_id: UUID
+    flow_id: UUID
+    slug: str
+    number: int
+    steps: Mapping[str, CompiledStep]
+    sinks: int
+    output: Template | None
+    input_validator: jsonschema.Draft202012Validator | None = field(repr=False)
+
+    def input_problems(self, value: Any) -> list[str]:
+        """What is wrong with an input by the flow's `input_schema`, each with its path."""
+        if self.input_validator is None:
+            return []
+        errors = sorted(self.input_validator.iter_errors(value), key=lambda error: [str(p) for p in error.absolute_path])
+        return [f"{'.'.join(map(str, ('input', *error.absolute_path)))}: {error.message}" for error in errors[:20]]
+
+
+def compile_flow(
+    spec: FlowSpec, *, version_id: UUID, flow_id: UUID, number: int = 0
+) -> CompiledFlow:
+    """Compile a checked definition."""
+    graph = graphs.build(spec.steps)
+    sinks = graph.sinks
+    steps = {step.id: _compile_step(step, position, graph, sinks) for position, step in enumerate(spec.steps)}
+    return CompiledFlow(
+        version_id=version_id, flow_id=flow_id, slug=spec.flow, number=number, steps=steps, sinks=len(sinks),
+        output=compile_template(spec.output) if spec.output is not None else None,
+        input_validator=jsonschema.Draft202012Validator(spec.input_schema) if spec.input_schema else None,
+    )
+
+
+def _compile_step(step: StepSpec, position: int, graph: graphs.Graph, sinks: frozenset[str]) -> CompiledStep:
+    step_type = REGISTRY[step.type]
+    source, expressions = step_type.split_config(step.config)
+    template = compile_template(source)
+    inner = [compile_expression(expression) for _, expression in expressions]
+    condition = compile_expression(step.condition) if step.condition else None
+    policy = step_policy(step.type, critical=step.critical is True)
+    if step.retry:
+        policy = step_policy(step.type, critical=step.critical is True, retry=step.retry.policy(policy.retry))
+    whole_scope = step_type.whole_scope(step.config)
+    raw = {name: value for name, value in step.config.items() if name in step_type.raw_fields}
+    timeout_ms = step.timeout or max(step_type.timeout_ms, _own_timeout_ms(step, step_type))
+    everything = [*template.expressions, *inner, *([condition] if condition else [])]
+    return CompiledStep(
+        key=step.id, position=position, type=step_type, mode=step_type.mode_of(step.config),
+        needs=graph.needs[step.id], successors=graph.successors[step.id], is_sink=step.id in sinks,
+        stops_run=step.critical is not False, policy=policy, timeout_ms=timeout_ms, condition=condition,
+        template=template, raw=raw,
+        constant=step_type.config_model.model_validate(step.config) if template.is_constant else None,
+        reads_steps=graph.ancestors(step.id) if whole_scope else frozenset().union(*(e.steps for e in everything)),
+        reads_scope=bool(everything) or bool(step_type.raw_fields & raw.keys()),
+        whole_scope=whole_scope,
+    )
+
+
+def _own_timeout_ms(step: StepSpec, step_type: StepType) -> int:
+    """A timeout within the config (`http_request`, sandboxes) with time to report it."""
+    from workflows.definitions.duration import parse_ms  # noqa: PLC0415
+
+    own = step.config.get("timeout")
+    try:
+        return parse_ms(own) + 5_000 if own is not None else 0
+    except ValueError:
+        return 0  # a template: known at the attempt, and bounded by the type's timeout

@@ -1,0 +1,228 @@
+"""The definition format as pydantic models. Semantics across steps are checked in `validate`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from celery.schedules import ParseException, crontab
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from throttling.defaults import PRESETS
+from throttling.limits import BackoffKind, Jitter, RetryPolicy
+from workflows.definitions.duration import Duration
+
+Key = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,99}$")]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")]
+
+
+class Strict(BaseModel):
+    """A model that refuses fields it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class RetrySpec(Strict):
+    """`retry:` of a step: a preset, or single values that replace those of the step's type."""
+
+    preset: str | None = None
+    attempts: int | None = Field(None, ge=1, le=100, validation_alias=AliasChoices("attempts", "maxAttempts"))
+    retries: int | None = Field(None, ge=0, le=99, description="attempts − 1")
+    backoff: BackoffKind | None = None
+    delay: Duration | None = None
+    max_delay: Duration | None = None
+    factor: float | None = Field(None, ge=1, le=100)
+    jitter: bool | Jitter | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed_spelling(cls, value: Any) -> Any:
+        """The seeds write `backoff: {type, delay}`."""
+        if isinstance(value, dict) and isinstance(value.get("backoff"), dict):
+            inner = dict(value["backoff"])
+            value = {**value, "backoff": inner.pop("type", None), **{k: v for k, v in inner.items() if k not in value}}
+        return value
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, value: str | None) -> str | None:
+        if value is not None and value not in PRESETS:
+            raise ValueError(f"unknown preset {value!r}; there are {', '.join(PRESETS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_count(self) -> RetrySpec:
+        if self.attempts is not None and self.retries is not None:
+            raise ValueError("give attempts or retries (= attempts − 1), not both")
+        return self
+
+    def policy(self, base: RetryPolicy) -> RetryPolicy:
+        """The policy that results over that of the step's type. Raises ThrottlingError for impossible values."""
+        start = PRESETS[self.preset] if self.preset else base
+        attempts = self.retries + 1 if self.retries is not None else self.attempts
+        jitter = {True: Jitter.PROPORTIONAL, False: Jitter.NONE}.get(self.jitter, self.jitter)  # type: ignore[call-overload]
+        given = {
+            "max_attempts": attempts, "backoff": self.backoff, "delay_ms": self.delay,
+            "max_delay_ms": self.max_delay, "factor": self.factor, "jitter": jitter,
+        }
+        return replace(start, **{name: value for name, value in given.items() if value is not None})
+
+
+class RateSpec(Strict):
+    """`rate:` of a limit."""
+
+    limit: int = Field(ge=1, le=1_000_000, validation_alias=AliasChoices("limit", "maxExecutions"))
+    period: Duration = Field(validation_alias=AliasChoices("period", "perMilliseconds"))
+    key: str | None = None
+    algorithm: Literal["window", "gcra"] = "window"
+    burst: int | None = Field(None, ge=1, le=1_000_000)
+
+
+class ThrottlingSpec(Strict):
+    """`throttling:` of a step."""
+
+    concurrency: int | None = Field(None, ge=1, le=1_000_000)
+    rate: RateSpec | None = Field(None, validation_alias=AliasChoices("rate", "rateLimit"))
+    limit: str | None = Field(None, description="The name of a shared limit.")
+    key: str | None = None
+
+
+class ConcurrencySpec(Strict):
+    """An entry of `concurrency:` of a flow."""
+
+    limit: int = Field(ge=1, le=1_000_000)
+    key: str | None = None
+    scope: Literal["step", "run"] = "step"
+
+
+class ThrottleSpec(Strict):
+    """`throttle:` of a flow: starts of runs in a period; more of them queue."""
+
+    limit: int = Field(ge=1, le=1_000_000)
+    period: Duration
+    key: str | None = None
+    burst: int | None = Field(None, ge=1, le=1_000_000)
+
+
+class TimeoutsSpec(Strict):
+    """`timeouts:` of a flow."""
+
+    start: Duration | None = None
+    finish: Duration | None = None
+
+
+class TriggerSpec(Strict):
+    """An entry of `on:`. One of `event` and `cron`."""
+
+    event: str | None = Field(None, min_length=1, max_length=200)
+    condition: str | None = Field(None, alias="if")
+    match: str | None = None
+    cron: str | None = None
+    timezone: str = "UTC"
+    overlap: Literal["allow", "skip", "queue", "cancel_running"] = "allow"
+    catch_up: Literal["none", "latest", "all"] = "latest"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed_spelling(cls, value: Any) -> Any:
+        """The seeds write `{type: cron, config: {schedule: …}}`."""
+        if isinstance(value, dict) and value.get("type") == "cron" and isinstance(value.get("config"), dict):
+            config = dict(value["config"])
+            return {"cron": config.pop("schedule", None), **config}
+        return value
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = value.split()
+            if len(parts) != 5:
+                raise ValueError(f"{value!r} has {len(parts)} fields; cron has five: minute hour day month weekday")
+            try:
+                crontab(*parts[:2], day_of_month=parts[2], month_of_year=parts[3], day_of_week=parts[4])
+            except (ParseException, ValueError) as error:
+                raise ValueError(f"{value!r} is no cron schedule: {error}") from None
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415
+
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Europe/Berlin") from None
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TriggerSpec:
+        if (self.event is None) == (self.cron is None):
+            raise ValueError("a trigger has either event or cron")
+        return self
+
+
+class StepSpec(Strict):
+    """An entry of `steps:`."""
+
+    id: Key
+    type: str
+    name: str | None = None
+    needs: tuple[Key, ...] | None = None
+    condition: str | None = Field(None, alias="if")
+    critical: bool | None = None
+    retry: RetrySpec | None = None
+    timeout: Duration | None = Field(None, ge=1)
+    throttling: ThrottlingSpec | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed_spelling(cls, value: Any) -> Any:
+        """The seeds write `critical` and `throttlingOverride` (with `retry` in it) inside `config`."""
+        if not isinstance(value, dict) or not isinstance(value.get("config"), dict):
+            return value
+        step, config = dict(value), dict(value["config"])
+        if "critical" in config:
+            step.setdefault("critical", config.pop("critical"))
+        if "throttlingOverride" in config:
+            override = config.pop("throttlingOverride")
+            if not isinstance(override, dict):
+                raise ValueError("config.throttlingOverride must be an object")
+            override = dict(override)
+            if "retry" in override:
+                step.setdefault("retry", override.pop("retry"))
+            if override:
+                step.setdefault("throttling", override)
+        return {**step, "config": config}
+
+
+class FlowSpec(Strict):
+    """A flow definition."""
+
+    flow: Slug = Field(validation_alias=AliasChoices("flow", "id"))
+    name: str | None = Field(None, max_length=200)
+    description: str = ""
+    on: tuple[TriggerSpec, ...] = ()
+    input_schema: dict[str, Any] | None = None
+    priority: str | int | None = None
+    concurrency: tuple[ConcurrencySpec, ...] = ()
+    throttle: ThrottleSpec | None = None
+    timeouts: TimeoutsSpec | None = None
+    steps: tuple[StepSpec, ...] = Field(min_length=1, max_length=1_000)
+    output: Any = None
+
+    @field_validator("on", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+    @property
+    def not_enforced_yet(self) -> list[str]:
+        """The fields that are checked and stored, and take effect with flow control and schedules."""
+        names = [name for name in ("priority", "concurrency", "throttle", "timeouts") if getattr(self, name)]
+        if any(step.throttling for step in self.steps):
+            names.append("steps.throttling")
+        if any(trigger.cron for trigger in self.on):
+            names.append("on.cron")
+        return names

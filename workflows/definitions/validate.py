@@ -1,0 +1,188 @@
+"""Every check of a definition, with all problems at once: each names its path and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jsonschema
+from pydantic import BaseModel, ValidationError
+
+from throttling.errors import ThrottlingError
+from throttling.policy import step_policy
+from workflows.definitions import graph as graphs
+from workflows.definitions import schema
+from workflows.definitions.schema import FlowSpec, StepSpec
+from workflows.errors import ExpressionError, InvalidDefinition
+from workflows.expressions import NAMES, compile_expression, compile_template
+from workflows.steps.registry import REGISTRY, StepType
+
+STEP_NAMES = NAMES - {"async", "item", "index"}
+CONDITION_NAMES = STEP_NAMES - {"secrets"}
+TRIGGER_NAMES = frozenset({"event"})
+_MODELS = [value for value in vars(schema).values() if isinstance(value, type) and issubclass(value, BaseModel)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One error of a definition."""
+
+    path: str
+    reason: str
+    file: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.file, self.path, self.reason) if part)
+
+
+class DefinitionProblems(InvalidDefinition):
+    """The definition has errors; `problems` lists all of them."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+def parse(document: Any, *, file: str = "") -> FlowSpec:
+    """A checked definition. Raises DefinitionProblems with everything that is wrong."""
+    if not isinstance(document, dict):
+        raise DefinitionProblems([Problem(file=file, path="", reason="a definition is a mapping with flow and steps")])
+    try:
+        spec = FlowSpec.model_validate(document)
+    except ValidationError as error:
+        raise DefinitionProblems([*_pydantic_problems(error, file, _MODELS)]) from None
+    problems = [Problem(file=file, path=path, reason=reason) for path, reason in _check(spec)]
+    if problems:
+        raise DefinitionProblems(problems)
+    return spec
+
+
+def _pydantic_problems(error: ValidationError, file: str, models: list[type[BaseModel]], prefix: str = "") -> Iterator[Problem]:
+    for item in error.errors():
+        reason = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            reason = f"unknown field{_did_you_mean(str(item['loc'][-1]), _field_names(models))}"
+        yield Problem(file=file, path=_path(item["loc"], prefix), reason=reason)
+
+
+def _field_names(models: list[type[BaseModel]]) -> set[str]:
+    return {field.alias or name for model in models for name, field in model.model_fields.items()}
+
+
+def _did_you_mean(name: str, known: set[str] | frozenset[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+def _path(location: tuple[int | str, ...], prefix: str = "") -> str:
+    path = prefix
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path.lstrip(".")
+
+
+def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
+    for key, count in Counter(step.id for step in spec.steps).items():
+        if count > 1:
+            yield "steps", f"duplicate id {key!r} ({count} times)"
+    graph = graphs.build(spec.steps)
+    known = frozenset(step.id for step in spec.steps)
+    for position, step in enumerate(spec.steps):
+        yield from _check_step(step, f"steps[{position}]", graph, known)
+    cycle = graphs.find_cycle(graph.needs)
+    if cycle:
+        yield "steps", f"cycle in needs: {' → '.join(cycle)}"
+    for position, trigger in enumerate(spec.on):
+        if trigger.condition is not None:
+            yield from _expression(trigger.condition, f"on[{position}].if", TRIGGER_NAMES)
+    if isinstance(spec.priority, str):
+        yield from _expression(spec.priority, "priority", frozenset({"event", "input"}))
+    for position, limit in enumerate(spec.concurrency):
+        if limit.key:
+            yield from _expression(limit.key, f"concurrency[{position}].key", frozenset({"event", "input", "org"}))
+    if spec.throttle and spec.throttle.key:
+        yield from _expression(spec.throttle.key, "throttle.key", frozenset({"event", "input", "org"}))
+    if spec.output is not None:
+        yield from _template(spec.output, "output", CONDITION_NAMES, known)
+    if spec.input_schema is not None:
+        try:
+            jsonschema.Draft202012Validator.check_schema(spec.input_schema)
+        except jsonschema.SchemaError as error:
+            yield _path(tuple(error.absolute_path), "input_schema"), f"no valid JSON Schema: {error.message}"
+
+
+def _check_step(step: StepSpec, path: str, graph: graphs.Graph, known: frozenset[str]) -> Iterator[tuple[str, str]]:
+    for need in step.needs or ():
+        if need not in known:
+            yield f"{path}.needs", f"unknown step {need!r}{_did_you_mean(need, known)}"
+    for target in sorted(graphs.branch_targets(step) - known):
+        yield f"{path}.config", f"a branch names the unknown step {target!r}{_did_you_mean(target, known)}"
+    if step.condition is not None:
+        yield from _expression(step.condition, f"{path}.if", CONDITION_NAMES, known)
+    step_type = REGISTRY.get(step.type)
+    if step_type is None:
+        yield f"{path}.type", f"unknown type {step.type!r}{_did_you_mean(step.type, frozenset(REGISTRY))}"
+        return
+    if step.retry:
+        try:
+            step.retry.policy(step_policy(step.type, critical=step.critical is True).retry)
+        except ThrottlingError as error:
+            yield f"{path}.retry", str(error)
+    template, expressions = step_type.split_config(step.config)
+    names = STEP_NAMES if step_type.outbound else CONDITION_NAMES
+    yield from _template(template, f"{path}.config", names, known)
+    for where, expression in expressions:
+        yield from _expression(expression, f"{path}.config.{where}", CONDITION_NAMES, known)
+    yield from _check_config(step, step_type, f"{path}.config")
+
+
+def _check_config(step: StepSpec, step_type: StepType, path: str) -> Iterator[tuple[str, str]]:
+    """Against the type's model; a value that holds a template is checked when it is known, at the attempt."""
+    try:
+        step_type.config_model.model_validate(step.config)
+    except ValidationError as error:
+        for item in error.errors():
+            if not _holds_template(item["input"]) or item["type"] in {"extra_forbidden", "missing"}:
+                reason = item["msg"].removeprefix("Value error, ")
+                if item["type"] == "extra_forbidden":
+                    reason = f"unknown field{_did_you_mean(str(item['loc'][-1]), _field_names([step_type.config_model]))}"
+                yield _path(item["loc"], path), reason
+
+
+def _holds_template(value: Any) -> bool:
+    if isinstance(value, str):
+        return "${" in value
+    if isinstance(value, dict):
+        return any(_holds_template(item) for item in value.values())
+    return isinstance(value, list) and any(_holds_template(item) for item in value)
+
+
+def _expression(
+    source: str, path: str, names: frozenset[str], known: frozenset[str] | None = None
+) -> Iterator[tuple[str, str]]:
+    try:
+        expression = compile_expression(source, names)
+    except ExpressionError as error:
+        yield path, str(error)
+    else:
+        yield from _unknown_steps(expression.steps, source, path, known)
+
+
+def _template(source: Any, path: str, names: frozenset[str], known: frozenset[str]) -> Iterator[tuple[str, str]]:
+    try:
+        template = compile_template(source, names)
+    except ExpressionError as error:
+        yield path, str(error)
+    else:
+        for expression in template.expressions:
+            yield from _unknown_steps(expression.steps, expression.source, path, known)
+
+
+def _unknown_steps(
+    steps: frozenset[str], source: str, path: str, known: frozenset[str] | None
+) -> Iterator[tuple[str, str]]:
+    for key in sorted(steps - (known or frozenset())):
+        yield path, f"`{source}` reads the unknown step {key!r}{_did_you_mean(key, known or frozenset())}"

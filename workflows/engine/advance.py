@@ -1,0 +1,49 @@
+"""What may really start of what became ready: a step whose needs were all skipped, or whose condition is false, is
+skipped, which may make others ready, and so on until nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workflows.engine import catalog, scope, transitions
+from workflows.engine.recording import record
+from workflows.engine.transitions import ReadyStep
+from workflows.errors import ExpressionError
+
+def prepare(steps: Sequence[ReadyStep]) -> list[ReadyStep]:
+    """The steps to be published, after recording every skip (and what it makes ready)."""
+    admitted: list[ReadyStep] = []
+    open_steps = list(steps)
+    while open_steps:
+        skipped, kept = _divide(open_steps)
+        admitted.extend(kept)
+        open_steps = []
+        if skipped:
+            open_steps = record([transitions.skip(step) for step in skipped]).ready
+    return admitted
+
+
+def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep]]:
+    """(those to skip, those to publish). A condition that can't be evaluated is left to fail in its attempt."""
+    skipped: list[ReadyStep] = []
+    kept: list[ReadyStep] = []
+    conditional: list[ReadyStep] = []
+    for step in steps:
+        if step.all_needs_skipped:
+            skipped.append(step)
+        elif step.unprepared and catalog.flow_of(step.version_id).steps[step.key].condition is not None:
+            conditional.append(step)
+        else:
+            kept.append(step)
+    if conditional:
+        compiled = {step.id: catalog.flow_of(step.version_id).steps[step.key] for step in conditional}
+        keys = {key for each in compiled.values() for key in (each.condition.steps if each.condition else ())}
+        scopes = scope.load([step.run_id for step in conditional], keys)
+        for step in conditional:
+            condition = compiled[step.id].condition
+            try:
+                holds = condition is None or condition.is_true(scopes[step.run_id])
+            except ExpressionError:
+                holds = True
+            (kept if holds else skipped).append(step)
+    return skipped, kept

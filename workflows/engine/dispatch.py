@@ -1,0 +1,120 @@
+"""Publishing: ready steps travel to the workers, many of one type to a message, all messages in one pipeline.
+
+A message carries ids and attempts only. Losing one is no loss: rescue finds the step. Publishing one twice is none
+either: a claim admits one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from threading import Lock
+from typing import Any
+
+import structlog
+from celery import current_app
+from kombu.exceptions import BatchPublishError, KombuError
+from redis.exceptions import RedisError
+
+from workflows.engine import advance, speed, store
+from workflows.engine.transitions import ReadyStep
+from workflows.steps.registry import REGISTRY
+
+log = structlog.get_logger(__name__)
+MAX_PIPELINE = 500
+ANSWER_WITHIN_S = 0.25
+MAX_WAITING = 1_000
+_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+_HEADERS: dict[str, Any] = {
+    "lang": "py", "root_id": None, "parent_id": None, "group": None, "retries": 0, "eta": None, "expires": None,
+    "timelimit": [None, None], "argsrepr": "", "kwargsrepr": "", "origin": "headrace", "ignore_result": True,
+}
+PUBLISH_ERRORS = (KombuError, RedisError, OSError, BatchPublishError)
+
+
+def messages(steps: Iterable[ReadyStep]) -> Iterator[tuple[str, str, list[tuple[str, int]]]]:
+    """Group steps into (queue, task name, [(id, attempt), …]), by type and by what fits one message."""
+    by_type = sorted(steps, key=lambda step: (step.queue, step.type))
+    for (queue, type_name), group in itertools.groupby(by_type, key=lambda step: (step.queue, step.type)):
+        members = list(group)
+        step_type = REGISTRY[type_name]
+        size = min(speed.batch_size(step_type, member.version_id, member.key) for member in members)
+        for start in range(0, len(members), size):
+            chunk = members[start : start + size]
+            yield queue, step_type.task_name, [(str(step.id), step.attempt) for step in chunk]
+
+
+def publish(steps: Sequence[ReadyStep]) -> None:
+    """Publish all of them in one pipeline. Raises an error of PUBLISH_ERRORS; delivery is uncertain then."""
+    prepared = list(messages(steps))
+    with current_app.producer_or_acquire() as producer:
+        if len(prepared) == 1:
+            _send(producer, *prepared[0])
+            return
+        with producer.batch(max_size=MAX_PIPELINE):
+            for message in prepared:
+                _send(producer, *message)
+
+
+def _send(producer: Any, queue: str, task: str, batch: list[tuple[str, int]]) -> None:
+    task_id = str(uuid.uuid4())
+    producer.publish(
+        [[batch], {}, _EMBED], exchange="", routing_key=queue, serializer="json", delivery_mode=2,
+        headers={**_HEADERS, "id": task_id, "task": task}, correlation_id=task_id, retry=False,
+    )
+
+
+def dispatch(steps: Sequence[ReadyStep]) -> None:
+    """Prepare the steps (evaluate conditions, skip), note and publish them.
+
+    A broker that does not answer is no error here: the steps are noted as not dispatched, and rescue tries again.
+    """
+    prepared = advance.prepare(steps)
+    unmarked = [step.id for step in prepared if step.unprepared]
+    if unmarked:
+        store.fetch("mark_dispatched", {"ids": unmarked, "published": True})
+    if not prepared:
+        return
+    try:
+        publish(prepared)
+    except PUBLISH_ERRORS as error:
+        log.warning("broker does not answer, steps stay ready", steps=len(prepared), error=str(error))
+        store.fetch("mark_dispatched", {"ids": [step.id for step in prepared], "published": False})
+
+
+class Dispatcher:
+    """One background thread for processes that are no workers (web, commands): it dispatches after their commits."""
+
+    def __init__(self) -> None:
+        self._executor: ThreadPoolExecutor | None = None
+        self._lock = Lock()
+        self._waiting = 0
+
+    def submit(self, steps: Sequence[ReadyStep]) -> None:
+        """Hand the steps over and wait a moment at most; the caller's answer never depends on it."""
+        with self._lock:
+            if self._waiting >= MAX_WAITING:
+                log.warning("too many dispatches wait for the broker; rescue will publish", steps=len(steps))
+                return
+            self._waiting += 1
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dispatcher")
+            future: Future[None] = self._executor.submit(self._dispatch, steps)
+        try:
+            future.result(ANSWER_WITHIN_S)
+        except TimeoutError:
+            log.info("dispatch goes on in the background", steps=len(steps))
+
+    def _dispatch(self, steps: Sequence[ReadyStep]) -> None:
+        try:
+            dispatch(steps)
+        except Exception:
+            log.exception("dispatch failed; rescue will publish", steps=len(steps))
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+
+DISPATCHER = Dispatcher()

@@ -1,0 +1,117 @@
+"""Events: stored first, matched after their commit; each match makes a run in the transaction that marks the event.
+
+Matching is by name (exact, or `prefix/*`) and by the trigger's CEL filter, one pass for a group of events.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import structlog
+import uuid6
+from django.db import transaction
+
+from workflows.engine import catalog
+from workflows.engine.trigger import NewRun, trigger
+from workflows.errors import ExpressionError, WorkflowsError
+from workflows.expressions import compile_expression
+from workflows.models import Event, Trigger
+from workflows.payload import MAX_EVENT_BYTES, dump
+
+log = structlog.get_logger(__name__)
+LEFT_OVER_AFTER_S = 2.0
+GROUP = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewEvent:
+    """An event as it was received. `ts`: when it happened, now if the sender does not say."""
+
+    name: str
+    data: dict[str, Any] = field(default_factory=dict)
+    user: dict[str, Any] = field(default_factory=dict)
+    ts: dt.datetime | None = None
+    external_id: str = ""
+    id: UUID = field(default_factory=uuid6.uuid7)
+
+
+def receive(org_id: UUID, events: Sequence[NewEvent]) -> list[UUID]:
+    """Store the events, all or none, and match them after the commit. An id that is stored already is left alone.
+
+    Raises InvalidOutput or PayloadTooLarge for data that can't be stored.
+    """
+    for event in events:
+        dump({"data": event.data, "user": event.user}, what=f"The event {event.name}", limit_bytes=MAX_EVENT_BYTES)
+    now = dt.datetime.now(dt.UTC)
+    with transaction.atomic():
+        Event.objects.bulk_create(
+            [
+                Event(id=event.id, org_id=org_id, name=event.name, data=event.data, user=event.user,
+                      ts=event.ts or now, external_id=event.external_id)
+                for event in events
+            ],
+            ignore_conflicts=True,
+        )
+        ids = [event.id for event in events]
+        transaction.on_commit(lambda: match(ids), robust=True)
+    return ids
+
+
+def match(event_ids: Sequence[UUID]) -> int:
+    """Match stored events that nobody has matched yet. Returns how many runs were made."""
+    made = 0
+    with transaction.atomic():
+        events = list(
+            Event.objects.select_for_update(skip_locked=True).filter(id__in=event_ids, matched_at=None).order_by("id")
+        )
+        for event in events:
+            made += _match_one(event)
+        Event.objects.filter(id__in=[event.id for event in events]).update(matched_at=dt.datetime.now(dt.UTC))
+    return made
+
+
+def match_left_over() -> int:
+    """Match the events whose process died between their commit and their matching."""
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=LEFT_OVER_AFTER_S)
+    ids = list(
+        Event.objects.filter(matched_at=None, received_at__lt=before).order_by("id").values_list("id", flat=True)[:GROUP]
+    )
+    return match(ids) if ids else 0
+
+
+def _match_one(event: Event) -> int:
+    names = [event.name, *(f"{event.name[:i]}/*" for i, character in enumerate(event.name) if character == "/"), "*"]
+    triggers = Trigger.objects.filter(
+        organization_id=event.org_id, kind=Trigger.Kind.EVENT, enabled=True, event_name__in=names
+    ).select_related("flow")
+    made = 0
+    for found in triggers:
+        if found.flow.current_id is None or not _passes(found, event):
+            continue
+        compiled = catalog.flow_of(found.flow.current_id)
+        try:
+            with transaction.atomic():
+                trigger(
+                    compiled, [NewRun(input=event.data, event_id=event.id)], org_id=event.org_id, kind="event",
+                    event_name=event.name, user_id=str(event.user.get("id", "")),
+                )
+            made += 1
+        except WorkflowsError as error:
+            log.warning("event does not start its flow", event=event.name, flow=found.flow.slug, error=str(error))
+    return made
+
+
+def _passes(found: Trigger, event: Event) -> bool:
+    if not found.condition:
+        return True
+    facts = {"id": str(event.id), "name": event.name, "data": event.data, "user": event.user,
+             "ts": int(event.ts.timestamp() * 1000)}
+    try:
+        return compile_expression(found.condition).is_true({"event": facts})
+    except ExpressionError as error:
+        log.warning("event filter fails", event=event.name, flow=found.flow.slug, error=str(error))
+        return False

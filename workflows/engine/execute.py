@@ -1,0 +1,191 @@
+"""Performing one claimed step: from its configuration to a verdict. No state is written here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field, replace
+from threading import Event, Lock
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from workflows.definitions.compiled import CompiledFlow, CompiledStep
+from workflows.engine import catalog, failure, scope
+from workflows.engine.outcome import Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep, StepError
+from workflows.engine.transitions import Claim, Verdict
+from workflows.errors import ExpressionError, ResourceExhausted, StepCancelled, WorkflowsError
+from workflows.payload import dump
+from workflows.steps.context import StepContext
+from workflows.steps.registry import StepConfig
+
+log = structlog.get_logger("workflows.steps")
+_OUTCOMES = (Completed, Failed, Retry, Sleep, Skipped, HandBack)
+_NO_SCOPE: scope.Scope = {}
+
+
+@dataclass(kw_only=True, eq=False)
+class Visit:
+    """A claimed step in this process, from its claim to its verdict."""
+
+    claim: Claim
+    flow: CompiledFlow
+    step: CompiledStep
+    scope: scope.Scope = field(default_factory=lambda: _NO_SCOPE)
+    started: float = field(default_factory=time.monotonic)
+    cancelled: Event = field(default_factory=Event)
+    lost: bool = False
+    task: asyncio.Task[None] | None = None
+    _closed: bool = False
+    _lock: Lock = field(default_factory=Lock)
+
+    @property
+    def deadline(self) -> float:
+        return self.started + self.claim.timeout_ms / 1000
+
+    def close(self) -> bool:
+        """True for the first caller: of several outcomes (late, timed out, cancelled) only one counts."""
+        with self._lock:
+            first, self._closed = not self._closed, True
+            return first
+
+
+def open_visits(claims: list[Claim]) -> list[Visit]:
+    """Visits with the scopes that their steps read, loaded by one statement for all of them."""
+    visits = []
+    keys: set[str] = set()
+    readers: set[UUID] = set()
+    for claim in claims:
+        flow = catalog.flow_of(claim.version_id)
+        step = flow.steps[claim.key]
+        visits.append(Visit(claim=claim, flow=flow, step=step))
+        if step.reads_scope:
+            readers.add(claim.run_id)
+            keys |= step.reads_steps
+    if readers:
+        scopes = scope.load(readers, keys)
+        for visit in visits:
+            if visit.step.reads_scope:
+                visit.scope = scopes[visit.claim.run_id]
+    return visits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A step whose configuration is rendered: ready for its handler."""
+
+    visit: Visit
+    context: StepContext
+    input: str | None
+    secrets: tuple[str, ...]
+
+
+def prepare(visit: Visit) -> Prepared | Verdict:
+    """Evaluate the condition, render and validate the configuration; a verdict where that already decides."""
+    claim, step = visit.claim, visit.step
+    secrets: tuple[str, ...] = ()
+    try:
+        if claim.all_needs_skipped or (step.condition is not None and not step.condition.is_true(visit.scope)):
+            return Verdict(claim=claim, outcome=Skipped())
+        scope_ = visit.scope
+        if "secrets" in step.template.names:
+            values = scope.SECRETS.of(claim.org_id)
+            secrets = tuple(values.values())
+            scope_ = {**visit.scope, "secrets": values}
+        config, rendered = step.render(scope_)
+        kept = _kept_input(rendered, secrets)
+    except (WorkflowsError, ExpressionError) as error:
+        return judge_error(visit, error, secrets)
+    return Prepared(visit=visit, context=_context(visit, config), input=kept, secrets=secrets)
+
+
+def _kept_input(rendered: Any, secrets: tuple[str, ...]) -> str | None:
+    if rendered is None:
+        return None
+    return scope.mask(dump(rendered, what="The rendered configuration"), secrets)
+
+
+def _context(visit: Visit, config: StepConfig) -> StepContext:
+    claim = visit.claim
+    return StepContext(
+        config=config, scope=visit.scope, org_id=claim.org_id, run_id=claim.run_id, step_run_id=claim.id,
+        flow=visit.flow.slug, key=claim.key, attempt=claim.attempt, wake_seq=claim.wake_seq, deadline=visit.deadline,
+        log=log, cancelled=visit.cancelled,
+    )
+
+
+def perform(prepared: Prepared) -> Verdict:
+    """Run a synchronous handler to its verdict."""
+    try:
+        value = prepared.visit.step.type.handler(prepared.context)
+    except StepCancelled:
+        return _verdict(prepared, Failed(error=_cancelled_error()))
+    except Exception as error:
+        return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
+    return judge_value(prepared, value)
+
+
+async def perform_async(prepared: Prepared) -> Verdict:
+    """Run an asynchronous handler to its verdict, within its deadline."""
+    awaitable: Awaitable[Any] = prepared.visit.step.type.handler(prepared.context)
+    try:
+        async with asyncio.timeout(max(prepared.visit.deadline - time.monotonic(), 0)) as timer:
+            value = await awaitable
+    except TimeoutError as error:
+        cause: Exception = timed_out(prepared.visit) if timer.expired() else error
+        return judge_error(prepared.visit, cause, prepared.secrets, prepared.input)
+    except (StepCancelled, asyncio.CancelledError):
+        return _verdict(prepared, Failed(error=_cancelled_error()))
+    except Exception as error:
+        return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
+    return judge_value(prepared, value)
+
+
+def timed_out(visit: Visit) -> ResourceExhausted:
+    return ResourceExhausted(f"The step did not end within its timeout of {visit.claim.timeout_ms} ms.")
+
+
+def _cancelled_error() -> StepError:
+    return failure.describe(ResourceExhausted("The run was cancelled while the step ran."))
+
+
+def judge_value(prepared: Prepared, value: Any) -> Verdict:
+    """The verdict on what a handler gave back: an Outcome, or a plain value that is the output."""
+    outcome: Outcome = value if isinstance(value, _OUTCOMES) else Completed(output=value)
+    if not isinstance(outcome, Completed):
+        return _verdict(prepared, outcome)
+    try:
+        output = None if outcome.output is None else dump(outcome.output)
+    except WorkflowsError as error:
+        return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
+    if prepared.secrets and output is not None:
+        output = scope.mask(output, prepared.secrets)
+    return _verdict(prepared, outcome, output)
+
+
+def _verdict(prepared: Prepared, outcome: Outcome, output: str | None = None) -> Verdict:
+    return Verdict(claim=prepared.visit.claim, outcome=outcome, output=output, input=prepared.input)
+
+
+def judge_error(
+    visit: Visit, error: BaseException, secrets: tuple[str, ...] = (), kept_input: str | None = None
+) -> Verdict:
+    """The verdict on an exception: its category, the step's policy and the tries so far decide."""
+    described = failure.describe(error)
+    if secrets:
+        described = replace(
+            described, message=scope.mask(described.message, secrets),
+            traceback=scope.mask(described.traceback, secrets),
+        )
+    outcome = failure.decide(
+        described, policy=visit.step.policy.retry, attempt=visit.claim.attempt,
+        told_waits=visit.claim.told_waits, told_s=failure.told_wait_s(error),
+    )
+    log.info(
+        "retry attempt" if isinstance(outcome, Retry) else "step failed", flow=visit.flow.slug,
+        run_id=str(visit.claim.run_id), step_run_id=str(visit.claim.id), step=visit.claim.key,
+        attempt=visit.claim.attempt, category=described.category.value, error=described.message,
+    )
+    return Verdict(claim=visit.claim, outcome=outcome, input=kept_input)

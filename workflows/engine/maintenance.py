@@ -1,0 +1,196 @@
+"""The leader's work: timers, rescue, and matching of left-over events. Two leaders at once are harmless.
+
+Every sweep is idempotent, since a claim admits one. A long queue is never mistaken for a lost one: a message counts as
+lost only when one published well after it has been claimed, or when the queue is empty and no worker holds a message.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import psycopg
+import structlog
+from celery import current_app
+from django.db import connections
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
+
+from workflows.engine import dispatch, events, store, transitions
+from workflows.engine.failure import describe
+from workflows.engine.outcome import Failed
+from workflows.engine.recording import record
+from workflows.engine.transitions import Claim, ReadyStep, Verdict
+from workflows.errors import ResourceExhausted
+from workflows.steps.registry import QUEUES
+
+log = structlog.get_logger(__name__)
+
+LEADER_LEASE_S = 3.0
+TICK_S = 0.075
+RESCUE_EVERY_S = 1.0
+SWEEP_EVERY_S = 10.0
+WORKER_SILENT_S = 8.0
+OVERTAKEN_BY_S = 5.0
+OVERTAKEN_WHILE_HELD_S = 60.0
+DELIVERED_WITHIN_S = 5.0
+BATCH = 1_000
+
+
+@dataclass(kw_only=True)
+class Clock:
+    """When each kind of work was last done, by the monotonic clock."""
+
+    leading_until: float = 0.0
+    rescued: float = 0.0
+    swept: float = 0.0
+
+
+class Maintenance:
+    """A thread of an I/O worker that leads when nobody else does."""
+
+    def __init__(self, worker: UUID) -> None:
+        self.worker = worker
+        self._stop = threading.Event()
+        self._clock = Clock()
+        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(TICK_S):
+            try:
+                self.tick()
+            except psycopg.Error as error:
+                log.warning("maintenance failed, trying again", error=str(error))
+                self._stop.wait(0.5)
+            except Exception:
+                log.exception("maintenance failed, trying again")
+                self._stop.wait(0.5)
+        try:
+            store.fetch("resign", {"name": "maintenance", "holder": self.worker})
+        except psycopg.Error as error:
+            log.info("could not resign; the lease ends by itself", error=str(error))
+        store.close()
+
+    def tick(self) -> None:
+        """One turn: lead if possible, pump timers, and rescue when it is time."""
+        now = time.monotonic()
+        if now > self._clock.leading_until - LEADER_LEASE_S / 2:
+            if not store.fetch("lead", {"name": "maintenance", "holder": self.worker, "lease_s": LEADER_LEASE_S}):
+                self._clock.leading_until = 0.0
+                self._stop.wait(LEADER_LEASE_S / 3)
+                return
+            self._clock.leading_until = now + LEADER_LEASE_S
+        while woken := transitions.wake(batch=BATCH):
+            dispatch.dispatch(woken)
+        if now - self._clock.rescued > RESCUE_EVERY_S:
+            self._clock.rescued = now
+            rescue(self.worker)
+        if now - self._clock.swept > SWEEP_EVERY_S:
+            self._clock.swept = now
+            sweep()
+
+
+def rescue(worker: UUID) -> int:
+    """Find what was lost and set it going again. Returns how many steps were touched."""
+    touched = _undispatched() + _dead_leases(worker) + _lost_messages()
+    rows = store.fetch("rescue_unmarked", {"batch": BATCH})
+    _settle_runs()
+    try:
+        events.match_left_over()
+    finally:
+        connections.close_all()
+    return touched + len(rows)
+
+
+def sweep() -> None:
+    """The rarer checks: steps of ended runs, workers that are gone."""
+    store.fetch("close_orphan_steps", {"batch": BATCH})
+    store.fetch("forget_workers", {"id": None, "silent_s": 600.0})
+
+
+def _undispatched() -> int:
+    rows = store.fetch("rescue_undispatched", {"batch": BATCH, "queues": list(QUEUES)})
+    dispatch.dispatch([ReadyStep.of(row) for row in rows])
+    return len(rows)
+
+
+def _dead_leases(worker: UUID) -> int:
+    lease = uuid4()
+    rows = store.fetch(
+        "rescue_dead_leases",
+        {"batch": BATCH, "max_losses": transitions.MAX_LOSSES, "lease": lease, "worker": worker,
+         "lease_s": transitions.LEASE_S},
+    )
+    if rows:
+        log.warning("workers were lost, their steps run again", steps=len(rows))
+    given_up = [Claim.of(row, lease) for row in rows if row.status == "running"]
+    if given_up:
+        error = describe(ResourceExhausted(f"The step's worker was lost {transitions.MAX_LOSSES} times."))
+        recorded = record([Verdict(claim=claim, outcome=Failed(error=error)) for claim in given_up])
+        dispatch.dispatch(recorded.ready)
+    dispatch.dispatch([ReadyStep.of(row) for row in rows if row.status == "ready"])
+    return len(rows)
+
+
+def queue_lengths() -> dict[str, int]:
+    """Messages waiting in the broker, by queue. Raises where the broker does not answer."""
+    with current_app.connection_for_read(connect_timeout=2) as connection:
+        connection.ensure_connection(max_retries=1, timeout=2)
+        channel = connection.default_channel
+        lengths = {}
+        for name in QUEUES:
+            try:
+                lengths[name] = channel.queue_declare(queue=name, passive=True).message_count
+            except channel.connection.channel_errors:
+                lengths[name] = 0
+                channel = connection.channel()
+        return lengths
+
+
+def _lost_messages() -> int:
+    """Publish again what the broker has lost.
+
+    Messages of a queue are delivered in order. So what was dispatched before the newest claimed dispatch, less a
+    margin, is lost; and where the queue is empty and a worker of it is idle, all that is older than a moment is.
+    """
+    states = {row.queue: row for row in store.fetch("queue_states", {"silent_s": WORKER_SILENT_S})}
+    try:
+        lengths = queue_lengths()
+    except (KombuError, RedisError, OSError) as error:
+        log.info("the broker does not answer", error=str(error))
+        return 0
+    touched = 0
+    for name in QUEUES:
+        state = states.get(name)
+        if state is None:
+            continue  # nobody works on this queue: its messages wait
+        margin_s = OVERTAKEN_BY_S if state.unclaimed == 0 else OVERTAKEN_WHILE_HELD_S
+        idle = lengths[name] == 0 and state.unclaimed == 0 and state.active < state.slots
+        rows = store.fetch(
+            "rescue_lost_messages",
+            {"queue": name, "before": (state.claimed_until or 0.0) - margin_s,
+             "idle_s": DELIVERED_WITHIN_S if idle else None, "batch": BATCH},
+        )
+        if rows:
+            log.warning("messages were lost, publishing again", queue=name, steps=len(rows))
+            dispatch.dispatch([ReadyStep.of(row) for row in rows])
+            touched += len(rows)
+    return touched
+
+
+def _settle_runs() -> None:
+    rows = store.fetch("find_unsettled", {"batch": BATCH})
+    if not rows:
+        return
+    for start in range(0, len(rows), 100):
+        transitions.settle(sorted(row.id for row in rows[start : start + 100]))
+    store.fetch("finish_runs", {"ids": [row.id for row in rows if row.finished]})

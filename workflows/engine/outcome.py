@@ -1,0 +1,69 @@
+"""What a handler's visit can end in. Handlers return these (or a plain value); `transitions` alone writes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from workflows.errors import Category
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepError:
+    """A failure as it is stored with the attempt."""
+
+    category: Category
+    name: str
+    message: str
+    traceback: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        return {
+            "category": self.category.value, "name": self.name, "message": self.message, "traceback": self.traceback,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """The step is done. `not_taken`: successors whose branch was not chosen."""
+
+    output: Any = None
+    not_taken: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """The step failed for good."""
+
+    error: StepError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """The try failed; another follows after `delay_s`. A `told` wait costs no attempt."""
+
+    error: StepError
+    delay_s: float
+    told: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sleep:
+    """The step sleeps and is visited again after `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """The step's condition is false, or everything it needs was skipped."""
+
+    reason: str = field(default="condition")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandBack:
+    """The worker could not start or finish the step; it becomes ready again, no attempt is spent."""
+
+
+Outcome = Completed | Failed | Retry | Sleep | Skipped | HandBack

@@ -1,0 +1,131 @@
+"""Recording a group of outcomes: one statement, in a transaction with dead letters and run outputs where there are any.
+
+A group that Postgres refuses is halved until only the culprit is left, which fails alone (`invalid_output`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from workflows import signals
+from workflows.engine import catalog, scope, store, transitions
+from workflows.engine.failure import describe
+from workflows.engine.outcome import Failed, StepError
+from workflows.engine.transitions import Recorded, Recording, StepFailed, Verdict
+from workflows.errors import Category, WorkflowsError
+from workflows.expressions import Template
+from workflows.payload import dump
+
+log = structlog.get_logger(__name__)
+NOBODY = UUID(int=0)
+DEADLOCK_TRIES = 5
+RECONNECT_FOR_S = 8.0
+_CONTENTION = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+
+def record(
+    verdicts: Sequence[Verdict], *, worker: UUID = NOBODY, queues: frozenset[str] = frozenset(), budget: int = 0
+) -> Recorded:
+    """Record the verdicts, and settle the runs that are bound to stop.
+
+    Verdicts whose lease was lost meanwhile are dropped: the answer's `landed` names those that counted. Raises
+    psycopg.OperationalError where the database stays away for longer than leases live; nothing is half-recorded then.
+    """
+    result = _record(list(verdicts), worker, queues, budget)
+    if result.stopping:
+        result.ended.extend(transitions.settle(sorted(set(result.stopping))))
+    return result
+
+
+def _record(verdicts: list[Verdict], worker: UUID, queues: frozenset[str], budget: int) -> Recorded:
+    if not verdicts:
+        return Recorded()
+    try:
+        return _write(verdicts, worker, queues, budget)
+    except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.IntegrityError) as error:
+        if len(verdicts) == 1:
+            log.warning("Postgres refuses an outcome", step_run_id=str(verdicts[0].claim.id), error=str(error))
+            return _write([_refused(verdicts[0], error)], worker, queues, budget)
+        middle = len(verdicts) // 2
+        left = _record(verdicts[:middle], worker, queues, budget)
+        right = _record(verdicts[middle:], worker, queues, 0)
+        return Recorded(
+            landed=left.landed | right.landed, ready=left.ready + right.ready, claimed=left.claimed + right.claimed,
+            ended=left.ended + right.ended, stopping=left.stopping + right.stopping,
+        )
+
+
+def _refused(verdict: Verdict, error: Exception) -> Verdict:
+    described = StepError(
+        category=Category.INVALID_OUTPUT, name="InvalidOutput",
+        message=f"Postgres refuses the output: {str(error).splitlines()[0]}",
+    )
+    return replace(verdict, outcome=Failed(error=described), output=None, input=None)
+
+
+def _write(verdicts: list[Verdict], worker: UUID, queues: frozenset[str], budget: int) -> Recorded:
+    recording = transitions.prepare_recording(verdicts, worker=worker, queues=queues, budget=budget)
+    give_up = time.monotonic() + RECONNECT_FOR_S
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            if recording.fails or recording.may_end_with_output:
+                with store.transaction() as cursor:
+                    return _write_with_company(verdicts, recording, cursor)
+            return transitions.record(recording)
+        except _CONTENTION:
+            if tries >= DEADLOCK_TRIES:
+                raise
+        except psycopg.OperationalError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.1)
+
+
+def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: store.Cursor) -> Recorded:
+    """The statement, and in the same transaction what belongs to it: dead letters and run outputs."""
+    result = transitions.record(recording, cursor)
+    failures = [_announcement(verdict) for verdict in verdicts
+                if isinstance(verdict.outcome, Failed) and verdict.claim.id in result.landed]
+    if failures:
+        signals.steps_failed.send(sender=None, failures=failures, cursor=cursor)
+    versions = {verdict.claim.run_id: verdict.claim.version_id for verdict in verdicts}
+    completed = [run_id for run_id, status in result.ended if status == "completed"]
+    for run_id in completed:
+        flow = catalog.flow_of(versions[run_id])
+        if flow.output is not None:
+            output, error = _run_output(run_id, flow.output, cursor)
+            transitions.set_output(run_id, output=output, error=error, cursor=cursor)
+            if error is not None:
+                result.ended[result.ended.index((run_id, "completed"))] = (run_id, "failed")
+    return result
+
+
+def _run_output(
+    run_id: UUID, template: Template, cursor: store.Cursor
+) -> tuple[str | None, StepError | None]:
+    try:
+        value = template.render(scope.load([run_id], template.steps, cursor)[run_id])
+        return dump(value, what="The run's output"), None
+    except WorkflowsError as error:
+        described = describe(error)
+        return None, replace(described, message=f"The flow's output can't be rendered: {described.message}")
+
+
+def _announcement(verdict: Verdict) -> StepFailed:
+    claim = verdict.claim
+    flow = catalog.flow_of(claim.version_id)
+    assert isinstance(verdict.outcome, Failed)
+    return StepFailed(
+        org_id=claim.org_id, run_id=claim.run_id, step_run_id=claim.id, step_key=claim.key,
+        step_type=flow.steps[claim.key].type.name, flow_id=flow.flow_id, attempts=claim.attempt,
+        error=verdict.outcome.error,
+    )
+

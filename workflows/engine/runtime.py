@@ -1,0 +1,346 @@
+"""The engine within one worker process: visits, performers, the recorder, the heartbeat and the drain.
+
+A Celery task brings a batch; `visit` claims it. Inline handlers run in the visiting thread and their outcomes are
+recorded there, by one statement that also claims the successors; asynchronous handlers run on one event loop, blocking
+ones in a bounded pool, and their outcomes go to the recorder thread, which groups what has come while it was writing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import structlog
+from django.db import connections
+from psycopg.types.json import Jsonb
+
+from workflows import outbound, sandbox
+from workflows.engine import catalog, dispatch, execute, speed, store, transitions
+from workflows.engine.execute import Prepared, Visit
+from workflows.engine.outcome import HandBack
+from workflows.engine.recording import record
+from workflows.engine.transitions import Claim, Recorded, Verdict
+from workflows.steps.registry import Mode
+
+log = structlog.get_logger(__name__)
+job_log = structlog.get_logger("workflows.jobs")
+
+HEARTBEAT_S = 2.0
+RENEW_AFTER_S = 2.0
+BLIND_AFTER_S = 8.0
+FLUSH_AFTER_S = 0.005
+HAND_BACK_TAIL_AFTER_S = 0.250
+CONTINUE_FOR_S = 1.0
+MAX_CONTINUED = 50
+MAX_GROUP = 500
+CLAIM_PATIENCE_S = 5.0
+
+
+class Runtime:
+    """One per worker process. `start` it after a fork, never before."""
+
+    def __init__(self, *, name: str, queues: Iterable[str], slots: int, threads: int, own_thread: bool) -> None:
+        """`slots`: steps executing at once; `threads`: the pool of blocking handlers; `own_thread`: perform blocking
+        handlers in the visiting thread (prefork children), except detached ones."""
+        self.id: UUID = uuid4()
+        self.name = f"{name}@{socket.gethostname()}:{os.getpid()}"
+        self.queues = frozenset(queues)
+        self.slots = slots
+        self.own_thread = own_thread
+        self._threads = threads
+        self._visits: dict[UUID, Visit] = {}
+        self._room = threading.Condition()
+        self._unclaimed = 0
+        self._visiting = 0
+        self._claimed_until: dict[str, float] = {}
+        self._verdicts: queue.SimpleQueue[Verdict | None] = queue.SimpleQueue()
+        self._pool: ThreadPoolExecutor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_lock = threading.Lock()
+        self._draining = threading.Event()
+        self._stopped = threading.Event()
+        self._last_seen = time.monotonic()
+        self._background: list[threading.Thread] = []
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the recorder and the heartbeat, and announce the worker."""
+        self._pool = ThreadPoolExecutor(max_workers=self._threads, thread_name_prefix="step")
+        self._report()
+        for target, name in ((self._record_forever, "recorder"), (self._beat_forever, "heartbeat")):
+            thread = threading.Thread(target=target, name=name, daemon=True)
+            thread.start()
+            self._background.append(thread)
+
+    def drain(self, patience_s: float) -> None:
+        """Let what runs end for a while, hand the rest back, record everything, and say goodbye."""
+        self._draining.set()
+        deadline = time.monotonic() + patience_s
+        with self._room:
+            self._room.notify_all()
+            while (self._visits or self._unclaimed) and time.monotonic() < deadline:
+                self._room.wait(0.05)
+        for visit in list(self._visits.values()):
+            self.finish(visit, Verdict(claim=visit.claim, outcome=HandBack()))
+        self._stopped.set()
+        self._verdicts.put(None)
+        for thread in self._background:
+            thread.join(timeout=5)
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(outbound.close(), self._loop).result(2)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        sandbox.close()
+        store.fetch("forget_workers", {"id": self.id, "silent_s": 600.0})
+
+    @property
+    def active(self) -> int:
+        return len(self._visits)
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining.is_set()
+
+    # --- visiting ---------------------------------------------------------------------------------------------
+
+    def visit(self, batch: Sequence[tuple[str, int]]) -> None:
+        """Take a message: wait for room, claim its steps, and perform or hand them over. Called by Celery tasks."""
+        with self._room:
+            self._unclaimed += 1
+        try:
+            if not self._wait_for_room():
+                return  # draining: the steps stay ready, and rescue publishes them again
+            claims = self._claim(batch)
+        finally:
+            with self._room:
+                self._unclaimed -= 1
+        self._visiting += 1
+        try:
+            self.run(claims)
+        finally:
+            self._visiting -= 1
+
+    def _wait_for_room(self) -> bool:
+        with self._room:
+            while not self._draining.is_set():
+                if len(self._visits) < self.slots and time.monotonic() - self._last_seen < BLIND_AFTER_S:
+                    return True
+                self._room.wait(0.25)
+        return False
+
+    def _claim(self, batch: Sequence[tuple[str, int]]) -> list[Claim]:
+        give_up = time.monotonic() + CLAIM_PATIENCE_S
+        while True:
+            try:
+                claimed = transitions.claim(batch, worker=self.id)
+                break
+            except psycopg.OperationalError as error:
+                if time.monotonic() > give_up:
+                    log.warning("claim failed; rescue will publish the steps again", steps=len(batch), error=str(error))
+                    return []
+                time.sleep(0.1)
+        for name, moment in claimed.newest_dispatch.items():
+            if moment > self._claimed_until.get(name, 0.0):
+                self._claimed_until[name] = moment
+        for claim in claimed.claims:
+            if claim.run_began:
+                job_log.info("job started", jobId=str(claim.run_id), jobType=catalog.flow_of(claim.version_id).slug)
+        return claimed.claims
+
+    def run(self, claims: list[Claim]) -> None:
+        """Perform claimed steps; continue with the successors that the recording statement has claimed."""
+        continue_until = time.monotonic() + CONTINUE_FOR_S
+        while claims:
+            verdicts = self._perform_inline(self._open(claims))
+            if not verdicts:
+                return
+            budget = MAX_CONTINUED if time.monotonic() < continue_until and not self._draining.is_set() else 0
+            claims = self._record(verdicts, budget)
+
+    def _open(self, claims: list[Claim]) -> list[Visit]:
+        visits = execute.open_visits(claims)
+        with self._room:
+            self._visits.update((visit.claim.id, visit) for visit in visits)
+        return visits
+
+    def _perform_inline(self, visits: list[Visit]) -> list[Verdict]:
+        """Start what runs elsewhere, perform the rest here. Returns the verdicts that are still to be recorded."""
+        here: list[Prepared] = []
+        verdicts: list[Verdict] = []
+        for visit in visits:
+            prepared = execute.prepare(visit)
+            if isinstance(prepared, Verdict):
+                self._close(visit, prepared, verdicts)
+            elif self._belongs_here(prepared):
+                here.append(prepared)
+            else:
+                self._start_elsewhere(prepared)
+        begun = flushed = time.monotonic()
+        for position, prepared in enumerate(here):
+            if begun + HAND_BACK_TAIL_AFTER_S < time.monotonic() and position:
+                for unstarted in here[position:]:
+                    self._close(unstarted.visit, Verdict(claim=unstarted.visit.claim, outcome=HandBack()), verdicts)
+                break
+            started = time.monotonic()
+            self._close(prepared.visit, execute.perform(prepared), verdicts)
+            now = time.monotonic()
+            speed.observe(prepared.visit.claim.version_id, prepared.visit.claim.key, now - started)
+            if now - flushed > FLUSH_AFTER_S and position + 1 < len(here):
+                for verdict in verdicts:
+                    self._verdicts.put(verdict)
+                verdicts, flushed = [], now
+        return verdicts
+
+    def _belongs_here(self, prepared: Prepared) -> bool:
+        step = prepared.visit.step
+        return step.mode is Mode.INLINE or (step.mode is Mode.THREAD and self.own_thread and not step.type.detached)
+
+    def _start_elsewhere(self, prepared: Prepared) -> None:
+        if prepared.visit.step.mode is Mode.ASYNC:
+            self._call_soon(self._perform_on_loop(prepared))
+        else:
+            assert self._pool is not None
+            self._pool.submit(self._perform_in_pool, prepared)
+
+    def _perform_in_pool(self, prepared: Prepared) -> None:
+        try:
+            self.finish(prepared.visit, execute.perform(prepared))
+        finally:
+            connections.close_all()  # handlers may use Django's connections; they go back to the pool at once
+
+    async def _perform_on_loop(self, prepared: Prepared) -> None:
+        prepared.visit.task = asyncio.current_task()
+        self.finish(prepared.visit, await execute.perform_async(prepared))
+
+    def _call_soon(self, work: Coroutine[Any, Any, None]) -> None:
+        with self._loop_lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="loop", daemon=True).start()
+        asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    # --- recording --------------------------------------------------------------------------------------------
+
+    def finish(self, visit: Visit, verdict: Verdict) -> None:
+        """Hand a verdict to the recorder; a second one of the same visit is dropped."""
+        if visit.close() and not visit.lost:
+            self._verdicts.put(verdict)
+        elif visit.lost:
+            self._forget([visit.claim.id])
+
+    def _close(self, visit: Visit, verdict: Verdict, verdicts: list[Verdict]) -> None:
+        if visit.close() and not visit.lost:
+            verdicts.append(verdict)
+        elif visit.lost:
+            self._forget([visit.claim.id])
+
+    def _record(self, verdicts: list[Verdict], budget: int) -> list[Claim]:
+        """Record, publish what became ready elsewhere, and return the successors that this visit continues with."""
+        try:
+            result = record(verdicts, worker=self.id, queues=self.queues, budget=budget)
+        except psycopg.Error:
+            log.exception("outcomes could not be recorded; rescue will run the steps again", steps=len(verdicts))
+            result = Recorded()
+        finally:
+            self._forget(verdict.claim.id for verdict in verdicts)
+        self._follow(result)
+        return result.claimed
+
+    def _follow(self, result: Recorded) -> None:
+        for run_id, status in result.ended:
+            job_log.info(
+                {"completed": "job completed", "failed": "job failed"}.get(status, "job cancelled"), jobId=str(run_id)
+            )
+        if result.ready:
+            try:
+                dispatch.dispatch(result.ready)
+            except psycopg.Error:
+                log.exception("dispatch failed; rescue will publish", steps=len(result.ready))
+
+    def _forget(self, step_run_ids: Iterable[UUID]) -> None:
+        with self._room:
+            for step_run_id in step_run_ids:
+                self._visits.pop(step_run_id, None)
+            self._room.notify_all()
+
+    def _record_forever(self) -> None:
+        """The recorder: no delay when idle; while it writes, what comes meanwhile forms the next group."""
+        while True:
+            group = [self._verdicts.get()]
+            while len(group) < MAX_GROUP:
+                try:
+                    group.append(self._verdicts.get_nowait())
+                except queue.Empty:
+                    break
+            verdicts = [verdict for verdict in group if verdict is not None]
+            if verdicts:
+                budget = 0 if self._draining.is_set() else MAX_CONTINUED
+                claims = self._record(verdicts, budget)
+                if claims and self._pool is not None:
+                    self._pool.submit(self.run, claims)
+            if len(verdicts) < len(group):
+                store.close()
+                return
+
+    # --- heartbeat --------------------------------------------------------------------------------------------
+
+    def _beat_forever(self) -> None:
+        """On its own thread and connection, so that no handler and no slow statement can delay it."""
+        while not self._stopped.wait(HEARTBEAT_S):
+            try:
+                self._renew()
+                self._report()
+                self._last_seen = time.monotonic()
+            except psycopg.Error as error:
+                log.warning("heartbeat failed", error=str(error))
+            except Exception:
+                log.exception("heartbeat failed")
+            self._end_overdue()
+        store.close()
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        held = [visit for visit in list(self._visits.values()) if now - visit.started > RENEW_AFTER_S]
+        if not held:
+            return
+        rows = store.fetch(
+            "renew_leases",
+            {"ids": [v.claim.id for v in held], "leases": [v.claim.lease for v in held],
+             "lease_s": transitions.LEASE_S},
+        )
+        cancelled = {row.id: row.cancelled for row in rows}
+        for visit in held:
+            if cancelled.get(visit.claim.id):
+                self._cancel(visit)
+
+    def _cancel(self, visit: Visit) -> None:
+        visit.cancelled.set()
+        if visit.task is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(visit.task.cancel)
+
+    def _end_overdue(self) -> None:
+        """A blocking handler can't be stopped: past its deadline its step fails, and its late result is dropped."""
+        now = time.monotonic()
+        for visit in list(self._visits.values()):
+            if visit.step.mode is Mode.THREAD and now > visit.deadline + 1:
+                self.finish(visit, execute.judge_error(visit, execute.timed_out(visit)))
+
+    def _report(self) -> None:
+        """A prefork child is busy while its one Celery task is, whatever runs detached beside it."""
+        slots, active = (1, self._visiting) if self.own_thread else (self.slots, len(self._visits))
+        store.fetch(
+            "report_worker",
+            {"id": self.id, "name": self.name, "queues": sorted(self.queues), "slots": slots, "active": active,
+             "unclaimed": self._unclaimed, "claimed_until": Jsonb(self._claimed_until)},
+        )

@@ -1,0 +1,72 @@
+"""What expressions and templates of a run may read, loaded for a whole batch by one statement."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from workflows.engine import store
+from workflows.models import Secret
+
+Scope = Mapping[str, Any]
+SECRETS_TTL_S = 10.0
+MANUAL_EVENT = "headrace/manual"
+
+
+def load(run_ids: Iterable[UUID], step_keys: Iterable[str], cursor: store.Cursor | None = None) -> dict[UUID, Scope]:
+    """The scope of each run: input, event, run, org, and `steps[key].output` for the named steps."""
+    rows = store.fetch("load_contexts", {"run_ids": list(set(run_ids)), "keys": sorted(set(step_keys))}, cursor)
+    return {row.id: _scope(row) for row in rows}
+
+
+def _scope(row: Any) -> Scope:
+    happened = row.event_ts or row.created_at
+    return {
+        "input": row.input,
+        "event": {
+            "id": str(row.event_id or row.id), "name": row.event_name or MANUAL_EVENT, "data": row.input,
+            "user": row.event_user or ({"id": row.user_id} if row.user_id else {}), "ts": int(happened.timestamp() * 1000),
+        },
+        "steps": {key: {"output": value} for key, value in (row.outputs or {}).items()},
+        "run": {
+            "id": str(row.id), "flow": row.flow, "trigger": row.trigger, "userId": row.user_id,
+            "priority": row.priority, "createdAt": row.created_at.isoformat(),
+        },
+        "org": {"id": str(row.org_id), "slug": row.org_slug},
+    }
+
+
+class SecretValues:
+    """The clear secrets of organizations, kept for a few seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[UUID, tuple[float, dict[str, str]]] = {}
+
+    def of(self, org_id: UUID) -> dict[str, str]:
+        """Name → value. Raises ConfigurationFailure for a secret that can't be decrypted."""
+        with self._lock:
+            kept = self._kept.get(org_id)
+            if kept and kept[0] > time.monotonic():
+                return kept[1]
+            with store.connection().cursor() as cursor:
+                cursor.execute(
+                    "SELECT name, ciphertext FROM workflows_secret WHERE organization_id = %s", (org_id,)
+                )
+                values = {row.name: Secret(name=row.name, ciphertext=row.ciphertext).value for row in cursor}
+            self._kept[org_id] = (time.monotonic() + SECRETS_TTL_S, values)
+            return values
+
+
+SECRETS = SecretValues()
+
+
+def mask(text: str, values: Iterable[str]) -> str:
+    """The text with every secret value replaced."""
+    for value in sorted(values, key=len, reverse=True):
+        if value:
+            text = text.replace(value, "***")
+    return text

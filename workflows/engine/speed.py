@@ -1,0 +1,33 @@
+"""How long a step lately took, to decide how many fit a message: 50 ms of work at most, `max_batch` of its type.
+
+Only steps that are executed one after the other within a visit count; asynchronous ones overlap.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from uuid import UUID
+
+from workflows.steps.registry import Mode, StepType
+
+MESSAGE_WORK_S = 0.050
+MAX_KEYS = 10_000
+_recent: OrderedDict[tuple[UUID, str], float] = OrderedDict()
+
+
+def observe(version_id: UUID, key: str, seconds: float) -> None:
+    """Note a duration. A slow one counts at once, a fast one lets the estimate decay: an estimate of the p95."""
+    known = _recent.get((version_id, key), 0.0)
+    _recent[version_id, key] = max(seconds, known * 0.95)
+    if len(_recent) > MAX_KEYS:
+        _recent.popitem(last=False)
+
+
+def batch_size(step_type: StepType, version_id: UUID, key: str) -> int:
+    """How many of this step a message may carry."""
+    if step_type.max_batch <= 1 or step_type.mode is not Mode.INLINE:
+        return step_type.max_batch if step_type.mode is Mode.ASYNC else min(step_type.max_batch, 10)
+    known = _recent.get((version_id, key))
+    if not known:
+        return step_type.max_batch
+    return max(1, min(step_type.max_batch, int(MESSAGE_WORK_S / known)))

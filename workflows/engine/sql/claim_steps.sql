@@ -1,0 +1,26 @@
+-- ready → running for a batch, with a fresh lease; starts the runs that were still queued. The commit is asynchronous:
+-- a lost claim is found by rescue.
+-- Parameters: ids uuid[], attempts int[] (as dispatched), lease, worker uuid, lease_s float8.
+-- Returns: what was claimed; a row that did not change belongs to someone else. Indexes: primary keys.
+WITH relaxed AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'off', true)
+), wanted AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS w (id, attempt)
+     ORDER BY id
+), claimed AS (
+    UPDATE workflows_steprun s
+       SET status = 'running', lease_token = %(lease)s, lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s),
+           worker_id = %(worker)s, started_at = clock_timestamp(),
+           deadline_at = clock_timestamp() + make_interval(secs => s.timeout_ms / 1000.0)
+      FROM wanted w, workflows_run r
+     WHERE s.id = w.id AND s.attempt = w.attempt AND s.status = 'ready' AND r.id = s.run_id
+       AND r.status IN ('queued', 'running') AND r.error IS NULL AND r.cancel_requested_at IS NULL
+    RETURNING s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.attempt, s.wake_seq, s.losses,
+              s.told_waits, s.timeout_ms, s.queue, s.needs_met, s.needs_total, extract(epoch FROM s.dispatched_at)::float8 AS dispatched_at,
+              r.status AS run_status
+), begun AS (
+    UPDATE workflows_run r SET status = 'running', started_at = clock_timestamp()
+      FROM (SELECT DISTINCT run_id FROM claimed WHERE run_status = 'queued' ORDER BY run_id) c
+     WHERE r.id = c.run_id AND r.status = 'queued'
+)
+SELECT claimed.* FROM relaxed, claimed

@@ -1,0 +1,36 @@
+-- Insert runs of one version with all their steps: roots become ready (or sleep until run_at), the rest is pending.
+-- Parameters: org, flow, version uuid; ids uuid[], inputs text[], priorities int[] (one each per run); trigger,
+--   user_id, event_name text, event_ids uuid[]; sinks int; run_at timestamptz or null; dispatched bool (roots without
+--   a condition are published by the caller right after the commit).
+-- Returns: the ready roots: id, run_id, key, attempt, needs_dispatch. Index: workflows_step (version, position).
+WITH wanted AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(inputs)s::text[]::jsonb[], %(priorities)s::int[], %(event_ids)s::uuid[])
+        AS w (id, input, priority, event_id)
+), new_runs AS (
+    INSERT INTO workflows_run (id, org_id, flow_id, version_id, event_id, event_name, trigger, user_id, status, priority,
+                               input, sinks_left, cancel_reason, created_at)
+    SELECT w.id, %(org)s, %(flow)s, %(version)s, w.event_id, %(event_name)s, %(trigger)s, %(user_id)s, 'queued',
+           w.priority, w.input, %(sinks)s, '', clock_timestamp()
+      FROM wanted w
+    RETURNING id
+), new_steps AS (
+    INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, status,
+        attempt, losses, told_waits, needs_total, needs_left, needs_met, is_sink, timeout_ms, wake_at, wake_seq,
+        waiting_for, dispatched_at, dispatch_count, created_at, ready_at)
+    SELECT headrace_uuid7(), %(org)s, r.id, %(version)s, s.id, s.key, '', s.position, s.type, s.queue,
+           CASE WHEN cardinality(s.needs) > 0 THEN 'pending' WHEN %(run_at)s::timestamptz IS NULL THEN 'ready' ELSE 'waiting' END,
+           1, 0, 0, cardinality(s.needs), cardinality(s.needs), 0, s.is_sink, s.timeout_ms,
+           CASE WHEN cardinality(s.needs) = 0 THEN %(run_at)s::timestamptz END, 0,
+           CASE WHEN cardinality(s.needs) = 0 AND %(run_at)s::timestamptz IS NOT NULL THEN 'delay' ELSE '' END,
+           CASE WHEN cardinality(s.needs) = 0 AND s.condition = '' AND %(dispatched)s AND %(run_at)s::timestamptz IS NULL
+                THEN clock_timestamp() END,
+           CASE WHEN cardinality(s.needs) = 0 AND s.condition = '' AND %(dispatched)s AND %(run_at)s::timestamptz IS NULL
+                THEN 1 ELSE 0 END,
+           clock_timestamp(),
+           CASE WHEN cardinality(s.needs) = 0 AND %(run_at)s::timestamptz IS NULL THEN clock_timestamp() END
+      FROM new_runs r CROSS JOIN workflows_step s
+     WHERE s.version_id = %(version)s
+    RETURNING id, run_id, version_id, key, queue, type, status, attempt, needs_total, needs_met, dispatched_at
+)
+SELECT id, run_id, version_id, key, queue, type, attempt, needs_total, needs_met, dispatched_at IS NULL AS unprepared
+  FROM new_steps WHERE status = 'ready'

@@ -1,0 +1,13 @@
+-- What expressions may read of some runs: input, event, and the outputs of the named steps.
+-- Parameters: run_ids uuid[], keys text[]. Returns a row per run. Indexes: primary keys, step_run_identity.
+SELECT r.id, r.input, r.event_id, r.event_name, r.trigger, r.user_id, r.created_at, r.priority, f.slug AS flow,
+       o.id AS org_id, o.slug AS org_slug, e."user" AS event_user, e.ts AS event_ts,
+       (SELECT jsonb_object_agg(s.key, s.output)
+          FROM unnest(%(keys)s::text[]) AS k (key)
+          JOIN workflows_steprun s ON s.run_id = r.id AND s.key = k.key AND s.path = ''
+         WHERE s.status IN ('completed', 'failed', 'skipped')) AS outputs
+  FROM unnest(%(run_ids)s::uuid[]) AS w (id)
+  JOIN workflows_run r ON r.id = w.id
+  JOIN workflows_flow f ON f.id = r.flow_id
+  JOIN workflows_organization o ON o.id = r.org_id
+  LEFT JOIN workflows_event e ON e.id = r.event_id

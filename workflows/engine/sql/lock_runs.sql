@@ -1,0 +1,2 @@
+-- Lock runs in the order of their ids. Parameters: ids uuid[]. Index: primary key.
+SELECT id FROM workflows_run WHERE id = ANY (%(ids)s::uuid[]) ORDER BY id FOR UPDATE

@@ -1,0 +1,107 @@
+-- Record a group of outcomes in one statement: the steps, their attempts, the successors, the runs.
+-- A row counts only where this worker still holds its lease (or, for a skip, where the step is still ready); what
+-- follows from it is derived from the rows that really changed. Successors are touched in the order (run, key), runs in
+-- the order of their ids, so that recorders can't deadlock; the counters are decremented, never recounted, so that
+-- parents recorded at the same instant can't lose a join.
+-- Parameters, one entry per outcome: ids, leases uuid[] (lease null: a skip of a ready step), statuses text[]
+--   (completed failed skipped waiting ready), waiting_fors text[] ('' sleep retry), wake_in float8[] (seconds),
+--   outputs text[], inputs text[], errors text[] (JSON), fatal bool[] (the failure fails the run), spends bool[] (the
+--   next try has the next number), told bool[].
+--   One entry per edge: edge_sources uuid[], edge_targets text[], edge_live bool[] (the source was not skipped),
+--   edge_claim bool[] (continue in this visit), edge_publish bool[] (the caller publishes it after the commit).
+--   lease, worker uuid and lease_s float8 for the successors claimed at once.
+-- Returns rows (kind, …): 'landed' per recorded outcome, 'next' per successor that is ready or running now,
+--   'run' per run that ended or is bound to fail.
+-- Indexes: primary keys, step_run_identity (run, key, path).
+WITH outcome AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(statuses)s::text[], %(waiting_fors)s::text[],
+                         %(wake_in)s::float8[], %(outputs)s::text[]::jsonb[], %(inputs)s::text[]::jsonb[],
+                         %(errors)s::text[]::jsonb[], %(fatal)s::bool[], %(spends)s::bool[], %(told)s::bool[])
+        AS o (id, lease, status, waiting_for, wake_in, output, input, error, fatal, spends, told)
+), done AS (
+    UPDATE workflows_steprun s
+       SET status = o.status,
+           output = o.output,
+           waiting_for = o.waiting_for,
+           wake_at = CASE WHEN o.status = 'waiting' THEN clock_timestamp() + make_interval(secs => o.wake_in) END,
+           attempt = s.attempt + o.spends::int,
+           told_waits = s.told_waits + o.told::int,
+           lease_token = NULL, lease_until = NULL, deadline_at = NULL,
+           ready_at = CASE WHEN o.status = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
+           dispatched_at = CASE WHEN o.status = 'ready' THEN NULL ELSE s.dispatched_at END,
+           ended_at = CASE WHEN o.status IN ('completed', 'failed', 'skipped') THEN clock_timestamp() END
+      FROM outcome o
+     WHERE s.id = o.id
+       AND ((s.status = 'running' AND s.lease_token = o.lease)
+            OR (o.lease IS NULL AND o.status = 'skipped' AND s.status = 'ready'))
+    RETURNING s.id, s.org_id, s.run_id, s.path, s.status, s.attempt, s.worker_id, s.ready_at, s.started_at, s.is_sink,
+              o.lease, o.waiting_for, o.input, o.error, o.fatal, o.spends
+), tried AS (
+    INSERT INTO workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at, started_at,
+                                   ended_at, input, error)
+    SELECT headrace_uuid7(), d.org_id, d.run_id, d.id, d.attempt - d.spends::int,
+           CASE WHEN d.status = 'completed' THEN 'completed' ELSE 'failed' END, d.worker_id, d.ready_at, d.started_at,
+           clock_timestamp(), d.input, d.error
+      FROM done d
+     WHERE d.status IN ('completed', 'failed') OR d.waiting_for = 'retry'
+), edge AS (
+    SELECT d.run_id, d.path, e.target, count(*)::int AS decided, count(*) FILTER (WHERE e.live)::int AS live,
+           bool_and(e.claim) AS claim, bool_and(e.publish) AS publish
+      FROM unnest(%(edge_sources)s::uuid[], %(edge_targets)s::text[], %(edge_live)s::bool[], %(edge_claim)s::bool[],
+                  %(edge_publish)s::bool[]) AS e (source, target, live, claim, publish)
+      JOIN done d ON d.id = e.source
+     WHERE d.status IN ('completed', 'failed', 'skipped')
+     GROUP BY d.run_id, d.path, e.target
+     ORDER BY d.run_id, e.target
+), next AS (
+    UPDATE workflows_steprun s
+       SET needs_left = s.needs_left - edge.decided,
+           needs_met = s.needs_met + edge.live,
+           status = CASE WHEN s.needs_left > edge.decided THEN 'pending'
+                         WHEN edge.claim AND s.needs_met + edge.live > 0 THEN 'running' ELSE 'ready' END,
+           ready_at = CASE WHEN s.needs_left > edge.decided THEN NULL ELSE clock_timestamp() END,
+           started_at = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0 THEN clock_timestamp() END,
+           lease_token = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0 THEN %(lease)s::uuid END,
+           lease_until = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0
+                              THEN clock_timestamp() + make_interval(secs => %(lease_s)s) END,
+           dispatched_at = CASE WHEN s.needs_left = edge.decided AND edge.publish AND s.needs_met + edge.live > 0
+                                THEN clock_timestamp() END,
+           dispatch_count = s.dispatch_count
+               + (s.needs_left = edge.decided AND edge.publish AND s.needs_met + edge.live > 0)::int,
+           worker_id = CASE WHEN edge.claim THEN %(worker)s::uuid END,
+           deadline_at = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0
+                              THEN clock_timestamp() + make_interval(secs => s.timeout_ms / 1000.0) END
+      FROM edge, workflows_run r
+     WHERE s.run_id = edge.run_id AND s.key = edge.target AND s.path = edge.path AND s.status = 'pending'
+       AND r.id = edge.run_id AND r.error IS NULL AND r.cancel_requested_at IS NULL
+    RETURNING s.*
+), touched AS (
+    SELECT run_id, count(*) FILTER (WHERE is_sink AND status IN ('completed', 'failed', 'skipped'))::int AS sinks,
+           (array_agg(error) FILTER (WHERE fatal AND status = 'failed'))[1] AS error
+      FROM done
+     WHERE status IN ('completed', 'failed', 'skipped') AND (is_sink OR fatal)
+     GROUP BY run_id
+     ORDER BY run_id
+), runs AS (
+    UPDATE workflows_run r
+       SET sinks_left = r.sinks_left - t.sinks,
+           error = COALESCE(r.error, t.error),
+           status = CASE WHEN r.sinks_left = t.sinks AND r.error IS NULL AND t.error IS NULL
+                              AND r.cancel_requested_at IS NULL THEN 'completed' ELSE r.status END,
+           ended_at = CASE WHEN r.sinks_left = t.sinks AND r.error IS NULL AND t.error IS NULL
+                                AND r.cancel_requested_at IS NULL THEN clock_timestamp() END
+      FROM touched t
+     WHERE r.id = t.run_id AND r.status IN ('queued', 'running')
+    RETURNING r.id, r.status, r.version_id, r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL AS stopping
+)
+SELECT 'landed' AS kind, d.id, d.run_id, NULL::uuid AS version_id, NULL::uuid AS org_id, d.status, '' AS key, '' AS path,
+       NULL::int AS index, d.attempt, 0 AS needs_met, 0 AS needs_total, 0 AS wake_seq, 0 AS losses, 0 AS told_waits,
+       0 AS timeout_ms, '' AS queue, '' AS type, false AS unprepared, false AS stopping
+  FROM done d
+UNION ALL
+SELECT 'next', n.id, n.run_id, n.version_id, n.org_id, n.status, n.key, n.path, n.index, n.attempt, n.needs_met,
+       n.needs_total, n.wake_seq, n.losses, n.told_waits, n.timeout_ms, n.queue, n.type, n.dispatched_at IS NULL, false
+  FROM next n WHERE n.status <> 'pending'
+UNION ALL
+SELECT 'run', r.id, r.id, r.version_id, NULL, r.status, '', '', NULL, 0, 0, 0, 0, 0, 0, 0, '', '', false, r.stopping
+  FROM runs r WHERE r.status NOT IN ('queued', 'running') OR r.stopping

@@ -1,0 +1,14 @@
+-- Heartbeat: renew the leases that this worker really holds. Rows that are being recorded right now are passed over.
+-- Parameters: ids, leases uuid[], lease_s float8.
+-- Returns: id, cancelled (the run was cancelled) per renewed row; a missing row is lost (or just ended). Index: pk.
+WITH held AS (
+    SELECT s.id, s.run_id FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[]) AS w (id, lease)
+      JOIN workflows_steprun s ON s.id = w.id
+     WHERE s.status = 'running' AND s.lease_token = w.lease
+     ORDER BY s.id
+       FOR UPDATE OF s SKIP LOCKED
+)
+UPDATE workflows_steprun s SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
+  FROM held, workflows_run r
+ WHERE s.id = held.id AND r.id = held.run_id
+RETURNING s.id, r.cancel_requested_at IS NOT NULL AS cancelled

@@ -1,0 +1,15 @@
+-- Stop runs that are bound to fail or cancelled: cancel what is open, end the run once nothing of it runs.
+-- The caller holds the run's row lock, so this statement sees every outcome recorded before.
+-- Parameters: ids uuid[]. Returns: id, status of the runs that ended. Index: step_run_identity.
+WITH stopped AS (
+    UPDATE workflows_steprun s SET status = 'cancelled', ended_at = clock_timestamp(), wake_at = NULL, waiting_for = ''
+      FROM workflows_run r
+     WHERE r.id = ANY (%(ids)s::uuid[]) AND (r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL)
+       AND r.status IN ('queued', 'running') AND s.run_id = r.id AND s.status IN ('pending', 'ready', 'waiting')
+)
+UPDATE workflows_run r
+   SET status = CASE WHEN r.error IS NOT NULL THEN 'failed' ELSE 'cancelled' END, ended_at = clock_timestamp()
+ WHERE r.id = ANY (%(ids)s::uuid[]) AND (r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL)
+   AND r.status IN ('queued', 'running')
+   AND NOT EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id AND s.status = 'running')
+RETURNING r.id, r.status

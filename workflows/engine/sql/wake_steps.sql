@@ -1,0 +1,12 @@
+-- waiting → ready for every timer that is due. Two pumps at once share the work.
+-- Parameters: batch int. Returns: the steps, to be dispatched. Index: step_run_wake.
+WITH due AS (
+    SELECT id FROM workflows_steprun WHERE status = 'waiting' AND wake_at <= clock_timestamp()
+     ORDER BY wake_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+)
+UPDATE workflows_steprun s
+   SET status = 'ready', ready_at = clock_timestamp(), wake_at = NULL,
+       wake_seq = s.wake_seq + (s.waiting_for = 'sleep')::int, waiting_for = '', dispatched_at = NULL
+  FROM due
+ WHERE s.id = due.id
+RETURNING s.id, s.run_id, s.version_id, s.key, s.queue, s.type, s.attempt, s.needs_total, s.needs_met, true AS unprepared

@@ -1,0 +1,97 @@
+"""The engine's own connections and its named statements.
+
+Each thread of a worker has one long-lived connection: Celery's Django fixup closes Django's before and after every
+task. A statement is a file of `sql/`; it is prepared at its second use. The planner is told to use indexes and nested
+loops only, since every statement here is made for them and the tables may just have been empty when it was planned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, LiteralString, cast
+
+import psycopg
+from django.db import connection as django_connection
+from psycopg.rows import namedtuple_row
+
+SQL_DIR = Path(__file__).parent / "sql"
+_SETTINGS = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan -c jit=off"
+_local = threading.local()
+
+Cursor = psycopg.Cursor[Any]
+Connection = psycopg.Connection[Any]
+
+
+@functools.cache
+def statement(name: str) -> LiteralString:
+    """The SQL of `sql/<name>.sql`, without its comments."""
+    lines = (SQL_DIR / f"{name}.sql").read_text(encoding="utf-8").splitlines()
+    return cast(LiteralString, "\n".join(line for line in lines if not line.lstrip().startswith("--")))
+
+
+class StatementCounter:
+    """Counts the statements that the engine sends; for the bench and for tests."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, int] = {}
+
+    def add(self, name: str) -> None:
+        self.by_name[name] = self.by_name.get(name, 0) + 1
+
+
+counter = StatementCounter()
+
+
+def connect() -> Connection:
+    """A new connection to the database that Django uses, in autocommit mode."""
+    parameters = {
+        name: value
+        for name, value in django_connection.get_connection_params().items()
+        if name not in {"cursor_factory", "pool", "prepare_threshold", "context"}
+    }
+    options = f"{parameters.pop('options', '')} {_SETTINGS}".strip()
+    return psycopg.connect(
+        **parameters, options=options, autocommit=True, row_factory=namedtuple_row, prepare_threshold=1,
+    )
+
+
+def connection() -> Connection:
+    """This thread's connection; a lost one, or one from before a fork, is replaced."""
+    current: Connection | None = getattr(_local, "connection", None)
+    if current is None or current.closed or current.broken or _local.pid != os.getpid():
+        if current is not None and _local.pid == os.getpid():
+            current.close()
+        current = connect()
+        _local.connection, _local.pid = current, os.getpid()
+    return current
+
+
+def close() -> None:
+    """Close this thread's connection."""
+    current: Connection | None = getattr(_local, "connection", None)
+    if current is not None and _local.pid == os.getpid():
+        current.close()
+    _local.connection = None
+
+
+@contextlib.contextmanager
+def transaction() -> Iterator[Cursor]:
+    """A transaction on this thread's connection."""
+    with connection().transaction(), connection().cursor() as cursor:
+        yield cursor
+
+
+def fetch(name: str, parameters: Mapping[str, Any], cursor: Cursor | None = None) -> list[Any]:
+    """Run a named statement and fetch its rows as named tuples; by itself, or on the cursor of a transaction."""
+    counter.add(name)
+    if cursor is not None:
+        cursor.execute(statement(name), parameters)
+        return cursor.fetchall() if cursor.description else []
+    with connection().cursor() as own:
+        own.execute(statement(name), parameters)
+        return own.fetchall() if own.description else []

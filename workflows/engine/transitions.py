@@ -1,0 +1,317 @@
+"""The only writer of a status. Each verb is one set-based, guarded statement; what follows from it is in its rows.
+
+`STEP_TRANSITIONS` and `RUN_TRANSITIONS` name every change that the statements make; the page
+docs/reference/state_machine.md is generated from them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from workflows.engine import catalog, store
+from workflows.engine.outcome import Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep, StepError
+from workflows.payload import dump
+
+LEASE_S = 10.0
+MAX_LOSSES = 3
+
+
+class Transition(NamedTuple):
+    """A change of status: `source` is empty for a new row."""
+
+    verb: str
+    source: str
+    target: str
+
+
+STEP_TRANSITIONS: tuple[Transition, ...] = (
+    Transition("trigger", "", "pending"),
+    Transition("trigger", "", "ready"),
+    Transition("trigger (delayed)", "", "waiting"),
+    Transition("needs met", "pending", "ready"),
+    Transition("continue", "pending", "running"),
+    Transition("claim", "ready", "running"),
+    Transition("skip", "ready", "skipped"),
+    Transition("skip", "running", "skipped"),
+    Transition("complete", "running", "completed"),
+    Transition("fail", "running", "failed"),
+    Transition("retry", "running", "waiting"),
+    Transition("sleep", "running", "waiting"),
+    Transition("wake", "waiting", "ready"),
+    Transition("hand back", "running", "ready"),
+    Transition("rescue", "running", "ready"),
+    Transition("cancel", "pending", "cancelled"),
+    Transition("cancel", "ready", "cancelled"),
+    Transition("cancel", "waiting", "cancelled"),
+)
+RUN_TRANSITIONS: tuple[Transition, ...] = (
+    Transition("trigger", "", "queued"),
+    Transition("first claim", "queued", "running"),
+    Transition("last sink recorded", "running", "completed"),
+    Transition("all steps skipped", "queued", "completed"),
+    Transition("critical step failed", "running", "failed"),
+    Transition("cancel", "queued", "cancelled"),
+    Transition("cancel", "running", "cancelled"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyStep:
+    """A step that wants to be prepared (its condition evaluated, unless that is done) and published."""
+
+    id: UUID
+    run_id: UUID
+    version_id: UUID
+    key: str
+    queue: str
+    type: str
+    attempt: int
+    needs_total: int
+    needs_met: int
+    unprepared: bool
+
+    @classmethod
+    def of(cls, row: Any) -> ReadyStep:
+        return cls(
+            id=row.id, run_id=row.run_id, version_id=row.version_id, key=row.key, queue=row.queue, type=row.type,
+            attempt=row.attempt, needs_total=row.needs_total, needs_met=row.needs_met, unprepared=row.unprepared,
+        )
+
+    @property
+    def all_needs_skipped(self) -> bool:
+        return self.needs_total > 0 and self.needs_met == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A running step under this worker's lease."""
+
+    id: UUID
+    run_id: UUID
+    version_id: UUID
+    org_id: UUID
+    key: str
+    attempt: int
+    wake_seq: int
+    losses: int
+    told_waits: int
+    timeout_ms: int
+    queue: str
+    all_needs_skipped: bool
+    lease: UUID | None
+    run_began: bool = False
+
+    @classmethod
+    def of(cls, row: Any, lease: UUID) -> Claim:
+        return cls(
+            id=row.id, run_id=row.run_id, version_id=row.version_id, org_id=row.org_id, key=row.key,
+            attempt=row.attempt, wake_seq=row.wake_seq, losses=row.losses, told_waits=row.told_waits,
+            timeout_ms=row.timeout_ms, queue=row.queue, lease=lease,
+            all_needs_skipped=row.needs_total > 0 and row.needs_met == 0,
+            run_began=getattr(row, "run_status", "") == "queued",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """An outcome to be recorded, its output and input already as JSON text that can be stored."""
+
+    claim: Claim
+    outcome: Outcome
+    output: str | None = None
+    input: str | None = None
+
+
+@dataclass(kw_only=True)
+class Recorded:
+    """What a group of outcomes led to."""
+
+    landed: set[UUID] = field(default_factory=set)
+    ready: list[ReadyStep] = field(default_factory=list)
+    claimed: list[Claim] = field(default_factory=list)
+    ended: list[tuple[UUID, str]] = field(default_factory=list)
+    stopping: list[UUID] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFailed:
+    """A failure for good, as it is announced to dead letters within the recording transaction."""
+
+    org_id: UUID
+    run_id: UUID
+    step_run_id: UUID
+    step_key: str
+    step_type: str
+    flow_id: UUID
+    attempts: int
+    error: StepError
+
+
+class ClaimedBatch(NamedTuple):
+    claims: list[Claim]
+    newest_dispatch: dict[str, float]
+    """By queue: the latest dispatch time (epoch seconds) among the claimed steps."""
+
+
+def claim(batch: Sequence[tuple[str, int]], *, worker: UUID, lease_s: float = LEASE_S) -> ClaimedBatch:
+    """ready → running for (step run id, attempt) pairs. What another worker has taken is missing from the answer."""
+    lease = uuid.uuid4()
+    rows = store.fetch(
+        "claim_steps",
+        {"ids": [pair[0] for pair in batch], "attempts": [pair[1] for pair in batch], "lease": lease,
+         "worker": worker, "lease_s": lease_s},
+    )
+    newest: dict[str, float] = {}
+    for row in rows:
+        if row.dispatched_at is not None and row.dispatched_at > newest.get(row.queue, 0.0):
+            newest[row.queue] = row.dispatched_at
+    return ClaimedBatch([Claim.of(row, lease) for row in rows], newest)
+
+
+def skip(step: ReadyStep) -> Verdict:
+    """The verdict that skips a ready step."""
+    return Verdict(
+        claim=Claim(
+            id=step.id, run_id=step.run_id, version_id=step.version_id, org_id=step.run_id, key=step.key,
+            attempt=step.attempt, wake_seq=0, losses=0, told_waits=0, timeout_ms=0, queue=step.queue,
+            all_needs_skipped=step.all_needs_skipped, lease=None,
+        ),
+        outcome=Skipped(),
+    )
+
+
+@dataclass(kw_only=True)
+class _Columns:
+    """The parameters of `record_outcomes`, built up outcome by outcome."""
+
+    worker: UUID
+    lease: UUID
+    queues: frozenset[str]
+    budget: int
+    lease_s: float
+    values: dict[str, Any] = field(default_factory=dict)
+    fails: bool = False
+    may_end_with_output: bool = False
+
+    def __post_init__(self) -> None:
+        names = ("ids", "leases", "statuses", "waiting_fors", "wake_in", "outputs", "inputs", "errors", "fatal",
+                 "spends", "told", "edge_sources", "edge_targets", "edge_live", "edge_claim", "edge_publish")
+        self.values = {name: [] for name in names}
+        self.values |= {"worker": self.worker, "lease": self.lease, "lease_s": self.lease_s}
+
+    def add(self, verdict: Verdict) -> None:
+        claimed, outcome = verdict.claim, verdict.outcome
+        flow = catalog.flow_of(claimed.version_id)
+        step = flow.steps[claimed.key]
+        status, waiting_for, wake_in = _STATUS[type(outcome)]
+        error: StepError | None = None
+        fatal = spends = told = False
+        live, not_taken = True, frozenset[str]()
+        if isinstance(outcome, Completed):
+            not_taken = outcome.not_taken
+        elif isinstance(outcome, Failed):
+            error, fatal, self.fails = outcome.error, step.stops_run, True
+        elif isinstance(outcome, Retry):
+            error, wake_in, told, spends = outcome.error, outcome.delay_s, outcome.told, not outcome.told
+        elif isinstance(outcome, Sleep):
+            wake_in = outcome.seconds
+        elif isinstance(outcome, Skipped):
+            live = False
+        row = (claimed.id, claimed.lease, status, waiting_for, wake_in, verdict.output, verdict.input,
+               dump(error.as_json(), what="The error") if error else None, fatal, spends, told)
+        for name, value in zip(_OUTCOME_COLUMNS, row, strict=True):
+            self.values[name].append(value)
+        if status in _ENDED and not fatal:
+            if step.is_sink and flow.output is not None:
+                self.may_end_with_output = True
+            for key in step.successors:
+                self._edge(claimed.id, flow.steps[key], live and key not in not_taken)
+
+    def _edge(self, source: UUID, target: Any, live: bool) -> None:
+        claims = (
+            self.budget > 0 and live and target.condition is None and target.type.queue in self.queues
+        )
+        self.budget -= claims
+        columns = self.values
+        columns["edge_sources"].append(source)
+        columns["edge_targets"].append(target.key)
+        columns["edge_live"].append(live)
+        columns["edge_claim"].append(claims)
+        columns["edge_publish"].append(not claims and target.condition is None)
+
+
+_OUTCOME_COLUMNS = ("ids", "leases", "statuses", "waiting_fors", "wake_in", "outputs", "inputs", "errors", "fatal",
+                    "spends", "told")
+_ENDED = frozenset({"completed", "failed", "skipped"})
+_STATUS: dict[type[Any], tuple[str, str, float | None]] = {
+    Completed: ("completed", "", None),
+    Failed: ("failed", "", None),
+    Retry: ("waiting", "retry", None),
+    Sleep: ("waiting", "sleep", None),
+    Skipped: ("skipped", "", None),
+    HandBack: ("ready", "", None),
+}
+
+
+class Recording(NamedTuple):
+    """A prepared call of `record_outcomes`."""
+
+    parameters: dict[str, Any]
+    fails: bool
+    may_end_with_output: bool
+    lease: UUID
+
+
+def prepare_recording(
+    verdicts: Iterable[Verdict], *, worker: UUID, queues: frozenset[str], budget: int, lease_s: float = LEASE_S
+) -> Recording:
+    """Lay the verdicts out as arrays, in the order of their step runs. `budget`: how many successors to continue with."""
+    columns = _Columns(worker=worker, lease=uuid.uuid4(), queues=queues, budget=budget, lease_s=lease_s)
+    for verdict in sorted(verdicts, key=lambda verdict: verdict.claim.id):
+        columns.add(verdict)
+    return Recording(columns.values, columns.fails, columns.may_end_with_output, columns.lease)
+
+
+def record(recording: Recording, cursor: store.Cursor | None = None) -> Recorded:
+    """Write the outcomes and all that follows from them, in one statement."""
+    result = Recorded()
+    for row in store.fetch("record_outcomes", recording.parameters, cursor):
+        if row.kind == "landed":
+            result.landed.add(row.id)
+        elif row.kind == "next":
+            if row.status == "running":
+                result.claimed.append(Claim.of(row, recording.lease))
+            else:
+                result.ready.append(ReadyStep.of(row))
+        elif row.stopping:
+            result.stopping.append(row.id)
+        else:
+            result.ended.append((row.id, row.status))
+    return result
+
+
+def settle(run_ids: Sequence[UUID]) -> list[tuple[UUID, str]]:
+    """Cancel what is open of runs that are bound to fail or cancelled, and end those of which nothing runs."""
+    with store.transaction() as cursor:
+        store.fetch("lock_runs", {"ids": list(run_ids)}, cursor)
+        return [(row.id, row.status) for row in store.fetch("settle_runs", {"ids": list(run_ids)}, cursor)]
+
+
+def wake(*, batch: int) -> list[ReadyStep]:
+    """waiting → ready for the timers that are due."""
+    return [ReadyStep.of(row) for row in store.fetch("wake_steps", {"batch": batch})]
+
+
+def set_output(run_id: UUID, *, output: str | None, error: StepError | None, cursor: store.Cursor) -> None:
+    """The rendered output of a run that this transaction has ended, or the failure of rendering it."""
+    text = dump(error.as_json(), what="The error") if error else None
+    store.fetch("set_run_output", {"id": run_id, "output": output, "error": text}, cursor)
+
+
+def request_cancel(org_id: UUID, run_ids: Sequence[UUID], *, reason: str) -> list[UUID]:
+    """Set the cancel flag of live runs; `settle` does the rest."""
+    return [row.id for row in store.fetch("request_cancel", {"org": org_id, "ids": list(run_ids), "reason": reason})]

@@ -1,0 +1,112 @@
+"""Triggering: runs and all their steps, by one statement, in the caller's transaction; dispatched after its commit."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import uuid6
+from django.db import connection, transaction
+from django.db.utils import OperationalError
+
+from workflows.definitions.compiled import CompiledFlow
+from workflows.engine import store
+from workflows.engine.dispatch import DISPATCHER
+from workflows.engine.transitions import ReadyStep
+from workflows.errors import IdempotencyConflict, InvalidInput
+from workflows.payload import MAX_EVENT_BYTES, Json, dump
+
+IDEMPOTENCY_WINDOW_S = 24 * 3600
+IDEMPOTENCY_WAIT_MS = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """One run to be made. `input` is the event's data, or what a person sends."""
+
+    input: Json
+    priority: int = 0
+    event_id: UUID | None = None
+    id: UUID = field(default_factory=uuid6.uuid7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Triggered:
+    """The answer: the runs' ids, and whether an earlier run stands for them (idempotency)."""
+
+    run_ids: list[UUID]
+    existing: bool = False
+
+
+def trigger(
+    flow: CompiledFlow, runs: Sequence[NewRun], *, org_id: UUID, kind: str = "manual", user_id: str = "",
+    event_name: str = "", run_at: dt.datetime | None = None, idempotency_key: str = "",
+) -> Triggered:
+    """Make runs of a version, within the caller's transaction where there is one; dispatch them after the commit.
+
+    Raises InvalidInput (by the flow's input_schema), PayloadTooLarge, or IdempotencyConflict where another open
+    transaction holds the key.
+    """
+    texts = [_checked(flow, run.input) for run in runs]
+    with transaction.atomic():
+        if idempotency_key:
+            first = _take_key(flow, org_id, idempotency_key, runs[0].id)
+            if first != runs[0].id:
+                return Triggered(run_ids=[first], existing=True)
+        rows = _fetch(
+            "insert_runs",
+            {
+                "org": org_id, "flow": flow.flow_id, "version": flow.version_id, "ids": [run.id for run in runs],
+                "inputs": texts, "priorities": [run.priority for run in runs],
+                "event_ids": [run.event_id for run in runs], "event_name": event_name, "trigger": kind,
+                "user_id": user_id, "sinks": flow.sinks, "run_at": run_at, "dispatched": True,
+            },
+        )
+        ready = [ReadyStep.of(row) for row in rows]
+        transaction.on_commit(lambda: DISPATCHER.submit(ready), robust=True)
+    return Triggered(run_ids=[run.id for run in runs])
+
+
+def _checked(flow: CompiledFlow, value: Json) -> str:
+    text = dump(value, what="The input", limit_bytes=MAX_EVENT_BYTES)
+    problems = flow.input_problems(value)
+    if problems:
+        raise InvalidInput("; ".join(problems))
+    return text
+
+
+def _take_key(flow: CompiledFlow, org_id: UUID, key: str, run_id: UUID) -> UUID:
+    """The run that the key stands for: this one, or the one that has it already."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", (str(IDEMPOTENCY_WAIT_MS),))
+        taken = _fetch(
+            "take_idempotency_key",
+            {"org": org_id, "flow": flow.flow_id, "key": key, "run": run_id, "window_s": IDEMPOTENCY_WINDOW_S},
+        )
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+            raise IdempotencyConflict from None
+        raise
+    if taken:
+        return run_id
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT run_id FROM workflows_idempotencykey WHERE org_id = %s AND flow_id = %s AND key = %s",
+            (org_id, flow.flow_id, key),
+        )
+        return UUID(str(cursor.fetchone()[0]))
+
+
+def _fetch(name: str, parameters: Mapping[str, Any]) -> list[Any]:
+    """A named statement on Django's connection, so that it belongs to the caller's transaction."""
+    store.counter.add(name)
+    with connection.cursor() as cursor:
+        cursor.execute(store.statement(name), parameters)
+        row = namedtuple("Row", [column.name for column in cursor.description])  # type: ignore[misc]  # noqa: PYI024
+        return [row(*values) for values in cursor.fetchall()]

@@ -1,0 +1,128 @@
+"""Templates: JSON whose strings may hold `${ CEL }`."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workflows.errors import ExpressionError
+from workflows.expressions.cel import NAMES, Expression, compile_expression
+
+type_name = type
+Render = Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """Compiled JSON with templates. `expressions` is empty where it is constant."""
+
+    source: Any
+    expressions: tuple[Expression, ...]
+    _render: Render = field(repr=False, compare=False)
+
+    @property
+    def is_constant(self) -> bool:
+        return not self.expressions
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset().union(*(expression.names for expression in self.expressions))
+
+    @property
+    def steps(self) -> frozenset[str]:
+        return frozenset().union(*(expression.steps for expression in self.expressions))
+
+    def render(self, scope: Mapping[str, Any]) -> Any:
+        """The value in this scope; a string that is exactly one `${ … }` keeps the value's type.
+
+        Raises MissingField or ExpressionError with the path of the string and its expression.
+        """
+        return self._render(scope)
+
+
+def compile_template(source: Any, allowed: frozenset[str] = NAMES) -> Template:
+    """Compile any JSON value. Raises ExpressionError with the path, the expression and the position."""
+    expressions: list[Expression] = []
+    render = _compile(source, "", allowed, expressions)
+    return Template(source=source, expressions=tuple(expressions), _render=render)
+
+
+def _compile(source: Any, path: str, allowed: frozenset[str], found: list[Expression]) -> Render:
+    if isinstance(source, dict):
+        fields = {key: _compile(value, f"{path}.{key}", allowed, found) for key, value in source.items()}
+        return lambda scope: {key: render(scope) for key, render in fields.items()}
+    if isinstance(source, list):
+        items = [_compile(value, f"{path}[{i}]", allowed, found) for i, value in enumerate(source)]
+        return lambda scope: [render(scope) for render in items]
+    if isinstance(source, str) and "${" in source:
+        return _compile_string(source, path.lstrip(".") or "template", allowed, found)
+    return lambda _: source
+
+
+def _compile_string(source: str, path: str, allowed: frozenset[str], found: list[Expression]) -> Render:
+    try:
+        parts = [part if literal else compile_expression(part, allowed) for literal, part in split(source)]
+    except ExpressionError as error:
+        raise ExpressionError(f"{path}: {error}") from None
+    found.extend(part for part in parts if isinstance(part, Expression))
+    return functools.partial(_render_string, parts, path)
+
+
+def _render_string(parts: list[str | Expression], path: str, scope: Mapping[str, Any]) -> Any:
+    try:
+        if len(parts) == 1 and isinstance(parts[0], Expression):
+            return parts[0].evaluate(scope)
+        return "".join(part if isinstance(part, str) else _text(part.evaluate(scope)) for part in parts)
+    except ExpressionError as error:
+        raise type_name(error)(f"{path}: {error}") from None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def split(source: str) -> list[tuple[bool, str]]:
+    """Cut a string into (is it literal, text) pieces; `$${` stands for a literal `${`."""
+    pieces: list[tuple[bool, str]] = []
+    literal, position = "", 0
+    while position < len(source):
+        if source.startswith("$${", position):
+            literal += "${"
+            position += 3
+        elif source.startswith("${", position):
+            end = _closing(source, position + 2)
+            if literal:
+                pieces.append((True, literal))
+            pieces.append((False, source[position + 2 : end].strip()))
+            literal, position = "", end + 1
+        else:
+            literal += source[position]
+            position += 1
+    if literal:
+        pieces.append((True, literal))
+    return pieces
+
+
+def _closing(source: str, start: int) -> int:
+    """The index of the `}` that ends the expression starting at `start`, past strings and inner braces."""
+    depth, quote, position = 0, "", start
+    while position < len(source):
+        character = source[position]
+        if quote:
+            if character == "\\":
+                position += 1
+            elif character == quote:
+                quote = ""
+        elif character in "'\"":
+            quote = character
+        elif character == "{":
+            depth += 1
+        elif character == "}":
+            if depth == 0:
+                return position
+            depth -= 1
+        position += 1
+    raise ExpressionError(f"`{source}`: the `${{` at column {start - 1} is never closed")

@@ -1,0 +1,24 @@
+"""The tables. Definitions (organization, flow) use foreign keys; history (event, run) has none into it (ADR 0003)."""
+
+from workflows.models.event import Event
+from workflows.models.flow import Flow, FlowVersion, Step, Trigger
+from workflows.models.organization import AccessKey, Organization, Secret
+from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
+from workflows.models.worker import LeaderLease, Worker
+
+__all__ = [
+    "AccessKey",
+    "Attempt",
+    "Event",
+    "Flow",
+    "FlowVersion",
+    "IdempotencyKey",
+    "LeaderLease",
+    "Organization",
+    "Run",
+    "Secret",
+    "Step",
+    "StepRun",
+    "Trigger",
+    "Worker",
+]

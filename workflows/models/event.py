@@ -1,0 +1,33 @@
+"""Events received."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import uuid6
+from django.db import models
+
+
+class Event(models.Model):
+    """An occurrence that was received; matched against the event triggers after its commit."""
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    org_id = models.UUIDField()
+    name = models.CharField(max_length=200)
+    data = models.JSONField(default=dict)
+    user = models.JSONField(default=dict)
+    external_id = models.CharField(max_length=200, blank=True, help_text="The sender's id of the event.")
+    ts = models.DateTimeField(help_text="When it happened, by its sender.")
+    received_at = models.DateTimeField(auto_now_add=True)
+    matched_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        constraints: ClassVar = [models.CheckConstraint(condition=~models.Q(name=""), name="event_name_given")]
+        indexes: ClassVar = [
+            models.Index(fields=["org_id", "-id"], name="event_by_org"),
+            models.Index(fields=["id"], name="event_unmatched", condition=models.Q(matched_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.id}"

@@ -1,0 +1,121 @@
+"""What a flow is: versions, steps, triggers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import uuid6
+from django.contrib.postgres.fields import ArrayField
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import Q
+
+from workflows.models.organization import Organization
+
+
+class Flow(models.Model):
+    """A workflow of an organization, addressed by its slug."""
+
+    class Kind(models.TextChoices):
+        DECLARATIVE = "declarative", "declarative"
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="flows")
+    slug = models.SlugField(max_length=100)
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    kind = models.CharField(max_length=20, choices=Kind.choices, default=Kind.DECLARATIVE)
+    current = models.ForeignKey(
+        "FlowVersion", on_delete=models.PROTECT, null=True, blank=True, related_name="+",
+        help_text="The published version that new runs take.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering: ClassVar = ["slug"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["organization", "slug"], name="flow_slug")]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class FlowVersion(models.Model):
+    """One immutable state of a flow; a run stays on the version it started with."""
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    definition = models.JSONField(encoder=DjangoJSONEncoder)
+    checksum = models.CharField(max_length=64)
+    published_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["flow", "-number"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["flow", "number"], name="flow_version_number")]
+
+    def __str__(self) -> str:
+        return f"{self.flow.slug} v{self.number}"
+
+
+class Step(models.Model):
+    """A step of a version. Its runs are created from these rows by one statement."""
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    version = models.ForeignKey(FlowVersion, on_delete=models.CASCADE, related_name="steps")
+    key = models.CharField(max_length=100)
+    type = models.CharField(max_length=50)
+    position = models.PositiveIntegerField()
+    config = models.JSONField(default=dict)
+    needs = ArrayField(models.CharField(max_length=100), default=list)
+    condition = models.TextField(blank=True)
+    critical = models.BooleanField(default=True)
+    is_sink = models.BooleanField()
+    queue = models.CharField(max_length=50)
+    timeout_ms = models.PositiveIntegerField()
+
+    class Meta:
+        ordering: ClassVar = ["version", "position"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["version", "key"], name="step_key"),
+            models.UniqueConstraint(fields=["version", "position"], name="step_position"),
+            models.CheckConstraint(condition=Q(timeout_ms__gt=0), name="step_timeout"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Trigger(models.Model):
+    """What starts a flow by itself. A flow can always be run by hand or by API."""
+
+    class Kind(models.TextChoices):
+        EVENT = "event", "event"
+        CRON = "cron", "cron"
+        WEBHOOK = "webhook", "webhook"
+        MANUAL = "manual", "manual"
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="triggers")
+    flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="triggers")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    event_name = models.CharField(max_length=200, blank=True)
+    condition = models.TextField(blank=True)
+    config = models.JSONField(default=dict)
+    position = models.PositiveIntegerField()
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        ordering: ClassVar = ["flow", "position"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(kind__in=["event", "cron", "webhook", "manual"]), name="trigger_kind"),
+            models.CheckConstraint(condition=~Q(kind="event") | ~Q(event_name=""), name="trigger_event_name"),
+            models.UniqueConstraint(fields=["flow", "position"], name="trigger_position"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["organization", "event_name"], name="trigger_by_event", condition=Q(kind="event")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.event_name or self.config.get('schedule', '')}".strip()

@@ -1,0 +1,105 @@
+"""Tenants, their keys and their secrets."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from typing import ClassVar
+
+import uuid6
+from cryptography.fernet import Fernet, InvalidToken
+from django.conf import settings
+from django.db import models
+
+from workflows.errors import ConfigurationFailure
+
+
+class Organization(models.Model):
+    """A tenant: everything else belongs to exactly one."""
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    slug = models.SlugField(max_length=100, unique=True)
+    name = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["slug"]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class AccessKey(models.Model):
+    """A key for the REST API or for sending events. Only its hash is stored."""
+
+    class Kind(models.TextChoices):
+        API = "api", "API key"
+        EVENT = "event", "event key"
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="access_keys")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=16, help_text="The key's first characters, to recognise it by.")
+    digest = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=models.Q(kind__in=["api", "event"]), name="access_key_kind"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.prefix}… ({self.name})"
+
+    @staticmethod
+    def digest_of(key: str) -> str:
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    @classmethod
+    def issue(cls, organization: Organization, kind: str, name: str) -> tuple[AccessKey, str]:
+        """A new key: the row and the key itself, which is shown this once."""
+        key = f"hr_{kind}_{secrets.token_urlsafe(24)}"
+        row = cls.objects.create(
+            organization=organization, kind=kind, name=name, prefix=key[:14], digest=cls.digest_of(key)
+        )
+        return row, key
+
+
+def _fernet() -> Fernet:
+    return Fernet(base64.urlsafe_b64encode(hashlib.sha256(settings.ENCRYPTION_KEY.encode()).digest()))
+
+
+class Secret(models.Model):
+    """A value for `${ secrets.NAME }` in outbound fields; stored encrypted, masked wherever it would show."""
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="secrets")
+    name = models.CharField(max_length=100)
+    ciphertext = models.BinaryField()
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["organization", "name"], name="secret_name"),
+            models.CheckConstraint(condition=models.Q(name__regex=r"^[A-Za-z_][A-Za-z0-9_]*$"), name="secret_name_form"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def value(self) -> str:
+        """The clear text. Raises ConfigurationFailure where the encryption key has changed."""
+        try:
+            return _fernet().decrypt(bytes(self.ciphertext)).decode()
+        except InvalidToken:
+            raise ConfigurationFailure(
+                f"The secret {self.name} was stored under another HEADRACE_ENCRYPTION_KEY: store it again."
+            ) from None
+
+    @value.setter
+    def value(self, clear_text: str) -> None:
+        self.ciphertext = _fernet().encrypt(clear_text.encode())

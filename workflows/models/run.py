@@ -1,0 +1,209 @@
+"""Executions: runs, their steps and attempts. `workflows/engine/transitions.py` is the only writer of a status.
+
+No foreign key points into these tables, and every row carries the run's uuid7, by whose time they can be partitioned
+(ADR 0003).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import ClassVar
+
+import uuid6
+from django.db import models
+from django.db.models import Q
+
+LIVE_RUN = ["queued", "running"]
+LIVE_STEP = ["pending", "ready", "running", "waiting"]
+
+
+class Run(models.Model):
+    """One execution of a flow version."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "queued"
+        RUNNING = "running", "running"
+        COMPLETED = "completed", "completed"
+        FAILED = "failed", "failed"
+        CANCELLED = "cancelled", "cancelled"
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    org_id = models.UUIDField()
+    flow = models.ForeignKey("workflows.Flow", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)
+    version = models.ForeignKey("workflows.FlowVersion", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)
+    event_id = models.UUIDField(null=True, blank=True)
+    event_name = models.CharField(max_length=200, blank=True)
+    trigger = models.CharField(max_length=20, default="manual")
+    user_id = models.CharField(max_length=200, blank=True)
+    status = models.CharField(max_length=10, choices=Status.choices)
+    priority = models.IntegerField(default=0, help_text="Seconds of head start, −600 … 600.")
+    input = models.JSONField()
+    output = models.JSONField(null=True, blank=True)
+    error = models.JSONField(null=True, blank=True, help_text="Set as soon as the run is bound to fail.")
+    sinks_left = models.IntegerField()
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    cancel_reason = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(status__in=["queued", "running", "completed", "failed", "cancelled"]), name="run_status"
+            ),
+            models.CheckConstraint(condition=Q(sinks_left__gte=0), name="run_sinks_left"),
+            models.CheckConstraint(condition=Q(priority__gte=-600, priority__lte=600), name="run_priority"),
+            models.CheckConstraint(
+                condition=Q(status__in=LIVE_RUN, ended_at=None) | (~Q(status__in=LIVE_RUN) & ~Q(ended_at=None)),
+                name="run_ended_at",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["org_id", "-id"], name="run_by_org"),
+            models.Index(fields=["flow", "-id"], name="run_by_flow"),
+            models.Index(fields=["event_id"], name="run_by_event", condition=~Q(event_id=None)),
+            models.Index(fields=["org_id", "status"], name="run_live", condition=Q(status__in=LIVE_RUN)),
+            models.Index(fields=["org_id", "ended_at"], name="run_failed", condition=Q(status="failed")),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    @property
+    def is_live(self) -> bool:
+        return self.status in LIVE_RUN
+
+    @property
+    def duration(self) -> dt.timedelta | None:
+        return self.ended_at - self.created_at if self.ended_at else None
+
+
+class StepRun(models.Model):
+    """One step of a run."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "pending"
+        READY = "ready", "ready"
+        RUNNING = "running", "running"
+        WAITING = "waiting", "waiting"
+        COMPLETED = "completed", "completed"
+        FAILED = "failed", "failed"
+        SKIPPED = "skipped", "skipped"
+        CANCELLED = "cancelled", "cancelled"
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    org_id = models.UUIDField()
+    run = models.ForeignKey(
+        Run, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="step_runs"
+    )
+    version_id = models.UUIDField()
+    step_id = models.UUIDField(null=True, blank=True, help_text="Empty for steps that code discovers.")
+    key = models.CharField(max_length=100)
+    path = models.TextField(default="", blank=True, help_text="Where in nested maps and loops; empty at the top.")
+    index = models.IntegerField(null=True, blank=True)
+    position = models.IntegerField(default=0)
+    type = models.CharField(max_length=50)
+    queue = models.CharField(max_length=50)
+    status = models.CharField(max_length=10, choices=Status.choices)
+    attempt = models.IntegerField(default=1, help_text="The current try, from 1.")
+    losses = models.IntegerField(default=0, help_text="How often its worker was lost.")
+    told_waits = models.IntegerField(default=0, help_text="Waits that the other side asked for; they cost no attempt.")
+    needs_total = models.IntegerField(default=0)
+    needs_left = models.IntegerField(default=0)
+    needs_met = models.IntegerField(default=0, help_text="Needs that were not skipped.")
+    is_sink = models.BooleanField(default=True)
+    timeout_ms = models.IntegerField()
+    lease_token = models.UUIDField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    worker_id = models.UUIDField(null=True, blank=True)
+    deadline_at = models.DateTimeField(null=True, blank=True)
+    wake_at = models.DateTimeField(null=True, blank=True)
+    wake_seq = models.IntegerField(default=0, help_text="How often it woke from a sleep.")
+    waiting_for = models.CharField(max_length=50, blank=True)
+    held_limits = models.JSONField(null=True, blank=True)
+    dispatched_at = models.DateTimeField(null=True, blank=True)
+    dispatch_count = models.IntegerField(default=0)
+    created_at = models.DateTimeField()
+    ready_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    output = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["run", "position", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "key", "path"], name="step_run_identity"),
+            models.CheckConstraint(
+                condition=Q(status__in=[*LIVE_STEP, "completed", "failed", "skipped", "cancelled"]),
+                name="step_run_status",
+            ),
+            models.CheckConstraint(condition=Q(needs_left__gte=0), name="step_run_needs_left"),
+            models.CheckConstraint(
+                condition=~Q(status="running") | (~Q(lease_token=None) & ~Q(lease_until=None)), name="step_run_lease"
+            ),
+            models.CheckConstraint(condition=~Q(status="waiting") | ~Q(waiting_for=""), name="step_run_waiting_for"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["wake_at"], name="step_run_wake", condition=Q(status="waiting")),
+            models.Index(fields=["lease_until"], name="step_run_running", condition=Q(status="running")),
+            models.Index(fields=["queue", "dispatched_at"], name="step_run_ready", condition=Q(status="ready")),
+            models.Index(fields=["id"], name="step_run_unmarked", condition=Q(status="pending", needs_left=0)),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Attempt(models.Model):
+    """One try of a step: its timings and, where it failed, its error. Rows are only ever added."""
+
+    class Status(models.TextChoices):
+        COMPLETED = "completed", "completed"
+        FAILED = "failed", "failed"
+        LOST = "lost", "lost"
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    org_id = models.UUIDField()
+    run = models.ForeignKey(
+        Run, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="attempts"
+    )
+    step_run = models.ForeignKey(
+        StepRun, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="attempts"
+    )
+    number = models.IntegerField()
+    status = models.CharField(max_length=10, choices=Status.choices)
+    worker_id = models.UUIDField(null=True, blank=True)
+    ready_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField()
+    input = models.JSONField(null=True, blank=True)
+    error = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(status__in=["completed", "failed", "lost"]), name="attempt_status"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["run", "step_run"], name="attempt_by_run")]
+
+    def __str__(self) -> str:
+        return f"{self.number}"
+
+
+class IdempotencyKey(models.Model):
+    """The run that a key stands for, until it expires."""
+
+    pk = models.CompositePrimaryKey("org_id", "flow_id", "key")
+    org_id = models.UUIDField()
+    flow_id = models.UUIDField()
+    key = models.CharField(max_length=200)
+    run_id = models.UUIDField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["expires_at"], name="idempotency_expires")]
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,0 +1,42 @@
+"""Who is at work: live worker processes, and the leader that pumps timers and rescues."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+
+class Worker(models.Model):
+    """A process that executes steps; renewed by its heartbeat."""
+
+    id = models.UUIDField(primary_key=True)
+    name = models.CharField(max_length=200)
+    queues = ArrayField(models.CharField(max_length=50))
+    slots = models.PositiveIntegerField(help_text="How many steps it takes at once.")
+    active = models.PositiveIntegerField(help_text="How many it executes now.")
+    unclaimed = models.PositiveIntegerField(help_text="Messages that it holds and has not claimed yet.")
+    claimed_until = models.JSONField(
+        default=dict, help_text="By queue: the latest dispatch time (epoch seconds) among the steps that it claimed."
+    )
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        indexes: ClassVar = [models.Index(fields=["seen_at"], name="worker_seen")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class LeaderLease(models.Model):
+    """The right to pump timers and to rescue, for a few seconds. Two holders would be harmless."""
+
+    name = models.CharField(primary_key=True, max_length=50)
+    holder = models.UUIDField()
+    expires_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,117 @@
+"""Untrusted Python, run by pydantic-monty: no files, no network, no environment, in processes of its own.
+
+Time, sleep and memory are limited by the interpreter; a worker process that does not stop by itself is killed by the
+pool a second later. A crash of the interpreter costs one failed attempt and nothing else.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic_monty
+from pydantic_monty import Monty
+
+from workflows.errors import Category, InvalidOutput, NonRetriable, ResourceExhausted, StepFailure
+
+MAX_CODE_CHARACTERS = 200_000
+DEFAULT_MEMORY_BYTES = 128 * 1024 * 1024
+MAX_PRINT_BYTES = 64 * 1024
+MAX_PROCESSES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What the code gave: the value of its `return` (or last expression) and what it printed."""
+
+    value: Any
+    printed: str
+
+
+class _Pool:
+    """One pool of interpreter processes a process, made at first use and never inherited over a fork."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid: int | None = None
+        self._pool: Monty | None = None
+
+    def get(self) -> Monty:
+        with self._lock:
+            if self._pool is None or self._pid != os.getpid():
+                self._pool = Monty(min_processes=0, max_processes=MAX_PROCESSES, max_checkouts_per_worker=500)
+                self._pool.__enter__()
+                self._pid = os.getpid()
+            return self._pool
+
+    def close(self) -> None:
+        with self._lock:
+            if self._pool is not None and self._pid == os.getpid():
+                self._pool.__exit__(None, None, None)
+            self._pool = None
+
+
+_pool = _Pool()
+close = _pool.close
+
+
+def variables(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a scope a script may see: never the secrets."""
+    return {name: scope[name] for name in ("input", "event", "steps", "run", "org") if name in scope}
+
+
+def run(
+    code: str, inputs: Mapping[str, Any], *, timeout_s: float, memory_bytes: int = DEFAULT_MEMORY_BYTES, name: str
+) -> Result:
+    """Run the code and give its value as JSON.
+
+    Raises ResourceExhausted (time, memory, recursion, a killed process), NonRetriable (a syntax error, a forbidden
+    call), InvalidOutput (a value that is no JSON) or StepFailure (any other exception of the code, with its traceback).
+    """
+    limits = pydantic_monty.ResourceLimits(
+        max_feed_duration_secs=max(timeout_s, 0.001), max_total_sleep_secs=max(timeout_s, 0.001),
+        max_memory=memory_bytes, max_recursion_depth=500,
+    )
+    printed = pydantic_monty.CollectString(MAX_PRINT_BYTES)
+    try:
+        with _pool.get().checkout(script_name=name, limits=limits) as session:
+            value = session.feed_run(code, inputs=dict(inputs), print_callback=printed)
+    except pydantic_monty.MontySyntaxError as error:
+        raise NonRetriable(f"SyntaxError in {name}: {error}", category=Category.CONFIGURATION) from None
+    except pydantic_monty.MontyCrashedError as error:
+        raise ResourceExhausted(f"The sandbox process was lost while it ran {name}: {error}") from None
+    except pydantic_monty.MontyRuntimeError as error:
+        raise _failure(error) from None
+    except (ValueError, pydantic_monty.MontyConversionError) as error:
+        raise InvalidOutput(f"The result of {name} can't be taken over: {error}") from None
+    return Result(value=_plain(value, name), printed=printed.output)
+
+
+def _failure(error: pydantic_monty.MontyRuntimeError) -> StepFailure:
+    cause = error.exception()
+    message = error.display("type-msg")
+    detail = error.display("traceback")
+    if isinstance(cause, TimeoutError | MemoryError | RecursionError):
+        failure: StepFailure = ResourceExhausted(message)
+    elif isinstance(cause, PermissionError | ModuleNotFoundError) or "is not supported in this environment" in message:
+        failure = NonRetriable(f"The sandbox has no files, network or environment: {message}", category=Category.CONFIGURATION)
+    else:
+        failure = StepFailure(message)
+    failure.add_note(detail)
+    return failure
+
+
+def _plain(value: Any, name: str) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(key): _plain(item, name) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, name) for item in value]
+    if isinstance(value, dt.datetime | dt.date):
+        return value.isoformat()
+    raise InvalidOutput(f"{name} gives a {type(value).__name__}; return JSON: text, numbers, true, false, lists, dicts.")

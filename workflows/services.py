@@ -1,0 +1,169 @@
+"""The verbs that a person can ask for. API, admin, dashboard and CLI call these and hold no rule of their own."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from workflows.definitions import document
+from workflows.definitions.compiled import CompiledFlow, compile_flow
+from workflows.definitions.duration import parse_ms
+from workflows.definitions.schema import FlowSpec
+from workflows.engine import catalog, transitions
+from workflows.engine.trigger import NewRun, Triggered
+from workflows.engine.trigger import trigger as trigger_runs
+from workflows.errors import FlowNotFound, FlowNotPublished, InvalidInput, RunNotFound
+from workflows.models import Flow, FlowVersion, Organization, Run, Step, Trigger
+from workflows.payload import Json
+
+PRIORITY_LEVELS = {"critical": 600, "high": 300, "normal": 0, "low": -300, "background": -600}
+MAX_RUNS_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What applying a definition did: a new version, or nothing for an unchanged one."""
+
+    flow: Flow
+    version: FlowVersion
+    changed: bool
+    not_enforced_yet: list[str]
+
+
+def apply_definition(organization: Organization, spec: FlowSpec) -> Applied:
+    """Publish a checked definition as the flow's next version; an unchanged one makes no new version."""
+    stored = document.to_document(spec)
+    checksum = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+    with transaction.atomic():
+        flow, _ = Flow.objects.get_or_create(
+            organization=organization, slug=spec.flow, defaults={"name": spec.name or spec.flow}
+        )
+        flow = Flow.objects.select_for_update(of=("self",)).select_related("current").get(id=flow.id)
+        if flow.current is not None and flow.current.checksum == checksum:
+            return Applied(flow=flow, version=flow.current, changed=False, not_enforced_yet=spec.not_enforced_yet)
+        latest = flow.versions.order_by("-number").first()
+        version = FlowVersion(
+            flow=flow, number=latest.number + 1 if latest else 1, definition=stored, checksum=checksum
+        )
+        version.save()
+        Step.objects.bulk_create(_step_rows(spec, version))
+        version.published_at = timezone.now()
+        version.save(update_fields=["published_at"])
+        flow.current, flow.name, flow.description = version, spec.name or spec.flow, spec.description
+        flow.save()
+        flow.triggers.all().delete()
+        Trigger.objects.bulk_create(_trigger_rows(spec, flow))
+    return Applied(flow=flow, version=version, changed=True, not_enforced_yet=spec.not_enforced_yet)
+
+
+def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:
+    compiled = compile_flow(spec, version_id=version.id, flow_id=version.flow_id)
+    return [
+        Step(
+            version=version, key=step.key, type=step.type.name, position=step.position,
+            config=spec.steps[step.position].config, needs=list(step.needs),
+            condition=step.condition.source if step.condition else "", critical=step.stops_run, is_sink=step.is_sink,
+            queue=step.type.queue, timeout_ms=step.timeout_ms,
+        )
+        for step in compiled.steps.values()
+    ]
+
+
+def _trigger_rows(spec: FlowSpec, flow: Flow) -> list[Trigger]:
+    rows = []
+    for position, trigger in enumerate(spec.on):
+        kind = Trigger.Kind.EVENT if trigger.event else Trigger.Kind.CRON
+        config: dict[str, Any] = {}
+        if trigger.cron:
+            config = {"schedule": trigger.cron, "timezone": trigger.timezone, "overlap": trigger.overlap,
+                      "catch_up": trigger.catch_up}
+        elif trigger.match:
+            config = {"match": trigger.match}
+        rows.append(
+            Trigger(
+                organization=flow.organization, flow=flow, kind=kind, event_name=trigger.event or "",
+                condition=trigger.condition or "", config=config, position=position,
+            )
+        )
+    return rows
+
+
+def published(organization: Organization, slug: str) -> CompiledFlow:
+    """The flow's current version. Raises FlowNotFound (with the nearest slugs) or FlowNotPublished."""
+    flow = Flow.objects.filter(organization=organization, slug=slug).only("current_id").first()
+    if flow is None:
+        raise FlowNotFound(f"There is no flow {slug!r}; `manage.py flows list` shows what there is.")
+    if flow.current_id is None:
+        raise FlowNotPublished
+    return catalog.flow_of(flow.current_id)
+
+
+def trigger(
+    organization: Organization, slug: str, data: Json = None, *, priority: str | int | None = None,
+    delay: str | int | None = None, idempotency_key: str = "", user_id: str = "", kind: str = "manual",
+) -> Triggered:
+    """Start one run of a flow. Inside a transaction the run belongs to it, and starts when it commits.
+
+    `priority`: 1…10 (lower is sooner) or critical, high, normal, low, background. `delay`: a number of milliseconds
+    or text like "5m". Raises FlowNotFound, FlowNotPublished, InvalidInput, PayloadTooLarge, IdempotencyConflict.
+    """
+    flow = published(organization, slug)
+    value = {} if data is None else data
+    run_at = _run_at(delay)
+    return trigger_runs(
+        flow, [NewRun(input=value, priority=_priority(priority))], org_id=organization.id, kind=kind,
+        user_id=user_id, run_at=run_at, idempotency_key=idempotency_key,
+    )
+
+
+def trigger_many(organization: Organization, slug: str, inputs: Sequence[Json], *, user_id: str = "") -> Triggered:
+    """Start many runs of a flow at once: one statement, one commit, one pipelined publish. All or none."""
+    if not 1 <= len(inputs) <= MAX_RUNS_AT_ONCE:
+        raise InvalidInput(f"Give 1 to {MAX_RUNS_AT_ONCE:,} inputs, not {len(inputs):,}.")
+    flow = published(organization, slug)
+    return trigger_runs(flow, [NewRun(input=value) for value in inputs], org_id=organization.id, user_id=user_id)
+
+
+def _priority(given: str | int | None) -> int:
+    """Seconds of head start (−600 … 600). It is stored now and orders admission once limits are in force."""
+    if given is None:
+        return 0
+    if isinstance(given, str):
+        if given.lower() not in PRIORITY_LEVELS:
+            raise InvalidInput(f"priority {given!r} is unknown; use 1…10 or {', '.join(PRIORITY_LEVELS)}.")
+        return PRIORITY_LEVELS[given.lower()]
+    if isinstance(given, bool) or not 1 <= given <= 10:
+        raise InvalidInput(
+            f"priority {given!r} is out of range: as a number it is 1 (first) … 10 (last). Seconds of head start "
+            "belong into the flow's own priority expression."
+        )
+    return (5 - given) * 120
+
+
+def _run_at(delay: str | int | None) -> dt.datetime | None:
+    if delay is None:
+        return None
+    try:
+        milliseconds = parse_ms(delay)
+    except ValueError as error:
+        raise InvalidInput(f"delay: {error}") from None
+    return timezone.now() + dt.timedelta(milliseconds=milliseconds) if milliseconds else None
+
+
+def cancel_run(organization: Organization, run_id: UUID, *, reason: str = "") -> Run:
+    """Cancel a run: what is open is cancelled, what runs sees it within a heartbeat. An ended run stays as it is."""
+    run = Run.objects.filter(org_id=organization.id, id=run_id).first()
+    if run is None:
+        raise RunNotFound
+    if transitions.request_cancel(organization.id, [run_id], reason=reason):
+        transitions.settle([run_id])
+    run.refresh_from_db()
+    return run

@@ -1,0 +1,185 @@
+"""`http_request`: one HTTP call."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+import httpx
+from pydantic import Field, model_validator
+
+from workflows import outbound
+from workflows.definitions.duration import Duration
+from workflows.errors import Category, InvalidOutput, NonRetriable, RetryAfter, StepFailure
+from workflows.outbound import Answer
+from workflows.payload import MAX_OUTPUT_BYTES
+from workflows.steps.context import StepContext
+from workflows.steps.registry import Mode, StepConfig, StepType, register
+
+Scalar = str | int | float | bool
+
+
+class Auth(StepConfig):
+    """`{type: basic, username, password}` or `{type: bearer, token}`."""
+
+    type: Literal["basic", "bearer"]
+    username: str | None = None
+    password: str | None = None
+    token: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Auth:
+        if self.type == "basic" and (self.username is None or self.password is None):
+            raise ValueError("basic auth needs username and password")
+        if self.type == "bearer" and not self.token:
+            raise ValueError("bearer auth needs token")
+        return self
+
+
+class RequestConfig(StepConfig):
+    """What to send and how to read the answer. At most one of `json`, `form` and `body`."""
+
+    url: str = Field(min_length=1, max_length=8_000)
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    headers: dict[str, str] = Field(default_factory=dict)
+    query: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
+    json_body: Any = Field(None, alias="json")
+    form: dict[str, Scalar] | None = None
+    body: str | None = None
+    timeout: Duration = Field(30_000, ge=1, le=3_600_000)
+    success: list[int] | None = Field(None, description="Status codes that count as success; by default 200 … 299.")
+    response: Literal["auto", "json", "text", "base64", "none"] = "auto"
+    max_response_bytes: int = Field(1024 * 1024, ge=1, le=MAX_OUTPUT_BYTES)
+    follow_redirects: bool = False
+
+    @model_validator(mode="after")
+    def _one_body(self) -> RequestConfig:
+        given = [name for name in ("json_body", "form", "body") if name in self.model_fields_set]
+        if len(given) > 1:
+            raise ValueError("give only one of json, form and body")
+        return self
+
+
+class HttpRequestConfig(RequestConfig):
+    """A request with optional basic or bearer authentication."""
+
+    auth: Auth | None = None
+
+
+def build(config: RequestConfig, headers: dict[str, str], context: StepContext) -> httpx.Request:
+    """The request. Raises NonRetriable (configuration) for a URL that can't be used."""
+    sent = {"user-agent": "headrace", "idempotency-key": f"{context.step_run_id}", **_lower(config.headers), **headers}
+    body: dict[str, Any] = {}
+    if "json_body" in config.model_fields_set:
+        body["json"] = config.json_body
+    elif config.form is not None:
+        body["data"] = {name: _text(value) for name, value in config.form.items()}
+    elif config.body is not None:
+        body["content"] = config.body.encode()
+    timeout_s = min(config.timeout / 1000, max(context.remaining_s, 0.001))
+    try:
+        request = outbound.client().build_request(
+            config.method, config.url, params=config.query or None, headers=sent, timeout=timeout_s, **body
+        )
+    except (httpx.InvalidURL, UnicodeError, ValueError, TypeError) as error:
+        raise NonRetriable(f"The request can't be built: {error}", category=Category.CONFIGURATION) from None
+    if request.url.scheme not in {"http", "https"} or not request.url.host:
+        raise NonRetriable(f"{config.url!r} is no http or https URL with a host.", category=Category.CONFIGURATION)
+    return request
+
+
+def _lower(headers: dict[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _text(value: Scalar) -> str:
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+async def perform(config: RequestConfig, request: httpx.Request, auth: Any = None) -> Answer:
+    """Send it; network errors become transient failures that name the host."""
+    host = request.url.host
+    try:
+        return await outbound.send(
+            request, limit_bytes=config.max_response_bytes, follow_redirects=config.follow_redirects, auth=auth
+        )
+    except httpx.TimeoutException as error:
+        raise StepFailure(f"{host} did not answer within {config.timeout} ms ({type(error).__name__}).") from None
+    except httpx.TooManyRedirects as error:
+        raise NonRetriable(f"{host}: {error}", category=Category.CONFIGURATION) from None
+    except httpx.HTTPError as error:
+        raise StepFailure(f"{host} can't be reached: {error or type(error).__name__}") from None
+
+
+def judge(config: RequestConfig, answer: Answer, host: str) -> dict[str, Any]:
+    """The step's output, or the failure that the status code stands for."""
+    expected = answer.status in config.success if config.success else 200 <= answer.status < 300
+    if expected:
+        return {"status": answer.status, "headers": dict(answer.headers), "body": parse(config, answer)}
+    message = f"{host} answered {answer.status}: {answer.body[:500].decode('utf-8', 'replace')}"
+    wait_s = retry_after_s(answer.headers.get("retry-after"), dt.datetime.now(dt.UTC))
+    if answer.status == 429 or (answer.status == 503 and wait_s is not None):
+        if wait_s is None:
+            raise StepFailure(message, category=Category.RATE_LIMITED)
+        raise RetryAfter(message, seconds=wait_s)
+    if answer.status in {401, 403}:
+        raise StepFailure(message, category=Category.AUTH)
+    if answer.status >= 500 or answer.status in {408, 425}:
+        raise StepFailure(message)
+    raise NonRetriable(message, category=Category.INVALID_INPUT)
+
+
+def parse(config: RequestConfig, answer: Answer) -> Any:
+    """The body in the form that the step asks for. Raises InvalidOutput where it has another one."""
+    kind = config.response
+    if kind == "none" or not answer.body:
+        return None
+    if kind == "base64":
+        return base64.b64encode(answer.body).decode()
+    is_json = "json" in answer.headers.get("content-type", "")
+    if kind == "json" or (kind == "auto" and is_json):
+        try:
+            return json.loads(answer.body)
+        except ValueError as error:
+            raise InvalidOutput(f"The answer is no JSON: {error}") from None
+    try:
+        return answer.body.decode(answer.encoding)
+    except (UnicodeDecodeError, LookupError):
+        if kind == "text":
+            raise InvalidOutput(f"The answer is no {answer.encoding} text; use response: base64.") from None
+        return base64.b64encode(answer.body).decode()
+
+
+def retry_after_s(value: str | None, now: dt.datetime) -> float | None:
+    """Seconds of a `Retry-After` header (a number or an HTTP date); None where it is missing or malformed."""
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value.strip())
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+async def handle(context: StepContext) -> Any:
+    config: HttpRequestConfig = context.config
+    headers: dict[str, str] = {}
+    auth: Any = None
+    if config.auth and config.auth.type == "bearer":
+        headers["authorization"] = f"Bearer {config.auth.token}"
+    elif config.auth:
+        auth = httpx.BasicAuth(config.auth.username or "", config.auth.password or "")
+    request = build(config, headers, context)
+    return judge(config, await perform(config, request, auth), request.url.host)
+
+
+register(
+    StepType(
+        name="http_request", summary="One HTTP call.", config_model=HttpRequestConfig, handler=handle,
+        mode=Mode.ASYNC, outbound=True, timeout_ms=60_000,
+    )
+)

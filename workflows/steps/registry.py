@@ -1,0 +1,88 @@
+"""The step types. A new one is a file here with a config model, a handler and one `register` line."""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+IO_QUEUE = "headrace.io"
+COMPUTE_QUEUE = "headrace.compute"
+QUEUES = (IO_QUEUE, COMPUTE_QUEUE)
+
+
+class StepConfig(BaseModel):
+    """The base of every step type's configuration: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Mode(enum.Enum):
+    """Where a handler runs: in the visiting thread, in the engine's thread pool, or on the asyncio loop."""
+
+    INLINE = "inline"
+    THREAD = "thread"
+    ASYNC = "async"
+
+
+def _no_expressions(_: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepType:
+    """A kind of step.
+
+    `raw_fields` are not templates; `expressions` lists (path, CEL) within them; `whole_scope` says whether the
+    handler wants every output of the run; `detached` lets the Celery task end before the handler does.
+    """
+
+    name: str
+    summary: str
+    config_model: type[StepConfig]
+    handler: Callable[..., Any]
+    mode: Mode | Callable[[Mapping[str, Any]], Mode] = Mode.THREAD
+    queue: str = IO_QUEUE
+    max_batch: int = 50
+    timeout_ms: int = 60_000
+    outbound: bool = False
+    detached: bool = False
+    raw_fields: frozenset[str] = frozenset()
+    expressions: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]] = _no_expressions
+    whole_scope: Callable[[Mapping[str, Any]], bool] = staticmethod(lambda _: False)
+
+    @property
+    def task_name(self) -> str:
+        """The name of its Celery task."""
+        return f"workflows.steps.{self.name}"
+
+    def mode_of(self, config: Mapping[str, Any]) -> Mode:
+        return self.mode if isinstance(self.mode, Mode) else self.mode(config)
+
+    def split_config(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        """The part of the config that is a template, and the CEL expressions of the rest with their paths."""
+        template = {name: value for name, value in config.items() if name not in self.raw_fields}
+        return template, [*self.expressions(config)]
+
+
+REGISTRY: dict[str, StepType] = {}
+
+
+def register(step_type: StepType) -> StepType:
+    """Add a type. Raises ValueError where the name is taken."""
+    if step_type.name in REGISTRY:
+        raise ValueError(f"the step type {step_type.name!r} is registered twice")
+    REGISTRY[step_type.name] = step_type
+    return step_type
+
+
+def load_types() -> None:
+    """Import every module of this package, so that each registers its types."""
+    package = importlib.import_module("workflows.steps")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"workflows.steps.{module.name}")

@@ -1,0 +1,69 @@
+"""`sandbox_sync`, `sandbox_async` and `code_execution`: Python in the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from workflows import sandbox
+from workflows.definitions.duration import Duration
+from workflows.steps.context import StepContext
+from workflows.steps.registry import COMPUTE_QUEUE, Mode, StepConfig, StepType, register
+
+DEFAULT_TIMEOUT_MS = 30_000
+
+
+class SandboxConfig(StepConfig):
+    """Python `code`; what it returns (or its last expression) is the output. It sees `input`, `event`, `steps`."""
+
+    code: str = Field(min_length=1, max_length=sandbox.MAX_CODE_CHARACTERS)
+    input: Any = None
+    timeout: Duration = Field(DEFAULT_TIMEOUT_MS, ge=1, description="Of the code itself, sleeps included.")
+    memory_mb: int = Field(128, ge=1, le=2_048)
+
+
+class CodeExecutionConfig(SandboxConfig):
+    """As `sandbox_sync`, and the output is `{result, printed}`."""
+
+    language: str = Field("python", pattern=r"^python$")
+
+
+def _run(context: StepContext) -> sandbox.Result:
+    config: SandboxConfig = context.config
+    scope = dict(context.scope)
+    if config.input is not None:
+        scope["input"] = config.input
+    return sandbox.run(
+        config.code, sandbox.variables(scope), timeout_s=min(config.timeout / 1000, context.remaining_s),
+        memory_bytes=config.memory_mb * 1024 * 1024, name=f"{context.key}.py",
+    )
+
+
+def handle_sandbox(context: StepContext) -> Any:
+    return _run(context).value
+
+
+def handle_code_execution(context: StepContext) -> Any:
+    result = _run(context)
+    return {"result": result.value, "printed": result.printed}
+
+
+def _whole_scope(config: Mapping[str, Any]) -> bool:
+    return "steps" in str(config.get("code", ""))
+
+
+for name, summary, model, handler, detached in (
+    ("sandbox_sync", "Runs Python in the sandbox.", SandboxConfig, handle_sandbox, False),
+    ("sandbox_async", "Runs Python in the sandbox; its Celery task ends at once.", SandboxConfig, handle_sandbox, True),
+    ("code_execution", "Runs Python in the sandbox and keeps what it prints.", CodeExecutionConfig,
+     handle_code_execution, False),
+):
+    register(
+        StepType(
+            name=name, summary=summary, config_model=model, handler=handler, mode=Mode.THREAD, queue=COMPUTE_QUEUE,
+            max_batch=1, timeout_ms=DEFAULT_TIMEOUT_MS + 5_000, detached=detached,
+            raw_fields=frozenset({"code"}), whole_scope=_whole_scope,
+        )
+    )

@@ -1,0 +1,97 @@
+"""The engine inside Celery workers: started after forks, drained before the pool stops.
+
+Two profiles: `threads` (I/O: one process, an event loop, a pool for blocking handlers; it also leads maintenance) and
+`prefork` (compute: a runtime per child, which performs in the Celery task itself).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import structlog
+from celery import bootsteps, signals
+
+from workflows.engine import store
+from workflows.engine.maintenance import Maintenance
+from workflows.engine.runtime import Runtime
+from workflows.steps.registry import QUEUES
+
+log = structlog.get_logger(__name__)
+IO_SLOTS = int(os.environ.get("HEADRACE_IO_SLOTS", "200"))
+IO_THREADS = int(os.environ.get("HEADRACE_IO_THREADS", "16"))
+DETACHED_THREADS = int(os.environ.get("HEADRACE_DETACHED_THREADS", "4"))
+DRAIN_S = float(os.environ.get("HEADRACE_DRAIN_S", "10"))
+
+_runtime: Runtime | None = None
+_queues: frozenset[str] = frozenset()
+
+
+class NoRuntime(RuntimeError):
+    """Step tasks run only in a Celery worker of this project (`celery -A config worker`)."""
+
+
+def current() -> Runtime:
+    """The runtime of this process."""
+    if _runtime is None:
+        raise NoRuntime((NoRuntime.__doc__ or "").strip())
+    return _runtime
+
+
+class EngineStep(bootsteps.StartStopStep):
+    """Between the pool and the consumer: starts before messages come, drains after they stop coming."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self.maintenance: Maintenance | None = None
+
+    def create(self, parent: Any) -> None:
+        global _queues
+        _queues = frozenset(parent.app.amqp.queues.consume_from) & frozenset(QUEUES)
+
+    def include_if(self, parent: Any) -> bool:
+        return True
+
+    def start(self, parent: Any) -> None:
+        global _runtime
+        if not _queues or "prefork" in parent.pool_cls.__module__:
+            return
+        _runtime = Runtime(name=parent.hostname, queues=_queues, slots=IO_SLOTS, threads=IO_THREADS, own_thread=False)
+        _runtime.start()
+        self.maintenance = Maintenance(_runtime.id)
+        self.maintenance.start()
+
+    def stop(self, parent: Any) -> None:
+        if self.maintenance is not None:
+            self.maintenance.stop()
+            self.maintenance = None
+        _stop_runtime()
+
+    terminate = stop
+
+
+def _stop_runtime(**_: Any) -> None:
+    global _runtime
+    if _runtime is not None:
+        _runtime.drain(DRAIN_S)
+        _runtime = None
+
+
+@signals.worker_process_init.connect(weak=False)
+def _start_in_child(**_: Any) -> None:
+    """A prefork child: its own runtime, connections and interpreter pool."""
+    global _runtime
+    if not _queues:
+        return
+    _runtime = Runtime(
+        name="compute", queues=_queues, slots=1 + DETACHED_THREADS, threads=DETACHED_THREADS, own_thread=True
+    )
+    _runtime.start()
+
+
+@signals.worker_process_shutdown.connect(weak=False)
+def _stop_in_child(**_: Any) -> None:
+    _stop_runtime()
+    store.close()
