@@ -76,6 +76,7 @@ def _database(url: str) -> dict[str, Any]:
         "OPTIONS": {
             **parts,
             "application_name": "headrace",
+            "prepare_threshold": 2,
             "pool": {"min_size": 1, "max_size": ENVIRONMENT.db_pool_size, "timeout": 10},
         },
     }

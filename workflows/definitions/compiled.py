@@ -41,7 +41,7 @@ class CompiledStep:
     """The validated configuration of a step without templates."""
     reads_steps: frozenset[str]
     reads_scope: bool
-    whole_scope: bool
+    reads_secrets: bool
 
     def render(self, scope: Mapping[str, Any]) -> tuple[StepConfig, Any]:
         """The validated configuration and what is kept of it as the attempt's input (None for a constant one).
@@ -115,7 +115,7 @@ def _compile_step(step: StepSpec, position: int, graph: graphs.Graph, sinks: fro
         constant=step_type.config_model.model_validate(step.config) if template.is_constant else None,
         reads_steps=graph.ancestors(step.id) if whole_scope else frozenset().union(*(e.steps for e in everything)),
         reads_scope=bool(everything) or bool(step_type.raw_fields & raw.keys()),
-        whole_scope=whole_scope,
+        reads_secrets="secrets" in template.names,
     )
 
 

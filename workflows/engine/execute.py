@@ -90,7 +90,7 @@ def prepare(visit: Visit) -> Prepared | Verdict:
         if claim.all_needs_skipped or (step.condition is not None and not step.condition.is_true(visit.scope)):
             return Verdict(claim=claim, outcome=Skipped())
         scope_ = visit.scope
-        if "secrets" in step.template.names:
+        if step.reads_secrets:
             values = scope.SECRETS.of(claim.org_id)
             secrets = tuple(values.values())
             scope_ = {**visit.scope, "secrets": values}

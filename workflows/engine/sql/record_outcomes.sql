@@ -44,12 +44,13 @@ WITH outcome AS (
            clock_timestamp(), d.input, d.error
       FROM done d
      WHERE d.status IN ('completed', 'failed') OR d.waiting_for = 'retry'
-), edge AS (
+), edge AS MATERIALIZED (
     SELECT d.run_id, d.path, e.target, count(*)::int AS decided, count(*) FILTER (WHERE e.live)::int AS live,
            bool_and(e.claim) AS claim, bool_and(e.publish) AS publish
       FROM unnest(%(edge_sources)s::uuid[], %(edge_targets)s::text[], %(edge_live)s::bool[], %(edge_claim)s::bool[],
                   %(edge_publish)s::bool[]) AS e (source, target, live, claim, publish)
       JOIN done d ON d.id = e.source
+      JOIN workflows_run r ON r.id = d.run_id AND r.error IS NULL AND r.cancel_requested_at IS NULL
      WHERE d.status IN ('completed', 'failed', 'skipped')
      GROUP BY d.run_id, d.path, e.target
      ORDER BY d.run_id, e.target
@@ -71,9 +72,8 @@ WITH outcome AS (
            worker_id = CASE WHEN edge.claim THEN %(worker)s::uuid END,
            deadline_at = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0
                               THEN clock_timestamp() + make_interval(secs => s.timeout_ms / 1000.0) END
-      FROM edge, workflows_run r
+      FROM edge
      WHERE s.run_id = edge.run_id AND s.key = edge.target AND s.path = edge.path AND s.status = 'pending'
-       AND r.id = edge.run_id AND r.error IS NULL AND r.cancel_requested_at IS NULL
     RETURNING s.*
 ), touched AS (
     SELECT run_id, count(*) FILTER (WHERE is_sink AND status IN ('completed', 'failed', 'skipped'))::int AS sinks,
@@ -91,7 +91,7 @@ WITH outcome AS (
            ended_at = CASE WHEN r.sinks_left = t.sinks AND r.error IS NULL AND t.error IS NULL
                                 AND r.cancel_requested_at IS NULL THEN clock_timestamp() END
       FROM touched t
-     WHERE r.id = t.run_id AND r.status IN ('queued', 'running')
+     WHERE r.id = t.run_id AND r.ended_at IS NULL
     RETURNING r.id, r.status, r.version_id, r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL AS stopping
 )
 SELECT 'landed' AS kind, d.id, d.run_id, NULL::uuid AS version_id, NULL::uuid AS org_id, d.status, '' AS key, '' AS path,
