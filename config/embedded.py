@@ -131,6 +131,11 @@ def use() -> Services | None:
     return _current
 
 
+def current() -> Services | None:
+    """The embedded services that this process shares in."""
+    return _current
+
+
 def _release_at_exit(owner_pid: int) -> None:
     if _current is not None and os.getpid() == owner_pid:
         _current.release()
@@ -156,6 +161,20 @@ def start(var: Path) -> Services:
     with _start_lock(paths):
         fcntl.flock(lock, fcntl.LOCK_SH)
         return Services(database_url=_start_postgres(paths), redis_url=_start_valkey(paths), paths=paths, _lock=lock)
+
+
+def revive(paths: Paths) -> list[str]:
+    """Start again what has died. Returns the names of what was started; addresses stay the same."""
+    died = []
+    if not _postmaster_pid(paths) or not _valkey_pid(paths):
+        with _start_lock(paths):
+            if not _postmaster_pid(paths):
+                _start_postgres(paths)
+                died.append("Postgres")
+            if not _valkey_pid(paths):
+                _start_valkey(paths)
+                died.append("Valkey")
+    return died
 
 
 @contextlib.contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import django_stubs_ext
 from psycopg.conninfo import conninfo_to_dict
 
 from config import env
 from config.logging import configure
 
+django_stubs_ext.monkeypatch()  # makes ModelAdmin[…] and the like valid at run time
 ENVIRONMENT = env.read()
 BASE_DIR = env.BASE_DIR
 VAR_DIR = ENVIRONMENT.var_dir

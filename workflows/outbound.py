@@ -30,16 +30,17 @@ class AddressRefused(NonRetriable):
     category = Category.CONFIGURATION
 
 
-def is_allowed_private(host: str) -> bool:
-    return host in settings.ALLOWED_PRIVATE_HOSTS
+def is_allowed_private(host: str, port: int) -> bool:
+    """Whether HEADRACE_ALLOWED_PRIVATE_HOSTS names the host, or the host with this port."""
+    return not {host, f"{host}:{port}"}.isdisjoint(settings.ALLOWED_PRIVATE_HOSTS)
 
 
-def check_address(host: str, address: str) -> None:
+def check_address(host: str, port: int, address: str) -> None:
     """Raises AddressRefused for an address that is not public, unless its host is allowed."""
     ip = ipaddress.ip_address(address.split("%")[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
         ip = ip.ipv4_mapped
-    if not ip.is_global and not is_allowed_private(host):
+    if not ip.is_global and not is_allowed_private(host, port):
         raise AddressRefused(
             f"{host} is at {ip}, a loopback or private address. Add {host} to HEADRACE_ALLOWED_PRIVATE_HOSTS if "
             "steps may call it."
@@ -65,7 +66,7 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
             raise httpcore.ConnectTimeout(f"resolving {host} took too long") from None
         addresses = [str(item[4][0]) for item in found]
         for address in addresses:
-            check_address(host, address)
+            check_address(host, port, address)
         failure: Exception | None = None
         for address in dict.fromkeys(addresses):
             try:

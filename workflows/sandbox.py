@@ -59,9 +59,10 @@ _pool = _Pool()
 close = _pool.close
 
 
-def variables(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a scope a script may see: never the secrets."""
-    return {name: scope[name] for name in ("input", "event", "steps", "run", "org") if name in scope}
+def variables(scope: Mapping[str, Any], attempt: int) -> dict[str, Any]:
+    """What a script may see of its scope, and the number of its try (from 1). Never the secrets."""
+    seen = {name: scope[name] for name in ("input", "event", "steps", "run", "org") if name in scope}
+    return {**seen, "attempt": attempt}
 
 
 def run(

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
+from throttling.policy import global_policy
+from workflows import selectors
 from workflows.definitions import document
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.duration import parse_ms
@@ -167,3 +169,41 @@ def cancel_run(organization: Organization, run_id: UUID, *, reason: str = "") ->
         transitions.settle([run_id])
     run.refresh_from_db()
     return run
+
+
+def queue_stats(organization: Organization, *, store_available: bool) -> dict[str, Any]:
+    """The seeds' two shapes: with the store, and (triggers are still accepted and run later) without it."""
+    if not store_available:
+        return {
+            "queue": {"available": False, "redis": False, "stats": None},
+            "capacity": {"recommendation": "Set REDIS_URL to enable queued execution"},
+        }
+    counts = selectors.queue_counts(organization)
+    limit = global_policy().concurrency
+    return {
+        "queue": {
+            "available": True, "redis": True,
+            "stats": {
+                "waiting": counts.waiting, "active": counts.active, "completed": counts.completed,
+                "failed": counts.failed, "delayed": counts.delayed, "total": counts.total,
+            },
+        },
+        "scheduler": {
+            "initialized": True, "scheduledWorkflows": selectors.active_cron_triggers(organization),
+        },
+        "capacity": {
+            "message": f"Running up to {limit} workflows concurrently. {counts.active} active, {counts.waiting} queued."
+        },
+    }
+
+
+def readiness(*, store: bool, broker: bool) -> dict[str, bool]:
+    """What a load balancer asks before it sends traffic."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        database = True
+        workers = bool(selectors.live_workers())
+    except DatabaseError:
+        database = workers = False
+    return {"database": database, "store": store, "broker": broker, "workers": workers}

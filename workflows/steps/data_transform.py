@@ -40,7 +40,7 @@ def handle(context: StepContext) -> Any:
     if config.expression is not None:
         return compile_expression(config.expression).evaluate(scope)
     return sandbox.run(
-        config.script or "", sandbox.variables(scope), timeout_s=min(context.remaining_s, 10), name=f"{context.key}.py"
+        config.script or "", sandbox.variables(scope, context.attempt), timeout_s=min(context.remaining_s, 10), name=f"{context.key}.py"
     ).value
 
 

@@ -36,7 +36,7 @@ def _run(context: StepContext) -> sandbox.Result:
     if config.input is not None:
         scope["input"] = config.input
     return sandbox.run(
-        config.code, sandbox.variables(scope), timeout_s=min(config.timeout / 1000, context.remaining_s),
+        config.code, sandbox.variables(scope, context.attempt), timeout_s=min(config.timeout / 1000, context.remaining_s),
         memory_bytes=config.memory_mb * 1024 * 1024, name=f"{context.key}.py",
     )
 

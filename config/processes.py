@@ -1,0 +1,198 @@
+"""The process group of `up`: web, two workers, beat, Flower and the examples' server, under supervisor.
+
+supervisor restarts what dies, with back-off; its words about that are passed on to the terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from config import embedded
+from config.env import BASE_DIR
+
+_PR_SET_PDEATHSIG = 1
+STOP_WITHIN_S = 14
+_QUIET = "--without-gossip --without-mingle --without-heartbeat"
+_EVENT = re.compile(r"(?:INFO|WARN|CRIT) (exited: .*|spawned: .*|gave up: .*)")
+
+
+class StartError(RuntimeError):
+    """The processes can't be started."""
+
+
+class Ports:
+    """Web, Flower and the examples' server: three ports in a row."""
+
+    def __init__(self, first: int) -> None:
+        self.web, self.flower, self.examples = first, first + 1, first + 2
+
+    def check_free(self) -> None:
+        """Raises StartError naming the first port that is taken."""
+        for port in (self.web, self.flower, self.examples):
+            if port > 65535:
+                raise StartError(f"PORT={self.web} leaves no room for the two ports after it; use 65533 at most.")
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    raise StartError(
+                        f"Port {port} is taken. Stop what listens there, or start with another one: PORT=8300 make up "
+                        f"(it uses three ports in a row)."
+                    ) from None
+
+    @classmethod
+    def any_free(cls) -> Ports:
+        """Three free ports in a row."""
+        for _ in range(50):
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                ports = cls(int(probe.getsockname()[1]))
+            with contextlib.suppress(StartError):
+                ports.check_free()
+                return ports
+        raise StartError("There are no three free ports in a row on 127.0.0.1.")
+
+
+def commands(ports: Ports, basic_auth: str) -> dict[str, str]:
+    """Name → command line of every process."""
+    python = shlex.quote(sys.executable)
+    celery = f"{python} -m celery -A config"
+    return {
+        "web": f"{python} -m uvicorn config.asgi:application --host 127.0.0.1 --port {ports.web} --lifespan off"
+               " --no-access-log --log-level warning",
+        "worker-io": f"{celery} worker -P threads -c 4 -Q headrace.io,headrace.tasks -n io@%%h -l INFO {_QUIET}",
+        "worker-compute": f"{celery} worker -P prefork -c 2 -Q headrace.compute -n compute@%%h -l INFO {_QUIET}",
+        "beat": f"{celery} beat -l INFO --pidfile= --max-interval 5",
+        "flower": f"{celery} flower --address=127.0.0.1 --port={ports.flower} --basic-auth={basic_auth} --logging=warning",
+        "examples": f"{python} {shlex.quote(str(BASE_DIR / 'examples' / 'server.py'))} {ports.examples}",
+    }
+
+
+class ProcessGroup:
+    """All processes, from `start` to `stop`. Killing this process takes them along."""
+
+    def __init__(self, var: Path, ports: Ports, basic_auth: str, say: Callable[[str], None]) -> None:
+        self.var, self.ports, self.say = var, ports, say
+        self._configuration = var / "supervisord.conf"
+        self._write(commands(ports, basic_auth))
+        self._supervisor: subprocess.Popen[str] | None = None
+        self._started: set[str] = set()
+        self._stopping = False
+
+    def _write(self, programs: dict[str, str]) -> None:
+        logs = self.var / "log"
+        logs.mkdir(parents=True, exist_ok=True)
+        user = "user=root\n" if os.geteuid() == 0 else ""
+        text = (
+            f"[supervisord]\nnodaemon=true\nlogfile={logs}/supervisord.log\npidfile={self.var}/supervisord.pid\n"
+            f"loglevel=info\nchildlogdir={logs}\n{user}"
+        )
+        for name, command in programs.items():
+            text += (
+                f"\n[program:{name}]\ncommand={command}\ndirectory={BASE_DIR}\nautorestart=true\nstartsecs=2\n"
+                f"startretries=1000000\nstopsignal=TERM\nstopwaitsecs={STOP_WITHIN_S - 3}\nstopasgroup=false\n"
+                f"killasgroup=true\nredirect_stderr=true\nstdout_logfile={logs}/{name}.log\n"
+                f"stdout_logfile_maxbytes=20MB\nstdout_logfile_backups=2\n"
+            )
+        self._configuration.write_text(text)
+        self._configuration.chmod(0o600)
+
+    def start(self) -> None:
+        """Start the supervisor; raises StartError where the web does not become ready within a minute."""
+        library = ctypes.CDLL(None)
+        environment = {
+            "HEADRACE_DRAIN_S": "8", "FLOWER_UNAUTHENTICATED_API": "false",
+            "HEADRACE_ALLOWED_PRIVATE_HOSTS": f"127.0.0.1:{self.ports.examples}", **os.environ,
+        }
+        self._supervisor = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", self._configuration],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=BASE_DIR, env=environment,
+            start_new_session=True, preexec_fn=lambda: library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
+        )
+        threading.Thread(target=self._pass_on, daemon=True).start()
+        self._await_ready()
+
+    def _pass_on(self) -> None:
+        """Tell the terminal when a process died and came back."""
+        assert self._supervisor is not None
+        assert self._supervisor.stdout is not None
+        for line in self._supervisor.stdout:
+            found = _EVENT.search(line)
+            if found and not self._stopping:
+                self._tell(found[1])
+
+    def _tell(self, event: str) -> None:
+        name = re.search(r"'?([\w-]+)'?", event.split(": ", 1)[1])
+        program = name[1] if name else ""
+        if event.startswith("spawned") and program not in self._started:
+            self._started.add(program)
+            return
+        log = self.var / "log" / f"{program}.log"
+        self.say(event + (f" (see {log})" if event.startswith("exited") else ""))
+
+    def _await_ready(self, patience_s: float = 60) -> None:
+        deadline = time.monotonic() + patience_s
+        while not self._answers():
+            if not self.is_running:
+                raise StartError(f"supervisor stopped; see {self.var / 'log' / 'supervisord.log'}")
+            if time.monotonic() > deadline:
+                raise StartError(f"Not ready within {patience_s:.0f} s. The logs are in {self.var / 'log'}:\n{self._tails()}")
+            time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.web}/readyz", timeout=2) as ready, \
+                    socket.create_connection(("127.0.0.1", self.ports.flower), timeout=2):
+                return bool(ready.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _tails(self) -> str:
+        def parts() -> Iterator[str]:
+            for log in sorted((self.var / "log").glob("*.log")):
+                lines = log.read_text(errors="replace").splitlines()[-5:]
+                yield f"--- {log.name}\n" + "\n".join(lines)
+
+        return "\n".join(parts())
+
+    @property
+    def is_running(self) -> bool:
+        return self._supervisor is not None and self._supervisor.poll() is None
+
+    def stop(self) -> None:
+        """Stop everything; what does not end in time is killed."""
+        self._stopping = True
+        if self._supervisor is None or self._supervisor.poll() is not None:
+            return
+        self._supervisor.terminate()
+        try:
+            self._supervisor.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._supervisor.pid, signal.SIGKILL)
+            self._supervisor.wait()
+
+
+def keep_services(services: embedded.Services | None, say: Callable[[str], None]) -> None:
+    """Start an embedded service again that has died."""
+    if services is None:
+        return
+    try:
+        for name in embedded.revive(services.paths):
+            say(f"{name} had died and was started again")
+    except embedded.EmbeddedError as error:
+        say(str(error))

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
+from workflows import services
+from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
+from workflows.definitions import document
+from workflows.definitions.schema import FlowSpec
+from workflows.definitions.validate import DefinitionProblems, parse
+from workflows.models import Flow, FlowVersion, Organization, Step, Trigger
+from workflows.steps.registry import REGISTRY
+
+
+class FlowForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A flow as its definition; saving publishes a new version where it differs."""
+
+    definition = forms.CharField(
+        widget=forms.Textarea(attrs={"rows": 40, "cols": 110, "spellcheck": "false"}),
+        help_text="YAML or JSON; saving publishes it as the next version.",
+    )
+    spec: FlowSpec
+
+    class Meta:
+        model = Flow
+        fields = ("organization",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk and self.instance.current:
+            self.initial["definition"] = document.dumps(self.instance.current.definition)
+
+    def clean_definition(self) -> str:
+        text: str = self.cleaned_data["definition"]
+        try:
+            self.spec = parse(document.loads(text))
+        except DefinitionProblems as error:
+            raise forms.ValidationError([str(problem) for problem in error.problems]) from None
+        if self.instance.pk and self.instance.slug != self.spec.flow:
+            raise forms.ValidationError(f"This is the flow {self.instance.slug!r}; its slug can't change.")
+        return text
+
+
+class VersionInline(ReadOnlyInline):
+    model = FlowVersion
+    fields = ("number", "checksum", "published_at")
+    readonly_fields = fields
+
+
+class TriggerInline(ReadOnlyInline):
+    model = Trigger
+    fields = ("kind", "event_name", "condition", "config", "enabled")
+    readonly_fields = fields
+
+
+@admin.register(Flow)
+class FlowAdmin(admin.ModelAdmin[Flow]):
+    form = FlowForm
+    list_display = ("slug", "name", "organization", "current", "updated_at")
+    list_filter = ("organization",)
+    search_fields = ("slug", "name")
+    inlines = (TriggerInline, VersionInline)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Flow | None = None) -> tuple[str, ...]:
+        return ("organization",) if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: Flow, form: Any, change: bool) -> None:
+        organization: Organization = obj.organization
+        applied = services.apply_definition(organization, form.spec)
+        obj.pk, obj.slug, obj.name = applied.flow.pk, applied.flow.slug, applied.flow.name
+        obj.refresh_from_db()
+        text = f"Version {applied.version.number} published." if applied.changed else "Nothing changed."
+        messages.success(request, text)
+
+
+class StepInline(ReadOnlyInline):
+    model = Step
+    fields = ("key", "type", "needs", "condition", "critical", "queue", "timeout_ms")
+    readonly_fields = fields
+
+
+@admin.register(FlowVersion)
+class FlowVersionAdmin(ReadOnlyAdmin):
+    list_display = ("flow", "number", "published_at", "checksum")
+    list_filter = ("flow",)
+    fields = ("flow", "number", "published_at", "checksum", "definition_yaml")
+    inlines = (StepInline,)
+
+    @admin.display(description="Definition")
+    def definition_yaml(self, obj: FlowVersion) -> SafeString:
+        return format_html_join("", "<pre>{}</pre>", [(document.dumps(obj.definition),)])
+
+
+@admin.register(Step)
+class StepAdmin(ReadOnlyAdmin):
+    """A step with its configuration laid out by the step type's model."""
+
+    list_display = ("key", "version", "type", "critical", "queue")
+    list_filter = ("type",)
+    fields = ("key", "version", "type", "needs", "condition", "critical", "queue", "timeout_ms", "configuration")
+
+    @admin.display(description="Configuration")
+    def configuration(self, obj: Step) -> SafeString:
+        fields = REGISTRY[obj.type].config_model.model_fields
+        rows = [
+            (field.alias or name, json_block(obj.config.get(field.alias or name, field.get_default())),
+             field.description or "")
+            for name, field in fields.items()
+        ]
+        return format_html_join("", "<p><b>{}</b> <span>{}</span> <i>{}</i></p>", rows)
+
+
+@admin.register(Trigger)
+class TriggerAdmin(admin.ModelAdmin[Trigger]):
+    list_display = ("flow", "kind", "event_name", "condition", "enabled")
+    list_filter = ("kind", "enabled")
+    list_editable = ("enabled",)
+    readonly_fields = ("organization", "flow", "kind", "event_name", "condition", "config", "position")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from workflows import services
+from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
+from workflows.models import Attempt, Event, LeaderLease, Organization, Run, StepRun, Worker
+
+
+class StepRunInline(ReadOnlyInline):
+    model = StepRun
+    fields = ("key", "type", "status", "attempt", "ready_at", "started_at", "ended_at")
+    readonly_fields = fields
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnlyAdmin):
+    list_display = ("id", "flow", "status", "trigger", "priority", "created_at", "ended_at")
+    list_filter = ("status", "trigger", "flow")
+    list_select_related = ("flow",)
+    show_full_result_count = False
+    inlines = (StepRunInline,)
+    actions = ("cancel",)
+    fields = ("id", "flow", "version", "status", "trigger", "event_name", "event_id", "user_id", "priority",
+              "input_json", "output_json", "error_json", "created_at", "started_at", "ended_at", "cancel_reason")
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("workflows.change_run")
+
+    @admin.action(description="Cancel the selected runs", permissions=["cancel"])
+    def cancel(self, request: HttpRequest, runs: Any) -> None:
+        organizations = {org.id: org for org in Organization.objects.all()}
+        for run in runs:
+            services.cancel_run(organizations[run.org_id], run.id, reason=f"by {request.user.get_username()}")
+        messages.success(request, f"{len(runs)} runs asked to stop.")
+
+    @admin.display(description="Input")
+    def input_json(self, obj: Run) -> SafeString:
+        return json_block(obj.input)
+
+    @admin.display(description="Output")
+    def output_json(self, obj: Run) -> SafeString:
+        return json_block(obj.output)
+
+    @admin.display(description="Error")
+    def error_json(self, obj: Run) -> SafeString:
+        return json_block(obj.error)
+
+
+class AttemptInline(ReadOnlyInline):
+    model = Attempt
+    fields = ("number", "status", "ready_at", "started_at", "ended_at", "error")
+    readonly_fields = fields
+
+
+@admin.register(StepRun)
+class StepRunAdmin(ReadOnlyAdmin):
+    list_display = ("key", "run_id", "type", "status", "attempt", "losses", "ready_at", "ended_at")
+    list_filter = ("status", "type", "queue")
+    show_full_result_count = False
+    inlines = (AttemptInline,)
+
+
+@admin.register(Attempt)
+class AttemptAdmin(ReadOnlyAdmin):
+    list_display = ("step_run_id", "number", "status", "started_at", "ended_at")
+    list_filter = ("status",)
+    show_full_result_count = False
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnlyAdmin):
+    list_display = ("name", "id", "ts", "received_at", "matched_at")
+    list_filter = ("name",)
+    show_full_result_count = False
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnlyAdmin):
+    list_display = ("name", "queues", "slots", "active", "unclaimed", "started_at", "seen_at")
+
+
+@admin.register(LeaderLease)
+class LeaderLeaseAdmin(ReadOnlyAdmin):
+    list_display = ("name", "holder", "expires_at")
+
+

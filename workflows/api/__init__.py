@@ -1,0 +1,1 @@
+"""The REST API (django-ninja): an edge, with no rule of its own."""

@@ -1,0 +1,30 @@
+"""Authentication by API key: `Authorization: Bearer hr_api_…`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja.security import HttpBearer
+
+from workflows.models import AccessKey, Organization
+
+
+class ApiRequest(HttpRequest):
+    """A request whose key has been checked."""
+
+    auth: Any
+    organization: Organization
+
+
+class ApiKeyAuth(HttpBearer):
+    """Finds the organization of a key that has not been revoked, and puts it on the request."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> AccessKey | None:
+        key = (
+            AccessKey.objects.select_related("organization")
+            .filter(digest=AccessKey.digest_of(token), kind=AccessKey.Kind.API, revoked_at=None).first()
+        )
+        if key is not None:
+            request.organization = key.organization  # type: ignore[attr-defined]
+        return key

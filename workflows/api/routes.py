@@ -1,0 +1,112 @@
+"""The routes. Each is a call of a service or a selector."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpResponse, JsonResponse
+from ninja import NinjaAPI, Router
+
+from workflows import presenters, selectors, services
+from workflows.api import problems
+from workflows.api.auth import ApiKeyAuth, ApiRequest
+from workflows.api.schemas import CancelIn, JobOut, RunIn, RunOut, RunsOut, RunStarted, WorkflowsOut
+from workflows.engine.probes import broker_answers, store_answers
+
+router = Router(auth=ApiKeyAuth())
+
+
+@router.get("/workflows", response=WorkflowsOut, by_alias=True, tags=["workflows"])
+def list_workflows(request: ApiRequest) -> dict[str, Any]:
+    """The organization's flows with their published version, triggers and steps."""
+    return {"workflows": [_workflow(flow) for flow in selectors.flows(request.organization)]}
+
+
+def _workflow(flow: Any) -> dict[str, Any]:
+    definition = flow.current.definition if flow.current else {"steps": []}
+    return {
+        "slug": flow.slug, "name": flow.name, "description": flow.description,
+        "version": flow.current.number if flow.current else None, "triggers": [str(t) for t in flow.triggers.all()],
+        "steps": [{"id": step["id"], "type": step["type"]} for step in definition["steps"]],
+        "live_runs": flow.live_runs,
+    }
+
+
+@router.get("/workflows/queue/stats", tags=["workflows"])
+def queue_stats(request: ApiRequest) -> HttpResponse:
+    """How the queue does: runs waiting, active, delayed, completed (24 h) and failed (7 d)."""
+    return JsonResponse(services.queue_stats(request.organization, store_available=store_answers()))
+
+
+@router.post("/workflows/{slug}/run", response={202: RunStarted}, by_alias=True, tags=["workflows"])
+def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -> tuple[int, dict[str, Any]]:
+    """Start a run. It is stored when this answers; it ends whatever happens to the workers or the broker."""
+    wanted = payload or RunIn()
+    triggered = services.trigger(
+        request.organization, slug, wanted.trigger_data, priority=wanted.priority, delay=wanted.delay,
+        idempotency_key=wanted.idempotency_key, user_id=wanted.user_id, kind="api",
+    )
+    run_id = triggered.run_ids[0]
+    message = "An earlier run has this idempotency key" if triggered.existing else "Workflow queued for execution"
+    return 202, {"job_id": run_id, "run_id": run_id, "existing": triggered.existing, "message": message}
+
+
+@router.get("/runs", response=RunsOut, by_alias=True, tags=["runs"])
+def list_runs(
+    request: ApiRequest, status: str = "", workflow: str = "", trigger: str = "", userId: str = "",  # noqa: N803
+    event: str = "", since: dt.datetime | None = None, until: dt.datetime | None = None, sort: str = "created",
+    limit: int = 50, cursor: str = "",
+) -> dict[str, Any]:
+    """Runs, newest first (or by priority or duration), page by page."""
+    where = selectors.RunFilter(
+        status=status, workflow=workflow, trigger=trigger, user_id=userId, event_name=event, since=since, until=until
+    )
+    page = selectors.runs_page(request.organization, where, sort=sort, limit=limit, cursor=cursor)
+    return {"runs": [presenters.run_summary(run) for run in page.runs], "nextCursor": page.next_cursor or None}
+
+
+@router.get("/runs/{uuid:run_id}", response=RunOut, by_alias=True, tags=["runs"])
+def get_run(request: ApiRequest, run_id: UUID) -> dict[str, Any]:
+    """A run with its steps, attempts and timings."""
+    return presenters.run_out(selectors.run_detail(request.organization, run_id))
+
+
+@router.post("/runs/{uuid:run_id}/cancel", response={202: RunOut}, by_alias=True, tags=["runs"])
+def cancel_run(request: ApiRequest, run_id: UUID, payload: CancelIn | None = None) -> tuple[int, dict[str, Any]]:
+    """Cancel a run."""
+    services.cancel_run(request.organization, run_id, reason=payload.reason if payload else "")
+    return 202, presenters.run_out(selectors.run_detail(request.organization, run_id))
+
+
+@router.get("/jobs/{uuid:reference}", response=JobOut, by_alias=True, tags=["runs"])
+def get_job(request: ApiRequest, reference: UUID) -> dict[str, Any]:
+    """The state of a job, by the job's (run's) id or by the id of the event that started it."""
+    run_id = selectors.find_run(request.organization, reference)
+    return presenters.job_out(selectors.run_detail(request.organization, run_id))
+
+
+def make_api() -> NinjaAPI:
+    """The API with its documentation at `/api/docs`."""
+    api = NinjaAPI(
+        title="Headrace", version="1", urls_namespace="api", docs_url="/docs", openapi_url="/openapi.json",
+        description="Durable workflows on Postgres, Celery and Redis. Authorize with an API key.",
+    )
+    api.add_router("", router)
+    problems.install(api)
+    return api
+
+
+api = make_api()
+
+
+def healthz(_: Any) -> HttpResponse:
+    """The process answers."""
+    return JsonResponse({"status": "ok"})
+
+
+def readyz(_: Any) -> HttpResponse:
+    """The database, the store and the broker answer, and somebody works; 503 with what is missing."""
+    checks = services.readiness(store=store_answers(), broker=broker_answers())
+    return JsonResponse({"ready": all(checks.values()), "checks": checks}, status=200 if all(checks.values()) else 503)

@@ -1,0 +1,1 @@
+"""The dashboard: Django templates and htmx, behind a login."""

@@ -1,0 +1,107 @@
+"""`flows validate | apply | export | list`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from workflows import selectors, services
+from workflows.definitions import document
+from workflows.definitions.schema import FlowSpec
+from workflows.definitions.validate import DefinitionProblems, Problem
+from workflows.errors import FlowNotFound
+from workflows.management.output import HeadraceCommand, table
+
+
+class Command(HeadraceCommand):
+    help = "Check, publish, export and list flow definitions."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        for verb, text in (("validate", "check files"), ("apply", "check files and publish what changed")):
+            command = verbs.add_parser(verb, help=text)
+            command.add_argument("paths", nargs="+", type=Path, help="YAML or JSON files, or directories of them")
+        export = verbs.add_parser("export", help="print published definitions")
+        export.add_argument("slugs", nargs="*")
+        export.add_argument("--format", choices=("yaml", "json"), default="yaml")
+        verbs.add_parser("list", help="list the flows")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        getattr(self, f"_{options['verb']}")(options)
+
+    def _read(self, options: dict[str, Any]) -> list[tuple[Path, FlowSpec]]:
+        """All definitions, or an error that names everything wrong in all files. Nothing is applied then."""
+        found: list[tuple[Path, FlowSpec]] = []
+        problems: list[Problem] = []
+        seen: dict[str, Path] = {}
+        files = document.files_in(options["paths"])
+        if not files:
+            raise CommandError("There is no .yaml, .yml or .json file at the given paths.")
+        for path in files:
+            try:
+                spec = document.read(path)
+            except DefinitionProblems as error:
+                problems.extend(error.problems)
+                continue
+            if spec.flow in seen:
+                problems.append(Problem(file=str(path), path="flow", reason=f"{spec.flow!r} is defined in {seen[spec.flow]} too"))
+            seen[spec.flow] = path
+            found.append((path, spec))
+        if problems:
+            if options["as_json"]:
+                self.print_json({"ok": False, "problems": [dataclasses.asdict(problem) for problem in problems]})
+            raise CommandError("\n" + "\n".join(str(problem) for problem in problems))
+        return found
+
+    def _validate(self, options: dict[str, Any]) -> None:
+        found = self._read(options)
+        if options["as_json"]:
+            self.print_json({"ok": True, "flows": [{"file": str(path), "flow": spec.flow} for path, spec in found]})
+            return
+        for path, spec in found:
+            self.stdout.write(f"{path}: {spec.flow} is valid ({len(spec.steps)} steps){_note(spec.not_enforced_yet)}")
+
+    def _apply(self, options: dict[str, Any]) -> None:
+        organization = self.organization(options)
+        applied = [(path, services.apply_definition(organization, spec)) for path, spec in self._read(options)]
+        if options["as_json"]:
+            self.print_json([
+                {"file": str(path), "flow": each.flow.slug, "version": each.version.number, "changed": each.changed}
+                for path, each in applied
+            ])
+            return
+        for _, each in applied:
+            what = "published" if each.changed else "unchanged"
+            self.stdout.write(f"{each.flow.slug}: version {each.version.number} {what}{_note(each.not_enforced_yet)}")
+
+    def _export(self, options: dict[str, Any]) -> None:
+        flows = {flow.slug: flow for flow in selectors.flows(self.organization(options)) if flow.current}
+        for slug in options["slugs"] or flows:
+            if slug not in flows:
+                raise FlowNotFound(f"There is no published flow {slug!r}.")
+        chosen = [flows[slug].current.definition for slug in options["slugs"] or flows]
+        form = "json" if options["as_json"] else options["format"]
+        self.stdout.write("---\n".join(document.dumps(definition, form=form) for definition in chosen))
+
+    def _list(self, options: dict[str, Any]) -> None:
+        flows = list(selectors.flows(self.organization(options)))
+        if options["as_json"]:
+            self.print_json([
+                {"slug": flow.slug, "name": flow.name, "version": flow.current.number if flow.current else None,
+                 "triggers": [str(trigger) for trigger in flow.triggers.all()], "liveRuns": flow.live_runs}
+                for flow in flows
+            ])
+            return
+        rows = table("flow", "version", "triggers", "live runs", "name")
+        for flow in flows:
+            version = str(flow.current.number) if flow.current else "–"
+            rows.add_row(flow.slug, version, ", ".join(map(str, flow.triggers.all())) or "by hand", str(flow.live_runs), flow.name)
+        self.console.print(rows)
+
+
+def _note(names: list[str]) -> str:
+    return f"; stored, not in force yet: {', '.join(names)}" if names else ""

@@ -1,0 +1,46 @@
+"""`secret set | list | delete`."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from workflows.management.output import HeadraceCommand, table
+from workflows.models import Secret
+
+
+class Command(HeadraceCommand):
+    help = "Keep secrets for `${ secrets.NAME }`. The value is read from standard input."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        for verb in ("set", "delete"):
+            verbs.add_parser(verb).add_argument("name")
+        verbs.add_parser("list")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        organization = self.organization(options)
+        if options["verb"] == "set":
+            if not options["name"].isidentifier() or not options["name"].isascii():
+                raise CommandError(f"{options['name']!r}: a name has letters, digits and _, and no digit first.")
+            value = getpass.getpass("value: ") if sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
+            secret = Secret.objects.filter(organization=organization, name=options["name"]).first()
+            secret = secret or Secret(organization=organization, name=options["name"])
+            secret.value = value
+            secret.save()
+        elif options["verb"] == "delete":
+            if not Secret.objects.filter(organization=organization, name=options["name"]).delete()[0]:
+                raise CommandError(f"There is no secret {options['name']!r}.")
+        else:
+            found = Secret.objects.filter(organization=organization).order_by("name")
+            if options["as_json"]:
+                self.print_json([{"name": secret.name, "updatedAt": secret.updated_at} for secret in found])
+                return
+            rows = table("secret", "updated")
+            for secret in found:
+                rows.add_row(secret.name, f"{secret.updated_at:%Y-%m-%d %H:%M}")
+            self.console.print(rows)

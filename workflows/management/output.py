@@ -1,0 +1,48 @@
+"""What the commands share: the organization option, and tables or JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.table import Table
+
+from workflows.errors import WorkflowsError
+from workflows.models import Organization
+
+
+class HeadraceCommand(BaseCommand):
+    """A command with `--json` and `--org`; errors of the project become one clear line."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
+        parser.add_argument("--org", default="default", help="the organization's slug (default: default)")
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except WorkflowsError as error:
+            raise CommandError(str(error)) from None
+
+    def organization(self, options: dict[str, Any]) -> Organization:
+        found = Organization.objects.filter(slug=options["org"]).first()
+        if found is None:
+            raise CommandError(f"There is no organization {options['org']!r}; `manage.py setup_instance` makes `default`.")
+        return found
+
+    @property
+    def console(self) -> Console:
+        return Console(file=self.stdout, soft_wrap=True)  # type: ignore[arg-type]
+
+    def print_json(self, value: Any) -> None:
+        self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """An empty table with these columns."""
+    made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(column)
+    return made

@@ -1,0 +1,251 @@
+"""Reads for screens, API and CLI."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Count, DateTimeField, DurationField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
+
+from workflows.definitions.compiled import CompiledFlow, CompiledStep
+from workflows.engine import catalog
+from workflows.errors import InvalidInput, RunNotFound
+from workflows.models import Attempt, Flow, Organization, Run, StepRun, Trigger, Worker
+
+MAX_PAGE = 200
+WORKER_SILENT_S = 8.0
+SORTS = ("created", "priority", "duration")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFilter:
+    """Which runs to list; empty fields don't filter. `since` and `until` bound the creation time."""
+
+    status: str = ""
+    workflow: str = ""
+    trigger: str = ""
+    user_id: str = ""
+    event_name: str = ""
+    since: dt.datetime | None = None
+    until: dt.datetime | None = None
+
+    def apply(self, runs: QuerySet[Run]) -> QuerySet[Run]:
+        if self.status == "waiting":
+            open_now = StepRun.objects.filter(run_id__in=runs.filter(ended_at=None).values("id"))
+            busy = open_now.filter(status__in=["ready", "running"]).values("run_id")
+            return self._rest(runs.filter(ended_at=None).exclude(id__in=busy))
+        if self.status:
+            if self.status not in Run.Status.values:
+                raise InvalidInput(f"status {self.status!r} is unknown; use {', '.join([*Run.Status.values, 'waiting'])}.")
+            runs = runs.filter(status=self.status)
+        return self._rest(runs)
+
+    def _rest(self, runs: QuerySet[Run]) -> QuerySet[Run]:
+        for name, value in (
+            ("flow__slug", self.workflow), ("trigger", self.trigger), ("user_id", self.user_id),
+            ("event_name", self.event_name), ("created_at__gte", self.since), ("created_at__lt", self.until),
+        ):
+            if value:
+                runs = runs.filter(**{name: value})
+        return runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some runs, and the cursor of the next page (empty at the end)."""
+
+    runs: list[Run]
+    next_cursor: str
+
+
+def runs_page(
+    organization: Organization, where: RunFilter, *, sort: str = "created", limit: int = 50, cursor: str = ""
+) -> Page:
+    """One page, newest (or most urgent, or longest) first. Raises InvalidInput for a bad status, sort or cursor."""
+    if sort not in SORTS:
+        raise InvalidInput(f"sort {sort!r} is unknown; use {', '.join(SORTS)}.")
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidInput(f"limit {limit} is out of range; use 1…{MAX_PAGE}.")
+    runs = where.apply(Run.objects.filter(org_id=organization.id).select_related("flow", "version"))
+    if sort == "priority":
+        runs = runs.annotate(sort_value=F("priority"))
+    elif sort == "duration":
+        span = ExpressionWrapper(
+            Coalesce(F("ended_at"), Now(), output_field=DateTimeField()) - F("created_at"), output_field=DurationField()
+        )
+        runs = runs.annotate(sort_value=span)
+    order = ["-id"] if sort == "created" else ["-sort_value", "-id"]
+    if cursor:
+        last_value, last_id = _decode(cursor, sort)
+        if sort == "created":
+            runs = runs.filter(id__lt=last_id)
+        else:
+            runs = runs.filter(Q(sort_value__lt=last_value) | Q(sort_value=last_value, id__lt=last_id))
+    found = list(runs.order_by(*order)[: limit + 1])
+    more = len(found) > limit
+    return Page(runs=found[:limit], next_cursor=_encode(found[limit - 1], sort) if more else "")
+
+
+def _encode(run: Run, sort: str) -> str:
+    value = getattr(run, "sort_value", None)
+    stored = value.total_seconds() if isinstance(value, dt.timedelta) else value
+    return base64.urlsafe_b64encode(json.dumps([sort, stored, str(run.id)]).encode()).decode()
+
+
+def _decode(cursor: str, sort: str) -> tuple[Any, UUID]:
+    try:
+        kind, value, run_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        if kind != sort:
+            raise ValueError("made for another sort order")
+        return (dt.timedelta(seconds=value) if sort == "duration" else value), UUID(run_id)
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"cursor: not one of this list ({error}); start without a cursor.") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDetail:
+    """A step of a run with its attempts and its compiled definition."""
+
+    step_run: StepRun
+    attempts: list[Attempt]
+    compiled: CompiledStep | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDetail:
+    """A run with its steps in the order of the definition."""
+
+    run: Run
+    steps: list[StepDetail]
+    flow: CompiledFlow
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """The run's status; *waiting* while nothing of it is ready or running."""
+        if self.run.is_live and not self.counts.get("ready") and not self.counts.get("running"):
+            return "waiting"
+        return self.run.status
+
+
+def run_detail(organization: Organization, run_id: UUID) -> RunDetail:
+    """The run, its steps and attempts: three queries. Raises RunNotFound."""
+    run = Run.objects.select_related("flow", "version").filter(org_id=organization.id, id=run_id).first()
+    if run is None:
+        raise RunNotFound
+    attempts: dict[UUID, list[Attempt]] = defaultdict(list)
+    for attempt in Attempt.objects.filter(run_id=run_id).order_by("id"):
+        attempts[attempt.step_run_id].append(attempt)
+    flow = catalog.flow_of(run.version_id)
+    rows = StepRun.objects.filter(run_id=run_id).order_by("position", "path", "id")
+    steps = [
+        StepDetail(step_run=row, attempts=attempts[row.id], compiled=flow.steps.get(row.key)) for row in rows
+    ]
+    counts: dict[str, int] = defaultdict(int)
+    for row in rows:
+        counts[row.status] += 1
+    return RunDetail(run=run, steps=steps, flow=flow, counts=dict(counts))
+
+
+def find_run(organization: Organization, reference: UUID) -> UUID:
+    """The run with this id, or the first one that this event started. Raises RunNotFound."""
+    found = (
+        Run.objects.filter(Q(id=reference) | Q(event_id=reference), org_id=organization.id)
+        .order_by("id").values_list("id", flat=True).first()
+    )
+    if found is None:
+        raise RunNotFound
+    return found
+
+
+def flows(organization: Organization) -> QuerySet[Flow]:
+    """The organization's flows, with how many runs of each are live."""
+    return (
+        Flow.objects.filter(organization=organization).select_related("current").prefetch_related("triggers")
+        .annotate(live_runs=Count("run", filter=Q(run__ended_at=None)))
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueCounts:
+    """Runs by state: waiting to start, executing, delayed (nothing ready or running), and ended lately."""
+
+    waiting: int
+    active: int
+    delayed: int
+    completed: int
+    failed: int
+
+    @property
+    def total(self) -> int:
+        return self.waiting + self.active + self.delayed
+
+
+_COUNTS = """
+SELECT count(*) FILTER (WHERE live AND NOT asleep AND status = 'queued'),
+       count(*) FILTER (WHERE live AND NOT asleep AND status = 'running'),
+       count(*) FILTER (WHERE live AND asleep),
+       count(*) FILTER (WHERE status = 'completed' AND ended_at > %(now)s - interval '24 hours'),
+       count(*) FILTER (WHERE status = 'failed' AND ended_at > %(now)s - interval '7 days')
+  FROM (SELECT r.status, r.ended_at, r.ended_at IS NULL AS live,
+               r.ended_at IS NULL AND NOT EXISTS (
+                   SELECT 1 FROM workflows_steprun s
+                    WHERE s.run_id = r.id AND s.status IN ('ready', 'running')) AS asleep
+          FROM workflows_run r
+         WHERE r.org_id = %(org)s AND (r.status IN ('queued', 'running')
+               OR (r.status IN ('completed', 'failed') AND r.ended_at > %(now)s - interval '7 days'))) runs
+"""
+
+
+def queue_counts(organization: Organization) -> QueueCounts:
+    """Real numbers, by one statement: completed over 24 hours, failed over 7 days."""
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNTS, {"org": organization.id, "now": timezone.now()})
+        waiting, active, delayed, completed, failed = cursor.fetchone()
+    return QueueCounts(waiting=waiting, active=active, delayed=delayed, completed=completed, failed=failed)
+
+
+def active_cron_triggers(organization: Organization) -> int:
+    return Trigger.objects.filter(organization=organization, kind=Trigger.Kind.CRON, enabled=True).count()
+
+
+def live_workers() -> list[Worker]:
+    """The worker processes that were seen within the last seconds."""
+    return list(Worker.objects.filter(seen_at__gt=timezone.now() - dt.timedelta(seconds=WORKER_SILENT_S)))
+
+
+_HEALTH = """
+SELECT (SELECT count(*) FROM workflows_steprun WHERE status = 'running'
+           AND lease_until < clock_timestamp() - interval '5 seconds') AS zombies,
+       (SELECT count(*) FROM workflows_steprun WHERE status = 'ready' AND dispatched_at IS NULL
+           AND ready_at < clock_timestamp() - interval '10 seconds') AS undispatched,
+       (SELECT count(*) FROM workflows_steprun WHERE status = 'waiting'
+           AND wake_at < clock_timestamp() - interval '5 seconds') AS "overdueTimers",
+       (SELECT count(*) FROM workflows_steprun WHERE status = 'pending' AND needs_left = 0) AS "lostJoins",
+       (SELECT count(*) FROM workflows_run r WHERE r.status IN ('queued', 'running') AND NOT EXISTS (
+           SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id
+              AND s.status IN ('pending', 'ready', 'running', 'waiting'))) AS "stuckRuns",
+       (SELECT count(*) FROM workflows_steprun s JOIN workflows_run r ON r.id = s.run_id
+         WHERE s.status IN ('ready', 'running', 'waiting') AND r.status NOT IN ('queued', 'running')) AS "orphanSteps",
+       (SELECT count(*) FROM workflows_steprun WHERE status = 'ready') AS ready,
+       (SELECT count(*) FROM workflows_steprun WHERE status = 'running') AS running,
+       (SELECT count(*) FROM workflows_steprun WHERE dispatch_count > 1) AS "publishedAgain",
+       (SELECT count(*) FROM workflows_run WHERE status IN ('queued', 'running')) AS "liveRuns"
+"""
+FAULTS = ("zombies", "undispatched", "overdueTimers", "lostJoins", "stuckRuns", "orphanSteps")
+
+
+def health() -> dict[str, int]:
+    """What `doctor` reports: the FAULTS should all be zero, the rest describes the load."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HEALTH)
+        names = [column.name for column in cursor.description]
+        return dict(zip(names, cursor.fetchone(), strict=True))
