@@ -59,4 +59,4 @@ def _add_engine() -> None:
     app.steps["worker"].add(EngineStep)
 
 
-app.on_after_finalize.connect(lambda sender, **_: _add_engine(), weak=False)
+app.on_after_finalize.connect(lambda **_: _add_engine(), weak=False)

@@ -107,6 +107,7 @@ class Services:
 
 
 _current: Services | None = None
+_children: list[subprocess.Popen[bytes]] = []  # the services outlive the objects that started them
 
 
 def use() -> Services | None:
@@ -252,12 +253,18 @@ def _start_postgres(paths: Paths) -> str:
         (paths.postgres / "postmaster.pid").unlink(missing_ok=True)
         as_postgres.own(paths.socket)
         with (paths.logs / "postgres.log").open("a") as log:
-            subprocess.Popen(
-                [_binaries() / "postgres", "-D", paths.postgres, "-k", paths.socket]
+            process = subprocess.Popen(
+                [str(_binaries() / "postgres"), "-D", str(paths.postgres), "-k", str(paths.socket)]
                 + [part for name, value in _POSTGRES_SETTINGS.items() for part in ("-c", f"{name}={value}")],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
-                preexec_fn=as_postgres.become, env=_postgres_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+                preexec_fn=as_postgres.become,
+                env=_postgres_environment(),
             )
+        _children.append(process)
     _await(lambda: _database_exists(paths), "Postgres", paths.logs / "postgres.log")
     return address
 
@@ -282,9 +289,22 @@ def _initialise(paths: Paths, as_postgres: Identity) -> None:
     paths.postgres.mkdir(mode=0o700)
     as_postgres.own(paths.postgres)
     done = subprocess.run(
-        [_binaries() / "initdb", "--auth=trust", "--encoding=utf8", "--locale=C.UTF-8", "--username=postgres",
-         "--no-sync", "-D", paths.postgres],
-        capture_output=True, text=True, preexec_fn=as_postgres.become, env=_postgres_environment(), cwd="/",
+        check=False,
+        args=[
+            _binaries() / "initdb",
+            "--auth=trust",
+            "--encoding=utf8",
+            "--locale=C.UTF-8",
+            "--username=postgres",
+            "--no-sync",
+            "-D",
+            paths.postgres,
+        ],
+        capture_output=True,
+        text=True,
+        preexec_fn=as_postgres.become,
+        env=_postgres_environment(),
+        cwd="/",
     )
     if done.returncode:
         raise EmbeddedError(f"initdb failed in {paths.postgres}:\n{done.stdout}{done.stderr}")
@@ -349,7 +369,7 @@ def _identity(paths: Paths) -> Identity:
 
 def _works(identity: Identity) -> bool:
     try:
-        return subprocess.run(["/bin/true"], preexec_fn=identity.become).returncode == 0
+        return subprocess.run(["/bin/true"], check=False, preexec_fn=identity.become).returncode == 0
     except (OSError, subprocess.SubprocessError):
         return False
 
@@ -379,11 +399,33 @@ def _start_valkey(paths: Paths) -> str:
         (paths.valkey / "valkey.pid").unlink(missing_ok=True)
         with (paths.logs / "valkey.log").open("a") as log:
             process = subprocess.Popen(
-                [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--dir", paths.valkey,
-                 "--maxmemory-policy", "noeviction", "--appendonly", "no", "--save", "300 1", "--daemonize", "no",
-                 "--protected-mode", "yes", "--loglevel", "notice"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                [
+                    get_binary_path(),
+                    "--port",
+                    str(port),
+                    "--bind",
+                    "127.0.0.1",
+                    "--dir",
+                    paths.valkey,
+                    "--maxmemory-policy",
+                    "noeviction",
+                    "--appendonly",
+                    "no",
+                    "--save",
+                    "300 1",
+                    "--daemonize",
+                    "no",
+                    "--protected-mode",
+                    "yes",
+                    "--loglevel",
+                    "notice",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
+        _children.append(process)
         (paths.valkey / "valkey.pid").write_text(str(process.pid))
     address = f"redis://127.0.0.1:{port_file.read_text().strip()}/0"
     _await(lambda: _pings(address), "Valkey", paths.logs / "valkey.log")

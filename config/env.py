@@ -88,5 +88,5 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         port=_integer(env, "PORT", DEFAULT_PORT, low=1, high=65535),
         log_format=log_format,
         log_level=env.get("HEADRACE_LOG_LEVEL", "INFO").upper(),
-        db_pool_size=_integer(env, "HEADRACE_DB_POOL_SIZE", 8, low=1, high=100),
+        db_pool_size=_integer(env, "HEADRACE_DB_POOL_SIZE", 8, low=0, high=100),
     )

@@ -35,8 +35,14 @@ class Credentials:
     def write(self, path: Path) -> None:
         """Replace the file atomically, never readable by others."""
         text = json.dumps(
-            {"baseUrl": self.base_url, "username": self.username, "password": self.password, "apiKey": self.api_key,
-             "eventKey": self.event_key}, indent=2,
+            {
+                "baseUrl": self.base_url,
+                "username": self.username,
+                "password": self.password,
+                "apiKey": self.api_key,
+                "eventKey": self.event_key,
+            },
+            indent=2,
         )
         draft = path.with_suffix(".new")
         draft.unlink(missing_ok=True)
@@ -53,7 +59,9 @@ def prepare(*, base_url: str, example_server: str) -> Credentials:
     with transaction.atomic():
         organization, _ = Organization.objects.get_or_create(slug="default", defaults={"name": "Default"})
         credentials = Credentials(
-            base_url=base_url, username=USERNAME, password=_login(known.get("password", "")),
+            base_url=base_url,
+            username=USERNAME,
+            password=_login(known.get("password", "")),
             api_key=_key(organization, AccessKey.Kind.API, known.get("apiKey", "")),
             event_key=_key(organization, AccessKey.Kind.EVENT, known.get("eventKey", "")),
         )
@@ -94,8 +102,11 @@ def _login(known: str) -> str:
 
 
 def _key(organization: Organization, kind: str, known: str) -> str:
-    if known and AccessKey.objects.filter(
-        organization=organization, kind=kind, digest=AccessKey.digest_of(known), revoked_at=None
-    ).exists():
+    if (
+        known
+        and AccessKey.objects.filter(
+            organization=organization, kind=kind, digest=AccessKey.digest_of(known), revoked_at=None
+        ).exists()
+    ):
         return known
     return AccessKey.issue(organization, kind, "first start")[1]

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import re
+import secrets
 import shlex
 import signal
 import socket
@@ -25,8 +26,10 @@ from config import embedded
 from config.env import BASE_DIR
 
 _PR_SET_PDEATHSIG = 1
+_MARK = "HEADRACE_GROUP"
 STOP_WITHIN_S = 14
 _QUIET = "--without-gossip --without-mingle --without-heartbeat"
+_STOP_SIGNAL = {"flower": "KILL", "examples": "KILL"}  # they keep nothing, and Flower takes long over SIGTERM
 _EVENT = re.compile(r"(?:INFO|WARN|CRIT) (exited: .*|spawned: .*|gave up: .*)")
 
 
@@ -74,11 +77,12 @@ def commands(ports: Ports, basic_auth: str) -> dict[str, str]:
     celery = f"{python} -m celery -A config"
     return {
         "web": f"{python} -m uvicorn config.asgi:application --host 127.0.0.1 --port {ports.web} --lifespan off"
-               " --no-access-log --log-level warning",
+        " --no-access-log --log-level warning",
         "worker-io": f"{celery} worker -P threads -c 4 -Q headrace.io,headrace.tasks -n io@%%h -l INFO {_QUIET}",
         "worker-compute": f"{celery} worker -P prefork -c 2 -Q headrace.compute -n compute@%%h -l INFO {_QUIET}",
         "beat": f"{celery} beat -l INFO --pidfile= --max-interval 5",
-        "flower": f"{celery} flower --address=127.0.0.1 --port={ports.flower} --basic-auth={basic_auth} --logging=warning",
+        "flower": f"{celery} flower --address=127.0.0.1 --port={ports.flower} --basic-auth={basic_auth}"
+        " --logging=warning",
         "examples": f"{python} {shlex.quote(str(BASE_DIR / 'examples' / 'server.py'))} {ports.examples}",
     }
 
@@ -93,6 +97,7 @@ class ProcessGroup:
         self._supervisor: subprocess.Popen[str] | None = None
         self._started: set[str] = set()
         self._stopping = False
+        self._mark = secrets.token_hex(8)
 
     def _write(self, programs: dict[str, str]) -> None:
         logs = self.var / "log"
@@ -102,10 +107,11 @@ class ProcessGroup:
             f"[supervisord]\nnodaemon=true\nlogfile={logs}/supervisord.log\npidfile={self.var}/supervisord.pid\n"
             f"loglevel=info\nchildlogdir={logs}\n{user}"
         )
+        text += f"\n[group:headrace]\nprograms={','.join(programs)}\n"  # one group: all stop at the same time
         for name, command in programs.items():
             text += (
                 f"\n[program:{name}]\ncommand={command}\ndirectory={BASE_DIR}\nautorestart=true\nstartsecs=2\n"
-                f"startretries=1000000\nstopsignal=TERM\nstopwaitsecs={STOP_WITHIN_S - 3}\nstopasgroup=false\n"
+                f"startretries=1000000\nstopsignal={_STOP_SIGNAL.get(name, 'TERM')}\nstopwaitsecs={STOP_WITHIN_S - 3}\n"
                 f"killasgroup=true\nredirect_stderr=true\nstdout_logfile={logs}/{name}.log\n"
                 f"stdout_logfile_maxbytes=20MB\nstdout_logfile_backups=2\n"
             )
@@ -116,13 +122,21 @@ class ProcessGroup:
         """Start the supervisor; raises StartError where the web does not become ready within a minute."""
         library = ctypes.CDLL(None)
         environment = {
-            "HEADRACE_DRAIN_S": "8", "FLOWER_UNAUTHENTICATED_API": "false",
-            "HEADRACE_ALLOWED_PRIVATE_HOSTS": f"127.0.0.1:{self.ports.examples}", **os.environ,
+            _MARK: self._mark,
+            "HEADRACE_DRAIN_S": "8",
+            "FLOWER_UNAUTHENTICATED_API": "false",
+            "HEADRACE_ALLOWED_PRIVATE_HOSTS": f"127.0.0.1:{self.ports.examples}",
+            **os.environ,
         }
         self._supervisor = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", self._configuration],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=BASE_DIR, env=environment,
-            start_new_session=True, preexec_fn=lambda: library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=BASE_DIR,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=lambda: library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
         )
         threading.Thread(target=self._pass_on, daemon=True).start()
         self._await_ready()
@@ -151,13 +165,17 @@ class ProcessGroup:
             if not self.is_running:
                 raise StartError(f"supervisor stopped; see {self.var / 'log' / 'supervisord.log'}")
             if time.monotonic() > deadline:
-                raise StartError(f"Not ready within {patience_s:.0f} s. The logs are in {self.var / 'log'}:\n{self._tails()}")
+                raise StartError(
+                    f"Not ready within {patience_s:.0f} s. The logs are in {self.var / 'log'}:\n{self._tails()}"
+                )
             time.sleep(0.2)
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports.web}/readyz", timeout=2) as ready, \
-                    socket.create_connection(("127.0.0.1", self.ports.flower), timeout=2):
+            with (
+                urllib.request.urlopen(f"http://127.0.0.1:{self.ports.web}/readyz", timeout=2) as ready,
+                socket.create_connection(("127.0.0.1", self.ports.flower), timeout=2),
+            ):
                 return bool(ready.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -177,14 +195,23 @@ class ProcessGroup:
     def stop(self) -> None:
         """Stop everything; what does not end in time is killed."""
         self._stopping = True
-        if self._supervisor is None or self._supervisor.poll() is not None:
-            return
-        self._supervisor.terminate()
-        try:
-            self._supervisor.wait(STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._supervisor.pid, signal.SIGKILL)
-            self._supervisor.wait()
+        if self._supervisor is not None and self._supervisor.poll() is None:
+            self._supervisor.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._supervisor.wait(STOP_WITHIN_S)
+        for pid in self._members():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _members(self) -> list[int]:
+        """Every process of this group that is still alive, wherever its parent went: they all carry its mark."""
+        mark = f"{_MARK}={self._mark}".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mark in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+        return found
 
 
 def keep_services(services: embedded.Services | None, say: Callable[[str], None]) -> None:

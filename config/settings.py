@@ -65,6 +65,12 @@ TEMPLATES = [
 ]
 
 
+def _pool() -> dict[str, Any]:
+    """Django's connections come from a pool per process; size 0 does without (for pgbouncer)."""
+    size = ENVIRONMENT.db_pool_size
+    return {"pool": {"min_size": 1, "max_size": size, "timeout": 10}} if size else {}
+
+
 def _database(url: str) -> dict[str, Any]:
     """Django's settings of a Postgres address (everything that libpq accepts)."""
     parts = conninfo_to_dict(url) if url else {"dbname": "headrace"}
@@ -79,7 +85,7 @@ def _database(url: str) -> dict[str, Any]:
             **parts,
             "application_name": "headrace",
             "prepare_threshold": 2,
-            "pool": {"min_size": 1, "max_size": ENVIRONMENT.db_pool_size, "timeout": 10},
+            **_pool(),
         },
     }
 
@@ -93,6 +99,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 LOGIN_URL = "/login/"

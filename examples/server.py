@@ -41,20 +41,22 @@ class Handler(BaseHTTPRequestHandler):
         CALLS[key] += 1
         return CALLS[key] <= int(query.get("fail", ["0"])[0])
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         url, body = urlsplit(self.path), self._body()
         if self._fails(parse_qs(url.query)):
             self._answer(503, {"error": "try again"})
         elif url.path == "/v1/charges":
             key = self.headers.get("idempotency-key", "")
-            charge = CHARGES.setdefault(key, {"id": f"ch_{len(CHARGES) + 1:06d}", "amount": body["amount"], "paid": True})
+            charge = CHARGES.setdefault(
+                key, {"id": f"ch_{len(CHARGES) + 1:06d}", "amount": body["amount"], "paid": True}
+            )
             self._answer(200, charge)
         elif url.path == "/v3/mail/send":
             self._answer(202, {"accepted": True, "to": body.get("to")})
         else:
             self._answer(404, {"error": f"no {url.path} here"})
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         url = urlsplit(self.path)
         if url.path.startswith("/v1/stock/"):
             sku = url.path.rsplit("/", 1)[1]

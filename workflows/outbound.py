@@ -37,7 +37,7 @@ def is_allowed_private(host: str, port: int) -> bool:
 
 def check_address(host: str, port: int, address: str) -> None:
     """Raises AddressRefused for an address that is not public, unless its host is allowed."""
-    ip = ipaddress.ip_address(address.split("%")[0])
+    ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
         ip = ip.ipv4_mapped
     if not ip.is_global and not is_allowed_private(host, port):
@@ -54,7 +54,11 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         loop = asyncio.get_running_loop()
@@ -87,8 +91,12 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
 def _transport() -> httpx.AsyncHTTPTransport:
     transport = httpx.AsyncHTTPTransport()
     transport._pool = httpcore.AsyncConnectionPool(
-        ssl_context=ssl.create_default_context(), max_connections=MAX_CONNECTIONS, max_keepalive_connections=50,
-        keepalive_expiry=15, http1=True, network_backend=_GuardedBackend(),
+        ssl_context=ssl.create_default_context(),
+        max_connections=MAX_CONNECTIONS,
+        max_keepalive_connections=50,
+        keepalive_expiry=15,
+        http1=True,
+        network_backend=_GuardedBackend(),
     )
     return transport
 
@@ -143,6 +151,8 @@ async def send(request: httpx.Request, *, limit_bytes: int, follow_redirects: bo
     finally:
         await response.aclose()
     return Answer(
-        status=response.status_code, headers={name.lower(): value for name, value in response.headers.items()},
-        body=bytes(body), encoding=response.encoding or "utf-8",
+        status=response.status_code,
+        headers={name.lower(): value for name, value in response.headers.items()},
+        body=bytes(body),
+        encoding=response.encoding or "utf-8",
     )

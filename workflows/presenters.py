@@ -23,11 +23,19 @@ def run_summary(run: Run, status: str | None = None) -> dict[str, Any]:
     """A run without its steps."""
     error = run.error
     return {
-        "id": str(run.id), "workflow": run.flow.slug, "version": run.version.number, "status": status or run.status,
-        "priority": run.priority, "trigger": run.trigger, "userId": run.user_id, "event": run.event_name or None,
+        "id": str(run.id),
+        "workflow": run.flow.slug,
+        "version": run.version.number,
+        "status": status or run.status,
+        "priority": run.priority,
+        "trigger": run.trigger,
+        "userId": run.user_id,
+        "event": run.event_name or None,
         "eventId": str(run.event_id) if run.event_id else None,
         "error": {"code": f"{error.get('category', 'unknown')}".upper(), **error} if error else None,
-        "createdAt": run.created_at, "startedAt": run.started_at, "endedAt": run.ended_at,
+        "createdAt": run.created_at,
+        "startedAt": run.started_at,
+        "endedAt": run.ended_at,
         "duration": ms(run.created_at, run.ended_at),
     }
 
@@ -36,9 +44,14 @@ def run_out(detail: RunDetail) -> dict[str, Any]:
     """A run with input, output, steps, attempts and timings."""
     steps = [step_out(step) for step in detail.steps]
     return {
-        **run_summary(detail.run, detail.status), "input": detail.run.input, "output": run_output(detail),
-        "totalSteps": len(steps), "completedSteps": detail.counts.get("completed", 0),
-        "failedSteps": detail.counts.get("failed", 0), "throttlingInsights": insights(detail, steps), "steps": steps,
+        **run_summary(detail.run, detail.status),
+        "input": detail.run.input,
+        "output": run_output(detail),
+        "totalSteps": len(steps),
+        "completedSteps": detail.counts.get("completed", 0),
+        "failedSteps": detail.counts.get("failed", 0),
+        "throttlingInsights": insights(detail, steps),
+        "steps": steps,
     }
 
 
@@ -51,7 +64,7 @@ def run_output(detail: RunDetail) -> Any:
 
 
 def step_out(step: StepDetail) -> dict[str, Any]:
-    """A step with its attempts. `duration`: executing, `throttlingOverhead`: ready but not executing, over all tries."""
+    """A step with its attempts. `duration`: executing; `throttlingOverhead`: ready, not executing; of all tries."""
     row, attempts = step.step_run, step.attempts
     policy = step.compiled.policy if step.compiled else global_policy()
     latest = attempts[-1] if attempts else None
@@ -59,31 +72,48 @@ def step_out(step: StepDetail) -> dict[str, Any]:
     executing = [ms(attempt.started_at, attempt.ended_at) or 0 for attempt in attempts]
     waiting = [ms(attempt.ready_at, attempt.started_at) or 0 for attempt in attempts]
     return {
-        "id": row.key, "stepRunId": str(row.id), "index": row.index, "type": row.type, "status": row.status,
-        "attempt": row.attempt, "input": latest.input if latest else None, "output": row.output,
+        "id": row.key,
+        "stepRunId": str(row.id),
+        "index": row.index,
+        "type": row.type,
+        "status": row.status,
+        "attempt": row.attempt,
+        "input": latest.input if latest else None,
+        "output": row.output,
         "error": next((a.error for a in reversed(attempts) if a.error), None) if row.status != "completed" else None,
-        "createdAt": row.created_at, "readyAt": first_ready, "startedAt": attempts[0].started_at if attempts else row.started_at,
-        "endedAt": row.ended_at, "duration": sum(executing) if attempts else None,
-        "totalStepTime": ms(first_ready, row.ended_at), "throttlingOverhead": sum(waiting) if attempts else None,
+        "createdAt": row.created_at,
+        "readyAt": first_ready,
+        "startedAt": attempts[0].started_at if attempts else row.started_at,
+        "endedAt": row.ended_at,
+        "duration": sum(executing) if attempts else None,
+        "totalStepTime": ms(first_ready, row.ended_at),
+        "throttlingOverhead": sum(waiting) if attempts else None,
         "retryCount": sum(1 for attempt in attempts if attempt.status == "failed") - (row.status == "failed"),
         "throttlingConfig": throttling_config(policy),
         "waitingFor": None if row.status in _ENDED else (row.waiting_for or None),
-        "wakeAt": row.wake_at, "attempts": [attempt_out(attempt) for attempt in attempts],
+        "wakeAt": row.wake_at,
+        "attempts": [attempt_out(attempt) for attempt in attempts],
     }
 
 
 def attempt_out(attempt: Attempt) -> dict[str, Any]:
     return {
-        "number": attempt.number, "status": attempt.status, "readyAt": attempt.ready_at,
-        "startedAt": attempt.started_at, "endedAt": attempt.ended_at,
-        "duration": ms(attempt.started_at, attempt.ended_at), "queued": ms(attempt.ready_at, attempt.started_at),
+        "number": attempt.number,
+        "status": attempt.status,
+        "readyAt": attempt.ready_at,
+        "startedAt": attempt.started_at,
+        "endedAt": attempt.ended_at,
+        "duration": ms(attempt.started_at, attempt.ended_at),
+        "queued": ms(attempt.ready_at, attempt.started_at),
         "error": attempt.error,
     }
 
 
 def throttling_config(policy: StepPolicy) -> dict[str, Any]:
     return {
-        "concurrency": policy.concurrency, "rateLimit": str(policy.rate), "maxRetries": policy.retry.max_attempts,
+        "concurrency": policy.concurrency,
+        "rateLimit": str(policy.rate),
+        "maxRetries": policy.retry.max_attempts,
     }
 
 
@@ -93,7 +123,9 @@ def insights(detail: RunDetail, steps: list[dict[str, Any]]) -> dict[str, Any]:
     overheads = [step["throttlingOverhead"] for step in steps if step["throttlingOverhead"] is not None]
     return {
         "globalDefaults": {
-            "concurrency": policy.concurrency, "rateLimit": str(policy.rate), "retry": str(policy.retry),
+            "concurrency": policy.concurrency,
+            "rateLimit": str(policy.rate),
+            "retry": str(policy.retry),
         },
         "stepTypeDistribution": dict(Counter(step.step_run.type for step in detail.steps)),
         "averageThrottlingOverhead": round(sum(overheads) / len(overheads)) if overheads else 0,
@@ -109,7 +141,10 @@ def job_out(detail: RunDetail) -> dict[str, Any]:
         state = "delayed"
     ended = sum(detail.counts.get(status, 0) for status in _ENDED)
     return {
-        "jobId": str(run.id), "runId": str(run.id), "state": state,
+        "jobId": str(run.id),
+        "runId": str(run.id),
+        "state": state,
         "progress": round(100 * ended / len(detail.steps)) if detail.steps else 0,
-        "result": run_output(detail), "error": run_summary(run)["error"],
+        "result": run_output(detail),
+        "error": run_summary(run)["error"],
     }

@@ -74,8 +74,10 @@ def run(
     call), InvalidOutput (a value that is no JSON) or StepFailure (any other exception of the code, with its traceback).
     """
     limits = pydantic_monty.ResourceLimits(
-        max_feed_duration_secs=max(timeout_s, 0.001), max_total_sleep_secs=max(timeout_s, 0.001),
-        max_memory=memory_bytes, max_recursion_depth=500,
+        max_feed_duration_secs=max(timeout_s, 0.001),
+        max_total_sleep_secs=max(timeout_s, 0.001),
+        max_memory=memory_bytes,
+        max_recursion_depth=500,
     )
     printed = pydantic_monty.CollectString(MAX_PRINT_BYTES)
     try:
@@ -99,7 +101,9 @@ def _failure(error: pydantic_monty.MontyRuntimeError) -> StepFailure:
     if isinstance(cause, TimeoutError | MemoryError | RecursionError):
         failure: StepFailure = ResourceExhausted(message)
     elif isinstance(cause, PermissionError | ModuleNotFoundError) or "is not supported in this environment" in message:
-        failure = NonRetriable(f"The sandbox has no files, network or environment: {message}", category=Category.CONFIGURATION)
+        failure = NonRetriable(
+            f"The sandbox has no files, network or environment: {message}", category=Category.CONFIGURATION
+        )
     else:
         failure = StepFailure(message)
     failure.add_note(detail)
@@ -115,4 +119,6 @@ def _plain(value: Any, name: str) -> Any:
         return [_plain(item, name) for item in value]
     if isinstance(value, dt.datetime | dt.date):
         return value.isoformat()
-    raise InvalidOutput(f"{name} gives a {type(value).__name__}; return JSON: text, numbers, true, false, lists, dicts.")
+    raise InvalidOutput(
+        f"{name} gives a {type(value).__name__}; return JSON: text, numbers, true, false, lists, dicts."
+    )

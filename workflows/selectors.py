@@ -7,13 +7,14 @@ import datetime as dt
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 from django.db import connection
 from django.db.models import Count, DateTimeField, DurationField, ExpressionWrapper, F, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
+from django_stubs_ext import WithAnnotations
 
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import catalog
@@ -44,14 +45,20 @@ class RunFilter:
             return self._rest(runs.filter(ended_at=None).exclude(id__in=busy))
         if self.status:
             if self.status not in Run.Status.values:
-                raise InvalidInput(f"status {self.status!r} is unknown; use {', '.join([*Run.Status.values, 'waiting'])}.")
+                raise InvalidInput(
+                    f"status {self.status!r} is unknown; use {', '.join([*Run.Status.values, 'waiting'])}."
+                )
             runs = runs.filter(status=self.status)
         return self._rest(runs)
 
     def _rest(self, runs: QuerySet[Run]) -> QuerySet[Run]:
         for name, value in (
-            ("flow__slug", self.workflow), ("trigger", self.trigger), ("user_id", self.user_id),
-            ("event_name", self.event_name), ("created_at__gte", self.since), ("created_at__lt", self.until),
+            ("flow__slug", self.workflow),
+            ("trigger", self.trigger),
+            ("user_id", self.user_id),
+            ("event_name", self.event_name),
+            ("created_at__gte", self.since),
+            ("created_at__lt", self.until),
         ):
             if value:
                 runs = runs.filter(**{name: value})
@@ -146,9 +153,7 @@ def run_detail(organization: Organization, run_id: UUID) -> RunDetail:
         attempts[attempt.step_run_id].append(attempt)
     flow = catalog.flow_of(run.version_id)
     rows = StepRun.objects.filter(run_id=run_id).order_by("position", "path", "id")
-    steps = [
-        StepDetail(step_run=row, attempts=attempts[row.id], compiled=flow.steps.get(row.key)) for row in rows
-    ]
+    steps = [StepDetail(step_run=row, attempts=attempts[row.id], compiled=flow.steps.get(row.key)) for row in rows]
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
         counts[row.status] += 1
@@ -159,17 +164,27 @@ def find_run(organization: Organization, reference: UUID) -> UUID:
     """The run with this id, or the first one that this event started. Raises RunNotFound."""
     found = (
         Run.objects.filter(Q(id=reference) | Q(event_id=reference), org_id=organization.id)
-        .order_by("id").values_list("id", flat=True).first()
+        .order_by("id")
+        .values_list("id", flat=True)
+        .first()
     )
     if found is None:
         raise RunNotFound
     return found
 
 
-def flows(organization: Organization) -> QuerySet[Flow]:
+class LiveRuns(TypedDict):
+    """What `flows` adds to each flow."""
+
+    live_runs: int
+
+
+def flows(organization: Organization) -> QuerySet[WithAnnotations[Flow, LiveRuns]]:
     """The organization's flows, with how many runs of each are live."""
     return (
-        Flow.objects.filter(organization=organization).select_related("current").prefetch_related("triggers")
+        Flow.objects.filter(organization=organization)
+        .select_related("current")
+        .prefetch_related("triggers")
         .annotate(live_runs=Count("run", filter=Q(run__ended_at=None)))
     )
 

@@ -70,10 +70,17 @@ def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:
     compiled = compile_flow(spec, version_id=version.id, flow_id=version.flow_id)
     return [
         Step(
-            version=version, key=step.key, type=step.type.name, position=step.position,
-            config=spec.steps[step.position].config, needs=list(step.needs),
-            condition=step.condition.source if step.condition else "", critical=step.stops_run, is_sink=step.is_sink,
-            queue=step.type.queue, timeout_ms=step.timeout_ms,
+            version=version,
+            key=step.key,
+            type=step.type.name,
+            position=step.position,
+            config=spec.steps[step.position].config,
+            needs=list(step.needs),
+            condition=step.condition.source if step.condition else "",
+            critical=step.stops_run,
+            is_sink=step.is_sink,
+            queue=step.type.queue,
+            timeout_ms=step.timeout_ms,
         )
         for step in compiled.steps.values()
     ]
@@ -85,14 +92,23 @@ def _trigger_rows(spec: FlowSpec, flow: Flow) -> list[Trigger]:
         kind = Trigger.Kind.EVENT if trigger.event else Trigger.Kind.CRON
         config: dict[str, Any] = {}
         if trigger.cron:
-            config = {"schedule": trigger.cron, "timezone": trigger.timezone, "overlap": trigger.overlap,
-                      "catch_up": trigger.catch_up}
+            config = {
+                "schedule": trigger.cron,
+                "timezone": trigger.timezone,
+                "overlap": trigger.overlap,
+                "catch_up": trigger.catch_up,
+            }
         elif trigger.match:
             config = {"match": trigger.match}
         rows.append(
             Trigger(
-                organization=flow.organization, flow=flow, kind=kind, event_name=trigger.event or "",
-                condition=trigger.condition or "", config=config, position=position,
+                organization=flow.organization,
+                flow=flow,
+                kind=kind,
+                event_name=trigger.event or "",
+                condition=trigger.condition or "",
+                config=config,
+                position=position,
             )
         )
     return rows
@@ -109,8 +125,15 @@ def published(organization: Organization, slug: str) -> CompiledFlow:
 
 
 def trigger(
-    organization: Organization, slug: str, data: Json = None, *, priority: str | int | None = None,
-    delay: str | int | None = None, idempotency_key: str = "", user_id: str = "", kind: str = "manual",
+    organization: Organization,
+    slug: str,
+    data: Json = None,
+    *,
+    priority: str | int | None = None,
+    delay: str | int | None = None,
+    idempotency_key: str = "",
+    user_id: str = "",
+    kind: str = "manual",
 ) -> Triggered:
     """Start one run of a flow. Inside a transaction the run belongs to it, and starts when it commits.
 
@@ -121,8 +144,13 @@ def trigger(
     value = {} if data is None else data
     run_at = _run_at(delay)
     return trigger_runs(
-        flow, [NewRun(input=value, priority=_priority(priority))], org_id=organization.id, kind=kind,
-        user_id=user_id, run_at=run_at, idempotency_key=idempotency_key,
+        flow,
+        [NewRun(input=value, priority=_priority(priority))],
+        org_id=organization.id,
+        kind=kind,
+        user_id=user_id,
+        run_at=run_at,
+        idempotency_key=idempotency_key,
     )
 
 
@@ -182,14 +210,20 @@ def queue_stats(organization: Organization, *, store_available: bool) -> dict[st
     limit = global_policy().concurrency
     return {
         "queue": {
-            "available": True, "redis": True,
+            "available": True,
+            "redis": True,
             "stats": {
-                "waiting": counts.waiting, "active": counts.active, "completed": counts.completed,
-                "failed": counts.failed, "delayed": counts.delayed, "total": counts.total,
+                "waiting": counts.waiting,
+                "active": counts.active,
+                "completed": counts.completed,
+                "failed": counts.failed,
+                "delayed": counts.delayed,
+                "total": counts.total,
             },
         },
         "scheduler": {
-            "initialized": True, "scheduledWorkflows": selectors.active_cron_triggers(organization),
+            "initialized": True,
+            "scheduledWorkflows": selectors.active_cron_triggers(organization),
         },
         "capacity": {
             "message": f"Running up to {limit} workflows concurrently. {counts.active} active, {counts.waiting} queued."

@@ -108,8 +108,11 @@ class StepAdmin(ReadOnlyAdmin):
     def configuration(self, obj: Step) -> SafeString:
         fields = REGISTRY[obj.type].config_model.model_fields
         rows = [
-            (field.alias or name, json_block(obj.config.get(field.alias or name, field.get_default())),
-             field.description or "")
+            (
+                field.alias or name,
+                json_block(obj.config.get(field.alias or name, field.get_default())),
+                field.description or "",
+            )
             for name, field in fields.items()
         ]
         return format_html_join("", "<p><b>{}</b> <span>{}</span> <i>{}</i></p>", rows)

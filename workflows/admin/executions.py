@@ -25,8 +25,24 @@ class RunAdmin(ReadOnlyAdmin):
     show_full_result_count = False
     inlines = (StepRunInline,)
     actions = ("cancel",)
-    fields = ("id", "flow", "version", "status", "trigger", "event_name", "event_id", "user_id", "priority",
-              "input_json", "output_json", "error_json", "created_at", "started_at", "ended_at", "cancel_reason")
+    fields = (
+        "id",
+        "flow",
+        "version",
+        "status",
+        "trigger",
+        "event_name",
+        "event_id",
+        "user_id",
+        "priority",
+        "input_json",
+        "output_json",
+        "error_json",
+        "created_at",
+        "started_at",
+        "ended_at",
+        "cancel_reason",
+    )
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("workflows.change_run")
@@ -87,5 +103,3 @@ class WorkerAdmin(ReadOnlyAdmin):
 @admin.register(LeaderLease)
 class LeaderLeaseAdmin(ReadOnlyAdmin):
     list_display = ("name", "holder", "expires_at")
-
-

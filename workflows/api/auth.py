@@ -23,7 +23,8 @@ class ApiKeyAuth(HttpBearer):
     def authenticate(self, request: HttpRequest, token: str) -> AccessKey | None:
         key = (
             AccessKey.objects.select_related("organization")
-            .filter(digest=AccessKey.digest_of(token), kind=AccessKey.Kind.API, revoked_at=None).first()
+            .filter(digest=AccessKey.digest_of(token), kind=AccessKey.Kind.API, revoked_at=None)
+            .first()
         )
         if key is not None:
             request.organization = key.organization  # type: ignore[attr-defined]

@@ -18,8 +18,14 @@ log = structlog.get_logger(__name__)
 
 def problem(status: int, code: str, detail: str, **more: Any) -> HttpResponse:
     """A problem document."""
-    body = {"type": f"urn:headrace:{code}", "title": HTTPStatus(status).phrase, "status": status, "code": code,
-            "detail": detail, **more}
+    body = {
+        "type": f"urn:headrace:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **more,
+    }
     return JsonResponse(body, status=status, content_type="application/problem+json")
 
 
@@ -39,7 +45,10 @@ def install(api: NinjaAPI) -> None:
     @api.exception_handler(ValidationError)
     def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
         errors = [
-            {"path": ".".join(str(part) for part in item["loc"] if part not in {"body", "payload"}), "message": item["msg"]}
+            {
+                "path": ".".join(str(part) for part in item["loc"] if part not in {"body", "payload"}),
+                "message": item["msg"],
+            }
             for item in error.errors
         ]
         detail = "; ".join(f"{item['path']}: {item['message']}" for item in errors)

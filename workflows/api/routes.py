@@ -27,8 +27,11 @@ def list_workflows(request: ApiRequest) -> dict[str, Any]:
 def _workflow(flow: Any) -> dict[str, Any]:
     definition = flow.current.definition if flow.current else {"steps": []}
     return {
-        "slug": flow.slug, "name": flow.name, "description": flow.description,
-        "version": flow.current.number if flow.current else None, "triggers": [str(t) for t in flow.triggers.all()],
+        "slug": flow.slug,
+        "name": flow.name,
+        "description": flow.description,
+        "version": flow.current.number if flow.current else None,
+        "triggers": [str(t) for t in flow.triggers.all()],
         "steps": [{"id": step["id"], "type": step["type"]} for step in definition["steps"]],
         "live_runs": flow.live_runs,
     }
@@ -43,10 +46,16 @@ def queue_stats(request: ApiRequest) -> HttpResponse:
 @router.post("/workflows/{slug}/run", response={202: RunStarted}, by_alias=True, tags=["workflows"])
 def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -> tuple[int, dict[str, Any]]:
     """Start a run. It is stored when this answers; it ends whatever happens to the workers or the broker."""
-    wanted = payload or RunIn()
+    wanted = payload or RunIn.model_validate({})
     triggered = services.trigger(
-        request.organization, slug, wanted.trigger_data, priority=wanted.priority, delay=wanted.delay,
-        idempotency_key=wanted.idempotency_key, user_id=wanted.user_id, kind="api",
+        request.organization,
+        slug,
+        wanted.trigger_data,
+        priority=wanted.priority,
+        delay=wanted.delay,
+        idempotency_key=wanted.idempotency_key,
+        user_id=wanted.user_id,
+        kind="api",
     )
     run_id = triggered.run_ids[0]
     message = "An earlier run has this idempotency key" if triggered.existing else "Workflow queued for execution"
@@ -55,9 +64,17 @@ def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -
 
 @router.get("/runs", response=RunsOut, by_alias=True, tags=["runs"])
 def list_runs(
-    request: ApiRequest, status: str = "", workflow: str = "", trigger: str = "", userId: str = "",  # noqa: N803
-    event: str = "", since: dt.datetime | None = None, until: dt.datetime | None = None, sort: str = "created",
-    limit: int = 50, cursor: str = "",
+    request: ApiRequest,
+    status: str = "",
+    workflow: str = "",
+    trigger: str = "",
+    userId: str = "",  # noqa: N803
+    event: str = "",
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+    sort: str = "created",
+    limit: int = 50,
+    cursor: str = "",
 ) -> dict[str, Any]:
     """Runs, newest first (or by priority or duration), page by page."""
     where = selectors.RunFilter(
@@ -90,7 +107,11 @@ def get_job(request: ApiRequest, reference: UUID) -> dict[str, Any]:
 def make_api() -> NinjaAPI:
     """The API with its documentation at `/api/docs`."""
     api = NinjaAPI(
-        title="Headrace", version="1", urls_namespace="api", docs_url="/docs", openapi_url="/openapi.json",
+        title="Headrace",
+        version="1",
+        urls_namespace="api",
+        docs_url="/docs",
+        openapi_url="/openapi.json",
         description="Durable workflows on Postgres, Celery and Redis. Authorize with an API key.",
     )
     api.add_router("", router)

@@ -24,7 +24,7 @@ class Out(Schema):
 class RunIn(Body):
     """How to start a run."""
 
-    trigger_data: Any = Field(None, description="The run's input; also `event.data`. At most 512 KiB.")
+    trigger_data: Any = Field(default=None, description="The run's input; also `event.data`. At most 512 KiB.")
     priority: StrictInt | StrictStr | None = Field(
         None, description="1 (first) … 10 (last), or critical, high, normal, low, background."
     )

@@ -80,4 +80,6 @@ def _bar(kind: str, since: dt.datetime, until: dt.datetime, start: dt.datetime, 
     left = max(0.0, (since - start).total_seconds() / whole * 100)
     width = max(0.35, (until - since).total_seconds() / whole * 100)
     left = min(left, 99.65)
-    return Bar(kind=kind, left=round(left, 3), width=round(min(width, 100 - left), 3), title=f"{kind}: {ms(since, until)} ms")
+    return Bar(
+        kind=kind, left=round(left, 3), width=round(min(width, 100 - left), 3), title=f"{kind}: {ms(since, until)} ms"
+    )

@@ -35,8 +35,13 @@ def runs(request: HttpRequest) -> HttpResponse:
     chosen = {name: request.GET.get(name, "") for name in FILTERS}
     sort = request.GET.get("sort", "created")
     context: dict[str, Any] = {
-        "chosen": chosen, "sort": sort, "statuses": [*Run.Status.values, "waiting"], "sorts": selectors.SORTS,
-        "flows": selectors.flows(organization), "counts": selectors.queue_counts(organization), "error": "",
+        "chosen": chosen,
+        "sort": sort,
+        "statuses": [*Run.Status.values, "waiting"],
+        "sorts": selectors.SORTS,
+        "flows": selectors.flows(organization),
+        "counts": selectors.queue_counts(organization),
+        "error": "",
     }
     where = selectors.RunFilter(
         status=chosen["status"], workflow=chosen["workflow"], trigger=chosen["trigger"], event_name=chosen["event"]
@@ -60,7 +65,9 @@ def run(request: HttpRequest, run_id: UUID) -> HttpResponse:
     except RunNotFound as error:
         raise Http404(str(error)) from None
     context = {
-        "detail": detail, "run": presenters.run_out(detail), "timeline": timeline(detail, timezone.now()),
+        "detail": detail,
+        "run": presenters.run_out(detail),
+        "timeline": timeline(detail, timezone.now()),
         "live": detail.run.is_live,
     }
     template = "dashboard/_run_body.html" if request.headers.get("HX-Request") else "dashboard/run.html"

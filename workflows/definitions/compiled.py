@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from throttling.limits import StepPolicy
 from throttling.policy import step_policy
 from workflows.definitions import graph as graphs
+from workflows.definitions.duration import parse_ms
 from workflows.definitions.schema import FlowSpec, StepSpec
 from workflows.errors import ConfigurationFailure
 from workflows.expressions import Expression, Template, compile_expression, compile_template
@@ -76,19 +77,24 @@ class CompiledFlow:
         """What is wrong with an input by the flow's `input_schema`, each with its path."""
         if self.input_validator is None:
             return []
-        errors = sorted(self.input_validator.iter_errors(value), key=lambda error: [str(p) for p in error.absolute_path])
+        errors = sorted(
+            self.input_validator.iter_errors(value), key=lambda error: [str(p) for p in error.absolute_path]
+        )
         return [f"{'.'.join(map(str, ('input', *error.absolute_path)))}: {error.message}" for error in errors[:20]]
 
 
-def compile_flow(
-    spec: FlowSpec, *, version_id: UUID, flow_id: UUID, number: int = 0
-) -> CompiledFlow:
+def compile_flow(spec: FlowSpec, *, version_id: UUID, flow_id: UUID, number: int = 0) -> CompiledFlow:
     """Compile a checked definition."""
     graph = graphs.build(spec.steps)
     sinks = graph.sinks
     steps = {step.id: _compile_step(step, position, graph, sinks) for position, step in enumerate(spec.steps)}
     return CompiledFlow(
-        version_id=version_id, flow_id=flow_id, slug=spec.flow, number=number, steps=steps, sinks=len(sinks),
+        version_id=version_id,
+        flow_id=flow_id,
+        slug=spec.flow,
+        number=number,
+        steps=steps,
+        sinks=len(sinks),
         output=compile_template(spec.output) if spec.output is not None else None,
         input_validator=jsonschema.Draft202012Validator(spec.input_schema) if spec.input_schema else None,
     )
@@ -105,13 +111,22 @@ def _compile_step(step: StepSpec, position: int, graph: graphs.Graph, sinks: fro
         policy = step_policy(step.type, critical=step.critical is True, retry=step.retry.policy(policy.retry))
     whole_scope = step_type.whole_scope(step.config)
     raw = {name: value for name, value in step.config.items() if name in step_type.raw_fields}
-    timeout_ms = step.timeout or max(step_type.timeout_ms, _own_timeout_ms(step, step_type))
+    timeout_ms = step.timeout or max(step_type.timeout_ms, _own_timeout_ms(step))
     everything = [*template.expressions, *inner, *([condition] if condition else [])]
     return CompiledStep(
-        key=step.id, position=position, type=step_type, mode=step_type.mode_of(step.config),
-        needs=graph.needs[step.id], successors=graph.successors[step.id], is_sink=step.id in sinks,
-        stops_run=step.critical is not False, policy=policy, timeout_ms=timeout_ms, condition=condition,
-        template=template, raw=raw,
+        key=step.id,
+        position=position,
+        type=step_type,
+        mode=step_type.mode_of(step.config),
+        needs=graph.needs[step.id],
+        successors=graph.successors[step.id],
+        is_sink=step.id in sinks,
+        stops_run=step.critical is not False,
+        policy=policy,
+        timeout_ms=timeout_ms,
+        condition=condition,
+        template=template,
+        raw=raw,
         constant=step_type.config_model.model_validate(step.config) if template.is_constant else None,
         reads_steps=graph.ancestors(step.id) if whole_scope else frozenset().union(*(e.steps for e in everything)),
         reads_scope=bool(everything) or bool(step_type.raw_fields & raw.keys()),
@@ -119,10 +134,8 @@ def _compile_step(step: StepSpec, position: int, graph: graphs.Graph, sinks: fro
     )
 
 
-def _own_timeout_ms(step: StepSpec, step_type: StepType) -> int:
+def _own_timeout_ms(step: StepSpec) -> int:
     """A timeout within the config (`http_request`, sandboxes) with time to report it."""
-    from workflows.definitions.duration import parse_ms  # noqa: PLC0415
-
     own = step.config.get("timeout")
     try:
         return parse_ms(own) + 5_000 if own is not None else 0

@@ -42,7 +42,11 @@ def branch_targets(step: StepSpec) -> frozenset[str]:
     if step.type != "conditional":
         return frozenset()
     branches = step.config.get("branches")
-    listed: list[Any] = [branch.get("then", []) for branch in branches if isinstance(branch, dict)] if isinstance(branches, list) else []
+    listed: list[Any] = (
+        [branch.get("then", []) for branch in branches if isinstance(branch, dict)]
+        if isinstance(branches, list)
+        else []
+    )
     listed.append(step.config.get("else", []))
     return frozenset(key for keys in listed for key in _as_list(keys))
 

@@ -60,10 +60,14 @@ class RetrySpec(Strict):
         """The policy that results over that of the step's type. Raises ThrottlingError for impossible values."""
         start = PRESETS[self.preset] if self.preset else base
         attempts = self.retries + 1 if self.retries is not None else self.attempts
-        jitter = {True: Jitter.PROPORTIONAL, False: Jitter.NONE}.get(self.jitter, self.jitter)  # type: ignore[call-overload]
-        given = {
-            "max_attempts": attempts, "backoff": self.backoff, "delay_ms": self.delay,
-            "max_delay_ms": self.max_delay, "factor": self.factor, "jitter": jitter,
+        jitter = (Jitter.PROPORTIONAL if self.jitter else Jitter.NONE) if isinstance(self.jitter, bool) else self.jitter
+        given: dict[str, Any] = {
+            "max_attempts": attempts,
+            "backoff": self.backoff,
+            "delay_ms": self.delay,
+            "max_delay_ms": self.max_delay,
+            "factor": self.factor,
+            "jitter": jitter,
         }
         return replace(start, **{name: value for name, value in given.items() if value is not None})
 

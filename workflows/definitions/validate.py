@@ -60,7 +60,9 @@ def parse(document: Any, *, file: str = "") -> FlowSpec:
     return spec
 
 
-def _pydantic_problems(error: ValidationError, file: str, models: list[type[BaseModel]], prefix: str = "") -> Iterator[Problem]:
+def _pydantic_problems(
+    error: ValidationError, file: str, models: list[type[BaseModel]], prefix: str = ""
+) -> Iterator[Problem]:
     for item in error.errors():
         reason = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
@@ -91,8 +93,8 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
     graph = graphs.build(spec.steps)
     known = frozenset(step.id for step in spec.steps)
     for position, step in enumerate(spec.steps):
-        yield from _check_step(step, f"steps[{position}]", graph, known)
-    cycle = graphs.find_cycle(graph.needs)
+        yield from _check_step(step, f"steps[{position}]", known)
+    cycle = graphs.find_cycle(graph.needs) if len(known) == len(spec.steps) else None
     if cycle:
         yield "steps", f"cycle in needs: {' → '.join(cycle)}"
     for position, trigger in enumerate(spec.on):
@@ -114,7 +116,7 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
             yield _path(tuple(error.absolute_path), "input_schema"), f"no valid JSON Schema: {error.message}"
 
 
-def _check_step(step: StepSpec, path: str, graph: graphs.Graph, known: frozenset[str]) -> Iterator[tuple[str, str]]:
+def _check_step(step: StepSpec, path: str, known: frozenset[str]) -> Iterator[tuple[str, str]]:
     for need in step.needs or ():
         if need not in known:
             yield f"{path}.needs", f"unknown step {need!r}{_did_you_mean(need, known)}"
@@ -148,7 +150,9 @@ def _check_config(step: StepSpec, step_type: StepType, path: str) -> Iterator[tu
             if not _holds_template(item["input"]) or item["type"] in {"extra_forbidden", "missing"}:
                 reason = item["msg"].removeprefix("Value error, ")
                 if item["type"] == "extra_forbidden":
-                    reason = f"unknown field{_did_you_mean(str(item['loc'][-1]), _field_names([step_type.config_model]))}"
+                    reason = (
+                        f"unknown field{_did_you_mean(str(item['loc'][-1]), _field_names([step_type.config_model]))}"
+                    )
                 yield _path(item["loc"], path), reason
 
 

@@ -10,6 +10,7 @@ from workflows.engine.recording import record
 from workflows.engine.transitions import ReadyStep
 from workflows.errors import ExpressionError
 
+
 def prepare(steps: Sequence[ReadyStep]) -> list[ReadyStep]:
     """The steps to be published, after recording every skip (and what it makes ready)."""
     admitted: list[ReadyStep] = []

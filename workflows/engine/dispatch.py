@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
@@ -28,8 +28,18 @@ ANSWER_WITHIN_S = 0.25
 MAX_WAITING = 1_000
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _HEADERS: dict[str, Any] = {
-    "lang": "py", "root_id": None, "parent_id": None, "group": None, "retries": 0, "eta": None, "expires": None,
-    "timelimit": [None, None], "argsrepr": "", "kwargsrepr": "", "origin": "headrace", "ignore_result": True,
+    "lang": "py",
+    "root_id": None,
+    "parent_id": None,
+    "group": None,
+    "retries": 0,
+    "eta": None,
+    "expires": None,
+    "timelimit": [None, None],
+    "argsrepr": "",
+    "kwargsrepr": "",
+    "origin": "headrace",
+    "ignore_result": True,
 }
 PUBLISH_ERRORS = (KombuError, RedisError, OSError, BatchPublishError)
 
@@ -61,8 +71,14 @@ def publish(steps: Sequence[ReadyStep]) -> None:
 def _send(producer: Any, queue: str, task: str, batch: list[tuple[str, int]]) -> None:
     task_id = str(uuid.uuid4())
     producer.publish(
-        [[batch], {}, _EMBED], exchange="", routing_key=queue, serializer="json", delivery_mode=2,
-        headers={**_HEADERS, "id": task_id, "task": task}, correlation_id=task_id, retry=False,
+        [[batch], {}, _EMBED],
+        exchange="",
+        routing_key=queue,
+        serializer="json",
+        delivery_mode=2,
+        headers={**_HEADERS, "id": task_id, "task": task},
+        correlation_id=task_id,
+        retry=False,
     )
 
 

@@ -50,8 +50,15 @@ def receive(org_id: UUID, events: Sequence[NewEvent]) -> list[UUID]:
     with transaction.atomic():
         Event.objects.bulk_create(
             [
-                Event(id=event.id, org_id=org_id, name=event.name, data=event.data, user=event.user,
-                      ts=event.ts or now, external_id=event.external_id)
+                Event(
+                    id=event.id,
+                    org_id=org_id,
+                    name=event.name,
+                    data=event.data,
+                    user=event.user,
+                    ts=event.ts or now,
+                    external_id=event.external_id,
+                )
                 for event in events
             ],
             ignore_conflicts=True,
@@ -78,7 +85,9 @@ def match_left_over() -> int:
     """Match the events whose process died between their commit and their matching."""
     before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=LEFT_OVER_AFTER_S)
     ids = list(
-        Event.objects.filter(matched_at=None, received_at__lt=before).order_by("id").values_list("id", flat=True)[:GROUP]
+        Event.objects.filter(matched_at=None, received_at__lt=before)
+        .order_by("id")
+        .values_list("id", flat=True)[:GROUP]
     )
     return match(ids) if ids else 0
 
@@ -96,8 +105,12 @@ def _match_one(event: Event) -> int:
         try:
             with transaction.atomic():
                 trigger(
-                    compiled, [NewRun(input=event.data, event_id=event.id)], org_id=event.org_id, kind="event",
-                    event_name=event.name, user_id=str(event.user.get("id", "")),
+                    compiled,
+                    [NewRun(input=event.data, event_id=event.id)],
+                    org_id=event.org_id,
+                    kind="event",
+                    event_name=event.name,
+                    user_id=str(event.user.get("id", "")),
                 )
             made += 1
         except WorkflowsError as error:
@@ -108,8 +121,13 @@ def _match_one(event: Event) -> int:
 def _passes(found: Trigger, event: Event) -> bool:
     if not found.condition:
         return True
-    facts = {"id": str(event.id), "name": event.name, "data": event.data, "user": event.user,
-             "ts": int(event.ts.timestamp() * 1000)}
+    facts = {
+        "id": str(event.id),
+        "name": event.name,
+        "data": event.data,
+        "user": event.user,
+        "ts": int(event.ts.timestamp() * 1000),
+    }
     try:
         return compile_expression(found.condition).is_true({"event": facts})
     except ExpressionError as error:

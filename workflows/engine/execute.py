@@ -110,9 +110,18 @@ def _kept_input(rendered: Any, secrets: tuple[str, ...]) -> str | None:
 def _context(visit: Visit, config: StepConfig) -> StepContext:
     claim = visit.claim
     return StepContext(
-        config=config, scope=visit.scope, org_id=claim.org_id, run_id=claim.run_id, step_run_id=claim.id,
-        flow=visit.flow.slug, key=claim.key, attempt=claim.attempt, wake_seq=claim.wake_seq, deadline=visit.deadline,
-        log=log, cancelled=visit.cancelled,
+        config=config,
+        scope=visit.scope,
+        org_id=claim.org_id,
+        run_id=claim.run_id,
+        step_run_id=claim.id,
+        flow=visit.flow.slug,
+        key=claim.key,
+        attempt=claim.attempt,
+        wake_seq=claim.wake_seq,
+        deadline=visit.deadline,
+        log=log,
+        cancelled=visit.cancelled,
     )
 
 
@@ -176,16 +185,25 @@ def judge_error(
     described = failure.describe(error)
     if secrets:
         described = replace(
-            described, message=scope.mask(described.message, secrets),
+            described,
+            message=scope.mask(described.message, secrets),
             traceback=scope.mask(described.traceback, secrets),
         )
     outcome = failure.decide(
-        described, policy=visit.step.policy.retry, attempt=visit.claim.attempt,
-        told_waits=visit.claim.told_waits, told_s=failure.told_wait_s(error),
+        described,
+        policy=visit.step.policy.retry,
+        attempt=visit.claim.attempt,
+        told_waits=visit.claim.told_waits,
+        told_s=failure.told_wait_s(error),
     )
     log.info(
-        "retry attempt" if isinstance(outcome, Retry) else "step failed", flow=visit.flow.slug,
-        run_id=str(visit.claim.run_id), step_run_id=str(visit.claim.id), step=visit.claim.key,
-        attempt=visit.claim.attempt, category=described.category.value, error=described.message,
+        "retry attempt" if isinstance(outcome, Retry) else "step failed",
+        flow=visit.flow.slug,
+        run_id=str(visit.claim.run_id),
+        step_run_id=str(visit.claim.id),
+        step=visit.claim.key,
+        attempt=visit.claim.attempt,
+        category=described.category.value,
+        error=described.message,
     )
     return Verdict(claim=visit.claim, outcome=outcome, input=kept_input)

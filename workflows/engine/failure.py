@@ -12,9 +12,15 @@ MAX_TOLD_WAITS = 10
 MAX_TOLD_WAIT_S = 3_600.0
 MAX_MESSAGE_CHARACTERS = 4_000
 MAX_TRACEBACK_CHARACTERS = 16_000
-_FINAL = frozenset({
-    Category.INVALID_INPUT, Category.BUSINESS, Category.AUTH, Category.CONFIGURATION, Category.INVALID_OUTPUT,
-})
+_FINAL = frozenset(
+    {
+        Category.INVALID_INPUT,
+        Category.BUSINESS,
+        Category.AUTH,
+        Category.CONFIGURATION,
+        Category.INVALID_OUTPUT,
+    }
+)
 
 
 def categorise(error: BaseException) -> Category:
@@ -35,7 +41,8 @@ def describe(error: BaseException) -> StepError:
     notes = getattr(error, "__notes__", [])
     detail = "\n".join(notes) if notes else "".join(traceback.format_exception(error))
     return StepError(
-        category=categorise(error), name=type(error).__name__,
+        category=categorise(error),
+        name=type(error).__name__,
         message=_storable(str(error) or type(error).__name__)[:MAX_MESSAGE_CHARACTERS],
         traceback=_storable(detail)[-MAX_TRACEBACK_CHARACTERS:],
     )

@@ -127,8 +127,13 @@ def _dead_leases(worker: UUID) -> int:
     lease = uuid4()
     rows = store.fetch(
         "rescue_dead_leases",
-        {"batch": BATCH, "max_losses": transitions.MAX_LOSSES, "lease": lease, "worker": worker,
-         "lease_s": transitions.LEASE_S},
+        {
+            "batch": BATCH,
+            "max_losses": transitions.MAX_LOSSES,
+            "lease": lease,
+            "worker": worker,
+            "lease_s": transitions.LEASE_S,
+        },
     )
     if rows:
         log.warning("workers were lost, their steps run again", steps=len(rows))
@@ -177,8 +182,12 @@ def _lost_messages() -> int:
         idle = lengths[name] == 0 and state.unclaimed == 0 and state.active < state.slots
         rows = store.fetch(
             "rescue_lost_messages",
-            {"queue": name, "before": (state.claimed_until or 0.0) - margin_s,
-             "idle_s": DELIVERED_WITHIN_S if idle else None, "batch": BATCH},
+            {
+                "queue": name,
+                "before": (state.claimed_until or 0.0) - margin_s,
+                "idle_s": DELIVERED_WITHIN_S if idle else None,
+                "batch": BATCH,
+            },
         )
         if rows:
             log.warning("messages were lost, publishing again", queue=name, steps=len(rows))

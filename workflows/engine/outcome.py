@@ -19,7 +19,10 @@ class StepError:
 
     def as_json(self) -> dict[str, str]:
         return {
-            "category": self.category.value, "name": self.name, "message": self.message, "traceback": self.traceback,
+            "category": self.category.value,
+            "name": self.name,
+            "message": self.message,
+            "traceback": self.traceback,
         }
 
 

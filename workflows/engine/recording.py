@@ -56,14 +56,18 @@ def _record(verdicts: list[Verdict], worker: UUID, queues: frozenset[str], budge
         left = _record(verdicts[:middle], worker, queues, budget)
         right = _record(verdicts[middle:], worker, queues, 0)
         return Recorded(
-            landed=left.landed | right.landed, ready=left.ready + right.ready, claimed=left.claimed + right.claimed,
-            ended=left.ended + right.ended, stopping=left.stopping + right.stopping,
+            landed=left.landed | right.landed,
+            ready=left.ready + right.ready,
+            claimed=left.claimed + right.claimed,
+            ended=left.ended + right.ended,
+            stopping=left.stopping + right.stopping,
         )
 
 
 def _refused(verdict: Verdict, error: Exception) -> Verdict:
     described = StepError(
-        category=Category.INVALID_OUTPUT, name="InvalidOutput",
+        category=Category.INVALID_OUTPUT,
+        name="InvalidOutput",
         message=f"Postgres refuses the output: {str(error).splitlines()[0]}",
     )
     return replace(verdict, outcome=Failed(error=described), output=None, input=None)
@@ -92,8 +96,11 @@ def _write(verdicts: list[Verdict], worker: UUID, queues: frozenset[str], budget
 def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: store.Cursor) -> Recorded:
     """The statement, and in the same transaction what belongs to it: dead letters and run outputs."""
     result = transitions.record(recording, cursor)
-    failures = [_announcement(verdict) for verdict in verdicts
-                if isinstance(verdict.outcome, Failed) and verdict.claim.id in result.landed]
+    failures = [
+        _announcement(verdict)
+        for verdict in verdicts
+        if isinstance(verdict.outcome, Failed) and verdict.claim.id in result.landed
+    ]
     if failures:
         signals.steps_failed.send(sender=None, failures=failures, cursor=cursor)
     versions = {verdict.claim.run_id: verdict.claim.version_id for verdict in verdicts}
@@ -108,9 +115,7 @@ def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: s
     return result
 
 
-def _run_output(
-    run_id: UUID, template: Template, cursor: store.Cursor
-) -> tuple[str | None, StepError | None]:
+def _run_output(run_id: UUID, template: Template, cursor: store.Cursor) -> tuple[str | None, StepError | None]:
     try:
         value = template.render(scope.load([run_id], template.steps, cursor)[run_id])
         return dump(value, what="The run's output"), None
@@ -124,8 +129,12 @@ def _announcement(verdict: Verdict) -> StepFailed:
     flow = catalog.flow_of(claim.version_id)
     assert isinstance(verdict.outcome, Failed)
     return StepFailed(
-        org_id=claim.org_id, run_id=claim.run_id, step_run_id=claim.id, step_key=claim.key,
-        step_type=flow.steps[claim.key].type.name, flow_id=flow.flow_id, attempts=claim.attempt,
+        org_id=claim.org_id,
+        run_id=claim.run_id,
+        step_run_id=claim.id,
+        step_key=claim.key,
+        step_type=flow.steps[claim.key].type.name,
+        flow_id=flow.flow_id,
+        attempts=claim.attempt,
         error=verdict.outcome.error,
     )
-

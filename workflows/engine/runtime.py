@@ -316,8 +316,11 @@ class Runtime:
             return
         rows = store.fetch(
             "renew_leases",
-            {"ids": [v.claim.id for v in held], "leases": [v.claim.lease for v in held],
-             "lease_s": transitions.LEASE_S},
+            {
+                "ids": [v.claim.id for v in held],
+                "leases": [v.claim.lease for v in held],
+                "lease_s": transitions.LEASE_S,
+            },
         )
         cancelled = {row.id: row.cancelled for row in rows}
         for visit in held:
@@ -341,6 +344,13 @@ class Runtime:
         slots, active = (1, self._visiting) if self.own_thread else (self.slots, len(self._visits))
         store.fetch(
             "report_worker",
-            {"id": self.id, "name": self.name, "queues": sorted(self.queues), "slots": slots, "active": active,
-             "unclaimed": self._unclaimed, "claimed_until": Jsonb(self._claimed_until)},
+            {
+                "id": self.id,
+                "name": self.name,
+                "queues": sorted(self.queues),
+                "slots": slots,
+                "active": active,
+                "unclaimed": self._unclaimed,
+                "claimed_until": Jsonb(self._claimed_until),
+            },
         )

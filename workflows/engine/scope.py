@@ -27,13 +27,20 @@ def _scope(row: Any) -> Scope:
     return {
         "input": row.input,
         "event": {
-            "id": str(row.event_id or row.id), "name": row.event_name or MANUAL_EVENT, "data": row.input,
-            "user": row.event_user or ({"id": row.user_id} if row.user_id else {}), "ts": int(happened.timestamp() * 1000),
+            "id": str(row.event_id or row.id),
+            "name": row.event_name or MANUAL_EVENT,
+            "data": row.input,
+            "user": row.event_user or ({"id": row.user_id} if row.user_id else {}),
+            "ts": int(happened.timestamp() * 1000),
         },
         "steps": {key: {"output": value} for key, value in (row.outputs or {}).items()},
         "run": {
-            "id": str(row.id), "flow": row.flow, "trigger": row.trigger, "userId": row.user_id,
-            "priority": row.priority, "createdAt": row.created_at.isoformat(),
+            "id": str(row.id),
+            "flow": row.flow,
+            "trigger": row.trigger,
+            "userId": row.user_id,
+            "priority": row.priority,
+            "createdAt": row.created_at.isoformat(),
         },
         "org": {"id": str(row.org_id), "slug": row.org_slug},
     }
@@ -53,9 +60,7 @@ class SecretValues:
             if kept and kept[0] > time.monotonic():
                 return kept[1]
             with store.connection().cursor() as cursor:
-                cursor.execute(
-                    "SELECT name, ciphertext FROM workflows_secret WHERE organization_id = %s", (org_id,)
-                )
+                cursor.execute("SELECT name, ciphertext FROM workflows_secret WHERE organization_id = %s", (org_id,))
                 values = {row.name: Secret(name=row.name, ciphertext=row.ciphertext).value for row in cursor}
             self._kept[org_id] = (time.monotonic() + SECRETS_TTL_S, values)
             return values

@@ -13,14 +13,17 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 from django.db import connection as django_connection
 from psycopg.rows import namedtuple_row
 
 SQL_DIR = Path(__file__).parent / "sql"
-_SETTINGS = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan -c jit=off"
+_SETTINGS = (
+    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
+    "-c plan_cache_mode=force_generic_plan -c jit=off"
+)
 _local = threading.local()
 
 Cursor = psycopg.Cursor[Any]
@@ -28,10 +31,10 @@ Connection = psycopg.Connection[Any]
 
 
 @functools.cache
-def statement(name: str) -> LiteralString:
+def statement(name: str) -> str:
     """The SQL of `sql/<name>.sql`, without its comments."""
     lines = (SQL_DIR / f"{name}.sql").read_text(encoding="utf-8").splitlines()
-    return cast(LiteralString, "\n".join(line for line in lines if not line.lstrip().startswith("--")))
+    return "\n".join(line for line in lines if not line.lstrip().startswith("--"))
 
 
 class StatementCounter:
@@ -56,7 +59,11 @@ def connect() -> Connection:
     }
     options = f"{parameters.pop('options', '')} {_SETTINGS}".strip()
     return psycopg.connect(
-        **parameters, options=options, autocommit=True, row_factory=namedtuple_row, prepare_threshold=1,
+        **parameters,
+        options=options,
+        autocommit=True,
+        row_factory=namedtuple_row,
+        prepare_threshold=1,
     )
 
 

@@ -77,8 +77,16 @@ class ReadyStep:
     @classmethod
     def of(cls, row: Any) -> ReadyStep:
         return cls(
-            id=row.id, run_id=row.run_id, version_id=row.version_id, key=row.key, queue=row.queue, type=row.type,
-            attempt=row.attempt, needs_total=row.needs_total, needs_met=row.needs_met, unprepared=row.unprepared,
+            id=row.id,
+            run_id=row.run_id,
+            version_id=row.version_id,
+            key=row.key,
+            queue=row.queue,
+            type=row.type,
+            attempt=row.attempt,
+            needs_total=row.needs_total,
+            needs_met=row.needs_met,
+            unprepared=row.unprepared,
         )
 
     @property
@@ -108,9 +116,18 @@ class Claim:
     @classmethod
     def of(cls, row: Any, lease: UUID) -> Claim:
         return cls(
-            id=row.id, run_id=row.run_id, version_id=row.version_id, org_id=row.org_id, key=row.key,
-            attempt=row.attempt, wake_seq=row.wake_seq, losses=row.losses, told_waits=row.told_waits,
-            timeout_ms=row.timeout_ms, queue=row.queue, lease=lease,
+            id=row.id,
+            run_id=row.run_id,
+            version_id=row.version_id,
+            org_id=row.org_id,
+            key=row.key,
+            attempt=row.attempt,
+            wake_seq=row.wake_seq,
+            losses=row.losses,
+            told_waits=row.told_waits,
+            timeout_ms=row.timeout_ms,
+            queue=row.queue,
+            lease=lease,
             all_needs_skipped=row.needs_total > 0 and row.needs_met == 0,
             run_began=getattr(row, "run_status", "") == "queued",
         )
@@ -162,8 +179,13 @@ def claim(batch: Sequence[tuple[str, int]], *, worker: UUID, lease_s: float = LE
     lease = uuid.uuid4()
     rows = store.fetch(
         "claim_steps",
-        {"ids": [pair[0] for pair in batch], "attempts": [pair[1] for pair in batch], "lease": lease,
-         "worker": worker, "lease_s": lease_s},
+        {
+            "ids": [pair[0] for pair in batch],
+            "attempts": [pair[1] for pair in batch],
+            "lease": lease,
+            "worker": worker,
+            "lease_s": lease_s,
+        },
     )
     newest: dict[str, float] = {}
     for row in rows:
@@ -176,9 +198,19 @@ def skip(step: ReadyStep) -> Verdict:
     """The verdict that skips a ready step."""
     return Verdict(
         claim=Claim(
-            id=step.id, run_id=step.run_id, version_id=step.version_id, org_id=step.run_id, key=step.key,
-            attempt=step.attempt, wake_seq=0, losses=0, told_waits=0, timeout_ms=0, queue=step.queue,
-            all_needs_skipped=step.all_needs_skipped, lease=None,
+            id=step.id,
+            run_id=step.run_id,
+            version_id=step.version_id,
+            org_id=step.run_id,
+            key=step.key,
+            attempt=step.attempt,
+            wake_seq=0,
+            losses=0,
+            told_waits=0,
+            timeout_ms=0,
+            queue=step.queue,
+            all_needs_skipped=step.all_needs_skipped,
+            lease=None,
         ),
         outcome=Skipped(),
     )
@@ -198,8 +230,24 @@ class _Columns:
     may_end_with_output: bool = False
 
     def __post_init__(self) -> None:
-        names = ("ids", "leases", "statuses", "waiting_fors", "wake_in", "outputs", "inputs", "errors", "fatal",
-                 "spends", "told", "edge_sources", "edge_targets", "edge_live", "edge_claim", "edge_publish")
+        names = (
+            "ids",
+            "leases",
+            "statuses",
+            "waiting_fors",
+            "wake_in",
+            "outputs",
+            "inputs",
+            "errors",
+            "fatal",
+            "spends",
+            "told",
+            "edge_sources",
+            "edge_targets",
+            "edge_live",
+            "edge_claim",
+            "edge_publish",
+        )
         self.values = {name: [] for name in names}
         self.values |= {"worker": self.worker, "lease": self.lease, "lease_s": self.lease_s}
 
@@ -221,8 +269,19 @@ class _Columns:
             wake_in = outcome.seconds
         elif isinstance(outcome, Skipped):
             live = False
-        row = (claimed.id, claimed.lease, status, waiting_for, wake_in, verdict.output, verdict.input,
-               dump(error.as_json(), what="The error") if error else None, fatal, spends, told)
+        row = (
+            claimed.id,
+            claimed.lease,
+            status,
+            waiting_for,
+            wake_in,
+            verdict.output,
+            verdict.input,
+            dump(error.as_json(), what="The error") if error else None,
+            fatal,
+            spends,
+            told,
+        )
         for name, value in zip(_OUTCOME_COLUMNS, row, strict=True):
             self.values[name].append(value)
         if status in _ENDED and not fatal:
@@ -232,9 +291,7 @@ class _Columns:
                 self._edge(claimed.id, flow.steps[key], live and key not in not_taken)
 
     def _edge(self, source: UUID, target: Any, live: bool) -> None:
-        claims = (
-            self.budget > 0 and live and target.condition is None and target.type.queue in self.queues
-        )
+        claims = self.budget > 0 and live and target.condition is None and target.type.queue in self.queues
         self.budget -= claims
         columns = self.values
         columns["edge_sources"].append(source)
@@ -244,8 +301,19 @@ class _Columns:
         columns["edge_publish"].append(not claims and target.condition is None)
 
 
-_OUTCOME_COLUMNS = ("ids", "leases", "statuses", "waiting_fors", "wake_in", "outputs", "inputs", "errors", "fatal",
-                    "spends", "told")
+_OUTCOME_COLUMNS = (
+    "ids",
+    "leases",
+    "statuses",
+    "waiting_fors",
+    "wake_in",
+    "outputs",
+    "inputs",
+    "errors",
+    "fatal",
+    "spends",
+    "told",
+)
 _ENDED = frozenset({"completed", "failed", "skipped"})
 _STATUS: dict[type[Any], tuple[str, str, float | None]] = {
     Completed: ("completed", "", None),
@@ -269,7 +337,7 @@ class Recording(NamedTuple):
 def prepare_recording(
     verdicts: Iterable[Verdict], *, worker: UUID, queues: frozenset[str], budget: int, lease_s: float = LEASE_S
 ) -> Recording:
-    """Lay the verdicts out as arrays, in the order of their step runs. `budget`: how many successors to continue with."""
+    """Lay the verdicts out as arrays, ordered by step run. `budget`: how many successors to continue with."""
     columns = _Columns(worker=worker, lease=uuid.uuid4(), queues=queues, budget=budget, lease_s=lease_s)
     for verdict in sorted(verdicts, key=lambda verdict: verdict.claim.id):
         columns.add(verdict)

@@ -44,8 +44,15 @@ class Triggered:
 
 
 def trigger(
-    flow: CompiledFlow, runs: Sequence[NewRun], *, org_id: UUID, kind: str = "manual", user_id: str = "",
-    event_name: str = "", run_at: dt.datetime | None = None, idempotency_key: str = "",
+    flow: CompiledFlow,
+    runs: Sequence[NewRun],
+    *,
+    org_id: UUID,
+    kind: str = "manual",
+    user_id: str = "",
+    event_name: str = "",
+    run_at: dt.datetime | None = None,
+    idempotency_key: str = "",
 ) -> Triggered:
     """Make runs of a version, within the caller's transaction where there is one; dispatch them after the commit.
 
@@ -61,10 +68,19 @@ def trigger(
         rows = _fetch(
             "insert_runs",
             {
-                "org": org_id, "flow": flow.flow_id, "version": flow.version_id, "ids": [run.id for run in runs],
-                "inputs": texts, "priorities": [run.priority for run in runs],
-                "event_ids": [run.event_id for run in runs], "event_name": event_name, "trigger": kind,
-                "user_id": user_id, "sinks": flow.sinks, "run_at": run_at, "dispatched": True,
+                "org": org_id,
+                "flow": flow.flow_id,
+                "version": flow.version_id,
+                "ids": [run.id for run in runs],
+                "inputs": texts,
+                "priorities": [run.priority for run in runs],
+                "event_ids": [run.event_id for run in runs],
+                "event_name": event_name,
+                "trigger": kind,
+                "user_id": user_id,
+                "sinks": flow.sinks,
+                "run_at": run_at,
+                "dispatched": True,
             },
         )
         ready = [ReadyStep.of(row) for row in rows]
@@ -108,5 +124,5 @@ def _fetch(name: str, parameters: Mapping[str, Any]) -> list[Any]:
     store.counter.add(name)
     with connection.cursor() as cursor:
         cursor.execute(store.statement(name), parameters)
-        row = namedtuple("Row", [column.name for column in cursor.description])  # type: ignore[misc]  # noqa: PYI024
+        row = namedtuple("Row", [column.name for column in cursor.description])  # type: ignore[misc]
         return [row(*values) for values in cursor.fetchall()]

@@ -81,7 +81,7 @@ def _render_string(parts: list[str | Expression], path: str, scope: Mapping[str,
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def split(source: str) -> list[tuple[bool, str]]:

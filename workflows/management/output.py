@@ -29,7 +29,9 @@ class HeadraceCommand(BaseCommand):
     def organization(self, options: dict[str, Any]) -> Organization:
         found = Organization.objects.filter(slug=options["org"]).first()
         if found is None:
-            raise CommandError(f"There is no organization {options['org']!r}; `manage.py setup_instance` makes `default`.")
+            raise CommandError(
+                f"There is no organization {options['org']!r}; `manage.py setup_instance` makes `default`."
+            )
         return found
 
     @property

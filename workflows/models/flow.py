@@ -26,7 +26,11 @@ class Flow(models.Model):
     description = models.TextField(blank=True)
     kind = models.CharField(max_length=20, choices=Kind.choices, default=Kind.DECLARATIVE)
     current = models.ForeignKey(
-        "FlowVersion", on_delete=models.PROTECT, null=True, blank=True, related_name="+",
+        "FlowVersion",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
         help_text="The published version that new runs take.",
     )
     created_at = models.DateTimeField(auto_now_add=True)

@@ -84,7 +84,9 @@ class Secret(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["organization", "name"], name="secret_name"),
-            models.CheckConstraint(condition=models.Q(name__regex=r"^[A-Za-z_][A-Za-z0-9_]*$"), name="secret_name_form"),
+            models.CheckConstraint(
+                condition=models.Q(name__regex=r"^[A-Za-z_][A-Za-z0-9_]*$"), name="secret_name_form"
+            ),
         ]
 
     def __str__(self) -> str:

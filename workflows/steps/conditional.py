@@ -49,8 +49,12 @@ def _taken(name: str, then: list[str], everything: set[str]) -> Completed:
 
 register(
     StepType(
-        name="conditional", summary="Takes the first branch whose condition is true; the others are skipped.",
-        config_model=ConditionalConfig, handler=handle, mode=Mode.INLINE,
-        raw_fields=frozenset({"branches", "else"}), expressions=expressions,
+        name="conditional",
+        summary="Takes the first branch whose condition is true; the others are skipped.",
+        config_model=ConditionalConfig,
+        handler=handle,
+        mode=Mode.INLINE,
+        raw_fields=frozenset({"branches", "else"}),
+        expressions=expressions,
     )
 )

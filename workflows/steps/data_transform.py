@@ -40,16 +40,22 @@ def handle(context: StepContext) -> Any:
     if config.expression is not None:
         return compile_expression(config.expression).evaluate(scope)
     return sandbox.run(
-        config.script or "", sandbox.variables(scope, context.attempt), timeout_s=min(context.remaining_s, 10), name=f"{context.key}.py"
+        config.script or "",
+        sandbox.variables(scope, context.attempt),
+        timeout_s=min(context.remaining_s, 10),
+        name=f"{context.key}.py",
     ).value
 
 
 register(
     StepType(
-        name="data_transform", summary="Reshapes data by a CEL `expression` or a sandboxed Python `script`.",
-        config_model=DataTransformConfig, handler=handle,
+        name="data_transform",
+        summary="Reshapes data by a CEL `expression` or a sandboxed Python `script`.",
+        config_model=DataTransformConfig,
+        handler=handle,
         mode=lambda config: Mode.THREAD if "script" in config else Mode.INLINE,
-        raw_fields=frozenset({"expression", "script"}), expressions=expressions,
+        raw_fields=frozenset({"expression", "script"}),
+        expressions=expressions,
         whole_scope=lambda config: "steps" in str(config.get("script", "")),
     )
 )

@@ -40,7 +40,10 @@ def handle(context: StepContext) -> Outcome | dict[str, Any]:
 
 register(
     StepType(
-        name="delay", summary="Waits, holding neither a worker nor a permit.", config_model=DelayConfig,
-        handler=handle, mode=Mode.INLINE,
+        name="delay",
+        summary="Waits, holding neither a worker nor a permit.",
+        config_model=DelayConfig,
+        handler=handle,
+        mode=Mode.INLINE,
     )
 )

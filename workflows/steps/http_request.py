@@ -111,7 +111,7 @@ async def perform(config: RequestConfig, request: httpx.Request, auth: Any = Non
     except httpx.TooManyRedirects as error:
         raise NonRetriable(f"{host}: {error}", category=Category.CONFIGURATION) from None
     except httpx.HTTPError as error:
-        raise StepFailure(f"{host} can't be reached: {error or type(error).__name__}") from None
+        raise StepFailure(f"{host} can't be reached: {str(error) or type(error).__name__}") from None
 
 
 def judge(config: RequestConfig, answer: Answer, host: str) -> dict[str, Any]:
@@ -179,7 +179,12 @@ async def handle(context: StepContext) -> Any:
 
 register(
     StepType(
-        name="http_request", summary="One HTTP call.", config_model=HttpRequestConfig, handler=handle,
-        mode=Mode.ASYNC, outbound=True, timeout_ms=60_000,
+        name="http_request",
+        summary="One HTTP call.",
+        config_model=HttpRequestConfig,
+        handler=handle,
+        mode=Mode.ASYNC,
+        outbound=True,
+        timeout_ms=60_000,
     )
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import httpx
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from workflows.errors import Category, NonRetriable, StepFailure
 from workflows.steps.context import StepContext
@@ -83,7 +83,7 @@ TOKENS = TokenCache()
 
 
 async def _fetch(context: StepContext, oauth: OAuth, rotated: str | None) -> Token:
-    form = {"grant_type": oauth.grant}
+    form: dict[str, str] = {"grant_type": oauth.grant}
     if oauth.grant == "refresh_token":
         form["refresh_token"] = rotated or oauth.refresh_token or ""
     form |= {name: value for name, value in (("scope", oauth.scope), ("audience", oauth.audience)) if value}
@@ -111,7 +111,8 @@ async def _fetch(context: StepContext, oauth: OAuth, rotated: str | None) -> Tok
         raise StepFailure(f"{request.url.host} answered without an access_token.", category=Category.AUTH) from None
     margin_s = min(EXPIRY_MARGIN_S, lifetime_s / 10)
     return Token(
-        value=value, expires_at=time.monotonic() + lifetime_s - margin_s,
+        value=value,
+        expires_at=time.monotonic() + lifetime_s - margin_s,
         refresh_token=document.get("refresh_token") or rotated,
     )
 
@@ -130,7 +131,12 @@ async def handle(context: StepContext) -> Any:
 
 register(
     StepType(
-        name="oauth_api_call", summary="An HTTP call with an OAuth 2.0 token that is kept until it expires.",
-        config_model=OAuthApiCallConfig, handler=handle, mode=Mode.ASYNC, outbound=True, timeout_ms=60_000,
+        name="oauth_api_call",
+        summary="An HTTP call with an OAuth 2.0 token that is kept until it expires.",
+        config_model=OAuthApiCallConfig,
+        handler=handle,
+        mode=Mode.ASYNC,
+        outbound=True,
+        timeout_ms=60_000,
     )
 )

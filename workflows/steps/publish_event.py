@@ -29,7 +29,10 @@ def handle(context: StepContext) -> dict[str, Any]:
 
 register(
     StepType(
-        name="publish_event", summary="Sends an event, which may start other flows.",
-        config_model=PublishEventConfig, handler=handle, mode=Mode.THREAD,
+        name="publish_event",
+        summary="Sends an event, which may start other flows.",
+        config_model=PublishEventConfig,
+        handler=handle,
+        mode=Mode.THREAD,
     )
 )

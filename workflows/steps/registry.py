@@ -30,6 +30,10 @@ class Mode(enum.Enum):
     ASYNC = "async"
 
 
+def _never(_: Mapping[str, Any]) -> bool:
+    return False
+
+
 def _no_expressions(_: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     return ()
 
@@ -54,7 +58,7 @@ class StepType:
     detached: bool = False
     raw_fields: frozenset[str] = frozenset()
     expressions: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]] = _no_expressions
-    whole_scope: Callable[[Mapping[str, Any]], bool] = staticmethod(lambda _: False)
+    whole_scope: Callable[[Mapping[str, Any]], bool] = _never
 
     @property
     def task_name(self) -> str:

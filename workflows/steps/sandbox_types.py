@@ -36,8 +36,11 @@ def _run(context: StepContext) -> sandbox.Result:
     if config.input is not None:
         scope["input"] = config.input
     return sandbox.run(
-        config.code, sandbox.variables(scope, context.attempt), timeout_s=min(config.timeout / 1000, context.remaining_s),
-        memory_bytes=config.memory_mb * 1024 * 1024, name=f"{context.key}.py",
+        config.code,
+        sandbox.variables(scope, context.attempt),
+        timeout_s=min(config.timeout / 1000, context.remaining_s),
+        memory_bytes=config.memory_mb * 1024 * 1024,
+        name=f"{context.key}.py",
     )
 
 
@@ -57,13 +60,26 @@ def _whole_scope(config: Mapping[str, Any]) -> bool:
 for name, summary, model, handler, detached in (
     ("sandbox_sync", "Runs Python in the sandbox.", SandboxConfig, handle_sandbox, False),
     ("sandbox_async", "Runs Python in the sandbox; its Celery task ends at once.", SandboxConfig, handle_sandbox, True),
-    ("code_execution", "Runs Python in the sandbox and keeps what it prints.", CodeExecutionConfig,
-     handle_code_execution, False),
+    (
+        "code_execution",
+        "Runs Python in the sandbox and keeps what it prints.",
+        CodeExecutionConfig,
+        handle_code_execution,
+        False,
+    ),
 ):
     register(
         StepType(
-            name=name, summary=summary, config_model=model, handler=handler, mode=Mode.THREAD, queue=COMPUTE_QUEUE,
-            max_batch=1, timeout_ms=DEFAULT_TIMEOUT_MS + 5_000, detached=detached,
-            raw_fields=frozenset({"code"}), whole_scope=_whole_scope,
+            name=name,
+            summary=summary,
+            config_model=model,
+            handler=handler,
+            mode=Mode.THREAD,
+            queue=COMPUTE_QUEUE,
+            max_batch=1,
+            timeout_ms=DEFAULT_TIMEOUT_MS + 5_000,
+            detached=detached,
+            raw_fields=frozenset({"code"}),
+            whole_scope=_whole_scope,
         )
     )

@@ -11,12 +11,12 @@ from uuid import UUID
 import httpx
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
 
 from config import embedded, env, instance
 from config.processes import Ports, ProcessGroup, StartError
 from workflows import presenters, selectors
 from workflows.management.commands.trigger import steps_table
-from workflows.management.output import Console
 from workflows.models import Organization, Run
 
 PATIENCE_S = 180
@@ -36,31 +36,53 @@ class Example:
 EXAMPLES = (
     Example(
         flow="ecommerce-order-processing",
-        data={"orderId": "order-12345", "items": [{"sku": "WIDGET-001", "quantity": 2}],
-              "paymentMethod": "stripe-payment-method-id"},
+        data={
+            "orderId": "order-12345",
+            "items": [{"sku": "WIDGET-001", "quantity": 2}],
+            "paymentMethod": "stripe-payment-method-id",
+        },
     ),
     Example(
-        flow="ecommerce-order-processing", expected="failed", attempts={"validate-order": 2},
+        flow="ecommerce-order-processing",
+        expected="failed",
+        attempts={"validate-order": 2},
         data={"orderId": "order-12346", "items": [{"sku": "NO-SUCH-THING", "quantity": 1}], "paymentMethod": "card"},
         statuses={"process-payment": "cancelled"},
     ),
     Example(flow="demo-task", data={"taskId": "test-uuid-123", "simulateFailure": False, "delayMs": 1000}),
     Example(
-        flow="demo-task", attempts={"step-1-initialize": 1, "step-2-process": 3},
-        data={"taskId": "recovers", "simulateFailure": True, "failAtStep": "step-2-process", "failTimes": 2, "delayMs": 200},
+        flow="demo-task",
+        attempts={"step-1-initialize": 1, "step-2-process": 3},
+        data={
+            "taskId": "recovers",
+            "simulateFailure": True,
+            "failAtStep": "step-2-process",
+            "failTimes": 2,
+            "delayMs": 200,
+        },
     ),
     Example(
-        flow="demo-task", expected="failed", attempts={"step-3-simulate-delay": 1, "step-4-simulate-api-call": 6},
-        data={"taskId": "retry-test-123", "simulateFailure": True, "failAtStep": "step-4-simulate-api-call", "delayMs": 200},
+        flow="demo-task",
+        expected="failed",
+        attempts={"step-3-simulate-delay": 1, "step-4-simulate-api-call": 6},
+        data={
+            "taskId": "retry-test-123",
+            "simulateFailure": True,
+            "failAtStep": "step-4-simulate-api-call",
+            "delayMs": 200,
+        },
         statuses={"step-5-finalize": "cancelled"},
     ),
     Example(flow="parallel-fan-in", data={"skus": ["WIDGET-001", "GADGET-002", "GIZMO-003"]}),
     Example(
-        flow="conditional-refund", data={"refundId": "r-1", "amount": 40}, attempts={"pay-at-once": 2},
+        flow="conditional-refund",
+        data={"refundId": "r-1", "amount": 40},
+        attempts={"pay-at-once": 2},
         statuses={"ask-a-person": "skipped"},
     ),
     Example(
-        flow="conditional-refund", data={"refundId": "r-2", "amount": 4000},
+        flow="conditional-refund",
+        data={"refundId": "r-2", "amount": 4000},
         statuses={"pay-at-once": "skipped", "ask-a-person": "completed"},
     ),
 )
@@ -117,8 +139,10 @@ class Command(BaseCommand):
 
     def _start(self, credentials: instance.Credentials, example: Example) -> UUID:
         answer = httpx.post(
-            f"{credentials.base_url}/api/workflows/{example.flow}/run", json={"triggerData": example.data},
-            headers={"authorization": f"Bearer {credentials.api_key}"}, timeout=10,
+            f"{credentials.base_url}/api/workflows/{example.flow}/run",
+            json={"triggerData": example.data},
+            headers={"authorization": f"Bearer {credentials.api_key}"},
+            timeout=10,
         )
         if answer.status_code != 202:
             raise CommandError(f"{example.flow}: {answer.status_code} {answer.text}")
@@ -136,8 +160,11 @@ class Command(BaseCommand):
         slug, count = STARTED_BY_EVENT
         deadline = time.monotonic() + 20
         while True:
-            found = [run_id for run_id in Run.objects.filter(flow__slug=slug).order_by("id").values_list("id", flat=True)
-                     if run_id not in known]
+            found = [
+                run_id
+                for run_id in Run.objects.filter(flow__slug=slug).order_by("id").values_list("id", flat=True)
+                if run_id not in known
+            ]
             if len(found) >= count or time.monotonic() > deadline:
                 return found
             time.sleep(0.2)
@@ -161,11 +188,18 @@ def _problems(example: Example, detail: selectors.RunDetail) -> list[str]:
 def _report(example: Example, detail: selectors.RunDetail) -> dict[str, Any]:
     steps = [presenters.step_out(step) for step in detail.steps]
     return {
-        "flow": example.flow, "status": detail.run.status, "expected": example.expected,
+        "flow": example.flow,
+        "status": detail.run.status,
+        "expected": example.expected,
         "duration_ms": presenters.ms(detail.run.created_at, detail.run.ended_at),
         "steps": [
-            {"id": step["id"], "type": step["type"], "status": step["status"], "attempts": len(step["attempts"]),
-             "duration_ms": step["duration"]}
+            {
+                "id": step["id"],
+                "type": step["type"],
+                "status": step["status"],
+                "attempts": len(step["attempts"]),
+                "duration_ms": step["duration"],
+            }
             for step in steps
         ],
     }

@@ -57,10 +57,15 @@ class Command(BaseCommand):
         rows = Table(box=None, show_header=False, pad_edge=False)
         base = credentials.base_url
         for name, value in (
-            ("Dashboard", f"{base}/"), ("Admin", f"{base}/admin/"), ("API docs", f"{base}/api/docs"),
-            ("Flower", f"http://127.0.0.1:{ports.flower}/"), ("Login", f"{credentials.username} / {credentials.password}"),
-            ("API key", credentials.api_key), ("Event key", credentials.event_key),
-            ("Kept in", str(settings.VAR_DIR / "credentials.json")), ("Logs", str(settings.VAR_DIR / "log")),
+            ("Dashboard", f"{base}/"),
+            ("Admin", f"{base}/admin/"),
+            ("API docs", f"{base}/api/docs"),
+            ("Flower", f"http://127.0.0.1:{ports.flower}/"),
+            ("Login", f"{credentials.username} / {credentials.password}"),
+            ("API key", credentials.api_key),
+            ("Event key", credentials.event_key),
+            ("Kept in", str(settings.VAR_DIR / "credentials.json")),
+            ("Logs", str(settings.VAR_DIR / "log")),
         ):
             rows.add_row(f"[bold]{name}[/]", value)
         console = Console(file=self.stdout, soft_wrap=True)  # type: ignore[arg-type]
@@ -73,6 +78,6 @@ class Command(BaseCommand):
             console.print(f"  {flow.slug} v{flow.current.number if flow.current else '–'}  ({starts})")
         console.print(
             f"\nTry: curl -X POST {base}/api/workflows/demo-task/run -H 'Authorization: Bearer {credentials.api_key}'"
-            " -H 'Content-Type: application/json' -d '{\"triggerData\": {\"taskId\": \"first\"}}'\n\nCtrl-C stops it.",
+            ' -H \'Content-Type: application/json\' -d \'{"triggerData": {"taskId": "first"}}\'\n\nCtrl-C stops it.',
             highlight=False,
         )

@@ -48,7 +48,9 @@ class Command(HeadraceCommand):
                 problems.extend(error.problems)
                 continue
             if spec.flow in seen:
-                problems.append(Problem(file=str(path), path="flow", reason=f"{spec.flow!r} is defined in {seen[spec.flow]} too"))
+                problems.append(
+                    Problem(file=str(path), path="flow", reason=f"{spec.flow!r} is defined in {seen[spec.flow]} too")
+                )
             seen[spec.flow] = path
             found.append((path, spec))
         if problems:
@@ -69,37 +71,52 @@ class Command(HeadraceCommand):
         organization = self.organization(options)
         applied = [(path, services.apply_definition(organization, spec)) for path, spec in self._read(options)]
         if options["as_json"]:
-            self.print_json([
-                {"file": str(path), "flow": each.flow.slug, "version": each.version.number, "changed": each.changed}
-                for path, each in applied
-            ])
+            self.print_json(
+                [
+                    {"file": str(path), "flow": each.flow.slug, "version": each.version.number, "changed": each.changed}
+                    for path, each in applied
+                ]
+            )
             return
         for _, each in applied:
             what = "published" if each.changed else "unchanged"
             self.stdout.write(f"{each.flow.slug}: version {each.version.number} {what}{_note(each.not_enforced_yet)}")
 
     def _export(self, options: dict[str, Any]) -> None:
-        flows = {flow.slug: flow for flow in selectors.flows(self.organization(options)) if flow.current}
+        flows = {flow.slug: flow.current for flow in selectors.flows(self.organization(options)) if flow.current}
         for slug in options["slugs"] or flows:
             if slug not in flows:
                 raise FlowNotFound(f"There is no published flow {slug!r}.")
-        chosen = [flows[slug].current.definition for slug in options["slugs"] or flows]
+        chosen = [flows[slug].definition for slug in options["slugs"] or flows]
         form = "json" if options["as_json"] else options["format"]
         self.stdout.write("---\n".join(document.dumps(definition, form=form) for definition in chosen))
 
     def _list(self, options: dict[str, Any]) -> None:
         flows = list(selectors.flows(self.organization(options)))
         if options["as_json"]:
-            self.print_json([
-                {"slug": flow.slug, "name": flow.name, "version": flow.current.number if flow.current else None,
-                 "triggers": [str(trigger) for trigger in flow.triggers.all()], "liveRuns": flow.live_runs}
-                for flow in flows
-            ])
+            self.print_json(
+                [
+                    {
+                        "slug": flow.slug,
+                        "name": flow.name,
+                        "version": flow.current.number if flow.current else None,
+                        "triggers": [str(trigger) for trigger in flow.triggers.all()],
+                        "liveRuns": flow.live_runs,
+                    }
+                    for flow in flows
+                ]
+            )
             return
         rows = table("flow", "version", "triggers", "live runs", "name")
         for flow in flows:
             version = str(flow.current.number) if flow.current else "–"
-            rows.add_row(flow.slug, version, ", ".join(map(str, flow.triggers.all())) or "by hand", str(flow.live_runs), flow.name)
+            rows.add_row(
+                flow.slug,
+                version,
+                ", ".join(map(str, flow.triggers.all())) or "by hand",
+                str(flow.live_runs),
+                flow.name,
+            )
         self.console.print(rows)
 
 

@@ -40,9 +40,7 @@ class Command(HeadraceCommand):
         where = selectors.RunFilter(
             status=options["status"], workflow=options["flow"], event_name=options["event"], user_id=options["user"]
         )
-        page = selectors.runs_page(
-            self.organization(options), where, sort=options["sort"], limit=options["limit"]
-        )
+        page = selectors.runs_page(self.organization(options), where, sort=options["sort"], limit=options["limit"])
         summaries = [presenters.run_summary(run) for run in page.runs]
         if options["as_json"]:
             self.print_json({"runs": summaries, "nextCursor": page.next_cursor or None})
@@ -50,8 +48,12 @@ class Command(HeadraceCommand):
         rows = table("run", "flow", "status", "trigger", "created", "duration")
         for run in summaries:
             rows.add_row(
-                run["id"], f"{run['workflow']} v{run['version']}", run["status"], run["event"] or run["trigger"],
-                f"{run['createdAt']:%Y-%m-%d %H:%M:%S}", duration(run["duration"]),
+                run["id"],
+                f"{run['workflow']} v{run['version']}",
+                run["status"],
+                run["event"] or run["trigger"],
+                f"{run['createdAt']:%Y-%m-%d %H:%M:%S}",
+                duration(run["duration"]),
             )
         self.console.print(rows)
 

@@ -39,8 +39,13 @@ class Command(HeadraceCommand):
         given = options["priority"]
         priority = int(given) if given and given.lstrip("-").isdigit() else given
         triggered = services.trigger(
-            organization, options["flow"], _data(options["data"]), priority=priority, delay=options["delay"],
-            idempotency_key=options["key"], kind="cli",
+            organization,
+            options["flow"],
+            _data(options["data"]),
+            priority=priority,
+            delay=options["delay"],
+            idempotency_key=options["key"],
+            kind="cli",
         )
         run_id = triggered.run_ids[0]
         if not options["wait"]:
@@ -80,13 +85,19 @@ def _data(text: str) -> Any:
 def steps_table(detail: selectors.RunDetail) -> Table:
     """The steps of a run, as they are now."""
     run = detail.run
-    rows = table("step", "type", "status", "tries", "duration", "error", title=f"{run.flow.slug}  {run.id}  {detail.status}")
+    rows = table(
+        "step", "type", "status", "tries", "duration", "error", title=f"{run.flow.slug}  {run.id}  {detail.status}"
+    )
     for step in detail.steps:
         out = presenters.step_out(step)
         colour = COLOURS.get(out["status"], "dim")
         error = out["error"]["message"][:80] if out["error"] else ""
         rows.add_row(
-            out["id"], out["type"], f"[{colour}]{out['status']}[/]", str(len(out["attempts"])),
-            duration(out["duration"]), error,
+            out["id"],
+            out["type"],
+            f"[{colour}]{out['status']}[/]",
+            str(len(out["attempts"])),
+            duration(out["duration"]),
+            error,
         )
     return rows

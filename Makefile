@@ -1,0 +1,55 @@
+# Headrace. `make help` lists the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+export UV_PYTHON_DOWNLOADS := never
+export UV_LINK_MODE := copy
+
+TOOLS := .tools/uv
+UV := $(TOOLS)/bin/uv
+PYTHON := .venv/bin/python
+# pip into a folder of its own: allowed on Debian's python3 too, and needs no venv module.
+SYSTEM_PYTHON ?= python3
+
+.PHONY: help setup up test demo check lint bench docs clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(UV):
+	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headrace needs Python 3.11 or newer (SYSTEM_PYTHON=python3.12 make …)")'
+	$(SYSTEM_PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $(TOOLS) 'uv>=0.7'
+
+.venv/ready: $(UV) pyproject.toml uv.lock
+	$(UV) sync --frozen --quiet --python $(SYSTEM_PYTHON)
+	@touch $@
+
+setup: .venv/ready ## Install everything into .venv
+
+up: setup ## Start everything: dashboard, API, workers, beat, Flower, on embedded Postgres and Valkey (PORT=8288)
+	@$(PYTHON) manage.py up
+
+demo: setup ## Run the examples on a private instance, show and check every outcome (var/demo.json)
+	@HEADRACE_VAR_DIR=var/demo $(PYTHON) manage.py demo
+
+test: setup ## Run all tests
+	@$(PYTHON) -m pytest
+
+lint: setup ## ruff, mypy, import contracts, migrations
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy .
+	.venv/bin/lint-imports
+	@HEADRACE_VAR_DIR=var/lint $(PYTHON) manage.py makemigrations --check --dry-run
+
+check: lint docs test ## What CI runs: lint, docs, tests
+
+bench: setup ## Measure against plain Celery (var/bench.json)
+	@HEADRACE_VAR_DIR=var/bench $(PYTHON) -m bench
+
+docs: setup ## Build the documentation into site/, with the reference generated from the code
+	@HEADRACE_VAR_DIR=var/lint $(PYTHON) manage.py reference
+	$(PYTHON) -m mkdocs build --strict --quiet
+
+clean: ## Stop what is left over, delete the environment and all local data
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m config.cleaning; fi
+	rm -rf .venv .tools var site .mypy_cache .ruff_cache .pytest_cache .hypothesis

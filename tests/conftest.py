@@ -1,0 +1,58 @@
+"""Fixtures: a database without rollbacks (real workers must see the rows), an organization of its own per test, workers."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection, connections
+from django.test.utils import setup_databases, teardown_databases
+
+from tests.workers import WorkerPool
+from workflows.engine import store
+from workflows.models import AccessKey, Organization
+
+
+@pytest.fixture(scope="session")
+def live_db(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
+    """The test database, open to everybody, without a transaction around a test."""
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, aliases=["default"])
+        yield
+        connections.close_all()
+        store.close()
+        teardown_databases(made, verbosity=0)
+
+
+@pytest.fixture
+def org(live_db: None) -> Organization:
+    """An organization of its own: tests share the database and see only theirs."""
+    return Organization.objects.create(slug=f"t-{uuid.uuid4().hex[:12]}", name="Test")
+
+
+@pytest.fixture
+def api_key(org: Organization) -> str:
+    return AccessKey.issue(org, AccessKey.Kind.API, "test")[1]
+
+
+@pytest.fixture(scope="session")
+def worker_environment(live_db: None) -> dict[str, str]:
+    """The environment of processes that work on the test database."""
+    name = connection.settings_dict["NAME"]
+    url = os.environ["DATABASE_URL"].replace("/headrace?", f"/{name}?")
+    return {**os.environ, "DATABASE_URL": url, "REDIS_URL": settings.REDIS_URL, "HEADRACE_EMBEDDED": "1"}
+
+
+@pytest.fixture(scope="session")
+def workers(worker_environment: dict[str, str]) -> Iterator[WorkerPool]:
+    """One I/O worker and one compute worker, real processes, for the whole session."""
+    pool = WorkerPool(worker_environment)
+    pool.start("io")
+    pool.start("compute")
+    pool.await_ready(3)
+    yield pool
+    pool.stop()

@@ -1,0 +1,250 @@
+"""The statements themselves: fencing, grouping, bisecting, joins, rescue. No worker is involved unless said."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from tests.workers import publish, scalar, statuses
+from workflows import selectors, services, signals
+from workflows.engine import dispatch, maintenance, store, transitions
+from workflows.engine.outcome import Completed, Failed, HandBack, Retry, Sleep, StepError
+from workflows.engine.recording import record
+from workflows.engine.transitions import ClaimedBatch, ReadyStep, Verdict
+from workflows.errors import Category
+from workflows.models import Attempt, Organization, StepRun
+
+WORKER = uuid.uuid4()
+ERROR = StepError(category=Category.TRANSIENT, name="E", message="m")
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> list[ReadyStep]:
+    """What would have been published: these tests are the transport and the worker themselves."""
+    sent: list[ReadyStep] = []
+    monkeypatch.setattr(dispatch, "publish", sent.extend)
+    return sent
+
+
+def noop(key: str, **more: Any) -> dict[str, Any]:
+    return {"id": key, "type": "noop", **more}
+
+
+def start(org: Organization, steps: list[dict[str, Any]], runs: int = 1) -> list[uuid.UUID]:
+    return services.trigger_many(org, publish(org, steps), [{}] * runs).run_ids
+
+
+def claim(steps: list[ReadyStep]) -> ClaimedBatch:
+    batch = [(str(step.id), step.attempt) for step in steps]
+    steps.clear()
+    return transitions.claim(batch, worker=WORKER)
+
+
+def test_a_step_is_claimed_by_one(org: Organization, published: list[ReadyStep]) -> None:
+    start(org, [noop("a")])
+    again = list(published)
+    assert len(claim(published).claims) == 1
+    assert claim(again).claims == []
+
+
+def test_a_message_of_an_earlier_try_claims_nothing(org: Organization, published: list[ReadyStep]) -> None:
+    start(org, [noop("a")])
+    stale = [(str(published[0].id), 1)]
+    claimed = claim(published).claims
+    record([Verdict(claim=claimed[0], outcome=Retry(error=ERROR, delay_s=0))])
+    transitions.wake(batch=1_000)
+    assert transitions.claim(stale, worker=WORKER).claims == []
+    assert len(transitions.claim([(stale[0][0], 2)], worker=WORKER).claims) == 1
+
+
+def test_a_late_worker_can_not_overwrite_a_rescued_step(org: Organization, published: list[ReadyStep]) -> None:
+    run_id = start(org, [noop("a"), noop("b")])[0]
+    late = claim(published).claims[0]
+    StepRun.objects.filter(id=late.id).update(lease_until="2020-01-01T00:00:00Z")
+    maintenance._dead_leases(WORKER)
+    now = claim([step for step in published if step.id == late.id]).claims[0]
+    assert record([Verdict(claim=late, outcome=Completed(output=None), output='"late"')]).landed == set()
+    assert record([Verdict(claim=now, outcome=Completed(), output='"now"')]).landed == {now.id}
+    assert record([Verdict(claim=late, outcome=Failed(error=ERROR))]).landed == set()
+    row = StepRun.objects.get(id=now.id)
+    assert (row.status, row.output, row.losses, row.attempt) == ("completed", "now", 1, 1)
+    assert [a.status for a in Attempt.objects.filter(step_run_id=now.id)] == ["lost", "completed"]
+    assert selectors.run_detail(org, run_id).run.is_live
+
+
+def test_three_losses_fail_the_step(org: Organization, published: list[ReadyStep]) -> None:
+    run_id = start(org, [noop("a")])[0]
+    for _ in range(transitions.MAX_LOSSES):
+        step = StepRun.objects.get(run_id=run_id)
+        transitions.claim([(str(step.id), 1)], worker=WORKER)
+        StepRun.objects.filter(id=step.id).update(lease_until="2020-01-01T00:00:00Z")
+        maintenance._dead_leases(WORKER)
+    detail = selectors.run_detail(org, run_id)
+    assert (detail.run.status, statuses(detail)) == ("failed", {"a": "failed"})
+    assert detail.run.error is not None
+    assert detail.run.error["category"] == "resource"
+
+
+def test_a_recorded_step_never_runs_again(org: Organization, published: list[ReadyStep]) -> None:
+    start(org, [noop("a"), noop("b")])
+    message = list(published)
+    claimed = claim(published).claims
+    record([Verdict(claim=claimed[0], outcome=Completed())])
+    assert claim(message).claims == []
+    maintenance.rescue(WORKER)
+    assert StepRun.objects.get(id=claimed[0].id).status == "completed"
+    assert Attempt.objects.filter(step_run_id=claimed[0].id).count() == 1
+
+
+def test_of_fifty_outcomes_exactly_the_four_bad_ones_fail(org: Organization, published: list[ReadyStep]) -> None:
+    """What reaches the statement although it can't be stored fails alone: the group is bisected."""
+    runs = start(org, [noop("a", critical=False)], runs=50)
+    claims = claim(published).claims
+    bad = {7: '"nul \\u0000"', 19: '"surrogate \\ud800"', 31: '{"x": NaN}', 44: '"' + "x" * (300 * 1024 * 1024) + '"'}
+    verdicts = [Verdict(claim=c, outcome=Completed(), output=bad.get(i, f'{{"n": {i}}}')) for i, c in enumerate(claims)]
+    result = record(verdicts)
+    assert len(result.landed) == 50
+    failed = {claims[i].id for i in bad}
+    rows = {row.id: row for row in StepRun.objects.filter(run_id__in=runs)}
+    assert {row.id for row in rows.values() if row.status == "failed"} == failed
+    assert all(rows[c.id].output == {"n": i} for i, c in enumerate(claims) if i not in bad)
+    categories = {a.error["category"] for a in Attempt.objects.filter(step_run_id__in=failed)}
+    assert categories == {"invalid_output"}
+
+
+def test_a_continued_successor_is_claimed_by_the_recording_statement(
+    org: Organization, published: list[ReadyStep]
+) -> None:
+    start(org, [noop("a"), noop("b"), noop("c", **{"if": "true"})])
+    first = claim(published).claims[0]
+    result = record(
+        [Verdict(claim=first, outcome=Completed())], worker=WORKER, queues=frozenset({"headrace.io"}), budget=10
+    )
+    assert [c.key for c in result.claimed] == ["b"]
+    result = record(
+        [Verdict(claim=result.claimed[0], outcome=Completed())],
+        worker=WORKER,
+        queues=frozenset({"headrace.io"}),
+        budget=10,
+    )
+    assert (result.claimed, [r.key for r in result.ready], result.ready[0].unprepared) == ([], ["c"], True)
+
+
+def test_without_budget_the_successor_is_published(org: Organization, published: list[ReadyStep]) -> None:
+    start(org, [noop("a"), noop("b")])
+    result = record([Verdict(claim=claim(published).claims[0], outcome=Completed())])
+    assert [(r.key, r.unprepared) for r in result.ready] == [("b", False)]
+    assert StepRun.objects.get(id=result.ready[0].id).dispatch_count == 1
+
+
+def test_a_hand_back_spends_nothing(org: Organization, published: list[ReadyStep]) -> None:
+    start(org, [noop("a")])
+    claimed = claim(published).claims[0]
+    record([Verdict(claim=claimed, outcome=HandBack())])
+    row = StepRun.objects.get(id=claimed.id)
+    assert (row.status, row.attempt, row.losses, row.dispatched_at) == ("ready", 1, 0, None)
+    assert not Attempt.objects.filter(step_run_id=claimed.id).exists()
+
+
+def test_a_sleep_wakes_once(org: Organization, published: list[ReadyStep]) -> None:
+    start(org, [noop("a")])
+    claimed = claim(published).claims[0]
+    record([Verdict(claim=claimed, outcome=Sleep(seconds=0))])
+    woken = [step for step in transitions.wake(batch=1_000) if step.id == claimed.id]
+    assert len(woken) == 1
+    assert [step for step in transitions.wake(batch=1_000) if step.id == claimed.id] == []
+    assert claim(woken).claims[0].wake_seq == 1
+
+
+def test_a_failure_is_announced_in_its_transaction(org: Organization, published: list[ReadyStep]) -> None:
+    start(org, [noop("a")])
+    claimed = claim(published).claims[0]
+    seen: list[Any] = []
+
+    def receive(failures: list[transitions.StepFailed], cursor: Any, **_: Any) -> None:
+        seen.extend(failures)
+        raise RuntimeError("dead letters can't be written")
+
+    signals.steps_failed.connect(receive)
+    try:
+        with pytest.raises(RuntimeError):
+            record([Verdict(claim=claimed, outcome=Failed(error=ERROR))])
+    finally:
+        signals.steps_failed.disconnect(receive)
+    assert [failure.step_run_id for failure in seen] == [claimed.id]
+    assert StepRun.objects.get(id=claimed.id).status == "running"
+
+
+def test_the_heartbeat_renews_only_what_is_held(org: Organization, published: list[ReadyStep]) -> None:
+    start(org, [noop("a")], runs=2)
+    held, other = claim(published).claims
+    rows = store.fetch(
+        "renew_leases", {"ids": [held.id, other.id], "leases": [held.lease, uuid.uuid4()], "lease_s": 60.0}
+    )
+    assert [(row.id, row.cancelled) for row in rows] == [(held.id, False)]
+    services.cancel_run(org, held.run_id)
+    rows = store.fetch("renew_leases", {"ids": [held.id], "leases": [held.lease], "lease_s": 60.0})
+    assert rows[0].cancelled
+
+
+def test_a_cancelled_run_is_not_claimed(org: Organization, published: list[ReadyStep]) -> None:
+    run_id = start(org, [noop("a")])[0]
+    transitions.request_cancel(org.id, [run_id], reason="")
+    assert claim(published).claims == []
+
+
+@pytest.mark.parametrize("damage", ["dispatched_at = NULL", "dispatched_at = now() - interval '1 hour'"])
+def test_rescue_publishes_what_was_not_published_or_lost(
+    org: Organization, published: list[ReadyStep], damage: str
+) -> None:
+    run_id = start(org, [noop("a")])[0]
+    published.clear()
+    scalar(
+        f"UPDATE workflows_steprun SET {damage}, ready_at = now() - interval '1 hour' WHERE run_id = %s RETURNING 1",
+        run_id,
+    )
+    if "NULL" in damage:
+        maintenance._undispatched()
+    else:
+        rows = store.fetch(
+            "rescue_lost_messages", {"queue": "headrace.io", "before": 9e9, "idle_s": None, "batch": 1_000}
+        )
+        dispatch.dispatch([ReadyStep.of(row) for row in rows])
+    mine = [step for step in published if step.run_id == run_id]
+    assert len(mine) == 1
+    assert StepRun.objects.get(run_id=run_id).dispatch_count == 2
+
+
+def test_rescue_repairs_what_a_crash_can_leave(org: Organization, published: list[ReadyStep]) -> None:
+    lost_join, orphan, stuck = start(org, [noop("a"), noop("b")], runs=3)
+    scalar("UPDATE workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", lost_join)
+    scalar("UPDATE workflows_run SET status = 'completed', ended_at = now() WHERE id = %s RETURNING 1", orphan)
+    scalar("UPDATE workflows_steprun SET status = 'completed' WHERE run_id = %s RETURNING 1", stuck)
+    maintenance.rescue(WORKER)
+    maintenance.sweep()
+    assert StepRun.objects.get(run_id=lost_join, key="b").status == "ready"
+    assert StepRun.objects.get(run_id=orphan, key="a").status == "cancelled"
+    assert selectors.run_detail(org, stuck).run.status == "completed"
+
+
+def test_two_leaders_are_harmless_and_one_leads(live_db: None) -> None:
+    one, two = uuid.uuid4(), uuid.uuid4()
+    name = f"test-{one}"
+    assert store.fetch("lead", {"name": name, "holder": one, "lease_s": 60.0})
+    assert not store.fetch("lead", {"name": name, "holder": two, "lease_s": 60.0})
+    store.fetch("resign", {"name": name, "holder": one})
+    assert store.fetch("lead", {"name": name, "holder": two, "lease_s": 60.0})
+
+
+def test_a_broker_that_does_not_answer_leaves_the_steps_ready(
+    org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(steps: Any) -> None:
+        raise ConnectionError("refused")
+
+    monkeypatch.setattr(dispatch, "publish", refuse)
+    run_id = start(org, [noop("a")])[0]
+    row = StepRun.objects.get(run_id=run_id)
+    assert (row.status, row.dispatched_at, row.dispatch_count) == ("ready", None, 0)

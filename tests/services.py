@@ -1,0 +1,16 @@
+"""Loaded first (`-p tests.services`): the embedded services of the tests, beside those of a running `make up`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ["HEADRACE_VAR_DIR"] = str(ROOT / "var" / "test")
+os.environ.setdefault("HEADRACE_LOG_LEVEL", "WARNING")
+os.environ["HEADRACE_DB_POOL_SIZE"] = "0"  # the pool would keep its connections to the database before its renaming
+os.environ["HEADRACE_ALLOWED_PRIVATE_HOSTS"] = "127.0.0.1,localhost"
+
+from config import embedded  # noqa: E402  (reads the environment)
+
+embedded.use()

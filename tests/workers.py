@@ -1,0 +1,123 @@
+"""Celery workers as real processes, and waiting for what they do."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from workflows import selectors, services
+from workflows.definitions.validate import parse
+from workflows.models import Organization, Worker
+
+PROFILES = {
+    "io": ["-P", "threads", "-c", "4", "-Q", "headrace.io,headrace.tasks"],
+    "compute": ["-P", "prefork", "-c", "2", "-Q", "headrace.compute"],
+}
+
+
+class WorkerPool:
+    """Worker processes of the profiles `io` and `compute`."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, profile: str, **more: str) -> subprocess.Popen[bytes]:
+        number = len(self.processes)
+        log = open(os.path.join(os.environ["HEADRACE_VAR_DIR"], "log", f"test-{profile}.log"), "ab")  # noqa: SIM115, PTH118, PTH123
+        with log:
+            process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "celery", "-A", "config", "worker", *PROFILES[profile], "-l", "WARNING",
+                    "-n", f"{profile}{number}-{os.getpid()}@%h", "--without-gossip", "--without-mingle",
+                    "--without-heartbeat",
+                ],
+                env={**self.environment, "HEADRACE_DRAIN_S": "5", **more},
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def await_ready(self, count: int, patience_s: float = 40) -> None:
+        """Wait until so many runtimes have reported since now (a prefork worker has one per child)."""
+        since = timezone.now() - dt.timedelta(seconds=3)
+        await_that(lambda: Worker.objects.filter(seen_at__gt=since).count() >= count, patience_s, "workers")
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL to the worker and its children."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.processes.remove(process)
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self.processes.clear()
+
+
+def await_that(condition: Callable[[], Any], patience_s: float = 30, what: str = "condition") -> Any:
+    """Wait until the condition holds; its value."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what}: still not after {patience_s} s"
+        time.sleep(0.02)
+
+
+def publish(org: Organization, steps: list[dict[str, Any]], *, slug: str = "flow", **more: Any) -> str:
+    """Publish a flow of these steps; its slug."""
+    services.apply_definition(org, parse({"flow": slug, "steps": steps, **more}))
+    return slug
+
+
+def await_end(org: Organization, run_id: UUID, patience_s: float = 30) -> selectors.RunDetail:
+    """Wait for the end of a run."""
+
+    def ended() -> selectors.RunDetail | None:
+        detail = selectors.run_detail(org, run_id)
+        return None if detail.run.is_live else detail
+
+    detail: selectors.RunDetail = await_that(ended, patience_s, f"run {run_id}")
+    return detail
+
+
+def run_to_end(
+    org: Organization, steps: list[dict[str, Any]], data: Any = None, patience_s: float = 30, **more: Any
+) -> selectors.RunDetail:
+    """Publish, trigger and wait."""
+    slug = publish(org, steps, slug=more.pop("slug", "flow"), **more)
+    return await_end(org, services.trigger(org, slug, data).run_ids[0], patience_s)
+
+
+def by_key(detail: selectors.RunDetail) -> dict[str, selectors.StepDetail]:
+    return {step.step_run.key: step for step in detail.steps}
+
+
+def statuses(detail: selectors.RunDetail) -> dict[str, str]:
+    return {key: step.step_run.status for key, step in by_key(detail).items()}
+
+
+def scalar(sql: str, *parameters: Any) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        row = cursor.fetchone()
+        return row[0] if row else None
