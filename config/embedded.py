@@ -252,10 +252,20 @@ def _start_postgres(paths: Paths) -> str:
             _initialise(paths, as_postgres)
         (paths.postgres / "postmaster.pid").unlink(missing_ok=True)
         as_postgres.own(paths.socket)
+        _run_postgres(paths, as_postgres)
+    _await(lambda: _database_exists(paths), "Postgres", paths.logs / "postgres.log")
+    return address
+
+
+def _run_postgres(paths: Paths, as_postgres: Identity) -> None:
+    """Start the server. One that was killed leaves children behind for a moment; while they live, a new one refuses."""
+    command = [str(_binaries() / "postgres"), "-D", str(paths.postgres), "-k", str(paths.socket)]
+    command += [part for name, value in _POSTGRES_SETTINGS.items() for part in ("-c", f"{name}={value}")]
+    deadline = time.monotonic() + 20
+    while True:
         with (paths.logs / "postgres.log").open("a") as log:
             process = subprocess.Popen(
-                [str(_binaries() / "postgres"), "-D", str(paths.postgres), "-k", str(paths.socket)]
-                + [part for name, value in _POSTGRES_SETTINGS.items() for part in ("-c", f"{name}={value}")],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -264,9 +274,14 @@ def _start_postgres(paths: Paths) -> str:
                 preexec_fn=as_postgres.become,
                 env=_postgres_environment(),
             )
-        _children.append(process)
-    _await(lambda: _database_exists(paths), "Postgres", paths.logs / "postgres.log")
-    return address
+        while process.poll() is None:
+            if _database_exists(paths):
+                _children.append(process)
+                return
+            time.sleep(0.05)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.2)
 
 
 def _postgres_environment() -> dict[str, str]:

@@ -14,6 +14,7 @@ from django.test.utils import setup_databases, teardown_databases
 
 from tests.workers import WorkerPool
 from workflows.engine import store
+from workflows.engine.dispatch import DISPATCHER
 from workflows.models import AccessKey, Organization
 
 
@@ -25,6 +26,7 @@ def live_db(django_test_environment: None, django_db_blocker: Any) -> Iterator[N
         yield
         connections.close_all()
         store.close()
+        DISPATCHER.stop()
         teardown_databases(made, verbosity=0)
 
 
@@ -48,11 +50,27 @@ def worker_environment(live_db: None) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def workers(worker_environment: dict[str, str]) -> Iterator[WorkerPool]:
-    """One I/O worker and one compute worker, real processes, for the whole session."""
+def standing_pool(worker_environment: dict[str, str]) -> Iterator[WorkerPool]:
+    """The workers that tests share; started at first use, stopped while a test brings its own."""
     pool = WorkerPool(worker_environment)
-    pool.start("io")
-    pool.start("compute")
-    pool.await_ready(3)
+    yield pool
+    pool.stop()
+
+
+@pytest.fixture
+def workers(standing_pool: WorkerPool) -> WorkerPool:
+    """One I/O worker and one compute worker, real processes."""
+    if not standing_pool.processes:
+        standing_pool.start("io")
+        standing_pool.start("compute")
+        standing_pool.await_ready(3)
+    return standing_pool
+
+
+@pytest.fixture
+def own_workers(standing_pool: WorkerPool, worker_environment: dict[str, str]) -> Iterator[WorkerPool]:
+    """No worker but those that the test starts."""
+    standing_pool.stop()
+    pool = WorkerPool(worker_environment)
     yield pool
     pool.stop()

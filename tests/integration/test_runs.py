@@ -130,7 +130,7 @@ def test_a_failed_try_is_retried_and_every_try_is_kept(org: Organization) -> Non
     assert found.step_run.output == 3
     assert [(a.number, a.status) for a in found.attempts] == [(1, "failed"), (2, "failed"), (3, "completed")]
     assert found.attempts[0].error["message"] == "ValueError: try 1"
-    assert "a.py" in found.attempts[0].error["traceback"]
+    assert "line 2" in found.attempts[0].error["traceback"]
     out = presenters.step_out(found)
     assert out["retryCount"] == 2
     assert out["throttlingConfig"] == {"concurrency": 15, "rateLimit": "50/30000ms", "maxRetries": 5}
@@ -225,7 +225,7 @@ def test_a_killed_sandbox_process_costs_one_try_and_the_worker_lives_on(org: Org
                 "type": "code_execution",
                 "retry": {"attempts": 2, **FAST},
                 "config": {
-                    "code": "import time\nif attempt == 1:\n    time.sleep(20)\nreturn attempt",
+                    "code": "import time\nwhile attempt == 1:\n    pass\nreturn attempt",
                     "timeout": "25s",
                 },
             }

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.workers import publish, scalar, statuses
+from tests.workers import await_that, publish, scalar, statuses
 from workflows import selectors, services, signals
 from workflows.engine import dispatch, maintenance, store, transitions
 from workflows.engine.outcome import Completed, Failed, HandBack, Retry, Sleep, StepError
 from workflows.engine.recording import record
+from workflows.engine.runtime import Runtime
 from workflows.engine.transitions import ClaimedBatch, ReadyStep, Verdict
 from workflows.errors import Category
 from workflows.models import Attempt, Organization, StepRun
+from workflows.payload import MAX_OUTPUT_BYTES
+from workflows.steps.registry import REGISTRY, Mode, StepConfig, StepType
 
 WORKER = uuid.uuid4()
 ERROR = StepError(category=Category.TRANSIENT, name="E", message="m")
@@ -98,20 +101,51 @@ def test_a_recorded_step_never_runs_again(org: Organization, published: list[Rea
     assert Attempt.objects.filter(step_run_id=claimed[0].id).count() == 1
 
 
-def test_of_fifty_outcomes_exactly_the_four_bad_ones_fail(org: Organization, published: list[ReadyStep]) -> None:
+def test_of_a_group_that_postgres_refuses_only_the_culprits_fail(org: Organization, published: list[ReadyStep]) -> None:
     """What reaches the statement although it can't be stored fails alone: the group is bisected."""
     runs = start(org, [noop("a", critical=False)], runs=50)
     claims = claim(published).claims
-    bad = {7: '"nul \\u0000"', 19: '"surrogate \\ud800"', 31: '{"x": NaN}', 44: '"' + "x" * (300 * 1024 * 1024) + '"'}
+    bad = {7: '"nul \\u0000"', 19: '"surrogate \\ud800"', 31: '{"x": NaN}'}
     verdicts = [Verdict(claim=c, outcome=Completed(), output=bad.get(i, f'{{"n": {i}}}')) for i, c in enumerate(claims)]
     result = record(verdicts)
     assert len(result.landed) == 50
-    failed = {claims[i].id for i in bad}
+    assert_only_failed(runs, {claims[i].id for i in bad})
+
+
+def test_of_fifty_outputs_exactly_the_four_that_can_not_be_stored_fail(
+    org: Organization, published: list[ReadyStep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same through a worker's runtime: one message of fifty, performed and recorded."""
+    outputs: dict[int, Any] = {7: "a\0b", 19: "\ud800", 31: float("nan"), 44: "x" * (MAX_OUTPUT_BYTES + 1)}
+    given = iter(range(50))
+
+    def handle(context: Any) -> Any:
+        number = next(given)
+        seen.append((number, context.step_run_id))
+        return outputs.get(number, {"n": number})
+
+    seen: list[tuple[int, uuid.UUID]] = []
+    kind = StepType(name="odd", summary="odd", config_model=StepConfig, handler=handle, mode=Mode.INLINE)
+    monkeypatch.setitem(REGISTRY, "odd", kind)
+    runs = start(org, [{"id": "a", "type": "odd", "critical": False}], runs=50)
+    runtime = Runtime(name="test", queues={"headrace.io"}, slots=100, threads=2, own_thread=False)
+    runtime.start()
+    try:
+        runtime.visit([(str(step.id), step.attempt) for step in published])
+        await_that(lambda: not StepRun.objects.filter(run_id__in=runs, ended_at=None).exists())
+    finally:
+        runtime.drain(2)
+    assert len(seen) == 50
+    assert_only_failed(runs, {step_run_id for number, step_run_id in seen if number in outputs})
+
+
+def assert_only_failed(runs: list[uuid.UUID], failed: set[uuid.UUID]) -> None:
     rows = {row.id: row for row in StepRun.objects.filter(run_id__in=runs)}
     assert {row.id for row in rows.values() if row.status == "failed"} == failed
-    assert all(rows[c.id].output == {"n": i} for i, c in enumerate(claims) if i not in bad)
+    assert all(rows[key].status == "completed" and rows[key].output is not None for key in rows.keys() - failed)
     categories = {a.error["category"] for a in Attempt.objects.filter(step_run_id__in=failed)}
     assert categories == {"invalid_output"}
+    assert selectors.Run.objects.filter(id__in=runs, status="completed").count() == 50
 
 
 def test_a_continued_successor_is_claimed_by_the_recording_statement(

@@ -123,6 +123,14 @@ class Dispatcher:
         except TimeoutError:
             log.info("dispatch goes on in the background", steps=len(steps))
 
+    def stop(self) -> None:
+        """Finish what was handed over, and close the thread with its connection."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.submit(store.close)
+            executor.shutdown(wait=True)
+
     def _dispatch(self, steps: Sequence[ReadyStep]) -> None:
         try:
             dispatch(steps)

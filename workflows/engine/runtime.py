@@ -34,9 +34,9 @@ from workflows.steps.registry import Mode
 log = structlog.get_logger(__name__)
 job_log = structlog.get_logger("workflows.jobs")
 
-HEARTBEAT_S = 2.0
-RENEW_AFTER_S = 2.0
-BLIND_AFTER_S = 8.0
+HEARTBEAT_S = transitions.LEASE_S / 5
+RENEW_AFTER_S = HEARTBEAT_S
+BLIND_AFTER_S = transitions.LEASE_S * 0.8
 FLUSH_AFTER_S = 0.005
 HAND_BACK_TAIL_AFTER_S = 0.250
 CONTINUE_FOR_S = 1.0

@@ -70,7 +70,7 @@ def connect() -> Connection:
 def connection() -> Connection:
     """This thread's connection; a lost one, or one from before a fork, is replaced."""
     current: Connection | None = getattr(_local, "connection", None)
-    if current is None or current.closed or current.broken or _local.pid != os.getpid():
+    if current is None or connection_is_broken() or _local.pid != os.getpid():
         if current is not None and _local.pid == os.getpid():
             current.close()
         current = connect()
@@ -94,11 +94,30 @@ def transaction() -> Iterator[Cursor]:
 
 
 def fetch(name: str, parameters: Mapping[str, Any], cursor: Cursor | None = None) -> list[Any]:
-    """Run a named statement and fetch its rows as named tuples; by itself, or on the cursor of a transaction."""
+    """Run a named statement and fetch its rows as named tuples; by itself, or on the cursor of a transaction.
+
+    By itself it is tried once more where the connection turns out to have been ended meanwhile. That is safe even if
+    the first try had been committed: every statement is guarded, so the second one changes nothing, and what follows
+    from the first is found by rescue.
+    """
     counter.add(name)
     if cursor is not None:
-        cursor.execute(statement(name), parameters)
-        return cursor.fetchall() if cursor.description else []
+        return _execute(cursor, name, parameters)
+    try:
+        with connection().cursor() as own:
+            return _execute(own, name, parameters)
+    except psycopg.OperationalError:
+        if not connection_is_broken():
+            raise
     with connection().cursor() as own:
-        own.execute(statement(name), parameters)
-        return own.fetchall() if own.description else []
+        return _execute(own, name, parameters)
+
+
+def connection_is_broken() -> bool:
+    current: Connection | None = getattr(_local, "connection", None)
+    return current is None or current.closed or current.broken
+
+
+def _execute(cursor: Cursor, name: str, parameters: Mapping[str, Any]) -> list[Any]:
+    cursor.execute(statement(name), parameters)
+    return cursor.fetchall() if cursor.description else []

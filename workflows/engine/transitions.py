@@ -6,6 +6,7 @@ docs/reference/state_machine.md is generated from them.
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from workflows.engine import catalog, store
 from workflows.engine.outcome import Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep, StepError
 from workflows.payload import dump
 
-LEASE_S = 10.0
+LEASE_S = max(2.0, float(os.environ.get("HEADRACE_LEASE_S", "10")))
 MAX_LOSSES = 3
 
 

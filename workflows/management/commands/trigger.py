@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -62,12 +63,12 @@ class Command(HeadraceCommand):
 
     def _watch(self, organization: Organization, run_id: UUID, options: dict[str, Any]) -> selectors.RunDetail:
         deadline = time.monotonic() + options["timeout"]
-        quiet = options["as_json"]
-        with Live(console=self.console, refresh_per_second=8, transient=False, auto_refresh=False) as live:
+        watcher = Live(console=self.console, auto_refresh=False)
+        with contextlib.nullcontext() if options["as_json"] else watcher:
             while True:
                 detail = selectors.run_detail(organization, run_id)
-                if not quiet:
-                    live.update(steps_table(detail), refresh=True)
+                if not options["as_json"]:
+                    watcher.update(steps_table(detail), refresh=True)
                 if not detail.run.is_live or time.monotonic() > deadline:
                     return detail
                 connection.close()

@@ -1,0 +1,238 @@
+"""`manage.py up` as a user meets it: one command, the printed login, a curl, kills, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from config.env import BASE_DIR
+from config.processes import Ports
+from tests.workers import await_that
+
+
+class Instance:
+    """A started `up`, its terminal and its credentials."""
+
+    def __init__(self, var: Path) -> None:
+        self.var, self.ports = var, Ports.any_free()
+        self.environment = {
+            name: value for name, value in os.environ.items()
+            if name not in {"DATABASE_URL", "REDIS_URL", "HEADRACE_EMBEDDED", "HEADRACE_SECRET_KEY", "HEADRACE_ALLOWED_PRIVATE_HOSTS", "DJANGO_SETTINGS_MODULE"}
+        }  # fmt: skip
+        self.environment |= {"HEADRACE_VAR_DIR": str(var), "PORT": str(self.ports.web)}
+        self.terminal = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "up"], cwd=BASE_DIR, env=self.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.terminal += line
+        self.process.stdout.close()
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        found: dict[str, str] = json.loads((self.var / "credentials.json").read_text())
+        return found
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.credentials["baseUrl"],
+            headers={"authorization": f"Bearer {self.credentials['apiKey']}"},
+            timeout=10,
+        )
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=BASE_DIR,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def members(self) -> list[int]:
+        """Every process that works on this var directory."""
+        mark = f"HEADRACE_VAR_DIR={self.var}".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if mark in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+            except OSError:
+                continue
+        return [*found, *self._services()]
+
+    def _services(self) -> list[int]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if str(self.var).encode() in path.read_bytes():
+                    found.append(int(path.parent.name))
+            except OSError:
+                continue
+        return found
+
+    def stop(self) -> float:
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+        self._reader.join(5)
+        return time.monotonic() - started
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    started = Instance(tmp_path_factory.mktemp("up") / "var")
+    try:
+        await_that(lambda: "Ctrl-C stops it" in started.terminal or started.process.poll() is not None, 90, "up")
+        assert started.process.poll() is None, started.terminal
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.stop()
+
+
+def test_it_prints_one_table_and_keeps_the_login(instance: Instance) -> None:
+    file = instance.var / "credentials.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert set(instance.credentials) == {"baseUrl", "username", "password", "apiKey", "eventKey"}
+    for value in instance.credentials.values():
+        assert value in instance.terminal
+    assert "ecommerce-order-processing v1  (event order/created)" in instance.terminal
+
+
+def test_a_curl_with_the_printed_key_runs_a_flow(instance: Instance) -> None:
+    with instance.client() as client:
+        answer = client.post("/api/workflows/demo-task/run", json={"triggerData": {"taskId": "t", "delayMs": 10}})
+        assert answer.status_code == 202, answer.text
+        body = answer.json()
+        assert (body["success"], body["queued"], body["message"]) == (True, True, "Workflow queued for execution")
+        run = await_that(lambda: _ended(client, body["runId"]), 30)
+        assert run["status"] == "completed"
+        assert [step["status"] for step in run["steps"]] == ["completed"] * 5
+        assert run["output"] == {"taskId": "t", "success": True, "steps": 5}
+
+
+def _ended(client: httpx.Client, run_id: str) -> Any:
+    run = client.get(f"/api/runs/{run_id}").json()
+    return run if run["endedAt"] else None
+
+
+def test_the_pages_are_served(instance: Instance) -> None:
+    with instance.client() as client:
+        assert client.get("/readyz").json() == {
+            "ready": True,
+            "checks": {"database": True, "store": True, "broker": True, "workers": True},
+        }
+        assert "swagger" in client.get("/api/docs").text.lower()
+        assert client.get("/admin/login/").status_code == 200
+        assert client.get("/static/vendor/htmx-2.min.js").status_code == 200
+    address = f"http://127.0.0.1:{instance.ports.flower}/"
+    assert httpx.get(address).status_code == 401
+    login = (instance.credentials["username"], instance.credentials["password"])
+    assert httpx.get(address, auth=login).status_code == 200
+
+
+def test_commands_beside_it_use_the_same_services(instance: Instance) -> None:
+    done = instance.command(
+        "trigger", "conditional-refund", "--data", '{"refundId": "r", "amount": 4000}', "--wait", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)
+    assert {step["id"]: step["status"] for step in run["steps"]}["pay-at-once"] == "skipped"
+    shown = instance.command("runs", "show", run["id"])
+    assert "ask-a-person" in shown.stdout
+    listed = json.loads(instance.command("runs", "list", "--json", "--flow", "conditional-refund").stdout)
+    assert [each["id"] for each in listed["runs"]] == [run["id"]]
+    doctor = instance.command("doctor", "--json")
+    assert (doctor.returncode, json.loads(doctor.stdout)["zombies"]) == (0, 0)
+    assert instance.process.poll() is None
+    missing = instance.command("trigger", "no-such-flow")
+    assert (missing.returncode, "There is no flow 'no-such-flow'" in missing.stderr) == (1, True)
+
+
+def test_flows_can_be_applied_and_exported(instance: Instance, tmp_path: Path) -> None:
+    good = tmp_path / "hello.yaml"
+    good.write_text("flow: hello\nsteps: [{id: a, type: noop}]\n")
+    assert "hello: version 1 published" in instance.command("flows", "apply", str(good)).stdout
+    assert "hello: version 1 unchanged" in instance.command("flows", "apply", str(good)).stdout
+    exported = tmp_path / "exported.yaml"
+    exported.write_text(instance.command("flows", "export", "hello").stdout)
+    assert "unchanged" in instance.command("flows", "apply", str(exported)).stdout
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("flow: hello\nsteps: [{id: a, type: noop, neds: [x]}]\n")
+    refused = instance.command("flows", "validate", str(bad))
+    assert refused.returncode == 1
+    assert f"{bad}: steps[0].neds: unknown field; did you mean 'needs'?" in refused.stderr
+
+
+def test_a_second_instance_is_told_that_the_port_is_taken(instance: Instance) -> None:
+    refused = instance.command("up")
+    assert refused.returncode == 1
+    assert f"Port {instance.ports.web} is taken" in refused.stderr
+
+
+@pytest.mark.parametrize("victim", ["uvicorn", "worker -P threads", "valkey-server", "bin/postgres -D"])
+def test_what_dies_is_started_again_and_the_terminal_says_so(instance: Instance, victim: str) -> None:
+    before = instance.terminal.count("exited") + instance.terminal.count("was started again")
+    pid = next(
+        pid for pid in instance.members() if victim in _command_line(pid) and "manage.py" not in _command_line(pid)
+    )
+    os.kill(pid, signal.SIGKILL)
+    await_that(
+        lambda: instance.terminal.count("exited") + instance.terminal.count("was started again") > before, 15, victim
+    )
+    with instance.client() as client:
+        await_that(lambda: _ready(client), 45, f"ready after the death of {victim}")
+        run_id = client.post(
+            "/api/workflows/demo-task/run", json={"triggerData": {"taskId": "t", "delayMs": 1}}
+        ).json()["runId"]
+        assert await_that(lambda: _ended(client, run_id), 40)["status"] == "completed"
+
+
+def _ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def test_ctrl_c_stops_everything_within_15_seconds(instance: Instance) -> None:
+    with instance.client() as client:
+        for _ in range(5):
+            client.post("/api/workflows/demo-task/run", json={"triggerData": {"taskId": "t", "delayMs": 3000}})
+    assert len(instance.members()) > 6
+    assert instance.stop() < 15
+    await_that(lambda: instance.members() == [], 2, "no process is left")
+    assert re.search(r"stopping …\s+stopped\s*$", instance.terminal)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", instance.ports.web))
