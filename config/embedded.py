@@ -167,6 +167,8 @@ def start(var: Path) -> Services:
 def revive(paths: Paths) -> list[str]:
     """Start again what has died. Returns the names of what was started; addresses stay the same."""
     died = []
+    for child in _children:
+        child.poll()  # a dead child counts as alive until it is waited for
     if not _postmaster_pid(paths) or not _valkey_pid(paths):
         with _start_lock(paths):
             if not _postmaster_pid(paths):

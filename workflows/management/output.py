@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import SUPPRESS
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -19,6 +20,13 @@ class HeadraceCommand(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
         parser.add_argument("--org", default="default", help="the organization's slug (default: default)")
+
+    def add_verb(self, verbs: Any, name: str, text: str) -> CommandParser:
+        """A verb that takes `--json` and `--org` after its name too."""
+        verb: CommandParser = verbs.add_parser(name, help=text)
+        verb.add_argument("--json", action="store_true", dest="as_json", default=SUPPRESS, help=SUPPRESS)
+        verb.add_argument("--org", default=SUPPRESS, help=SUPPRESS)
+        return verb
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:

@@ -23,12 +23,12 @@ class Command(HeadraceCommand):
         super().add_arguments(parser)
         verbs = parser.add_subparsers(dest="verb", required=True)
         for verb, text in (("validate", "check files"), ("apply", "check files and publish what changed")):
-            command = verbs.add_parser(verb, help=text)
+            command = self.add_verb(verbs, verb, text)
             command.add_argument("paths", nargs="+", type=Path, help="YAML or JSON files, or directories of them")
-        export = verbs.add_parser("export", help="print published definitions")
+        export = self.add_verb(verbs, "export", "print published definitions")
         export.add_argument("slugs", nargs="*")
         export.add_argument("--format", choices=("yaml", "json"), default="yaml")
-        verbs.add_parser("list", help="list the flows")
+        self.add_verb(verbs, "list", "list the flows")
 
     def handle(self, *args: Any, **options: Any) -> None:
         getattr(self, f"_{options['verb']}")(options)

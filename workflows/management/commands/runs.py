@@ -20,7 +20,7 @@ class Command(HeadraceCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         verbs = parser.add_subparsers(dest="verb", required=True)
-        listing = verbs.add_parser("list", help="list runs, newest first")
+        listing = self.add_verb(verbs, "list", "list runs, newest first")
         listing.add_argument("--status", default="", choices=["", *Run.Status.values, "waiting"])
         listing.add_argument("--flow", default="")
         listing.add_argument("--event", default="", help="the name of the event that started them")
@@ -28,7 +28,7 @@ class Command(HeadraceCommand):
         listing.add_argument("--sort", default="created", choices=selectors.SORTS)
         listing.add_argument("--limit", type=int, default=20)
         for verb, text in (("show", "show a run with its steps"), ("cancel", "cancel a run")):
-            command = verbs.add_parser(verb, help=text)
+            command = self.add_verb(verbs, verb, text)
             command.add_argument("run", type=UUID)
             if verb == "cancel":
                 command.add_argument("--reason", default="")

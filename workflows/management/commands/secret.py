@@ -19,8 +19,8 @@ class Command(HeadraceCommand):
         super().add_arguments(parser)
         verbs = parser.add_subparsers(dest="verb", required=True)
         for verb in ("set", "delete"):
-            verbs.add_parser(verb).add_argument("name")
-        verbs.add_parser("list")
+            self.add_verb(verbs, verb, f"{verb} a secret").add_argument("name")
+        self.add_verb(verbs, "list", "list the names")
 
     def handle(self, *args: Any, **options: Any) -> None:
         organization = self.organization(options)
