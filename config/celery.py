@@ -11,6 +11,7 @@ from django.conf import settings
 from config import embedded
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # they import the web; `up` and CI run them
 if not settings.configured:
     embedded.use()  # `celery -A config …` by hand; Django's own commands have done it already
 

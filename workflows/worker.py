@@ -6,6 +6,7 @@ Two profiles: `threads` (I/O: one process, an event loop, a pool for blocking ha
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -50,6 +51,8 @@ class EngineStep(bootsteps.StartStopStep):
     def create(self, parent: Any) -> None:
         global _queues
         _queues = frozenset(parent.app.amqp.queues.consume_from) & frozenset(QUEUES)
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays shared with the children to be forked
 
     def include_if(self, parent: Any) -> bool:
         return True

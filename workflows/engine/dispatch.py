@@ -6,11 +6,13 @@ either: a claim admits one.
 
 from __future__ import annotations
 
+import atexit
 import itertools
+import os
+import queue
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
 from typing import Any
 
 import structlog
@@ -24,8 +26,9 @@ from workflows.steps.registry import REGISTRY
 
 log = structlog.get_logger(__name__)
 MAX_PIPELINE = 500
-ANSWER_WITHIN_S = 0.25
-MAX_WAITING = 1_000
+MAX_WAITING = 5_000
+MAX_GROUPED = 500
+STOP_WITHIN_S = 2.0
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _HEADERS: dict[str, Any] = {
     "lang": "py",
@@ -101,44 +104,57 @@ def dispatch(steps: Sequence[ReadyStep]) -> None:
 
 
 class Dispatcher:
-    """One background thread for processes that are no workers (web, commands): it dispatches after their commits."""
+    """One background thread for processes that are no workers (web, commands): it dispatches after their commits.
+
+    Nobody waits for it, so an answer never depends on the broker. What comes while it publishes forms the next group:
+    single triggers in quick succession travel together.
+    """
 
     def __init__(self) -> None:
-        self._executor: ThreadPoolExecutor | None = None
-        self._lock = Lock()
-        self._waiting = 0
+        self._queue: queue.SimpleQueue[Sequence[ReadyStep] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
 
     def submit(self, steps: Sequence[ReadyStep]) -> None:
-        """Hand the steps over and wait a moment at most; the caller's answer never depends on it."""
+        """Hand steps over; they are published within a moment, or by rescue."""
+        if self._queue.qsize() >= MAX_WAITING:
+            log.warning("too many dispatches wait for the broker; rescue will publish", steps=len(steps))
+            return
+        self._ensure_thread()
+        self._queue.put(steps)
+
+    def _ensure_thread(self) -> None:
         with self._lock:
-            if self._waiting >= MAX_WAITING:
-                log.warning("too many dispatches wait for the broker; rescue will publish", steps=len(steps))
-                return
-            self._waiting += 1
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dispatcher")
-            future: Future[None] = self._executor.submit(self._dispatch, steps)
-        try:
-            future.result(ANSWER_WITHIN_S)
-        except TimeoutError:
-            log.info("dispatch goes on in the background", steps=len(steps))
+            if self._pid != os.getpid():
+                self._queue, self._thread, self._pid = queue.SimpleQueue(), None, os.getpid()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+                self._thread.start()
+                atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Finish what was handed over, and close the thread with its connection."""
+        """Finish what was handed over (for two seconds at most), and end the thread with its connection."""
         with self._lock:
-            executor, self._executor = self._executor, None
-        if executor is not None:
-            executor.submit(store.close)
-            executor.shutdown(wait=True)
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._queue.put(None)
+            thread.join(timeout=STOP_WITHIN_S)
 
-    def _dispatch(self, steps: Sequence[ReadyStep]) -> None:
-        try:
-            dispatch(steps)
-        except Exception:
-            log.exception("dispatch failed; rescue will publish", steps=len(steps))
-        finally:
-            with self._lock:
-                self._waiting -= 1
+    def _run(self) -> None:
+        while True:
+            groups = [self._queue.get()]
+            while len(groups) < MAX_GROUPED and not self._queue.empty():
+                groups.append(self._queue.get())
+            steps = [step for group in groups if group is not None for step in group]
+            try:
+                if steps:
+                    dispatch(steps)
+            except Exception:
+                log.exception("dispatch failed; rescue will publish", steps=len(steps))
+            if None in groups:
+                store.close()
+                return
 
 
 DISPATCHER = Dispatcher()

@@ -21,7 +21,7 @@ from psycopg.rows import namedtuple_row
 
 SQL_DIR = Path(__file__).parent / "sql"
 _SETTINGS = (
-    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
+    "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
     "-c plan_cache_mode=force_generic_plan -c jit=off"
 )
 _local = threading.local()

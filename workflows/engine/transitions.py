@@ -6,6 +6,7 @@ docs/reference/state_machine.md is generated from them.
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from workflows.definitions.compiled import CompiledStep
 from workflows.engine import catalog, store
 from workflows.engine.outcome import Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep, StepError
 from workflows.payload import dump
@@ -218,111 +220,69 @@ def skip(step: ReadyStep) -> Verdict:
 
 
 @dataclass(kw_only=True)
-class _Columns:
+class _Builder:
     """The parameters of `record_outcomes`, built up outcome by outcome."""
 
-    worker: UUID
-    lease: UUID
     queues: frozenset[str]
     budget: int
-    lease_s: float
-    values: dict[str, Any] = field(default_factory=dict)
+    outcomes: list[dict[str, Any]] = field(default_factory=list)
+    edges: list[dict[str, Any]] = field(default_factory=list)
     fails: bool = False
     may_end_with_output: bool = False
-
-    def __post_init__(self) -> None:
-        names = (
-            "ids",
-            "leases",
-            "statuses",
-            "waiting_fors",
-            "wake_in",
-            "outputs",
-            "inputs",
-            "errors",
-            "fatal",
-            "spends",
-            "told",
-            "edge_sources",
-            "edge_targets",
-            "edge_live",
-            "edge_claim",
-            "edge_publish",
-        )
-        self.values = {name: [] for name in names}
-        self.values |= {"worker": self.worker, "lease": self.lease, "lease_s": self.lease_s}
 
     def add(self, verdict: Verdict) -> None:
         claimed, outcome = verdict.claim, verdict.outcome
         flow = catalog.flow_of(claimed.version_id)
         step = flow.steps[claimed.key]
-        status, waiting_for, wake_in = _STATUS[type(outcome)]
-        error: StepError | None = None
-        fatal = spends = told = False
+        status = _STATUS[type(outcome)]
+        row: dict[str, Any] = {"id": str(claimed.id), "status": status}
+        if claimed.lease is not None:
+            row["lease"] = str(claimed.lease)
+        if verdict.output is not None:
+            row["output"] = verdict.output
+        if verdict.input is not None:
+            row["input"] = verdict.input
         live, not_taken = True, frozenset[str]()
         if isinstance(outcome, Completed):
             not_taken = outcome.not_taken
         elif isinstance(outcome, Failed):
-            error, fatal, self.fails = outcome.error, step.stops_run, True
+            self.fails = True
+            row |= {"error": _stored(outcome.error), "fatal": step.stops_run}
         elif isinstance(outcome, Retry):
-            error, wake_in, told, spends = outcome.error, outcome.delay_s, outcome.told, not outcome.told
+            row |= {"error": _stored(outcome.error), "waiting_for": "retry", "wake_in": outcome.delay_s,
+                    "told": outcome.told, "spends": not outcome.told}  # fmt: skip
         elif isinstance(outcome, Sleep):
-            wake_in = outcome.seconds
+            row |= {"waiting_for": "sleep", "wake_in": outcome.seconds}
         elif isinstance(outcome, Skipped):
             live = False
-        row = (
-            claimed.id,
-            claimed.lease,
-            status,
-            waiting_for,
-            wake_in,
-            verdict.output,
-            verdict.input,
-            dump(error.as_json(), what="The error") if error else None,
-            fatal,
-            spends,
-            told,
-        )
-        for name, value in zip(_OUTCOME_COLUMNS, row, strict=True):
-            self.values[name].append(value)
-        if status in _ENDED and not fatal:
+        self.outcomes.append(row)
+        if status in _ENDED and not row.get("fatal"):
             if step.is_sink and flow.output is not None:
                 self.may_end_with_output = True
             for key in step.successors:
-                self._edge(claimed.id, flow.steps[key], live and key not in not_taken)
+                self._edge(row["id"], flow.steps[key], live and key not in not_taken)
 
-    def _edge(self, source: UUID, target: Any, live: bool) -> None:
+    def _edge(self, source: str, target: CompiledStep, live: bool) -> None:
         claims = self.budget > 0 and live and target.condition is None and target.type.queue in self.queues
         self.budget -= claims
-        columns = self.values
-        columns["edge_sources"].append(source)
-        columns["edge_targets"].append(target.key)
-        columns["edge_live"].append(live)
-        columns["edge_claim"].append(claims)
-        columns["edge_publish"].append(not claims and target.condition is None)
+        self.edges.append({
+            "source": source, "target": target.key, "live": live, "claim": claims,
+            "publish": not claims and target.condition is None,
+        })  # fmt: skip
 
 
-_OUTCOME_COLUMNS = (
-    "ids",
-    "leases",
-    "statuses",
-    "waiting_fors",
-    "wake_in",
-    "outputs",
-    "inputs",
-    "errors",
-    "fatal",
-    "spends",
-    "told",
-)
+def _stored(error: StepError) -> str:
+    return dump(error.as_json(), what="The error")
+
+
 _ENDED = frozenset({"completed", "failed", "skipped"})
-_STATUS: dict[type[Any], tuple[str, str, float | None]] = {
-    Completed: ("completed", "", None),
-    Failed: ("failed", "", None),
-    Retry: ("waiting", "retry", None),
-    Sleep: ("waiting", "sleep", None),
-    Skipped: ("skipped", "", None),
-    HandBack: ("ready", "", None),
+_STATUS: dict[type[Any], str] = {
+    Completed: "completed",
+    Failed: "failed",
+    Retry: "waiting",
+    Sleep: "waiting",
+    Skipped: "skipped",
+    HandBack: "ready",
 }
 
 
@@ -338,11 +298,16 @@ class Recording(NamedTuple):
 def prepare_recording(
     verdicts: Iterable[Verdict], *, worker: UUID, queues: frozenset[str], budget: int, lease_s: float = LEASE_S
 ) -> Recording:
-    """Lay the verdicts out as arrays, ordered by step run. `budget`: how many successors to continue with."""
-    columns = _Columns(worker=worker, lease=uuid.uuid4(), queues=queues, budget=budget, lease_s=lease_s)
+    """Lay the verdicts out as parameters, ordered by step run. `budget`: how many successors to continue with."""
+    builder = _Builder(queues=queues, budget=budget)
     for verdict in sorted(verdicts, key=lambda verdict: verdict.claim.id):
-        columns.add(verdict)
-    return Recording(columns.values, columns.fails, columns.may_end_with_output, columns.lease)
+        builder.add(verdict)
+    lease = uuid.uuid4()
+    parameters = {
+        "outcomes": json.dumps(builder.outcomes), "edges": json.dumps(builder.edges), "lease": lease,
+        "worker": worker, "lease_s": lease_s,
+    }  # fmt: skip
+    return Recording(parameters, builder.fails, builder.may_end_with_output, lease)
 
 
 def record(recording: Recording, cursor: store.Cursor | None = None) -> Recorded:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 import uuid6
 from django.db import connection, transaction
-from django.db.utils import OperationalError
+from psycopg.rows import namedtuple_row
 
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import store
@@ -60,12 +60,13 @@ def trigger(
     transaction holds the key.
     """
     texts = [_checked(flow, run.input) for run in runs]
-    with transaction.atomic():
+    alone = not (connection.in_atomic_block or idempotency_key)  # then the one statement is its own transaction
+    with contextlib.nullcontext() if alone else transaction.atomic():
         if idempotency_key:
             first = _take_key(flow, org_id, idempotency_key, runs[0].id)
             if first != runs[0].id:
                 return Triggered(run_ids=[first], existing=True)
-        rows = _fetch(
+        rows = fetch(
             "insert_runs",
             {
                 "org": org_id,
@@ -101,14 +102,12 @@ def _take_key(flow: CompiledFlow, org_id: UUID, key: str, run_id: UUID) -> UUID:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", (str(IDEMPOTENCY_WAIT_MS),))
-        taken = _fetch(
+        taken = fetch(
             "take_idempotency_key",
             {"org": org_id, "flow": flow.flow_id, "key": key, "run": run_id, "window_s": IDEMPOTENCY_WINDOW_S},
         )
-    except OperationalError as error:
-        if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
-            raise IdempotencyConflict from None
-        raise
+    except psycopg.errors.LockNotAvailable:
+        raise IdempotencyConflict from None
     if taken:
         return run_id
     with connection.cursor() as cursor:
@@ -119,10 +118,13 @@ def _take_key(flow: CompiledFlow, org_id: UUID, key: str, run_id: UUID) -> UUID:
         return UUID(str(cursor.fetchone()[0]))
 
 
-def _fetch(name: str, parameters: Mapping[str, Any]) -> list[Any]:
-    """A named statement on Django's connection, so that it belongs to the caller's transaction."""
+def fetch(name: str, parameters: Mapping[str, Any]) -> list[Any]:
+    """A named statement on Django's connection, so that it belongs to the caller's transaction.
+
+    On a cursor that binds on the server (Django's own binds on the client), so that the statement is prepared.
+    """
     store.counter.add(name)
-    with connection.cursor() as cursor:
+    connection.ensure_connection()
+    with psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor:
         cursor.execute(store.statement(name), parameters)
-        row = namedtuple("Row", [column.name for column in cursor.description])  # type: ignore[misc]
-        return [row(*values) for values in cursor.fetchall()]
+        return cursor.fetchall()

@@ -1,7 +1,8 @@
 -- ready → running for a batch, with a fresh lease; starts the runs that were still queued. The commit is asynchronous:
 -- a lost claim is found by rescue.
 -- Parameters: ids uuid[], attempts int[] (as dispatched), lease, worker uuid, lease_s float8.
--- (A run is live while ended_at is null; asking for its status would tempt the planner to scan all live runs.)
+-- (A run is live while ended_at is null, and a step's status is compared as an expression: else the planner may choose
+-- the partial index of all live runs or ready steps.)
 -- Returns: what was claimed; a row that did not change belongs to someone else. Indexes: primary keys.
 WITH relaxed AS MATERIALIZED (
     SELECT set_config('synchronous_commit', 'off', true)
@@ -14,7 +15,7 @@ WITH relaxed AS MATERIALIZED (
            worker_id = %(worker)s, started_at = clock_timestamp(),
            deadline_at = clock_timestamp() + make_interval(secs => s.timeout_ms / 1000.0)
       FROM wanted w, workflows_run r
-     WHERE s.id = w.id AND s.attempt = w.attempt AND s.status = 'ready' AND r.id = s.run_id
+     WHERE s.id = w.id AND s.attempt = w.attempt AND s.status || '' = 'ready' AND r.id = s.run_id
        AND r.ended_at IS NULL AND r.error IS NULL AND r.cancel_requested_at IS NULL
     RETURNING s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.attempt, s.wake_seq, s.losses,
               s.told_waits, s.timeout_ms, s.queue, s.needs_met, s.needs_total, extract(epoch FROM s.dispatched_at)::float8 AS dispatched_at,

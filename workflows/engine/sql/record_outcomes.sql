@@ -3,21 +3,22 @@
 -- follows from it is derived from the rows that really changed. Successors are touched in the order (run, key), runs in
 -- the order of their ids, so that recorders can't deadlock; the counters are decremented, never recounted, so that
 -- parents recorded at the same instant can't lose a join.
--- Parameters, one entry per outcome: ids, leases uuid[] (lease null: a skip of a ready step), statuses text[]
---   (completed failed skipped waiting ready), waiting_fors text[] ('' sleep retry), wake_in float8[] (seconds),
---   outputs text[], inputs text[], errors text[] (JSON), fatal bool[] (the failure fails the run), spends bool[] (the
---   next try has the next number), told bool[].
---   One entry per edge: edge_sources uuid[], edge_targets text[], edge_live bool[] (the source was not skipped),
---   edge_claim bool[] (continue in this visit), edge_publish bool[] (the caller publishes it after the commit).
---   lease, worker uuid and lease_s float8 for the successors claimed at once.
+-- Parameters: outcomes, edges: each a JSON array of objects, as text (one parameter is far cheaper to send than twenty
+--   arrays). An outcome has id, lease (absent: a skip of a ready step), status (completed failed skipped waiting ready),
+--   waiting_for ('' sleep retry), wake_in (seconds), output, input, error (JSON as text), fatal (the failure fails the
+--   run), spends (the next try has the next number), told. An edge has source, target, live (the source was not
+--   skipped), claim (continue in this visit), publish (the caller publishes it after the commit).
+--   lease, worker uuid and lease_s float8: for the successors claimed at once.
 -- Returns rows (kind, …): 'landed' per recorded outcome, 'next' per successor that is ready or running now,
 --   'run' per run that ended or is bound to fail.
--- Indexes: primary keys, step_run_identity (run, key, path).
+-- Indexes: primary keys, step_run_identity (run, key, path). (`status || ''` hides the partial indexes of all running
+-- and ready steps from the planner: it must look rows up by their ids, however few it believes there are.)
 WITH outcome AS (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[], %(statuses)s::text[], %(waiting_fors)s::text[],
-                         %(wake_in)s::float8[], %(outputs)s::text[]::jsonb[], %(inputs)s::text[]::jsonb[],
-                         %(errors)s::text[]::jsonb[], %(fatal)s::bool[], %(spends)s::bool[], %(told)s::bool[])
-        AS o (id, lease, status, waiting_for, wake_in, output, input, error, fatal, spends, told)
+    SELECT o.id, o.lease, o.status, COALESCE(o.waiting_for, '') AS waiting_for, o.wake_in, o.output::jsonb AS output,
+           o.input::jsonb AS input, o.error::jsonb AS error, COALESCE(o.fatal, false) AS fatal,
+           COALESCE(o.spends, false) AS spends, COALESCE(o.told, false) AS told
+      FROM json_to_recordset(%(outcomes)s::json) AS o (id uuid, lease uuid, status text, waiting_for text,
+           wake_in float8, output text, input text, error text, fatal bool, spends bool, told bool)
 ), done AS (
     UPDATE workflows_steprun s
        SET status = o.status,
@@ -32,8 +33,8 @@ WITH outcome AS (
            ended_at = CASE WHEN o.status IN ('completed', 'failed', 'skipped') THEN clock_timestamp() END
       FROM outcome o
      WHERE s.id = o.id
-       AND ((s.status = 'running' AND s.lease_token = o.lease)
-            OR (o.lease IS NULL AND o.status = 'skipped' AND s.status = 'ready'))
+       AND ((s.status || '' = 'running' AND s.lease_token = o.lease)
+            OR (o.lease IS NULL AND o.status = 'skipped' AND s.status || '' = 'ready'))
     RETURNING s.id, s.org_id, s.run_id, s.path, s.status, s.attempt, s.worker_id, s.ready_at, s.started_at, s.is_sink,
               o.lease, o.waiting_for, o.input, o.error, o.fatal, o.spends
 ), tried AS (
@@ -47,8 +48,7 @@ WITH outcome AS (
 ), edge AS MATERIALIZED (
     SELECT d.run_id, d.path, e.target, count(*)::int AS decided, count(*) FILTER (WHERE e.live)::int AS live,
            bool_and(e.claim) AS claim, bool_and(e.publish) AS publish
-      FROM unnest(%(edge_sources)s::uuid[], %(edge_targets)s::text[], %(edge_live)s::bool[], %(edge_claim)s::bool[],
-                  %(edge_publish)s::bool[]) AS e (source, target, live, claim, publish)
+      FROM json_to_recordset(%(edges)s::json) AS e (source uuid, target text, live bool, claim bool, publish bool)
       JOIN done d ON d.id = e.source
       JOIN workflows_run r ON r.id = d.run_id AND r.error IS NULL AND r.cancel_requested_at IS NULL
      WHERE d.status IN ('completed', 'failed', 'skipped')

@@ -1,0 +1,1 @@
+"""`make bench`: Headrace beside plain Celery, on the same machine, in the same run."""

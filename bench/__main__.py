@@ -1,0 +1,119 @@
+"""The benchmark: interleaved rounds, medians, ratios. Never a test: it measures, it does not judge."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from pathlib import Path
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+os.environ["HEADRACE_LOG_LEVEL"] = "WARNING"
+
+from config import embedded, env
+
+embedded.use()
+os.environ["BENCH_BROKER"] = os.environ["REDIS_URL"]
+
+import django  # noqa: E402
+
+django.setup()
+
+from django.core.management import call_command  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from bench.contenders import Headrace, PlainCelery, Workers, count_costs  # noqa: E402
+
+ROUNDS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--out", type=Path, default=env.BASE_DIR / "var" / "bench.json")
+    options = parser.parse_args()
+    call_command("migrate", verbosity=0, interactive=False)
+    workers = Workers()
+    try:
+        headrace, plain = Headrace(), PlainCelery()
+        workers.start_all()
+        report = measure(headrace, plain, workers, options.rounds)
+    finally:
+        workers.stop()
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=2) + "\n")
+    show(report)
+    sys.stdout.write(f"\nwritten to {options.out}\n")
+
+
+def measure(headrace: Headrace, plain: PlainCelery, workers: Workers, rounds: int) -> dict[str, object]:
+    """Every measurement once per round, all of them in turn, so that noise hits all alike."""
+    measurements = {
+        "w1_many": lambda: 2_000 / headrace.w1_many(2_000),
+        "w1_single": lambda: 1_000 / headrace.w1_single(1_000),
+        "w1_celery": lambda: 2_000 / plain.w1(2_000),
+        "w2": lambda: 2_500 / headrace.w2(500),
+        "w2_celery": lambda: 2_500 / plain.w2(500),
+        "w2_celery_django": lambda: 500 / plain.w2_django(100),
+        "w2_latency_ms": lambda: statistics.median(headrace.latency() for _ in range(20)) * 1e3,
+        "w2_latency_celery_ms": lambda: statistics.median(plain.latency() for _ in range(20)) * 1e3,
+        "w3_ms": lambda: headrace.w3() * 1e3,
+        "w3_chord_ms": lambda: plain.w3(200) * 1e3,
+        "w4_first_step_ms": lambda: statistics.median(headrace.first_step() for _ in range(20)) * 1e3,
+    }
+    memory = workers.memory_mib()
+    raw: dict[str, list[float]] = {name: [] for name in measurements}
+    for _ in range(2):
+        headrace.warm_up()
+        plain.warm_up()
+    for number in range(rounds):
+        sys.stderr.write(f"round {number + 1} of {rounds}\n")
+        for name, run in measurements.items():
+            raw[name].append(run())
+    median = {name: statistics.median(values) for name, values in raw.items()}
+    return {
+        "ratios": {
+            "w1_vs_celery": round(median["w1_many"] / median["w1_celery"], 2),
+            "w1_single_vs_celery": round(median["w1_single"] / median["w1_celery"], 2),
+            "w2_vs_celery": round(median["w2"] / median["w2_celery"], 2),
+            "w2_latency_vs_celery": round(median["w2_latency_celery_ms"] / median["w2_latency_ms"], 2),
+            "w2_vs_celery_django_results": round(median["w2"] / median["w2_celery_django"], 2),
+            "w3_vs_chord": round(median["w3_chord_ms"] / median["w3_ms"], 2),
+        },
+        "counts": count_costs(headrace),
+        "memory_mib": memory,
+        "medians": {
+            name: {"median": round(median[name], 1), "min": round(min(values), 1), "max": round(max(values), 1)}
+            for name, values in raw.items()
+        },
+        "settings": {
+            "celery": "prefork -c 2 per app, prefetch 4, no rate limits, no events, results read "
+            "back by join; chain and chord with the Redis backend, chain with django-celery-results and "
+            "CELERY_DB_REUSE_MAX=1000",
+            "headrace": "one I/O worker (threads) as `up` starts it; limits not in force",
+            "postgres": "fsync and synchronous_commit on",
+            "rounds": rounds,
+        },
+    }
+
+
+def show(report: dict[str, object]) -> None:
+    console = Console()
+    medians: dict[str, dict[str, float]] = report["medians"]  # type: ignore[assignment]
+    rows = Table("measurement", "median", "min", "max", box=None)
+    for name, values in medians.items():
+        rows.add_row(name, *(f"{values[key]:,.1f}" for key in ("median", "min", "max")))
+    console.print(rows)
+    for title in ("ratios", "counts", "memory_mib"):
+        found: dict[str, object] = report[title]  # type: ignore[assignment]
+        console.print(f"\n[bold]{title}[/]" + (" (above 1: Headrace is the faster)" if title == "ratios" else ""))
+        for name, value in found.items():
+            console.print(f"  {name}: {value}")
+    console.print(f"\nsettings: {report['settings']}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
