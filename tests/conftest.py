@@ -15,6 +15,7 @@ from django.test.utils import setup_databases, teardown_databases
 from tests.workers import WorkerPool
 from workflows.engine import store
 from workflows.engine.dispatch import DISPATCHER
+from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
 from workflows.models import AccessKey, Organization
 
 
@@ -23,11 +24,32 @@ def live_db(django_test_environment: None, django_db_blocker: Any) -> Iterator[N
     """The test database, open to everybody, without a transaction around a test."""
     with django_db_blocker.unblock():
         made = setup_databases(verbosity=0, interactive=False, aliases=["default"])
+        refuse_other_transitions()
         yield
         connections.close_all()
         store.close()
         DISPATCHER.stop()
         teardown_databases(made, verbosity=0)
+
+
+def refuse_other_transitions() -> None:
+    """Whatever the tests do, a change of status that `transitions` does not name is an error in the database."""
+    for table, transitions in (("steprun", STEP_TRANSITIONS), ("run", RUN_TRANSITIONS)):
+        allowed = ", ".join(f"('{t.source}', '{t.target}')" for t in transitions)
+        with connection.cursor() as cursor:
+            cursor.execute(f"""
+                CREATE FUNCTION test_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
+                DECLARE before text := CASE WHEN TG_OP = 'INSERT' THEN '' ELSE OLD.status END;
+                BEGIN
+                    IF before <> NEW.status AND (before, NEW.status) NOT IN ({allowed})
+                       AND current_setting('headrace.damage', true) IS DISTINCT FROM '1' THEN
+                        RAISE EXCEPTION '{table}: % to % is no known transition', before, NEW.status;
+                    END IF;
+                    RETURN NULL;
+                END $$;
+                CREATE TRIGGER test_transitions AFTER INSERT OR UPDATE ON workflows_{table}
+                    FOR EACH ROW EXECUTE FUNCTION test_{table}();
+            """)
 
 
 @pytest.fixture

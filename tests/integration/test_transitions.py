@@ -28,6 +28,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[ReadyStep]:
     """What would have been published: these tests are the transport and the worker themselves."""
     sent: list[ReadyStep] = []
     monkeypatch.setattr(dispatch, "publish", sent.extend)
+    monkeypatch.setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
     return sent
 
 
@@ -251,11 +252,18 @@ def test_rescue_publishes_what_was_not_published_or_lost(
     assert StepRun.objects.get(run_id=run_id).dispatch_count == 2
 
 
+def damage(sql: str, *parameters: Any) -> None:
+    """Change a status by hand, past the check of transitions."""
+    scalar("SELECT set_config('headrace.damage', '1', false)")
+    scalar(sql, *parameters)
+    scalar("SELECT set_config('headrace.damage', '', false)")
+
+
 def test_rescue_repairs_what_a_crash_can_leave(org: Organization, published: list[ReadyStep]) -> None:
     lost_join, orphan, stuck = start(org, [noop("a"), noop("b")], runs=3)
-    scalar("UPDATE workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", lost_join)
-    scalar("UPDATE workflows_run SET status = 'completed', ended_at = now() WHERE id = %s RETURNING 1", orphan)
-    scalar("UPDATE workflows_steprun SET status = 'completed' WHERE run_id = %s RETURNING 1", stuck)
+    damage("UPDATE workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", lost_join)
+    damage("UPDATE workflows_run SET status = 'completed', ended_at = now() WHERE id = %s RETURNING 1", orphan)
+    damage("UPDATE workflows_steprun SET status = 'completed' WHERE run_id = %s RETURNING 1", stuck)
     maintenance.rescue(WORKER)
     maintenance.sweep()
     assert StepRun.objects.get(run_id=lost_join, key="b").status == "ready"
@@ -279,6 +287,7 @@ def test_a_broker_that_does_not_answer_leaves_the_steps_ready(
         raise ConnectionError("refused")
 
     monkeypatch.setattr(dispatch, "publish", refuse)
+    monkeypatch.setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
     run_id = start(org, [noop("a")])[0]
     row = StepRun.objects.get(run_id=run_id)
     assert (row.status, row.dispatched_at, row.dispatch_count) == ("ready", None, 0)

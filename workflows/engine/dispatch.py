@@ -50,13 +50,13 @@ PUBLISH_ERRORS = (KombuError, RedisError, OSError, BatchPublishError)
 def messages(steps: Iterable[ReadyStep]) -> Iterator[tuple[str, str, list[tuple[str, int]]]]:
     """Group steps into (queue, task name, [(id, attempt), …]), by type and by what fits one message."""
     by_type = sorted(steps, key=lambda step: (step.queue, step.type))
-    for (queue, type_name), group in itertools.groupby(by_type, key=lambda step: (step.queue, step.type)):
+    for (queue_name, type_name), group in itertools.groupby(by_type, key=lambda step: (step.queue, step.type)):
         members = list(group)
         step_type = REGISTRY[type_name]
         size = min(speed.batch_size(step_type, member.version_id, member.key) for member in members)
         for start in range(0, len(members), size):
             chunk = members[start : start + size]
-            yield queue, step_type.task_name, [(str(step.id), step.attempt) for step in chunk]
+            yield queue_name, step_type.task_name, [(str(step.id), step.attempt) for step in chunk]
 
 
 def publish(steps: Sequence[ReadyStep]) -> None:

@@ -57,6 +57,7 @@ RUN_TRANSITIONS: tuple[Transition, ...] = (
     Transition("last sink recorded", "running", "completed"),
     Transition("all steps skipped", "queued", "completed"),
     Transition("critical step failed", "running", "failed"),
+    Transition("output can't be rendered", "completed", "failed"),
     Transition("cancel", "queued", "cancelled"),
     Transition("cancel", "running", "cancelled"),
 )

@@ -1,0 +1,266 @@
+"""The reference pages, each made from the code that it describes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.core.management import load_command_class
+from pydantic import BaseModel
+
+from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, PRESETS
+from throttling.limits import RetryPolicy, StepPolicy
+from workflows.definitions.duration import format_ms
+from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Transition
+from workflows.steps.registry import REGISTRY
+
+_NOTE = "<!-- Made from the code by `manage.py reference`; change the code instead. -->\n"
+COMMANDS = ("trigger", "runs", "flows", "secret", "doctor", "reference")
+
+
+def _page(title: str, *parts: str) -> str:
+    return f"{_NOTE}\n# {title}\n\n" + "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def _rows(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def state_machine() -> str:
+    """The states and who may change them, as in `workflows/engine/transitions.py`."""
+    return _page(
+        "State machine",
+        "Only `workflows/engine/transitions.py` writes a status. Each change below is one guarded statement.",
+        "## Steps of a run\n\n" + _diagram(STEP_TRANSITIONS),
+        "## Runs\n\nA run of which nothing is ready or running is shown as *waiting*.\n\n" + _diagram(RUN_TRANSITIONS),
+    )
+
+
+def _diagram(transitions: tuple[Transition, ...]) -> str:
+    lines = [f"    {t.source or '[*]'} --> {t.target}: {t.verb}" for t in transitions]
+    sources = {t.source for t in transitions}
+    final = sorted({t.target for t in transitions} - sources)
+    lines += [f"    {state} --> [*]" for state in final]
+    table = _rows(("verb", "from", "to"), ((t.verb, t.source or "(new)", t.target) for t in transitions))
+    return "```mermaid\nstateDiagram-v2\n" + "\n".join(lines) + "\n```\n\n" + table
+
+
+def step_types() -> str:
+    """The step types, with every field of their configuration."""
+    parts = []
+    for name, step_type in sorted(REGISTRY.items()):
+        default = BY_TYPE.get(name, GLOBAL)
+        facts = (
+            f"Queue `{step_type.queue}`, at most {step_type.max_batch} to a message, times out after "
+            f"{format_ms(step_type.timeout_ms)} by default, retried {default.retry}."
+        )
+        parts.append(
+            f"## `{name}`\n\n{step_type.summary} {facts}\n\n{inspect.getdoc(step_type.config_model)}\n\n"
+            + _fields(step_type.config_model)
+        )
+    return _page("Step types", *parts)
+
+
+def _fields(model: type[BaseModel]) -> str:
+    schema = model.model_json_schema(by_alias=True, mode="validation")
+    required = set(schema.get("required", []))
+    rows = (
+        (
+            f"`{name}`",
+            _type(field, schema),
+            "required" if name in required else f"`{json.dumps(field.get('default'))}`",
+            field.get("description", ""),
+        )
+        for name, field in schema.get("properties", {}).items()
+    )
+    return _rows(("field", "type", "default", ""), rows)
+
+
+def _type(field: dict[str, Any], schema: dict[str, Any]) -> str:
+    if "$ref" in field:
+        target = schema["$defs"][field["$ref"].rsplit("/", 1)[1]]
+        return (
+            f"object: {', '.join(f'`{name}`' for name in target.get('properties', {}))}"
+            if "properties" in target
+            else _type(target, schema)
+        )
+    if "anyOf" in field:
+        return " or ".join(dict.fromkeys(_type(option, schema) for option in field["anyOf"]))
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if field.get("type") == "array":
+        return f"list of {_type(field.get('items', {}), schema)}"
+    return str(field.get("type", "any JSON"))
+
+
+def policies() -> str:
+    """The shipped policy table."""
+    rows = [("all steps (global)", GLOBAL), *sorted(BY_TYPE.items())]
+    rows += [
+        (f"{name}, where `critical: true` is written", policy) for name, policy in sorted(CRITICAL_BY_TYPE.items())
+    ]
+    return _page(
+        "Shipped policies",
+        "The retries are in force. The limits (concurrency and rate) are in force from the flow-control release on; until "
+        "then they are only shown.",
+        _rows(("step types", "concurrency", "rate", "attempts", "back-off"), (_policy(*row) for row in rows)),
+        "## Named retry presets\n\n"
+        + _rows(
+            ("preset", "attempts", "back-off"),
+            ((f"`{name}`", str(preset.max_attempts), _backoff(preset)) for name, preset in PRESETS.items()),
+        ),
+    )
+
+
+def _policy(name: str, policy: StepPolicy) -> tuple[str, ...]:
+    return (name, str(policy.concurrency), str(policy.rate), str(policy.retry.max_attempts), _backoff(policy.retry))
+
+
+def _backoff(retry: RetryPolicy) -> str:
+    return "none" if retry.backoff == "none" else f"{retry.backoff} from {format_ms(retry.delay_ms)}"
+
+
+def settings_page() -> str:
+    """The environment variables, as read in the code."""
+    return _page(
+        "Settings",
+        "All settings come from the environment.",
+        _rows(("variable", "default", "meaning"), (dataclasses.astuple(setting) for setting in SETTINGS)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    name: str
+    default: str
+    meaning: str
+
+
+SETTINGS = (
+    Setting(
+        "`DATABASE_URL`", "embedded Postgres", "Postgres, as libpq takes it: `postgresql://user:password@host/name`."
+    ),
+    Setting("`REDIS_URL`", "embedded Valkey", "Redis ≥ 6.2 or Valkey; set both addresses, or neither."),
+    Setting("`BROKER_URL`", "`REDIS_URL`", "Celery's broker: `redis://…` or `amqp://…` (RabbitMQ)."),
+    Setting(
+        "`HEADRACE_SECRET_KEY`", "made at the first embedded start", "Django's secret key; required in production."
+    ),
+    Setting(
+        "`HEADRACE_ENCRYPTION_KEY`",
+        "`HEADRACE_SECRET_KEY`",
+        "Encrypts stored secrets; changing it makes them unreadable.",
+    ),
+    Setting("`HEADRACE_ALLOWED_HOSTS`", "`localhost,127.0.0.1,[::1]`", "Host names that the web answers to."),
+    Setting("`HEADRACE_CSRF_TRUSTED_ORIGINS`", "none", "Origins behind a proxy, with scheme."),
+    Setting(
+        "`HEADRACE_ALLOWED_PRIVATE_HOSTS`", "none", "Hosts (or host:port) on private addresses that steps may call."
+    ),
+    Setting("`HEADRACE_VAR_DIR`", "`var`", "Where local data, logs and credentials live."),
+    Setting("`PORT`", "8288", "The web's port; Flower and the examples' server take the next two."),
+    Setting("`HEADRACE_LOG_FORMAT`", "`console`", "`console` or `json`."),
+    Setting("`HEADRACE_LOG_LEVEL`", "`INFO`", "A level of Python's logging."),
+    Setting("`HEADRACE_DB_POOL_SIZE`", "8", "Django's database pool per process; 0 for none (pgbouncer)."),
+    Setting("`HEADRACE_DEBUG`", "0", "Django's debug mode."),
+    Setting("`HEADRACE_IO_SLOTS`", "200", "Steps that an I/O worker executes at once."),
+    Setting("`HEADRACE_IO_THREADS`", "16", "Threads of an I/O worker for blocking handlers."),
+    Setting("`HEADRACE_DETACHED_THREADS`", "4", "`sandbox_async` steps at once, per compute child."),
+    Setting("`HEADRACE_DRAIN_S`", "10", "Seconds that a worker lets its steps end after SIGTERM."),
+    Setting("`HEADRACE_LEASE_S`", "10", "Seconds after which a step of a lost worker runs again (at least 2)."),
+    Setting("`HEADRACE_GLOBAL_CONCURRENCY`", str(GLOBAL.concurrency), "Global concurrency (alias `INNGEST_GLOBAL_…`)."),
+    Setting("`HEADRACE_GLOBAL_RATE_LIMIT_EXECUTIONS`", str(GLOBAL.rate.max_executions), "Global rate: executions."),
+    Setting("`HEADRACE_GLOBAL_RATE_LIMIT_PERIOD_MS`", str(GLOBAL.rate.per_ms), "Global rate: period."),
+    Setting(
+        "`HEADRACE_GLOBAL_RETRY_ATTEMPTS`", str(GLOBAL.retry.max_attempts), "Attempts of steps without a type policy."
+    ),
+    Setting("`HEADRACE_GLOBAL_RETRY_DELAY_MS`", str(GLOBAL.retry.delay_ms), "First delay of their back-off."),
+)
+
+
+def api_page() -> str:
+    """The REST routes, from the OpenAPI schema."""
+    from workflows.api.routes import api  # noqa: PLC0415  (the web is not needed elsewhere)
+
+    schema = api.get_openapi_schema()
+    parts = [
+        "`Authorization: Bearer <API key>`. JSON is camelCase, times are ISO 8601, durations milliseconds. Errors are "
+        "problem documents (RFC 9457): `{type, title, status, code, detail}`. Try the routes at `/api/docs`.",
+        "`GET /healthz` and `GET /readyz` need no key.",
+    ]
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            parts.append(
+                f"## {method.upper()} {path}\n\n{operation.get('description', '')}\n\n" + _parameters(operation, schema)
+            )
+    return _page("REST API", *parts)
+
+
+def _parameters(operation: dict[str, Any], schema: dict[str, Any]) -> str:
+    rows = [
+        (f"`{p['name']}`", p["in"], _type(p["schema"], {"$defs": schema["components"]["schemas"]}), "")
+        for p in operation.get("parameters", [])
+    ]
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    references = [option["$ref"] for option in (body.get("anyOf") or [body]) if "$ref" in option]
+    for reference in references:
+        model = schema["components"]["schemas"][reference.rsplit("/", 1)[1]]
+        rows += [
+            (
+                f"`{name}`",
+                "body",
+                _type(field, {"$defs": schema["components"]["schemas"]}),
+                field.get("description", ""),
+            )
+            for name, field in model.get("properties", {}).items()
+        ]
+    return _rows(("parameter", "in", "type", ""), iter(rows)) if rows else ""
+
+
+def cli_page() -> str:
+    """The commands with their help."""
+    parts = ["`manage.py up` and `manage.py demo` start everything; `--help` on any command says more."]
+    for name in COMMANDS:
+        command = load_command_class("workflows", name)
+        parser = command.create_parser("manage.py", name)
+        parts.append(
+            f"## `{name}`\n\n{command.help}\n\n```\nmanage.py {name}\n{_usage(parser, f'manage.py {name} ')}\n```"
+        )
+    return _page("Commands", *parts)
+
+
+def _usage(parser: argparse.ArgumentParser, prefix: str = "") -> str:
+    """The command's own arguments, and those of its verbs."""
+    hidden = {
+        "--version",
+        "--settings",
+        "--pythonpath",
+        "--traceback",
+        "--no-color",
+        "--force-color",
+        "--skip-checks",
+        "-h",
+        "-v",
+    }
+    lines, verbs = [], ""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, verb in action.choices.items():
+                verbs += f"\n{prefix}{name}\n" + _usage(verb, prefix)
+        elif action.help and action.help != argparse.SUPPRESS and not set(action.option_strings) & hidden:
+            lines.append(f"  {', '.join(action.option_strings) or action.dest}: {action.help}")
+    return "\n".join(lines) + verbs
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "state_machine": state_machine,
+    "step_types": step_types,
+    "policies": policies,
+    "settings": settings_page,
+    "api": api_page,
+    "cli": cli_page,
+}
