@@ -159,9 +159,14 @@ def start(var: Path) -> Services:
     for directory in (paths.var, paths.valkey, paths.logs):
         directory.mkdir(parents=True, exist_ok=True)
     lock = (paths.var / "services.lock").open("a")
-    with _start_lock(paths):
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        return Services(database_url=_start_postgres(paths), redis_url=_start_valkey(paths), paths=paths, _lock=lock)
+    try:
+        with _start_lock(paths):
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            addresses = _start_postgres(paths), _start_valkey(paths)
+    except BaseException:
+        lock.close()
+        raise
+    return Services(database_url=addresses[0], redis_url=addresses[1], paths=paths, _lock=lock)
 
 
 def revive(paths: Paths) -> list[str]:

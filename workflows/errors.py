@@ -111,6 +111,7 @@ class RetryAfter(StepFailure):
 class InvalidOutput(StepFailure):
     """The output can't be stored as JSON."""
 
+    status, code = 422, "invalid_output"
     category = Category.INVALID_OUTPUT
 
 

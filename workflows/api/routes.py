@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpResponse, JsonResponse
-from ninja import NinjaAPI, Router
+from ninja import NinjaAPI, Router, Status
 
 from workflows import presenters, selectors, services
 from workflows.api import problems
@@ -44,7 +44,7 @@ def queue_stats(request: ApiRequest) -> HttpResponse:
 
 
 @router.post("/workflows/{slug}/run", response={202: RunStarted}, by_alias=True, tags=["workflows"])
-def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -> tuple[int, dict[str, Any]]:
+def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -> Status[dict[str, Any]]:
     """Start a run. It is stored when this answers; it ends whatever happens to the workers or the broker."""
     wanted = payload or RunIn.model_validate({})
     triggered = services.trigger(
@@ -59,7 +59,8 @@ def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -
     )
     run_id = triggered.run_ids[0]
     message = "An earlier run has this idempotency key" if triggered.existing else "Workflow queued for execution"
-    return 202, {"job_id": run_id, "run_id": run_id, "existing": triggered.existing, "message": message}
+    started = {"job_id": run_id, "run_id": run_id, "existing": triggered.existing, "message": message}
+    return Status(202, started)
 
 
 @router.get("/runs", response=RunsOut, by_alias=True, tags=["runs"])
@@ -91,10 +92,10 @@ def get_run(request: ApiRequest, run_id: UUID) -> dict[str, Any]:
 
 
 @router.post("/runs/{uuid:run_id}/cancel", response={202: RunOut}, by_alias=True, tags=["runs"])
-def cancel_run(request: ApiRequest, run_id: UUID, payload: CancelIn | None = None) -> tuple[int, dict[str, Any]]:
+def cancel_run(request: ApiRequest, run_id: UUID, payload: CancelIn | None = None) -> Status[dict[str, Any]]:
     """Cancel a run."""
     services.cancel_run(request.organization, run_id, reason=payload.reason if payload else "")
-    return 202, presenters.run_out(selectors.run_detail(request.organization, run_id))
+    return Status(202, presenters.run_out(selectors.run_detail(request.organization, run_id)))
 
 
 @router.get("/jobs/{uuid:reference}", response=JobOut, by_alias=True, tags=["runs"])

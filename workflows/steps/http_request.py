@@ -74,7 +74,8 @@ def build(config: RequestConfig, headers: dict[str, str], context: StepContext) 
     sent = {"user-agent": "headrace", "idempotency-key": f"{context.step_run_id}", **_lower(config.headers), **headers}
     body: dict[str, Any] = {}
     if "json_body" in config.model_fields_set:
-        body["json"] = config.json_body
+        body["content"] = json.dumps(config.json_body, ensure_ascii=False).encode()
+        sent.setdefault("content-type", "application/json")
     elif config.form is not None:
         body["data"] = {name: _text(value) for name, value in config.form.items()}
     elif config.body is not None:
