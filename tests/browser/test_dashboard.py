@@ -1,0 +1,225 @@
+"""The dashboard in a real browser: log in, find a run, read its waterfall, watch it live."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.staticfiles.testing import StaticLiveServerTestCase
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.workers import WorkerPool, await_end, publish
+from workflows import services
+from workflows.models import Organization
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+SHOTS = Path(os.environ["HEADRACE_VAR_DIR"]) / "screenshots"
+
+
+@pytest.fixture(scope="module")
+def address(live_db: None) -> Iterator[str]:
+    """The site, served by Django's live server on the test database."""
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright's sync API runs a loop in this thread
+    StaticLiveServerTestCase.setUpClass()
+    yield StaticLiveServerTestCase.live_server_url
+    StaticLiveServerTestCase.tearDownClass()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is missing in CI: .ci/run installs Debian's.")
+        pytest.skip("no Chromium; `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Page]:
+    context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    yield opened
+    context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def tenant(live_db: None) -> Iterator[Organization]:
+    """The organization that the dashboard shows: the oldest."""
+    made = Organization.objects.create(slug=f"first-{uuid.uuid4().hex[:6]}", name="First")
+    Organization.objects.filter(id=made.id).update(created_at="2000-01-01T00:00:00Z")
+    yield made
+    Organization.objects.filter(id=made.id).update(created_at="2100-01-01T00:00:00Z")
+
+
+def log_in(page: Page) -> None:
+    name = f"user-{uuid.uuid4().hex[:6]}"
+    get_user_model().objects.create_superuser(name, password="correct horse")
+    page.goto("/")
+    expect(page).to_have_url(re.compile(r"/login/\?next=/"))
+    page.get_by_label("User name").fill(name)
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator(".errorlist")).to_contain_text("correct username and password")
+    page.get_by_label("User name").fill(name)
+    page.get_by_label("Password").fill("correct horse")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+
+
+def shoot(page: Page, name: str) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+
+
+def test_a_run_is_found_and_read(page: Page, tenant: Organization, workers: WorkerPool) -> None:
+    failing = "if attempt < 3:\n    raise ValueError('not yet <b>' + str(attempt))\nreturn {'ok': True}"
+    slug = publish(
+        tenant,
+        [
+            {"id": "prepare", "type": "data_transform", "config": {"expression": "{'n': input.n}"}},
+            {
+                "id": "unsteady",
+                "type": "data_transform",
+                "retry": {"delay": "300ms", "attempts": 5},
+                "config": {"script": failing},
+            },
+            {"id": "nap", "type": "delay", "config": {"for": "400ms"}},
+            {"id": "skipped", "type": "noop", "if": "input.n > 100"},
+            {
+                "id": "broken",
+                "type": "data_transform",
+                "needs": ["nap"],
+                "retry": {"attempts": 1},
+                "config": {"script": "1/0"},
+            },
+        ],
+        slug="waterfall",
+    )
+    run_id = services.trigger(tenant, slug, {"n": 7}).run_ids[0]
+    publish(tenant, [{"id": "a", "type": "noop"}], slug="other")
+    await_end(tenant, services.trigger(tenant, "other").run_ids[0])
+    await_end(tenant, run_id)
+    log_in(page)
+    expect(page.locator("tbody tr")).to_have_count(2)
+    shoot(page, "runs")
+    page.get_by_label("Flow").select_option("waterfall")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_label("Status").select_option("failed")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page).to_have_url(re.compile("status=failed"))
+    page.locator("tbody a").click()
+    expect(page.get_by_role("heading", name="waterfall failed")).to_be_visible()
+    expect(page.locator(".problem")).to_contain_text("ZeroDivisionError")
+    expect(page.locator(".bar.failed")).to_have_count(3)
+    expect(page.locator(".bar.retry-wait")).not_to_have_count(0)
+    assert_bars_are_within_their_tracks(page)
+    page.locator("#step-unsteady > summary").click()
+    opened = page.locator("#step-unsteady")
+    expect(opened).to_contain_text("not yet <b>1")
+    expect(opened.locator("tbody tr")).to_have_count(3)
+    expect(opened).to_contain_text('"ok": true')
+    shoot(page, "run")
+
+
+def assert_bars_are_within_their_tracks(page: Page) -> None:
+    for track in page.locator(".track").all():
+        outer = track.bounding_box()
+        assert outer is not None
+        for bar in track.locator(".bar").all():
+            inner = bar.bounding_box()
+            assert inner is not None
+            assert inner["width"] > 0
+            assert outer["x"] - 1 <= inner["x"]
+            assert inner["x"] + inner["width"] <= outer["x"] + outer["width"] + 1
+
+
+def test_a_run_is_live_while_it_runs_and_can_be_cancelled(
+    page: Page, tenant: Organization, workers: WorkerPool
+) -> None:
+    slug = publish(
+        tenant,
+        [
+            {"id": "nap", "type": "delay", "config": {"for": "2s"}},
+            {"id": "long", "type": "delay", "config": {"for": "1h"}},
+        ],
+    )
+    run_id = services.trigger(tenant, slug).run_ids[0]
+    log_in(page)
+    page.goto(f"/runs/{run_id}/")
+    expect(page.get_by_role("heading", name="flow waiting")).to_be_visible()
+    page.locator("#step-nap > summary").click()
+    expect(page.locator("#step-nap .status").first).to_have_text("completed", timeout=10_000)
+    expect(page.locator("#step-nap")).to_have_attribute("open", "")
+    expect(page.locator(".bar.sleeping")).to_have_count(1)
+    shoot(page, "live")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="flow cancelled")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+def test_the_admin_publishes_a_definition_and_shows_executions_read_only(
+    page: Page, tenant: Organization, workers: WorkerPool
+) -> None:
+    log_in(page)
+    page.goto("/admin/workflows/flow/add/")
+    page.get_by_label("Organization").select_option(label=tenant.slug)
+    page.locator("textarea").fill("flow: made-here\nsteps: [{id: a, type: noop, neds: []}]")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".errorlist").first).to_contain_text("did you mean 'needs'")
+    page.locator("textarea").fill("flow: made-here\nsteps: [{id: a, type: noop, config: {output: 1}}]")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".messagelist").first).to_contain_text("Version 1 published")
+    run_id = services.trigger(tenant, "made-here").run_ids[0]
+    await_end(tenant, run_id)
+    page.goto(f"/admin/workflows/run/{run_id}/change/")
+    expect(page.locator("#content")).to_contain_text("completed")
+    expect(page.get_by_role("button", name="Save")).to_have_count(0)
+    shoot(page, "admin")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "organization",
+        "accesskey",
+        "secret",
+        "flow",
+        "flowversion",
+        "step",
+        "trigger",
+        "run",
+        "steprun",
+        "attempt",
+        "event",
+        "worker",
+        "leaderlease",
+    ],
+)
+def test_every_admin_list_opens(admin_pages: Any, model: str) -> None:
+    assert admin_pages.get(f"/admin/workflows/{model}/").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def admin_pages(live_db: None) -> Any:
+    from django.test import Client
+
+    client = Client()
+    client.force_login(get_user_model().objects.create_superuser(f"a-{uuid.uuid4().hex[:6]}", password="x"))
+    return client
