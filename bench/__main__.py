@@ -7,6 +7,7 @@ import json
 import os
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -51,7 +52,7 @@ def main() -> None:
 
 def measure(headrace: Headrace, plain: PlainCelery, workers: Workers, rounds: int) -> dict[str, object]:
     """Every measurement once per round, all of them in turn, so that noise hits all alike."""
-    measurements = {
+    measurements: dict[str, Callable[[], float]] = {
         "w1_many": lambda: 2_000 / headrace.w1_many(2_000),
         "w1_single": lambda: 1_000 / headrace.w1_single(1_000),
         "w1_celery": lambda: 2_000 / plain.w1(2_000),

@@ -118,27 +118,38 @@ class Headrace:
         services.trigger_many(self.organization, "five", [{}] * 50)
         self._await_idle(0.02)
 
+    def _runs_of(self, slug: str, runs: int, pause_s: float = 0.01) -> float:
+        def work() -> None:
+            services.trigger_many(self.organization, slug, [{}] * runs)
+            self._await_idle(pause_s)
+
+        return timed(work)
+
     def w1_many(self, runs: int) -> float:
         """Runs of one no-op step, triggered by one call."""
-        return timed(lambda: (services.trigger_many(self.organization, "one", [{}] * runs), self._await_idle(0.01)))
+        return self._runs_of("one", runs)
 
     def w1_single(self, runs: int) -> float:
         """The same, triggered one by one."""
-        return timed(
-            lambda: ([services.trigger(self.organization, "one") for _ in range(runs)], self._await_idle(0.01))
-        )
+
+        def work() -> None:
+            for _ in range(runs):
+                services.trigger(self.organization, "one")
+            self._await_idle(0.01)
+
+        return timed(work)
 
     def w2(self, runs: int) -> float:
         """Runs of five steps in a row."""
-        return timed(lambda: (services.trigger_many(self.organization, "five", [{}] * runs), self._await_idle(0.01)))
+        return self._runs_of("five", runs)
 
     def latency(self) -> float:
         """One run of five steps, alone."""
-        return timed(lambda: (services.trigger(self.organization, "five"), self._await_idle(0.0005)))
+        return self._runs_of("five", 1, 0.0005)
 
     def w3(self) -> float:
         """One run of 200 parallel steps and a join."""
-        return timed(lambda: (services.trigger(self.organization, "wide"), self._await_idle(0.001)))
+        return self._runs_of("wide", 1, 0.001)
 
     def first_step(self) -> float:
         """From the call of trigger to the start of the first step, idle: the clocks of one machine."""
@@ -217,7 +228,9 @@ def _transactions() -> int:
 def _statements_per_step(headrace: Headrace, runs: int, steps: int) -> float:
     """Counted at the driver: an engine in this process performs the same batches that a worker would get."""
     sent: list[Any] = []
-    publish, dispatch.publish = dispatch.publish, sent.extend
+    publish = dispatch.publish
+    setattr(dispatch, "publish", sent.extend)
+    setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
     runtime = Runtime(name="bench", queues={"headrace.io"}, slots=200, threads=2, own_thread=False)
     runtime.start()
     try:
@@ -227,6 +240,7 @@ def _statements_per_step(headrace: Headrace, runs: int, steps: int) -> float:
             runtime.visit(batch)
         return sum(engine_store.counter.by_name.values()) / (runs * steps)
     finally:
-        dispatch.publish = publish
+        setattr(dispatch, "publish", publish)
+        delattr(dispatch.DISPATCHER, "submit")
         runtime.drain(1)
         engine_store.close()

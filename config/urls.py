@@ -1,11 +1,19 @@
 """Addresses: the dashboard at `/`, the API, Django admin, health."""
 
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from workflows.api.routes import api, healthz, readyz
 
+
+def no_icon(_: HttpRequest) -> HttpResponse:
+    """Browsers ask for it on pages that name none."""
+    return HttpResponse(status=204)
+
+
 urlpatterns = [
+    path("favicon.ico", no_icon),
     path("admin/", admin.site.urls),
     path("api/", api.urls),
     path("healthz", healthz),

@@ -26,9 +26,14 @@ def live_db(django_test_environment: None, django_db_blocker: Any) -> Iterator[N
         made = setup_databases(verbosity=0, interactive=False, aliases=["default"])
         refuse_other_transitions()
         yield
+        DISPATCHER.stop()
+        with connection.cursor() as cursor:  # the live server's threads may still hold theirs
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
         connections.close_all()
         store.close()
-        DISPATCHER.stop()
         teardown_databases(made, verbosity=0)
 
 

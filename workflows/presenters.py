@@ -67,7 +67,6 @@ def step_out(step: StepDetail) -> dict[str, Any]:
     """A step with its attempts. `duration`: executing; `throttlingOverhead`: ready, not executing; of all tries."""
     row, attempts = step.step_run, step.attempts
     policy = step.compiled.policy if step.compiled else global_policy()
-    latest = attempts[-1] if attempts else None
     first_ready = attempts[0].ready_at if attempts else row.ready_at
     executing = [ms(attempt.started_at, attempt.ended_at) or 0 for attempt in attempts]
     waiting = [ms(attempt.ready_at, attempt.started_at) or 0 for attempt in attempts]
@@ -78,7 +77,7 @@ def step_out(step: StepDetail) -> dict[str, Any]:
         "type": row.type,
         "status": row.status,
         "attempt": row.attempt,
-        "input": latest.input if latest else None,
+        "input": _input(step),
         "output": row.output,
         "error": next((a.error for a in reversed(attempts) if a.error), None) if row.status != "completed" else None,
         "createdAt": row.created_at,
@@ -94,6 +93,14 @@ def step_out(step: StepDetail) -> dict[str, Any]:
         "wakeAt": row.wake_at,
         "attempts": [attempt_out(attempt) for attempt in attempts],
     }
+
+
+def _input(step: StepDetail) -> Any:
+    """The configuration of the latest try, as it was rendered; a constant one is kept in the definition only."""
+    if not step.attempts:
+        return None
+    kept = step.attempts[-1].input
+    return step.compiled.template.source if kept is None and step.compiled else kept
 
 
 def attempt_out(attempt: Attempt) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from workflows.definitions import document
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.duration import parse_ms
 from workflows.definitions.schema import FlowSpec
-from workflows.engine import catalog, transitions
-from workflows.engine.trigger import NewRun, Triggered, fetch
+from workflows.engine import catalog, store, transitions
+from workflows.engine.trigger import NewRun, Triggered
 from workflows.engine.trigger import trigger as trigger_runs
 from workflows.errors import FlowNotFound, FlowNotPublished, InvalidInput, RunNotFound
 from workflows.models import Flow, FlowVersion, Organization, Run, Step, Trigger
@@ -116,7 +116,7 @@ def _trigger_rows(spec: FlowSpec, flow: Flow) -> list[Trigger]:
 
 def published(organization: Organization, slug: str) -> CompiledFlow:
     """The flow's current version. Raises FlowNotFound (with the nearest slugs) or FlowNotPublished."""
-    found = fetch("current_version", {"org": organization.id, "slug": slug})
+    found = store.fetch("current_version", {"org": organization.id, "slug": slug})
     if not found:
         raise FlowNotFound(f"There is no flow {slug!r}; `manage.py flows list` shows what there is.")
     if found[0].current_id is None:

@@ -32,7 +32,7 @@ class FlowForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.instance.pk and self.instance.current:
+        if not self.instance._state.adding and self.instance.current:
             self.initial["definition"] = document.dumps(self.instance.current.definition)
 
     def clean_definition(self) -> str:
@@ -41,7 +41,7 @@ class FlowForm(forms.ModelForm):  # type: ignore[type-arg]
             self.spec = parse(document.loads(text))
         except DefinitionProblems as error:
             raise forms.ValidationError([str(problem) for problem in error.problems]) from None
-        if self.instance.pk and self.instance.slug != self.spec.flow:
+        if not self.instance._state.adding and self.instance.slug != self.spec.flow:
             raise forms.ValidationError(f"This is the flow {self.instance.slug!r}; its slug can't change.")
         return text
 

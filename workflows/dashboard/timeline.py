@@ -42,12 +42,22 @@ def timeline(detail: RunDetail, now: dt.datetime) -> Timeline:
     start = detail.run.created_at
     end = max(detail.run.ended_at or now, start + dt.timedelta(milliseconds=1))
     rows = []
+    ended = {step.step_run.key: step.step_run.ended_at for step in detail.steps}
     for step in detail.steps:
-        stretches = list(_stretches(step, now))
+        needs = step.compiled.needs if step.compiled else ()
+        could_start = max((moment for key in needs if (moment := ended.get(key))), default=start)
+        stretches = [*_slept(step, could_start), *_stretches(step, now)]
         bars = [_bar(kind, since, until, start, end) for kind, since, until in stretches if until >= since]
         executing = [ms(since, until) or 0 for kind, since, until in stretches if kind in {"running", "failed", "lost"}]
         rows.append(Row(step=step, bars=bars, duration_ms=sum(executing) if executing else None))
     return Timeline(rows=rows, span_ms=ms(start, end) or 1)
+
+
+def _slept(step: StepDetail, could_start: dt.datetime) -> Iterator[tuple[str, dt.datetime, dt.datetime]]:
+    """The sleep of a step that has woken; it began when what the step needs had ended."""
+    woke = step.attempts[0].ready_at if step.attempts else step.step_run.ready_at
+    if step.step_run.wake_seq and woke:
+        yield "sleeping", could_start, woke
 
 
 def _stretches(step: StepDetail, now: dt.datetime) -> Iterator[tuple[str, dt.datetime, dt.datetime]]:

@@ -142,6 +142,7 @@ class Dispatcher:
             thread.join(timeout=STOP_WITHIN_S)
 
     def _run(self) -> None:
+        store.adopt()
         while True:
             groups = [self._queue.get()]
             while len(groups) < MAX_GROUPED and not self._queue.empty():

@@ -65,6 +65,7 @@ class Maintenance:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
+        store.adopt()
         while not self._stop.wait(TICK_S):
             try:
                 self.tick()

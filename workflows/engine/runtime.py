@@ -75,7 +75,8 @@ class Runtime:
 
     def start(self) -> None:
         """Start the recorder and the heartbeat, and announce the worker."""
-        self._pool = ThreadPoolExecutor(max_workers=self._threads, thread_name_prefix="step")
+        self._pool = ThreadPoolExecutor(max_workers=self._threads, thread_name_prefix="step", initializer=store.adopt)
+        store.adopt()
         self._report()
         for target, name in ((self._record_forever, "recorder"), (self._beat_forever, "heartbeat")):
             thread = threading.Thread(target=target, name=name, daemon=True)
@@ -116,6 +117,7 @@ class Runtime:
 
     def visit(self, batch: Sequence[tuple[str, int]]) -> None:
         """Take a message: wait for room, claim its steps, and perform or hand them over. Called by Celery tasks."""
+        store.adopt()
         with self._room:
             self._unclaimed += 1
         try:
@@ -276,6 +278,7 @@ class Runtime:
 
     def _record_forever(self) -> None:
         """The recorder: no delay when idle; while it writes, what comes meanwhile forms the next group."""
+        store.adopt()
         while True:
             group = [self._verdicts.get()]
             while len(group) < MAX_GROUP:
@@ -297,6 +300,7 @@ class Runtime:
 
     def _beat_forever(self) -> None:
         """On its own thread and connection, so that no handler and no slow statement can delay it."""
+        store.adopt()
         while not self._stopped.wait(HEARTBEAT_S):
             try:
                 self._renew()

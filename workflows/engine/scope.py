@@ -59,9 +59,8 @@ class SecretValues:
             kept = self._kept.get(org_id)
             if kept and kept[0] > time.monotonic():
                 return kept[1]
-            with store.connection().cursor() as cursor:
-                cursor.execute("SELECT name, ciphertext FROM workflows_secret WHERE organization_id = %s", (org_id,))
-                values = {row.name: Secret(name=row.name, ciphertext=row.ciphertext).value for row in cursor}
+            rows = store.fetch("load_secrets", {"org": org_id})
+            values = {row.name: Secret(name=row.name, ciphertext=row.ciphertext).value for row in rows}
             self._kept[org_id] = (time.monotonic() + SECRETS_TTL_S, values)
             return values
 

@@ -1,8 +1,9 @@
-"""The engine's own connections and its named statements.
+"""The engine's connections and its named statements.
 
-Each thread of a worker has one long-lived connection: Celery's Django fixup closes Django's before and after every
-task. A statement is a file of `sql/`; it is prepared at its second use. The planner is told to use indexes and nested
-loops only, since every statement here is made for them and the tables may just have been empty when it was planned.
+Each thread of the engine (`adopt`) has one long-lived connection of its own: Celery's Django fixup closes Django's
+before and after every task. Everybody else (web, commands) uses Django's. A statement is a file of `sql/`; it is
+prepared at its second use. On the engine's connections the planner is told to use indexes and nested loops only, since
+every statement is made for them and the tables may just have been empty when it was planned (ADR 0004).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any
 
 import psycopg
 from django.db import connection as django_connection
+from django.db import transaction as django_transaction
 from psycopg.rows import namedtuple_row
+from psycopg.types.json import JsonbLoader
 
 SQL_DIR = Path(__file__).parent / "sql"
 _SETTINGS = (
@@ -78,6 +81,24 @@ def connection() -> Connection:
     return current
 
 
+def adopt() -> None:
+    """Make this thread one of the engine's: it gets a connection of its own, which it must `close`."""
+    _local.adopted = True
+
+
+@contextlib.contextmanager
+def _cursor() -> Iterator[Cursor]:
+    """A cursor on this thread's connection, or on Django's (one that binds on the server, so that it prepares)."""
+    if getattr(_local, "adopted", False):
+        with connection().cursor() as cursor:
+            yield cursor
+    else:
+        django_connection.ensure_connection()
+        with psycopg.Cursor(django_connection.connection, row_factory=namedtuple_row) as cursor:
+            cursor.adapters.register_loader("jsonb", JsonbLoader)  # Django leaves JSON as text, for its own fields
+            yield cursor
+
+
 def close() -> None:
     """Close this thread's connection."""
     current: Connection | None = getattr(_local, "connection", None)
@@ -88,8 +109,9 @@ def close() -> None:
 
 @contextlib.contextmanager
 def transaction() -> Iterator[Cursor]:
-    """A transaction on this thread's connection."""
-    with connection().transaction(), connection().cursor() as cursor:
+    """A transaction on this thread's connection, or (part of) one on Django's."""
+    own = getattr(_local, "adopted", False)
+    with connection().transaction() if own else django_transaction.atomic(), _cursor() as cursor:
         yield cursor
 
 
@@ -104,12 +126,12 @@ def fetch(name: str, parameters: Mapping[str, Any], cursor: Cursor | None = None
     if cursor is not None:
         return _execute(cursor, name, parameters)
     try:
-        with connection().cursor() as own:
+        with _cursor() as own:
             return _execute(own, name, parameters)
     except psycopg.OperationalError:
-        if not connection_is_broken():
+        if not getattr(_local, "adopted", False) or not connection_is_broken():
             raise
-    with connection().cursor() as own:
+    with _cursor() as own:
         return _execute(own, name, parameters)
 
 

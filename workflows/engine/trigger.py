@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 import psycopg
 import uuid6
 from django.db import connection, transaction
-from psycopg.rows import namedtuple_row
 
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import store
@@ -66,7 +64,7 @@ def trigger(
             first = _take_key(flow, org_id, idempotency_key, runs[0].id)
             if first != runs[0].id:
                 return Triggered(run_ids=[first], existing=True)
-        rows = fetch(
+        rows = store.fetch(
             "insert_runs",
             {
                 "org": org_id,
@@ -102,7 +100,7 @@ def _take_key(flow: CompiledFlow, org_id: UUID, key: str, run_id: UUID) -> UUID:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", (str(IDEMPOTENCY_WAIT_MS),))
-        taken = fetch(
+        taken = store.fetch(
             "take_idempotency_key",
             {"org": org_id, "flow": flow.flow_id, "key": key, "run": run_id, "window_s": IDEMPOTENCY_WINDOW_S},
         )
@@ -116,15 +114,3 @@ def _take_key(flow: CompiledFlow, org_id: UUID, key: str, run_id: UUID) -> UUID:
             (org_id, flow.flow_id, key),
         )
         return UUID(str(cursor.fetchone()[0]))
-
-
-def fetch(name: str, parameters: Mapping[str, Any]) -> list[Any]:
-    """A named statement on Django's connection, so that it belongs to the caller's transaction.
-
-    On a cursor that binds on the server (Django's own binds on the client), so that the statement is prepared.
-    """
-    store.counter.add(name)
-    connection.ensure_connection()
-    with psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor:
-        cursor.execute(store.statement(name), parameters)
-        return cursor.fetchall()
