@@ -82,10 +82,12 @@ def _database(url: str) -> dict[str, Any]:
         "HOST": parts.pop("host", ""),
         "PORT": str(parts.pop("port", "")),
         "OPTIONS": {
-            **parts,
             "application_name": "headrace",
             "prepare_threshold": 2,
+            # Only the engine's statements are prepared here (the ORM binds on the client): plan them once.
+            "options": f"{parts.pop('options', '')} -c plan_cache_mode=force_generic_plan -c jit=off".strip(),
             **_pool(),
+            **parts,
         },
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from typing import Any
 
 import structlog
@@ -61,6 +62,7 @@ class EngineStep(bootsteps.StartStopStep):
         global _runtime
         if not _queues or "prefork" in parent.pool_cls.__module__:
             return
+        sys.setswitchinterval(0.0005)  # hand-overs between its threads must not wait for 5 ms slices
         _runtime = Runtime(name=parent.hostname, queues=_queues, slots=IO_SLOTS, threads=IO_THREADS, own_thread=False)
         _runtime.start()
         self.maintenance = Maintenance(_runtime.id)

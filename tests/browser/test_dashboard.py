@@ -167,7 +167,7 @@ def test_a_run_is_live_while_it_runs_and_can_be_cancelled(
     page.locator("#step-nap > summary").click()
     expect(page.locator("#step-nap .status").first).to_have_text("completed", timeout=10_000)
     expect(page.locator("#step-nap")).to_have_attribute("open", "")
-    expect(page.locator(".track .bar.sleeping")).to_have_count(1)
+    expect(page.locator(".track .bar.sleeping")).to_have_count(2)
     shoot(page, "live")
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("heading", name="flow cancelled")).to_be_visible()
