@@ -428,3 +428,11 @@ def test_lists_filter_sort_and_page(org: Organization) -> None:
     for bad in ({"cursor": "junk"}, {"sort": "name"}, {"limit": 0}, {"cursor": first.next_cursor, "sort": "priority"}):
         with pytest.raises(InvalidInput):
             selectors.runs_page(org, where, **bad)  # type: ignore[arg-type]
+
+
+def test_a_run_holds_32_mib_of_output_at_most(org: Organization) -> None:
+    big = {"type": "data_transform", "retry": {"attempts": 1}, "config": {"script": "return 'x' * 4000000"}}
+    detail = run_to_end(org, [{"id": f"s{i}", **big} for i in range(10)])
+    assert [s.step_run.status for s in detail.steps] == ["completed"] * 8 + ["failed", "cancelled"]
+    assert detail.run.error is not None
+    assert "more than 33,554,432 bytes together" in detail.run.error["message"]

@@ -18,14 +18,15 @@ from workflows.engine import catalog, scope, store, transitions
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed, StepError
 from workflows.engine.transitions import Recorded, Recording, StepFailed, Verdict
-from workflows.errors import Category, WorkflowsError
+from workflows.errors import Category, PayloadTooLarge, WorkflowsError
 from workflows.expressions import Template
-from workflows.payload import dump
+from workflows.payload import MAX_RUN_BYTES, dump
 
 log = structlog.get_logger(__name__)
 NOBODY = UUID(int=0)
 DEADLOCK_TRIES = 5
 RECONNECT_FOR_S = 8.0
+LARGE_CHARACTERS = 16 * 1024
 _CONTENTION = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
 
@@ -37,10 +38,26 @@ def record(
     Verdicts whose lease was lost meanwhile are dropped: the answer's `landed` names those that counted. Raises
     psycopg.OperationalError where the database stays away for longer than leases live; nothing is half-recorded then.
     """
-    result = _record(list(verdicts), worker, queues, budget)
+    result = _record(_within_run_limit(list(verdicts)), worker, queues, budget)
     if result.stopping:
         result.ended.extend(transitions.settle(sorted(set(result.stopping))))
     return result
+
+
+def _within_run_limit(verdicts: list[Verdict]) -> list[Verdict]:
+    """Refuse the outputs that would take a run over its limit. Small ones need no look: a run has 1,000 steps at most."""
+    large = [verdict for verdict in verdicts if verdict.output and len(verdict.output) > LARGE_CHARACTERS]
+    if not large:
+        return verdicts
+    rows = store.fetch("run_sizes", {"run_ids": list({verdict.claim.run_id for verdict in large})})
+    sizes = {row.run_id: row.bytes for row in rows}
+    refused: dict[UUID, Verdict] = {}
+    for verdict in large:
+        sizes[verdict.claim.run_id] += len((verdict.output or "").encode())
+        if sizes[verdict.claim.run_id] > MAX_RUN_BYTES:
+            error = PayloadTooLarge(f"The run's outputs would have more than {MAX_RUN_BYTES:,} bytes together.")
+            refused[verdict.claim.id] = replace(verdict, outcome=Failed(error=describe(error)), output=None)
+    return [refused.get(verdict.claim.id, verdict) for verdict in verdicts]
 
 
 def _record(verdicts: list[Verdict], worker: UUID, queues: frozenset[str], budget: int) -> Recorded:

@@ -256,14 +256,14 @@ class Runtime:
             result = Recorded()
         finally:
             self._forget(verdict.claim.id for verdict in verdicts)
-        self._follow(result)
+        self._follow(result, verdicts)
         return result.claimed
 
-    def _follow(self, result: Recorded) -> None:
+    def _follow(self, result: Recorded, verdicts: list[Verdict]) -> None:
+        versions = {verdict.claim.run_id: verdict.claim.version_id for verdict in verdicts} if result.ended else {}
         for run_id, status in result.ended:
-            job_log.info(
-                {"completed": "job completed", "failed": "job failed"}.get(status, "job cancelled"), jobId=str(run_id)
-            )
+            event = {"completed": "job completed", "failed": "job failed"}.get(status, "job cancelled")
+            job_log.info(event, jobId=str(run_id), jobType=catalog.flow_of(versions[run_id]).slug)
         if result.ready:
             try:
                 dispatch.dispatch(result.ready)
