@@ -45,7 +45,7 @@ def record(
 
 
 def _within_run_limit(verdicts: list[Verdict]) -> list[Verdict]:
-    """Refuse the outputs that would take a run over its limit. Small ones need no look: a run has 1,000 steps at most."""
+    """Refuse outputs that would take a run over its limit. Small ones need no look: a run has 1,000 steps at most."""
     large = [verdict for verdict in verdicts if verdict.output and len(verdict.output) > LARGE_CHARACTERS]
     if not large:
         return verdicts
