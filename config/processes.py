@@ -71,7 +71,7 @@ class Ports:
         raise StartError("There are no three free ports in a row on 127.0.0.1.")
 
 
-def commands(ports: Ports, basic_auth: str) -> dict[str, str]:
+def commands(ports: Ports) -> dict[str, str]:
     """Name → command line of every process."""
     python = shlex.quote(sys.executable)
     celery = f"{python} -m celery -A config"
@@ -81,8 +81,7 @@ def commands(ports: Ports, basic_auth: str) -> dict[str, str]:
         "worker-io": f"{celery} worker -P threads -c 4 -Q headrace.io,headrace.tasks -n io@%%h -l INFO {_QUIET}",
         "worker-compute": f"{celery} worker -P prefork -c 2 -Q headrace.compute -n compute@%%h -l INFO {_QUIET}",
         "beat": f"{celery} beat -l INFO --pidfile= --max-interval 5",
-        "flower": f"{celery} flower --address=127.0.0.1 --port={ports.flower} --basic-auth={basic_auth}"
-        " --logging=warning",
+        "flower": f"{celery} flower --address=127.0.0.1 --port={ports.flower} --logging=warning",
         "examples": f"{python} {shlex.quote(str(BASE_DIR / 'examples' / 'server.py'))} {ports.examples}",
     }
 
@@ -93,7 +92,8 @@ class ProcessGroup:
     def __init__(self, var: Path, ports: Ports, basic_auth: str, say: Callable[[str], None]) -> None:
         self.var, self.ports, self.say = var, ports, say
         self._configuration = var / "supervisord.conf"
-        self._write(commands(ports, basic_auth))
+        self._basic_auth = basic_auth
+        self._write(commands(ports))
         self._supervisor: subprocess.Popen[str] | None = None
         self._started: set[str] = set()
         self._stopping = False
@@ -124,6 +124,7 @@ class ProcessGroup:
         environment = {
             _MARK: self._mark,
             "HEADRACE_DRAIN_S": "8",
+            "FLOWER_BASIC_AUTH": self._basic_auth,  # not on the command line, where everybody can read it
             "FLOWER_UNAUTHENTICATED_API": "false",
             "HEADRACE_ALLOWED_PRIVATE_HOSTS": f"127.0.0.1:{self.ports.examples}",
             **os.environ,
