@@ -51,6 +51,7 @@ class Environment:
     secret_key: str
     encryption_key: str
     debug: bool
+    https: bool
     allowed_hosts: tuple[str, ...]
     csrf_trusted_origins: tuple[str, ...]
     allowed_private_hosts: tuple[str, ...]
@@ -81,6 +82,7 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         secret_key=env.get("HEADRACE_SECRET_KEY", ""),
         encryption_key=env.get("HEADRACE_ENCRYPTION_KEY", ""),
         debug=_flag(env, "HEADRACE_DEBUG", False),
+        https=_flag(env, "HEADRACE_HTTPS", False),
         allowed_hosts=_names(env, "HEADRACE_ALLOWED_HOSTS"),
         csrf_trusted_origins=_names(env, "HEADRACE_CSRF_TRUSTED_ORIGINS"),
         allowed_private_hosts=_names(env, "HEADRACE_ALLOWED_PRIVATE_HOSTS"),

@@ -122,12 +122,12 @@ class ProcessGroup:
         """Start the supervisor; raises StartError where the web does not become ready within a minute."""
         library = ctypes.CDLL(None)
         environment = {
-            _MARK: self._mark,
             "HEADRACE_DRAIN_S": "8",
-            "FLOWER_BASIC_AUTH": self._basic_auth,  # not on the command line, where everybody can read it
-            "FLOWER_UNAUTHENTICATED_API": "false",
             "HEADRACE_ALLOWED_PRIVATE_HOSTS": f"127.0.0.1:{self.ports.examples}",
             **os.environ,
+            _MARK: self._mark,
+            "FLOWER_BASIC_AUTH": self._basic_auth,  # not on the command line, where everybody can read it
+            "FLOWER_UNAUTHENTICATED_API": "false",
         }
         self._supervisor = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", self._configuration],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import django_stubs_ext
+from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
 from config import env
@@ -16,7 +17,9 @@ BASE_DIR = env.BASE_DIR
 VAR_DIR = ENVIRONMENT.var_dir
 
 DEBUG = ENVIRONMENT.debug
-SECRET_KEY = ENVIRONMENT.secret_key or "not-set-see-HEADRACE_SECRET_KEY"
+if ENVIRONMENT.database_url and not ENVIRONMENT.secret_key:
+    raise ImproperlyConfigured("Set HEADRACE_SECRET_KEY to a long random text: it signs sessions and encrypts secrets.")
+SECRET_KEY = ENVIRONMENT.secret_key or "only-for-tools-that-open-no-database"
 ENCRYPTION_KEY = ENVIRONMENT.encryption_key or SECRET_KEY
 ALLOWED_HOSTS = [*(ENVIRONMENT.allowed_hosts or ("localhost", "127.0.0.1", "[::1]"))]
 CSRF_TRUSTED_ORIGINS = [*ENVIRONMENT.csrf_trusted_origins]
@@ -65,10 +68,15 @@ TEMPLATES = [
 ]
 
 
-def _pool() -> dict[str, Any]:
+def _pool(options: str) -> dict[str, Any]:
     """Django's connections come from a pool per process; size 0 does without (for pgbouncer)."""
     size = ENVIRONMENT.db_pool_size
-    return {"pool": {"min_size": 1, "max_size": size, "timeout": 10}} if size else {}
+    if not size:
+        return {"options": options} if options else {}
+    return {
+        "pool": {"min_size": 1, "max_size": size, "timeout": 10},
+        "options": f"{options} -c plan_cache_mode=force_generic_plan -c jit=off".strip(),
+    }
 
 
 def _database(url: str) -> dict[str, Any]:
@@ -85,8 +93,8 @@ def _database(url: str) -> dict[str, Any]:
             "application_name": "headrace",
             "prepare_threshold": 2,
             # Only the engine's statements are prepared here (the ORM binds on the client): plan them once.
-            "options": f"{parts.pop('options', '')} -c plan_cache_mode=force_generic_plan -c jit=off".strip(),
-            **_pool(),
+            # (Not without a pool: pgbouncer, for which that is, may refuse options.)
+            **_pool(str(parts.pop("options", ""))),
             **parts,
         },
     }
@@ -107,6 +115,10 @@ WHITENOISE_USE_FINDERS = True
 LOGIN_URL = "/login/"
 LOGIN_REDIRECT_URL = "/"
 SESSION_COOKIE_HTTPONLY = True
+if ENVIRONMENT.https:
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = 3600
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1024 * 1024

@@ -22,6 +22,7 @@ from django.conf import settings
 from workflows.errors import Category, NonRetriable
 
 MAX_CONNECTIONS = 200
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class AddressRefused(NonRetriable):
@@ -37,14 +38,21 @@ def is_allowed_private(host: str, port: int) -> bool:
 
 def check_address(host: str, port: int, address: str) -> None:
     """Raises AddressRefused for an address that is not public, unless its host is allowed."""
-    ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
-    if not ip.is_global and not is_allowed_private(host, port):
+    ip = _inner(ipaddress.ip_address(address.split("%", maxsplit=1)[0]))
+    if (not ip.is_global or ip.is_multicast) and not is_allowed_private(host, port):
         raise AddressRefused(
             f"{host} is at {ip}, a loopback or private address. Add {host} to HEADRACE_ALLOWED_PRIVATE_HOSTS if "
             "steps may call it."
         )
+
+
+def _inner(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 address carries (mapped, 6to4, Teredo, NAT64), else the address itself."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if ip in NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
 
 
 class _GuardedBackend(httpcore.AsyncNetworkBackend):

@@ -7,19 +7,19 @@ import datetime as dt
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
 from django.db.models import Count, DateTimeField, DurationField, ExpressionWrapper, F, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
-from django_stubs_ext import WithAnnotations
 
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import catalog
 from workflows.errors import InvalidInput, RunNotFound
 from workflows.models import Attempt, Flow, Organization, Run, StepRun, Trigger, Worker
+from workflows.models.run import LIVE_RUN
 
 MAX_PAGE = 200
 WORKER_SILENT_S = 8.0
@@ -173,20 +173,22 @@ def find_run(organization: Organization, reference: UUID) -> UUID:
     return found
 
 
-class LiveRuns(TypedDict):
-    """What `flows` adds to each flow."""
+@dataclass(frozen=True, kw_only=True)
+class FlowSummary:
+    """A flow, and how many of its runs are live."""
 
+    flow: Flow
     live_runs: int
 
 
-def flows(organization: Organization) -> QuerySet[WithAnnotations[Flow, LiveRuns]]:
-    """The organization's flows, with how many runs of each are live."""
-    return (
-        Flow.objects.filter(organization=organization)
-        .select_related("current")
-        .prefetch_related("triggers")
-        .annotate(live_runs=Count("run", filter=Q(run__ended_at=None)))
-    )
+def flows(organization: Organization) -> list[FlowSummary]:
+    """The organization's flows, by slug: three queries, whatever the history."""
+    live = dict(
+        Run.objects.filter(org_id=organization.id, status__in=LIVE_RUN).order_by()
+        .values_list("flow_id").annotate(number=Count("id"))
+    )  # fmt: skip
+    found = Flow.objects.filter(organization=organization).select_related("current").prefetch_related("triggers")
+    return [FlowSummary(flow=flow, live_runs=live.get(flow.id, 0)) for flow in found]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,18 +207,18 @@ class QueueCounts:
 
 
 _COUNTS = """
-SELECT count(*) FILTER (WHERE live AND NOT asleep AND status = 'queued'),
-       count(*) FILTER (WHERE live AND NOT asleep AND status = 'running'),
-       count(*) FILTER (WHERE live AND asleep),
-       count(*) FILTER (WHERE status = 'completed' AND ended_at > %(now)s - interval '24 hours'),
-       count(*) FILTER (WHERE status = 'failed' AND ended_at > %(now)s - interval '7 days')
-  FROM (SELECT r.status, r.ended_at, r.ended_at IS NULL AS live,
-               r.ended_at IS NULL AND NOT EXISTS (
-                   SELECT 1 FROM workflows_steprun s
-                    WHERE s.run_id = r.id AND s.status IN ('ready', 'running')) AS asleep
-          FROM workflows_run r
-         WHERE r.org_id = %(org)s AND (r.status IN ('queued', 'running')
-               OR (r.status IN ('completed', 'failed') AND r.ended_at > %(now)s - interval '7 days'))) runs
+WITH live AS (
+    SELECT r.status, NOT EXISTS (SELECT 1 FROM workflows_steprun s
+                                  WHERE s.run_id = r.id AND s.status IN ('ready', 'running')) AS asleep
+      FROM workflows_run r WHERE r.org_id = %(org)s AND r.status IN ('queued', 'running')
+)
+SELECT (SELECT count(*) FROM live WHERE NOT asleep AND status = 'queued'),
+       (SELECT count(*) FROM live WHERE NOT asleep AND status = 'running'),
+       (SELECT count(*) FROM live WHERE asleep),
+       (SELECT count(*) FROM workflows_run WHERE org_id = %(org)s AND status = 'completed'
+           AND ended_at IS NOT NULL AND ended_at > %(now)s - interval '24 hours'),
+       (SELECT count(*) FROM workflows_run WHERE org_id = %(org)s AND status = 'failed'
+           AND ended_at IS NOT NULL AND ended_at > %(now)s - interval '7 days')
 """
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 from celery import bootsteps, signals
+from django.core.exceptions import ImproperlyConfigured
 
 from workflows.engine import store
 from workflows.engine.maintenance import Maintenance
@@ -20,10 +21,19 @@ from workflows.engine.runtime import Runtime
 from workflows.steps.registry import QUEUES
 
 log = structlog.get_logger(__name__)
-IO_SLOTS = int(os.environ.get("HEADRACE_IO_SLOTS", "200"))
-IO_THREADS = int(os.environ.get("HEADRACE_IO_THREADS", "16"))
-DETACHED_THREADS = int(os.environ.get("HEADRACE_DETACHED_THREADS", "4"))
-DRAIN_S = float(os.environ.get("HEADRACE_DRAIN_S", "10"))
+
+
+def _whole_number(name: str, default: int) -> int:
+    raw = os.environ.get(name, "").strip() or str(default)
+    if not raw.isdigit() or not 1 <= int(raw) <= 10_000:
+        raise ImproperlyConfigured(f"{name}={raw!r} must be a whole number from 1 to 10000.")
+    return int(raw)
+
+
+IO_SLOTS = _whole_number("HEADRACE_IO_SLOTS", 200)
+IO_THREADS = _whole_number("HEADRACE_IO_THREADS", 16)
+DETACHED_THREADS = _whole_number("HEADRACE_DETACHED_THREADS", 4)
+DRAIN_S = _whole_number("HEADRACE_DRAIN_S", 10)
 
 _runtime: Runtime | None = None
 _queues: frozenset[str] = frozenset()

@@ -328,6 +328,41 @@ def test_cancel_stops_what_is_open(org: Organization) -> None:
         services.cancel_run(org, uuid.uuid4())
 
 
+def test_cancel_stops_an_executing_call_and_the_run_is_cancelled(org: Organization, httpserver: Any) -> None:
+    import time
+
+    httpserver.expect_request("/slow").respond_with_handler(lambda _: time.sleep(8))
+    slug = publish(
+        org, [{"id": "busy", "type": "http_request", "config": {"url": httpserver.url_for("/slow")}}, step("b")]
+    )
+    run_id = services.trigger(org, slug).run_ids[0]
+    await_that(lambda: StepRun.objects.filter(run_id=run_id, status="running").exists(), 10)
+    services.cancel_run(org, run_id)
+    detail = await_end(org, run_id, 7)
+    assert (detail.run.status, statuses(detail)) == ("cancelled", {"busy": "cancelled", "b": "cancelled"})
+    assert [a.status for a in by_key(detail)["busy"].attempts] == ["cancelled"]
+
+
+def test_a_branch_that_was_not_taken_is_skipped_whatever_else_it_needs(org: Organization) -> None:
+    decide = {
+        "id": "decide",
+        "type": "conditional",
+        "config": {"branches": [{"if": "false", "then": ["no"]}], "else": ["yes"]},
+    }
+    detail = run_to_end(
+        org,
+        [
+            step("other"),
+            decide,
+            step("no", needs=["other"]),
+            step("yes", needs=["other"]),
+            step("end", needs=["no", "yes"]),
+        ],
+    )
+    found = statuses(detail)
+    assert (found["no"], found["yes"], found["end"]) == ("skipped", "completed", "completed")
+
+
 def test_cancel_ends_a_run_whose_step_is_executing(org: Organization) -> None:
     code = "import time\ntime.sleep(1.5)\nreturn 1"
     slug = publish(org, [{"id": "busy", "type": "sandbox_sync", "config": {"code": code}}, step("b")])
@@ -405,6 +440,20 @@ def test_secrets_reach_outbound_fields_only_and_are_masked(org: Organization, ht
     found = by_key(detail)["a"]
     assert found.step_run.output["body"] == {"echo": "***"}
     assert found.attempts[0].input["headers"] == {"x-token": "***"}
+
+
+def test_a_secret_is_masked_in_every_spelling_and_numbers_stay_json(org: Organization) -> None:
+    for name, value in (("KEY", 'line "one"\nline two'), ("PORT", "8080")):
+        secret = Secret(organization=org, name=name)
+        secret.value = value
+        secret.save()
+    config = {
+        "url": "http://127.0.0.1:1/",
+        "method": "POST",
+        "json": {"k": "${ secrets.KEY }", "p": "x${ secrets.PORT }", "n": 8080},
+    }
+    detail = run_to_end(org, [{"id": "a", "type": "http_request", "retry": {"attempts": 1}, "config": config}])
+    assert by_key(detail)["a"].attempts[0].input["json"] == {"k": "***", "p": "x***", "n": 8080}
 
 
 def test_lists_filter_sort_and_page(org: Organization) -> None:

@@ -51,6 +51,8 @@ def step(key: str, **more: Any) -> dict[str, Any]:
         (flow({"id": "a", "type": "conditional", "config": {"branches": [{"if": "true", "then": ["gone"]}]}}), "steps[0].config", "unknown step 'gone'"),
         (flow({"id": "a", "type": "data_transform", "config": {}}), "steps[0].config", "either expression"),
         (flow(step("a", config={"output": "${ secrets.X }"})), "steps[0].config", "unknown name 'secrets'"),
+        (flow(step("a", **{"if": "sizee(input.x) > 0"})), "steps[0].if", "unknown function 'sizee'"),
+        (flow(step("a", throttling={"concurrency": 1, "key": "evnt.x"})), "steps[0].throttling.key", "did you mean 'event'"),
         ({"steps": [NOOP]}, "flow", "Field required"),
         ([], "", "a definition is a mapping"),
     ],

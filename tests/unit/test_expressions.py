@@ -35,6 +35,27 @@ def test_cel_gives_json(source: str, value: Any) -> None:
     assert compile_expression(source).evaluate(SCOPE) == value
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "size(input.items)",
+        "input.name.startsWith('x')",
+        "input.name.matches('^x$')",
+        "string(1) + string(2)",
+        "int('1')",
+        "input.items.exists(i, i.q > 1)",
+        "max(1, 2)",
+        "timestamp('2024-01-01T00:00:00Z').getFullYear()",
+        "[1, 2].filter(n, n > 1)",
+        "has(input.n)",
+        "duration('1h')",
+        "double(1) + 0.5",
+    ],
+)
+def test_the_functions_of_cel_are_known(source: str) -> None:
+    assert compile_expression(source).evaluate(SCOPE) is not None
+
+
 def test_an_expression_is_compiled_once() -> None:
     assert compile_expression("input.n + 41") is compile_expression("input.n + 41")
 

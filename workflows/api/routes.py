@@ -21,10 +21,11 @@ router = Router(auth=ApiKeyAuth())
 @router.get("/workflows", response=WorkflowsOut, by_alias=True, tags=["workflows"])
 def list_workflows(request: ApiRequest) -> dict[str, Any]:
     """The organization's flows with their published version, triggers and steps."""
-    return {"workflows": [_workflow(flow) for flow in selectors.flows(request.organization)]}
+    return {"workflows": [_workflow(summary) for summary in selectors.flows(request.organization)]}
 
 
-def _workflow(flow: Any) -> dict[str, Any]:
+def _workflow(summary: selectors.FlowSummary) -> dict[str, Any]:
+    flow = summary.flow
     definition = flow.current.definition if flow.current else {"steps": []}
     return {
         "slug": flow.slug,
@@ -33,7 +34,7 @@ def _workflow(flow: Any) -> dict[str, Any]:
         "version": flow.current.number if flow.current else None,
         "triggers": [str(t) for t in flow.triggers.all()],
         "steps": [{"id": step["id"], "type": step["type"]} for step in definition["steps"]],
-        "live_runs": flow.live_runs,
+        "live_runs": summary.live_runs,
     }
 
 

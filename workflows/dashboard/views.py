@@ -39,7 +39,7 @@ def runs(request: HttpRequest) -> HttpResponse:
         "sort": sort,
         "statuses": [*Run.Status.values, "waiting"],
         "sorts": selectors.SORTS,
-        "flows": selectors.flows(organization),
+        "flows": [summary.flow for summary in selectors.flows(organization)],
         "counts": selectors.queue_counts(organization),
         "error": "",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
@@ -47,4 +47,9 @@ def format_ms(ms: int) -> str:
     return "".join(parts)
 
 
-Duration = Annotated[int, BeforeValidator(parse_ms), PlainSerializer(format_ms, when_used="json")]
+Duration = Annotated[
+    int,
+    BeforeValidator(parse_ms),
+    PlainSerializer(format_ms, when_used="json"),
+    WithJsonSchema({"type": ["string", "integer"], "format": "duration"}),
+]

@@ -229,4 +229,6 @@ class FlowSpec(Strict):
             names.append("steps.throttling")
         if any(trigger.cron for trigger in self.on):
             names.append("on.cron")
+        if any(trigger.match for trigger in self.on):
+            names.append("on.match")
         return names

@@ -22,6 +22,7 @@ from workflows.steps.registry import REGISTRY, StepType
 
 STEP_NAMES = NAMES - {"async", "item", "index"}
 CONDITION_NAMES = STEP_NAMES - {"secrets"}
+LIMIT_KEY_NAMES = frozenset({"event", "input", "org"})
 TRIGGER_NAMES = frozenset({"event"})
 _MODELS = [value for value in vars(schema).values() if isinstance(value, type) and issubclass(value, BaseModel)]
 
@@ -104,9 +105,9 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
         yield from _expression(spec.priority, "priority", frozenset({"event", "input"}))
     for position, limit in enumerate(spec.concurrency):
         if limit.key:
-            yield from _expression(limit.key, f"concurrency[{position}].key", frozenset({"event", "input", "org"}))
+            yield from _expression(limit.key, f"concurrency[{position}].key", LIMIT_KEY_NAMES)
     if spec.throttle and spec.throttle.key:
-        yield from _expression(spec.throttle.key, "throttle.key", frozenset({"event", "input", "org"}))
+        yield from _expression(spec.throttle.key, "throttle.key", LIMIT_KEY_NAMES)
     if spec.output is not None:
         yield from _template(spec.output, "output", CONDITION_NAMES, known)
     if spec.input_schema is not None:
@@ -133,6 +134,14 @@ def _check_step(step: StepSpec, path: str, known: frozenset[str]) -> Iterator[tu
             step.retry.policy(step_policy(step.type, critical=step.critical is True).retry)
         except ThrottlingError as error:
             yield f"{path}.retry", str(error)
+    if step.throttling:
+        keys = {
+            "throttling.key": step.throttling.key,
+            "throttling.rate.key": step.throttling.rate and step.throttling.rate.key,
+        }
+        for where, key in keys.items():
+            if key:
+                yield from _expression(key, f"{path}.{where}", LIMIT_KEY_NAMES)
     template, expressions = step_type.split_config(step.config)
     names = STEP_NAMES if step_type.outbound else CONDITION_NAMES
     yield from _template(template, f"{path}.config", names, known)

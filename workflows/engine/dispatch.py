@@ -20,9 +20,9 @@ from celery import current_app
 from kombu.exceptions import BatchPublishError, KombuError
 from redis.exceptions import RedisError
 
-from workflows.engine import advance, speed, store
+from workflows.engine import advance, catalog, speed, store
 from workflows.engine.transitions import ReadyStep
-from workflows.steps.registry import REGISTRY
+from workflows.steps.registry import REGISTRY, StepType
 
 log = structlog.get_logger(__name__)
 MAX_PIPELINE = 500
@@ -53,10 +53,16 @@ def messages(steps: Iterable[ReadyStep]) -> Iterator[tuple[str, str, list[tuple[
     for (queue_name, type_name), group in itertools.groupby(by_type, key=lambda step: (step.queue, step.type)):
         members = list(group)
         step_type = REGISTRY[type_name]
-        size = min(speed.batch_size(step_type, member.version_id, member.key) for member in members)
-        for start in range(0, len(members), size):
-            chunk = members[start : start + size]
+        together = [member for member in members if not member.alone]
+        size = min((_batch_size(step_type, member) for member in together), default=1)
+        chunks = [together[start : start + size] for start in range(0, len(together), size)]
+        for chunk in (*chunks, *([member] for member in members if member.alone)):
             yield queue_name, step_type.task_name, [(str(step.id), step.attempt) for step in chunk]
+
+
+def _batch_size(step_type: StepType, step: ReadyStep) -> int:
+    mode = catalog.flow_of(step.version_id).steps[step.key].mode
+    return speed.batch_size(step_type, mode, step.version_id, step.key)
 
 
 def publish(steps: Sequence[ReadyStep]) -> None:

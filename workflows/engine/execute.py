@@ -14,7 +14,7 @@ import structlog
 
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import catalog, failure, scope
-from workflows.engine.outcome import Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep, StepError
+from workflows.engine.outcome import Cancelled, Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep
 from workflows.engine.transitions import Claim, Verdict
 from workflows.errors import ExpressionError, ResourceExhausted, StepCancelled, WorkflowsError
 from workflows.payload import dump
@@ -22,7 +22,7 @@ from workflows.steps.context import StepContext
 from workflows.steps.registry import StepConfig
 
 log = structlog.get_logger("workflows.steps")
-_OUTCOMES = (Completed, Failed, Retry, Sleep, Skipped, HandBack)
+_OUTCOMES = (Completed, Failed, Retry, Sleep, Skipped, Cancelled, HandBack)
 _NO_SCOPE: scope.Scope = {}
 
 
@@ -36,7 +36,6 @@ class Visit:
     scope: scope.Scope = field(default_factory=lambda: _NO_SCOPE)
     started: float = field(default_factory=time.monotonic)
     cancelled: Event = field(default_factory=Event)
-    lost: bool = False
     task: asyncio.Task[None] | None = None
     _closed: bool = False
     _lock: Lock = field(default_factory=Lock)
@@ -104,7 +103,7 @@ def prepare(visit: Visit) -> Prepared | Verdict:
 def _kept_input(rendered: Any, secrets: tuple[str, ...]) -> str | None:
     if rendered is None:
         return None
-    return scope.mask(dump(rendered, what="The rendered configuration"), secrets)
+    return dump(scope.mask_json(rendered, secrets), what="The rendered configuration")
 
 
 def _context(visit: Visit, config: StepConfig) -> StepContext:
@@ -130,7 +129,7 @@ def perform(prepared: Prepared) -> Verdict:
     try:
         value = prepared.visit.step.type.handler(prepared.context)
     except StepCancelled:
-        return _verdict(prepared, Failed(error=_cancelled_error()))
+        return _verdict(prepared, Cancelled())
     except Exception as error:
         return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
     return judge_value(prepared, value)
@@ -146,7 +145,7 @@ async def perform_async(prepared: Prepared) -> Verdict:
         cause: Exception = timed_out(prepared.visit) if timer.expired() else error
         return judge_error(prepared.visit, cause, prepared.secrets, prepared.input)
     except (StepCancelled, asyncio.CancelledError):
-        return _verdict(prepared, Failed(error=_cancelled_error()))
+        return _verdict(prepared, Cancelled())
     except Exception as error:
         return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
     return judge_value(prepared, value)
@@ -156,21 +155,16 @@ def timed_out(visit: Visit) -> ResourceExhausted:
     return ResourceExhausted(f"The step did not end within its timeout of {visit.claim.timeout_ms} ms.")
 
 
-def _cancelled_error() -> StepError:
-    return failure.describe(ResourceExhausted("The run was cancelled while the step ran."))
-
-
 def judge_value(prepared: Prepared, value: Any) -> Verdict:
     """The verdict on what a handler gave back: an Outcome, or a plain value that is the output."""
     outcome: Outcome = value if isinstance(value, _OUTCOMES) else Completed(output=value)
     if not isinstance(outcome, Completed):
         return _verdict(prepared, outcome)
     try:
-        output = None if outcome.output is None else dump(outcome.output)
+        kept = scope.mask_json(outcome.output, prepared.secrets) if prepared.secrets else outcome.output
+        output = None if kept is None else dump(kept)
     except WorkflowsError as error:
         return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
-    if prepared.secrets and output is not None:
-        output = scope.mask(output, prepared.secrets)
     return _verdict(prepared, outcome, output)
 
 

@@ -18,10 +18,9 @@ from django.db import connections
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from workflows.engine import dispatch, events, store, transitions
+from workflows.engine import dispatch, events, recording, store, transitions
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed
-from workflows.engine.recording import record
 from workflows.engine.transitions import Claim, ReadyStep, Verdict
 from workflows.errors import ResourceExhausted
 from workflows.steps.registry import QUEUES
@@ -104,7 +103,7 @@ def rescue(worker: UUID) -> int:
     """Find what was lost and set it going again. Returns how many steps were touched."""
     touched = _undispatched() + _dead_leases(worker) + _lost_messages()
     rows = store.fetch("rescue_unmarked", {"batch": BATCH})
-    _settle_runs()
+    _settle_runs(deep=False)
     try:
         events.match_left_over()
     finally:
@@ -113,7 +112,8 @@ def rescue(worker: UUID) -> int:
 
 
 def sweep() -> None:
-    """The rarer checks: steps of ended runs, workers that are gone."""
+    """The rarer checks: live runs without open steps, steps of ended runs, workers that are gone."""
+    _settle_runs(deep=True)
     store.fetch("close_orphan_steps", {"batch": BATCH})
     store.fetch("forget_workers", {"id": None, "silent_s": 600.0})
 
@@ -141,7 +141,7 @@ def _dead_leases(worker: UUID) -> int:
     given_up = [Claim.of(row, lease) for row in rows if row.status == "running"]
     if given_up:
         error = describe(ResourceExhausted(f"The step's worker was lost {transitions.MAX_LOSSES} times."))
-        recorded = record([Verdict(claim=claim, outcome=Failed(error=error)) for claim in given_up])
+        recorded = recording.record([Verdict(claim=claim, outcome=Failed(error=error)) for claim in given_up])
         dispatch.dispatch(recorded.ready)
     dispatch.dispatch([ReadyStep.of(row) for row in rows if row.status == "ready"])
     return len(rows)
@@ -197,10 +197,10 @@ def _lost_messages() -> int:
     return touched
 
 
-def _settle_runs() -> None:
-    rows = store.fetch("find_unsettled", {"batch": BATCH})
+def _settle_runs(*, deep: bool) -> None:
+    rows = store.fetch("find_unsettled", {"batch": BATCH, "deep": deep})
     if not rows:
         return
     for start in range(0, len(rows), 100):
         transitions.settle(sorted(row.id for row in rows[start : start + 100]))
-    store.fetch("finish_runs", {"ids": [row.id for row in rows if row.finished]})
+    recording.finish([row.id for row in rows if row.finished])

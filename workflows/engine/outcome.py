@@ -65,8 +65,13 @@ class Skipped:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cancelled:
+    """The run was cancelled while the step ran, and the handler has stopped."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class HandBack:
     """The worker could not start or finish the step; it becomes ready again, no attempt is spent."""
 
 
-Outcome = Completed | Failed | Retry | Sleep | Skipped | HandBack
+Outcome = Completed | Failed | Retry | Sleep | Skipped | Cancelled | HandBack

@@ -6,8 +6,9 @@ A group that Postgres refuses is halved until only the culprit is left, which fa
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 from uuid import UUID
 
 import psycopg
@@ -23,6 +24,7 @@ from workflows.expressions import Template
 from workflows.payload import MAX_RUN_BYTES, dump
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 NOBODY = UUID(int=0)
 DEADLOCK_TRIES = 5
 RECONNECT_FOR_S = 8.0
@@ -49,7 +51,7 @@ def _within_run_limit(verdicts: list[Verdict]) -> list[Verdict]:
     large = [verdict for verdict in verdicts if verdict.output and len(verdict.output) > LARGE_CHARACTERS]
     if not large:
         return verdicts
-    rows = store.fetch("run_sizes", {"run_ids": list({verdict.claim.run_id for verdict in large})})
+    rows = _patiently(lambda: store.fetch("run_sizes", {"run_ids": list({verdict.claim.run_id for verdict in large})}))
     sizes = {row.run_id: row.bytes for row in rows}
     refused: dict[UUID, Verdict] = {}
     for verdict in large:
@@ -92,15 +94,24 @@ def _refused(verdict: Verdict, error: Exception) -> Verdict:
 
 def _write(verdicts: list[Verdict], worker: UUID, queues: frozenset[str], budget: int) -> Recorded:
     recording = transitions.prepare_recording(verdicts, worker=worker, queues=queues, budget=budget)
+
+    def write() -> Recorded:
+        if recording.fails or recording.may_end_with_output:
+            with store.transaction() as cursor:
+                return _write_with_company(verdicts, recording, cursor)
+        return transitions.record(recording)
+
+    return _patiently(write)
+
+
+def _patiently(work: Callable[[], T]) -> T:
+    """Try again after a deadlock, and for a while where the database is away."""
     give_up = time.monotonic() + RECONNECT_FOR_S
     tries = 0
     while True:
         tries += 1
         try:
-            if recording.fails or recording.may_end_with_output:
-                with store.transaction() as cursor:
-                    return _write_with_company(verdicts, recording, cursor)
-            return transitions.record(recording)
+            return work()
         except _CONTENTION:
             if tries >= DEADLOCK_TRIES:
                 raise
@@ -130,6 +141,17 @@ def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: s
             if error is not None:
                 result.ended[result.ended.index((run_id, "completed"))] = (run_id, "failed")
     return result
+
+
+def finish(run_ids: Sequence[UUID]) -> None:
+    """End runs whose steps have all ended although nobody ended them, with their outputs."""
+    for run_id in run_ids:
+        with store.transaction() as cursor:
+            for row in store.fetch("finish_runs", {"ids": [run_id]}, cursor):
+                flow = catalog.flow_of(row.version_id)
+                if flow.output is not None:
+                    output, error = _run_output(run_id, flow.output, cursor)
+                    transitions.set_output(run_id, output=output, error=error, cursor=cursor)
 
 
 def _run_output(run_id: UUID, template: Template, cursor: store.Cursor) -> tuple[str | None, StepError | None]:

@@ -236,16 +236,12 @@ class Runtime:
 
     def finish(self, visit: Visit, verdict: Verdict) -> None:
         """Hand a verdict to the recorder; a second one of the same visit is dropped."""
-        if visit.close() and not visit.lost:
+        if visit.close():
             self._verdicts.put(verdict)
-        elif visit.lost:
-            self._forget([visit.claim.id])
 
     def _close(self, visit: Visit, verdict: Verdict, verdicts: list[Verdict]) -> None:
-        if visit.close() and not visit.lost:
+        if visit.close():
             verdicts.append(verdict)
-        elif visit.lost:
-            self._forget([visit.claim.id])
 
     def _record(self, verdicts: list[Verdict], budget: int) -> list[Claim]:
         """Record, publish what became ready elsewhere, and return the successors that this visit continues with."""

@@ -68,6 +68,18 @@ class SecretValues:
 SECRETS = SecretValues()
 
 
+def mask_json(value: Any, values: Iterable[str]) -> Any:
+    """The JSON value with the secrets replaced in every text, keys included."""
+    secrets = [*values]
+    if isinstance(value, str):
+        return mask(value, secrets)
+    if isinstance(value, dict):
+        return {mask_json(key, secrets): mask_json(item, secrets) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [mask_json(item, secrets) for item in value]
+    return value
+
+
 def mask(text: str, values: Iterable[str]) -> str:
     """The text with every secret value replaced."""
     for value in sorted(values, key=len, reverse=True):

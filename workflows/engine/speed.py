@@ -12,6 +12,7 @@ from workflows.steps.registry import Mode, StepType
 
 MESSAGE_WORK_S = 0.050
 MAX_KEYS = 10_000
+MAX_BLOCKING = 10
 _recent: OrderedDict[tuple[UUID, str], float] = OrderedDict()
 
 
@@ -23,10 +24,10 @@ def observe(version_id: UUID, key: str, seconds: float) -> None:
         _recent.popitem(last=False)
 
 
-def batch_size(step_type: StepType, version_id: UUID, key: str) -> int:
+def batch_size(step_type: StepType, mode: Mode, version_id: UUID, key: str) -> int:
     """How many of this step a message may carry."""
-    if step_type.max_batch <= 1 or step_type.mode is not Mode.INLINE:
-        return step_type.max_batch if step_type.mode is Mode.ASYNC else min(step_type.max_batch, 10)
+    if mode is not Mode.INLINE:
+        return step_type.max_batch if mode is Mode.ASYNC else min(step_type.max_batch, MAX_BLOCKING)
     known = _recent.get((version_id, key))
     if not known:
         return step_type.max_batch

@@ -16,9 +16,10 @@ from uuid import UUID
 
 from workflows.definitions.compiled import CompiledStep
 from workflows.engine import catalog, store
-from workflows.engine.outcome import Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep, StepError
+from workflows.engine.outcome import Cancelled, Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep, StepError
 from workflows.payload import dump
 
+NOBODY = UUID(int=0)
 LEASE_S = max(2.0, float(os.environ.get("HEADRACE_LEASE_S", "10")))
 MAX_LOSSES = 3
 
@@ -47,6 +48,7 @@ STEP_TRANSITIONS: tuple[Transition, ...] = (
     Transition("wake", "waiting", "ready"),
     Transition("hand back", "running", "ready"),
     Transition("rescue", "running", "ready"),
+    Transition("cancel", "running", "cancelled"),
     Transition("cancel", "pending", "cancelled"),
     Transition("cancel", "ready", "cancelled"),
     Transition("cancel", "waiting", "cancelled"),
@@ -77,6 +79,8 @@ class ReadyStep:
     needs_total: int
     needs_met: int
     unprepared: bool
+    alone: bool = False
+    """Travels in a message of its own: its worker was lost before."""
 
     @classmethod
     def of(cls, row: Any) -> ReadyStep:
@@ -91,11 +95,12 @@ class ReadyStep:
             needs_total=row.needs_total,
             needs_met=row.needs_met,
             unprepared=row.unprepared,
+            alone=getattr(row, "losses", 0) > 0,
         )
 
     @property
     def all_needs_skipped(self) -> bool:
-        return self.needs_total > 0 and self.needs_met == 0
+        return self.needs_total > 0 and self.needs_met <= 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +137,7 @@ class Claim:
             timeout_ms=row.timeout_ms,
             queue=row.queue,
             lease=lease,
-            all_needs_skipped=row.needs_total > 0 and row.needs_met == 0,
+            all_needs_skipped=row.needs_total > 0 and row.needs_met <= 0,
             run_began=getattr(row, "run_status", "") == "queued",
         )
 
@@ -205,7 +210,7 @@ def skip(step: ReadyStep) -> Verdict:
             id=step.id,
             run_id=step.run_id,
             version_id=step.version_id,
-            org_id=step.run_id,
+            org_id=NOBODY,
             key=step.key,
             attempt=step.attempt,
             wake_seq=0,
@@ -261,13 +266,13 @@ class _Builder:
             if step.is_sink and flow.output is not None:
                 self.may_end_with_output = True
             for key in step.successors:
-                self._edge(row["id"], flow.steps[key], live and key not in not_taken)
+                self._edge(row["id"], flow.steps[key], live, veto=key in not_taken)
 
-    def _edge(self, source: str, target: CompiledStep, live: bool) -> None:
-        claims = self.budget > 0 and live and target.condition is None and target.type.queue in self.queues
+    def _edge(self, source: str, target: CompiledStep, live: bool, *, veto: bool) -> None:
+        claims = self.budget > 0 and live and not veto and target.condition is None and target.type.queue in self.queues
         self.budget -= claims
         self.edges.append({
-            "source": source, "target": target.key, "live": live, "claim": claims,
+            "source": source, "target": target.key, "live": live, "veto": veto, "claim": claims,
             "publish": not claims and target.condition is None,
         })  # fmt: skip
 
@@ -283,6 +288,7 @@ _STATUS: dict[type[Any], str] = {
     Retry: "waiting",
     Sleep: "waiting",
     Skipped: "skipped",
+    Cancelled: "cancelled",
     HandBack: "ready",
 }
 

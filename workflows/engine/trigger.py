@@ -99,6 +99,8 @@ def _take_key(flow: CompiledFlow, org_id: UUID, key: str, run_id: UUID) -> UUID:
     """The run that the key stands for: this one, or the one that has it already."""
     try:
         with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('lock_timeout')")
+            before = cursor.fetchone()[0]
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", (str(IDEMPOTENCY_WAIT_MS),))
         taken = store.fetch(
             "take_idempotency_key",
@@ -106,6 +108,8 @@ def _take_key(flow: CompiledFlow, org_id: UUID, key: str, run_id: UUID) -> UUID:
         )
     except psycopg.errors.LockNotAvailable:
         raise IdempotencyConflict from None
+    with connection.cursor() as cursor:  # the rest of the caller's transaction keeps its own
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (before,))
     if taken:
         return run_id
     with connection.cursor() as cursor:

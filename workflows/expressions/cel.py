@@ -17,6 +17,8 @@ from workflows.errors import ExpressionError, MissingField
 NAMES = frozenset({"event", "input", "steps", "run", "org", "secrets", "item", "index", "async"})
 _MACRO_VARIABLE = re.compile(r"\.\s*(?:map|filter|all|exists|exists_one|sortBy|transformList)\(\s*([A-Za-z_]\w*)\s*,")
 _POSITION = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
+_PROBES = ("{0}('1')", "{0}(1)", "{0}([1])", "''.{0}()", "'a'.{0}('a')", "[1].{0}(1)", "duration('1s').{0}()",
+           "timestamp('2024-01-01T00:00:00Z').{0}()")  # fmt: skip
 _STEP = re.compile(r"\bsteps\s*(?:\[\s*(?:'([^']*)'|\"([^\"]*)\")\s*\]|\.\s*([A-Za-z_]\w*))")
 
 
@@ -68,8 +70,28 @@ def compile_expression(source: str, allowed: frozenset[str] = NAMES) -> Expressi
         hint = f"did you mean {close[0]!r}?" if close else f"in scope are {', '.join(sorted(allowed))}"
         position = source.find(name) + 1
         raise ExpressionError(f"`{source}`: unknown name {name!r} at column {position}; {hint}")
+    for function in program.functions():
+        if not _is_known(function):
+            raise ExpressionError(f"`{source}`: unknown function {function!r} at column {source.find(function) + 1}")
     steps = frozenset(a or b or c for a, b, c in _STEP.findall(source))
     return Expression(source=source, names=names & allowed, steps=steps, _program=program)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_known(function: str) -> bool:
+    """Whether the interpreter has the function or method: it says so itself when it is called."""
+    if not function.isidentifier():
+        return True  # an operator
+    for probe in _PROBES:
+        try:
+            cel.compile(probe.format(function)).execute({})
+        except RuntimeError as error:
+            if "Undefined" in str(error):
+                continue
+        except (ValueError, TypeError, KeyError, ArithmeticError, IndexError):
+            return True
+        return True
+    return False
 
 
 def _where(message: str) -> str:

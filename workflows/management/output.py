@@ -38,7 +38,7 @@ class HeadraceCommand(BaseCommand):
         found = Organization.objects.filter(slug=options["org"]).first()
         if found is None:
             raise CommandError(
-                f"There is no organization {options['org']!r}; `manage.py setup_instance` makes `default`."
+                f"There is no organization {options['org']!r}; `manage.py organization create` makes one."
             )
         return found
 

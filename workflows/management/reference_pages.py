@@ -19,7 +19,7 @@ from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Tran
 from workflows.steps.registry import REGISTRY
 
 _NOTE = "<!-- Made from the code by `manage.py reference`; change the code instead. -->\n"
-COMMANDS = ("trigger", "runs", "flows", "secret", "doctor", "reference")
+COMMANDS = ("trigger", "runs", "flows", "organization", "secret", "doctor", "reference")
 
 
 def _page(title: str, *parts: str) -> str:
@@ -70,11 +70,16 @@ def step_types() -> str:
 def _fields(model: type[BaseModel]) -> str:
     schema = model.model_json_schema(by_alias=True, mode="validation")
     required = set(schema.get("required", []))
+    defaults = {
+        field.alias or name: field.get_default(call_default_factory=True)
+        for name, field in model.model_fields.items()
+        if field.default_factory
+    }
     rows = (
         (
             f"`{name}`",
             _type(field, schema),
-            "required" if name in required else f"`{json.dumps(field.get('default'))}`",
+            "required" if name in required else f"`{json.dumps(field.get('default', defaults.get(name)))}`",
             field.get("description", ""),
         )
         for name, field in schema.get("properties", {}).items()
@@ -90,6 +95,8 @@ def _type(field: dict[str, Any], schema: dict[str, Any]) -> str:
             if "properties" in target
             else _type(target, schema)
         )
+    if field.get("format") == "duration":
+        return "duration"
     if "anyOf" in field:
         return " or ".join(dict.fromkeys(_type(option, schema) for option in field["anyOf"]))
     if "enum" in field:
@@ -166,6 +173,9 @@ SETTINGS = (
     Setting("`HEADRACE_LOG_FORMAT`", "`console`", "`console` or `json`."),
     Setting("`HEADRACE_LOG_LEVEL`", "`INFO`", "A level of Python's logging."),
     Setting("`HEADRACE_DB_POOL_SIZE`", "8", "Django's database pool per process; 0 for none (pgbouncer)."),
+    Setting(
+        "`HEADRACE_HTTPS`", "0", "Behind a proxy that ends TLS and sets `X-Forwarded-Proto`: secure cookies, HSTS."
+    ),
     Setting("`HEADRACE_DEBUG`", "0", "Django's debug mode."),
     Setting("`HEADRACE_IO_SLOTS`", "200", "Steps that an I/O worker executes at once."),
     Setting("`HEADRACE_IO_THREADS`", "16", "Threads of an I/O worker for blocking handlers."),
@@ -251,8 +261,11 @@ def _usage(parser: argparse.ArgumentParser, prefix: str = "") -> str:
         if isinstance(action, argparse._SubParsersAction):
             for name, verb in action.choices.items():
                 verbs += f"\n{prefix}{name}\n" + _usage(verb, prefix)
-        elif action.help and action.help != argparse.SUPPRESS and not set(action.option_strings) & hidden:
-            lines.append(f"  {', '.join(action.option_strings) or action.dest}: {action.help}")
+        elif action.help != argparse.SUPPRESS and not set(action.option_strings) & hidden:
+            choices = f" ({', '.join(str(c) for c in action.choices if c)})" if action.choices else ""
+            lines.append(
+                f"  {', '.join(action.option_strings) or action.dest}{choices}: {action.help or ''}".rstrip(" :")
+            )
     return "\n".join(lines) + verbs
 
 

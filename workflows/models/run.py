@@ -67,7 +67,7 @@ class Run(models.Model):
             models.Index(fields=["flow", "-id"], name="run_by_flow"),
             models.Index(fields=["event_id"], name="run_by_event", condition=~Q(event_id=None)),
             models.Index(fields=["org_id", "status"], name="run_live", condition=Q(status__in=LIVE_RUN)),
-            models.Index(fields=["org_id", "ended_at"], name="run_failed", condition=Q(status="failed")),
+            models.Index(fields=["org_id", "status", "ended_at"], name="run_ended", condition=~Q(ended_at=None)),
         ]
 
     def __str__(self) -> str:
@@ -114,7 +114,9 @@ class StepRun(models.Model):
     told_waits = models.IntegerField(default=0, help_text="Waits that the other side asked for; they cost no attempt.")
     needs_total = models.IntegerField(default=0)
     needs_left = models.IntegerField(default=0)
-    needs_met = models.IntegerField(default=0, help_text="Needs that were not skipped.")
+    needs_met = models.IntegerField(
+        default=0, help_text="Needs that were not skipped; far below zero once a branch was not taken."
+    )
     is_sink = models.BooleanField(default=True)
     timeout_ms = models.IntegerField()
     lease_token = models.UUIDField(null=True, blank=True)
@@ -165,6 +167,7 @@ class Attempt(models.Model):
         COMPLETED = "completed", "completed"
         FAILED = "failed", "failed"
         LOST = "lost", "lost"
+        CANCELLED = "cancelled", "cancelled"
 
     id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
     org_id = models.UUIDField()
@@ -186,7 +189,9 @@ class Attempt(models.Model):
     class Meta:
         ordering: ClassVar = ["id"]
         constraints: ClassVar = [
-            models.CheckConstraint(condition=Q(status__in=["completed", "failed", "lost"]), name="attempt_status"),
+            models.CheckConstraint(
+                condition=Q(status__in=["completed", "failed", "lost", "cancelled"]), name="attempt_status"
+            ),
         ]
         indexes: ClassVar = [models.Index(fields=["run", "step_run"], name="attempt_by_run")]
 

@@ -73,7 +73,8 @@ class Command(BaseCommand):
         console.print(rows)
         organization = Organization.objects.get(slug="default")
         console.print("\n[bold]Published flows[/]")
-        for flow in selectors.flows(organization):
+        for each in selectors.flows(organization):
+            flow = each.flow
             starts = ", ".join(str(trigger) for trigger in flow.triggers.all()) or "by hand or API"
             console.print(f"  {flow.slug} v{flow.current.number if flow.current else '–'}  ({starts})")
         console.print(

@@ -4,4 +4,4 @@ UPDATE workflows_run r SET status = 'completed', ended_at = clock_timestamp(), s
    AND r.cancel_requested_at IS NULL
    AND NOT EXISTS (SELECT 1 FROM workflows_steprun s
                     WHERE s.run_id = r.id AND s.status IN ('pending', 'ready', 'running', 'waiting'))
-RETURNING r.id, r.status
+RETURNING r.id, r.version_id

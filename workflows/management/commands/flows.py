@@ -83,7 +83,11 @@ class Command(HeadraceCommand):
             self.stdout.write(f"{each.flow.slug}: version {each.version.number} {what}{_note(each.not_enforced_yet)}")
 
     def _export(self, options: dict[str, Any]) -> None:
-        flows = {flow.slug: flow.current for flow in selectors.flows(self.organization(options)) if flow.current}
+        flows = {
+            each.flow.slug: each.flow.current
+            for each in selectors.flows(self.organization(options))
+            if each.flow.current
+        }
         for slug in options["slugs"] or flows:
             if slug not in flows:
                 raise FlowNotFound(f"There is no published flow {slug!r}.")
@@ -92,31 +96,20 @@ class Command(HeadraceCommand):
         self.stdout.write("---\n".join(document.dumps(definition, form=form) for definition in chosen))
 
     def _list(self, options: dict[str, Any]) -> None:
-        flows = list(selectors.flows(self.organization(options)))
+        found = selectors.flows(self.organization(options))
         if options["as_json"]:
-            self.print_json(
-                [
-                    {
-                        "slug": flow.slug,
-                        "name": flow.name,
-                        "version": flow.current.number if flow.current else None,
-                        "triggers": [str(trigger) for trigger in flow.triggers.all()],
-                        "liveRuns": flow.live_runs,
-                    }
-                    for flow in flows
-                ]
-            )
+            self.print_json([
+                {"slug": each.flow.slug, "name": each.flow.name,
+                 "version": each.flow.current.number if each.flow.current else None,
+                 "triggers": [str(trigger) for trigger in each.flow.triggers.all()], "liveRuns": each.live_runs}
+                for each in found
+            ])  # fmt: skip
             return
         rows = table("flow", "version", "triggers", "live runs", "name")
-        for flow in flows:
-            version = str(flow.current.number) if flow.current else "–"
-            rows.add_row(
-                flow.slug,
-                version,
-                ", ".join(map(str, flow.triggers.all())) or "by hand",
-                str(flow.live_runs),
-                flow.name,
-            )
+        for each in found:
+            version = str(each.flow.current.number) if each.flow.current else "–"
+            triggers = ", ".join(map(str, each.flow.triggers.all())) or "by hand"
+            rows.add_row(each.flow.slug, version, triggers, str(each.live_runs), each.flow.name)
         self.console.print(rows)
 
 
