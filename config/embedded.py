@@ -96,14 +96,12 @@ class Services:
         """Let go of the services; whoever is the last stops them."""
         if self._lock.closed:
             return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            return
-        with _start_lock(self.paths):
+        with _start_lock(self.paths), self._lock:  # in the order of `start`: first the right to start and stop
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return
             stop(self.paths)
-            self._lock.close()
 
 
 _current: Services | None = None

@@ -31,6 +31,8 @@ def dump(value: Json, *, what: str = "The output", limit_bytes: int = MAX_OUTPUT
     except ValueError as error:
         reason = "it holds NaN or an infinity" if "float" in str(error) else str(error)
         raise InvalidOutput(f"{what} can't be stored: {reason}.") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise InvalidOutput(f"{what} is nested more than {MAX_DEPTH} levels deep.")
     if "\\u0000" in text and _holds_nul(value):
         raise InvalidOutput(f"{what} can't be stored: a text in it holds a NUL character.")
     try:
@@ -40,6 +42,17 @@ def dump(value: Json, *, what: str = "The output", limit_bytes: int = MAX_OUTPUT
     if size > limit_bytes:
         raise PayloadTooLarge(f"{what} has {size:,} bytes, the limit is {limit_bytes:,}.")
     return text
+
+
+def _depth(value: Json) -> int:
+    """How deep lists and dicts are nested; level by level, without recursion."""
+    depth, level = 0, [value]
+    while level := [v for v in level if isinstance(v, dict | list | tuple)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            break
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+    return depth
 
 
 def _holds_nul(value: Json) -> bool:

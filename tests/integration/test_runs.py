@@ -485,3 +485,61 @@ def test_a_run_holds_32_mib_of_output_at_most(org: Organization) -> None:
     assert [s.step_run.status for s in detail.steps] == ["completed"] * 8 + ["failed", "cancelled"]
     assert detail.run.error is not None
     assert "more than 33,554,432 bytes together" in detail.run.error["message"]
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_what_is_nested_too_deeply_is_refused_and_the_workers_live_on(org: Organization, httpserver: Any) -> None:
+    import json
+
+    slug = publish(org, [step("a", config={"output": "${ input }"})], output="${ input }")
+    with pytest.raises(InvalidOutput, match="nested more than 200"):
+        services.trigger(org, slug, deep(300))
+    assert await_end(org, services.trigger(org, slug, deep(150)).run_ids[0]).run.status == "completed"
+    secret = Secret(organization=org, name="S")
+    secret.value = "x"
+    secret.save()
+    httpserver.expect_request("/deep").respond_with_data(json.dumps(deep(600)), content_type="application/json")
+    config = {"url": httpserver.url_for("/deep"), "headers": {"x": "${ secrets.S }"}}
+    detail = run_to_end(
+        org, [{"id": "a", "type": "http_request", "config": config, "retry": {"attempts": 1}}], slug="deep"
+    )
+    assert by_key(detail)["a"].attempts[-1].error["category"] == "invalid_output"
+    assert run_to_end(org, [step("a")], slug="after").run.status == "completed"
+
+
+def test_a_failed_conditional_takes_no_branch(org: Organization) -> None:
+    decide = {
+        "id": "x",
+        "type": "conditional",
+        "critical": False,
+        "retry": {"attempts": 1},
+        "config": {"branches": [{"if": "input.n", "then": ["a"]}], "else": ["b"]},
+    }
+    found = statuses(run_to_end(org, [decide, step("a"), step("b"), step("end", needs=["x"])], {"n": 1}))
+    assert found == {"x": "failed", "a": "skipped", "b": "skipped", "end": "completed"}
+
+
+def test_a_blocking_step_that_waits_for_a_thread_does_not_time_out_unstarted(org: Organization) -> None:
+    busy = {
+        "type": "data_transform",
+        "needs": [],
+        "timeout": "2s",
+        "retry": {"attempts": 1},
+        "config": {"script": "import time\ntime.sleep(0.7)\nreturn 1"},
+    }
+    detail = run_to_end(org, [{"id": f"s{i}", **busy} for i in range(60)])
+    assert detail.run.status == "completed"
+
+
+def test_an_event_with_an_odd_user_does_not_hold_up_the_others(org: Organization) -> None:
+    from workflows.engine.events import NewEvent, receive
+
+    publish(org, [step("a")], on=[{"event": "x/y"}])
+    receive(org.id, [NewEvent(name="x/y", user={"id": "u" * 500}), NewEvent(name="x/y")])
+    await_that(lambda: Run.objects.filter(org_id=org.id, status="completed").count() == 2)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from tests.workers import await_that, publish, scalar, statuses
 from workflows import selectors, services, signals
-from workflows.engine import dispatch, maintenance, store, transitions
+from workflows.engine import catalog, dispatch, maintenance, scope, store, transitions
 from workflows.engine.outcome import Completed, Failed, HandBack, Retry, Sleep, StepError
 from workflows.engine.recording import record
 from workflows.engine.runtime import Runtime
@@ -291,3 +293,48 @@ def test_a_broker_that_does_not_answer_leaves_the_steps_ready(
     run_id = start(org, [noop("a")])[0]
     row = StepRun.objects.get(run_id=run_id)
     assert (row.status, row.dispatched_at, row.dispatch_count) == ("ready", None, 0)
+
+
+def test_a_trigger_in_an_engine_thread_belongs_to_its_transaction(
+    org: Organization, published: list[ReadyStep]
+) -> None:
+    import threading
+
+    from django.db import connections, transaction
+
+    slug = publish(org, [noop("a")])
+
+    def work() -> None:
+        store.adopt()
+        with transaction.atomic():
+            services.trigger(org, slug, idempotency_key="k")
+            transaction.set_rollback(True)
+        services.trigger(org, slug, idempotency_key="k")
+        store.close()
+        connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert selectors.Run.objects.filter(org_id=org.id).count() == 1
+
+
+def test_a_step_that_can_not_be_dispatched_keeps_no_other_back(
+    org: Organization, published: list[ReadyStep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = StepType(name="odd", summary="odd", config_model=StepConfig, handler=lambda _: None, mode=Mode.INLINE)
+    monkeypatch.setitem(REGISTRY, "odd", kind)
+    collected: list[ReadyStep] = []
+    monkeypatch.setattr(dispatch.DISPATCHER, "submit", collected.extend)
+    services.trigger(org, publish(org, [{"id": "x", "type": "odd"}], slug="odd"))
+    services.trigger(org, publish(org, [noop("a")], slug="even"))
+    monkeypatch.delitem(REGISTRY, "odd")
+    catalog.forget()
+    dispatch.dispatch(collected)
+    assert [step.key for step in published] == ["a"]
+
+
+def test_secrets_are_masked_as_they_are_spelt() -> None:
+    value = 'a "b"\nä/?'
+    for text in (value, json.dumps({"k": value}), quote(value, safe=""), json.dumps(value, ensure_ascii=False)):
+        assert "b" not in scope.mask(text, [value]).replace("%", "")

@@ -43,6 +43,8 @@ class CompiledStep:
     reads_steps: frozenset[str]
     reads_scope: bool
     reads_secrets: bool
+    branch_targets: frozenset[str]
+    """Of a `conditional`: the steps of its branches."""
 
     def render(self, scope: Mapping[str, Any]) -> tuple[StepConfig, Any]:
         """The validated configuration and what is kept of it as the attempt's input (None for a constant one).
@@ -127,10 +129,13 @@ def _compile_step(step: StepSpec, position: int, graph: graphs.Graph, sinks: fro
         condition=condition,
         template=template,
         raw=raw,
-        constant=step_type.config_model.model_validate(step.config) if template.is_constant else None,
+        constant=step_type.config_model.model_validate({**template.render({}), **raw})
+        if template.is_constant
+        else None,
         reads_steps=graph.ancestors(step.id) if whole_scope else frozenset().union(*(e.steps for e in everything)),
         reads_scope=bool(everything) or bool(step_type.raw_fields & raw.keys()),
         reads_secrets="secrets" in template.names,
+        branch_targets=graph.branches.get(step.id, frozenset()),
     )
 
 

@@ -33,7 +33,7 @@ class Graph:
             current = open_keys.pop()
             if current not in seen:
                 seen.add(current)
-                open_keys.extend(self.needs[current])
+                open_keys.extend(self.needs.get(current, ()))
         return frozenset(seen)
 
 

@@ -13,6 +13,7 @@ from throttling.limits import BackoffKind, Jitter, RetryPolicy
 from workflows.definitions.duration import Duration
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,99}$")]
+MAX_TIMEOUT_MS = 2_000_000_000  # 23 days; longer waits are for `delay`, which holds nothing
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")]
 
 
@@ -176,7 +177,7 @@ class StepSpec(Strict):
     condition: str | None = Field(None, alias="if")
     critical: bool | None = None
     retry: RetrySpec | None = None
-    timeout: Duration | None = Field(None, ge=1)
+    timeout: Duration | None = Field(None, ge=1, le=MAX_TIMEOUT_MS)
     throttling: ThrottlingSpec | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 

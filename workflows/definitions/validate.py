@@ -17,7 +17,7 @@ from workflows.definitions import graph as graphs
 from workflows.definitions import schema
 from workflows.definitions.schema import FlowSpec, StepSpec
 from workflows.errors import ExpressionError, InvalidDefinition
-from workflows.expressions import NAMES, compile_expression, compile_template
+from workflows.expressions import NAMES, Expression, compile_expression, compile_template
 from workflows.steps.registry import REGISTRY, StepType
 
 STEP_NAMES = NAMES - {"async", "item", "index"}
@@ -94,7 +94,7 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
     graph = graphs.build(spec.steps)
     known = frozenset(step.id for step in spec.steps)
     for position, step in enumerate(spec.steps):
-        yield from _check_step(step, f"steps[{position}]", known)
+        yield from _check_step(step, f"steps[{position}]", known, graph.ancestors(step.id))
     cycle = graphs.find_cycle(graph.needs) if len(known) == len(spec.steps) else None
     if cycle:
         yield "steps", f"cycle in needs: {' → '.join(cycle)}"
@@ -117,14 +117,14 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
             yield _path(tuple(error.absolute_path), "input_schema"), f"no valid JSON Schema: {error.message}"
 
 
-def _check_step(step: StepSpec, path: str, known: frozenset[str]) -> Iterator[tuple[str, str]]:
+def _check_step(step: StepSpec, path: str, known: frozenset[str], before: frozenset[str]) -> Iterator[tuple[str, str]]:
     for need in step.needs or ():
         if need not in known:
             yield f"{path}.needs", f"unknown step {need!r}{_did_you_mean(need, known)}"
     for target in sorted(graphs.branch_targets(step) - known):
         yield f"{path}.config", f"a branch names the unknown step {target!r}{_did_you_mean(target, known)}"
     if step.condition is not None:
-        yield from _expression(step.condition, f"{path}.if", CONDITION_NAMES, known)
+        yield from _expression(step.condition, f"{path}.if", CONDITION_NAMES, known, before)
     step_type = REGISTRY.get(step.type)
     if step_type is None:
         yield f"{path}.type", f"unknown type {step.type!r}{_did_you_mean(step.type, frozenset(REGISTRY))}"
@@ -144,9 +144,9 @@ def _check_step(step: StepSpec, path: str, known: frozenset[str]) -> Iterator[tu
                 yield from _expression(key, f"{path}.{where}", LIMIT_KEY_NAMES)
     template, expressions = step_type.split_config(step.config)
     names = STEP_NAMES if step_type.outbound else CONDITION_NAMES
-    yield from _template(template, f"{path}.config", names, known)
+    yield from _template(template, f"{path}.config", names, known, before)
     for where, expression in expressions:
-        yield from _expression(expression, f"{path}.config.{where}", CONDITION_NAMES, known)
+        yield from _expression(expression, f"{path}.config.{where}", CONDITION_NAMES, known, before)
     yield from _check_config(step, step_type, f"{path}.config")
 
 
@@ -156,7 +156,7 @@ def _check_config(step: StepSpec, step_type: StepType, path: str) -> Iterator[tu
         step_type.config_model.model_validate(step.config)
     except ValidationError as error:
         for item in error.errors():
-            if not _holds_template(item["input"]) or item["type"] in {"extra_forbidden", "missing"}:
+            if not item["loc"] or not _holds_template(item["input"]) or item["type"] in {"extra_forbidden", "missing"}:
                 reason = item["msg"].removeprefix("Value error, ")
                 if item["type"] == "extra_forbidden":
                     reason = (
@@ -174,28 +174,38 @@ def _holds_template(value: Any) -> bool:
 
 
 def _expression(
-    source: str, path: str, names: frozenset[str], known: frozenset[str] | None = None
+    source: str,
+    path: str,
+    names: frozenset[str],
+    known: frozenset[str] = frozenset(),
+    before: frozenset[str] | None = None,
 ) -> Iterator[tuple[str, str]]:
     try:
         expression = compile_expression(source, names)
     except ExpressionError as error:
         yield path, str(error)
     else:
-        yield from _unknown_steps(expression.steps, source, path, known)
+        yield from _unknown_steps(expression, path, known, before)
 
 
-def _template(source: Any, path: str, names: frozenset[str], known: frozenset[str]) -> Iterator[tuple[str, str]]:
+def _template(
+    source: Any, path: str, names: frozenset[str], known: frozenset[str], before: frozenset[str] | None = None
+) -> Iterator[tuple[str, str]]:
     try:
         template = compile_template(source, names)
     except ExpressionError as error:
         yield path, str(error)
     else:
         for expression in template.expressions:
-            yield from _unknown_steps(expression.steps, expression.source, path, known)
+            yield from _unknown_steps(expression, path, known, before)
 
 
 def _unknown_steps(
-    steps: frozenset[str], source: str, path: str, known: frozenset[str] | None
+    expression: Expression, path: str, known: frozenset[str], before: frozenset[str] | None
 ) -> Iterator[tuple[str, str]]:
-    for key in sorted(steps - (known or frozenset())):
-        yield path, f"`{source}` reads the unknown step {key!r}{_did_you_mean(key, known or frozenset())}"
+    """Steps that do not exist, or (with `before`) that need not have ended when the expression is read."""
+    for key in sorted(expression.steps):
+        if key not in known:
+            yield path, f"`{expression.source}` reads the unknown step {key!r}{_did_you_mean(key, known)}"
+        elif before is not None and key not in before:
+            yield path, f"`{expression.source}` reads {key!r}, which may not have ended by then: add it to needs"

@@ -26,20 +26,18 @@ def flow_of(version_id: UUID) -> CompiledFlow:
 def load(version_ids: Iterable[UUID]) -> dict[UUID, CompiledFlow]:
     """Several versions at once, from the cache or by one query."""
     wanted = set(version_ids)
-    missing = [version_id for version_id in wanted if version_id not in _cache]
-    if missing:
-        for row in store.fetch("load_versions", {"ids": missing}):
-            compiled = compile_flow(
-                FlowSpec.model_validate(row.definition), version_id=row.id, flow_id=row.flow_id, number=row.number
-            )
-            with _lock:
-                _cache[row.id] = compiled
-                while len(_cache) > MAX_VERSIONS:
-                    _cache.popitem(last=False)
-    try:
-        return {version_id: _cache[version_id] for version_id in wanted}
-    except KeyError as error:
-        raise FlowNotFound(f"There is no flow version {error.args[0]}.") from None
+    found = {version_id: _cache[version_id] for version_id in wanted if version_id in _cache}
+    missing = wanted - found.keys()
+    for row in store.fetch("load_versions", {"ids": list(missing)}) if missing else ():
+        spec = FlowSpec.model_validate(row.definition)
+        found[row.id] = compile_flow(spec, version_id=row.id, flow_id=row.flow_id, number=row.number)
+        with _lock:
+            _cache[row.id] = found[row.id]
+            while len(_cache) > MAX_VERSIONS:
+                _cache.popitem(last=False)
+    for version_id in wanted - found.keys():
+        raise FlowNotFound(f"There is no flow version {version_id}.")
+    return found
 
 
 def forget() -> None:

@@ -15,7 +15,9 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import psycopg
 import structlog
+from amqp.exceptions import AMQPError
 from celery import current_app
 from kombu.exceptions import BatchPublishError, KombuError
 from redis.exceptions import RedisError
@@ -44,7 +46,7 @@ _HEADERS: dict[str, Any] = {
     "origin": "headrace",
     "ignore_result": True,
 }
-PUBLISH_ERRORS = (KombuError, RedisError, OSError, BatchPublishError)
+PUBLISH_ERRORS = (KombuError, RedisError, AMQPError, OSError, BatchPublishError)
 
 
 def messages(steps: Iterable[ReadyStep]) -> Iterator[tuple[str, str, list[tuple[str, int]]]]:
@@ -94,8 +96,24 @@ def _send(producer: Any, queue: str, task: str, batch: list[tuple[str, int]]) ->
 def dispatch(steps: Sequence[ReadyStep]) -> None:
     """Prepare the steps (evaluate conditions, skip), note and publish them.
 
-    A broker that does not answer is no error here: the steps are noted as not dispatched, and rescue tries again.
+    A broker that does not answer is no error here: the steps are noted as not dispatched, and rescue tries again. A
+    step that can't be dispatched (its type is unknown to this process) does not keep the others back.
     """
+    try:
+        _dispatch(steps)
+    except psycopg.Error:
+        raise
+    except Exception:
+        if len(steps) == 1:
+            log.exception("this step can't be dispatched", step_run_id=str(steps[0].id), type=steps[0].type)
+            return
+        log.exception("dispatch failed, trying the steps in halves", steps=len(steps))
+        middle = len(steps) // 2
+        dispatch(steps[:middle])
+        dispatch(steps[middle:])
+
+
+def _dispatch(steps: Sequence[ReadyStep]) -> None:
     prepared = advance.prepare(steps)
     unmarked = [step.id for step in prepared if step.unprepared]
     if unmarked:

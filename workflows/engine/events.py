@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import structlog
 import uuid6
-from django.db import transaction
+from django.db import DatabaseError, transaction
 
 from workflows.engine import catalog
 from workflows.engine.trigger import NewRun, trigger
@@ -101,8 +102,8 @@ def _match_one(event: Event) -> int:
     for found in triggers:
         if found.flow.current_id is None or not _passes(found, event):
             continue
-        compiled = catalog.flow_of(found.flow.current_id)
         try:
+            compiled = catalog.flow_of(found.flow.current_id)
             with transaction.atomic():
                 trigger(
                     compiled,
@@ -110,10 +111,10 @@ def _match_one(event: Event) -> int:
                     org_id=event.org_id,
                     kind="event",
                     event_name=event.name,
-                    user_id=str(event.user.get("id", "")),
+                    user_id=str(event.user.get("id", ""))[:200],
                 )
             made += 1
-        except WorkflowsError as error:
+        except (WorkflowsError, DatabaseError, psycopg.Error, LookupError, ValueError) as error:
             log.warning("event does not start its flow", event=event.name, flow=found.flow.slug, error=str(error))
     return made
 

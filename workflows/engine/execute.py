@@ -16,7 +16,7 @@ from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import catalog, failure, scope
 from workflows.engine.outcome import Cancelled, Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep
 from workflows.engine.transitions import Claim, Verdict
-from workflows.errors import ExpressionError, ResourceExhausted, StepCancelled, WorkflowsError
+from workflows.errors import ResourceExhausted, StepCancelled, StepFailure, WorkflowsError
 from workflows.payload import dump
 from workflows.steps.context import StepContext
 from workflows.steps.registry import StepConfig
@@ -24,6 +24,7 @@ from workflows.steps.registry import StepConfig
 log = structlog.get_logger("workflows.steps")
 _OUTCOMES = (Completed, Failed, Retry, Sleep, Skipped, Cancelled, HandBack)
 _NO_SCOPE: scope.Scope = {}
+_FATAL = (KeyboardInterrupt, SystemExit)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -34,7 +35,9 @@ class Visit:
     flow: CompiledFlow
     step: CompiledStep
     scope: scope.Scope = field(default_factory=lambda: _NO_SCOPE)
-    started: float = field(default_factory=time.monotonic)
+    claimed_at: float = field(default_factory=time.monotonic)
+    performed_since: float | None = None
+    """When its handler began, where that is later than the claim: blocking ones wait for a thread."""
     cancelled: Event = field(default_factory=Event)
     task: asyncio.Task[None] | None = None
     _closed: bool = False
@@ -42,7 +45,11 @@ class Visit:
 
     @property
     def deadline(self) -> float:
-        return self.started + self.claim.timeout_ms / 1000
+        return (self.performed_since or self.claimed_at) + self.claim.timeout_ms / 1000
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
 
     def close(self) -> bool:
         """True for the first caller: of several outcomes (late, timed out, cancelled) only one counts."""
@@ -95,7 +102,9 @@ def prepare(visit: Visit) -> Prepared | Verdict:
             scope_ = {**visit.scope, "secrets": values}
         config, rendered = step.render(scope_)
         kept = _kept_input(rendered, secrets)
-    except (WorkflowsError, ExpressionError) as error:
+    except _FATAL:
+        raise
+    except BaseException as error:  # whatever it is, it must not take the worker's slot along
         return judge_error(visit, error, secrets)
     return Prepared(visit=visit, context=_context(visit, config), input=kept, secrets=secrets)
 
@@ -127,28 +136,34 @@ def _context(visit: Visit, config: StepConfig) -> StepContext:
 def perform(prepared: Prepared) -> Verdict:
     """Run a synchronous handler to its verdict."""
     try:
-        value = prepared.visit.step.type.handler(prepared.context)
-    except StepCancelled:
-        return _verdict(prepared, Cancelled())
-    except Exception as error:
-        return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
-    return judge_value(prepared, value)
+        return judge_value(prepared, prepared.visit.step.type.handler(prepared.context))
+    except _FATAL:
+        raise
+    except BaseException as error:
+        return _judge_performed(prepared, error)
 
 
 async def perform_async(prepared: Prepared) -> Verdict:
     """Run an asynchronous handler to its verdict, within its deadline."""
-    awaitable: Awaitable[Any] = prepared.visit.step.type.handler(prepared.context)
     try:
+        awaitable: Awaitable[Any] = prepared.visit.step.type.handler(prepared.context)
         async with asyncio.timeout(max(prepared.visit.deadline - time.monotonic(), 0)) as timer:
             value = await awaitable
+        return judge_value(prepared, value)
     except TimeoutError as error:
-        cause: Exception = timed_out(prepared.visit) if timer.expired() else error
-        return judge_error(prepared.visit, cause, prepared.secrets, prepared.input)
-    except (StepCancelled, asyncio.CancelledError):
-        return _verdict(prepared, Cancelled())
-    except Exception as error:
-        return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
-    return judge_value(prepared, value)
+        return _judge_performed(prepared, timed_out(prepared.visit) if timer.expired() else error)
+    except _FATAL:
+        raise
+    except BaseException as error:
+        return _judge_performed(prepared, error)
+
+
+def _judge_performed(prepared: Prepared, error: BaseException) -> Verdict:
+    if isinstance(error, StepCancelled | asyncio.CancelledError):
+        if prepared.visit.cancelled.is_set():
+            return _verdict(prepared, Cancelled())
+        error = StepFailure("The handler stopped as if it were cancelled, but its run is not.")
+    return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
 
 
 def timed_out(visit: Visit) -> ResourceExhausted:
@@ -161,8 +176,9 @@ def judge_value(prepared: Prepared, value: Any) -> Verdict:
     if not isinstance(outcome, Completed):
         return _verdict(prepared, outcome)
     try:
-        kept = scope.mask_json(outcome.output, prepared.secrets) if prepared.secrets else outcome.output
-        output = None if kept is None else dump(kept)
+        output = None if outcome.output is None else dump(outcome.output)
+        if output is not None and prepared.secrets:
+            output = dump(scope.mask_json(outcome.output, prepared.secrets))
     except WorkflowsError as error:
         return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
     return _verdict(prepared, outcome, output)

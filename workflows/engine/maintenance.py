@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import psycopg
 import structlog
+from amqp.exceptions import AMQPError
 from celery import current_app
 from django.db import connections
 from kombu.exceptions import KombuError
@@ -99,23 +101,42 @@ class Maintenance:
             sweep()
 
 
-def rescue(worker: UUID) -> int:
-    """Find what was lost and set it going again. Returns how many steps were touched."""
-    touched = _undispatched() + _dead_leases(worker) + _lost_messages()
-    rows = store.fetch("rescue_unmarked", {"batch": BATCH})
-    _settle_runs(deep=False)
+def rescue(worker: UUID) -> None:
+    """Find what was lost and set it going again. One sweep that fails does not keep the others from their work."""
+    _each(
+        _undispatched,
+        lambda: _dead_leases(worker),
+        _lost_messages,
+        lambda: store.fetch("rescue_unmarked", {"batch": BATCH}),
+        lambda: _settle_runs(deep=False),
+        _left_over_events,
+    )
+
+
+def _each(*sweeps: Callable[[], object]) -> None:
+    for work in sweeps:
+        try:
+            work()
+        except psycopg.OperationalError:
+            raise
+        except Exception:
+            log.exception("a sweep failed; the others go on")
+
+
+def _left_over_events() -> None:
     try:
         events.match_left_over()
     finally:
         connections.close_all()
-    return touched + len(rows)
 
 
 def sweep() -> None:
     """The rarer checks: live runs without open steps, steps of ended runs, workers that are gone."""
-    _settle_runs(deep=True)
-    store.fetch("close_orphan_steps", {"batch": BATCH})
-    store.fetch("forget_workers", {"id": None, "silent_s": 600.0})
+    _each(
+        lambda: _settle_runs(deep=True),
+        lambda: store.fetch("close_orphan_steps", {"batch": BATCH}),
+        lambda: store.fetch("forget_workers", {"id": None, "silent_s": 600.0}),
+    )
 
 
 def _undispatched() -> int:
@@ -171,7 +192,7 @@ def _lost_messages() -> int:
     states = {row.queue: row for row in store.fetch("queue_states", {"silent_s": WORKER_SILENT_S})}
     try:
         lengths = queue_lengths()
-    except (KombuError, RedisError, OSError) as error:
+    except (KombuError, RedisError, AMQPError, OSError) as error:
         log.info("the broker does not answer", error=str(error))
         return 0
     touched = 0

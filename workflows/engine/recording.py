@@ -19,7 +19,7 @@ from workflows.engine import catalog, scope, store, transitions
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed, StepError
 from workflows.engine.transitions import Recorded, Recording, StepFailed, Verdict
-from workflows.errors import Category, PayloadTooLarge, WorkflowsError
+from workflows.errors import Category, PayloadTooLarge
 from workflows.expressions import Template
 from workflows.payload import MAX_RUN_BYTES, dump
 
@@ -42,7 +42,10 @@ def record(
     """
     result = _record(_within_run_limit(list(verdicts)), worker, queues, budget)
     if result.stopping:
-        result.ended.extend(transitions.settle(sorted(set(result.stopping))))
+        try:
+            result.ended.extend(_patiently(lambda: transitions.settle(sorted(set(result.stopping)))))
+        except psycopg.Error as error:
+            log.warning("runs could not be settled; rescue will", runs=len(result.stopping), error=str(error))
     return result
 
 
@@ -67,13 +70,19 @@ def _record(verdicts: list[Verdict], worker: UUID, queues: frozenset[str], budge
         return Recorded()
     try:
         return _write(verdicts, worker, queues, budget)
-    except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.IntegrityError) as error:
+    except psycopg.Error as error:
+        if _is_away(error):
+            raise
         if len(verdicts) == 1:
             log.warning("Postgres refuses an outcome", step_run_id=str(verdicts[0].claim.id), error=str(error))
             return _write([_refused(verdicts[0], error)], worker, queues, budget)
         middle = len(verdicts) // 2
         left = _record(verdicts[:middle], worker, queues, budget)
-        right = _record(verdicts[middle:], worker, queues, 0)
+        try:
+            right = _record(verdicts[middle:], worker, queues, 0)
+        except psycopg.Error:
+            log.exception("half of a group could not be recorded; rescue will run its steps again")
+            return left
         return Recorded(
             landed=left.landed | right.landed,
             ready=left.ready + right.ready,
@@ -115,10 +124,15 @@ def _patiently(work: Callable[[], T]) -> T:
         except _CONTENTION:
             if tries >= DEADLOCK_TRIES:
                 raise
-        except psycopg.OperationalError:
-            if time.monotonic() > give_up:
+        except psycopg.OperationalError as error:
+            if not _is_away(error) or time.monotonic() > give_up:
                 raise
             time.sleep(0.1)
+
+
+def _is_away(error: psycopg.Error) -> bool:
+    """Whether the connection or the server is the cause, and not the statement."""
+    return isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08").startswith(("08", "57P"))
 
 
 def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: store.Cursor) -> Recorded:
@@ -158,7 +172,7 @@ def _run_output(run_id: UUID, template: Template, cursor: store.Cursor) -> tuple
     try:
         value = template.render(scope.load([run_id], template.steps, cursor)[run_id])
         return dump(value, what="The run's output"), None
-    except WorkflowsError as error:
+    except Exception as error:
         described = describe(error)
         return None, replace(described, message=f"The flow's output can't be rendered: {described.message}")
 

@@ -8,6 +8,7 @@ ones in a bounded pool, and their outcomes go to the recorder thread, which grou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import socket
@@ -42,6 +43,8 @@ HAND_BACK_TAIL_AFTER_S = 0.250
 CONTINUE_FOR_S = 1.0
 MAX_CONTINUED = 50
 MAX_GROUP = 500
+MAX_GROUP_BYTES = 8 * 1024 * 1024
+OVERDUE_GRACE_S = 30.0
 CLAIM_PATIENCE_S = 5.0
 
 
@@ -91,7 +94,9 @@ class Runtime:
             self._room.notify_all()
             while (self._visits or self._unclaimed) and time.monotonic() < deadline:
                 self._room.wait(0.05)
-        for visit in list(self._visits.values()):
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)  # nothing starts any more …
+        for visit in list(self._visits.values()):  # … before it is handed back
             self.finish(visit, Verdict(claim=visit.claim, outcome=HandBack()))
         self._stopped.set()
         self._verdicts.put(None)
@@ -100,8 +105,6 @@ class Runtime:
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(outbound.close(), self._loop).result(2)
             self._loop.call_soon_threadsafe(self._loop.stop)
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
         sandbox.close()
         store.fetch("forget_workers", {"id": self.id, "silent_s": 600.0})
 
@@ -164,7 +167,12 @@ class Runtime:
         """Perform claimed steps; continue with the successors that the recording statement has claimed."""
         continue_until = time.monotonic() + CONTINUE_FOR_S
         while claims:
-            verdicts = self._perform_inline(self._open(claims))
+            try:
+                verdicts = self._perform_inline(self._open(claims))
+            except Exception:
+                log.exception("a visit failed; rescue will run its steps again", steps=len(claims))
+                self._forget(claim.id for claim in claims)
+                return
             if not verdicts:
                 return
             budget = MAX_CONTINUED if time.monotonic() < continue_until and not self._draining.is_set() else 0
@@ -195,6 +203,9 @@ class Runtime:
                     self._close(unstarted.visit, Verdict(claim=unstarted.visit.claim, outcome=HandBack()), verdicts)
                 break
             started = time.monotonic()
+            if prepared.visit.step.mode is Mode.THREAD:
+                prepared.visit.performed_since = started
+                prepared.context.deadline = prepared.visit.deadline
             self._close(prepared.visit, execute.perform(prepared), verdicts)
             now = time.monotonic()
             speed.observe(prepared.visit.claim.version_id, prepared.visit.claim.key, now - started)
@@ -216,8 +227,13 @@ class Runtime:
             self._pool.submit(self._perform_in_pool, prepared)
 
     def _perform_in_pool(self, prepared: Prepared) -> None:
+        visit = prepared.visit
+        if visit.is_closed:
+            return  # handed back meanwhile
+        visit.performed_since = time.monotonic()
+        prepared.context.deadline = visit.deadline
         try:
-            self.finish(prepared.visit, execute.perform(prepared))
+            self.finish(visit, execute.perform(prepared))
         finally:
             connections.close_all()  # handlers may use Django's connections; they go back to the pool at once
 
@@ -247,7 +263,7 @@ class Runtime:
         """Record, publish what became ready elsewhere, and return the successors that this visit continues with."""
         try:
             result = record(verdicts, worker=self.id, queues=self.queues, budget=budget)
-        except psycopg.Error:
+        except Exception:
             log.exception("outcomes could not be recorded; rescue will run the steps again", steps=len(verdicts))
             result = Recorded()
         finally:
@@ -256,15 +272,16 @@ class Runtime:
         return result.claimed
 
     def _follow(self, result: Recorded, verdicts: list[Verdict]) -> None:
-        versions = {verdict.claim.run_id: verdict.claim.version_id for verdict in verdicts} if result.ended else {}
-        for run_id, status in result.ended:
-            event = {"completed": "job completed", "failed": "job failed"}.get(status, "job cancelled")
-            job_log.info(event, jobId=str(run_id), jobType=catalog.flow_of(versions[run_id]).slug)
-        if result.ready:
-            try:
+        """Log the runs that ended, and dispatch what became ready elsewhere. What fails here, rescue makes good."""
+        try:
+            versions = {verdict.claim.run_id: verdict.claim.version_id for verdict in verdicts} if result.ended else {}
+            for run_id, status in result.ended:
+                event = {"completed": "job completed", "failed": "job failed"}.get(status, "job cancelled")
+                job_log.info(event, jobId=str(run_id), jobType=catalog.flow_of(versions[run_id]).slug)
+            if result.ready:
                 dispatch.dispatch(result.ready)
-            except psycopg.Error:
-                log.exception("dispatch failed; rescue will publish", steps=len(result.ready))
+        except Exception:
+            log.exception("dispatch failed; rescue will publish", steps=len(result.ready))
 
     def _forget(self, step_run_ids: Iterable[UUID]) -> None:
         with self._room:
@@ -277,17 +294,20 @@ class Runtime:
         store.adopt()
         while True:
             group = [self._verdicts.get()]
-            while len(group) < MAX_GROUP:
+            size = _size(group[0])
+            while len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
                 try:
                     group.append(self._verdicts.get_nowait())
                 except queue.Empty:
                     break
+                size += _size(group[-1])
             verdicts = [verdict for verdict in group if verdict is not None]
             if verdicts:
                 budget = 0 if self._draining.is_set() else MAX_CONTINUED
                 claims = self._record(verdicts, budget)
                 if claims and self._pool is not None:
-                    self._pool.submit(self.run, claims)
+                    with contextlib.suppress(RuntimeError):  # draining: the pool takes no more; rescue will
+                        self._pool.submit(self.run, claims)
             if len(verdicts) < len(group):
                 store.close()
                 return
@@ -299,19 +319,26 @@ class Runtime:
         store.adopt()
         while not self._stopped.wait(HEARTBEAT_S):
             try:
+                if not self._background[0].is_alive():
+                    log.critical("the recorder has died: leases are no longer renewed, so that others take over")
+                    continue
                 self._renew()
                 self._report()
                 self._last_seen = time.monotonic()
+                self._end_overdue()
             except psycopg.Error as error:
                 log.warning("heartbeat failed", error=str(error))
             except Exception:
                 log.exception("heartbeat failed")
-            self._end_overdue()
         store.close()
 
     def _renew(self) -> None:
         now = time.monotonic()
-        held = [visit for visit in list(self._visits.values()) if now - visit.started > RENEW_AFTER_S]
+        held = [
+            visit
+            for visit in list(self._visits.values())
+            if now - visit.claimed_at > RENEW_AFTER_S and now < visit.deadline + OVERDUE_GRACE_S
+        ]
         if not held:
             return
         rows = store.fetch(
@@ -336,7 +363,7 @@ class Runtime:
         """A blocking handler can't be stopped: past its deadline its step fails, and its late result is dropped."""
         now = time.monotonic()
         for visit in list(self._visits.values()):
-            if visit.step.mode is Mode.THREAD and now > visit.deadline + 1:
+            if visit.performed_since is not None and now > visit.deadline + 1:
                 self.finish(visit, execute.judge_error(visit, execute.timed_out(visit)))
 
     def _report(self) -> None:
@@ -354,3 +381,7 @@ class Runtime:
                 "claimed_until": Jsonb(self._claimed_until),
             },
         )
+
+
+def _size(verdict: Verdict | None) -> int:
+    return len(verdict.output or "") + len(verdict.input or "") if verdict else 0

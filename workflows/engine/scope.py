@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote, quote_plus
 from uuid import UUID
 
 from workflows.engine import store
@@ -82,7 +84,13 @@ def mask_json(value: Any, values: Iterable[str]) -> Any:
 
 def mask(text: str, values: Iterable[str]) -> str:
     """The text with every secret value replaced."""
-    for value in sorted(values, key=len, reverse=True):
-        if value:
-            text = text.replace(value, "***")
+    for spelling in sorted({each for value in values for each in _spellings(value)}, key=len, reverse=True):
+        text = text.replace(spelling, "***")
     return text
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """The value as it is, within JSON, and within a URL."""
+    if value:
+        yield from (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], quote(value, safe=""))
+        yield quote_plus(value)

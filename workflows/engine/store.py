@@ -86,10 +86,15 @@ def adopt() -> None:
     _local.adopted = True
 
 
+def _is_own() -> bool:
+    """Within a transaction of Django's, a statement belongs to that, in an engine's thread too."""
+    return getattr(_local, "adopted", False) and not django_connection.in_atomic_block
+
+
 @contextlib.contextmanager
 def _cursor() -> Iterator[Cursor]:
     """A cursor on this thread's connection, or on Django's (one that binds on the server, so that it prepares)."""
-    if getattr(_local, "adopted", False):
+    if _is_own():
         with connection().cursor() as cursor:
             yield cursor
     else:
@@ -110,7 +115,7 @@ def close() -> None:
 @contextlib.contextmanager
 def transaction() -> Iterator[Cursor]:
     """A transaction on this thread's connection, or (part of) one on Django's."""
-    own = getattr(_local, "adopted", False)
+    own = _is_own()
     with connection().transaction() if own else django_transaction.atomic(), _cursor() as cursor:
         yield cursor
 
@@ -129,7 +134,7 @@ def fetch(name: str, parameters: Mapping[str, Any], cursor: Cursor | None = None
         with _cursor() as own:
             return _execute(own, name, parameters)
     except psycopg.OperationalError:
-        if not getattr(_local, "adopted", False) or not connection_is_broken():
+        if not _is_own() or not connection_is_broken():
             raise
     with _cursor() as own:
         return _execute(own, name, parameters)

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from workflows.definitions.compiled import CompiledStep
+from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import catalog, store
 from workflows.engine.outcome import Cancelled, Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep, StepError
+from workflows.errors import WorkflowsError
 from workflows.payload import dump
 
 NOBODY = UUID(int=0)
@@ -238,8 +239,7 @@ class _Builder:
 
     def add(self, verdict: Verdict) -> None:
         claimed, outcome = verdict.claim, verdict.outcome
-        flow = catalog.flow_of(claimed.version_id)
-        step = flow.steps[claimed.key]
+        flow, step = _compiled(claimed)
         status = _STATUS[type(outcome)]
         row: dict[str, Any] = {"id": str(claimed.id), "status": status}
         if claimed.lease is not None:
@@ -253,7 +253,8 @@ class _Builder:
             not_taken = outcome.not_taken
         elif isinstance(outcome, Failed):
             self.fails = True
-            row |= {"error": _stored(outcome.error), "fatal": step.stops_run}
+            row |= {"error": _stored(outcome.error), "fatal": step is None or step.stops_run}
+            not_taken = step.branch_targets if step else not_taken
         elif isinstance(outcome, Retry):
             row |= {"error": _stored(outcome.error), "waiting_for": "retry", "wake_in": outcome.delay_s,
                     "told": outcome.told, "spends": not outcome.told}  # fmt: skip
@@ -262,7 +263,7 @@ class _Builder:
         elif isinstance(outcome, Skipped):
             live = False
         self.outcomes.append(row)
-        if status in _ENDED and not row.get("fatal"):
+        if flow is not None and step is not None and status in _ENDED and not row.get("fatal"):
             if step.is_sink and flow.output is not None:
                 self.may_end_with_output = True
             for key in step.successors:
@@ -275,6 +276,15 @@ class _Builder:
             "source": source, "target": target.key, "live": live, "veto": veto, "claim": claims,
             "publish": not claims and target.condition is None,
         })  # fmt: skip
+
+
+def _compiled(claim: Claim) -> tuple[CompiledFlow | None, CompiledStep | None]:
+    """The step's definition; nothing for one that this process can't load (its failure stops the run then)."""
+    try:
+        flow = catalog.flow_of(claim.version_id)
+        return flow, flow.steps[claim.key]
+    except (KeyError, ValueError, WorkflowsError):
+        return None, None
 
 
 def _stored(error: StepError) -> str:

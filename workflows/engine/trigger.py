@@ -117,4 +117,7 @@ def _take_key(flow: CompiledFlow, org_id: UUID, key: str, run_id: UUID) -> UUID:
             "SELECT run_id FROM workflows_idempotencykey WHERE org_id = %s AND flow_id = %s AND key = %s",
             (org_id, flow.flow_id, key),
         )
-        return UUID(str(cursor.fetchone()[0]))
+        row = cursor.fetchone()
+    if row is None:
+        raise IdempotencyConflict
+    return UUID(str(row[0]))

@@ -19,6 +19,7 @@ _MACRO_VARIABLE = re.compile(r"\.\s*(?:map|filter|all|exists|exists_one|sortBy|t
 _POSITION = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 _PROBES = ("{0}('1')", "{0}(1)", "{0}([1])", "''.{0}()", "'a'.{0}('a')", "[1].{0}(1)", "duration('1s').{0}()",
            "timestamp('2024-01-01T00:00:00Z').{0}()")  # fmt: skip
+_TEXT = re.compile(r"'[^']*'|\"[^\"]*\"")
 _STEP = re.compile(r"\bsteps\s*(?:\[\s*(?:'([^']*)'|\"([^\"]*)\")\s*\]|\.\s*([A-Za-z_]\w*))")
 
 
@@ -37,12 +38,19 @@ class Expression:
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
         """The value in this scope, as JSON. Raises MissingField or ExpressionError, naming the expression."""
         try:
-            value = self._program.execute({name: scope.get(name) for name in self.names})
+            return _as_json(self._program.execute({name: scope.get(name) for name in self.names}), self.source)
         except KeyError as error:
             raise MissingField(f"`{self.source}`: there is no field {error.args[0]!r}") from None
-        except (RuntimeError, TypeError, ValueError, ArithmeticError, IndexError, OverflowError) as error:
+        except (
+            RuntimeError,
+            RecursionError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            IndexError,
+            OverflowError,
+        ) as error:
             raise ExpressionError(f"`{self.source}`: {_plain(error)}") from None
-        return _as_json(value, self.source)
 
     def is_true(self, scope: Mapping[str, Any]) -> bool:
         """The expression as a filter: a missing field makes it false, a value that is no boolean is an error."""
@@ -73,6 +81,8 @@ def compile_expression(source: str, allowed: frozenset[str] = NAMES) -> Expressi
     for function in program.functions():
         if not _is_known(function):
             raise ExpressionError(f"`{source}`: unknown function {function!r} at column {source.find(function) + 1}")
+    if re.search(r"\bsteps\b", _TEXT.sub("", _STEP.sub("", source))):
+        raise ExpressionError(f"`{source}`: name the step that is read: steps['key'] or steps.key")
     steps = frozenset(a or b or c for a, b, c in _STEP.findall(source))
     return Expression(source=source, names=names & allowed, steps=steps, _program=program)
 

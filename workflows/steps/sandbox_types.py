@@ -20,7 +20,9 @@ class SandboxConfig(StepConfig):
 
     code: str = Field(min_length=1, max_length=sandbox.MAX_CODE_CHARACTERS)
     input: Any = None
-    timeout: Duration = Field(DEFAULT_TIMEOUT_MS, ge=1, description="Of the code itself, sleeps included.")
+    timeout: Duration = Field(
+        DEFAULT_TIMEOUT_MS, ge=1, le=3_600_000, description="Of the code itself, sleeps included."
+    )
     memory_mb: int = Field(128, ge=1, le=2_048)
 
 

@@ -12,4 +12,5 @@ WITH lost AS (
 )
 UPDATE workflows_steprun s SET dispatched_at = NULL FROM lost
  WHERE s.id = lost.id
-RETURNING s.id, s.run_id, s.version_id, s.key, s.queue, s.type, s.attempt, s.needs_total, s.needs_met, true AS unprepared
+RETURNING s.id, s.run_id, s.version_id, s.key, s.queue, s.type, s.attempt, s.needs_total, s.needs_met, s.losses,
+          true AS unprepared
