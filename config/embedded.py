@@ -18,6 +18,7 @@ import fcntl
 import importlib.util
 import os
 import pwd
+import random
 import secrets
 import shutil
 import signal
@@ -38,6 +39,7 @@ import redis
 from config import env
 
 POSTGRES_MAJOR = 18
+PORTS = range(20_000, 30_000)
 _CLONE_NEWUSER = 0x10000000
 _POSTGRES_SETTINGS = {
     "listen_addresses": "",
@@ -453,17 +455,33 @@ def _start_valkey(paths: Paths) -> str:
 
 
 def _free_port(port_file: Path) -> int:
-    """The port of last time where it is free, so that an address stays valid over a restart; else any."""
-    wanted = [int(port_file.read_text())] if port_file.exists() and port_file.read_text().isdigit() else []
-    for port in (*wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise EmbeddedError("No free port for Valkey on 127.0.0.1.")
+    """The port of last time, so that an address stays valid over a restart; at first any below the ephemeral range
+    (there, a client that retries to connect to a dead port may be given just that port for its own end).
+
+    Raises EmbeddedError where the port of last time stays taken.
+    """
+    if port_file.exists() and port_file.read_text().strip().isdigit():
+        port = int(port_file.read_text())
+        deadline = time.monotonic() + 5
+        while not _is_free(port):
+            if time.monotonic() > deadline:
+                raise EmbeddedError(f"Port {port}, where Valkey was before, is taken; free it, or delete {port_file}.")
+            time.sleep(0.1)
+        return port
+    for port in random.sample(PORTS, 200):
+        if _is_free(port):
+            return port
+    raise EmbeddedError(f"No free port for Valkey on 127.0.0.1 among {PORTS.start} … {PORTS.stop - 1}.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def _pings(address: str) -> bool:

@@ -326,6 +326,7 @@ def test_a_step_that_can_not_be_dispatched_keeps_no_other_back(
     monkeypatch.setitem(REGISTRY, "odd", kind)
     collected: list[ReadyStep] = []
     monkeypatch.setattr(dispatch.DISPATCHER, "submit", collected.extend)
+    monkeypatch.setattr(dispatch, "publish", lambda steps: [*dispatch.messages(steps)] and published.extend(steps))
     services.trigger(org, publish(org, [{"id": "x", "type": "odd"}], slug="odd"))
     services.trigger(org, publish(org, [noop("a")], slug="even"))
     monkeypatch.delitem(REGISTRY, "odd")
