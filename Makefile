@@ -9,7 +9,9 @@ TOOLS := .tools/uv
 UV := $(TOOLS)/bin/uv
 PYTHON := .venv/bin/python
 # pip into a folder of its own: allowed on Debian's python3 too, and needs no venv module.
-SYSTEM_PYTHON ?= python3
+# The first python3 that has pip: an active environment may have none.
+SYSTEM_PYTHON ?= $(shell for python in python3 /usr/bin/python3 /usr/local/bin/python3; do \
+	$$python -m pip --version >/dev/null 2>&1 && echo $$python && exit; done; echo python3)
 
 .PHONY: help setup up test demo check lint bench docs clean
 
