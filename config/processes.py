@@ -28,6 +28,7 @@ from config.env import BASE_DIR
 
 _PR_SET_PDEATHSIG = 1
 _MARK = "HEADRACE_GROUP"
+MARK_FILE = "group"
 STOP_WITHIN_S = 14
 _QUIET = "--without-gossip --without-mingle --without-heartbeat"
 _STOP_SIGNAL = {"flower": "KILL", "examples": "KILL"}  # they keep nothing, and Flower takes long over SIGTERM
@@ -93,17 +94,20 @@ class ProcessGroup:
         self._configuration = var / "supervisord.conf"
         self._basic_auth = basic_auth
         self._write(commands(ports))
-        self._supervisor: subprocess.Popen[str] | None = None
+        self._supervisor: subprocess.Popen[bytes] | None = None
         self._started: set[str] = set()
         self._stopping = False
         self._mark = secrets.token_hex(8)
+        self._log = var / "log" / "supervisord.log"
+        self._log.touch()
+        self._log_start = self._log.stat().st_size
 
     def _write(self, programs: dict[str, str]) -> None:
         logs = self.var / "log"
         logs.mkdir(parents=True, exist_ok=True)
         user = "user=root\n" if os.geteuid() == 0 else ""
         text = (
-            f"[supervisord]\nnodaemon=true\nlogfile={logs}/supervisord.log\npidfile={self.var}/supervisord.pid\n"
+            f"[supervisord]\nnodaemon=true\nsilent=true\nlogfile={logs}/supervisord.log\npidfile={self.var}/supervisord.pid\n"
             f"loglevel=info\nchildlogdir={logs}\n{user}"
         )
         text += f"\n[group:headrace]\nprograms={','.join(programs)}\n"  # one group: all stop at the same time
@@ -119,6 +123,7 @@ class ProcessGroup:
 
     def start(self) -> None:
         """Start the supervisor; raises StartError where the web does not become ready within a minute."""
+        (self.var / MARK_FILE).write_text(self._mark)
         library = ctypes.CDLL(None)
         environment = {
             "HEADRACE_DRAIN_S": "8",
@@ -130,9 +135,8 @@ class ProcessGroup:
         }
         self._supervisor = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", self._configuration],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             cwd=BASE_DIR,
             env=environment,
             start_new_session=True,
@@ -142,13 +146,21 @@ class ProcessGroup:
         self._await_ready()
 
     def _pass_on(self) -> None:
-        """Tell the terminal when a process died and came back."""
-        assert self._supervisor is not None
-        assert self._supervisor.stdout is not None
-        for line in self._supervisor.stdout:
-            found = _EVENT.search(line)
-            if found and not self._stopping:
-                self._tell(found[1])
+        """Tell the terminal when a process died and came back.
+
+        From the log, not through a pipe: a supervisor whose reader was killed would die of its next word, and leave the
+        processes behind.
+        """
+        with self._log.open() as log:
+            log.seek(self._log_start)
+            while not self._stopping:
+                line = log.readline()
+                if not line:
+                    time.sleep(0.2)
+                    continue
+                found = _EVENT.search(line)
+                if found:
+                    self._tell(found[1])
 
     def _tell(self, event: str) -> None:
         name = re.search(r"'?([\w-]+)'?", event.split(": ", 1)[1])
@@ -199,19 +211,42 @@ class ProcessGroup:
             self._supervisor.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._supervisor.wait(STOP_WITHIN_S)
-        for pid in self._members():
+        _kill(self._mark)
+
+
+def is_up(var: Path) -> bool:
+    """Whether a supervisor of this var directory is alive."""
+    try:
+        pid = int((var / "supervisord.pid").read_text())
+        return b"supervisord" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return False
+
+
+def clear_leftovers(var: Path) -> None:
+    """Stop what is left of a group whose supervisor was killed, so that its ports are free again."""
+    with contextlib.suppress(OSError):
+        _kill((var / MARK_FILE).read_text().strip())
+
+
+def _kill(mark: str) -> None:
+    """Kill every process that carries the mark in its environment, wherever its parent went, and wait for their end."""
+    deadline = time.monotonic() + 3
+    while (pids := _members(mark)) and time.monotonic() < deadline:
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
 
-    def _members(self) -> list[int]:
-        """Every process of this group that is still alive, wherever its parent went: they all carry its mark."""
-        mark = f"{_MARK}={self._mark}".encode()
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
-                if mark in path.read_bytes().split(b"\0"):
-                    found.append(int(path.parent.name))
-        return found
+
+def _members(mark: str) -> list[int]:
+    wanted = f"{_MARK}={mark}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark and wanted in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def keep_services(services: embedded.Services | None, say: Callable[[str], None]) -> None:

@@ -10,6 +10,7 @@ from throttling.limits import StepPolicy
 from throttling.policy import global_policy
 from workflows.models import Attempt, Run
 from workflows.selectors import RunDetail, StepDetail
+from workflows.steps.registry import StepType
 
 _ENDED = {"completed", "failed", "skipped", "cancelled"}
 
@@ -137,6 +138,16 @@ def insights(detail: RunDetail, steps: list[dict[str, Any]]) -> dict[str, Any]:
         "stepTypeDistribution": dict(Counter(step.step_run.type for step in detail.steps)),
         "averageThrottlingOverhead": round(sum(overheads) / len(overheads)) if overheads else 0,
         "totalRetries": sum(max(step["retryCount"], 0) for step in steps),
+    }
+
+
+def step_type_out(step_type: StepType) -> dict[str, Any]:
+    return {
+        "type": step_type.name,
+        "summary": step_type.summary,
+        "queue": step_type.queue,
+        "maxBatch": step_type.max_batch,
+        "configSchema": step_type.config_model.model_json_schema(by_alias=True),
     }
 
 

@@ -27,8 +27,8 @@ from tests.workers import await_that
 class Instance:
     """A started `up`, its terminal and its credentials."""
 
-    def __init__(self, var: Path) -> None:
-        self.var, self.ports = var, Ports.any_free()
+    def __init__(self, var: Path, ports: Ports | None = None) -> None:
+        self.var, self.ports = var, ports or Ports.any_free()
         self.environment = {
             name: value for name, value in os.environ.items()
             if name not in {"DATABASE_URL", "REDIS_URL", "HEADRACE_EMBEDDED", "HEADRACE_SECRET_KEY", "HEADRACE_ALLOWED_PRIVATE_HOSTS", "DJANGO_SETTINGS_MODULE"}
@@ -235,3 +235,31 @@ def test_ctrl_c_stops_everything_within_15_seconds(instance: Instance) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", instance.ports.web))
+
+
+@pytest.mark.parametrize("victims", [["manage.py up"], ["supervisor.supervisord", "manage.py up"]])
+def test_the_kill_of_its_parents_leaves_nothing_that_hinders_the_next_start(tmp_path: Path, victims: list[str]) -> None:
+    first = Instance(tmp_path / "var")
+    second: Instance | None = None
+    try:
+        await_that(lambda: "Ctrl-C stops it" in first.terminal or first.process.poll() is not None, 90, "up")
+        for victim in victims:
+            os.kill(next(pid for pid in first.members() if victim in _command_line(pid)), signal.SIGKILL)
+        first.process.wait(10)
+        if len(victims) == 1:
+            await_that(
+                lambda: not any("celery" in _command_line(pid) for pid in first.members()), 20, "the group stops"
+            )
+        second = Instance(tmp_path / "var", first.ports)
+        await_that(lambda: "Ctrl-C stops it" in second.terminal or second.process.poll() is not None, 90, "up again")
+        assert second.process.poll() is None, second.terminal
+        assert second.credentials["apiKey"] in first.terminal
+        assert second.stop() < 15
+        await_that(lambda: second.members() == [], 2, "no process is left")
+    finally:
+        for started in (first, second):
+            if started is not None:
+                for pid in started.members():
+                    os.kill(pid, signal.SIGKILL)
+                started.process.wait(5)
+                started._reader.join(5)

@@ -179,6 +179,23 @@ def test_workflows_are_listed_with_steps_and_triggers(api: Api, org: Organizatio
     }]}  # fmt: skip
 
 
+def test_step_types_come_with_the_schema_of_their_configuration(api: Api) -> None:
+    found = {each["type"]: each for each in api.get("/step-types").json()}
+    assert {
+        "http_request",
+        "oauth_api_call",
+        "sandbox_sync",
+        "sandbox_async",
+        "code_execution",
+        "data_transform",
+        "conditional",
+        "publish_event",
+        "delay",
+        "noop",
+    } <= set(found)
+    assert found["http_request"]["configSchema"]["required"] == ["url"]
+
+
 def test_queue_stats_have_the_seeds_two_shapes(
     api: Api, org: Organization, monkeypatch: pytest.MonkeyPatch, workers: WorkerPool
 ) -> None:

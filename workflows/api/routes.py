@@ -14,6 +14,7 @@ from workflows.api import problems
 from workflows.api.auth import ApiKeyAuth, ApiRequest
 from workflows.api.schemas import CancelIn, JobOut, RunIn, RunOut, RunsOut, RunStarted, WorkflowsOut
 from workflows.engine.probes import broker_answers, store_answers
+from workflows.steps.registry import REGISTRY
 
 router = Router(auth=ApiKeyAuth())
 
@@ -36,6 +37,12 @@ def _workflow(summary: selectors.FlowSummary) -> dict[str, Any]:
         "steps": [{"id": step["id"], "type": step["type"]} for step in definition["steps"]],
         "live_runs": summary.live_runs,
     }
+
+
+@router.get("/step-types", tags=["workflows"])
+def list_step_types(request: ApiRequest) -> list[dict[str, Any]]:
+    """The step types, each with the JSON Schema of its configuration."""
+    return [presenters.step_type_out(step_type) for step_type in REGISTRY.values()]
 
 
 @router.get("/workflows/queue/stats", tags=["workflows"])

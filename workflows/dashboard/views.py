@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET, require_POST
 
 from workflows import presenters, selectors, services
@@ -16,7 +18,7 @@ from workflows.dashboard.timeline import timeline
 from workflows.errors import InvalidInput, RunNotFound
 from workflows.models import Organization, Run
 
-FILTERS = ("status", "workflow", "trigger", "event")
+FILTERS = ("status", "workflow", "trigger", "event", "since", "until")
 
 
 def _organization(request: HttpRequest) -> Organization:
@@ -25,6 +27,15 @@ def _organization(request: HttpRequest) -> Organization:
     if found is None:
         raise Http404("There is no organization yet; `make up` creates one.")
     return found
+
+
+def _moment(text: str) -> dt.datetime | None:
+    """A time of a form, in UTC; nothing for none and for one that is no time."""
+    try:
+        found = parse_datetime(text) if text else None
+    except ValueError:
+        return None
+    return found.replace(tzinfo=dt.UTC) if found and found.tzinfo is None else found
 
 
 @login_required
@@ -44,7 +55,12 @@ def runs(request: HttpRequest) -> HttpResponse:
         "error": "",
     }
     where = selectors.RunFilter(
-        status=chosen["status"], workflow=chosen["workflow"], trigger=chosen["trigger"], event_name=chosen["event"]
+        status=chosen["status"],
+        workflow=chosen["workflow"],
+        trigger=chosen["trigger"],
+        event_name=chosen["event"],
+        since=_moment(chosen["since"]),
+        until=_moment(chosen["until"]),
     )
     try:
         page = selectors.runs_page(organization, where, sort=sort, cursor=request.GET.get("cursor", ""))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from config import embedded, env, instance
-from config.processes import Ports, ProcessGroup, StartError, keep_services
+from config.processes import Ports, ProcessGroup, StartError, clear_leftovers, is_up, keep_services
 from workflows import selectors
 from workflows.models import Organization
 
@@ -27,6 +27,8 @@ class Command(BaseCommand):
         ports = Ports(env.read().port)
         services = embedded.use() or embedded.current()
         try:
+            if not is_up(settings.VAR_DIR):
+                clear_leftovers(settings.VAR_DIR)
             ports.check_free()
             credentials = instance.prepare(
                 base_url=f"http://127.0.0.1:{ports.web}", example_server=f"http://127.0.0.1:{ports.examples}"
