@@ -231,12 +231,24 @@ def clear_leftovers(var: Path) -> None:
 
 def _kill(mark: str) -> None:
     """Kill every process that carries the mark in its environment, wherever its parent went, and wait for their end."""
-    deadline = time.monotonic() + 3
-    while (pids := _members(mark)) and time.monotonic() < deadline:
+    killed: set[int] = set()
+    deadline = time.monotonic() + 5
+    while (pids := _members(mark)) or not all(map(_has_ended, killed)):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        killed.update(pids)
+        if time.monotonic() > deadline:
+            return
         time.sleep(0.05)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether the process is gone or a zombie: its memory goes first, its sockets only then."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
+    except OSError:
+        return True
 
 
 def _members(mark: str) -> list[int]:
