@@ -4,10 +4,11 @@
 -- the order of their ids, so that recorders can't deadlock; the counters are decremented, never recounted, so that
 -- parents recorded at the same instant can't lose a join.
 -- Parameters: outcomes, edges: each a JSON array of objects, as text (one parameter is far cheaper to send than twenty
---   arrays). An outcome has id, lease (absent: a skip of a ready step), status (completed failed skipped cancelled waiting ready),
---   waiting_for ('' sleep retry), wake_in (seconds), output, input, error (JSON as text), fatal (the failure fails the
---   run), spends (the next try has the next number), told. An edge has source, target, live (the source was not
---   skipped), veto (a branch that was not taken: the target is skipped whatever else it needs; see needs_met), claim (continue in this visit), publish (the caller publishes it after the commit).
+--   arrays). An outcome has id, lease (absent: a skip of a ready step), status (completed failed skipped cancelled
+--   waiting ready), waiting_for ('' sleep retry), wake_in (seconds), output, input, error (JSON as text), fatal (the
+--   failure fails the run), spends (the next try has the next number), told. An edge has source, target, live (the
+--   source was not skipped), veto (a branch that was not taken: the target is skipped whatever else it needs, since its
+--   needs_met falls far below zero), claim (continue in this visit), publish (the caller publishes after the commit).
 --   lease, worker uuid and lease_s float8: for the successors claimed at once.
 -- Returns rows (kind, …): 'landed' per recorded outcome, 'next' per successor that is ready or running now,
 --   'run' per run that ended or is bound to fail.
@@ -41,12 +42,14 @@ WITH outcome AS (
     INSERT INTO workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at, started_at,
                                    ended_at, input, error)
     SELECT headrace_uuid7(), d.org_id, d.run_id, d.id, d.attempt - d.spends::int,
-           CASE WHEN d.status IN ('completed', 'cancelled') THEN d.status ELSE 'failed' END, d.worker_id, d.ready_at, d.started_at,
-           clock_timestamp(), d.input, d.error
+           CASE WHEN d.status IN ('completed', 'cancelled') THEN d.status ELSE 'failed' END, d.worker_id, d.ready_at,
+           d.started_at, clock_timestamp(), d.input, d.error
       FROM done d
-     WHERE d.status IN ('completed', 'failed') OR (d.status = 'cancelled' AND d.lease IS NOT NULL) OR d.waiting_for = 'retry'
+     WHERE d.status IN ('completed', 'failed') OR (d.status = 'cancelled' AND d.lease IS NOT NULL)
+        OR d.waiting_for = 'retry'
 ), edge AS MATERIALIZED (
-    SELECT d.run_id, d.path, e.target, count(*)::int AS decided, sum(CASE WHEN e.veto THEN -1000000 ELSE e.live::int END)::int AS live,
+    SELECT d.run_id, d.path, e.target, count(*)::int AS decided,
+           sum(CASE WHEN e.veto THEN -1000000 ELSE e.live::int END)::int AS live,
            bool_and(e.claim) AS claim, bool_and(e.publish) AS publish
       FROM json_to_recordset(%(edges)s::json) AS e (source uuid, target text, live bool, veto bool, claim bool, publish bool)
       JOIN done d ON d.id = e.source
