@@ -19,10 +19,6 @@ class Graph:
     """Of a `conditional`: the steps that stand in any of its branches."""
 
     @property
-    def roots(self) -> tuple[str, ...]:
-        return tuple(key for key, needs in self.needs.items() if not needs)
-
-    @property
     def sinks(self) -> frozenset[str]:
         return frozenset(key for key, after in self.successors.items() if not after)
 

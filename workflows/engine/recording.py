@@ -18,14 +18,13 @@ from workflows import signals
 from workflows.engine import catalog, scope, store, transitions
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed, StepError
-from workflows.engine.transitions import Recorded, Recording, StepFailed, Verdict
+from workflows.engine.transitions import NOBODY, Recorded, Recording, StepFailed, Verdict
 from workflows.errors import Category, PayloadTooLarge
 from workflows.expressions import Template
 from workflows.payload import MAX_RUN_BYTES, dump
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-NOBODY = UUID(int=0)
 DEADLOCK_TRIES = 5
 RECONNECT_FOR_S = 8.0
 LARGE_CHARACTERS = 16 * 1024

@@ -108,14 +108,6 @@ class Runtime:
         sandbox.close()
         store.fetch("forget_workers", {"id": self.id, "silent_s": 600.0})
 
-    @property
-    def active(self) -> int:
-        return len(self._visits)
-
-    @property
-    def is_draining(self) -> bool:
-        return self._draining.is_set()
-
     # --- visiting ---------------------------------------------------------------------------------------------
 
     def visit(self, batch: Sequence[tuple[str, int]]) -> None:
