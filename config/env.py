@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +42,20 @@ def _names(source: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in source.get(name, "").split(",") if part.strip())
 
 
+def _prefix(source: Mapping[str, str]) -> str:
+    prefix = source.get("HEADRACE_REDIS_PREFIX", "").strip() or "headrace"
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,50}", prefix):
+        raise EnvironmentValueError(f"HEADRACE_REDIS_PREFIX={prefix!r} may have letters, digits, '_', '.' and '-' only")
+    return prefix
+
+
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     """What the process was told by its environment."""
 
     database_url: str
     redis_url: str
+    redis_prefix: str
     broker_url: str
     secret_key: str
     encryption_key: str
@@ -78,6 +87,7 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
     return Environment(
         database_url=env.get("DATABASE_URL", ""),
         redis_url=redis_url,
+        redis_prefix=_prefix(env),
         broker_url=env.get("BROKER_URL", "") or redis_url,
         secret_key=env.get("HEADRACE_SECRET_KEY", ""),
         encryption_key=env.get("HEADRACE_ENCRYPTION_KEY", ""),

@@ -103,6 +103,7 @@ def _database(url: str) -> dict[str, Any]:
 DATABASES = {"default": _database(ENVIRONMENT.database_url)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = ENVIRONMENT.redis_url
+REDIS_PREFIX = ENVIRONMENT.redis_prefix
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"

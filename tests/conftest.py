@@ -13,7 +13,10 @@ from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
 
 from tests.workers import WorkerPool
-from workflows.engine import store
+from throttling import overrides
+from throttling.defaults import BY_TYPE
+from throttling.models import ThrottleOverride
+from workflows.engine import epoch, store
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
 from workflows.models import AccessKey, Organization
@@ -25,6 +28,8 @@ def live_db(django_test_environment: None, django_db_blocker: Any) -> Iterator[N
     with django_db_blocker.unblock():
         made = setup_databases(verbosity=0, interactive=False, aliases=["default"])
         refuse_other_transitions()
+        lift_limits()
+        epoch.Keeper().rebuild(anew=True)
         yield
         DISPATCHER.stop()
         with connection.cursor() as cursor:  # the live server's threads may still hold theirs
@@ -55,6 +60,20 @@ def refuse_other_transitions() -> None:
                 CREATE TRIGGER test_transitions AFTER INSERT OR UPDATE ON workflows_{table}
                     FOR EACH ROW EXECUTE FUNCTION test_{table}();
             """)
+
+
+def lift_limits() -> None:
+    """The shipped limits would hold the tests up; those of flow control set their own."""
+    for name in ("", *BY_TYPE):
+        row = ThrottleOverride(
+            scope="type" if name else "global",
+            type=name,
+            concurrency=100_000,
+            rate_limit=1_000_000,
+            rate_period_ms=1_000,
+            note="tests",
+        )
+        overrides.put(row, by="tests")
 
 
 @pytest.fixture

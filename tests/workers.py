@@ -17,7 +17,9 @@ from django.utils import timezone
 
 from workflows import selectors, services
 from workflows.definitions.validate import parse
+from workflows.engine import admission, epoch
 from workflows.models import Organization, Worker
+from workflows.steps.registry import QUEUES
 
 PROFILES = {
     "io": ["-P", "threads", "-c", "4", "-Q", "headrace.io,headrace.tasks"],
@@ -114,6 +116,11 @@ def by_key(detail: selectors.RunDetail) -> dict[str, selectors.StepDetail]:
 
 def statuses(detail: selectors.RunDetail) -> dict[str, str]:
     return {key: step.step_run.status for key, step in by_key(detail).items()}
+
+
+def open_queues() -> None:
+    """For tests that are the worker themselves: the queues admit, although nobody has announced slots."""
+    admission.gate().wake(epoch.queue_definitions(dict.fromkeys(QUEUES, 100_000)))
 
 
 def scalar(sql: str, *parameters: Any) -> Any:

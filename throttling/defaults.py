@@ -1,4 +1,4 @@
-"""The shipped policy table (the seeds' numbers; docs/reference/policies.md). Limits are enforced from issue 3 on."""
+"""The shipped policy table (the seeds' numbers; docs/reference/policies.md)."""
 
 from __future__ import annotations
 
@@ -56,4 +56,12 @@ PRESETS: dict[str, RetryPolicy] = {
     "data_sync": RetryPolicy(max_attempts=11, backoff=BackoffKind.EXPONENTIAL, delay_ms=30_000),
     "image": RetryPolicy(max_attempts=3, backoff=BackoffKind.FIXED, delay_ms=10_000),
     "demo": RetryPolicy(max_attempts=6, backoff=BackoffKind.EXPONENTIAL, delay_ms=1_000),
+}
+
+# By a server's memory: runs at once, and starts of runs per minute (HEADRACE_SIZE).
+SIZES: dict[str, tuple[int, RateLimit]] = {
+    "512mb": (5, RateLimit(max_executions=50, per_ms=60_000)),
+    "1gb": (10, RateLimit(max_executions=100, per_ms=60_000)),
+    "2gb": (20, RateLimit(max_executions=200, per_ms=60_000)),
+    "4gb": (40, RateLimit(max_executions=400, per_ms=60_000)),
 }

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from throttling.errors import ThrottlingError
+
+MAX_LIMIT = 1_000_000
+MAX_PERIOD_MS = 31 * 24 * 3_600_000
+MAX_KEY_CHARACTERS = 200
+MAX_SLACK_US = 100_000
+GLOBAL_ORG = ""
+_CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 class BackoffKind(StrEnum):
@@ -23,15 +34,154 @@ class Jitter(StrEnum):
     NONE = "none"
 
 
+class Algorithm(StrEnum):
+    """How starts are counted: exactly in any interval, or evenly spaced with a burst (GCRA)."""
+
+    WINDOW = "window"
+    GCRA = "gcra"
+
+
+def checked_limit(value: object, what: str) -> int:
+    """A limit from outside. Raises ThrottlingError for zero, negative, fractional or enormous ones."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ThrottlingError(f"{what}={value!r} must be a whole number from 1 to {MAX_LIMIT:,}")
+    if not 1 <= value <= MAX_LIMIT:
+        raise ThrottlingError(f"{what}={value} is out of range; set it to 1…{MAX_LIMIT:,}")
+    return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class RateLimit:
-    """At most `max_executions` starts in any interval of `per_ms` milliseconds."""
+    """At most `max_executions` starts in any interval of `per_ms` milliseconds.
+
+    With `gcra` they are spaced evenly, and up to `burst` of them may start at once.
+    """
 
     max_executions: int
     per_ms: int
+    algorithm: Algorithm = Algorithm.WINDOW
+    burst: int = 1
+
+    def __post_init__(self) -> None:
+        checked_limit(self.max_executions, "limit")
+        if not 1 <= self.per_ms <= MAX_PERIOD_MS:
+            raise ThrottlingError(f"period={self.per_ms!r} ms is out of range; set it to 1 ms … 31 days")
+        checked_limit(self.burst, "burst")
 
     def __str__(self) -> str:
         return f"{self.max_executions}/{self.per_ms}ms"
+
+    @property
+    def value(self) -> str:
+        """As the store keeps it: limit, period in µs, burst."""
+        burst = f",{self.burst}" if self.algorithm is Algorithm.GCRA else ""
+        return f"{self.max_executions},{self.per_ms * 1000}{burst}"
+
+    @property
+    def slack_us(self) -> int:
+        """How long after its stamp a step may start: windows are longer by it."""
+        return min(MAX_SLACK_US, self.per_ms * 10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcurrencyLimit:
+    """At most `max_running` at once."""
+
+    max_running: int
+
+    def __post_init__(self) -> None:
+        checked_limit(self.max_running, "concurrency")
+
+    @property
+    def value(self) -> str:
+        return str(self.max_running)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """A limit that applies to a step, before its key is evaluated.
+
+    `bound` is None for one that can only be paused. `key` is a CEL expression; `org` keeps organizations apart
+    (GLOBAL_ORG: they share it). `base` and `override` with their stamps are what the store decides by which of two
+    callers knows the newer value. `runs`: it counts whole runs.
+    """
+
+    name: str
+    bound: ConcurrencyLimit | RateLimit | None
+    base: str = ""
+    base_stamp: int = 0
+    override: str = ""
+    override_revision: int = 0
+    org: str = GLOBAL_ORG
+    key: str | None = None
+    runs: bool = False
+    source: str = "shipped"
+
+    @property
+    def kind(self) -> str:
+        if self.bound is None:
+            return "p"
+        if isinstance(self.bound, ConcurrencyLimit):
+            return "c"
+        return "g" if self.bound.algorithm is Algorithm.GCRA else "w"
+
+    @property
+    def is_defined(self) -> bool:
+        """Not so for one that can only be paused, and where another defines it (a queue's, by its workers' slots)."""
+        return bool(self.override or self.base)
+
+    @property
+    def definition(self) -> str:
+        return f"{self.base}|{self.base_stamp}|{self.override}|{self.override_revision}"
+
+    def instance(self, value: str | None = None) -> str:
+        """The store's key of the limit, for a value of its key expression."""
+        parts = [part for part in (self.org, value) if part]
+        return f"{self.kind}:{self.name}@{':'.join(parts)}" if parts else f"{self.kind}:{self.name}"
+
+
+def key_text(value: object) -> str:
+    """The value of a key expression as part of an instance. Raises ThrottlingError for a list, an object or null."""
+    if value is None or isinstance(value, list | dict) or value == "":
+        found = "nothing" if value is None or value == "" else "a list" if isinstance(value, list) else "an object"
+        raise ThrottlingError(f"gives {found}; a limit's key must be a text, a number or a boolean")
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if len(text) > MAX_KEY_CHARACTERS or _CONTROL.search(text):
+        return "sha256-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return text
+
+
+_UNIT, _RECORD = "\x1f", "\x1e"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitSet:
+    """All limits of one step with their keys evaluated, as the store takes them."""
+
+    steps: tuple[str, ...]
+    runs: tuple[str, ...]
+    definitions: tuple[tuple[str, str], ...]
+    slack_us: int
+    paused_by_provider: tuple[str, ...] = ()
+    """The keys that an answer's `Retry-After` pauses."""
+
+    @cached_property
+    def text(self) -> str:
+        return _UNIT.join(self.steps) + _RECORD + _UNIT.join(self.runs)
+
+    @classmethod
+    def of(cls, limits: Iterable[tuple[Limit, str | None]]) -> LimitSet:
+        """From (limit, value of its key) pairs, in the order in which they are asked."""
+        pairs = list(limits)
+        rates = [limit.bound for limit, _ in pairs if isinstance(limit.bound, RateLimit)]
+        own = [limit.instance(value) for limit, value in pairs if limit.key or limit.source == "named"]
+        return cls(
+            steps=tuple(dict.fromkeys(limit.instance(value) for limit, value in pairs if not limit.runs)),
+            runs=tuple(dict.fromkeys(limit.instance(value) for limit, value in pairs if limit.runs)),
+            definitions=tuple({limit.name: limit.definition for limit, _ in pairs if limit.is_defined}.items()),
+            slack_us=min((rate.slack_us for rate in rates), default=5_000_000),
+            paused_by_provider=tuple(own) or tuple(limit.instance() for limit, _ in pairs if limit.bound is None),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +222,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class StepPolicy:
-    """The shipped policy of a step: its limits and its retries."""
+    """The policy of a step: its limits and its retries."""
 
     concurrency: int
     rate: RateLimit

@@ -1,21 +1,32 @@
-"""Which policy applies to a step: what it says itself, else its type's, else the global one."""
+"""Which policy applies to a step. Pure: the shipped table, the environment, the definition and the overrides come in.
+
+Every scope adds its limits (all of them must have room): run limits, the organization's, the flow's, the step's own or
+else its type's, the provider's, the global one, the queue's. Within a scope an override replaces the value. A step's
+own `throttling` replaces what its type says, dimension by dimension.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from uuid import UUID
 
-from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL
+from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, SIZES
 from throttling.errors import ThrottlingError
-from throttling.limits import RateLimit, RetryPolicy, StepPolicy
+from throttling.limits import BackoffKind, ConcurrencyLimit, Limit, RateLimit, RetryPolicy, StepPolicy
 
+BOOT = int(time.time())
 _VARIABLES = ("CONCURRENCY", "RATE_LIMIT_EXECUTIONS", "RATE_LIMIT_PERIOD_MS", "RETRY_ATTEMPTS", "RETRY_DELAY_MS")
+_RUN_VARIABLES = ("RUN_CONCURRENCY", "RUN_RATE_LIMIT_EXECUTIONS", "RUN_RATE_LIMIT_PERIOD_MS")
+SCOPES = ("global", "runs", "type", "flow", "org", "limit")
+Bound = ConcurrencyLimit | RateLimit
 
 
 def step_policy(step_type: str, *, critical: bool, retry: RetryPolicy | None = None) -> StepPolicy:
-    """The policy of a step. `critical` means that the definition says `critical: true` itself."""
+    """The shipped policy of a step. `critical` means that the definition says `critical: true` itself."""
     table = CRITICAL_BY_TYPE if critical and step_type in CRITICAL_BY_TYPE else BY_TYPE
     policy = table.get(step_type) or global_policy()
     return replace(policy, retry=retry) if retry else policy
@@ -44,6 +55,44 @@ def read_global_policy(environment: Mapping[str, str]) -> StepPolicy:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunPolicy:
+    """How many whole runs may be live at once, and may start in a period; None: as many as there are."""
+
+    concurrency: int | None = None
+    rate: RateLimit | None = None
+
+
+@lru_cache(maxsize=1)
+def global_run_policy() -> RunPolicy:
+    """From `HEADRACE_GLOBAL_RUN_*`, or from the preset `HEADRACE_SIZE`."""
+    return read_run_policy(os.environ)
+
+
+def read_run_policy(environment: Mapping[str, str]) -> RunPolicy:
+    """Raises ThrottlingError for an unknown size or a number that can't be used."""
+    size = environment.get("HEADRACE_SIZE", "").strip().lower()
+    if size and size not in SIZES:
+        raise ThrottlingError(f"HEADRACE_SIZE={size!r} is unknown; set it to {', '.join(SIZES)}")
+    base = RunPolicy(concurrency=SIZES[size][0], rate=SIZES[size][1]) if size else RunPolicy()
+    concurrency, executions, period = (_positive(environment, name) for name in _RUN_VARIABLES)
+    rate = base.rate
+    if executions or (period and rate):
+        rate = RateLimit(
+            max_executions=executions or (rate.max_executions if rate else 1),
+            per_ms=period or (rate.per_ms if rate else 60_000),
+        )
+    return RunPolicy(concurrency=concurrency or base.concurrency, rate=rate)
+
+
+def flow_control_is_on() -> bool:
+    """`HEADRACE_FLOW_CONTROL=off` admits everything without a store call: for emergencies and comparison."""
+    raw = os.environ.get("HEADRACE_FLOW_CONTROL", "on").strip().lower()
+    if raw not in {"on", "off"}:
+        raise ThrottlingError(f"HEADRACE_FLOW_CONTROL={raw!r} is unknown; set it to on or off")
+    return raw == "on"
+
+
 def _positive(environment: Mapping[str, str], name: str) -> int | None:
     for prefix in ("HEADRACE_GLOBAL_", "INNGEST_GLOBAL_"):
         raw = environment.get(prefix + name, "").strip()
@@ -52,3 +101,323 @@ def _positive(environment: Mapping[str, str], name: str) -> int | None:
                 raise ThrottlingError(f"{prefix}{name}={raw!r} must be a whole number above zero")
             return int(raw)
     return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeclaredLimit:
+    """A limit that a flow declares: `bound` per value of `key`; with `runs` it counts whole runs."""
+
+    bound: Bound
+    key: str | None = None
+    runs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepThrottling:
+    """What a step says itself: limits of its own, or the name of a shared one."""
+
+    concurrency: int | None = None
+    rate: RateLimit | None = None
+    key: str | None = None
+    rate_key: str | None = None
+    named: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFacts:
+    """What the policy of a step depends on. `critical`: the definition says `critical: true` itself."""
+
+    type: str
+    critical: bool
+    key: str
+    flow_id: UUID
+    org_id: UUID
+    version: int
+    lane: str
+    retry: RetryPolicy | None = None
+    throttling: StepThrottling | None = None
+    flow_limits: tuple[DeclaredLimit, ...] = ()
+    provider: str = ""
+    """The host that the step calls, where it is known before the step runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Override:
+    """A row that replaces values live; empty fields leave them as they are."""
+
+    scope: str
+    type: str = ""
+    flow_id: UUID | None = None
+    org_id: UUID | None = None
+    name: str = ""
+    concurrency: int | None = None
+    rate: RateLimit | None = None
+    key: str = ""
+    max_attempts: int | None = None
+    backoff: BackoffKind | None = None
+    delay_ms: int | None = None
+    max_delay_ms: int | None = None
+    weight: float | None = None
+
+    @property
+    def place(self) -> tuple[str, str, UUID | None, UUID | None, str]:
+        return (self.scope, self.type, self.flow_id, self.org_id, self.name)
+
+    def bound(self, dimension: str) -> Bound | None:
+        if dimension == "concurrency":
+            return ConcurrencyLimit(max_running=self.concurrency) if self.concurrency is not None else None
+        return self.rate
+
+    def retry(self, base: RetryPolicy) -> RetryPolicy:
+        given = {"max_attempts": self.max_attempts, "backoff": self.backoff, "delay_ms": self.delay_ms,
+                 "max_delay_ms": self.max_delay_ms}  # fmt: skip
+        return replace(base, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+class UnknownLimit(ThrottlingError):
+    """There is no shared limit of this name."""
+
+
+DIMENSIONS = ("concurrency", "rate")
+_Place = tuple[str, str, UUID | None, UUID | None, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policies:
+    """All policies at one revision. `queues`: how many permits each queue may have out (see `engine.admission`)."""
+
+    steps: StepPolicy = field(default_factory=global_policy)
+    runs: RunPolicy = field(default_factory=global_run_policy)
+    overrides: Mapping[_Place, Override] = field(default_factory=dict)
+    revision: int = 0
+
+    def override(
+        self, scope: str, *, type_: str = "", flow_id: UUID | None = None, org_id: UUID | None = None, name: str = ""
+    ) -> Override | None:
+        return self.overrides.get((scope, type_, flow_id, org_id, name))
+
+    def shared(self, name: str, org_id: UUID) -> Override | None:
+        """A shared limit: the organization's own, else the one for all."""
+        return self.override("limit", name=name, org_id=org_id) or self.override("limit", name=name)
+
+    def weight(self, org_id: UUID) -> float:
+        """The share of an organization among those that wait for the same limit."""
+        found = self.override("org", org_id=org_id)
+        return found.weight if found and found.weight else 1.0
+
+    def retry(self, facts: StepFacts) -> RetryPolicy:
+        """The step's own, else that of its type (an override for the organization before one for all)."""
+        if facts.retry:
+            return facts.retry
+        base = step_policy(facts.type, critical=facts.critical).retry
+        if facts.type not in BY_TYPE:
+            base = self._global_retry()
+        for found in self._type_overrides(facts):
+            base = found.retry(base)
+        return base
+
+    def _global_retry(self) -> RetryPolicy:
+        found = self.override("global")
+        return found.retry(self.steps.retry) if found else self.steps.retry
+
+    def globals(self) -> StepPolicy:
+        """The global policy as it is now."""
+        found = self.override("global")
+        if found is None:
+            return self.steps
+        return StepPolicy(
+            concurrency=found.concurrency or self.steps.concurrency,
+            rate=found.rate or self.steps.rate,
+            retry=self._global_retry(),
+        )
+
+    def _type_overrides(self, facts: StepFacts) -> Iterator[Override]:
+        """Least specific first."""
+        for org_id in (None, facts.org_id):
+            found = self.override("type", type_=facts.type, org_id=org_id)
+            if found:
+                yield found
+
+    def effective(self, facts: StepFacts) -> StepPolicy:
+        """The closest limits and the retries of a step, as the metrics show them."""
+        bounds: dict[str, Bound] = {}
+        for limit in self.limits(facts, lenient=True):
+            dimension = "rate" if isinstance(limit.bound, RateLimit) else "concurrency"
+            if limit.bound is not None and not limit.runs and limit.source in {"step", "named", "type"}:
+                known = bounds.get(dimension)
+                narrower = isinstance(limit.bound, ConcurrencyLimit) and isinstance(known, ConcurrencyLimit)
+                if known is None or (narrower and limit.bound.max_running < known.max_running):  # type: ignore[union-attr]
+                    bounds[dimension] = limit.bound
+        whole = self.globals()
+        concurrency, rate = bounds.get("concurrency"), bounds.get("rate")
+        return StepPolicy(
+            concurrency=concurrency.max_running if isinstance(concurrency, ConcurrencyLimit) else whole.concurrency,
+            rate=rate if isinstance(rate, RateLimit) else whole.rate,
+            retry=self.retry(facts),
+        )
+
+    def limits(self, facts: StepFacts, *, lenient: bool = False) -> list[Limit]:
+        """Every limit of a step, in the order in which they are asked.
+
+        Raises UnknownLimit for a shared limit that does not exist (`lenient`: it is left out).
+        """
+        found = [
+            *self._run_limits(facts),
+            *self._scope_limits("org", f"org:{facts.org_id}", self.override("org", org_id=facts.org_id)),
+            *self._flow_limits(facts),
+            *self._own_limits(facts, lenient=lenient),
+        ]
+        if facts.provider:
+            found.append(Limit(name=f"provider:{facts.org_id}:{facts.provider}", bound=None, source="provider"))
+        found += [self._global_limit(dimension) for dimension in DIMENSIONS]
+        return found
+
+    def _global_limit(self, dimension: str) -> Limit:
+        base: Bound = self.steps.rate if dimension == "rate" else ConcurrencyLimit(max_running=self.steps.concurrency)
+        return self._limit(f"global:{dimension}", base, BOOT, source="global", override=self.override("global"))
+
+    def _limit(
+        self,
+        name: str,
+        base: Bound | None,
+        stamp: int,
+        *,
+        source: str,
+        override: Override | None = None,
+        key: str | None = None,
+        runs: bool = False,
+    ) -> Limit:
+        dimension = name_dimension(name)
+        over = override.bound(dimension) if override else None
+        bound = over or base
+        assert bound is not None
+        return Limit(
+            name=name,
+            bound=bound,
+            base=base.value if base else "",
+            base_stamp=stamp,
+            override=over.value if over else "",
+            override_revision=self.revision,
+            key=key,
+            runs=runs,
+            source=source,
+        )
+
+    def _run_limits(self, facts: StepFacts) -> Iterator[Limit]:
+        override = self.override("runs")
+        bases: dict[str, Bound | None] = {
+            "concurrency": ConcurrencyLimit(max_running=self.runs.concurrency) if self.runs.concurrency else None,
+            "rate": self.runs.rate,
+        }
+        for dimension, base in bases.items():
+            if base or (override and override.bound(dimension)):
+                yield self._limit(f"runs:{dimension}", base, BOOT, source="runs", override=override, runs=True)
+        for position, declared in enumerate(facts.flow_limits):
+            if declared.runs:
+                yield self._declared(facts, position, declared)
+
+    def _declared(self, facts: StepFacts, position: int, declared: DeclaredLimit) -> Limit:
+        dimension = "rate" if isinstance(declared.bound, RateLimit) else "concurrency"
+        what = "run" if declared.runs else "flow"
+        name = f"{what}:{facts.flow_id}:{position}:{dimension}"
+        return self._limit(name, declared.bound, facts.version, source=what, key=declared.key, runs=declared.runs)
+
+    def _scope_limits(self, source: str, prefix: str, override: Override | None) -> Iterator[Limit]:
+        """The limits that only an override makes."""
+        for dimension in DIMENSIONS:
+            if override and override.bound(dimension):
+                yield self._limit(
+                    f"{prefix}:{dimension}", None, 0, source=source, override=override, key=override.key or None
+                )
+
+    def _flow_limits(self, facts: StepFacts) -> Iterator[Limit]:
+        for position, declared in enumerate(facts.flow_limits):
+            if not declared.runs:
+                yield self._declared(facts, position, declared)
+        override = self.override("flow", flow_id=facts.flow_id, org_id=facts.org_id)
+        yield from self._scope_limits("flow", f"flow:{facts.flow_id}", override)
+
+    def _own_limits(self, facts: StepFacts, *, lenient: bool) -> Iterator[Limit]:
+        own = facts.throttling or StepThrottling()
+        replaced: set[str] = set()
+        if own.named:
+            override = self.shared(own.named, facts.org_id)
+            if override is None and not lenient:
+                raise UnknownLimit(
+                    f"There is no shared limit {own.named!r}; `manage.py limits set --limit {own.named} …` creates it."
+                )
+            if override is not None:
+                owner = override.org_id or "all"
+                for dimension in DIMENSIONS:
+                    if override.bound(dimension):
+                        replaced.add(dimension)
+                        yield self._limit(
+                            f"limit:{owner}:{own.named}:{dimension}", None, 0, source="named", override=override,
+                            key=own.key or override.key or None,
+                        )  # fmt: skip
+        typed = {limit.name: limit for limit in self._type_limits(facts)}
+        for dimension in DIMENSIONS:
+            key = (own.rate_key if dimension == "rate" else None) or own.key
+            base = own.rate if dimension == "rate" else _concurrency(own.concurrency)
+            if base is None and key and dimension not in replaced:
+                base = next((each.bound for each in typed.values() if name_dimension(each.name) == dimension), None)
+            if base is not None:
+                replaced.add(dimension)
+                name = f"step:{facts.flow_id}:{facts.key}:{dimension}"
+                yield self._limit(name, base, facts.version, source="step", key=key)
+        yield from (limit for limit in typed.values() if name_dimension(limit.name) not in replaced)
+
+    def _type_limits(self, facts: StepFacts) -> Iterator[Limit]:
+        """Types are kept apart by organization; critical steps have a stricter concurrency within their type's."""
+        base = BY_TYPE.get(facts.type)
+        overrides = list(self._type_overrides(facts))
+        for dimension in DIMENSIONS:
+            given: Bound | None = None
+            if base:
+                given = base.rate if dimension == "rate" else ConcurrencyLimit(max_running=base.concurrency)
+            override = next((o for o in reversed(overrides) if o.bound(dimension)), None)
+            if given or override:
+                key = (override.key or None) if override else None
+                name = f"type:{facts.type}:{facts.org_id}:{dimension}"
+                yield self._limit(name, given, BOOT, source="type", override=override, key=key)
+        strict = CRITICAL_BY_TYPE.get(facts.type)
+        if facts.critical and strict and not any(o.bound("concurrency") for o in overrides):
+            bound = ConcurrencyLimit(max_running=strict.concurrency)
+            name = f"type:{facts.type}:{facts.org_id}:critical:concurrency"
+            yield self._limit(name, bound, BOOT, source="type")
+
+    def override_value(self, name: str) -> str:
+        """The override's value of a limit by its name in the store; empty where there is none."""
+        scope, *parts = name.split(":")
+        dimension = name_dimension(name)
+        found: Override | None = None
+        if scope in {"global", "runs"}:
+            found = self.override(scope)
+        elif scope == "type" and "critical" not in parts:
+            places = (UUID(parts[1]), None)
+            rows = [self.override("type", type_=parts[0], org_id=org) for org in places]
+            found = next((row for row in rows if row and row.bound(dimension)), None)
+        elif scope == "org":
+            found = self.override("org", org_id=UUID(parts[0]))
+        elif scope == "flow" and len(parts) == 2:
+            found = next((o for o in self.overrides.values() if o.scope == "flow" and str(o.flow_id) == parts[0]), None)
+        elif scope == "limit":
+            org_id = None if parts[0] == "all" else UUID(parts[0])
+            found = self.override("limit", name=parts[1], org_id=org_id)
+        bound = found.bound(dimension) if found else None
+        return bound.value if bound else ""
+
+
+def _concurrency(value: int | None) -> ConcurrencyLimit | None:
+    return ConcurrencyLimit(max_running=value) if value is not None else None
+
+
+def name_dimension(name: str) -> str:
+    """`concurrency` or `rate`: the last part of a limit's name."""
+    return name.rsplit(":", 1)[-1]
+
+
+def queue_limit(lane: str, permits: int) -> Limit:
+    """The implicit limit of a queue: what is in the broker or executing. It is asked last."""
+    bound = ConcurrencyLimit(max_running=permits)
+    return Limit(name=f"queue:{lane}", bound=bound, base=bound.value, base_stamp=0, source="queue")

@@ -19,7 +19,7 @@ from workflows.definitions import document
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.duration import parse_ms
 from workflows.definitions.schema import FlowSpec
-from workflows.engine import catalog, store, transitions
+from workflows.engine import catalog, dispatch, store, transitions
 from workflows.engine.trigger import NewRun, Triggered
 from workflows.engine.trigger import trigger as trigger_runs
 from workflows.errors import FlowNotFound, FlowNotPublished, InvalidInput, RunNotFound
@@ -194,7 +194,8 @@ def cancel_run(organization: Organization, run_id: UUID, *, reason: str = "") ->
     if run is None:
         raise RunNotFound
     if transitions.request_cancel(organization.id, [run_id], reason=reason):
-        transitions.settle([run_id])
+        settled = transitions.settle([run_id])
+        dispatch.withdraw(settled.withdrawn, [ended for ended, _ in settled.ended])
     run.refresh_from_db()
     return run
 

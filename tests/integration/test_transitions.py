@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.workers import await_that, publish, scalar, statuses
+from tests.workers import await_that, open_queues, publish, scalar, statuses
 from workflows import selectors, services, signals
-from workflows.engine import catalog, dispatch, maintenance, scope, store, transitions
+from workflows.engine import catalog, dispatch, epoch, maintenance, scope, store, transitions
 from workflows.engine.outcome import Completed, Failed, HandBack, Retry, Sleep, StepError
 from workflows.engine.recording import record
 from workflows.engine.runtime import Runtime
@@ -26,11 +26,12 @@ ERROR = StepError(category=Category.TRANSIENT, name="E", message="m")
 
 
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> list[ReadyStep]:
+def published(org: Organization, monkeypatch: pytest.MonkeyPatch) -> list[ReadyStep]:
     """What would have been published: these tests are the transport and the worker themselves."""
     sent: list[ReadyStep] = []
     monkeypatch.setattr(dispatch, "publish", sent.extend)
     monkeypatch.setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
+    open_queues()
     return sent
 
 
@@ -99,7 +100,7 @@ def test_a_recorded_step_never_runs_again(org: Organization, published: list[Rea
     claimed = claim(published).claims
     record([Verdict(claim=claimed[0], outcome=Completed())])
     assert claim(message).claims == []
-    maintenance.rescue(WORKER)
+    maintenance.rescue(WORKER, epoch.Keeper())
     assert StepRun.objects.get(id=claimed[0].id).status == "completed"
     assert Attempt.objects.filter(step_run_id=claimed[0].id).count() == 1
 
@@ -266,7 +267,7 @@ def test_rescue_repairs_what_a_crash_can_leave(org: Organization, published: lis
     damage("UPDATE workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", lost_join)
     damage("UPDATE workflows_run SET status = 'completed', ended_at = now() WHERE id = %s RETURNING 1", orphan)
     damage("UPDATE workflows_steprun SET status = 'completed' WHERE run_id = %s RETURNING 1", stuck)
-    maintenance.rescue(WORKER)
+    maintenance.rescue(WORKER, epoch.Keeper())
     maintenance.sweep()
     assert StepRun.objects.get(run_id=lost_join, key="b").status == "ready"
     assert StepRun.objects.get(run_id=orphan, key="a").status == "cancelled"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import jsonschema
 from pydantic import ValidationError
 
-from throttling.limits import StepPolicy
-from throttling.policy import step_policy
+from throttling.limits import RetryPolicy, StepPolicy
+from throttling.policy import StepFacts, step_policy
 from workflows.definitions import graph as graphs
 from workflows.definitions.duration import parse_ms
 from workflows.definitions.schema import FlowSpec, StepSpec
@@ -34,6 +35,8 @@ class CompiledStep:
     stops_run: bool
     """True where a failure of the step fails its run."""
     policy: StepPolicy
+    """As shipped and as the definition says; `facts` are what the live policy is found by."""
+    facts: StepFacts
     timeout_ms: int
     condition: Expression | None
     template: Template
@@ -72,6 +75,8 @@ class CompiledFlow:
     number: int
     steps: Mapping[str, CompiledStep]
     sinks: int
+    org_id: UUID
+    priority: Expression | int
     output: Template | None
     input_validator: jsonschema.Draft202012Validator | None = field(repr=False)
 
@@ -85,11 +90,17 @@ class CompiledFlow:
         return [f"{'.'.join(map(str, ('input', *error.absolute_path)))}: {error.message}" for error in errors[:20]]
 
 
-def compile_flow(spec: FlowSpec, *, version_id: UUID, flow_id: UUID, number: int = 0) -> CompiledFlow:
+NOBODY = UUID(int=0)
+
+
+def compile_flow(
+    spec: FlowSpec, *, version_id: UUID, flow_id: UUID, number: int = 0, org_id: UUID = NOBODY
+) -> CompiledFlow:
     """Compile a checked definition."""
+    owner = _Owner(flow_id=flow_id, org_id=org_id, number=number, spec=spec)
     graph = graphs.build(spec.steps)
     sinks = graph.sinks
-    steps = {step.id: _compile_step(step, position, graph, sinks) for position, step in enumerate(spec.steps)}
+    steps = {step.id: _compile_step(step, position, graph, sinks, owner) for position, step in enumerate(spec.steps)}
     return CompiledFlow(
         version_id=version_id,
         flow_id=flow_id,
@@ -97,20 +108,61 @@ def compile_flow(spec: FlowSpec, *, version_id: UUID, flow_id: UUID, number: int
         number=number,
         steps=steps,
         sinks=len(sinks),
+        org_id=org_id,
+        priority=compile_expression(spec.priority) if isinstance(spec.priority, str) else spec.priority or 0,
         output=compile_template(spec.output) if spec.output is not None else None,
         input_validator=jsonschema.Draft202012Validator(spec.input_schema) if spec.input_schema else None,
     )
 
 
-def _compile_step(step: StepSpec, position: int, graph: graphs.Graph, sinks: frozenset[str]) -> CompiledStep:
+@dataclass(frozen=True, kw_only=True)
+class _Owner:
+    flow_id: UUID
+    org_id: UUID
+    number: int
+    spec: FlowSpec
+
+
+def _facts(step: StepSpec, step_type: StepType, retry: RetryPolicy | None, owner: _Owner) -> StepFacts:
+    return StepFacts(
+        type=step.type,
+        critical=step.critical is True,
+        key=step.id,
+        flow_id=owner.flow_id,
+        org_id=owner.org_id,
+        version=owner.number,
+        lane=step_type.queue,
+        retry=retry,
+        throttling=step.throttling.declared() if step.throttling else None,
+        flow_limits=owner.spec.limits,
+        provider=_provider(step) if step_type.outbound else "",
+    )
+
+
+def _provider(step: StepSpec) -> str:
+    """The host of a URL that says it outright; one made by a template is not known before the step runs."""
+    url = str(step.config.get("url", ""))
+    parts = urlsplit(url.split("${", 1)[0])
+    is_whole = "${" not in url or parts.path not in {"", None}
+    return (parts.hostname or "").lower() if is_whole and parts.scheme in {"http", "https"} else ""
+
+
+def _compile_step(
+    step: StepSpec, position: int, graph: graphs.Graph, sinks: frozenset[str], owner: _Owner
+) -> CompiledStep:
     step_type = REGISTRY[step.type]
     source, expressions = step_type.split_config(step.config)
     template = compile_template(source)
     inner = [compile_expression(expression) for _, expression in expressions]
     condition = compile_expression(step.condition) if step.condition else None
     policy = step_policy(step.type, critical=step.critical is True)
-    if step.retry:
-        policy = step_policy(step.type, critical=step.critical is True, retry=step.retry.policy(policy.retry))
+    retry = step.retry.policy(policy.retry) if step.retry else None
+    policy = replace(policy, retry=retry or policy.retry)
+    facts = _facts(step, step_type, retry, owner)
+    own = step.throttling
+    keyed = bool(
+        any(limit.key for limit in owner.spec.limits) or (own and (own.key or own.limit or (own.rate and own.rate.key)))
+    )
     whole_scope = step_type.whole_scope(step.config)
     raw = {name: value for name, value in step.config.items() if name in step_type.raw_fields}
     timeout_ms = step.timeout or max(step_type.timeout_ms, _own_timeout_ms(step))
@@ -125,6 +177,7 @@ def _compile_step(step: StepSpec, position: int, graph: graphs.Graph, sinks: fro
         is_sink=step.id in sinks,
         stops_run=step.critical is not False,
         policy=policy,
+        facts=facts,
         timeout_ms=timeout_ms,
         condition=condition,
         template=template,
@@ -133,7 +186,7 @@ def _compile_step(step: StepSpec, position: int, graph: graphs.Graph, sinks: fro
         if template.is_constant
         else None,
         reads_steps=graph.ancestors(step.id) if whole_scope else frozenset().union(*(e.steps for e in everything)),
-        reads_scope=bool(everything) or bool(step_type.raw_fields & raw.keys()),
+        reads_scope=bool(everything) or keyed or bool(step_type.raw_fields & raw.keys()),
         reads_secrets="secrets" in template.names,
         branch_targets=graph.branches.get(step.id, frozenset()),
     )

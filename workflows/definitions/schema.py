@@ -9,7 +9,17 @@ from celery.schedules import ParseException, crontab
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from throttling.defaults import PRESETS
-from throttling.limits import BackoffKind, Jitter, RetryPolicy
+from throttling.limits import (
+    MAX_LIMIT,
+    MAX_PERIOD_MS,
+    Algorithm,
+    BackoffKind,
+    ConcurrencyLimit,
+    Jitter,
+    RateLimit,
+    RetryPolicy,
+)
+from throttling.policy import DeclaredLimit, StepThrottling
 from workflows.definitions.duration import Duration
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,99}$")]
@@ -76,37 +86,71 @@ class RetrySpec(Strict):
 class RateSpec(Strict):
     """`rate:` of a limit."""
 
-    limit: int = Field(ge=1, le=1_000_000, validation_alias=AliasChoices("limit", "maxExecutions"))
-    period: Duration = Field(validation_alias=AliasChoices("period", "perMilliseconds"))
+    limit: int = Field(ge=1, le=MAX_LIMIT, strict=True, validation_alias=AliasChoices("limit", "maxExecutions"))
+    period: Duration = Field(ge=1, le=MAX_PERIOD_MS, validation_alias=AliasChoices("period", "perMilliseconds"))
     key: str | None = None
-    algorithm: Literal["window", "gcra"] = "window"
-    burst: int | None = Field(None, ge=1, le=1_000_000)
+    algorithm: Algorithm = Algorithm.WINDOW
+    burst: int | None = Field(None, ge=1, le=MAX_LIMIT, strict=True)
+
+    @model_validator(mode="after")
+    def _burst_belongs_to_gcra(self) -> RateSpec:
+        if self.burst is not None and self.algorithm is not Algorithm.GCRA:
+            raise ValueError("burst belongs to algorithm: gcra; a window has none")
+        return self
+
+    def bound(self) -> RateLimit:
+        return RateLimit(max_executions=self.limit, per_ms=self.period, algorithm=self.algorithm, burst=self.burst or 1)
 
 
 class ThrottlingSpec(Strict):
     """`throttling:` of a step."""
 
-    concurrency: int | None = Field(None, ge=1, le=1_000_000)
+    concurrency: int | None = Field(None, ge=1, le=MAX_LIMIT, strict=True)
     rate: RateSpec | None = Field(None, validation_alias=AliasChoices("rate", "rateLimit"))
-    limit: str | None = Field(None, description="The name of a shared limit.")
+    limit: Slug | None = Field(None, description="The name of a shared limit.")
     key: str | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ThrottlingSpec:
+        if self.limit and (self.concurrency or self.rate):
+            raise ValueError("give either limit (a shared one) or concurrency and rate of its own")
+        if not (self.limit or self.concurrency or self.rate or self.key):
+            raise ValueError("give concurrency, rate, limit or key")
+        return self
+
+    def declared(self) -> StepThrottling:
+        return StepThrottling(
+            concurrency=self.concurrency,
+            rate=self.rate.bound() if self.rate else None,
+            key=self.key,
+            rate_key=self.rate.key if self.rate else None,
+            named=self.limit,
+        )
 
 
 class ConcurrencySpec(Strict):
     """An entry of `concurrency:` of a flow."""
 
-    limit: int = Field(ge=1, le=1_000_000)
+    limit: int = Field(ge=1, le=MAX_LIMIT, strict=True)
     key: str | None = None
     scope: Literal["step", "run"] = "step"
+
+    def declared(self) -> DeclaredLimit:
+        return DeclaredLimit(bound=ConcurrencyLimit(max_running=self.limit), key=self.key, runs=self.scope == "run")
 
 
 class ThrottleSpec(Strict):
     """`throttle:` of a flow: starts of runs in a period; more of them queue."""
 
-    limit: int = Field(ge=1, le=1_000_000)
-    period: Duration
+    limit: int = Field(ge=1, le=MAX_LIMIT, strict=True)
+    period: Duration = Field(ge=1, le=MAX_PERIOD_MS)
     key: str | None = None
-    burst: int | None = Field(None, ge=1, le=1_000_000)
+    burst: int | None = Field(None, ge=1, le=MAX_LIMIT, strict=True, description="Spaced evenly, with such a burst.")
+
+    def declared(self) -> DeclaredLimit:
+        algorithm = Algorithm.GCRA if self.burst else Algorithm.WINDOW
+        bound = RateLimit(max_executions=self.limit, per_ms=self.period, algorithm=algorithm, burst=self.burst or 1)
+        return DeclaredLimit(bound=bound, key=self.key, runs=True)
 
 
 class TimeoutsSpec(Strict):
@@ -211,7 +255,7 @@ class FlowSpec(Strict):
     on: tuple[TriggerSpec, ...] = ()
     input_schema: dict[str, Any] | None = None
     priority: str | int | None = None
-    concurrency: tuple[ConcurrencySpec, ...] = ()
+    concurrency: tuple[ConcurrencySpec, ...] = Field((), max_length=10)
     throttle: ThrottleSpec | None = None
     timeouts: TimeoutsSpec | None = None
     steps: tuple[StepSpec, ...] = Field(min_length=1, max_length=1_000)
@@ -222,12 +266,24 @@ class FlowSpec(Strict):
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
 
+    @field_validator("concurrency", mode="before")
+    @classmethod
+    def _one_limit_or_many(cls, value: Any) -> Any:
+        """A plain number, one limit, or several."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return [{"limit": value}]
+        return [value] if isinstance(value, dict) else value
+
+    @property
+    def limits(self) -> tuple[DeclaredLimit, ...]:
+        """The limits that hold for the whole flow."""
+        declared = [limit.declared() for limit in self.concurrency]
+        return (*declared, self.throttle.declared()) if self.throttle else tuple(declared)
+
     @property
     def not_enforced_yet(self) -> list[str]:
-        """The fields that are checked and stored, and take effect with flow control and schedules."""
-        names = [name for name in ("priority", "concurrency", "throttle", "timeouts") if getattr(self, name)]
-        if any(step.throttling for step in self.steps):
-            names.append("steps.throttling")
+        """The fields that are checked and stored, and take effect with schedules and timeouts."""
+        names = ["timeouts"] if self.timeouts else []
         if any(trigger.cron for trigger in self.on):
             names.append("on.cron")
         if any(trigger.match for trigger in self.on):

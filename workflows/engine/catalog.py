@@ -30,7 +30,7 @@ def load(version_ids: Iterable[UUID]) -> dict[UUID, CompiledFlow]:
     missing = wanted - found.keys()
     for row in store.fetch("load_versions", {"ids": list(missing)}) if missing else ():
         spec = FlowSpec.model_validate(row.definition)
-        found[row.id] = compile_flow(spec, version_id=row.id, flow_id=row.flow_id, number=row.number)
+        found[row.id] = compile_flow(spec, version_id=row.id, flow_id=row.flow_id, number=row.number, org_id=row.org_id)
         with _lock:
             _cache[row.id] = found[row.id]
             while len(_cache) > MAX_VERSIONS:

@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -22,7 +22,9 @@ from celery import current_app
 from kombu.exceptions import BatchPublishError, KombuError
 from redis.exceptions import RedisError
 
-from workflows.engine import advance, catalog, speed, store
+from throttling.errors import EpochClosed, StoreUnavailable
+from throttling.gate import Answer
+from workflows.engine import admission, advance, catalog, speed, store
 from workflows.engine.transitions import ReadyStep
 from workflows.steps.registry import REGISTRY, StepType
 
@@ -46,6 +48,7 @@ _HEADERS: dict[str, Any] = {
     "origin": "headrace",
     "ignore_result": True,
 }
+GATE_ERRORS = (StoreUnavailable, EpochClosed)
 PUBLISH_ERRORS = (KombuError, RedisError, AMQPError, OSError, BatchPublishError)
 
 
@@ -94,10 +97,10 @@ def _send(producer: Any, queue: str, task: str, batch: list[tuple[str, int]]) ->
 
 
 def dispatch(steps: Sequence[ReadyStep]) -> None:
-    """Prepare the steps (evaluate conditions, skip), note and publish them.
+    """Prepare the steps (evaluate conditions, skip), ask the gate for permits, and publish those that have them.
 
-    A broker that does not answer is no error here: the steps are noted as not dispatched, and rescue tries again. A
-    step that can't be dispatched (its type is unknown to this process) does not keep the others back.
+    A broker or a store that does not answer is no error here: the steps are noted as not dispatched, and rescue tries
+    again. A step that can't be dispatched (its type is unknown to this process) does not keep the others back.
     """
     try:
         _dispatch(steps)
@@ -115,16 +118,82 @@ def dispatch(steps: Sequence[ReadyStep]) -> None:
 
 def _dispatch(steps: Sequence[ReadyStep]) -> None:
     prepared = advance.prepare(steps)
-    unmarked = [step.id for step in prepared if step.unprepared]
-    if unmarked:
-        store.fetch("mark_dispatched", {"ids": unmarked, "published": True})
     if not prepared:
         return
+    if not admission.ENABLED:
+        _publish_marked(prepared)
+        return
     try:
-        publish(prepared)
+        answer = admission.gate().admit(admission.requests(prepared))
+    except GATE_ERRORS as error:
+        put_off(prepared, error)
+        return
+    follow(answer, prepared)
+
+
+def put_off(steps: Sequence[ReadyStep], error: Exception) -> None:
+    """The gate admits nothing now: the steps stay ready, and rescue asks again."""
+    log.info("steps stay ready", steps=len(steps), reason=str(error))
+    marked = [step.id for step in steps if not step.unprepared]
+    if marked:
+        store.fetch("mark_dispatched", {"ids": marked, "published": False})
+
+
+def follow(answer: Answer, asked: Sequence[ReadyStep] = ()) -> None:
+    """Publish what the gate has granted: steps asked for, and others whose turn it was."""
+    known = {str(step.id): step for step in asked}
+    while True:
+        admission.note(answer)
+        started = {*answer.granted, *answer.taken}
+        waiting = [known[id_].id for id_ in answer.parked if id_ in known and id_ not in started]
+        noted = [id_ for id_ in waiting if known[str(id_)].unprepared]
+        if noted:
+            store.fetch("mark_parked", {"ids": noted})
+        _publish_granted(answer.granted, known)
+        if not answer.more:
+            return
+        try:
+            answer, _ = admission.gate().wake()
+        except GATE_ERRORS as error:
+            log.info("the gate has more to hand over; the leader will", reason=str(error))
+            return
+
+
+def _publish_granted(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> None:
+    ready = [known[id_] for id_ in granted if id_ in known and not known[id_].unprepared]
+    others = [id_ for id_ in granted if id_ not in known or known[id_].unprepared]
+    if others:
+        rows = store.fetch("mark_dispatched", {"ids": [uuid.UUID(id_) for id_ in others], "published": True})
+        ready += [ReadyStep.of(row) for row in rows]
+        gone = set(others) - {str(row.id) for row in rows}
+        if gone:
+            withdraw(gone)
+    if ready:
+        _publish_marked(ready)
+
+
+def withdraw(ids: Iterable[object], runs: Iterable[object] = ()) -> None:
+    """Steps that will not start, and runs that have ended, give back what they hold at the gate."""
+    if not admission.ENABLED:
+        return
+    unused, ended = [str(id_) for id_ in ids], [str(run) for run in runs]
+    if not unused and not ended:
+        return
+    try:
+        follow(admission.gate().release({}, unused=unused, runs=ended))
+    except GATE_ERRORS as error:
+        log.info("permits could not be given back; the audit will", permits=len(unused), reason=str(error))
+
+
+def _publish_marked(steps: Sequence[ReadyStep]) -> None:
+    unmarked = [step.id for step in steps if step.unprepared]
+    if unmarked:
+        store.fetch("mark_dispatched", {"ids": unmarked, "published": True})
+    try:
+        publish(steps)
     except PUBLISH_ERRORS as error:
-        log.warning("broker does not answer, steps stay ready", steps=len(prepared), error=str(error))
-        store.fetch("mark_dispatched", {"ids": [step.id for step in prepared], "published": False})
+        log.warning("broker does not answer, steps stay ready", steps=len(steps), error=str(error))
+        store.fetch("mark_dispatched", {"ids": [step.id for step in steps], "published": False})
 
 
 class Dispatcher:

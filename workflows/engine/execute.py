@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from uuid import UUID
 import structlog
 
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
-from workflows.engine import catalog, failure, scope
+from workflows.engine import admission, catalog, failure, scope
 from workflows.engine.outcome import Cancelled, Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep
 from workflows.engine.transitions import Claim, Verdict
 from workflows.errors import ResourceExhausted, StepCancelled, StepFailure, WorkflowsError
@@ -40,6 +41,9 @@ class Visit:
     """When its handler began, where that is later than the claim: blocking ones wait for a thread."""
     cancelled: Event = field(default_factory=Event)
     task: asyncio.Task[None] | None = None
+    start_by: float = math.inf
+    """When its stamp at the gate gets too old to start by, by the monotonic clock."""
+    started: float | None = None
     _closed: bool = False
     _lock: Lock = field(default_factory=Lock)
 
@@ -95,6 +99,7 @@ def prepare(visit: Visit) -> Prepared | Verdict:
     try:
         if claim.all_needs_skipped or (step.condition is not None and not step.condition.is_true(visit.scope)):
             return Verdict(claim=claim, outcome=Skipped())
+        admission.check(claim, visit.scope)
         scope_ = visit.scope
         if step.reads_secrets:
             values = scope.SECRETS.of(claim.org_id)
@@ -135,6 +140,7 @@ def _context(visit: Visit, config: StepConfig) -> StepContext:
 
 def perform(prepared: Prepared) -> Verdict:
     """Run a synchronous handler to its verdict."""
+    prepared.visit.started = time.monotonic()
     try:
         return judge_value(prepared, prepared.visit.step.type.handler(prepared.context))
     except _FATAL:
@@ -145,6 +151,7 @@ def perform(prepared: Prepared) -> Verdict:
 
 async def perform_async(prepared: Prepared) -> Verdict:
     """Run an asynchronous handler to its verdict, within its deadline."""
+    prepared.visit.started = time.monotonic()
     try:
         awaitable: Awaitable[Any] = prepared.visit.step.type.handler(prepared.context)
         async with asyncio.timeout(max(prepared.visit.deadline - time.monotonic(), 0)) as timer:
@@ -163,7 +170,8 @@ def _judge_performed(prepared: Prepared, error: BaseException) -> Verdict:
         if prepared.visit.cancelled.is_set():
             return _verdict(prepared, Cancelled())
         error = StepFailure("The handler stopped as if it were cancelled, but its run is not.")
-    return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
+    verdict = judge_error(prepared.visit, error, prepared.secrets, prepared.input)
+    return replace(verdict, pause_s=prepared.context.pause_s)
 
 
 def timed_out(visit: Visit) -> ResourceExhausted:
@@ -185,7 +193,14 @@ def judge_value(prepared: Prepared, value: Any) -> Verdict:
 
 
 def _verdict(prepared: Prepared, outcome: Outcome, output: str | None = None) -> Verdict:
-    return Verdict(claim=prepared.visit.claim, outcome=outcome, output=output, input=prepared.input)
+    return Verdict(
+        claim=prepared.visit.claim,
+        outcome=outcome,
+        output=output,
+        input=prepared.input,
+        started=prepared.visit.started,
+        pause_s=prepared.context.pause_s,
+    )
 
 
 def judge_error(
@@ -201,7 +216,7 @@ def judge_error(
         )
     outcome = failure.decide(
         described,
-        policy=visit.step.policy.retry,
+        policy=admission.policies().retry(visit.step.facts),
         attempt=visit.claim.attempt,
         told_waits=visit.claim.told_waits,
         told_s=failure.told_wait_s(error),
@@ -216,4 +231,4 @@ def judge_error(
         category=described.category.value,
         error=described.message,
     )
-    return Verdict(claim=visit.claim, outcome=outcome, input=kept_input)
+    return Verdict(claim=visit.claim, outcome=outcome, input=kept_input, started=visit.started)

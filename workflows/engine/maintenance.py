@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -20,7 +21,8 @@ from django.db import connections
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from workflows.engine import dispatch, events, recording, store, transitions
+from throttling.errors import ThrottlingError
+from workflows.engine import admission, dispatch, epoch, events, recording, store, transitions
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed
 from workflows.engine.transitions import Claim, ReadyStep, Verdict
@@ -38,6 +40,7 @@ OVERTAKEN_BY_S = 5.0
 OVERTAKEN_WHILE_HELD_S = 60.0
 DELIVERED_WITHIN_S = 5.0
 BATCH = 1_000
+MAX_PAGES = 20
 
 
 @dataclass(kw_only=True)
@@ -56,6 +59,8 @@ class Maintenance:
         self.worker = worker
         self._stop = threading.Event()
         self._clock = Clock()
+        self._keeper = epoch.Keeper()
+        self._pause_s = TICK_S
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
 
     def start(self) -> None:
@@ -67,7 +72,7 @@ class Maintenance:
 
     def _run(self) -> None:
         store.adopt()
-        while not self._stop.wait(TICK_S):
+        while not self._stop.wait(self._pause_s):
             try:
                 self.tick()
             except psycopg.Error as error:
@@ -93,20 +98,24 @@ class Maintenance:
             self._clock.leading_until = now + LEADER_LEASE_S
         while woken := transitions.wake(batch=BATCH):
             dispatch.dispatch(woken)
+        self._pause_s = max(0.001, min(TICK_S, self._keeper.wake()))
         if now - self._clock.rescued > RESCUE_EVERY_S:
             self._clock.rescued = now
-            rescue(self.worker)
+            rescue(self.worker, self._keeper)
         if now - self._clock.swept > SWEEP_EVERY_S:
             self._clock.swept = now
             sweep()
 
 
-def rescue(worker: UUID) -> None:
+def rescue(worker: UUID, keeper: epoch.Keeper) -> None:
     """Find what was lost and set it going again. One sweep that fails does not keep the others from their work."""
+    states = {row.queue: row for row in store.fetch("queue_states", {"silent_s": WORKER_SILENT_S})}
     _each(
+        lambda: keeper.size_queues({name: state.permits for name, state in states.items()}),
+        keeper.follow_policies,
         _undispatched,
         lambda: _dead_leases(worker),
-        _lost_messages,
+        lambda: _lost_messages(states),
         lambda: store.fetch("rescue_unmarked", {"batch": BATCH}),
         lambda: _settle_runs(deep=False),
         _left_over_events,
@@ -119,6 +128,8 @@ def _each(*sweeps: Callable[[], object]) -> None:
             work()
         except psycopg.OperationalError:
             raise
+        except ThrottlingError as error:
+            log.info("the gate is closed for now", reason=str(error))
         except Exception:
             log.exception("a sweep failed; the others go on")
 
@@ -136,13 +147,17 @@ def sweep() -> None:
         lambda: _settle_runs(deep=True),
         lambda: store.fetch("close_orphan_steps", {"batch": BATCH}),
         lambda: store.fetch("forget_workers", {"id": None, "silent_s": 600.0}),
+        epoch.audit,
+        lambda: admission.gate().sweep() if admission.ENABLED else None,
     )
 
 
-def _undispatched() -> int:
-    rows = store.fetch("rescue_undispatched", {"batch": BATCH, "queues": list(QUEUES)})
-    dispatch.dispatch([ReadyStep.of(row) for row in rows])
-    return len(rows)
+def _undispatched() -> None:
+    for _ in range(MAX_PAGES):
+        rows = store.fetch("rescue_undispatched", {"batch": BATCH, "queues": list(QUEUES)})
+        dispatch.dispatch([ReadyStep.of(row) for row in rows])
+        if len(rows) < BATCH:
+            return
 
 
 def _dead_leases(worker: UUID) -> int:
@@ -183,13 +198,12 @@ def queue_lengths() -> dict[str, int]:
         return lengths
 
 
-def _lost_messages() -> int:
+def _lost_messages(states: dict[str, Any]) -> int:
     """Publish again what the broker has lost.
 
     Messages of a queue are delivered in order. So what was dispatched before the newest claimed dispatch, less a
     margin, is lost; and where the queue is empty and a worker of it is idle, all that is older than a moment is.
     """
-    states = {row.queue: row for row in store.fetch("queue_states", {"silent_s": WORKER_SILENT_S})}
     try:
         lengths = queue_lengths()
     except (KombuError, RedisError, AMQPError, OSError) as error:
@@ -223,5 +237,6 @@ def _settle_runs(*, deep: bool) -> None:
     if not rows:
         return
     for start in range(0, len(rows), 100):
-        transitions.settle(sorted(row.id for row in rows[start : start + 100]))
+        settled = transitions.settle(sorted(row.id for row in rows[start : start + 100]))
+        dispatch.withdraw(settled.withdrawn, [run_id for run_id, _ in settled.ended])
     recording.finish([row.id for row in rows if row.finished])

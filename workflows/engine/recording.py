@@ -42,7 +42,9 @@ def record(
     result = _record(_within_run_limit(list(verdicts)), worker, queues, budget)
     if result.stopping:
         try:
-            result.ended.extend(_patiently(lambda: transitions.settle(sorted(set(result.stopping)))))
+            settled = _patiently(lambda: transitions.settle(sorted(set(result.stopping))))
+            result.ended.extend(settled.ended)
+            result.withdrawn.extend(settled.withdrawn)
         except psycopg.Error as error:
             log.warning("runs could not be settled; rescue will", runs=len(result.stopping), error=str(error))
     return result

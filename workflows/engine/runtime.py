@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import queue
 import socket
@@ -24,12 +25,13 @@ import structlog
 from django.db import connections
 from psycopg.types.json import Jsonb
 
+from throttling.gate import Pause, Take
 from workflows import outbound, sandbox
-from workflows.engine import catalog, dispatch, execute, speed, store, transitions
+from workflows.engine import admission, advance, catalog, dispatch, execute, metrics, speed, store, transitions
 from workflows.engine.execute import Prepared, Visit
 from workflows.engine.outcome import HandBack
 from workflows.engine.recording import record
-from workflows.engine.transitions import Claim, Recorded, Verdict
+from workflows.engine.transitions import Claim, ReadyStep, Recorded, Verdict
 from workflows.steps.registry import Mode
 
 log = structlog.get_logger(__name__)
@@ -118,13 +120,17 @@ class Runtime:
         try:
             if not self._wait_for_room():
                 return  # draining: the steps stay ready, and rescue publishes them again
-            claims = self._claim(batch)
+            lease, asked = uuid4(), time.monotonic()
+            claims = self._claim(batch, lease)
+            if claims and admission.ENABLED:
+                asked = time.monotonic()
+                claims = self._confirm(claims, lease)
         finally:
             with self._room:
                 self._unclaimed -= 1
         self._visiting += 1
         try:
-            self.run(claims)
+            self.run(claims, asked)
         finally:
             self._visiting -= 1
 
@@ -136,11 +142,11 @@ class Runtime:
                 self._room.wait(0.25)
         return False
 
-    def _claim(self, batch: Sequence[tuple[str, int]]) -> list[Claim]:
+    def _claim(self, batch: Sequence[tuple[str, int | None]], lease: UUID) -> list[Claim]:
         give_up = time.monotonic() + CLAIM_PATIENCE_S
         while True:
             try:
-                claimed = transitions.claim(batch, worker=self.id)
+                claimed = transitions.claim(batch, worker=self.id, lease=lease)
                 break
             except psycopg.OperationalError as error:
                 if time.monotonic() > give_up:
@@ -155,12 +161,120 @@ class Runtime:
                 job_log.info("job started", jobId=str(claim.run_id), jobType=catalog.flow_of(claim.version_id).slug)
         return claimed.claims
 
-    def run(self, claims: list[Claim]) -> None:
-        """Perform claimed steps; continue with the successors that the recording statement has claimed."""
+    # --- the gate ---------------------------------------------------------------------------------------------
+
+    def _confirm(self, claims: list[Claim], lease: UUID) -> list[Claim]:
+        """Those of the claimed steps that may start now (and others, whose turn it was); the rest goes back."""
+        by_id = {str(claim.id): claim for claim in claims}
+        gate = admission.gate()
+        taken: list[str] = []
+        try:
+            answer, unknown = gate.confirm(str(lease), list(by_id))
+            dispatch.follow(answer)
+            if unknown:  # their reservations are gone: they ask again, with their old places
+                asked = admission.requests([by_id[id_] for id_ in unknown])
+                again = gate.admit(asked, take=Take(count=len(unknown), lanes=tuple(self.queues), lease=str(lease)))
+                taken = again.taken
+                dispatch.follow(again)
+        except dispatch.GATE_ERRORS as error:
+            log.info("nothing may start now, steps are handed back", steps=len(claims), reason=str(error))
+            unknown = list(by_id)
+        refused = [by_id[id_] for id_ in unknown if id_ not in taken]
+        if refused:
+            record([Verdict(claim=claim, outcome=HandBack()) for claim in refused], worker=self.id)
+        others = [id_ for id_ in taken if id_ not in by_id]
+        gone = {claim.id for claim in refused}
+        return [claim for claim in claims if claim.id not in gone] + self._claim_taken(others, lease)
+
+    def _claim_taken(self, ids: Sequence[str], lease: UUID) -> list[Claim]:
+        """Claim steps that the gate has handed to this worker."""
+        if not ids:
+            return []
+        claims = self._claim([(id_, None) for id_ in ids], lease)
+        missing = set(ids) - {str(claim.id) for claim in claims}
+        if missing:
+            dispatch.follow(admission.gate().release({str(lease): sorted(missing)}))
+        return claims
+
+    def _hand_over(self, result: Recorded, verdicts: Sequence[Verdict], budget: int) -> tuple[list[Claim], float]:
+        """After the commit, one call: permits go back, waiters get them, and what became ready asks for its own.
+
+        Returns what this visit continues with, and when it asked.
+        """
+        ready = advance.prepare(result.ready)
+        leases: dict[str, list[str]] = {}
+        back: dict[UUID, str] = {}
+        for verdict in verdicts:
+            claim = verdict.claim
+            if isinstance(verdict.outcome, HandBack) and claim.id in result.landed:
+                back[claim.id] = str(claim.lease)
+                ready.append(_ready_again(claim))
+            elif claim.lease is not None:
+                leases.setdefault(str(claim.lease), []).append(str(claim.id))
+        lease, asked = uuid4(), time.monotonic()
+        take = Take(count=self._room_for(budget), lanes=tuple(self.queues), lease=str(lease)) if budget else None
+        try:
+            answer = admission.gate().release(
+                leases,
+                admission.requests(ready, leases=back),
+                unused=[str(id_) for id_ in result.withdrawn],
+                runs=[str(run_id) for run_id, _ in result.ended],
+                pauses=self._pauses(verdicts),
+                take=take,
+            )
+        except dispatch.GATE_ERRORS as error:
+            dispatch.put_off(ready, error)
+            return [], asked
+        claims = self._claim_taken(answer.taken, lease)
+        if admission.note(answer):
+            asked = -math.inf  # the policies have changed: the stamps may be too old by the new ones
+        dispatch.follow(answer, ready)
+        return claims, asked
+
+    def _room_for(self, budget: int) -> int:
+        return max(0, min(budget, 1 if self.own_thread else self.slots - len(self._visits)))
+
+    def _pauses(self, verdicts: Sequence[Verdict]) -> list[Pause]:
+        return [
+            Pause(instance=instance, seconds=verdict.pause_s)
+            for verdict in verdicts
+            if verdict.pause_s > 0
+            for instance in admission.provider_pauses(verdict.claim, {})
+        ]
+
+    def _may_start(self, visits: Sequence[Visit]) -> set[UUID]:
+        """Those whose stamp is young enough, or could be renewed: a start counts in a window when it really is."""
+        now = time.monotonic()
+        late = [visit for visit in visits if now > visit.start_by]
+        may = {visit.claim.id for visit in visits}
+        by_lease: dict[UUID | None, list[Visit]] = {}
+        for visit in late:
+            by_lease.setdefault(visit.claim.lease, []).append(visit)
+        for lease, group in by_lease.items():
+            asked = time.monotonic()
+            try:
+                answer, refused = admission.gate().confirm(str(lease), [str(v.claim.id) for v in group], again=True)
+                dispatch.follow(answer)
+            except dispatch.GATE_ERRORS as error:
+                log.info("nothing may start now, steps are handed back", steps=len(group), reason=str(error))
+                refused = [str(visit.claim.id) for visit in group]
+            self._start_soon(group, asked)
+            may -= {UUID(id_) for id_ in refused}
+        return may
+
+    def _start_soon(self, visits: Sequence[Visit], asked: float) -> None:
+        if admission.ENABLED:
+            for visit in visits:
+                visit.start_by = asked + admission.slack_s([visit.claim])
+
+    # --- performing -------------------------------------------------------------------------------------------
+
+    def run(self, claims: list[Claim], asked: float) -> None:
+        """Perform claimed steps that asked for their permits at `asked`; continue with what the gate hands over."""
         continue_until = time.monotonic() + CONTINUE_FOR_S
         while claims:
             try:
-                verdicts = self._perform_inline(self._open(claims))
+                verdicts = self._perform_inline(self._open(claims, asked))
             except Exception:
                 log.exception("a visit failed; rescue will run its steps again", steps=len(claims))
                 self._forget(claim.id for claim in claims)
@@ -168,10 +282,11 @@ class Runtime:
             if not verdicts:
                 return
             budget = MAX_CONTINUED if time.monotonic() < continue_until and not self._draining.is_set() else 0
-            claims = self._record(verdicts, budget)
+            claims, asked = self._record(verdicts, budget)
 
-    def _open(self, claims: list[Claim]) -> list[Visit]:
+    def _open(self, claims: list[Claim], asked: float) -> list[Visit]:
         visits = execute.open_visits(claims)
+        self._start_soon(visits, asked)
         with self._room:
             self._visits.update((visit.claim.id, visit) for visit in visits)
         return visits
@@ -189,12 +304,19 @@ class Runtime:
             else:
                 self._start_elsewhere(prepared)
         begun = flushed = time.monotonic()
+        may_start = {visit.claim.id for visit in visits}
         for position, prepared in enumerate(here):
-            if begun + HAND_BACK_TAIL_AFTER_S < time.monotonic() and position:
+            started = time.monotonic()
+            if begun + HAND_BACK_TAIL_AFTER_S < started and position:
                 for unstarted in here[position:]:
                     self._close(unstarted.visit, Verdict(claim=unstarted.visit.claim, outcome=HandBack()), verdicts)
                 break
-            started = time.monotonic()
+            if started > prepared.visit.start_by:
+                may_start = self._may_start([late.visit for late in here[position:]])
+                started = time.monotonic()
+            if prepared.visit.claim.id not in may_start:
+                self._close(prepared.visit, Verdict(claim=prepared.visit.claim, outcome=HandBack()), verdicts)
+                continue
             if prepared.visit.step.mode is Mode.THREAD:
                 prepared.visit.performed_since = started
                 prepared.context.deadline = prepared.visit.deadline
@@ -222,6 +344,9 @@ class Runtime:
         visit = prepared.visit
         if visit.is_closed:
             return  # handed back meanwhile
+        if not self._may_start([visit]):
+            self.finish(visit, Verdict(claim=visit.claim, outcome=HandBack()))
+            return
         visit.performed_since = time.monotonic()
         prepared.context.deadline = visit.deadline
         try:
@@ -231,6 +356,9 @@ class Runtime:
 
     async def _perform_on_loop(self, prepared: Prepared) -> None:
         prepared.visit.task = asyncio.current_task()
+        if not self._may_start([prepared.visit]):
+            self.finish(prepared.visit, Verdict(claim=prepared.visit.claim, outcome=HandBack()))
+            return
         self.finish(prepared.visit, await execute.perform_async(prepared))
 
     def _call_soon(self, work: Coroutine[Any, Any, None]) -> None:
@@ -251,29 +379,33 @@ class Runtime:
         if visit.close():
             verdicts.append(verdict)
 
-    def _record(self, verdicts: list[Verdict], budget: int) -> list[Claim]:
-        """Record, publish what became ready elsewhere, and return the successors that this visit continues with."""
+    def _record(self, verdicts: list[Verdict], budget: int) -> tuple[list[Claim], float]:
+        """Record, hand the permits over, and return what this visit continues with, and when it asked for it."""
+        asked = time.monotonic()
         try:
-            result = record(verdicts, worker=self.id, queues=self.queues, budget=budget)
+            result = record(verdicts, worker=self.id, queues=self.queues, budget=0 if admission.ENABLED else budget)
+            metrics.log_steps(verdicts, result.landed)
         except Exception:
             log.exception("outcomes could not be recorded; rescue will run the steps again", steps=len(verdicts))
             result = Recorded()
         finally:
             self._forget(verdict.claim.id for verdict in verdicts)
-        self._follow(result, verdicts)
-        return result.claimed
+        return self._follow(result, verdicts, budget) or (result.claimed, asked)
 
-    def _follow(self, result: Recorded, verdicts: list[Verdict]) -> None:
-        """Log the runs that ended, and dispatch what became ready elsewhere. What fails here, rescue makes good."""
+    def _follow(self, result: Recorded, verdicts: list[Verdict], budget: int) -> tuple[list[Claim], float] | None:
+        """Log the runs that ended, and go on with what became ready. What fails here, rescue makes good."""
         try:
             versions = {verdict.claim.run_id: verdict.claim.version_id for verdict in verdicts} if result.ended else {}
             for run_id, status in result.ended:
                 event = {"completed": "job completed", "failed": "job failed"}.get(status, "job cancelled")
                 job_log.info(event, jobId=str(run_id), jobType=catalog.flow_of(versions[run_id]).slug)
+            if admission.ENABLED:
+                return self._hand_over(result, verdicts, budget)
             if result.ready:
                 dispatch.dispatch(result.ready)
         except Exception:
             log.exception("dispatch failed; rescue will publish", steps=len(result.ready))
+        return None
 
     def _forget(self, step_run_ids: Iterable[UUID]) -> None:
         with self._room:
@@ -296,10 +428,10 @@ class Runtime:
             verdicts = [verdict for verdict in group if verdict is not None]
             if verdicts:
                 budget = 0 if self._draining.is_set() else MAX_CONTINUED
-                claims = self._record(verdicts, budget)
+                claims, asked = self._record(verdicts, budget)
                 if claims and self._pool is not None:
                     with contextlib.suppress(RuntimeError):  # draining: the pool takes no more; rescue will
-                        self._pool.submit(self.run, claims)
+                        self._pool.submit(self.run, claims, asked)
             if len(verdicts) < len(group):
                 store.close()
                 return
@@ -341,10 +473,26 @@ class Runtime:
                 "lease_s": transitions.LEASE_S,
             },
         )
+        self._renew_permits(held)
         cancelled = {row.id: row.cancelled for row in rows}
         for visit in held:
             if cancelled.get(visit.claim.id):
                 self._cancel(visit)
+
+    def _renew_permits(self, held: Sequence[Visit]) -> None:
+        """At the gate, after the rows: a permit outlives its row's lease."""
+        if not admission.ENABLED:
+            return
+        leases: dict[str, list[str]] = {}
+        for visit in held:
+            leases.setdefault(str(visit.claim.lease), []).append(str(visit.claim.id))
+        try:
+            answer, lost = admission.gate().renew(leases)
+            admission.note(answer)
+            if lost:
+                log.warning("permits of executing steps are gone", steps=len(lost))
+        except dispatch.GATE_ERRORS as error:
+            log.warning("permits could not be renewed", steps=len(held), reason=str(error))
 
     def _cancel(self, visit: Visit) -> None:
         visit.cancelled.set()
@@ -368,11 +516,30 @@ class Runtime:
                 "name": self.name,
                 "queues": sorted(self.queues),
                 "slots": slots,
+                "capacity": self.slots,
                 "active": active,
                 "unclaimed": self._unclaimed,
                 "claimed_until": Jsonb(self._claimed_until),
             },
         )
+
+
+def _ready_again(claim: Claim) -> ReadyStep:
+    """A step that was handed back, as it asks again."""
+    return ReadyStep(
+        id=claim.id,
+        run_id=claim.run_id,
+        version_id=claim.version_id,
+        key=claim.key,
+        queue=claim.queue,
+        type=claim.type,
+        attempt=claim.attempt,
+        needs_total=0,
+        needs_met=0,
+        unprepared=True,
+        priority=claim.priority,
+        alone=claim.losses > 0,
+    )
 
 
 def _size(verdict: Verdict | None) -> int:

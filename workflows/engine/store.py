@@ -86,9 +86,14 @@ def adopt() -> None:
     _local.adopted = True
 
 
+def is_adopted() -> bool:
+    """Whether this thread is one of the engine's."""
+    return getattr(_local, "adopted", False)
+
+
 def _is_own() -> bool:
     """Within a transaction of Django's, a statement belongs to that, in an engine's thread too."""
-    return getattr(_local, "adopted", False) and not django_connection.in_atomic_block
+    return is_adopted() and not django_connection.in_atomic_block
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,7 @@ class ReadyStep:
     needs_total: int
     needs_met: int
     unprepared: bool
+    priority: int = 0
     alone: bool = False
     """Travels in a message of its own: its worker was lost before."""
 
@@ -96,6 +98,7 @@ class ReadyStep:
             needs_total=row.needs_total,
             needs_met=row.needs_met,
             unprepared=row.unprepared,
+            priority=row.priority,
             alone=getattr(row, "losses", 0) > 0,
         )
 
@@ -121,6 +124,10 @@ class Claim:
     queue: str
     all_needs_skipped: bool
     lease: UUID | None
+    type: str = ""
+    priority: int = 0
+    queued_s: float = 0.0
+    """How long the step was ready before this try."""
     run_began: bool = False
 
     @classmethod
@@ -138,6 +145,9 @@ class Claim:
             timeout_ms=row.timeout_ms,
             queue=row.queue,
             lease=lease,
+            type=row.type,
+            priority=row.priority,
+            queued_s=row.queued_s,
             all_needs_skipped=row.needs_total > 0 and row.needs_met <= 0,
             run_began=getattr(row, "run_status", "") == "queued",
         )
@@ -151,6 +161,10 @@ class Verdict:
     outcome: Outcome
     output: str | None = None
     input: str | None = None
+    started: float | None = None
+    """When its handler began, by the monotonic clock."""
+    pause_s: float = 0.0
+    """How long the other side wants to be left alone."""
 
 
 @dataclass(kw_only=True)
@@ -162,6 +176,8 @@ class Recorded:
     claimed: list[Claim] = field(default_factory=list)
     ended: list[tuple[UUID, str]] = field(default_factory=list)
     stopping: list[UUID] = field(default_factory=list)
+    withdrawn: list[UUID] = field(default_factory=list)
+    """Steps that were ready and will not start: their runs stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,9 +200,11 @@ class ClaimedBatch(NamedTuple):
     """By queue: the latest dispatch time (epoch seconds) among the claimed steps."""
 
 
-def claim(batch: Sequence[tuple[str, int]], *, worker: UUID, lease_s: float = LEASE_S) -> ClaimedBatch:
+def claim(
+    batch: Sequence[tuple[str, int | None]], *, worker: UUID, lease: UUID | None = None, lease_s: float = LEASE_S
+) -> ClaimedBatch:
     """ready → running for (step run id, attempt) pairs. What another worker has taken is missing from the answer."""
-    lease = uuid.uuid4()
+    lease = lease or uuid.uuid4()
     rows = store.fetch(
         "claim_steps",
         {
@@ -248,6 +266,8 @@ class _Builder:
             row["output"] = verdict.output
         if verdict.input is not None:
             row["input"] = verdict.input
+        if verdict.started is not None:
+            row["ran"] = max(0.0, time.monotonic() - verdict.started)
         live, not_taken = True, frozenset[str]()
         if isinstance(outcome, Completed):
             not_taken = outcome.not_taken
@@ -345,11 +365,22 @@ def record(recording: Recording, cursor: store.Cursor | None = None) -> Recorded
     return result
 
 
-def settle(run_ids: Sequence[UUID]) -> list[tuple[UUID, str]]:
+class Settled(NamedTuple):
+    """What settling led to: (run, status) of those that ended, and the steps that were ready and will not start."""
+
+    ended: list[tuple[UUID, str]]
+    withdrawn: list[UUID]
+
+
+def settle(run_ids: Sequence[UUID]) -> Settled:
     """Cancel what is open of runs that are bound to fail or cancelled, and end those of which nothing runs."""
     with store.transaction() as cursor:
         store.fetch("lock_runs", {"ids": list(run_ids)}, cursor)
-        return [(row.id, row.status) for row in store.fetch("settle_runs", {"ids": list(run_ids)}, cursor)]
+        rows = store.fetch("settle_runs", {"ids": list(run_ids)}, cursor)
+    return Settled(
+        ended=[(row.id, row.status) for row in rows if row.status != "withdrawn"],
+        withdrawn=[row.id for row in rows if row.status == "withdrawn"],
+    )
 
 
 def wake(*, batch: int) -> list[ReadyStep]:

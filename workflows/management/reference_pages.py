@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management import load_command_class
 from pydantic import BaseModel
 
-from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, PRESETS
+from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, PRESETS, SIZES
 from throttling.limits import RetryPolicy, StepPolicy
 from workflows.definitions.duration import format_ms
 from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Transition
@@ -154,6 +154,9 @@ SETTINGS = (
         "`DATABASE_URL`", "embedded Postgres", "Postgres, as libpq takes it: `postgresql://user:password@host/name`."
     ),
     Setting("`REDIS_URL`", "embedded Valkey", "Redis ≥ 6.2 or Valkey; set both addresses, or neither."),
+    Setting(
+        "`HEADRACE_REDIS_PREFIX`", "`headrace`", "Begins the store's keys: one for each deployment that shares it."
+    ),
     Setting("`BROKER_URL`", "`REDIS_URL`", "Celery's broker: `redis://…` or `amqp://…` (RabbitMQ)."),
     Setting(
         "`HEADRACE_SECRET_KEY`", "made at the first embedded start", "Django's secret key; required in production."
@@ -182,6 +185,15 @@ SETTINGS = (
     Setting("`HEADRACE_DETACHED_THREADS`", "4", "`sandbox_async` steps at once, per compute child."),
     Setting("`HEADRACE_DRAIN_S`", "10", "Seconds that a worker lets its steps end after SIGTERM."),
     Setting("`HEADRACE_LEASE_S`", "10", "Seconds after which a step of a lost worker runs again (at least 2)."),
+    Setting("`HEADRACE_FLOW_CONTROL`", "`on`", "`off` enforces no limit at all: for emergencies and comparison."),
+    Setting(
+        "`HEADRACE_SIZE`",
+        "none",
+        "Run limits by the server's memory: " + ", ".join(f"`{size}`" for size in SIZES) + ".",
+    ),
+    Setting("`HEADRACE_GLOBAL_RUN_CONCURRENCY`", "by `HEADRACE_SIZE`", "Whole runs at once."),
+    Setting("`HEADRACE_GLOBAL_RUN_RATE_LIMIT_EXECUTIONS`", "by `HEADRACE_SIZE`", "Starts of runs in a period."),
+    Setting("`HEADRACE_GLOBAL_RUN_RATE_LIMIT_PERIOD_MS`", "60000", "That period."),
     Setting("`HEADRACE_GLOBAL_CONCURRENCY`", str(GLOBAL.concurrency), "Global concurrency (alias `INNGEST_GLOBAL_…`)."),
     Setting("`HEADRACE_GLOBAL_RATE_LIMIT_EXECUTIONS`", str(GLOBAL.rate.max_executions), "Global rate: executions."),
     Setting("`HEADRACE_GLOBAL_RATE_LIMIT_PERIOD_MS`", str(GLOBAL.rate.per_ms), "Global rate: period."),

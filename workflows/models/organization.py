@@ -43,6 +43,7 @@ class AccessKey(models.Model):
     name = models.CharField(max_length=100)
     prefix = models.CharField(max_length=16, help_text="The key's first characters, to recognise it by.")
     digest = models.CharField(max_length=64, unique=True)
+    operator = models.BooleanField(default=False, help_text="May change limits that hold for all organizations.")
     created_at = models.DateTimeField(auto_now_add=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
 
@@ -59,11 +60,18 @@ class AccessKey(models.Model):
         return hashlib.sha256(key.encode()).hexdigest()
 
     @classmethod
-    def issue(cls, organization: Organization, kind: str, name: str) -> tuple[AccessKey, str]:
+    def issue(
+        cls, organization: Organization, kind: str, name: str, *, operator: bool = False
+    ) -> tuple[AccessKey, str]:
         """A new key: the row and the key itself, which is shown this once."""
         key = f"hr_{kind}_{secrets.token_urlsafe(24)}"
         row = cls.objects.create(
-            organization=organization, kind=kind, name=name, prefix=key[:14], digest=cls.digest_of(key)
+            organization=organization,
+            kind=kind,
+            name=name,
+            prefix=key[:14],
+            digest=cls.digest_of(key),
+            operator=operator,
         )
         return row, key
 

@@ -108,6 +108,7 @@ class StepRun(models.Model):
     position = models.IntegerField(default=0)
     type = models.CharField(max_length=50)
     queue = models.CharField(max_length=50)
+    priority = models.IntegerField(default=0, help_text="The run's: seconds of head start.")
     status = models.CharField(max_length=10, choices=Status.choices)
     attempt = models.IntegerField(default=1, help_text="The current try, from 1.")
     losses = models.IntegerField(default=0, help_text="How often its worker was lost.")
@@ -126,7 +127,6 @@ class StepRun(models.Model):
     wake_at = models.DateTimeField(null=True, blank=True)
     wake_seq = models.IntegerField(default=0, help_text="How often it woke from a sleep.")
     waiting_for = models.CharField(max_length=50, blank=True)
-    held_limits = models.JSONField(null=True, blank=True)
     dispatched_at = models.DateTimeField(null=True, blank=True)
     dispatch_count = models.IntegerField(default=0)
     created_at = models.DateTimeField()
@@ -152,7 +152,10 @@ class StepRun(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["wake_at"], name="step_run_wake", condition=Q(status="waiting")),
             models.Index(fields=["lease_until"], name="step_run_running", condition=Q(status="running")),
-            models.Index(fields=["queue", "dispatched_at"], name="step_run_ready", condition=Q(status="ready")),
+            models.Index(
+                fields=["queue", "dispatched_at"], name="step_run_ready", condition=Q(status="ready", waiting_for="")
+            ),
+            models.Index(fields=["id"], name="step_run_parked", condition=Q(status="ready", waiting_for="limit")),
             models.Index(fields=["id"], name="step_run_unmarked", condition=Q(status="pending", needs_left=0)),
         ]
 

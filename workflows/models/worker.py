@@ -15,6 +15,9 @@ class Worker(models.Model):
     name = models.CharField(max_length=200)
     queues = ArrayField(models.CharField(max_length=50))
     slots = models.PositiveIntegerField(help_text="How many steps it takes at once.")
+    capacity = models.PositiveIntegerField(
+        default=0, help_text="How many steps it can execute at once, detached ones included."
+    )
     active = models.PositiveIntegerField(help_text="How many it executes now.")
     unclaimed = models.PositiveIntegerField(help_text="Messages that it holds and has not claimed yet.")
     claimed_until = models.JSONField(

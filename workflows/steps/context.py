@@ -34,6 +34,11 @@ class StepContext:
     deadline: float
     log: BoundLogger
     cancelled: Event = field(default_factory=Event)
+    pause_s: float = 0.0
+
+    def pause_provider(self, seconds: float) -> None:
+        """The other side wants to be left alone: its limit admits nothing for so long, on all workers."""
+        self.pause_s = max(self.pause_s, seconds)
 
     @property
     def remaining_s(self) -> float:

@@ -1,6 +1,6 @@
 -- ready → running for a batch, with a fresh lease; starts the runs that were still queued. The commit is asynchronous:
 -- a lost claim is found by rescue.
--- Parameters: ids uuid[], attempts int[] (as dispatched), lease, worker uuid, lease_s float8.
+-- Parameters: ids uuid[], attempts int[] (as dispatched; null for a step that the gate has handed over), lease, worker uuid, lease_s float8.
 -- (A run is live while ended_at is null, and a step's status is compared as an expression: else the planner may choose
 -- the partial index of all live runs or ready steps.)
 -- Returns: what was claimed; a row that did not change belongs to someone else. Indexes: primary keys.
@@ -11,14 +11,15 @@ WITH relaxed AS MATERIALIZED (
      ORDER BY id
 ), claimed AS (
     UPDATE workflows_steprun s
-       SET status = 'running', lease_token = %(lease)s, lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s),
+       SET status = 'running', waiting_for = '', lease_token = %(lease)s, lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s),
            worker_id = %(worker)s, started_at = clock_timestamp(),
            deadline_at = clock_timestamp() + make_interval(secs => s.timeout_ms / 1000.0)
       FROM wanted w, workflows_run r
-     WHERE s.id = w.id AND s.attempt = w.attempt AND s.status || '' = 'ready' AND r.id = s.run_id
+     WHERE s.id = w.id AND (w.attempt IS NULL OR s.attempt = w.attempt) AND s.status || '' = 'ready' AND r.id = s.run_id
        AND r.ended_at IS NULL AND r.error IS NULL AND r.cancel_requested_at IS NULL
     RETURNING s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.attempt, s.wake_seq, s.losses,
-              s.told_waits, s.timeout_ms, s.queue, s.needs_met, s.needs_total, extract(epoch FROM s.dispatched_at)::float8 AS dispatched_at,
+              s.told_waits, s.timeout_ms, s.queue, s.type, s.priority,
+              extract(epoch FROM clock_timestamp() - s.ready_at)::float8 AS queued_s, s.needs_met, s.needs_total, extract(epoch FROM s.dispatched_at)::float8 AS dispatched_at,
               r.status AS run_status
 ), begun AS (
     UPDATE workflows_run r SET status = 'running', started_at = clock_timestamp()

@@ -12,12 +12,12 @@ WITH wanted AS (
     SELECT w.id, %(org)s, %(flow)s, %(version)s, w.event_id, %(event_name)s, %(trigger)s, %(user_id)s, 'queued',
            w.priority, w.input, %(sinks)s, '', clock_timestamp()
       FROM wanted w
-    RETURNING id
+    RETURNING id, priority
 ), new_steps AS (
-    INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, status,
+    INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, priority, status,
         attempt, losses, told_waits, needs_total, needs_left, needs_met, is_sink, timeout_ms, wake_at, wake_seq,
         waiting_for, dispatched_at, dispatch_count, created_at, ready_at)
-    SELECT headrace_uuid7(), %(org)s, r.id, %(version)s, s.id, s.key, '', s.position, s.type, s.queue,
+    SELECT headrace_uuid7(), %(org)s, r.id, %(version)s, s.id, s.key, '', s.position, s.type, s.queue, r.priority,
            CASE WHEN cardinality(s.needs) > 0 THEN 'pending' WHEN %(run_at)s::timestamptz IS NULL THEN 'ready' ELSE 'waiting' END,
            1, 0, 0, cardinality(s.needs), cardinality(s.needs), 0, s.is_sink, s.timeout_ms,
            CASE WHEN cardinality(s.needs) = 0 THEN %(run_at)s::timestamptz END, 0,
@@ -30,7 +30,7 @@ WITH wanted AS (
            CASE WHEN cardinality(s.needs) = 0 AND %(run_at)s::timestamptz IS NULL THEN clock_timestamp() END
       FROM new_runs r CROSS JOIN workflows_step s
      WHERE s.version_id = %(version)s
-    RETURNING id, run_id, version_id, key, queue, type, status, attempt, needs_total, needs_met, dispatched_at
+    RETURNING id, run_id, version_id, key, queue, type, priority, status, attempt, needs_total, needs_met, dispatched_at
 )
-SELECT id, run_id, version_id, key, queue, type, attempt, needs_total, needs_met, dispatched_at IS NULL AS unprepared
+SELECT id, run_id, version_id, key, queue, type, priority, attempt, needs_total, needs_met, dispatched_at IS NULL AS unprepared
   FROM new_steps WHERE status = 'ready'

@@ -1,3 +1,5 @@
--- The definitions of published versions.
--- Parameters: ids uuid[]. Index: primary key.
-SELECT id, flow_id, number, definition FROM workflows_flowversion WHERE id = ANY (%(ids)s::uuid[])
+-- The definitions of published versions, and whose they are.
+-- Parameters: ids uuid[]. Indexes: primary keys.
+SELECT v.id, v.flow_id, v.number, v.definition, f.organization_id AS org_id
+  FROM workflows_flowversion v JOIN workflows_flow f ON f.id = v.flow_id
+ WHERE v.id = ANY (%(ids)s::uuid[])

@@ -6,7 +6,7 @@
 -- Parameters: outcomes, edges: each a JSON array of objects, as text (one parameter is far cheaper to send than twenty
 --   arrays). An outcome has id, lease (absent: a skip of a ready step), status (completed failed skipped cancelled
 --   waiting ready), waiting_for ('' sleep retry), wake_in (seconds), output, input, error (JSON as text), fatal (the
---   failure fails the run), spends (the next try has the next number), told. An edge has source, target, live (the
+--   failure fails the run), spends (the next try has the next number), told, ran (seconds since the handler began). An edge has source, target, live (the
 --   source was not skipped), veto (a branch that was not taken: the target is skipped whatever else it needs, since its
 --   needs_met falls far below zero), claim (continue in this visit), publish (the caller publishes after the commit).
 --   lease, worker uuid and lease_s float8: for the successors claimed at once.
@@ -17,9 +17,9 @@
 WITH outcome AS (
     SELECT o.id, o.lease, o.status, COALESCE(o.waiting_for, '') AS waiting_for, o.wake_in, o.output::jsonb AS output,
            o.input::jsonb AS input, o.error::jsonb AS error, COALESCE(o.fatal, false) AS fatal,
-           COALESCE(o.spends, false) AS spends, COALESCE(o.told, false) AS told
+           COALESCE(o.spends, false) AS spends, COALESCE(o.told, false) AS told, o.ran
       FROM json_to_recordset(%(outcomes)s::json) AS o (id uuid, lease uuid, status text, waiting_for text,
-           wake_in float8, output text, input text, error text, fatal bool, spends bool, told bool)
+           wake_in float8, output text, input text, error text, fatal bool, spends bool, told bool, ran float8)
 ), done AS (
     UPDATE workflows_steprun s
        SET status = o.status,
@@ -29,7 +29,7 @@ WITH outcome AS (
            attempt = s.attempt + o.spends::int,
            told_waits = s.told_waits + o.told::int,
            lease_token = NULL, lease_until = NULL, deadline_at = NULL,
-           ready_at = CASE WHEN o.status = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
+           started_at = COALESCE(greatest(clock_timestamp() - make_interval(secs => o.ran), s.ready_at), s.started_at),
            dispatched_at = CASE WHEN o.status = 'ready' THEN NULL ELSE s.dispatched_at END,
            ended_at = CASE WHEN o.status IN ('completed', 'failed', 'skipped', 'cancelled') THEN clock_timestamp() END
       FROM outcome o
@@ -99,16 +99,16 @@ WITH outcome AS (
 )
 SELECT 'landed' AS kind, d.id, d.run_id, NULL::uuid AS version_id, NULL::uuid AS org_id, d.status, '' AS key, '' AS path,
        NULL::int AS index, d.attempt, 0 AS needs_met, 0 AS needs_total, 0 AS wake_seq, 0 AS losses, 0 AS told_waits,
-       0 AS timeout_ms, '' AS queue, '' AS type, false AS unprepared, false AS stopping
+       0 AS timeout_ms, '' AS queue, '' AS type, 0 AS priority, 0::float8 AS queued_s, false AS unprepared, false AS stopping
   FROM done d
 UNION ALL
 SELECT 'next', n.id, n.run_id, n.version_id, n.org_id, n.status, n.key, n.path, n.index, n.attempt, n.needs_met,
-       n.needs_total, n.wake_seq, n.losses, n.told_waits, n.timeout_ms, n.queue, n.type, n.dispatched_at IS NULL, false
+       n.needs_total, n.wake_seq, n.losses, n.told_waits, n.timeout_ms, n.queue, n.type, n.priority, 0::float8, n.dispatched_at IS NULL, false
   FROM next n WHERE n.status <> 'pending'
 UNION ALL
-SELECT 'run', r.id, r.id, r.version_id, NULL, r.status, '', '', NULL, 0, 0, 0, 0, 0, 0, 0, '', '', false, r.stopping
+SELECT 'run', r.id, r.id, r.version_id, NULL, r.status, '', '', NULL, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, r.stopping
   FROM runs r WHERE r.status NOT IN ('queued', 'running') OR r.stopping
 UNION ALL
-SELECT DISTINCT 'run', r.id, r.id, r.version_id, NULL::uuid, r.status, '', '', NULL::int, 0, 0, 0, 0, 0, 0, 0, '', '', false, true
+SELECT DISTINCT 'run', r.id, r.id, r.version_id, NULL::uuid, r.status, '', '', NULL::int, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, true
   FROM done d JOIN workflows_run r ON r.id = d.run_id
  WHERE r.ended_at IS NULL AND (r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL)

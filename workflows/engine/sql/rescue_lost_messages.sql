@@ -5,12 +5,12 @@
 -- Index: step_run_ready.
 WITH lost AS (
     SELECT id FROM workflows_steprun
-     WHERE status = 'ready' AND queue = %(queue)s
+     WHERE status = 'ready' AND waiting_for = '' AND queue = %(queue)s
        AND dispatched_at < greatest(to_timestamp(%(before)s::float8),
                                     clock_timestamp() - make_interval(secs => %(idle_s)s::float8))
      ORDER BY dispatched_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 )
 UPDATE workflows_steprun s SET dispatched_at = NULL FROM lost
  WHERE s.id = lost.id
-RETURNING s.id, s.run_id, s.version_id, s.key, s.queue, s.type, s.attempt, s.needs_total, s.needs_met, s.losses,
+RETURNING s.id, s.run_id, s.version_id, s.key, s.queue, s.type, s.priority, s.attempt, s.needs_total, s.needs_met, s.losses,
           true AS unprepared

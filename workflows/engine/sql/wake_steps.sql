@@ -9,5 +9,5 @@ UPDATE workflows_steprun s
        wake_seq = s.wake_seq + (s.waiting_for = 'sleep')::int, waiting_for = '', dispatched_at = NULL
   FROM due
  WHERE s.id = due.id
-RETURNING s.id, s.run_id, s.version_id, s.key, s.queue, s.type, s.attempt, s.needs_total, s.needs_met, s.losses,
+RETURNING s.id, s.run_id, s.version_id, s.key, s.queue, s.type, s.priority, s.attempt, s.needs_total, s.needs_met, s.losses,
           true AS unprepared

@@ -1,0 +1,414 @@
+"""The only door to the throttle store: each method is one script call, typed (docs/explanation/flow_control.md)."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import redis
+from redis.connection import AbstractConnection
+
+from throttling.errors import EpochClosed, StoreUnavailable
+from throttling.limits import LimitSet
+
+T = TypeVar("T")
+LUA_DIR = Path(__file__).parent / "lua"
+RESERVATION_S = 15.0
+LEASE_S = 15.0
+ANSWER_WITHIN_S = 2.0
+DEFAULT_PREFIX = "headrace"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A step that wants to start. `head_start_s`: its priority. `lease`: the one it was held under until now."""
+
+    id: str
+    limits: LimitSet
+    tenant: str
+    lane: str
+    weight: float = 1.0
+    head_start_s: float = 0.0
+    run: str = ""
+    lease: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Take:
+    """How many steps of these lanes the caller can start at once, and under which lease."""
+
+    count: int
+    lanes: tuple[str, ...]
+    lease: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    """A limit (by its instance) that is to admit nothing for a while."""
+
+    instance: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a call led to: ids of steps. `granted` and `taken` may hold others than those asked for."""
+
+    now_us: int
+    revision: int
+    more: bool
+    granted: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    parked: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitState:
+    """How one limit stands. `next_free_s`: seconds until it may have room by the passing of time."""
+
+    instance: str
+    bound: int
+    period_us: int
+    in_use: int
+    started: int
+    waiting: int
+    refused: int
+    next_free_s: float | None
+    paused_s: float | None
+    mean_hold_s: float
+
+    @property
+    def kind(self) -> str:
+        return self.instance[0]
+
+    @property
+    def name(self) -> str:
+        return self.instance[2:].split("@", 1)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitState:
+    """Where a step waits: `place` (from 1) among its tenant's, `ahead`: how many of all tenants come first."""
+
+    instance: str
+    since_s: float
+    place: int
+    of_tenant: int
+    tenants: int
+    ahead: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What the store knows of a step, and of limits."""
+
+    wait: WaitState | None
+    permit: str
+    limits: list[LimitState]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldLease:
+    """An executing step, for the rebuilding of a lost state."""
+
+    request: Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastStarts:
+    """`count` starts of a limit's instance, `age_s` ago."""
+
+    instance: str
+    age_s: float
+    count: int = 1
+
+
+@cache
+def script(verb: str) -> str:
+    """The text of a verb: the shared part and its own file."""
+    head = f"local RESTORING = {'true' if verb == 'restore' else 'false'}\n"
+    return head + (LUA_DIR / "core.lua").read_text("utf-8") + (LUA_DIR / f"{verb}.lua").read_text("utf-8")
+
+
+class Gate:
+    """One per process; safe for threads and forks. Every method raises StoreUnavailable or EpochClosed."""
+
+    def __init__(
+        self, url: str, *, prefix: str = DEFAULT_PREFIX, lease_s: float = LEASE_S, reservation_s: float = RESERVATION_S
+    ) -> None:
+        self.prefix = "{" + prefix + "}:"
+        self._times = {"lease_us": round(lease_s * 1e6), "reservation_us": round(reservation_s * 1e6)}
+        self._run_id = ""
+        self._lock = threading.Lock()
+        self.client = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=ANSWER_WITHIN_S,
+            socket_connect_timeout=ANSWER_WITHIN_S,
+            socket_keepalive=True,
+            redis_connect_func=self._verify,
+        )
+        self._scripts = {
+            path.stem: self.client.register_script(script(path.stem))
+            for path in LUA_DIR.glob("*.lua")
+            if path.stem not in {"core", "epoch"}
+        }
+        self._epoch = self.client.register_script((LUA_DIR / "epoch.lua").read_text("utf-8"))
+
+    def _verify(self, connection: AbstractConnection) -> None:
+        """On every (re)connect: which server is this? A restored snapshot may look sound and have lost its windows."""
+        connection.on_connect()  # type: ignore[no-untyped-call]
+        connection.send_command("INFO", "server")  # type: ignore[no-untyped-call]
+        info = connection.read_response()
+        text = info.decode() if isinstance(info, bytes) else str(info)
+        self._run_id = next(line[7:].strip() for line in text.splitlines() if line.startswith("run_id:"))
+
+    def close(self) -> None:
+        self.client.close()
+
+    # --- steps ------------------------------------------------------------------------------------------------
+
+    def admit(self, requests: Sequence[Request], *, take: Take | None = None) -> Answer:
+        """Ask for permits; each request is granted (reserved), taken (started under the lease), or parked."""
+        return self._answer(self._call("admit", {**_asked(requests), **_taking(take)}))
+
+    def confirm(self, lease: str, ids: Sequence[str], *, again: bool = False) -> tuple[Answer, list[str]]:
+        """Reservations become leases as their steps start. Also the ids that have no permit to start.
+
+        `again`: the start of steps that hold their permit already was delayed; they start now.
+        """
+        reply = self._call("confirm", {"lease": lease, "ids": list(ids), "again": again})
+        return self._answer(reply[:5]), list(reply[5])
+
+    def release(
+        self,
+        leases: Mapping[str, Sequence[str]],
+        requests: Sequence[Request] = (),
+        *,
+        unused: Sequence[str] = (),
+        runs: Sequence[str] = (),
+        pauses: Sequence[Pause] = (),
+        take: Take | None = None,
+    ) -> Answer:
+        """Give permits back (by lease), hand over to waiters, and ask for permits for what follows: one call."""
+        call = {
+            "leases": {lease: list(ids) for lease, ids in leases.items()},
+            "unused": list(unused),
+            "runs": list(runs),
+            "pauses": [[pause.instance, math.ceil(pause.seconds * 1e6)] for pause in pauses],
+            **_asked(requests),
+            **_taking(take),
+        }
+        return self._answer(self._call("release", call))
+
+    def renew(self, leases: Mapping[str, Sequence[str]]) -> tuple[Answer, list[str]]:
+        """A worker's leases live on. Also the ids whose lease is gone."""
+        reply = self._call("renew", {"leases": {lease: list(ids) for lease, ids in leases.items()}})
+        return self._answer(reply[:4]), list(reply[4])
+
+    def wake(self, definitions: Mapping[str, str] | None = None) -> tuple[Answer, float]:
+        """Start what may start by the passing of time, and take back what has expired.
+
+        Also the seconds until there is something to do next.
+        """
+        reply = self._call("wake", {"define": dict(definitions or {})})
+        answer = self._answer(reply[:5])
+        return answer, max(0.0, (int(reply[5]) - answer.now_us) / 1e6)
+
+    def explain(self, step: str = "", instances: Iterable[str] = (), *, everything: bool = False) -> Explanation:
+        """Why a step waits, and how limits stand (those named, and with `everything` those with waiters)."""
+        call = {"limits": list(instances), "all": everything, **({"id": step} if step else {})}
+        reply = self._call("explain", call)
+        now = int(reply[1])
+        waiter, permit, limits = reply[4], reply[5], reply[6]
+        wait = None
+        if waiter:
+            wait = WaitState(
+                instance=waiter[0],
+                since_s=(now - int(waiter[1])) / 1e6,
+                place=int(waiter[3]),
+                of_tenant=int(waiter[4]),
+                tenants=int(waiter[5]),
+                ahead=int(waiter[3]) - 1 + int(waiter[6]),
+            )
+        return Explanation(
+            wait=wait, permit=permit[0] if permit else "", limits=[_limit_state(row, now) for row in limits]
+        )
+
+    # --- the epoch --------------------------------------------------------------------------------------------
+
+    def begin_epoch(self, *, anew: bool = False) -> tuple[str, str]:
+        """(generation, state): a new, closed generation where the state is not this server's, or with `anew`."""
+        generation, state, _ = self._on_epoch("begin", secrets.token_hex(6), "1" if anew else "0")
+        return generation, state
+
+    def restore(
+        self,
+        *,
+        leases: Sequence[Request] = (),
+        runs: Sequence[Request] = (),
+        starts: Sequence[PastStarts] = (),
+        definitions: Mapping[str, str] | None = None,
+    ) -> None:
+        """Fill the new generation: executing steps, live runs that hold slots, starts of the windows."""
+        oldest_first = sorted(starts, key=lambda start: -start.age_s)
+        call = {
+            "define": {**_definitions([*leases, *runs]), **(definitions or {})},
+            "leases": [[r.id, r.lease, r.tenant, r.weight, r.lane, r.run, r.limits.text] for r in leases],
+            "runs": [[r.run, r.tenant, r.weight, r.limits.text] for r in runs],
+            "starts": [[s.instance, round(s.age_s * 1e6), s.count] for s in oldest_first],
+        }
+        self._call("restore", call)
+
+    def open_epoch(self, generation: str, revision: int) -> bool:
+        """Admit from now on. False where another epoch has begun meanwhile."""
+        found, state, _ = self._on_epoch("open", generation, str(revision))
+        return found == generation and state == "open"
+
+    def revise(self, revision: int) -> None:
+        """Tell every caller that the policies have changed."""
+        self._on_epoch("revise", str(revision))
+
+    def epoch(self) -> tuple[str, str, int]:
+        """(generation, state, revision of the policies) as they are."""
+        generation, state, revision = self._on_epoch("look")
+        return generation, state, int(revision)
+
+    def permits(self) -> dict[str, str]:
+        """permit id → state (r, l, L, h), to be compared with Postgres."""
+        generation = self.epoch()[0]
+        rows = self._guard(lambda: dict(self.client.hscan_iter(f"{self.prefix}{generation}:permit", count=1000)))
+        return {str(id_): str(text).split("\x1d", 1)[0] for id_, text in rows.items()}
+
+    def waiting_among(self, ids: Sequence[str]) -> set[str]:
+        """Those of the steps that wait here or hold a permit."""
+        generation = self.epoch()[0]
+
+        def work() -> set[str]:
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.hmget(f"{self.prefix}{generation}:waiter", list(ids))
+            pipeline.hmget(f"{self.prefix}{generation}:permit", list(ids))
+            waiting, held = pipeline.execute()
+            return {id_ for id_, place, permit in zip(ids, waiting, held, strict=True) if place or permit}
+
+        return self._guard(work)
+
+    def definitions(self) -> list[tuple[str, str]]:
+        """(name, definition) of every limit that the store knows."""
+        generation = self.epoch()[0]
+        key = f"{self.prefix}{generation}:limits"
+        return self._guard(lambda: [(str(k), str(v)) for k, v in self.client.hscan_iter(key, count=1000)])
+
+    def sweep(self) -> int:
+        """Delete what earlier generations left; how many keys."""
+        generation = self.epoch()[0]
+
+        def work() -> int:
+            old = [
+                key
+                for key in self.client.scan_iter(match=_literal(self.prefix) + "*", count=1000)
+                if not key.startswith((f"{self.prefix}{generation}:", f"{self.prefix}epoch"))
+            ]
+            for start in range(0, len(old), 500):
+                self.client.unlink(*old[start : start + 500])
+            return len(old)
+
+        return self._guard(work)
+
+    # --- one call ---------------------------------------------------------------------------------------------
+
+    def _call(self, verb: str, call: dict[str, Any]) -> list[Any]:
+        text = json.dumps({**self._times, **call}, separators=(",", ":"))
+        reply: list[Any] = self._guard(lambda: self._run(verb, text))
+        if reply[0] != "ok":
+            raise EpochClosed
+        return reply
+
+    def _run(self, verb: str, text: str) -> Any:
+        if not self._run_id:
+            self.client.ping()  # connects, which tells the server's id
+        return self._scripts[verb](keys=[self.prefix], args=[self._run_id, text])
+
+    def _on_epoch(self, verb: str, *arguments: str) -> tuple[str, str, str]:
+        def work() -> Any:
+            self.client.ping()
+            return self._epoch(keys=[self.prefix], args=[self._run_id, verb, *arguments])
+
+        generation, state, revision = self._guard(work)
+        return generation, state, revision
+
+    def _guard(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise StoreUnavailable(f"{StoreUnavailable.__doc__} ({error})") from None
+        except redis.ResponseError as error:
+            if str(error).startswith(("LOADING", "READONLY", "MASTERDOWN", "BUSY", "OOM", "CLUSTERDOWN")):
+                raise StoreUnavailable(f"{StoreUnavailable.__doc__} ({error})") from None
+            raise
+
+    @staticmethod
+    def _answer(reply: list[Any]) -> Answer:
+        lists = [list(part) for part in reply[4:7]] + [[], [], []]
+        return Answer(
+            now_us=int(reply[1]),
+            revision=int(reply[2]),
+            more=bool(reply[3]),
+            granted=lists[0],
+            taken=lists[1],
+            parked=lists[2],
+        )
+
+
+def _literal(prefix: str) -> str:
+    return "".join(f"[{character}]" if character in "*?[]\\" else character for character in prefix)
+
+
+def _definitions(requests: Iterable[Request]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    seen: set[int] = set()
+    for request in requests:
+        if id(request.limits) not in seen:
+            seen.add(id(request.limits))
+            found.update(request.limits.definitions)
+    return found
+
+
+def _asked(requests: Sequence[Request]) -> dict[str, Any]:
+    groups: dict[tuple[str, str, float, str, str], list[Any]] = {}
+    for request in requests:
+        limits = request.limits
+        run = request.run if limits.runs else ""  # so that steps of many runs travel, and are counted, together
+        group = groups.setdefault((limits.text, request.tenant, request.weight, request.lane, run), [])
+        if request.head_start_s or request.lease:
+            group.append([request.id, round(request.head_start_s * 1e6), request.lease])
+        else:
+            group.append(request.id)
+    return {"define": _definitions(requests), "groups": [[*key, steps] for key, steps in groups.items()]}
+
+
+def _taking(take: Take | None) -> dict[str, Any]:
+    return {"take": take.count, "lanes": list(take.lanes), "lease": take.lease} if take else {}
+
+
+def _limit_state(row: list[Any], now: int) -> LimitState:
+    free, paused = int(row[7]), int(row[8])
+    return LimitState(
+        instance=row[0],
+        bound=int(row[1]),
+        period_us=int(row[2]),
+        in_use=int(row[3]),
+        started=int(row[4]),
+        waiting=int(row[5]),
+        refused=int(row[6]),
+        next_free_s=max(0.0, (free - now) / 1e6) if free else None,
+        paused_s=(paused - now) / 1e6 if paused > now else None,
+        mean_hold_s=float(row[9]) / 1e6,
+    )

@@ -1,0 +1,55 @@
+-- Rebuild the state of a new epoch from what Postgres knows. Only while the epoch is not open.
+--
+-- call.define   {name: definition}
+-- call.leases   [[id, lease, tenant, weight, lane, run, set], …]: executing steps
+-- call.runs     [[run, tenant, weight, set], …]: live runs that hold slots
+-- call.starts   [[limit, age in µs, count], …] oldest first: starts within the windows
+-- Result        …
+define(call.define)
+local function count(limits)
+    for _, limit in ipairs(limits) do
+        if string.sub(limit, 1, 1) == 'c' then use(limit, 1) end
+    end
+end
+for _, row in ipairs(call.leases) do
+    local tail = tail_of(table.concat({ row[3], row[4], row[5], row[6], row[7] }, GS))
+    if not record_of(row[1]) then
+        count(tail.set.steps)
+        save({ id = row[1], state = 'L', token = row[2], stamp = now, score = now, tail = tail }, now + LEASE)
+    end
+end
+for _, row in ipairs(call.runs) do
+    local tail = tail_of(table.concat({ row[2], row[3], '', row[1], row[4] }, GS))
+    if not record_of('run:' .. row[1]) then
+        count(tail.set.runs)
+        save({ id = 'run:' .. row[1], state = 'h', token = '', stamp = now, score = now, tail = tail })
+    end
+end
+for _, row in ipairs(call.starts) do
+    local limit = row[1]
+    local rule = definition(limit)
+    local at = now - row[2]
+    if rule.kind == 'w' and row[2] < rule.period + rule.slack then
+        local found = window(limit, rule)
+        local bucket = whole(math.max(math.ceil(at / rule.bucket) * rule.bucket, found.last))
+        if tonumber(bucket) ~= found.last then
+            redis.call('RPUSH', root .. 'q:' .. limit, bucket)
+            redis.call('HSET', root .. 'h:' .. limit, 'l', bucket)
+            found.last = tonumber(bucket)
+        end
+        redis.call('HINCRBY', root .. 'h:' .. limit, bucket, row[3])
+        redis.call('HINCRBY', root .. 'h:' .. limit, 't', row[3])
+        found.total = found.total + row[3]
+        local keep = math.ceil((rule.period + rule.slack) / 1000) + 1000
+        redis.call('PEXPIRE', root .. 'h:' .. limit, keep)
+        redis.call('PEXPIRE', root .. 'q:' .. limit, keep)
+    elseif rule.kind == 'g' then
+        local each = rule.period / rule.limit
+        local before = tonumber(redis.call('GET', root .. 'g:' .. limit) or '0')
+        local till = math.max(at, before) + row[3] * each
+        if till > now then
+            redis.call('SET', root .. 'g:' .. limit, whole(till), 'PX', math.ceil((till - now) / 1000) + 1000)
+        end
+    end
+end
+return finish()

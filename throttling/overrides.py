@@ -1,0 +1,196 @@
+"""The overrides: read as one snapshot per process, written with their history, effective at once everywhere."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db import connection, transaction
+from django.db.models import Max
+
+from throttling.defaults import BY_TYPE
+from throttling.errors import ThrottlingError
+from throttling.limits import Algorithm, BackoffKind, RateLimit, RetryPolicy, checked_limit
+from throttling.models import ThrottleChange, ThrottleOverride
+from throttling.policy import SCOPES, Override, Policies
+
+MAX_WEIGHT = 1_000.0
+_CHANGE_LOCK = 0x48454144
+_FIELDS = (
+    "concurrency", "rate_limit", "rate_period_ms", "rate_algorithm", "rate_burst", "key", "max_attempts", "backoff",
+    "delay_ms", "max_delay_ms", "weight", "note",
+)  # fmt: skip
+_lock = threading.Lock()
+_current: Policies | None = None
+
+
+def current() -> Policies:
+    """This process's snapshot; loaded at first use."""
+    return _current or reload()
+
+
+def reload() -> Policies:
+    """Read all overrides anew."""
+    global _current
+    with _lock:
+        _current = load()
+        return _current
+
+
+def follow(revision: int) -> bool:
+    """Read anew where the store names a later revision than this process has. True where that was so."""
+    if revision <= current().revision:
+        return False
+    reload()
+    return True
+
+
+def load() -> Policies:
+    """The overrides of one moment. The revision is read first: so a change is read twice rather than never."""
+    revision = latest_revision()
+    overrides = [as_override(row) for row in ThrottleOverride.objects.all()]
+    return Policies(overrides={override.place: override for override in overrides}, revision=revision)
+
+
+def latest_revision() -> int:
+    """The id of the last change."""
+    return int(ThrottleChange.objects.aggregate(last=Max("id"))["last"] or 0)
+
+
+def as_override(row: ThrottleOverride) -> Override:
+    """The row as the policy reads it. Raises ThrottlingError for values that can't be used."""
+    rate = None
+    if row.rate_limit is not None and row.rate_period_ms is not None:
+        rate = RateLimit(
+            max_executions=row.rate_limit,
+            per_ms=row.rate_period_ms,
+            algorithm=Algorithm(row.rate_algorithm),
+            burst=row.rate_burst,
+        )
+    return Override(
+        scope=row.scope,
+        type=row.type,
+        flow_id=row.flow_id,
+        org_id=row.org_id,
+        name=row.name,
+        concurrency=row.concurrency,
+        rate=rate,
+        key=row.key,
+        max_attempts=row.max_attempts,
+        backoff=BackoffKind(row.backoff) if row.backoff else None,
+        delay_ms=row.delay_ms,
+        max_delay_ms=row.max_delay_ms,
+        weight=row.weight,
+    )
+
+
+def check(row: ThrottleOverride) -> None:
+    """Raises ThrottlingError with what is wrong and what to do."""
+    wanted = {"type": "type", "flow": "flow_id", "org": "org_id", "limit": "name"}
+    if row.scope not in SCOPES:
+        raise ThrottlingError(f"scope {row.scope!r} is unknown; use {', '.join(SCOPES)}")
+    needed = wanted.get(row.scope)
+    if needed and not getattr(row, needed):
+        raise ThrottlingError(f"an override of scope {row.scope} needs {needed.removesuffix('_id')}")
+    for name in ("type", "flow_id", "name"):
+        if name != needed and getattr(row, name):
+            raise ThrottlingError(f"an override of scope {row.scope} takes no {name.removesuffix('_id')}")
+    if row.scope in {"global", "runs"} and row.org_id:
+        raise ThrottlingError(f"an override of scope {row.scope} holds for all organizations")
+    if row.scope in {"global", "runs"} and row.key:
+        raise ThrottlingError(f"an override of scope {row.scope} takes no key")
+    if row.concurrency is not None:
+        checked_limit(row.concurrency, "concurrency")
+    if (row.rate_limit is None) != (row.rate_period_ms is None):
+        raise ThrottlingError("a rate needs both limit and period")
+    if row.weight is not None and (row.scope != "org" or not 0 < row.weight <= MAX_WEIGHT):
+        raise ThrottlingError(f"weight belongs to an organization, and is above 0 and at most {MAX_WEIGHT:.0f}")
+    override = as_override(row)
+    retry = (override.max_attempts, override.backoff, override.delay_ms, override.max_delay_ms)
+    if any(value is not None for value in retry):
+        if row.scope not in {"global", "type"}:
+            raise ThrottlingError("retries are overridden for scope global or type")
+        override.retry(RetryPolicy(max_attempts=3, backoff=BackoffKind.EXPONENTIAL, delay_ms=0))
+    if row.concurrency is None and row.rate_limit is None and row.weight is None and all(v is None for v in retry):
+        raise ThrottlingError("an override changes something: give concurrency, rate, retry or weight")
+    if row.scope == "limit" and row.concurrency is None and row.rate_limit is None:
+        raise ThrottlingError("a shared limit has concurrency, rate, or both")
+
+
+def values(row: ThrottleOverride) -> dict[str, Any]:
+    """The fields of a row, for the history."""
+    return {name: getattr(row, name) for name in _FIELDS}
+
+
+def put(row: ThrottleOverride, *, by: str) -> bool:
+    """Store an override in place of the one for the same subject. True where it changes which limits apply.
+
+    Raises ThrottlingError where it can't be used. Nothing is stored then.
+    """
+    check(row)
+    with transaction.atomic():
+        _serialise()
+        found = ThrottleOverride.objects.filter(
+            scope=row.scope, type=row.type, flow_id=row.flow_id, org_id=row.org_id, name=row.name
+        ).first()
+        before = values(found) if found else None
+        old = as_override(found) if found else None
+        row.pk = found.pk if found else None
+        row.changed_by = by
+        try:
+            row.full_clean(validate_unique=False, validate_constraints=False)
+        except ValidationError as error:
+            raise ThrottlingError("; ".join(error.messages)) from None
+        row.save(force_insert=found is None)
+        ThrottleChange.objects.create(by=by, place=str(row), org_id=row.org_id, before=before, after=values(row))
+    return changes_limits(old, as_override(row))
+
+
+def delete(row: ThrottleOverride, *, by: str) -> bool:
+    """Remove an override. True where that changes which limits apply."""
+    with transaction.atomic():
+        _serialise()
+        ThrottleChange.objects.create(by=by, place=str(row), org_id=row.org_id, before=values(row), after=None)
+        old = as_override(row)
+        ThrottleOverride.objects.filter(pk=row.pk).delete()
+    return changes_limits(old, None)
+
+
+def _serialise() -> None:
+    """One change at a time, so that a later revision has seen the earlier ones."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_CHANGE_LOCK,))
+
+
+def changes_limits(old: Override | None, new: Override | None) -> bool:
+    """Whether limits come or go (or are keyed or counted otherwise), rather than change their values."""
+    made = (old or new).scope in {"runs", "flow", "org", "limit"} or (  # type: ignore[union-attr]
+        (old or new).scope == "type" and (old or new).type not in BY_TYPE  # type: ignore[union-attr]
+    )
+    is_type = (old or new).scope == "type"  # type: ignore[union-attr]
+    for dimension in ("concurrency", "rate"):
+        before, after = (each.bound(dimension) if each else None for each in (old, new))
+        if (made or (is_type and dimension == "concurrency")) and (before is None) != (after is None):
+            return True
+        if _algorithm(before) != _algorithm(after):
+            return True
+    return (old.key if old else "") != (new.key if new else "")
+
+
+def _algorithm(bound: Any) -> Algorithm:
+    return bound.algorithm if isinstance(bound, RateLimit) else Algorithm.WINDOW
+
+
+def find(
+    scope: str, *, type_: str = "", flow_id: UUID | None = None, org_id: UUID | None = None, name: str = ""
+) -> ThrottleOverride | None:
+    """The row for a subject."""
+    return ThrottleOverride.objects.filter(scope=scope, type=type_, flow_id=flow_id, org_id=org_id, name=name).first()
+
+
+def described(override: Override) -> dict[str, Any]:
+    """The override for people: only what it says."""
+    return {name: value for name, value in asdict(override).items() if value not in (None, "")}
