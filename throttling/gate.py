@@ -6,11 +6,11 @@ import json
 import math
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import redis
 from redis.connection import AbstractConnection
@@ -26,8 +26,7 @@ ANSWER_WITHIN_S = 2.0
 DEFAULT_PREFIX = "headrace"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """A step that wants to start. `head_start_s`: its priority. `lease`: the one it was held under until now."""
 
     id: str
@@ -67,6 +66,17 @@ class Answer:
     granted: list[str] = field(default_factory=list)
     taken: list[str] = field(default_factory=list)
     parked: list[str] = field(default_factory=list)
+
+    def without(self, ids: Collection[str]) -> Answer:
+        """The answer as it concerns the other steps."""
+        if not ids:
+            return self
+        return replace(
+            self,
+            granted=[id_ for id_ in self.granted if id_ not in ids],
+            taken=[id_ for id_ in self.taken if id_ not in ids],
+            parked=[id_ for id_ in self.parked if id_ not in ids],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +195,7 @@ class Gate:
         `again`: the start of steps that hold their permit already was delayed; they start now.
         """
         reply = self._call("confirm", {"lease": lease, "ids": list(ids), "again": again})
-        return self._answer(reply[:5]), list(reply[5])
+        return self._answer(reply[:5]), reply[5].split()
 
     def release(
         self,
@@ -211,7 +221,7 @@ class Gate:
     def renew(self, leases: Mapping[str, Sequence[str]]) -> tuple[Answer, list[str]]:
         """A worker's leases live on. Also the ids whose lease is gone."""
         reply = self._call("renew", {"leases": {lease: list(ids) for lease, ids in leases.items()}})
-        return self._answer(reply[:4]), list(reply[4])
+        return self._answer(reply[:4]), reply[4].split()
 
     def wake(self, definitions: Mapping[str, str] | None = None) -> tuple[Answer, float]:
         """Start what may start by the passing of time, and take back what has expired.
@@ -287,16 +297,24 @@ class Gate:
         rows = self._guard(lambda: dict(self.client.hscan_iter(f"{self.prefix}{generation}:permit", count=1000)))
         return {str(id_): str(text).split("\x1d", 1)[0] for id_, text in rows.items()}
 
-    def waiting_among(self, ids: Sequence[str]) -> set[str]:
-        """Those of the steps that wait here or hold a permit."""
+    def places(self, ids: Sequence[str]) -> dict[str, tuple[str, float]]:
+        """Of the steps that the gate knows: ("waiting", 0), or the state of their permit and its age in seconds."""
         generation = self.epoch()[0]
 
-        def work() -> set[str]:
+        def work() -> dict[str, tuple[str, float]]:
             pipeline = self.client.pipeline(transaction=False)
             pipeline.hmget(f"{self.prefix}{generation}:waiter", list(ids))
             pipeline.hmget(f"{self.prefix}{generation}:permit", list(ids))
-            waiting, held = pipeline.execute()
-            return {id_ for id_, place, permit in zip(ids, waiting, held, strict=True) if place or permit}
+            pipeline.time()
+            waiting, held, (seconds, microseconds) = pipeline.execute()
+            found = {}
+            for id_, place, permit in zip(ids, waiting, held, strict=True):
+                if place:
+                    found[id_] = ("waiting", 0.0)
+                elif permit:
+                    state, _, stamp, _ = str(permit).split("\x1d", 3)
+                    found[id_] = (state, seconds + (microseconds - int(stamp)) / 1e6)
+            return found
 
         return self._guard(work)
 
@@ -356,7 +374,7 @@ class Gate:
 
     @staticmethod
     def _answer(reply: list[Any]) -> Answer:
-        lists = [list(part) for part in reply[4:7]] + [[], [], []]
+        lists = [part.split() for part in reply[4:7]] + [[], [], []]
         return Answer(
             now_us=int(reply[1]),
             revision=int(reply[2]),

@@ -161,7 +161,6 @@ class LimitSet:
     steps: tuple[str, ...]
     runs: tuple[str, ...]
     definitions: tuple[tuple[str, str], ...]
-    slack_us: int
     paused_by_provider: tuple[str, ...] = ()
     """The keys that an answer's `Retry-After` pauses."""
 
@@ -173,13 +172,11 @@ class LimitSet:
     def of(cls, limits: Iterable[tuple[Limit, str | None]]) -> LimitSet:
         """From (limit, value of its key) pairs, in the order in which they are asked."""
         pairs = list(limits)
-        rates = [limit.bound for limit, _ in pairs if isinstance(limit.bound, RateLimit)]
         own = [limit.instance(value) for limit, value in pairs if limit.key or limit.source == "named"]
         return cls(
             steps=tuple(dict.fromkeys(limit.instance(value) for limit, value in pairs if not limit.runs)),
             runs=tuple(dict.fromkeys(limit.instance(value) for limit, value in pairs if limit.runs)),
             definitions=tuple({limit.name: limit.definition for limit, _ in pairs if limit.is_defined}.items()),
-            slack_us=min((rate.slack_us for rate in rates), default=5_000_000),
             paused_by_provider=tuple(own) or tuple(limit.instance() for limit, _ in pairs if limit.bound is None),
         )
 

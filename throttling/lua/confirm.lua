@@ -39,7 +39,7 @@ for _, id in ipairs(call.ids) do
         if not restart(permit) then unknown[#unknown + 1] = id end
     elseif permit and not call.again and permit.state == 'r'
         and (#permit.tail.set.runs == 0 or run_of(permit.tail)) then
-        if #permit.tail.set.runs > 0 then hold_run(permit.tail, true, permit.score) end
+        if #permit.tail.set.runs > 0 then hold_run(permit.tail, true, score_of(permit)) end
         alike[permit.tail] = (alike[permit.tail] or 0) + 1
         permit.state, permit.token, permit.stamp = 'L', call.lease, now
         save(permit, now + LEASE)
@@ -51,4 +51,4 @@ for tail, count in pairs(alike) do
     prefetch(tail.set.steps)
     start(tail.set.steps, count)
 end
-return finish(granted, unknown)
+return finish(joined(granted), joined(unknown))

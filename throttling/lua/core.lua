@@ -35,7 +35,7 @@ local revision = tonumber(epoch[4] or '0')
 local pops_left, more = call.pops or 200, 0
 local any_pause = epoch[6] == '1'
 
-local function whole(number) return string.format('%.0f', number) end
+local function whole(number) return string.format('%d', number) end
 
 local function split(text, separator)
     local parts, from = {}, 1
@@ -275,7 +275,8 @@ end
 -- Permits ----------------------------------------------------------------------------------------------------------
 -- States: r reserved (in the broker), l lapsed (so long in the broker that only its place in the queue is still held),
 -- L leased (executing), h held (a run's slots: they never expire, Postgres is their truth).
--- A record is state, token, stamp, score, and its tail (tenant, weight, lane, run, set), which a whole group shares.
+-- A record is state, token, stamp, score (as text; `n+i`: the i-th of a group at n), and its tail (tenant, weight, lane,
+-- run, set), which a whole group shares.
 
 local tails = {}
 local function tail_of(text)
@@ -297,7 +298,7 @@ local function understand_record(id, text)
     local found = false
     if text then
         local state, token, stamped, score, tail = string.match(text, RECORD)
-        found = { id = id, state = state, token = token, stamp = tonumber(stamped), score = tonumber(score),
+        found = { id = id, state = state, token = token, stamp = tonumber(stamped), score = score,
             tail = tail_of(tail) }
     end
     known[id] = found
@@ -318,10 +319,15 @@ local function record_of(id)
     return found
 end
 
+local function score_of(permit)
+    local base, position = string.match(permit.score, '^(%d+)%+?(%d*)$')
+    return tonumber(base) + (tonumber(position) or 0)
+end
+
 local function save(permit, expires)
     local id = permit.id
     known[id] = permit
-    records[id] = permit.state .. GS .. permit.token .. GS .. whole(permit.stamp) .. GS .. whole(permit.score) .. GS
+    records[id] = permit.state .. GS .. permit.token .. GS .. whole(permit.stamp) .. GS .. permit.score .. GS
         .. permit.tail.text
     forget[id] = nil
     expiries[id] = expires
@@ -378,14 +384,16 @@ end
 
 -- Release many: what permits of one kind hold is given back together.
 local function release_many(permits)
-    local alike = {}
+    local alike = { r = {}, l = {}, L = {}, h = {} }
     for _, permit in ipairs(permits) do
-        local kind = permit.state .. permit.tail.text
-        local same = alike[kind]
-        if same then same.count = same.count + 1 else alike[kind] = { permit = permit, count = 1 } end
+        local same = alike[permit.state][permit.tail]
+        if same then same.count = same.count + 1
+        else alike[permit.state][permit.tail] = { permit = permit, count = 1 } end
         drop(permit)
     end
-    for _, same in pairs(alike) do give_all_back(same.permit, same.count) end
+    for _, kind in pairs(alike) do
+        for _, same in pairs(kind) do give_all_back(same.permit, same.count) end
+    end
 end
 
 -- Expired: a lease's holder is lost; a reservation keeps its place in the broker's queue and nothing else.
@@ -522,7 +530,7 @@ local function hold_run(tail, starts, score)
     local run = run_of(tail)
     if not run then
         charge(tail.set.runs, starts, 1)
-        save({ id = 'run:' .. tail.run, state = starts and 'h' or 'r', token = '', stamp = now, score = score,
+        save({ id = 'run:' .. tail.run, state = starts and 'h' or 'r', token = '', stamp = now, score = whole(score),
             tail = tail }, not starts and now + RESERVATION or nil)
     elseif starts and run.state == 'r' then
         start(tail.set.runs, 1)
@@ -538,7 +546,7 @@ local function grant(item, charged)
     if #tail.set.runs > 0 then hold_run(tail, starts, item.score) end
     if not charged then charge(tail.set.steps, starts, 1) end
     save({ id = item.id, state = starts and 'L' or 'r', token = starts and call.lease or '', stamp = now,
-        score = item.score, tail = tail }, now + (starts and LEASE or RESERVATION))
+        score = whole(item.score), tail = tail }, now + (starts and LEASE or RESERVATION))
     if starts then
         take_left = take_left - 1
         taken[#taken + 1] = item.id
@@ -624,7 +632,7 @@ local function admit_one(item)
             granted[#granted + 1] = item.id
             return
         end
-        if permit.state ~= 'L' or permit.token == item.token then item.score = permit.score end
+        if permit.state ~= 'L' or permit.token == item.token then item.score = score_of(permit) end
         release(permit)
     end
     local limit = blocker(item.tail, true)
@@ -635,6 +643,37 @@ local function admit_one(item)
     else
         grant(item)
     end
+end
+
+-- A whole group of newcomers for which all limits have room, and nobody stands ahead: counted at once.
+local function admit_together(tail, steps)
+    if #tail.set.runs > 0 then return false end
+    for _, limit in ipairs(tail.set.steps) do
+        if waiting(limit) > 0 or room(limit) < #steps then return false end
+    end
+    for _, step in ipairs(steps) do
+        if type(step) == 'table' or known[step] or waiters[step] then return false end
+    end
+    local here = lanes[tail.lane] and math.min(take_left, #steps) or 0
+    take_left = take_left - here
+    if here > 0 then charge(tail.set.steps, true, here) end
+    if here < #steps then charge(tail.set.steps, false, #steps - here) end
+    local moment, rest = whole(now), GS .. tail.text
+    local begun = 'L' .. GS .. (call.lease or '') .. GS .. moment .. GS .. moment
+    local reserved = 'r' .. GS .. GS .. moment .. GS .. moment
+    for index, id in ipairs(steps) do
+        sequence = sequence + 1
+        local ending = '+' .. sequence .. rest
+        known[id] = nil
+        if index <= here then
+            records[id], expiries[id] = begun .. ending, now + LEASE
+            taken[#taken + 1] = id
+        else
+            records[id], expiries[id] = reserved .. ending, now + RESERVATION
+            granted[#granted + 1] = id
+        end
+    end
+    return true
 end
 
 -- Ask for permits: groups of [set, tenant, weight, lane, run, steps]; a step is its id, or
@@ -651,7 +690,8 @@ local function admit_groups(groups)
         local tail = tail_of(table.concat({ group[2], group[3], group[4], group[5], group[1] }, GS))
         prefetch(tail.set.steps)
         prefetch(tail.set.runs)
-        for _, step in ipairs(group[6]) do
+        local steps = admit_together(tail, group[6]) and {} or group[6]
+        for _, step in ipairs(steps) do
             sequence = sequence + 1
             if type(step) == 'table' then
                 admit_one({ id = step[1], tail = tail, score = now + sequence - step[2], token = step[3] })
@@ -669,6 +709,9 @@ local function write_many(command, key, pairs_list)
         redis.call(command, key, unpack(pairs_list, from, math.min(from + 999, #pairs_list)))
     end
 end
+
+-- Ids travel as one text: fifty replies cost the client more than the call.
+local function joined(ids) return table.concat(ids, ' ') end
 
 local function finish(...)
     pump_all()

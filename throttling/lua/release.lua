@@ -11,7 +11,7 @@ local ended = {}
 for lease, ids in pairs(call.leases) do
     load_records(ids)
     for _, id in ipairs(ids) do
-        local permit = record_of(id)
+        local permit = known[id]
         if permit and permit.state == 'L' and permit.token == lease then ended[#ended + 1] = permit end
     end
 end
@@ -33,4 +33,4 @@ for _, pause in ipairs(call.pauses) do
 end
 pump_all()
 admit_groups(call.groups)
-return finish(granted, taken, parked)
+return finish(joined(granted), joined(taken), joined(parked))

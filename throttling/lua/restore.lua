@@ -15,14 +15,14 @@ for _, row in ipairs(call.leases) do
     local tail = tail_of(table.concat({ row[3], row[4], row[5], row[6], row[7] }, GS))
     if not record_of(row[1]) then
         count(tail.set.steps)
-        save({ id = row[1], state = 'L', token = row[2], stamp = now, score = now, tail = tail }, now + LEASE)
+        save({ id = row[1], state = 'L', token = row[2], stamp = now, score = whole(now), tail = tail }, now + LEASE)
     end
 end
 for _, row in ipairs(call.runs) do
     local tail = tail_of(table.concat({ row[2], row[3], '', row[1], row[4] }, GS))
     if not record_of('run:' .. row[1]) then
         count(tail.set.runs)
-        save({ id = 'run:' .. row[1], state = 'h', token = '', stamp = now, score = now, tail = tail })
+        save({ id = 'run:' .. row[1], state = 'h', token = '', stamp = now, score = whole(now), tail = tail })
     end
 end
 for _, row in ipairs(call.starts) do

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import structlog
@@ -17,7 +19,7 @@ from django.db import connections
 from throttling import overrides
 from throttling.errors import ThrottlingError
 from throttling.gate import Answer, Gate, Request
-from throttling.limits import ConcurrencyLimit, Limit, LimitSet, key_text
+from throttling.limits import ConcurrencyLimit, Limit, LimitSet, RateLimit, key_text
 from throttling.policy import Policies, StepFacts, UnknownLimit, flow_control_is_on
 from workflows.engine import catalog, scope, store
 from workflows.errors import ConfigurationFailure, ExpressionError
@@ -84,6 +86,7 @@ class StepLimits:
     keyed: bool
     fixed: LimitSet
     """Without those that have a key: all, where none has."""
+    slack_us: int
     problem: str = ""
 
 
@@ -114,6 +117,9 @@ def _find(current: Policies, facts: StepFacts) -> StepLimits:
         limits=(*limits, queue),
         keyed=any(limit.key for limit in limits),
         fixed=LimitSet.of([(limit, None) for limit in (*limits, queue) if not limit.key]),
+        slack_us=min(
+            (limit.bound.slack_us for limit in limits if isinstance(limit.bound, RateLimit)), default=5_000_000
+        ),
         problem=problem,
     )
 
@@ -169,44 +175,77 @@ def requests(steps: Sequence[WantsToStart], *, leases: Mapping[UUID, str] | None
     A step whose limits can't be found asks for its other ones only: it fails in its try, before its handler.
     `leases`: of steps that are handed back, so that they keep their places.
     """
-    entries = [limits_of(step.version_id, step.key) for step in steps]
-    readers = {step.run_id for step, entry in zip(steps, entries, strict=True) if entry.keyed and not entry.problem}
-    scopes = scope.load(readers, ()) if readers else {}
+    kinds: dict[tuple[UUID, str], _Kind] = {}
     current = overrides.current()
+    for step in steps:
+        if (step.version_id, step.key) not in kinds:
+            org_id = catalog.flow_of(step.version_id).org_id
+            entry = limits_of(step.version_id, step.key)
+            kinds[step.version_id, step.key] = _Kind(entry, org_id.hex, current.weight(org_id))
+    readers = {
+        step.run_id for step in steps if (entry := kinds[step.version_id, step.key].limits).keyed and not entry.problem
+    }
+    scopes = scope.load(readers, ()) if readers else {}
     made = []
-    for step, entry in zip(steps, entries, strict=True):
+    for step in steps:
+        entry, tenant, weight = kinds[step.version_id, step.key]
         limits = entry.fixed
-        if step.run_id in readers and entry.keyed:
+        if entry.keyed and step.run_id in scopes:
             try:
                 limits = evaluate(entry, scopes[step.run_id])
-            except (ConfigurationFailure, KeyError):
+            except ConfigurationFailure:
                 limits = entry.fixed
-        org_id = catalog.flow_of(step.version_id).org_id
-        made.append(
-            Request(
-                id=str(step.id),
-                limits=limits,
-                tenant=str(org_id),
-                lane=step.queue,
-                weight=current.weight(org_id),
-                head_start_s=step.priority,
-                run=str(step.run_id),
-                lease=(leases or {}).get(step.id, ""),
-            )
-        )
+        lease = leases.get(step.id, "") if leases else ""
+        run = step.run_id.hex if limits.runs else ""
+        made.append(Request(step.id.hex, limits, tenant, step.queue, weight, step.priority, run, lease))
     return made
 
 
-def slack_s(steps: Iterable[WantsToStart]) -> float:
-    """How long after their stamp all of these steps may start."""
-    found = (limits_of(step.version_id, step.key) for step in steps)
-    return min((rate for entry in found for rate in _slacks(entry)), default=5.0)
+class _Kind(NamedTuple):
+    """What the requests of all runs of a step have in common."""
+
+    limits: StepLimits
+    tenant: str
+    weight: float
 
 
-def _slacks(entry: StepLimits) -> Iterable[float]:
-    for limit in entry.limits:
-        if limit.bound is not None and limit.kind in "wg":
-            yield limit.bound.slack_us / 1e6  # type: ignore[union-attr]
+_refused: dict[str, float] = {}
+FREE_AGAIN_AFTER_S = 1.0
+
+
+def note_refusals(answer: Answer, asked: Sequence[Request]) -> None:
+    """Remember for a moment which limits had no room, so that nothing is claimed in vain."""
+    if not answer.parked:
+        return
+    parked, now = set(answer.parked), time.monotonic()
+    if len(_refused) > MAX_STEPS_KNOWN:
+        _refused.clear()
+    for request in asked:
+        if request.id in parked:
+            for instance in (*request.limits.runs, *request.limits.steps):
+                _refused[instance] = now
+
+
+def free_steps() -> Callable[[UUID, str], bool]:
+    """Whether a step of some kind will probably be admitted: no limit of it has refused anything lately."""
+    since = time.monotonic() - FREE_AGAIN_AFTER_S
+    known: dict[tuple[UUID, str], bool] = {}
+
+    def is_free(version_id: UUID, key: str) -> bool:
+        found = known.get((version_id, key))
+        if found is None:
+            entry = limits_of(version_id, key)
+            found = not entry.keyed and not entry.problem
+            found = found and all(_refused.get(instance, -math.inf) < since for instance in entry.fixed.steps)
+            known[version_id, key] = found
+        return found
+
+    return is_free
+
+
+def slack_s(version_id: UUID, key: str) -> float:
+    """How long after its stamp a step may start."""
+    return limits_of(version_id, key).slack_us / 1e6
 
 
 def provider_pauses(step: WantsToStart, scope_: Mapping[str, Any]) -> tuple[str, ...]:

@@ -141,12 +141,12 @@ def put_off(steps: Sequence[ReadyStep], error: Exception) -> None:
 
 def follow(answer: Answer, asked: Sequence[ReadyStep] = ()) -> None:
     """Publish what the gate has granted: steps asked for, and others whose turn it was."""
-    known = {str(step.id): step for step in asked}
+    known = {step.id.hex: step for step in asked}
     while True:
         admission.note(answer)
         started = {*answer.granted, *answer.taken}
         waiting = [known[id_].id for id_ in answer.parked if id_ in known and id_ not in started]
-        noted = [id_ for id_ in waiting if known[str(id_)].unprepared]
+        noted = [id_ for id_ in waiting if known[id_.hex].unprepared]
         if noted:
             store.fetch("mark_parked", {"ids": noted})
         _publish_granted(answer.granted, known)
@@ -165,18 +165,18 @@ def _publish_granted(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> 
     if others:
         rows = store.fetch("mark_dispatched", {"ids": [uuid.UUID(id_) for id_ in others], "published": True})
         ready += [ReadyStep.of(row) for row in rows]
-        gone = set(others) - {str(row.id) for row in rows}
+        gone = set(others) - {row.id.hex for row in rows}
         if gone:
-            withdraw(gone)
+            withdraw([uuid.UUID(id_) for id_ in gone])
     if ready:
         _publish_marked(ready)
 
 
-def withdraw(ids: Iterable[object], runs: Iterable[object] = ()) -> None:
+def withdraw(ids: Iterable[uuid.UUID], runs: Iterable[uuid.UUID] = ()) -> None:
     """Steps that will not start, and runs that have ended, give back what they hold at the gate."""
     if not admission.ENABLED:
         return
-    unused, ended = [str(id_) for id_ in ids], [str(run) for run in runs]
+    unused, ended = [id_.hex for id_ in ids], [run.hex for run in runs]
     if not unused and not ended:
         return
     try:

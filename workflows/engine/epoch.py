@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -160,8 +159,8 @@ def audit() -> None:
     dispatch.withdraw([id_ for id_ in steps if id_ not in live], [id_ for id_ in runs if id_ not in live])
     after = NOBODY
     while page := [row.id for row in store.fetch("parked_steps", {"after": after, "batch": PAGE})]:
-        known = gate.waiting_among([str(id_) for id_ in page])
-        lost = [id_ for id_ in page if str(id_) not in known]
+        known = gate.places([id_.hex for id_ in page])
+        lost = [id_ for id_ in page if id_.hex not in known]
         if lost:
             store.fetch("unpark_steps", {"ids": lost})
         after = page[-1]
@@ -270,7 +269,7 @@ def _runs() -> tuple[list[Request], list[PastStarts]]:
 
     def request(row: Any) -> Request:
         step = _Step(_First(row.version_id, _first_with_runs(row.version_id)), run_id=row.id)
-        return replace(admission.requests([step])[0], run=str(row.id))
+        return admission.requests([step])[0]._replace(run=row.id.hex)
 
     held = [request(row) for row in store.fetch("started_runs", {"versions": versions})]
     starts: list[PastStarts] = []

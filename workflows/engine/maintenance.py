@@ -6,6 +6,7 @@ lost only when one published well after it has been claimed, or when the queue i
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -225,11 +226,24 @@ def _lost_messages(states: dict[str, Any]) -> int:
                 "batch": BATCH,
             },
         )
-        if rows:
-            log.warning("messages were lost, publishing again", queue=name, steps=len(rows))
-            dispatch.dispatch([ReadyStep.of(row) for row in rows])
-            touched += len(rows)
+        lost = _not_at_the_gate([row.id for row in rows]) if rows else []
+        if lost:
+            log.warning("messages were lost, publishing again", queue=name, steps=len(lost))
+            again = store.fetch("publish_again", {"ids": lost})
+            dispatch.dispatch([ReadyStep.of(row) for row in again])
+            touched += len(again)
     return touched
+
+
+def _not_at_the_gate(ids: list[UUID]) -> list[UUID]:
+    """Those that neither wait for a limit (which is noted of them) nor were granted just now."""
+    if not admission.ENABLED:
+        return ids
+    places = admission.gate().places([id_.hex for id_ in ids])
+    waiting = [id_ for id_ in ids if places.get(id_.hex, ("", 0.0))[0] == "waiting"]
+    if waiting:
+        store.fetch("mark_parked", {"ids": waiting})
+    return [id_ for id_ in ids if places.get(id_.hex, ("", math.inf))[1] > DELIVERED_WITHIN_S]
 
 
 def _settle_runs(*, deep: bool) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -18,7 +18,7 @@ from workflows import signals
 from workflows.engine import catalog, scope, store, transitions
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed, StepError
-from workflows.engine.transitions import NOBODY, Recorded, Recording, StepFailed, Verdict
+from workflows.engine.transitions import NOBODY, MayContinue, Recorded, Recording, StepFailed, Verdict
 from workflows.errors import Category, PayloadTooLarge
 from workflows.expressions import Template
 from workflows.payload import MAX_RUN_BYTES, dump
@@ -32,14 +32,20 @@ _CONTENTION = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFail
 
 
 def record(
-    verdicts: Sequence[Verdict], *, worker: UUID = NOBODY, queues: frozenset[str] = frozenset(), budget: int = 0
+    verdicts: Sequence[Verdict],
+    *,
+    worker: UUID = NOBODY,
+    queues: frozenset[str] = frozenset(),
+    budget: int = 0,
+    may_continue: MayContinue = transitions.always,
 ) -> Recorded:
     """Record the verdicts, and settle the runs that are bound to stop.
 
     Verdicts whose lease was lost meanwhile are dropped: the answer's `landed` names those that counted. Raises
     psycopg.OperationalError where the database stays away for longer than leases live; nothing is half-recorded then.
     """
-    result = _record(_within_run_limit(list(verdicts)), worker, queues, budget)
+    going = _Going(worker=worker, queues=queues, budget=budget, may_continue=may_continue)
+    result = _record(_within_run_limit(list(verdicts)), going)
     if result.stopping:
         try:
             settled = _patiently(lambda: transitions.settle(sorted(set(result.stopping))))
@@ -66,25 +72,36 @@ def _within_run_limit(verdicts: list[Verdict]) -> list[Verdict]:
     return [refused.get(verdict.claim.id, verdict) for verdict in verdicts]
 
 
-def _record(verdicts: list[Verdict], worker: UUID, queues: frozenset[str], budget: int) -> Recorded:
+@dataclass(frozen=True, kw_only=True)
+class _Going:
+    """How the recorder goes on: which successors it claims at once."""
+
+    worker: UUID
+    queues: frozenset[str]
+    budget: int
+    may_continue: MayContinue
+
+
+def _record(verdicts: list[Verdict], going: _Going) -> Recorded:
     if not verdicts:
         return Recorded()
     try:
-        return _write(verdicts, worker, queues, budget)
+        return _write(verdicts, going)
     except psycopg.Error as error:
         if _is_away(error):
             raise
         if len(verdicts) == 1:
             log.warning("Postgres refuses an outcome", step_run_id=str(verdicts[0].claim.id), error=str(error))
-            return _write([_refused(verdicts[0], error)], worker, queues, budget)
+            return _write([_refused(verdicts[0], error)], going)
         middle = len(verdicts) // 2
-        left = _record(verdicts[:middle], worker, queues, budget)
+        left = _record(verdicts[:middle], going)
         try:
-            right = _record(verdicts[middle:], worker, queues, 0)
+            right = _record(verdicts[middle:], replace(going, budget=0))
         except psycopg.Error:
             log.exception("half of a group could not be recorded; rescue will run its steps again")
             return left
         return Recorded(
+            lease=left.lease,
             landed=left.landed | right.landed,
             ready=left.ready + right.ready,
             claimed=left.claimed + right.claimed,
@@ -102,8 +119,10 @@ def _refused(verdict: Verdict, error: Exception) -> Verdict:
     return replace(verdict, outcome=Failed(error=described), output=None, input=None)
 
 
-def _write(verdicts: list[Verdict], worker: UUID, queues: frozenset[str], budget: int) -> Recorded:
-    recording = transitions.prepare_recording(verdicts, worker=worker, queues=queues, budget=budget)
+def _write(verdicts: list[Verdict], going: _Going) -> Recorded:
+    recording = transitions.prepare_recording(
+        verdicts, worker=going.worker, queues=going.queues, budget=going.budget, may_continue=going.may_continue
+    )
 
     def write() -> Recorded:
         if recording.fails or recording.may_end_with_output:

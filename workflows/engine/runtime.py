@@ -25,7 +25,7 @@ import structlog
 from django.db import connections
 from psycopg.types.json import Jsonb
 
-from throttling.gate import Pause, Take
+from throttling.gate import Answer, Pause, Take
 from workflows import outbound, sandbox
 from workflows.engine import admission, advance, catalog, dispatch, execute, metrics, speed, store, transitions
 from workflows.engine.execute import Prepared, Visit
@@ -165,7 +165,7 @@ class Runtime:
 
     def _confirm(self, claims: list[Claim], lease: UUID) -> list[Claim]:
         """Those of the claimed steps that may start now (and others, whose turn it was); the rest goes back."""
-        by_id = {str(claim.id): claim for claim in claims}
+        by_id = {claim.id.hex: claim for claim in claims}
         gate = admission.gate()
         taken: list[str] = []
         try:
@@ -180,8 +180,7 @@ class Runtime:
             log.info("nothing may start now, steps are handed back", steps=len(claims), reason=str(error))
             unknown = list(by_id)
         refused = [by_id[id_] for id_ in unknown if id_ not in taken]
-        if refused:
-            record([Verdict(claim=claim, outcome=HandBack()) for claim in refused], worker=self.id)
+        self._give_back(refused)
         others = [id_ for id_ in taken if id_ not in by_id]
         gone = {claim.id for claim in refused}
         return [claim for claim in claims if claim.id not in gone] + self._claim_taken(others, lease)
@@ -191,7 +190,7 @@ class Runtime:
         if not ids:
             return []
         claims = self._claim([(id_, None) for id_ in ids], lease)
-        missing = set(ids) - {str(claim.id) for claim in claims}
+        missing = set(ids) - {claim.id.hex for claim in claims}
         if missing:
             dispatch.follow(admission.gate().release({str(lease): sorted(missing)}))
         return claims
@@ -202,7 +201,7 @@ class Runtime:
         Returns what this visit continues with, and when it asked.
         """
         ready = advance.prepare(result.ready)
-        leases: dict[str, list[str]] = {}
+        held: dict[UUID, list[str]] = {}
         back: dict[UUID, str] = {}
         for verdict in verdicts:
             claim = verdict.claim
@@ -210,26 +209,49 @@ class Runtime:
                 back[claim.id] = str(claim.lease)
                 ready.append(_ready_again(claim))
             elif claim.lease is not None:
-                leases.setdefault(str(claim.lease), []).append(str(claim.id))
-        lease, asked = uuid4(), time.monotonic()
-        take = Take(count=self._room_for(budget), lanes=tuple(self.queues), lease=str(lease)) if budget else None
+                held.setdefault(claim.lease, []).append(claim.id.hex)
+        leases = {str(lease): ids for lease, ids in held.items()}
+        lease, asked = str(result.lease), time.monotonic()
+        going = result.claimed
+        count = max(self._room_for(budget), len(going)) if budget else 0
+        take = Take(count=count, lanes=tuple(self.queues), lease=lease) if count else None
+        requests = admission.requests([*going, *ready], leases=back)
         try:
             answer = admission.gate().release(
                 leases,
-                admission.requests(ready, leases=back),
-                unused=[str(id_) for id_ in result.withdrawn],
-                runs=[str(run_id) for run_id, _ in result.ended],
+                requests,
+                unused=[id_.hex for id_ in result.withdrawn],
+                runs=[run_id.hex for run_id, _ in result.ended],
                 pauses=self._pauses(verdicts),
                 take=take,
             )
         except dispatch.GATE_ERRORS as error:
             dispatch.put_off(ready, error)
+            self._give_back(going)
             return [], asked
-        claims = self._claim_taken(answer.taken, lease)
+        admission.note_refusals(answer, requests)
+        claims = self._started(going, answer, lease)
+        mine = {claim.id.hex for claim in going}
+        claims += self._claim_taken([id_ for id_ in answer.taken if id_ not in mine], result.lease)
         if admission.note(answer):
             asked = -math.inf  # the policies have changed: the stamps may be too old by the new ones
-        dispatch.follow(answer, ready)
+        dispatch.follow(answer.without(mine), ready)
         return claims, asked
+
+    def _started(self, going: Sequence[Claim], answer: Answer, lease: str) -> list[Claim]:
+        """Of the successors that were claimed in advance: those that have their permits. The rest goes back."""
+        taken, granted = set(answer.taken), set(answer.granted)
+        reserved = [claim.id.hex for claim in going if claim.id.hex in granted]
+        if reserved:
+            more, unknown = admission.gate().confirm(lease, reserved)
+            dispatch.follow(more)
+            taken |= set(reserved) - set(unknown)
+        self._give_back([claim for claim in going if claim.id.hex not in taken])
+        return [claim for claim in going if claim.id.hex in taken]
+
+    def _give_back(self, claims: Sequence[Claim]) -> None:
+        if claims:
+            record([Verdict(claim=claim, outcome=HandBack()) for claim in claims], worker=self.id)
 
     def _room_for(self, budget: int) -> int:
         return max(0, min(budget, 1 if self.own_thread else self.slots - len(self._visits)))
@@ -253,19 +275,24 @@ class Runtime:
         for lease, group in by_lease.items():
             asked = time.monotonic()
             try:
-                answer, refused = admission.gate().confirm(str(lease), [str(v.claim.id) for v in group], again=True)
+                answer, refused = admission.gate().confirm(str(lease), [v.claim.id.hex for v in group], again=True)
                 dispatch.follow(answer)
             except dispatch.GATE_ERRORS as error:
                 log.info("nothing may start now, steps are handed back", steps=len(group), reason=str(error))
-                refused = [str(visit.claim.id) for visit in group]
+                refused = [visit.claim.id.hex for visit in group]
             self._start_soon(group, asked)
             may -= {UUID(id_) for id_ in refused}
         return may
 
     def _start_soon(self, visits: Sequence[Visit], asked: float) -> None:
-        if admission.ENABLED:
-            for visit in visits:
-                visit.start_by = asked + admission.slack_s([visit.claim])
+        if not admission.ENABLED:
+            return
+        known: dict[tuple[UUID, str], float] = {}
+        for visit in visits:
+            kind = (visit.claim.version_id, visit.claim.key)
+            if kind not in known:
+                known[kind] = asked + admission.slack_s(*kind)
+            visit.start_by = known[kind]
 
     # --- performing -------------------------------------------------------------------------------------------
 
@@ -383,7 +410,13 @@ class Runtime:
         """Record, hand the permits over, and return what this visit continues with, and when it asked for it."""
         asked = time.monotonic()
         try:
-            result = record(verdicts, worker=self.id, queues=self.queues, budget=0 if admission.ENABLED else budget)
+            result = record(
+                verdicts,
+                worker=self.id,
+                queues=self.queues,
+                budget=self._room_for(budget) if admission.ENABLED else budget,
+                may_continue=admission.free_steps() if admission.ENABLED else transitions.always,
+            )
             metrics.log_steps(verdicts, result.landed)
         except Exception:
             log.exception("outcomes could not be recorded; rescue will run the steps again", steps=len(verdicts))
@@ -404,7 +437,9 @@ class Runtime:
             if result.ready:
                 dispatch.dispatch(result.ready)
         except Exception:
-            log.exception("dispatch failed; rescue will publish", steps=len(result.ready))
+            log.exception("hand-over failed; rescue will go on", steps=len(result.ready))
+            if admission.ENABLED:
+                return [], 0.0
         return None
 
     def _forget(self, step_run_ids: Iterable[UUID]) -> None:
@@ -485,7 +520,7 @@ class Runtime:
             return
         leases: dict[str, list[str]] = {}
         for visit in held:
-            leases.setdefault(str(visit.claim.lease), []).append(str(visit.claim.id))
+            leases.setdefault(str(visit.claim.lease), []).append(visit.claim.id.hex)
         try:
             answer, lost = admission.gate().renew(leases)
             admission.note(answer)

@@ -10,7 +10,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -169,8 +169,9 @@ class Verdict:
 
 @dataclass(kw_only=True)
 class Recorded:
-    """What a group of outcomes led to."""
+    """What a group of outcomes led to. `lease`: under which its `claimed` were claimed."""
 
+    lease: UUID = NOBODY
     landed: set[UUID] = field(default_factory=set)
     ready: list[ReadyStep] = field(default_factory=list)
     claimed: list[Claim] = field(default_factory=list)
@@ -244,12 +245,20 @@ def skip(step: ReadyStep) -> Verdict:
     )
 
 
+MayContinue = Callable[[UUID, str], bool]
+
+
+def always(version_id: UUID, key: str) -> bool:
+    return True
+
+
 @dataclass(kw_only=True)
 class _Builder:
     """The parameters of `record_outcomes`, built up outcome by outcome."""
 
     queues: frozenset[str]
     budget: int
+    may_continue: MayContinue
     outcomes: list[dict[str, Any]] = field(default_factory=list)
     edges: list[dict[str, Any]] = field(default_factory=list)
     fails: bool = False
@@ -287,10 +296,11 @@ class _Builder:
             if step.is_sink and flow.output is not None:
                 self.may_end_with_output = True
             for key in step.successors:
-                self._edge(row["id"], flow.steps[key], live, veto=key in not_taken)
+                self._edge(flow, row["id"], flow.steps[key], live, veto=key in not_taken)
 
-    def _edge(self, source: str, target: CompiledStep, live: bool, *, veto: bool) -> None:
+    def _edge(self, flow: CompiledFlow, source: str, target: CompiledStep, live: bool, *, veto: bool) -> None:
         claims = self.budget > 0 and live and not veto and target.condition is None and target.type.queue in self.queues
+        claims = claims and self.may_continue(flow.version_id, target.key)
         self.budget -= claims
         self.edges.append({
             "source": source, "target": target.key, "live": live, "veto": veto, "claim": claims,
@@ -333,10 +343,19 @@ class Recording(NamedTuple):
 
 
 def prepare_recording(
-    verdicts: Iterable[Verdict], *, worker: UUID, queues: frozenset[str], budget: int, lease_s: float = LEASE_S
+    verdicts: Iterable[Verdict],
+    *,
+    worker: UUID,
+    queues: frozenset[str],
+    budget: int,
+    may_continue: MayContinue = always,
+    lease_s: float = LEASE_S,
 ) -> Recording:
-    """Lay the verdicts out as parameters, ordered by step run. `budget`: how many successors to continue with."""
-    builder = _Builder(queues=queues, budget=budget)
+    """Lay the verdicts out as parameters, ordered by step run.
+
+    `budget`: how many successors to continue with, of those steps of which `may_continue(version, key)` holds.
+    """
+    builder = _Builder(queues=queues, budget=budget, may_continue=may_continue)
     for verdict in sorted(verdicts, key=lambda verdict: verdict.claim.id):
         builder.add(verdict)
     lease = uuid.uuid4()
@@ -349,7 +368,7 @@ def prepare_recording(
 
 def record(recording: Recording, cursor: store.Cursor | None = None) -> Recorded:
     """Write the outcomes and all that follows from them, in one statement."""
-    result = Recorded()
+    result = Recorded(lease=recording.lease)
     for row in store.fetch("record_outcomes", recording.parameters, cursor):
         if row.kind == "landed":
             result.landed.add(row.id)

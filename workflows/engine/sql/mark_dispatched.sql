@@ -1,8 +1,8 @@
--- Note that ready steps are being published (count a publication), or with `published` false that it failed.
+-- Note that ready steps are being published, or with `published` false that it failed.
 -- Parameters: ids uuid[], published bool. Returns: the steps that are still ready. Index: primary key.
 UPDATE workflows_steprun s
    SET dispatched_at = CASE WHEN %(published)s THEN clock_timestamp() END,
-       dispatch_count = greatest(0, s.dispatch_count + CASE WHEN %(published)s THEN 1 ELSE -1 END),
+       dispatch_count = CASE WHEN %(published)s THEN greatest(1, s.dispatch_count) ELSE greatest(0, s.dispatch_count - 1) END,
        waiting_for = ''
   FROM (SELECT id FROM unnest(%(ids)s::uuid[]) AS u (id) ORDER BY id) w
  WHERE s.id = w.id AND s.status || '' = 'ready'
