@@ -8,4 +8,4 @@
 -- Result        …, granted, taken, parked: ids; granted and taken may contain others' steps whose turn it was
 define(call.define)
 admit_groups(call.groups)
-return finish(joined(granted), joined(taken), joined(parked))
+return finish(granted, taken, parked)

@@ -51,4 +51,4 @@ for tail, count in pairs(alike) do
     prefetch(tail.set.steps)
     start(tail.set.steps, count)
 end
-return finish(joined(granted), joined(unknown))
+return finish(granted, unknown)

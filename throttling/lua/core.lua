@@ -710,9 +710,6 @@ local function write_many(command, key, pairs_list)
     end
 end
 
--- Ids travel as one text: fifty replies cost the client more than the call.
-local function joined(ids) return table.concat(ids, ' ') end
-
 local function finish(...)
     pump_all()
     for limit, change in pairs(use_change) do
@@ -772,5 +769,9 @@ local function finish(...)
     end
     if #rows > 0 then write_many('HSET', root .. 'waiter', rows) end
     for limit, count in pairs(refused) do redis.call('HINCRBY', root .. 'refused', name_of(limit), count) end
-    return { 'ok', whole(now), revision, more, ... }
+    local answer = { 'ok', whole(now), revision, more }
+    for _, ids in ipairs({ ... }) do
+        answer[#answer + 1] = table.concat(ids, ' ')  -- one text: fifty replies cost the client more than the call
+    end
+    return answer
 end

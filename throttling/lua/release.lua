@@ -33,4 +33,4 @@ for _, pause in ipairs(call.pauses) do
 end
 pump_all()
 admit_groups(call.groups)
-return finish(joined(granted), joined(taken), joined(parked))
+return finish(granted, taken, parked)

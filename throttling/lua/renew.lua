@@ -14,4 +14,4 @@ for lease, ids in pairs(call.leases) do
         end
     end
 end
-return finish(joined(lost))
+return finish(lost)

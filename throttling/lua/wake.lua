@@ -21,7 +21,7 @@ if any_pause then
     end
     if open == 0 then redis.call('HDEL', prefix .. 'epoch', 'paused') end
 end
-local answer = finish(joined(granted))
+local answer = finish(granted)
 local timer = redis.call('ZRANGE', root .. 'timers', 0, 0, 'WITHSCORES')
 local permit = redis.call('ZRANGE', root .. 'permits', 0, 0, 'WITHSCORES')
 answer[#answer + 1] = whole(math.min(tonumber(timer[2] or '9e15'), tonumber(permit[2] or '9e15')))
