@@ -109,4 +109,4 @@ def _key(organization: Organization, kind: str, known: str) -> str:
         ).exists()
     ):
         return known
-    return AccessKey.issue(organization, kind, "first start")[1]
+    return AccessKey.issue(organization, kind, "first start", operator=kind == AccessKey.Kind.API)[1]

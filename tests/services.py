@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["HEADRACE_VAR_DIR"] = str(ROOT / "var" / "test")
 os.environ.setdefault("HEADRACE_LOG_LEVEL", "WARNING")
 os.environ["HEADRACE_DB_POOL_SIZE"] = "0"  # the pool would keep its connections to the database before its renaming
+os.environ["HEADRACE_STEP_MODULES"] = "tests.probes"
 os.environ["HEADRACE_ALLOWED_PRIVATE_HOSTS"] = "127.0.0.1,localhost"
 
 from config import embedded  # noqa: E402  (reads the environment)

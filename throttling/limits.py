@@ -80,7 +80,7 @@ class RateLimit:
     @property
     def slack_us(self) -> int:
         """How long after its stamp a step may start: windows are longer by it."""
-        return min(MAX_SLACK_US, self.per_ms * 10)
+        return min(MAX_SLACK_US, self.per_ms * 20)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ class Rule:
 
     @property
     def slack_us(self) -> int:
-        return min(100_000, self.period_us // 100)
+        return min(100_000, self.period_us // 50)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,7 @@ class Waiter:
     item: Item
     limit: str
     score: int
+    since_us: int
 
 
 @dataclass(kw_only=True)
@@ -75,6 +76,8 @@ class Model:
     now_us: int = 0
     permits: dict[str, Permit] = field(default_factory=dict)
     waiters: dict[str, Waiter] = field(default_factory=dict)
+    queues: dict[str, dict[str, Waiter]] = field(default_factory=dict)
+    waited_us: dict[str, int] = field(default_factory=dict)
     starts: dict[str, list[int]] = field(default_factory=dict)
     arrival: dict[str, float] = field(default_factory=dict)
     pauses: dict[str, int] = field(default_factory=dict)
@@ -143,9 +146,8 @@ class Model:
             permit = self.permits.get(id_)
             if permit and permit.state in "rl":
                 touched |= self._drop(id_)
-            waiter = self.waiters.pop(id_, None)
-            if waiter:
-                touched.add(waiter.limit)
+            if id_ in self.waiters:
+                touched.add(self._leave(id_).limit)
         for run in runs:
             if "run:" + run in self.permits:
                 touched |= self._drop("run:" + run)
@@ -222,7 +224,7 @@ class Model:
         return math.floor(ahead / each + 1e-9) + 1 - self.in_use(limit)
 
     def waiting(self, limit: str) -> list[Waiter]:
-        return [waiter for waiter in self.waiters.values() if waiter.limit == limit]
+        return [*self.queues.get(limit, {}).values()]
 
     def _next_free(self, limit: str) -> float:
         if self.pauses.get(limit, 0) > self.now_us:
@@ -294,16 +296,20 @@ class Model:
             touched.add(limit)
         else:
             self._grant(item, score)
-        self._later(touched)
-
-    def _later(self, touched: set[str]) -> None:
         self._pump_all(touched)
 
     def _park(self, item: Item, limit: str, score: int) -> None:
         times = self.virtual.setdefault(limit, {})
-        if not any(w.item.tenant == item.tenant for w in self.waiting(limit)):
+        if not any(waiter.item.tenant == item.tenant for waiter in self.waiting(limit)):
             times[item.tenant] = max(times.get(item.tenant, 0.0), self.served.get(limit, 0.0))
-        self.waiters[item.id] = Waiter(item=item, limit=limit, score=score)
+        waiter = Waiter(item=item, limit=limit, score=score, since_us=self.now_us)
+        self.waiters[item.id] = self.queues.setdefault(limit, {})[item.id] = waiter
+
+    def _leave(self, id_: str) -> Waiter:
+        waiter = self.waiters.pop(id_)
+        del self.queues[waiter.limit][id_]
+        self.waited_us[waiter.limit] = self.waited_us.get(waiter.limit, 0) + self.now_us - waiter.since_us
+        return waiter
 
     def _grant(self, item: Item, score: int) -> None:
         starts = self._take > 0 and item.lane in self._lanes
@@ -345,7 +351,7 @@ class Model:
             times = self.virtual[limit]
             tenant = min({w.item.tenant for w in here}, key=lambda name: (times[name], name))
             first = min((w for w in here if w.item.tenant == tenant), key=lambda w: (w.score, w.item.id))
-            del self.waiters[first.item.id]
+            self._leave(first.item.id)
             other = self._blocker(first.item, ahead=False)
             if other:
                 self._park(first.item, other, first.score)

@@ -41,6 +41,24 @@ class RunNotFound(WorkflowsError):
     status, code = 404, "run_not_found"
 
 
+class StepRunNotFound(WorkflowsError):
+    """There is no such step run in this organization; a run's detail names the ids of its steps (`stepRunId`)."""
+
+    status, code = 404, "step_run_not_found"
+
+
+class LimitNotFound(WorkflowsError):
+    """There is no override for this; `GET /api/limits` shows what there is."""
+
+    status, code = 404, "limit_not_found"
+
+
+class Forbidden(WorkflowsError):
+    """The key may not do this."""
+
+    status, code = 403, "forbidden"
+
+
 class FlowNotPublished(WorkflowsError):
     """The flow has no published version yet; publish one with `manage.py flows apply`."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from typing import Any
+from uuid import UUID
 
-from throttling.limits import StepPolicy
-from throttling.policy import global_policy
-from workflows.models import Attempt, Run
+from workflows import flow_control
+from workflows.engine import admission
+from workflows.engine.metrics import throttling_config
+from workflows.models import Attempt, Run, StepRun
 from workflows.selectors import RunDetail, StepDetail
 from workflows.steps.registry import StepType
 
@@ -43,7 +45,8 @@ def run_summary(run: Run, status: str | None = None) -> dict[str, Any]:
 
 def run_out(detail: RunDetail) -> dict[str, Any]:
     """A run with input, output, steps, attempts and timings."""
-    steps = [step_out(step) for step in detail.steps]
+    reasons = _reasons(detail)
+    steps = [step_out(step, reasons.get(step.step_run.id)) for step in detail.steps]
     return {
         **run_summary(detail.run, detail.status),
         "input": detail.run.input,
@@ -64,10 +67,20 @@ def run_output(detail: RunDetail) -> Any:
     return sinks[0].output if len(sinks) == 1 and detail.run.status == "completed" else None
 
 
-def step_out(step: StepDetail) -> dict[str, Any]:
+MAX_EXPLAINED = 25
+
+
+def _reasons(detail: RunDetail) -> dict[UUID, flow_control.Reason]:
+    """Why the steps that could start have not (the first of them: each is a question to the store)."""
+    ready = [step.step_run for step in detail.steps if step.step_run.status in {"ready", "waiting"}]
+    return {row.id: flow_control.reason_of(row) for row in ready[:MAX_EXPLAINED]}
+
+
+def step_out(step: StepDetail, reason: flow_control.Reason | None = None) -> dict[str, Any]:
     """A step with its attempts. `duration`: executing; `throttlingOverhead`: ready, not executing; of all tries."""
     row, attempts = step.step_run, step.attempts
-    policy = step.compiled.policy if step.compiled else global_policy()
+    policies = admission.policies()
+    policy = policies.effective(step.compiled.facts) if step.compiled else policies.globals()
     first_ready = attempts[0].ready_at if attempts else row.ready_at
     executing = [ms(attempt.started_at, attempt.ended_at) or 0 for attempt in attempts]
     waiting = [ms(attempt.ready_at, attempt.started_at) or 0 for attempt in attempts]
@@ -90,10 +103,15 @@ def step_out(step: StepDetail) -> dict[str, Any]:
         "throttlingOverhead": sum(waiting) if attempts else None,
         "retryCount": sum(1 for attempt in attempts if attempt.status == "failed") - (row.status == "failed"),
         "throttlingConfig": throttling_config(policy),
-        "waitingFor": None if row.status in _ENDED else (row.waiting_for or None),
+        "waitingFor": None if row.status in _ENDED else _waiting_for(row, reason),
+        "waitingReason": reason.sentence if reason else None,
         "wakeAt": row.wake_at,
         "attempts": [attempt_out(attempt) for attempt in attempts],
     }
+
+
+def _waiting_for(row: StepRun, reason: flow_control.Reason | None) -> str | None:
+    return "limit" if reason and reason.limit else row.waiting_for or None
 
 
 def _input(step: StepDetail) -> Any:
@@ -117,17 +135,9 @@ def attempt_out(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def throttling_config(policy: StepPolicy) -> dict[str, Any]:
-    return {
-        "concurrency": policy.concurrency,
-        "rateLimit": str(policy.rate),
-        "maxRetries": policy.retry.max_attempts,
-    }
-
-
 def insights(detail: RunDetail, steps: list[dict[str, Any]]) -> dict[str, Any]:
     """The seeds' `throttlingInsights`, with real numbers."""
-    policy = global_policy()
+    policy = admission.policies().globals()
     overheads = [step["throttlingOverhead"] for step in steps if step["throttlingOverhead"] is not None]
     return {
         "globalDefaults": {

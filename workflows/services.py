@@ -13,13 +13,12 @@ from uuid import UUID
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
-from throttling.policy import global_policy
 from workflows import selectors
 from workflows.definitions import document
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.duration import parse_ms
 from workflows.definitions.schema import FlowSpec
-from workflows.engine import catalog, dispatch, store, transitions
+from workflows.engine import admission, catalog, dispatch, store, transitions
 from workflows.engine.trigger import NewRun, Triggered
 from workflows.engine.trigger import trigger as trigger_runs
 from workflows.errors import FlowNotFound, FlowNotPublished, InvalidInput, RunNotFound
@@ -208,7 +207,9 @@ def queue_stats(organization: Organization, *, store_available: bool) -> dict[st
             "capacity": {"recommendation": "Set REDIS_URL to enable queued execution"},
         }
     counts = selectors.queue_counts(organization)
-    limit = global_policy().concurrency
+    current = admission.policies()
+    override = current.override("runs")
+    limit = (override and override.concurrency) or current.runs.concurrency or current.globals().concurrency
     return {
         "queue": {
             "available": True,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.workers import WorkerPool, await_that, publish
+from tests.workers import WorkerPool, await_that, publish, shipped_policies
 from workflows import services
 from workflows.api import routes
 from workflows.models import AccessKey, Organization, Run
@@ -75,7 +75,9 @@ def test_a_run_is_started_and_read(api: Api, org: Organization, workers: WorkerP
         "success": True, "queued": True, "jobId": body["runId"], "runId": body["runId"], "existing": False,
         "message": "Workflow queued for execution",
     }  # fmt: skip
-    run = await_that(lambda: _ended(api, body["runId"]))
+    await_that(lambda: _ended(api, body["runId"]))
+    with shipped_policies():
+        run = api.get(f"/runs/{body['runId']}").json()
     assert (run["status"], run["workflow"], run["version"], run["priority"], run["userId"]) == (
         "completed",
         slug,
@@ -203,7 +205,9 @@ def test_queue_stats_have_the_seeds_two_shapes(
     services.trigger(org, slug, delay="1h")
     services.trigger(org, slug)
     await_that(lambda: Run.objects.filter(org_id=org.id, status="completed").exists())
-    assert api.get("/workflows/queue/stats").json() == {
+    with shipped_policies():
+        stats = api.get("/workflows/queue/stats").json()
+    assert stats == {
         "queue": {
             "available": True, "redis": True,
             "stats": {"waiting": 0, "active": 0, "completed": 1, "failed": 0, "delayed": 1, "total": 1},
@@ -212,7 +216,9 @@ def test_queue_stats_have_the_seeds_two_shapes(
         "capacity": {"message": "Running up to 10 workflows concurrently. 0 active, 0 queued."},
     }  # fmt: skip
     monkeypatch.setattr("django.conf.settings.REDIS_URL", "redis://127.0.0.1:1/0")
-    assert api.get("/workflows/queue/stats").json() == {
+    with shipped_policies():
+        stats = api.get("/workflows/queue/stats").json()
+    assert stats == {
         "queue": {"available": False, "redis": False, "stats": None},
         "capacity": {"recommendation": "Set REDIS_URL to enable queued execution"},
     }

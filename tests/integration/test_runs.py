@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end, statuses
+from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end, shipped_policies, statuses
 from workflows import presenters, selectors, services
 from workflows.errors import (
     FlowNotFound,
@@ -131,7 +131,8 @@ def test_a_failed_try_is_retried_and_every_try_is_kept(org: Organization) -> Non
     assert [(a.number, a.status) for a in found.attempts] == [(1, "failed"), (2, "failed"), (3, "completed")]
     assert found.attempts[0].error["message"] == "ValueError: try 1"
     assert "line 2" in found.attempts[0].error["traceback"]
-    out = presenters.step_out(found)
+    with shipped_policies():
+        out = presenters.step_out(found)
     assert out["retryCount"] == 2
     assert out["throttlingConfig"] == {"concurrency": 15, "rateLimit": "50/30000ms", "maxRetries": 5}
 

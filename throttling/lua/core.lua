@@ -22,7 +22,7 @@
 --   instances:n set   the K of the limit n that have waiters
 --   pauses      hash  K → paused until                  refused, hold  hash  name → refusals; mean µs a permit is held
 local prefix, call = KEYS[1], cjson.decode(ARGV[2])
-local epoch = redis.call('HMGET', prefix .. 'epoch', 'generation', 'run_id', 'state', 'revision', 'offset', 'paused')
+local epoch = redis.call('HMGET', prefix .. 'epoch', 'generation', 'run_id', 'state', 'revision', 'clock', 'paused')
 if not epoch[1] or epoch[2] ~= ARGV[1] then return { 'stale' } end
 if epoch[3] ~= 'open' and not RESTORING then return { 'closed' } end
 
@@ -30,7 +30,7 @@ local GS, RS, US = '\29', '\30', '\31'
 local RESERVATION, LEASE = call.reservation_us or 15000000, call.lease_us or 15000000
 local root = prefix .. epoch[1] .. ':'
 local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2]) + tonumber(epoch[5] or '0')
+local now = tonumber(epoch[5] or '') or tonumber(clock[1]) * 1000000 + tonumber(clock[2])  -- `clock`: only tests set it
 local revision = tonumber(epoch[4] or '0')
 local pops_left, more = call.pops or 200, 0
 local any_pause = epoch[6] == '1'
@@ -74,7 +74,7 @@ local function understand(kind, stored)
     local limit, period = tonumber(numbers[1]), tonumber(numbers[2] or '0')
     return {
         kind = kind, limit = limit, period = period, burst = tonumber(numbers[3] or '1'),
-        bucket = math.max(1, math.floor(period / 1000)), slack = math.min(100000, math.floor(period / 100)),
+        bucket = math.max(1, math.floor(period / 1000)), slack = math.min(100000, math.floor(period / 50)),
     }
 end
 

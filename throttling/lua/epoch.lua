@@ -7,7 +7,7 @@
 -- revise  ARGV[3] a revision of the policies
 -- Result  {generation, state, revision}
 local key = KEYS[1] .. 'epoch'
-local found = redis.call('HMGET', key, 'generation', 'run_id', 'state', 'revision', 'offset')
+local found = redis.call('HMGET', key, 'generation', 'run_id', 'state', 'revision')
 local verb = ARGV[2]
 if verb == 'begin' and (not found[1] or found[2] ~= ARGV[1] or ARGV[4] == '1') then
     redis.call('HSET', key, 'generation', ARGV[3], 'run_id', ARGV[1], 'state', 'rebuilding')

@@ -20,9 +20,9 @@ class OrganizationAdmin(admin.ModelAdmin[Organization]):
 class AccessKeyAdmin(admin.ModelAdmin[AccessKey]):
     """A new key is shown once, in the message after saving."""
 
-    list_display = ("prefix", "kind", "name", "organization", "created_at", "revoked_at")
+    list_display = ("prefix", "kind", "name", "operator", "organization", "created_at", "revoked_at")
     list_filter = ("kind", "organization")
-    fields = ("organization", "kind", "name", "prefix", "created_at", "revoked_at")
+    fields = ("organization", "kind", "name", "operator", "prefix", "created_at", "revoked_at")
     readonly_fields = ("prefix", "created_at", "revoked_at")
     actions = ("revoke",)
 
@@ -30,7 +30,7 @@ class AccessKeyAdmin(admin.ModelAdmin[AccessKey]):
         return obj is None and super().has_change_permission(request, obj)
 
     def save_model(self, request: HttpRequest, obj: AccessKey, form: Any, change: bool) -> None:
-        row, key = AccessKey.issue(obj.organization, obj.kind, obj.name)
+        row, key = AccessKey.issue(obj.organization, obj.kind, obj.name, operator=obj.operator)
         obj.pk, obj.prefix, obj.digest = row.pk, row.prefix, row.digest
         messages.warning(request, f"The new key, shown this once: {key}")
 

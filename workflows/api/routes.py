@@ -10,7 +10,7 @@ from django.http import HttpResponse, JsonResponse
 from ninja import NinjaAPI, Router, Status
 
 from workflows import presenters, selectors, services
-from workflows.api import problems
+from workflows.api import limits, problems
 from workflows.api.auth import ApiKeyAuth, ApiRequest
 from workflows.api.schemas import CancelIn, JobOut, RunIn, RunOut, RunsOut, RunStarted, WorkflowsOut
 from workflows.engine.probes import broker_answers, store_answers
@@ -124,6 +124,7 @@ def make_api() -> NinjaAPI:
         description="Durable workflows on Postgres, Celery and Redis. Authorize with an API key.",
     )
     api.add_router("", router)
+    api.add_router("/limits", limits.router)
     problems.install(api)
     return api
 

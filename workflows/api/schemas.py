@@ -77,6 +77,9 @@ class StepOut(Out):
     retry_count: int
     throttling_config: dict[str, Any]
     waiting_for: str | None
+    waiting_reason: str | None = Field(
+        description="Why it has not started: the limit, the position, the expected start."
+    )
     wake_at: dt.datetime | None
     attempts: list[AttemptOut]
 

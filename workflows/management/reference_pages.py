@@ -19,7 +19,7 @@ from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Tran
 from workflows.steps.registry import REGISTRY
 
 _NOTE = "<!-- Made from the code by `manage.py reference`; change the code instead. -->\n"
-COMMANDS = ("trigger", "runs", "flows", "organization", "secret", "doctor", "reference")
+COMMANDS = ("trigger", "runs", "flows", "limits", "loadtest", "organization", "secret", "doctor", "reference")
 
 
 def _page(title: str, *parts: str) -> str:
@@ -55,6 +55,8 @@ def step_types() -> str:
     """The step types, with every field of their configuration."""
     parts = []
     for name, step_type in sorted(REGISTRY.items()):
+        if not step_type.handler.__module__.startswith("workflows."):
+            continue  # of a module of one's own
         default = BY_TYPE.get(name, GLOBAL)
         facts = (
             f"Queue `{step_type.queue}`, at most {step_type.max_batch} to a message, times out after "
@@ -185,6 +187,7 @@ SETTINGS = (
     Setting("`HEADRACE_DETACHED_THREADS`", "4", "`sandbox_async` steps at once, per compute child."),
     Setting("`HEADRACE_DRAIN_S`", "10", "Seconds that a worker lets its steps end after SIGTERM."),
     Setting("`HEADRACE_LEASE_S`", "10", "Seconds after which a step of a lost worker runs again (at least 2)."),
+    Setting("`HEADRACE_STEP_MODULES`", "none", "Modules of your own that register step types, separated by commas."),
     Setting("`HEADRACE_FLOW_CONTROL`", "`on`", "`off` enforces no limit at all: for emergencies and comparison."),
     Setting(
         "`HEADRACE_SIZE`",

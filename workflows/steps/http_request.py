@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import math
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
@@ -12,13 +14,14 @@ import httpx
 from pydantic import Field, model_validator
 
 from workflows import outbound
-from workflows.definitions.duration import Duration
+from workflows.definitions.duration import Duration, parse_ms
 from workflows.errors import Category, InvalidOutput, NonRetriable, RetryAfter, StepFailure
 from workflows.outbound import Answer
 from workflows.payload import MAX_OUTPUT_BYTES
 from workflows.steps.context import StepContext
 from workflows.steps.registry import Mode, StepConfig, StepType, register
 
+MAX_PAUSE_S = 3_600.0
 Scalar = str | int | float | bool
 
 
@@ -115,13 +118,53 @@ async def perform(config: RequestConfig, request: httpx.Request, auth: Any = Non
         raise StepFailure(f"{host} can't be reached: {str(error) or type(error).__name__}") from None
 
 
+def heed(answer: Answer, context: StepContext) -> None:
+    """Where the provider says that it has had enough, no other step calls it until then either."""
+    now = dt.datetime.now(dt.UTC)
+    wait_s = retry_after_s(answer.headers.get("retry-after"), now) if answer.status in {429, 503} else None
+    if wait_s is None:
+        wait_s = exhausted_for_s(answer.headers, now, refused=answer.status == 429)
+    if wait_s:
+        context.pause_provider(min(wait_s, MAX_PAUSE_S))
+
+
+def exhausted_for_s(headers: Mapping[str, str], now: dt.datetime, *, refused: bool = False) -> float | None:
+    """Seconds until a quota is renewed, by `x-ratelimit-remaining` and `-reset` (also without `x-`); None while there
+    is some left. The reset is a time (seconds or milliseconds of the epoch, an HTTP date), a number of seconds, or text
+    like 6m0s."""
+    for prefix in ("x-ratelimit-", "ratelimit-", "x-rate-limit-"):
+        remaining, reset = headers.get(f"{prefix}remaining"), headers.get(f"{prefix}reset")
+        if reset is None or (not refused and (remaining or "").strip() not in {"0", "0.0"}):
+            continue
+        return _reset_s(reset.strip(), now)
+    return None
+
+
+def _reset_s(value: str, now: dt.datetime) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        try:
+            return parse_ms(value) / 1000
+        except ValueError:
+            return retry_after_s(value, now)
+    if not math.isfinite(number) or number < 0:
+        return None
+    if number > 1e11:
+        number /= 1000
+    return max(0.0, number - now.timestamp()) if number > 1e8 else number
+
+
 def judge(config: RequestConfig, answer: Answer, host: str) -> dict[str, Any]:
     """The step's output, or the failure that the status code stands for."""
     expected = answer.status in config.success if config.success else 200 <= answer.status < 300
     if expected:
         return {"status": answer.status, "headers": dict(answer.headers), "body": parse(config, answer)}
     message = f"{host} answered {answer.status}: {answer.body[:500].decode('utf-8', 'replace')}"
-    wait_s = retry_after_s(answer.headers.get("retry-after"), dt.datetime.now(dt.UTC))
+    now = dt.datetime.now(dt.UTC)
+    wait_s = retry_after_s(answer.headers.get("retry-after"), now)
+    if wait_s is None and answer.status == 429:
+        wait_s = exhausted_for_s(answer.headers, now, refused=True)
     if answer.status == 429 or (answer.status == 503 and wait_s is not None):
         if wait_s is None:
             raise StepFailure(message, category=Category.RATE_LIMITED)
@@ -175,7 +218,9 @@ async def handle(context: StepContext) -> Any:
     elif config.auth:
         auth = httpx.BasicAuth(config.auth.username or "", config.auth.password or "")
     request = build(config, headers, context)
-    return judge(config, await perform(config, request, auth), request.url.host)
+    answer = await perform(config, request, auth)
+    heed(answer, context)
+    return judge(config, answer, request.url.host)
 
 
 register(

@@ -14,7 +14,7 @@ from pydantic import model_validator
 
 from workflows.errors import Category, NonRetriable, StepFailure
 from workflows.steps.context import StepContext
-from workflows.steps.http_request import RequestConfig, build, judge, perform
+from workflows.steps.http_request import RequestConfig, build, heed, judge, perform
 from workflows.steps.registry import Mode, StepConfig, StepType, register
 
 EXPIRY_MARGIN_S = 30.0
@@ -126,6 +126,7 @@ async def handle(context: StepContext) -> Any:
         token = await TOKENS.get(context, config.oauth, stale=token)
         request = build(config, {"authorization": f"Bearer {token}"}, context)
         answer = await perform(config, request)
+    heed(answer, context)
     return judge(config, answer, request.url.host)
 
 

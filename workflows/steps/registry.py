@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from pydantic import BaseModel, ConfigDict
 
 IO_QUEUE = "headrace.io"
@@ -86,7 +88,18 @@ def register(step_type: StepType) -> StepType:
 
 
 def load_types() -> None:
-    """Import every module of this package, so that each registers its types."""
+    """Import every module of this package, and those that HEADRACE_STEP_MODULES names: each registers its types.
+
+    Raises ImproperlyConfigured for a module that can't be imported.
+    """
     package = importlib.import_module("workflows.steps")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"workflows.steps.{module.name}")
+    for name in os.environ.get("HEADRACE_STEP_MODULES", "").split(","):
+        if name.strip():
+            try:
+                importlib.import_module(name.strip())
+            except ImportError as error:
+                raise ImproperlyConfigured(
+                    f"HEADRACE_STEP_MODULES: {name.strip()} can't be imported: {error}"
+                ) from None

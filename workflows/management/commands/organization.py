@@ -23,6 +23,7 @@ class Command(HeadraceCommand):
         key = self.add_verb(verbs, "key", "issue another key for the organization of --org")
         key.add_argument("kind", choices=AccessKey.Kind.values, help="what it is for")
         key.add_argument("--name", default="by hand", help="what to recognise it by")
+        key.add_argument("--operator", action="store_true", help="it may change limits that hold for all organizations")
         self.add_verb(verbs, "list", "list the organizations")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,7 +43,8 @@ class Command(HeadraceCommand):
 
     def _key(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)
-        self._show({"key": AccessKey.issue(organization, options["kind"], options["name"])[1]}, options)
+        key = AccessKey.issue(organization, options["kind"], options["name"], operator=options["operator"])[1]
+        self._show({"key": key}, options)
 
     def _show(self, values: dict[str, str], options: dict[str, Any]) -> None:
         if options["as_json"]:

@@ -1,0 +1,485 @@
+"""Limits as people meet them: declared in a flow, overridden live, explained, reported, simulated."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import uuid
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from tests import probes
+from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end, statuses
+from throttling import overrides
+from throttling.limits import ConcurrencyLimit, RateLimit
+from throttling.models import ThrottleChange, ThrottleOverride
+from throttling.policy import Policies, StepFacts
+from workflows import flow_control, presenters, services, simulation
+from workflows.definitions.validate import DefinitionProblems, parse
+from workflows.engine import admission, catalog
+from workflows.errors import FlowNotFound, InvalidInput
+from workflows.models import AccessKey, Organization, Run, StepRun
+
+
+class Api:
+    def __init__(self, key: str) -> None:
+        self.client, self.headers = Client(), {"authorization": f"Bearer {key}"}
+
+    def get(self, path: str) -> Any:
+        return self.client.get(f"/api{path}", headers=self.headers)
+
+    def put(self, body: dict[str, Any]) -> Any:
+        return self.client.put("/api/limits", json.dumps(body), content_type="application/json", headers=self.headers)
+
+    def delete(self, path: str) -> Any:
+        return self.client.delete(f"/api/limits{path}", headers=self.headers)
+
+
+@pytest.fixture
+def api(api_key: str) -> Api:
+    return Api(api_key)
+
+
+@pytest.fixture
+def operator(org: Organization) -> Api:
+    return Api(AccessKey.issue(org, "api", "operator", operator=True)[1])
+
+
+def step(type_: str = "probe", **more: Any) -> dict[str, Any]:
+    return {"id": "a", "type": type_, **more}
+
+
+# --- which limits apply ---------------------------------------------------------------------------------------------
+
+
+def facts(step_: dict[str, Any], **flow: Any) -> StepFacts:
+    spec = parse({"flow": "f", "steps": [{"id": "a", **step_}], **flow})
+    from workflows.definitions.compiled import compile_flow
+
+    return compile_flow(spec, version_id=uuid.uuid4(), flow_id=uuid.uuid4(), org_id=uuid.uuid4()).steps["a"].facts
+
+
+def bounds(found: StepFacts, policies: Policies | None = None) -> dict[str, str]:
+    kinds = {}
+    for limit in (policies or Policies()).limits(found):
+        name = limit.name.replace(str(found.org_id), "ORG").replace(str(found.flow_id), "FLOW")
+        kinds[name] = limit.bound.value if limit.bound else "pause"
+    return kinds
+
+
+HTTP = {"type": "http_request", "config": {"url": "https://api.example/x"}}
+
+
+def test_a_step_meets_its_types_limits_its_providers_pause_and_the_global_ones() -> None:
+    assert bounds(facts(HTTP)) == {
+        "type:http_request:ORG:concurrency": "5",
+        "type:http_request:ORG:rate": "10,10000000",
+        "provider:ORG:api.example": "pause",
+        "global:concurrency": "10",
+        "global:rate": "100,60000000",
+    }
+
+
+def test_critical_steps_have_a_stricter_limit_within_that_of_their_type() -> None:
+    found = facts({**HTTP, "critical": True})
+    assert bounds(found)["type:http_request:ORG:critical:concurrency"] == "2"
+    assert Policies().effective(found).concurrency == 2
+    assert Policies().effective(found).retry.max_attempts == 5
+    assert Policies().effective(facts(HTTP)).concurrency == 5
+
+
+def test_a_steps_own_throttling_replaces_that_of_its_type_by_dimension() -> None:
+    found = bounds(facts({**HTTP, "throttling": {"concurrency": 1}}))
+    assert found["step:FLOW:a:concurrency"] == "1"
+    assert "type:http_request:ORG:concurrency" not in found
+    assert found["type:http_request:ORG:rate"] == "10,10000000"
+
+
+def test_the_seeds_throttling_override_is_accepted_whole() -> None:
+    bulk_import = {
+        "type": "sandbox_sync",
+        "config": {
+            "code": "return 1",
+            "critical": True,
+            "throttlingOverride": {
+                "concurrency": 1,
+                "rateLimit": {"maxExecutions": 5, "perMilliseconds": 60_000},
+                "retry": {"maxAttempts": 4, "backoff": {"type": "exponential", "delay": 700}},
+            },
+        },
+    }
+    policy = Policies().effective(facts(bulk_import))
+    assert (policy.concurrency, str(policy.rate), policy.retry.max_attempts) == (1, "5/60000ms", 4)
+    assert (policy.retry.backoff, policy.retry.delay_ms) == ("exponential", 700)
+
+
+def test_flows_declare_limits_of_steps_and_of_runs() -> None:
+    found = bounds(
+        facts(
+            {"type": "noop"},
+            concurrency=[{"limit": 5, "key": "event.data.customerId"}, {"limit": 20, "scope": "run"}],
+            throttle={"limit": 20, "period": "60s", "burst": 3},
+        )
+    )
+    assert found["flow:FLOW:0:concurrency"] == "5"
+    assert found["run:FLOW:1:concurrency"] == "20"
+    assert found["run:FLOW:2:rate"] == "20,60000000,3"
+
+
+def test_overrides_replace_values_the_closest_first() -> None:
+    found = facts(HTTP)
+    everywhere = ThrottleOverride(scope="type", type="http_request", concurrency=7, max_attempts=9)
+    here = ThrottleOverride(scope="type", type="http_request", org_id=found.org_id, concurrency=3)
+    tenant = ThrottleOverride(scope="org", org_id=found.org_id, rate_limit=4, rate_period_ms=500, weight=2.5)
+    rows = [overrides.as_override(row) for row in (everywhere, here, tenant)]
+    policies = Policies(overrides={row.place: row for row in rows}, revision=3)
+    limits = bounds(found, policies)
+    assert limits["type:http_request:ORG:concurrency"] == "3"
+    assert limits["org:ORG:rate"] == "4,500000"
+    assert policies.retry(found).max_attempts == 9
+    assert policies.weight(found.org_id) == 2.5
+    other = facts(HTTP)
+    assert bounds(other, policies)["type:http_request:ORG:concurrency"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("throttling", "reason"),
+    [
+        ({"concurrency": 0}, "greater than or equal to 1"),
+        ({"concurrency": -3}, "greater than or equal to 1"),
+        ({"concurrency": 1.5}, "valid integer"),
+        ({"concurrency": 10**9}, "less than or equal to 1000000"),
+        ({"rate": {"limit": 0, "period": "1s"}}, "greater than or equal to 1"),
+        ({"rate": {"limit": 5, "period": 0}}, "greater than or equal to 1"),
+        ({"rate": {"limit": 5}}, "required"),
+        ({"rate": {"limit": 5, "period": "1s", "burst": 2}}, "burst belongs to algorithm: gcra"),
+        ({"limit": "x", "concurrency": 2}, "give either limit"),
+        ({}, "give concurrency, rate, limit or key"),
+        ({"key": "event.data.("}, "key"),
+    ],
+)
+def test_bad_limits_are_refused_with_the_reason(throttling: dict[str, Any], reason: str) -> None:
+    with pytest.raises(DefinitionProblems) as refused:
+        parse({"flow": "f", "steps": [{**step("noop"), "throttling": throttling}]})
+    assert reason in str(refused.value)
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["event.data.missing", "event.data.list", "event.data.none", "event.data.object"])
+def test_a_key_that_can_not_be_used_fails_the_step_and_admits_nothing(
+    org: Organization, workers: WorkerPool, key: str
+) -> None:
+    detail = run_to_end(
+        org,
+        [step(throttling={"concurrency": 1, "key": key})],
+        {"list": [1], "none": None, "object": {"a": 1}},
+    )
+    error = by_key(detail)["a"].attempts[0].error
+    assert statuses(detail) == {"a": "failed"}
+    assert (error["category"], len(by_key(detail)["a"].attempts)) == ("configuration", 1)
+    assert key in error["message"]
+    assert probes.spans({str(detail.run.id)}) == []
+
+
+def test_an_unknown_shared_limit_fails_the_step(org: Organization, workers: WorkerPool) -> None:
+    detail = run_to_end(org, [step(throttling={"limit": "nobody-made-it"})])
+    error = by_key(detail)["a"].attempts[0].error
+    assert error["category"] == "configuration"
+    assert "limits set --limit nobody-made-it" in error["message"]
+
+
+def test_each_value_of_a_key_has_a_limit_of_its_own_and_idle_ones_leave_nothing(
+    org: Organization, workers: WorkerPool
+) -> None:
+    slug = publish(org, [step(throttling={"concurrency": 1, "key": "event.data.user"}, config={"hold_ms": 30})])
+    users = [f"{org.slug}-{number % 20}" for number in range(100)]
+    runs = services.trigger_many(org, slug, [{"user": user} for user in users]).run_ids
+    await_that(lambda: Run.objects.filter(org_id=org.id, status="completed").count() == 100, 30)
+    found = probes.spans({str(run) for run in runs})
+    by_user = {str(run): user for run, user in zip(runs, users, strict=True)}
+    for user in set(users):
+        assert probes.most_at_once([span for span in found if by_user[span.run] == user], {}) == 1
+    pattern = f"*{org.slug}-*"
+    await_that(lambda: not list(admission.gate().client.scan_iter(match=pattern, count=1000)), 10, "no key is left")
+
+
+# --- live changes -----------------------------------------------------------------------------------------------------
+
+
+def test_an_override_is_put_read_and_removed(api: Api, org: Organization) -> None:
+    body = {"scope": "type", "type": "noop", "concurrency": 3, "rate": {"limit": 5, "period": "10s"}, "note": "calm"}
+    made = api.put(body)
+    assert made.status_code == 200, made.content
+    assert made.json()["rate"] == {"limit": 5, "periodMs": 10_000, "algorithm": "window", "burst": 1}
+    assert any(o["type"] == "noop" and o["concurrency"] == 3 for o in api.get("/limits").json()["overrides"])
+    again = api.put({**body, "concurrency": 4})
+    assert again.json()["concurrency"] == 4
+    history = [c for c in api.get("/limits/history").json() if c["what"].startswith("type noop")]
+    assert [c["after"]["concurrency"] for c in history[:2]] == [4, 3]
+    assert "API key" in history[0]["by"]
+    assert api.delete("?scope=type&type=noop").status_code == 200
+    assert api.delete("?scope=type&type=noop").status_code == 404
+    assert api.get("/limits/history").json()[0]["after"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        ({"scope": "type", "type": "noop", "concurrency": 0}, 422, "out of range"),
+        ({"scope": "type", "type": "noop", "concurrency": -1}, 422, "out of range"),
+        ({"scope": "type", "type": "noop", "concurrency": 1.5}, 422, "integer"),
+        ({"scope": "type", "type": "noop", "concurrency": 10**7}, 422, "out of range"),
+        ({"scope": "galaxy", "concurrency": 1}, 422, "scope 'galaxy' is unknown"),
+        ({"scope": "type", "type": "nope", "concurrency": 1}, 422, "no step type"),
+        ({"scope": "type", "concurrency": 1}, 422, "no step type"),
+        ({"scope": "flow", "flow": "missing", "concurrency": 1}, 404, "There is no flow 'missing'"),
+        ({"scope": "limit", "concurrency": 1}, 422, "needs name"),
+        ({"scope": "limit", "name": "x"}, 422, "changes something"),
+        ({"scope": "limit", "name": "x", "rate": {"limit": 5, "period": "soon"}}, 422, "rate.period"),
+        ({"scope": "limit", "name": "x", "concurrency": 1, "key": "event.("}, 422, "event.("),
+        ({"scope": "org", "weight": 0}, 422, "weight"),
+        ({"scope": "global", "concurrency": 5}, 403, "operator"),
+        ({"scope": "type", "type": "noop", "concurrency": 5, "organization": "all"}, 403, "operator"),
+        ({"scope": "type", "type": "noop", "concurrency": 5, "surprise": 1}, 422, "surprise"),
+    ],
+)
+def test_bad_overrides_are_refused_and_nothing_is_stored(
+    api: Api, body: dict[str, Any], status: int, reason: str
+) -> None:
+    before = ThrottleChange.objects.count()
+    answer = api.put(body)
+    assert (answer.status_code, answer["content-type"]) == (status, "application/problem+json")
+    assert reason in answer.json()["detail"]
+    assert ThrottleChange.objects.count() == before
+
+
+def test_an_override_of_a_missing_flow_is_refused(org: Organization) -> None:
+    with pytest.raises(FlowNotFound):
+        flow_control.put_limit(ThrottleOverride(scope="flow", flow_id=uuid.uuid4(), concurrency=1), by="test")
+    with pytest.raises(InvalidInput):
+        flow_control.put_limit(ThrottleOverride(scope="limit", name="x", concurrency=None), by="test")
+
+
+def test_a_waiting_step_says_why_and_starts_when_the_limit_is_raised(
+    api: Api, org: Organization, workers: WorkerPool
+) -> None:
+    name = f"busy-{org.slug}"
+    assert api.put({"scope": "limit", "name": name, "concurrency": 1}).status_code == 200
+    slug = publish(org, [step("probe_async", config={"hold_ms": 2_000}, throttling={"limit": name})])
+    runs = services.trigger_many(org, slug, [{}] * 4).run_ids
+    await_that(lambda: len(probes.spans({str(run) for run in runs})) == 1)
+    waiting = await_that(lambda: StepRun.objects.filter(org_id=org.id, status="ready").order_by("id").last())
+    reason = api.get(f"/limits/explain?stepRun={waiting.id}").json()
+    assert reason["sentence"].startswith(
+        f"Waits for the concurrency of the shared limit '{name}': 1 of 1 at once in use"
+    )
+    assert (reason["used"], reason["max"], reason["waiting"]) == (1, 1, 3)
+    shown = api.get(f"/runs/{waiting.run_id}").json()["steps"][0]
+    assert (shown["waitingFor"], shown["waitingReason"][:40]) == ("limit", reason["sentence"][:40])
+    out = StringIO()
+    call_command("limits", "--org", org.slug, "explain", str(waiting.run_id), stdout=out)
+    assert name in out.getvalue()
+    line = next(each for each in api.get("/limits").json()["limits"] if name in each["limit"])
+    assert (line["inUse"], line["waiting"], line["refused"]) == (1, 3, 3)
+    assert api.put({"scope": "limit", "name": name, "concurrency": 4}).status_code == 200
+    await_that(lambda: len(probes.spans({str(run) for run in runs})) == 4, 1.5, "all have started")
+    for run in runs:
+        assert await_end(org, run).run.status == "completed"
+
+
+def test_explain_of_what_does_not_wait(api: Api, org: Organization, workers: WorkerPool) -> None:
+    detail = run_to_end(org, [step()])
+    row = by_key(detail)["a"].step_run
+    assert api.get(f"/limits/explain?stepRun={row.id}").json()["sentence"] == "Does not wait: it is completed."
+    assert api.get(f"/limits/explain?stepRun={uuid.uuid4()}").status_code == 404
+
+
+def test_a_step_without_a_worker_says_so(org: Organization, own_workers: WorkerPool) -> None:
+    slug = publish(org, [step()])
+    run = services.trigger(org, slug).run_ids[0]
+    admission.gate().wake({"queue:headrace.io": f"0|{10**15}||0"})
+    row = StepRun.objects.get(run_id=run)
+    try:
+        await_that(lambda: "none serves the queue" in flow_control.reason_of(row).sentence, 10)
+    finally:
+        admission.gate().begin_epoch(anew=True)
+        own_workers.start("io")
+    assert await_end(org, run).run.status == "completed"
+
+
+# --- providers --------------------------------------------------------------------------------------------------------
+
+
+def test_retry_after_pauses_the_provider_for_all_steps(
+    org: Organization, workers: WorkerPool, httpserver: HTTPServer
+) -> None:
+    """One call is refused; the others wait for the time that it was told instead of being refused as well."""
+    calls: list[str] = []
+
+    def answer(request: Request) -> Response:
+        calls.append(request.path)
+        return Response("slow down", 429, {"retry-after": "2"}) if len(calls) == 1 else Response("ok")
+
+    httpserver.expect_request("/first").respond_with_handler(answer)
+    httpserver.expect_request("/other").respond_with_handler(answer)
+    first = publish(org, [step("http_request", config={"url": httpserver.url_for("/first")})], slug="first")
+    other = publish(org, [step("http_request", config={"url": httpserver.url_for("/other")})], slug="other")
+    begun = services.trigger(org, first).run_ids[0]
+    await_that(lambda: StepRun.objects.filter(run_id=begun, status="waiting").exists())
+    runs = services.trigger_many(org, other, [{}] * 5).run_ids
+    row = StepRun.objects.get(run_id=runs[0])
+    await_that(lambda: f"the pause that {httpserver.host} asked for" in flow_control.reason_of(row).sentence, 5)
+    assert calls == ["/first"]
+    for run in (begun, *runs):
+        detail = await_end(org, run)
+        assert detail.run.status == "completed"
+        assert by_key(detail)["a"].step_run.attempt == 1
+    assert len(calls) == 7
+    assert Run.objects.filter(org_id=org.id).count() == 6
+
+
+def test_an_exhausted_quota_pauses_before_anything_is_refused(
+    org: Organization, workers: WorkerPool, httpserver: HTTPServer
+) -> None:
+    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1"}
+    httpserver.expect_request("/quota").respond_with_data("ok", headers=headers)
+    slug = publish(
+        org, [step("http_request", config={"url": httpserver.url_for("/quota")}, throttling={"concurrency": 1})]
+    )
+    runs = services.trigger_many(org, slug, [{}] * 3).run_ids
+    for run in runs:
+        assert await_end(org, run).run.status == "completed"
+    starts = StepRun.objects.filter(org_id=org.id).order_by("started_at").values_list("started_at", flat=True)
+    seconds = [start.timestamp() for start in starts if start]
+    assert all(after - before > 0.9 for before, after in itertools.pairwise(seconds))
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_numbers_of_a_step_are_the_seeds(org: Organization, workers: WorkerPool) -> None:
+    limits = {"concurrency": 1, "rate": {"limit": 10, "period": "10s"}}
+    slug = publish(org, [step("probe_async", config={"hold_ms": 200}, throttling=limits)])
+    runs = services.trigger_many(org, slug, [{}] * 3).run_ids
+    details = [await_end(org, run) for run in runs]
+    steps = sorted((presenters.run_out(d)["steps"][0] for d in details), key=lambda s: s["throttlingOverhead"])
+    assert steps[0]["throttlingConfig"] == {"concurrency": 1, "rateLimit": "10/10000ms", "maxRetries": 3}
+    assert steps[0]["duration"] >= 200
+    assert steps[2]["throttlingOverhead"] >= 390
+    assert abs(steps[2]["totalStepTime"] - steps[2]["duration"] - steps[2]["throttlingOverhead"]) <= 5
+    insights = presenters.run_out(details[2])["throttlingInsights"]
+    assert insights["averageThrottlingOverhead"] == presenters.run_out(details[2])["steps"][0]["throttlingOverhead"]
+    report = flow_control.report(org)
+    assert (report[0]["stepType"], report[0]["tries"]) == ("probe_async", 3)
+    out = StringIO()
+    call_command("limits", "--org", org.slug, "report", "--json", stdout=out)
+    assert json.loads(out.getvalue())[0]["stepType"] == "probe_async"
+
+
+def test_priorities_order_those_who_wait(org: Organization, workers: WorkerPool) -> None:
+    slug = publish(org, [step("probe_async", config={"hold_ms": 150}, throttling={"concurrency": 1})])
+    first = services.trigger(org, slug).run_ids[0]
+    await_that(lambda: len(probes.spans({str(first)})) == 1)
+    runs = [services.trigger(org, slug, priority=priority).run_ids[0] for priority in (9, "normal", 1)]
+    for run in runs:
+        await_end(org, run)
+    found = [span.run for span in probes.spans({str(run) for run in runs})]
+    assert found == [str(runs[2]), str(runs[1]), str(runs[0])]
+
+
+def test_a_flows_runs_are_limited_as_wholes(org: Organization, workers: WorkerPool) -> None:
+    """A run holds its slot from its first step to its end, also while it sleeps."""
+    steps = [
+        {"id": "a", "type": "noop"},
+        {"id": "b", "type": "delay", "config": {"for": "300ms"}},
+        {"id": "c", "type": "noop"},
+    ]
+    slug = publish(org, steps, concurrency=[{"limit": 2, "scope": "run"}])
+    services.trigger_many(org, slug, [{}] * 6)
+    most = 0
+
+    def ended() -> bool:
+        nonlocal most
+        most = max(most, Run.objects.filter(org_id=org.id, status="running").count())
+        return Run.objects.filter(org_id=org.id, status="completed").count() == 6
+
+    await_that(ended, 20)
+    assert most == 2
+
+
+def test_a_cancelled_run_gives_its_place_and_its_slot_back(org: Organization, workers: WorkerPool) -> None:
+    steps = [step("probe_async", config={"hold_ms": 400})]
+    slug = publish(org, steps, concurrency=[{"limit": 1, "scope": "run"}])
+    first, second, third = services.trigger_many(org, slug, [{}] * 3).run_ids
+    await_that(lambda: StepRun.objects.filter(run_id=first, status="running").exists())
+    services.cancel_run(org, second)
+    assert await_end(org, third).run.status == "completed"
+    assert probes.spans({str(second)}) == []
+
+
+# --- simulation -------------------------------------------------------------------------------------------------------
+
+
+def test_a_simulation_names_the_limit_that_binds(org: Organization) -> None:
+    steps = [step("noop", throttling={"concurrency": 2}), {"id": "b", "type": "noop"}]
+    flow = services.published(org, publish(org, steps))
+    forecast = simulation.Simulation(org, flow, durations_s={"a": 1.0, "b": 0.1}).run([0.0] * 10)
+    assert forecast.runs == 10
+    assert forecast.ended_s == pytest.approx(5.1, abs=0.05)
+    limit, share = forecast.binding[0]
+    assert flow_control.describe(limit) == "the concurrency limit of step a"
+    assert share == 1.0
+    out = StringIO()
+    call_command(
+        "limits", "--org", org.slug, "simulate", "--flow", "flow", "--burst", "10", "--duration", "a=1s", stdout=out
+    )
+    assert "100% of the waiting is for the concurrency limit of step a" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--flow", "missing", "--burst", "1"], "no flow"),
+        (["--flow", "flow"], "Say how runs arrive"),
+        (["--flow", "flow", "--rate", "often"], "write 20/60s"),
+        (["--flow", "flow", "--burst", "100000"], "simulate a shorter time"),
+        (["--flow", "flow", "--burst", "1", "--duration", "x=1s"], "STEP=TIME"),
+        (["--flow", "flow", "--burst", "1", "--input", "{"], "no JSON"),
+    ],
+)
+def test_a_simulation_that_makes_no_sense_says_so(org: Organization, arguments: list[str], reason: str) -> None:
+    publish(org, [step("noop")])
+    with pytest.raises(CommandError, match=reason):
+        call_command("limits", "--org", org.slug, "simulate", *arguments, stdout=StringIO())
+
+
+def test_set_and_unset_by_command(org: Organization) -> None:
+    out = StringIO()
+    call_command(
+        "limits", "--org", org.slug, "set", "--limit", "stripe-api", "--rate", "20/60s", "--note", "x", stdout=out
+    )
+    row = ThrottleOverride.objects.get(org_id=org.id, name="stripe-api")
+    assert overrides.as_override(row).rate == RateLimit(max_executions=20, per_ms=60_000)
+    call_command("limits", "--org", org.slug, "history", stdout=out)
+    call_command("limits", "--org", org.slug, "list", stdout=out)
+    call_command("limits", "--org", org.slug, "unset", "--limit", "stripe-api", stdout=out)
+    assert not ThrottleOverride.objects.filter(org_id=org.id, name="stripe-api").exists()
+    with pytest.raises(CommandError, match="Name one of"):
+        call_command("limits", "--org", org.slug, "set", "--concurrency", "1", stdout=out)
+    assert "stripe-api" in out.getvalue()
+
+
+def test_limits_of_a_version_are_found_once(org: Organization) -> None:
+    flow = services.published(org, publish(org, [step("noop", throttling={"concurrency": 3})]))
+    found = admission.limits_of(flow.version_id, "a")
+    assert admission.limits_of(flow.version_id, "a") is found
+    assert catalog.flow_of(flow.version_id).org_id == org.id
+    assert any(limit.bound == ConcurrencyLimit(max_running=3) for limit in found.limits)

@@ -1,0 +1,139 @@
+"""Step types that log when their handlers really run, by the store's clock. Loaded by HEADRACE_STEP_MODULES."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import redis
+from django.conf import settings
+
+from workflows.steps.context import StepContext
+from workflows.steps.registry import Mode, StepConfig, StepType, register
+
+LOG = Path(os.environ["HEADRACE_VAR_DIR"]) / "probes.log"
+
+
+class ProbeConfig(StepConfig):
+    """Holds its permits for so long."""
+
+    hold_ms: int = 0
+    label: str = ""
+
+
+@cache
+def _offset_us(_pid: int) -> float:
+    """The store's clock less this process's monotonic one: the best of some samples."""
+    with redis.Redis.from_url(settings.REDIS_URL) as store:
+        samples = []
+        for _ in range(30):
+            before = time.monotonic()
+            seconds, micros = store.time()
+            after = time.monotonic()
+            moment = int(seconds) * 1_000_000 + int(micros)
+            samples.append((after - before, moment - (before + after) / 2 * 1e6))
+    return min(samples)[1]
+
+
+def now_us(at: float | None = None) -> int:
+    """The store's time: now, or at a moment of the monotonic clock."""
+    moment = time.monotonic() if at is None else at
+    return round(moment * 1e6 + _offset_us(os.getpid()))
+
+
+def _log(context: StepContext, what: str, at_us: int) -> None:
+    config: ProbeConfig = context.config
+    line = f"{context.step_run_id} {context.run_id} {config.label or '-'} {os.getpid()} {what} {at_us}\n"
+    handle = os.open(LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(handle, line.encode())
+    finally:
+        os.close(handle)
+
+
+def perform(context: StepContext) -> Any:
+    began = time.monotonic()
+    _log(context, "start", now_us(began))
+    if context.config.hold_ms:
+        time.sleep(context.config.hold_ms / 1000)
+    _log(context, "end", now_us())
+    return None
+
+
+async def perform_async(context: StepContext) -> Any:
+    began = time.monotonic()
+    _log(context, "start", now_us(began))
+    await asyncio.sleep(context.config.hold_ms / 1000)
+    _log(context, "end", now_us())
+    return None
+
+
+for _name, _mode, _handler in (
+    ("probe", Mode.INLINE, perform),
+    ("probe_thread", Mode.THREAD, perform),
+    ("probe_async", Mode.ASYNC, perform_async),
+):
+    register(
+        StepType(name=_name, summary="A probe of the tests.", config_model=ProbeConfig, handler=_handler, mode=_mode)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """One execution of a handler; `end_us` is None where its process was killed."""
+
+    step: str
+    run: str
+    label: str
+    pid: int
+    start_us: int
+    end_us: int | None
+
+
+def spans(runs: set[str]) -> list[Span]:
+    """The executions of these runs, in the order of their starts."""
+    open_: dict[tuple[str, int], tuple[str, str, int]] = {}
+    found: list[Span] = []
+    for line in LOG.read_text().splitlines():
+        step, run, label, pid, what, at = line.split()
+        if run not in runs:
+            continue
+        if what == "start":
+            open_[step, int(pid)] = (run, label, int(at))
+        else:
+            run, label, start = open_.pop((step, int(pid)))
+            found.append(Span(step=step, run=run, label=label, pid=int(pid), start_us=start, end_us=int(at)))
+    found += [
+        Span(step=step, run=run, label=label, pid=pid, start_us=start, end_us=None)
+        for (step, pid), (run, label, start) in open_.items()
+    ]
+    return sorted(found, key=lambda span: span.start_us)
+
+
+def fullest_window(starts_us: list[int], period_us: int) -> int:
+    """The most starts in any half-open window [t, t + period)."""
+    starts = sorted(starts_us)
+    fullest = first = 0
+    for position, start in enumerate(starts):
+        while start - starts[first] >= period_us:
+            first += 1
+        fullest = max(fullest, position - first + 1)
+    return fullest
+
+
+def most_at_once(found: list[Span], killed_us: dict[int, int]) -> int:
+    """The most executions at any instant; those of a killed process end when it was killed."""
+    events: list[tuple[int, int]] = []
+    for span in found:
+        end = span.end_us if span.end_us is not None else killed_us[span.pid]
+        events += [(span.start_us, 1), (end, -1)]
+    running = most = 0
+    for _, change in sorted(events):
+        running += change
+        most = max(most, running)
+    return most

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from throttling import overrides
+from throttling.errors import ThrottlingError
+from throttling.models import ThrottleChange, ThrottleOverride
+from workflows import flow_control
+from workflows.admin.readonly import ReadOnlyAdmin, json_block
+from workflows.errors import WorkflowsError
+
+
+class OverrideForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Checked by the same verb that the API calls."""
+
+    class Meta:
+        model = ThrottleOverride
+        exclude = ("changed_by",)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not self.errors:
+            draft = ThrottleOverride(**cleaned)
+            try:
+                flow_control.check_limit(draft)
+            except (ThrottlingError, WorkflowsError) as error:
+                raise ValidationError(str(error)) from None
+        return cleaned
+
+
+@admin.register(ThrottleOverride)
+class ThrottleOverrideAdmin(admin.ModelAdmin[ThrottleOverride]):
+    """Live overrides of limits and retries: a change holds on all workers within a second."""
+
+    form = OverrideForm
+    list_display = ("__str__", "concurrency", "rate_limit", "rate_period_ms", "weight", "changed_by", "changed_at")
+    list_filter = ("scope",)
+    search_fields = ("type", "name", "note")
+    readonly_fields = ("changed_by", "changed_at")
+
+    def save_model(self, request: HttpRequest, obj: ThrottleOverride, form: Any, change: bool) -> None:
+        by = f"user {request.user.get_username()}"
+        if change:
+            before = ThrottleOverride.objects.get(pk=obj.pk)
+            if overrides.as_override(before).place != overrides.as_override(obj).place:
+                flow_control.delete_limit(before, by=by)  # it is for another subject now
+        flow_control.put_limit(obj, by=by)
+
+    def delete_model(self, request: HttpRequest, obj: ThrottleOverride) -> None:
+        flow_control.delete_limit(obj, by=f"user {request.user.get_username()}")
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ThrottleOverride]) -> None:
+        for row in queryset:
+            self.delete_model(request, row)
+        messages.info(request, "What is shipped, configured or defined holds again.")
+
+
+@admin.register(ThrottleChange)
+class ThrottleChangeAdmin(ReadOnlyAdmin):
+    """Who changed which override when."""
+
+    list_display = ("id", "at", "by", "place")
+    list_filter = ("by",)
+    fields = ("at", "by", "place", "org_id", "what_was", "what_is")
+
+    @admin.display(description="before")
+    def what_was(self, change: ThrottleChange) -> SafeString:
+        return json_block(change.before)
+
+    @admin.display(description="after")
+    def what_is(self, change: ThrottleChange) -> SafeString:
+        return json_block(change.after)

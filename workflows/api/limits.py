@@ -1,0 +1,227 @@
+"""`/api/limits`: how limits stand, why a step waits, and live overrides."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from ninja import Router
+from pydantic import Field, StrictInt, StrictStr
+
+from throttling.gate import LimitState
+from throttling.models import ThrottleOverride
+from workflows import flow_control
+from workflows.api.auth import ApiKeyAuth, ApiRequest
+from workflows.api.schemas import Body
+from workflows.definitions.duration import parse_ms
+from workflows.engine import admission
+from workflows.errors import Forbidden, InvalidInput, LimitNotFound
+from workflows.models import Organization
+
+router = Router(auth=ApiKeyAuth(), tags=["limits"])
+
+
+class RateIn(Body):
+    limit: StrictInt = Field(description="Starts in a period; 1 … 1,000,000.")
+    period: StrictInt | StrictStr = Field(description="Milliseconds, or text such as 60s.")
+    algorithm: Literal["window", "gcra"] = "window"
+    burst: StrictInt = 1
+
+
+class RetryIn(Body):
+    attempts: StrictInt | None = None
+    backoff: Literal["exponential", "fixed", "none"] | None = None
+    delay: StrictInt | StrictStr | None = None
+    max_delay: StrictInt | StrictStr | None = None
+
+
+class LimitIn(Body):
+    """An override; it replaces the one for the same subject."""
+
+    scope: str = Field(description="global, runs, type, flow, org or limit (a shared named one).")
+    type: str = ""
+    flow: str = Field("", description="A flow's slug.")
+    name: str = Field("", description="Of a shared limit.", max_length=100)
+    organization: Literal["this", "all"] = Field("this", description="`all` needs an operator's key.")
+    concurrency: StrictInt | None = None
+    rate: RateIn | None = None
+    key: str = Field("", max_length=500, description="CEL: a limit of its own for each value.")
+    retry: RetryIn | None = None
+    weight: float | None = None
+    note: str = Field("", max_length=500)
+
+
+def _milliseconds(value: int | str | None, what: str) -> int | None:
+    if value is None:
+        return None
+    try:
+        return parse_ms(value)
+    except ValueError as error:
+        raise InvalidInput(f"{what}: {error}") from None
+
+
+def _subject(request: ApiRequest, scope: str, organization: str) -> Organization | None:
+    """The organization that an override is for; None for all, which only an operator may change."""
+    if scope in {"global", "runs"} or organization == "all":
+        if not request.auth.operator:
+            raise Forbidden(
+                "This limit holds for all organizations: it takes an operator's key "
+                "(`manage.py organization key api --operator`)."
+            )
+        return None
+    return request.organization
+
+
+def override_out(row: ThrottleOverride) -> dict[str, Any]:
+    rate = None
+    if row.rate_limit is not None:
+        rate = {
+            "limit": row.rate_limit,
+            "periodMs": row.rate_period_ms,
+            "algorithm": row.rate_algorithm,
+            "burst": row.rate_burst,
+        }
+    return {
+        "scope": row.scope,
+        "type": row.type or None,
+        "flowId": str(row.flow_id) if row.flow_id else None,
+        "name": row.name or None,
+        "organization": str(row.org_id) if row.org_id else "all",
+        "concurrency": row.concurrency,
+        "rate": rate,
+        "key": row.key or None,
+        "retry": {
+            "attempts": row.max_attempts,
+            "backoff": row.backoff or None,
+            "delayMs": row.delay_ms,
+            "maxDelayMs": row.max_delay_ms,
+        },
+        "weight": row.weight,
+        "note": row.note,
+        "changedBy": row.changed_by,
+        "changedAt": row.changed_at,
+    }
+
+
+def line_out(line: flow_control.LimitLine) -> dict[str, Any]:
+    state: LimitState | None = line.state
+    return {
+        "limit": line.instance,
+        "description": line.what,
+        "source": line.source,
+        "bound": line.bound,
+        "max": state.bound if state else None,
+        "periodMs": (state.period_us // 1000 or None) if state else None,
+        "inUse": state.in_use if state else None,
+        "startedInPeriod": state.started if state and state.kind == "w" else None,
+        "waiting": state.waiting if state else None,
+        "refused": state.refused if state else None,
+        "nextFreeInMs": round(state.next_free_s * 1000) if state and state.next_free_s is not None else None,
+        "pausedForMs": round(state.paused_s * 1000) if state and state.paused_s is not None else None,
+        "meanHoldMs": round(state.mean_hold_s * 1000, 3) if state and state.mean_hold_s else None,
+    }
+
+
+def reason_out(reason: flow_control.Reason) -> dict[str, Any]:
+    return {
+        "sentence": reason.sentence,
+        "limit": reason.instance or None,
+        "description": reason.limit or None,
+        "used": reason.used,
+        "max": reason.bound,
+        "position": reason.place or None,
+        "waitingOfOrganization": reason.of_tenant,
+        "ahead": reason.ahead,
+        "waiting": reason.waiting,
+        "expectedInMs": round(reason.expected_in_s * 1000) if reason.expected_in_s is not None else None,
+        "waitedMs": round(reason.waited_s * 1000),
+    }
+
+
+@router.get("")
+def list_limits(request: ApiRequest) -> dict[str, Any]:
+    """Every limit that this organization may meet: its use, waiters, refusals, next free time; and the overrides."""
+    organization = request.organization
+    rows = ThrottleOverride.objects.filter(org_id=organization.id) | ThrottleOverride.objects.filter(org_id=None)
+    whole = admission.policies().globals()
+    return {
+        "globalDefaults": {
+            "concurrency": whole.concurrency,
+            "rateLimit": str(whole.rate),
+            "retry": str(whole.retry),
+        },
+        "limits": [line_out(line) for line in flow_control.overview(organization)],
+        "overrides": [override_out(row) for row in rows.order_by("scope", "type", "name")],
+        "neverBinding": flow_control.never_binding(organization),
+        "revision": admission.policies().revision,
+    }
+
+
+@router.put("")
+def put_limit(request: ApiRequest, payload: LimitIn) -> dict[str, Any]:
+    """Set an override. It holds on all workers within a second; steps that wait start at once where they may."""
+    organization = _subject(request, payload.scope, payload.organization)
+    retry = payload.retry or RetryIn()
+    row = ThrottleOverride(
+        scope=payload.scope,
+        type=payload.type,
+        flow_id=flow_control.flow_of(organization, payload.flow).id if payload.flow else None,
+        org_id=organization.id if organization else None,
+        name=payload.name,
+        concurrency=payload.concurrency,
+        rate_limit=payload.rate.limit if payload.rate else None,
+        rate_period_ms=_milliseconds(payload.rate.period, "rate.period") if payload.rate else None,
+        rate_algorithm=payload.rate.algorithm if payload.rate else "window",
+        rate_burst=payload.rate.burst if payload.rate else 1,
+        key=payload.key,
+        max_attempts=retry.attempts,
+        backoff=retry.backoff or "",
+        delay_ms=_milliseconds(retry.delay, "retry.delay"),
+        max_delay_ms=_milliseconds(retry.max_delay, "retry.maxDelay"),
+        weight=payload.weight,
+        note=payload.note,
+    )
+    return override_out(flow_control.put_limit(row, by=f"API key {request.auth.prefix}… ({request.auth.name})"))
+
+
+@router.delete("")
+def delete_limit(
+    request: ApiRequest,
+    scope: str,
+    type: str = "",  # noqa: A002
+    flow: str = "",
+    name: str = "",
+    organization: str = "this",
+) -> dict[str, Any]:
+    """Remove an override: what is shipped, configured or defined holds again."""
+    owner = _subject(request, scope, organization)
+    row = flow_control.find_limit(owner, scope, type_=type, flow=flow, name=name)
+    if row is None:
+        raise LimitNotFound
+    removed = override_out(row)
+    flow_control.delete_limit(row, by=f"API key {request.auth.prefix}… ({request.auth.name})")
+    return {"removed": removed}
+
+
+@router.get("/explain")
+def explain(request: ApiRequest, stepRun: UUID) -> dict[str, Any]:  # noqa: N803
+    """Why a step waits: the limit in the way, its use, the position, and when it is expected to start."""
+    return reason_out(flow_control.explain(request.organization, stepRun))
+
+
+@router.get("/history")
+def history(request: ApiRequest, limit: int = 100) -> list[dict[str, Any]]:
+    """Who changed which override when, newest first."""
+    if not 1 <= limit <= 1_000:
+        raise InvalidInput(f"limit {limit} is out of range; use 1…1000.")
+    changes = flow_control.history(request.organization, everyone=request.auth.operator, limit=limit)
+    return [
+        {"revision": c.id, "at": c.at, "by": c.by, "what": c.place, "before": c.before, "after": c.after}
+        for c in changes
+    ]
+
+
+@router.get("/report")
+def report(request: ApiRequest, since: str = "1h") -> list[dict[str, Any]]:
+    """Which step types lost most time to their limits lately."""
+    return flow_control.report(request.organization, since_s=(_milliseconds(since, "since") or 0) / 1000)

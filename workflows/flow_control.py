@@ -1,0 +1,370 @@
+"""What a person can ask of the limits: change them live, see how they stand, and why a step waits."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from throttling import overrides
+from throttling.defaults import BY_TYPE
+from throttling.errors import EpochClosed, StoreUnavailable, ThrottlingError
+from throttling.gate import Explanation, LimitState, WaitState
+from throttling.limits import Limit
+from throttling.models import ThrottleChange, ThrottleOverride
+from workflows.engine import admission, catalog, epoch
+from workflows.errors import FlowNotFound, InvalidInput, StepRunNotFound
+from workflows.expressions import compile_expression
+from workflows.models import Flow, Organization, StepRun
+from workflows.steps.registry import REGISTRY
+
+KEY_NAMES = frozenset({"event", "input", "org"})
+CLOSED = "The throttle store is away or being rebuilt: nothing starts until it is back."
+
+
+# --- changing -----------------------------------------------------------------------------------------------------
+
+
+def put_limit(row: ThrottleOverride, *, by: str) -> ThrottleOverride:
+    """Store an override; it holds on all workers within a second. Raises InvalidInput with what to do."""
+    _check_subject(row)
+    try:
+        structural = overrides.put(row, by=by)
+    except ThrottlingError as error:
+        raise InvalidInput(str(error)) from None
+    _announce(structural)
+    return row
+
+
+def delete_limit(row: ThrottleOverride, *, by: str) -> None:
+    """Remove an override: what is shipped, configured or defined holds again."""
+    _announce(overrides.delete(row, by=by))
+
+
+def check_limit(row: ThrottleOverride) -> None:
+    """Raises ThrottlingError or WorkflowsError where the override can't be used."""
+    _check_subject(row)
+    overrides.check(row)
+
+
+def _check_subject(row: ThrottleOverride) -> None:
+    """What the override is for must exist."""
+    if row.scope == "type" and row.type not in REGISTRY:
+        raise InvalidInput(f"type {row.type!r} is no step type; there are {', '.join(sorted(REGISTRY))}.")
+    if row.flow_id is not None:
+        flow = Flow.objects.filter(id=row.flow_id).first()
+        if flow is None:
+            raise FlowNotFound(f"There is no flow {row.flow_id}: an override needs one that exists.")
+        row.org_id = flow.organization_id
+    if row.org_id is not None and not Organization.objects.filter(id=row.org_id).exists():
+        raise InvalidInput(f"There is no organization {row.org_id}.")
+    if row.key:
+        compile_expression(row.key, KEY_NAMES)
+
+
+def _announce(structural: bool) -> None:
+    """Tell the store. Where it is away, the leader does it later; the row is what counts."""
+    overrides.reload()
+    if not admission.ENABLED:
+        return
+    try:
+        if structural:
+            epoch.begin_anew()
+        else:
+            epoch.bring_policies()
+    except (StoreUnavailable, EpochClosed):
+        return
+
+
+def find_limit(
+    organization: Organization | None, scope: str, *, type_: str = "", flow: str = "", name: str = ""
+) -> Any:
+    """The override for a subject, of an organization or (None) for all."""
+    flow_id = flow_of(organization, flow).id if flow else None
+    org_id = organization.id if organization and scope not in {"global", "runs"} else None
+    return overrides.find(scope, type_=type_, flow_id=flow_id, org_id=org_id, name=name)
+
+
+def flow_of(organization: Organization | None, slug: str) -> Flow:
+    """The flow of a slug. Raises FlowNotFound."""
+    flows = Flow.objects.filter(slug=slug)
+    found = (flows.filter(organization=organization) if organization else flows).first()
+    if found is None:
+        raise FlowNotFound(f"There is no flow {slug!r}: an override needs one that exists.")
+    return found
+
+
+# --- how limits stand ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitLine:
+    """A limit's instance and how it stands; `state` is None where the store does not answer."""
+
+    instance: str
+    what: str
+    source: str
+    bound: str
+    state: LimitState | None
+
+
+def overview(organization: Organization) -> list[LimitLine]:
+    """The limits that steps of this organization may meet, and every one that somebody of it waits for."""
+    limits = {limit.instance(): limit for limit in _known_limits(organization)}
+    try:
+        found = admission.gate().explain(instances=limits, everything=True).limits
+    except (StoreUnavailable, EpochClosed):
+        return [_line(instance, limit, None) for instance, limit in limits.items()]
+    mine = str(organization.id)
+    lines = []
+    for state in found:
+        owner = _owner(state.name)
+        if state.instance in limits or owner in {"", mine}:
+            lines.append(_line(state.instance, limits.get(state.instance), state))
+    return lines
+
+
+def _known_limits(organization: Organization) -> Iterable[Limit]:
+    """Without a key: those of all flows, and of all step types."""
+    seen: set[str] = set()
+    for flow in Flow.objects.filter(organization=organization, current__isnull=False):
+        compiled = catalog.flow_of(flow.current_id)  # type: ignore[arg-type]
+        for key in compiled.steps:
+            for limit in admission.limits_of(compiled.version_id, key).limits:
+                if not limit.key and limit.name not in seen and limit.bound is not None:
+                    seen.add(limit.name)
+                    yield limit
+
+
+def _line(instance: str, limit: Limit | None, state: LimitState | None) -> LimitLine:
+    name = instance[2:].split("@", 1)[0]
+    bound = _bound(state) if state else (str(limit.bound.value) if limit and limit.bound else "")
+    return LimitLine(
+        instance=instance,
+        what=describe(instance),
+        source=limit.source if limit else name.split(":", 1)[0],
+        bound=bound,
+        state=state,
+    )
+
+
+def _bound(state: LimitState) -> str:
+    if state.kind == "c":
+        return f"{state.bound} at once"
+    if state.kind == "p":
+        return "until the pause ends"
+    return f"{state.bound} per {_duration(state.period_us / 1e6)}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.3g} s" if seconds < 600 else f"{seconds / 60:.3g} min"
+
+
+def _owner(name: str) -> str:
+    """The organization that a limit's name belongs to; empty for one of all."""
+    parts = name.split(":")
+    if parts[0] in {"flow", "run", "step"}:
+        flow = Flow.objects.filter(id=parts[1]).values_list("organization_id", flat=True).first()
+        return str(flow) if flow else "gone"
+    place = {"type": 2, "org": 1, "limit": 1, "provider": 1}.get(parts[0])
+    return "" if place is None or parts[place] == "all" else parts[place]
+
+
+def describe(instance: str) -> str:
+    """A limit for people: "the concurrency limit of step type http_request"."""
+    name, _, key = instance[2:].partition("@")
+    scope, *parts = name.split(":")
+    dimension = "rate" if instance[0] in "wg" else "concurrency"
+    value = f" for {key!r}" if key else ""
+    if scope == "queue":
+        return f"the places in the queue {parts[0]}"
+    if scope == "provider":
+        return f"the pause that {':'.join(parts[1:])} asked for"
+    if scope == "limit":
+        return f"the {dimension} of the shared limit {parts[1]!r}{value}"
+    if scope == "type":
+        strict = "critical steps of type" if "critical" in parts else "step type"
+        return f"the {dimension} limit of {strict} {parts[0]}{value}"
+    if scope == "step":
+        return f"the {dimension} limit of step {parts[1]}{value}"
+    subject = {
+        "global": f"the global {dimension} limit",
+        "runs": f"the {dimension} limit of all runs",
+        "run": f"the {dimension} limit of the flow's runs",
+        "flow": f"the {dimension} limit of the flow",
+        "org": f"the {dimension} limit of the organization",
+    }
+    return subject.get(scope, f"the limit {name}") + value
+
+
+# --- why a step waits -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """Why a step has not started: the sentence, and its parts (all empty where it waits for no limit)."""
+
+    sentence: str
+    limit: str = ""
+    instance: str = ""
+    used: int = 0
+    bound: int = 0
+    place: int = 0
+    of_tenant: int = 0
+    ahead: int = 0
+    waiting: int = 0
+    expected_in_s: float | None = None
+    waited_s: float = 0.0
+
+
+def explain(organization: Organization, step_run_id: UUID) -> Reason:
+    """Why a step waits. Raises StepRunNotFound."""
+    row = StepRun.objects.filter(org_id=organization.id, id=step_run_id).first()
+    if row is None:
+        raise StepRunNotFound
+    return reason_of(row)
+
+
+def waiting_steps(organization: Organization, reference: UUID) -> list[StepRun]:
+    """The step run of this id, or the steps of this run that have not ended. Raises StepRunNotFound."""
+    found = StepRun.objects.filter(org_id=organization.id)
+    rows = list(found.filter(id=reference)) or list(
+        found.filter(run_id=reference, status__in=["pending", "ready", "running", "waiting"]).order_by("position")[:25]
+    )
+    if not rows:
+        raise StepRunNotFound
+    return rows
+
+
+def reason_of(row: StepRun) -> Reason:
+    """Why this step waits, by its state and what the gate knows of it."""
+    if row.status == "pending":
+        return Reason(sentence=f"Waits for the steps that it needs: {row.needs_left} of {row.needs_total} are open.")
+    if row.status == "waiting":
+        what = {"retry": "its next try", "sleep": "the end of its sleep", "delay": "the start of its run"}
+        until = f", at {row.wake_at:%Y-%m-%d %H:%M:%S} UTC" if row.wake_at else ""
+        return Reason(sentence=f"Waits for {what.get(row.waiting_for, row.waiting_for)}{until}.")
+    if row.status != "ready":
+        return Reason(sentence=f"Does not wait: it is {row.status}.")
+    if not admission.ENABLED:
+        return Reason(sentence="Waits for a worker: flow control is switched off.")
+    try:
+        return from_gate(admission.gate().explain(row.id.hex), row)
+    except (StoreUnavailable, EpochClosed):
+        return Reason(sentence=CLOSED)
+
+
+def from_gate(found: Explanation, row: StepRun) -> Reason:
+    """The gate's answer in words."""
+    if found.wait is None:
+        if found.permit in {"r", "L"}:
+            return Reason(sentence=f"Has its permits, and is on its way to a worker of the queue {row.queue}.")
+        return Reason(
+            sentence=f"Has its place in the queue {row.queue}; it asks for its permits when a worker takes it."
+        )
+    wait = found.wait
+    state = next(each for each in found.limits if each.instance == wait.instance)
+    used = state.started + state.in_use if state.kind == "w" else state.in_use
+    expected = expected_in_s(state, wait)
+    return Reason(
+        sentence=_sentence(state, wait, used, expected),
+        limit=describe(wait.instance),
+        instance=wait.instance,
+        used=used,
+        bound=state.bound,
+        place=wait.place,
+        of_tenant=wait.of_tenant,
+        ahead=wait.ahead,
+        waiting=state.waiting,
+        expected_in_s=expected,
+        waited_s=wait.since_s,
+    )
+
+
+def _sentence(state: LimitState, wait: WaitState, used: int, expected: float | None) -> str:
+    if state.instance.startswith("c:queue:") and state.bound == 0:
+        return f"Waits for a worker: none serves the queue {state.instance[8:]}."
+    if state.paused_s is not None:
+        return (
+            f"Waits for {describe(state.instance)}: paused for another {_duration(state.paused_s)}, "
+            f"{wait.place} of {wait.of_tenant} in line."
+        )
+    when = f"; expected to start in about {_duration(expected)}" if expected is not None else ""
+    others = f", {wait.ahead} of all come first" if wait.tenants > 1 else ""
+    return (
+        f"Waits for {describe(state.instance)}: {used} of {_bound(state)} in use, "
+        f"{wait.place} of {wait.of_tenant} in line{others}{when}."
+    )
+
+
+def expected_in_s(state: LimitState, wait: WaitState) -> float | None:
+    """When the step may start, by how many come first: for rates exact, else by how long permits were held lately."""
+    if state.bound < 1:
+        return None
+    if state.kind in "wg":
+        first = state.next_free_s or 0.0
+        return first + (wait.ahead // state.bound) * state.period_us / 1e6
+    if state.mean_hold_s <= 0:
+        return None
+    return (wait.ahead + 1) * state.mean_hold_s / state.bound
+
+
+# --- what it costs --------------------------------------------------------------------------------------------------
+
+_REPORT = """
+SELECT s.type, count(*) AS tries, avg(extract(epoch FROM a.started_at - a.ready_at)) * 1000 AS mean,
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM a.started_at - a.ready_at)) * 1000 AS p95,
+       max(extract(epoch FROM a.started_at - a.ready_at)) * 1000 AS longest,
+       sum(extract(epoch FROM a.started_at - a.ready_at)) AS total,
+       avg(extract(epoch FROM a.ended_at - a.started_at)) * 1000 AS duration,
+       count(*) FILTER (WHERE a.status = 'failed') AS failed
+  FROM workflows_attempt a JOIN workflows_steprun s ON s.id = a.step_run_id
+ WHERE a.org_id = %(org)s AND a.id >= %(first)s AND a.started_at IS NOT NULL AND a.ready_at IS NOT NULL
+ GROUP BY s.type ORDER BY total DESC
+"""
+
+
+def report(organization: Organization, *, since_s: float = 3_600.0) -> list[dict[str, Any]]:
+    """Which step types lost most time to their limits lately; times in milliseconds (`totalOverhead` in seconds)."""
+    moment = dt.datetime.now(dt.UTC).timestamp() - since_s
+    first = UUID(int=(int(moment * 1000) & ((1 << 48) - 1)) << 80)
+    with connection.cursor() as cursor:
+        cursor.execute(_REPORT, {"org": organization.id, "first": first})
+        rows = cursor.fetchall()
+    return [
+        {
+            "stepType": row[0],
+            "tries": row[1],
+            "averageThrottlingOverhead": round(row[2], 1),
+            "p95ThrottlingOverhead": round(row[3], 1),
+            "longestThrottlingOverhead": round(row[4], 1),
+            "totalOverhead": round(float(row[5]), 1),
+            "averageDuration": round(row[6], 1),
+            "failedTries": row[7],
+        }
+        for row in rows
+    ]
+
+
+def never_binding(organization: Organization) -> list[str]:
+    """Shipped concurrency limits that can't bind, since the global one is lower."""
+    whole = admission.policies().globals().concurrency
+    return [
+        f"concurrency {policy.concurrency} of {name} never binds under the global {whole}"
+        for name, policy in BY_TYPE.items()
+        if policy.concurrency > whole
+    ]
+
+
+def history(organization: Organization, *, everyone: bool = False, limit: int = 100) -> list[ThrottleChange]:
+    """The latest changes of overrides that concern the organization (or all)."""
+    changes = ThrottleChange.objects.all()
+    if not everyone:
+        changes = changes.filter(org_id=organization.id) | changes.filter(org_id=None)
+    return list(changes.order_by("-id")[:limit])

@@ -1,0 +1,243 @@
+"""`limits list | set | unset | explain | simulate | report | history`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import CommandError, CommandParser
+
+from throttling.models import ThrottleOverride
+from workflows import flow_control, services, simulation
+from workflows.definitions.duration import parse_ms
+from workflows.management.output import HeadraceCommand, table
+from workflows.models import Organization
+
+BY = "manage.py limits"
+
+
+def duration_s(text: str) -> float:
+    """Seconds of "60s". Raises CommandError."""
+    try:
+        return parse_ms(text) / 1000
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+
+
+def rate(text: str) -> tuple[int, int]:
+    """(limit, period in ms) of "20/60s". Raises CommandError."""
+    number, _, period = text.partition("/")
+    if not number.isdigit() or not period:
+        raise CommandError(f"{text!r} is no rate; write 20/60s")
+    return int(number), round(duration_s(period if period[0].isdigit() else f"1{period}") * 1000)
+
+
+class Command(HeadraceCommand):
+    help = "Limits: how they stand, why a step waits, live overrides, and what a flow would do under them."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        self.add_verb(verbs, "list", "every limit: its use, waiters, refusals, next free time; and the overrides")
+        for name, text in (("set", "override a limit, live"), ("unset", "remove an override")):
+            verb = self.add_verb(verbs, name, text)
+            verb.add_argument("--global", action="store_true", dest="for_global", help="all steps")
+            verb.add_argument("--runs", action="store_true", help="all runs")
+            verb.add_argument("--type", default="", help="a step type")
+            verb.add_argument("--flow", default="", help="a flow")
+            verb.add_argument("--limit", default="", help="a shared limit, by the name that steps use")
+            verb.add_argument("--organization", action="store_true", help="the organization of --org")
+            verb.add_argument("--all", action="store_true", help="of all organizations (with --type or --limit)")
+            if name == "set":
+                verb.add_argument("--concurrency", type=int, help="at most so many at once")
+                verb.add_argument("--rate", help="at most so many starts in a period, like 20/60s")
+                verb.add_argument("--algorithm", choices=ThrottleOverride.Algorithm.values, default="window")
+                verb.add_argument("--burst", type=int, default=1, help="of gcra")
+                verb.add_argument("--key", default="", help="CEL: a limit of its own for each value")
+                verb.add_argument("--attempts", type=int, help="tries, the first included")
+                verb.add_argument("--weight", type=float, help="the organization's share where it has to wait")
+                verb.add_argument("--note", default="", help="why")
+        explain = self.add_verb(verbs, "explain", "why a step waits")
+        explain.add_argument("step_run", help="the id of the step run, or of a run")
+        simulate = self.add_verb(verbs, "simulate", "predict delays, throughput and the limit that binds")
+        simulate.add_argument("--flow", required=True, help="the flow, as it is published")
+        simulate.add_argument("--rate", default="", help="runs that arrive, like 5/s or 100/1m")
+        simulate.add_argument("--for", default="1m", dest="length", help="for so long (default: 1m)")
+        simulate.add_argument("--burst", type=int, default=0, help="so many runs at once instead")
+        simulate.add_argument("--input", action="append", default=[], help="JSON of a run's input; several take turns")
+        simulate.add_argument("--duration", action="append", default=[], metavar="STEP=TIME", help="e.g. a=250ms")
+        simulate.add_argument("--default-duration", default="10ms", help="of steps that never ran (default: 10ms)")
+        report = self.add_verb(verbs, "report", "which step types lose most time to their limits")
+        report.add_argument("--since", default="1h", help="how far back (default: 1h)")
+        self.add_verb(verbs, "history", "who changed what when")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        getattr(self, f"_{options['verb']}")(self.organization(options), options)
+
+    def _list(self, organization: Organization, options: dict[str, Any]) -> None:
+        lines = flow_control.overview(organization)
+        if options["as_json"]:
+            from workflows.api.limits import line_out  # noqa: PLC0415  (the API is not needed otherwise)
+
+            self.print_json([line_out(line) for line in lines])
+            return
+        rows = table("limit", "bound", "in use", "started", "waiting", "refused", "free in")
+        for line in lines:
+            state = line.state
+            if state is None:
+                rows.add_row(line.what, line.bound, *["?"] * 5)
+                continue
+            free = f"{state.next_free_s:.1f} s" if state.next_free_s and state.waiting else ""
+            started = str(state.started) if state.kind == "w" else ""
+            rows.add_row(
+                line.what, line.bound, str(state.in_use), started, str(state.waiting), str(state.refused), free
+            )
+        self.console.print(rows)
+        for note in flow_control.never_binding(organization):
+            self.stdout.write(note)
+
+    def _subject(self, organization: Organization, options: dict[str, Any]) -> dict[str, Any]:
+        chosen = {
+            "global": options["for_global"],
+            "runs": options["runs"],
+            "type": options["type"],
+            "flow": options["flow"],
+            "limit": options["limit"],
+            "org": options["organization"],
+        }
+        scopes = [scope for scope, value in chosen.items() if value]
+        if len(scopes) != 1:
+            raise CommandError("Name one of --global, --runs, --type, --flow, --limit and --organization.")
+        everyone = options["all"] or scopes[0] in {"global", "runs"}
+        return {
+            "scope": scopes[0],
+            "type": options["type"],
+            "flow_id": flow_control.flow_of(organization, options["flow"]).id if options["flow"] else None,
+            "org_id": None if everyone else organization.id,
+            "name": options["limit"],
+        }
+
+    def _set(self, organization: Organization, options: dict[str, Any]) -> None:
+        limit, period_ms = rate(options["rate"]) if options["rate"] else (None, None)
+        row = ThrottleOverride(
+            **self._subject(organization, options),
+            concurrency=options["concurrency"],
+            rate_limit=limit,
+            rate_period_ms=period_ms,
+            rate_algorithm=options["algorithm"],
+            rate_burst=options["burst"],
+            key=options["key"],
+            max_attempts=options["attempts"],
+            weight=options["weight"],
+            note=options["note"],
+        )
+        flow_control.put_limit(row, by=BY)
+        self._say(f"{row} is overridden.", {"set": str(row)}, options)
+
+    def _unset(self, organization: Organization, options: dict[str, Any]) -> None:
+        row = ThrottleOverride.objects.filter(**self._subject(organization, options)).first()
+        if row is None:
+            raise CommandError("There is no such override; `limits list` shows what there is.")
+        flow_control.delete_limit(row, by=BY)
+        self._say(f"{row} is no longer overridden.", {"unset": str(row)}, options)
+
+    def _say(self, text: str, value: dict[str, Any], options: dict[str, Any]) -> None:
+        if options["as_json"]:
+            self.print_json(value)
+        else:
+            self.stdout.write(text)
+
+    def _explain(self, organization: Organization, options: dict[str, Any]) -> None:
+        from workflows.api.limits import reason_out  # noqa: PLC0415
+
+        try:
+            given = UUID(options["step_run"])
+        except ValueError:
+            raise CommandError(f"{options['step_run']!r} is no id.") from None
+        steps = flow_control.waiting_steps(organization, given)
+        reasons = [(row.key, row.id, flow_control.reason_of(row)) for row in steps]
+        if options["as_json"]:
+            self.print_json([{"step": key, "stepRunId": str(id_), **reason_out(r)} for key, id_, r in reasons])
+            return
+        for key, _, reason in reasons:
+            self.stdout.write(f"{key}: {reason.sentence}")
+
+    def _simulate(self, organization: Organization, options: dict[str, Any]) -> None:
+        flow = services.published(organization, options["flow"])
+        known = simulation.durations(organization, flow)
+        for pair in options["duration"]:
+            key, _, time = pair.partition("=")
+            if key not in flow.steps or not time:
+                raise CommandError(f"--duration {pair!r}: write STEP=TIME with a step of {', '.join(flow.steps)}")
+            known[key] = duration_s(time)
+        try:
+            inputs = [json.loads(text) for text in options["input"]]
+        except ValueError as error:
+            raise CommandError(f"--input is no JSON: {error}") from None
+        if options["burst"]:
+            arrivals = [0.0] * options["burst"]
+        elif options["rate"]:
+            number, period_ms = rate(options["rate"])
+            arrivals = simulation.steady(number / period_ms * 1000, duration_s(options["length"]))
+        else:
+            raise CommandError("Say how runs arrive: --rate 5/s (with --for 10m), or --burst 200.")
+        forecast = simulation.Simulation(
+            organization,
+            flow,
+            inputs=inputs or [{}],
+            durations_s=known,
+            default_s=duration_s(options["default_duration"]),
+            permits=simulation.permits_of_queues(),
+        ).run(arrivals)
+        if options["as_json"]:
+            self.print_json(forecast.as_json())
+            return
+        found = forecast.as_json()
+        self.stdout.write(
+            f"{found['runs']} runs: the last step starts after {found['lastStart']} s, all end after "
+            f"{found['finished']} s ({found['runsPerMinute']} runs a minute); at most {found['mostStepsAtOnce']} steps "
+            f"and {found['mostRunsAtOnce']} runs at once."
+        )
+        rows = table("step", "type", "starts", "runs for", "waits p50", "p95", "max")
+        for step in found["steps"]:
+            delay = step["queueDelay"]
+            times = [f"{value:,.0f} ms" for value in (step["duration"], delay["p50"], delay["p95"], delay["max"])]
+            rows.add_row(step["id"], step["type"], str(step["starts"]), *times)
+        self.console.print(rows)
+        for limit, share in forecast.binding[:5]:
+            self.stdout.write(f"{share:.0%} of the waiting is for {flow_control.describe(limit)}")
+        if not forecast.binding:
+            self.stdout.write("No limit binds.")
+
+    def _report(self, organization: Organization, options: dict[str, Any]) -> None:
+        found = flow_control.report(organization, since_s=duration_s(options["since"]))
+        if options["as_json"]:
+            self.print_json(found)
+            return
+        rows = table("step type", "tries", "waited on average", "p95", "longest", "in all", "ran on average")
+        for row in found:
+            rows.add_row(
+                row["stepType"],
+                str(row["tries"]),
+                f"{row['averageThrottlingOverhead']:,.0f} ms",
+                f"{row['p95ThrottlingOverhead']:,.0f} ms",
+                f"{row['longestThrottlingOverhead']:,.0f} ms",
+                f"{row['totalOverhead']:,.1f} s",
+                f"{row['averageDuration']:,.0f} ms",
+            )
+        self.console.print(rows)
+
+    def _history(self, organization: Organization, options: dict[str, Any]) -> None:
+        changes = flow_control.history(organization, everyone=True)
+        if options["as_json"]:
+            self.print_json(
+                [{"revision": c.id, "at": c.at, "by": c.by, "what": c.place, "before": c.before, "after": c.after}
+                 for c in changes]
+            )  # fmt: skip
+            return
+        rows = table("revision", "at", "by", "what", "now")
+        for change in changes:
+            now = {k: v for k, v in (change.after or {}).items() if v not in (None, "")}
+            rows.add_row(str(change.id), f"{change.at:%Y-%m-%d %H:%M:%S}", change.by, change.place, json.dumps(now))
+        self.console.print(rows)
