@@ -12,6 +12,9 @@ from pathlib import Path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 os.environ["HEADRACE_LOG_LEVEL"] = "WARNING"
+# The shipped limits are in force, and so high that none blocks.
+os.environ["HEADRACE_GLOBAL_CONCURRENCY"] = "1000000"
+os.environ["HEADRACE_GLOBAL_RATE_LIMIT_EXECUTIONS"] = "1000000"
 
 from config import embedded, env
 
@@ -26,7 +29,9 @@ from django.core.management import call_command  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from bench import gate  # noqa: E402
 from bench.contenders import Headrace, PlainCelery, Workers, count_costs  # noqa: E402
+from workflows.engine import admission  # noqa: E402
 
 ROUNDS = 5
 
@@ -65,8 +70,15 @@ def measure(headrace: Headrace, plain: PlainCelery, workers: Workers, rounds: in
         "w3_chord_ms": lambda: plain.w3(200) * 1e3,
         "w4_first_step_ms": lambda: statistics.median(headrace.first_step() for _ in range(20)) * 1e3,
     }
+    unlimited: dict[str, Callable[[], float]] = {
+        "w1_many_no_limits": lambda: 2_000 / headrace.w1_many(2_000),
+        "w2_no_limits": lambda: 2_500 / headrace.w2(500),
+        "w2_latency_no_limits_ms": lambda: statistics.median(headrace.latency() for _ in range(20)) * 1e3,
+        "chain_gap_ms": lambda: headrace.hand_over_gap_ms("chain", 1),
+    }
+    measurements["hand_over_gap_ms"] = lambda: headrace.hand_over_gap_ms("queue", 200)
     memory = workers.memory_mib()
-    raw: dict[str, list[float]] = {name: [] for name in measurements}
+    raw: dict[str, list[float]] = {name: [] for name in (*measurements, *unlimited)}
     for _ in range(2):
         headrace.warm_up()
         plain.warm_up()
@@ -74,6 +86,15 @@ def measure(headrace: Headrace, plain: PlainCelery, workers: Workers, rounds: in
         sys.stderr.write(f"round {number + 1} of {rounds}\n")
         for name, run in measurements.items():
             raw[name].append(run())
+        admission.ENABLED = False
+        for settings, names in (({}, list(unlimited)[:3]), ({"HEADRACE_MAX_CONTINUED": "0"}, ["chain_gap_ms"])):
+            workers.swap_io(HEADRACE_FLOW_CONTROL="off", **settings)
+            headrace.warm_up()
+            for name in names:
+                raw[name].append(unlimited[name]())
+        admission.ENABLED = True
+        workers.swap_io()
+        headrace.warm_up()
     median = {name: statistics.median(values) for name, values in raw.items()}
     return {
         "ratios": {
@@ -82,19 +103,29 @@ def measure(headrace: Headrace, plain: PlainCelery, workers: Workers, rounds: in
             "w2_vs_celery": round(median["w2"] / median["w2_celery"], 2),
             "w2_latency_vs_celery": round(median["w2_latency_celery_ms"] / median["w2_latency_ms"], 2),
             "w2_vs_celery_django_results": round(median["w2"] / median["w2_celery_django"], 2),
+            "w1_limits_vs_none": round(median["w1_many"] / median["w1_many_no_limits"], 2),
+            "w2_limits_vs_none": round(median["w2"] / median["w2_no_limits"], 2),
+            "hand_over_gap_vs_chain": round(median["hand_over_gap_ms"] / median["chain_gap_ms"], 2),
             "w3_vs_chord": round(median["w3_chord_ms"] / median["w3_ms"], 2),
         },
+        "gate": gate.measure(),
         "counts": count_costs(headrace),
         "memory_mib": memory,
         "medians": {
-            name: {"median": round(median[name], 1), "min": round(min(values), 1), "max": round(max(values), 1)}
+            name: {
+                "median": round(median[name], 1),
+                "min": round(min(values), 1),
+                "max": round(max(values), 1),
+                "all": [round(value) for value in values],
+            }
             for name, values in raw.items()
         },
         "settings": {
             "celery": "prefork -c 2 per app, prefetch 4, no rate limits, no events, results read "
             "back by join; chain and chord with the Redis backend, chain with django-celery-results and "
             "CELERY_DB_REUSE_MAX=1000",
-            "headrace": "one I/O worker (threads) as `up` starts it; limits not in force",
+            "headrace": "one I/O worker (threads) as `up` starts it; global limits in force, so high that none blocks; "
+            "*_no_limits: flow control off; chain_gap: off, and no continuation",
             "postgres": "fsync and synchronous_commit on",
             "rounds": rounds,
         },
@@ -108,6 +139,15 @@ def show(report: dict[str, object]) -> None:
     for name, values in medians.items():
         rows.add_row(name, *(f"{values[key]:,.1f}" for key in ("median", "min", "max")))
     console.print(rows)
+    calls = Table(
+        "keys", "limits", "batch", "admit µs", "admits/s", "store CPU µs",
+        "hand-over µs", "hand-overs/s", "store CPU µs",
+        title="the gate, per step", box=None,
+    )  # fmt: skip
+    rows_of_gate: list[dict[str, float]] = report["gate"]  # type: ignore[assignment]
+    for row in rows_of_gate:
+        calls.add_row(*(f"{value:,.0f}" for value in row.values()))
+    console.print(calls)
     for title in ("ratios", "counts", "memory_mib"):
         found: dict[str, object] = report[title]  # type: ignore[assignment]
         console.print(f"\n[bold]{title}[/]" + (" (above 1: Headrace is the faster)" if title == "ratios" else ""))

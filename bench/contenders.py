@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -15,15 +17,17 @@ from uuid import UUID
 import redis
 from celery import chain, chord, group
 from django.db import connection
+from django.utils import timezone
 
 from bench import celery_app
 from config.env import BASE_DIR
 from workflows import services
 from workflows.definitions.validate import parse
-from workflows.engine import dispatch
+from workflows.engine import admission, dispatch, epoch
 from workflows.engine import store as engine_store
 from workflows.engine.runtime import Runtime
-from workflows.models import Organization
+from workflows.models import Attempt, Organization, Worker
+from workflows.steps.registry import QUEUES
 
 _QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "ERROR"]
 
@@ -48,8 +52,18 @@ class Workers:
         self._start("celery_django", "bench.celery_app:django_app", "-P", "prefork", "-c", "2", "-Q", "bench.django")
         time.sleep(8)
 
-    def _start(self, name: str, app: str, *options: str) -> None:
-        environment = dict(os.environ)
+    def swap_io(self, **environment: str) -> None:
+        """Our I/O worker anew, in another environment."""
+        self.processes["io"].terminate()
+        self.processes["io"].wait(30)
+        since = timezone.now()
+        self._start("io", "config", "-P", "threads", "-c", "4", "-Q", "headrace.io,headrace.tasks", **environment)
+        while not Worker.objects.filter(started_at__gt=since, queues__contains=["headrace.io"]).exists():
+            time.sleep(0.1)
+        time.sleep(2)  # it leads, and has sized the queues
+
+    def _start(self, name: str, app: str, *options: str, **more: str) -> None:
+        environment = {**os.environ, **more}
         if name == "celery_redis":
             del environment["DJANGO_SETTINGS_MODULE"]  # no Django, no fixup: as lean as plain Celery can be
         self.processes[name] = subprocess.Popen(
@@ -100,6 +114,8 @@ class Headrace:
         self._publish("one", [{"id": "a", **noop}])
         self._publish("five", [{"id": f"s{i}", **noop} for i in range(5)])
         wide = [{"id": f"p{i}", **noop, "needs": []} for i in range(200)]
+        self._publish("queue", [{"id": "a", **noop, "throttling": {"concurrency": 1}}])
+        self._publish("chain", [{"id": f"s{i}", **noop} for i in range(200)])
         self._publish("wide", [*wide, {"id": "join", **noop, "needs": [step["id"] for step in wide]}])
 
     def _publish(self, slug: str, steps: list[dict[str, Any]]) -> None:
@@ -124,6 +140,17 @@ class Headrace:
             self._await_idle(pause_s)
 
         return timed(work)
+
+    def hand_over_gap_ms(self, slug: str, runs: int) -> float:
+        """Milliseconds from one step's end to the next one's start, the median: of runs of one step each under a
+        concurrency of 1, or of a chain."""
+        before = timezone.now()
+        services.trigger_many(self.organization, slug, [{}] * runs)
+        self._await_idle(0.01)
+        tries = Attempt.objects.filter(org_id=self.organization.id, started_at__gt=before).order_by("started_at")
+        spans = list(tries.values_list("started_at", "ended_at"))
+        gaps = [(after[0] - one[1]).total_seconds() * 1e3 for one, after in itertools.pairwise(spans) if after[0]]
+        return statistics.median(gaps)
 
     def w1_many(self, runs: int) -> float:
         """Runs of one no-op step, triggered by one call."""
@@ -233,6 +260,7 @@ def _statements_per_step(headrace: Headrace, runs: int, steps: int) -> float:
     setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
     runtime = Runtime(name="bench", queues={"headrace.io"}, slots=200, threads=2, own_thread=False)
     runtime.start()
+    admission.gate().wake(epoch.queue_definitions(dict.fromkeys(QUEUES, 100_000)))
     try:
         services.trigger_many(headrace.organization, "five", [{}] * runs)
         engine_store.counter.by_name.clear()

@@ -7,8 +7,11 @@ Two profiles: `threads` (I/O: one process, an event loop, a pool for blocking ha
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
+import threading
+import time
 from typing import Any
 
 import structlog
@@ -34,6 +37,8 @@ IO_SLOTS = _whole_number("HEADRACE_IO_SLOTS", 200)
 IO_THREADS = _whole_number("HEADRACE_IO_THREADS", 16)
 DETACHED_THREADS = _whole_number("HEADRACE_DETACHED_THREADS", 4)
 DRAIN_S = _whole_number("HEADRACE_DRAIN_S", 10)
+
+LEAVE_AFTER_S = 1.0
 
 _runtime: Runtime | None = None
 _queues: frozenset[str] = frozenset()
@@ -110,3 +115,15 @@ def _start_in_child(**_: Any) -> None:
 def _stop_in_child(**_: Any) -> None:
     _stop_runtime()
     store.close()
+
+
+@signals.worker_shutdown.connect(weak=False)
+def _leave_blocking_handlers(**_: Any) -> None:
+    """A blocking handler can't be stopped, and Python would wait for its thread; its step was handed back already."""
+    deadline = time.monotonic() + LEAVE_AFTER_S
+    while blocked := [thread.name for thread in threading.enumerate() if thread.name.startswith("step_")]:
+        if time.monotonic() > deadline:
+            log.warning("blocking handlers do not end, the process ends without them", handlers=len(blocked))
+            logging.shutdown()
+            os._exit(0)
+        time.sleep(0.05)

@@ -38,6 +38,10 @@ class Keeper:
         self._queue_permits: dict[str, int] = {}
         self._warned = False
 
+    def forget(self) -> None:
+        """Another leads: what this process brought to the store may be changed."""
+        self._queue_permits = {}
+
     def wake(self) -> float:
         """Hand over what time has freed; seconds until there is something to do next."""
         if not admission.ENABLED:

@@ -94,6 +94,7 @@ class Maintenance:
         if now > self._clock.leading_until - LEADER_LEASE_S / 2:
             if not store.fetch("lead", {"name": "maintenance", "holder": self.worker, "lease_s": LEADER_LEASE_S}):
                 self._clock.leading_until = 0.0
+                self._keeper.forget()
                 self._stop.wait(LEADER_LEASE_S / 3)
                 return
             self._clock.leading_until = now + LEADER_LEASE_S

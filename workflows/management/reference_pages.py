@@ -186,6 +186,9 @@ SETTINGS = (
     Setting("`HEADRACE_IO_THREADS`", "16", "Threads of an I/O worker for blocking handlers."),
     Setting("`HEADRACE_DETACHED_THREADS`", "4", "`sandbox_async` steps at once, per compute child."),
     Setting("`HEADRACE_DRAIN_S`", "10", "Seconds that a worker lets its steps end after SIGTERM."),
+    Setting(
+        "`HEADRACE_MAX_CONTINUED`", "50", "Steps that a worker goes on with at once; 0 sends each through the broker."
+    ),
     Setting("`HEADRACE_LEASE_S`", "10", "Seconds after which a step of a lost worker runs again (at least 2)."),
     Setting("`HEADRACE_STEP_MODULES`", "none", "Modules of your own that register step types, separated by commas."),
     Setting("`HEADRACE_FLOW_CONTROL`", "`on`", "`off` enforces no limit at all: for emergencies and comparison."),
