@@ -161,10 +161,10 @@ def trigger_many(organization: Organization, slug: str, inputs: Sequence[Json], 
     return trigger_runs(flow, [NewRun(input=value) for value in inputs], org_id=organization.id, user_id=user_id)
 
 
-def _priority(given: str | int | None) -> int:
-    """Seconds of head start (−600 … 600). It is stored now and orders admission once limits are in force."""
+def _priority(given: str | int | None) -> int | None:
+    """Seconds of head start (−600 … 600) among those that wait for the same limit; None leaves it to the flow."""
     if given is None:
-        return 0
+        return None
     if isinstance(given, str):
         if given.lower() not in PRIORITY_LEVELS:
             raise InvalidInput(f"priority {given!r} is unknown; use 1…10 or {', '.join(PRIORITY_LEVELS)}.")

@@ -395,6 +395,24 @@ def test_priorities_order_those_who_wait(org: Organization, workers: WorkerPool)
     assert found == [str(runs[2]), str(runs[1]), str(runs[0])]
 
 
+@pytest.mark.parametrize(
+    ("expression", "data", "seconds"),
+    [
+        ("event.data.plan == 'pro' ? 120 : 0", {"plan": "pro"}, 120),
+        ("event.data.plan == 'pro' ? 120 : 0", {"plan": "free"}, 0),
+        ("event.data.plan == 'pro' ? 120 : 0", {}, 0),
+        ("event.data.boost", {"boost": 9_000}, 600),
+        ("event.data.boost", {"boost": "high"}, 0),
+        (-300, {}, -300),
+    ],
+)
+def test_a_flows_own_priority(org: Organization, expression: str | int, data: dict[str, Any], seconds: int) -> None:
+    slug = publish(org, [step("noop")], priority=expression)
+    run = services.trigger(org, slug, data, delay="1h").run_ids[0]
+    assert Run.objects.get(id=run).priority == seconds
+    assert StepRun.objects.get(run_id=run).priority == seconds
+
+
 def test_a_flows_runs_are_limited_as_wholes(org: Organization, workers: WorkerPool) -> None:
     """A run holds its slot from its first step to its end, also while it sleeps."""
     steps = [

@@ -254,7 +254,7 @@ class FlowSpec(Strict):
     description: str = ""
     on: tuple[TriggerSpec, ...] = ()
     input_schema: dict[str, Any] | None = None
-    priority: str | int | None = None
+    priority: str | Annotated[int, Field(strict=True, ge=-600, le=600)] | None = None
     concurrency: tuple[ConcurrencySpec, ...] = Field((), max_length=10)
     throttle: ThrottleSpec | None = None
     timeouts: TimeoutsSpec | None = None

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import psycopg
+import structlog
 import uuid6
 from django.db import connection, transaction
 
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import store
 from workflows.engine.dispatch import DISPATCHER
+from workflows.engine.scope import MANUAL_EVENT
 from workflows.engine.transitions import ReadyStep
-from workflows.errors import IdempotencyConflict, InvalidInput
+from workflows.errors import ExpressionError, IdempotencyConflict, InvalidInput, MissingField
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
 
+log = structlog.get_logger(__name__)
+MAX_HEAD_START_S = 600
 IDEMPOTENCY_WINDOW_S = 24 * 3600
 IDEMPOTENCY_WAIT_MS = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewRun:
-    """One run to be made. `input` is the event's data, or what a person sends."""
+    """One run to be made. `input` is the event's data, or what a person sends; without `priority` the flow's counts."""
 
     input: Json
-    priority: int = 0
+    priority: int | None = None
     event_id: UUID | None = None
     id: UUID = field(default_factory=uuid6.uuid7)
 
@@ -72,7 +77,7 @@ def trigger(
                 "version": flow.version_id,
                 "ids": [run.id for run in runs],
                 "inputs": texts,
-                "priorities": [run.priority for run in runs],
+                "priorities": [_priority(flow, run, org_id=org_id, event_name=event_name) for run in runs],
                 "event_ids": [run.event_id for run in runs],
                 "event_name": event_name,
                 "trigger": kind,
@@ -85,6 +90,26 @@ def trigger(
         ready = [ReadyStep.of(row) for row in rows]
         transaction.on_commit(lambda: DISPATCHER.submit(ready), robust=True)
     return Triggered(run_ids=[run.id for run in runs])
+
+
+def _priority(flow: CompiledFlow, run: NewRun, *, org_id: UUID, event_name: str) -> int:
+    """Seconds of head start: those given, else the flow's own; a field that is not there makes it 0."""
+    if run.priority is not None:
+        return run.priority
+    if isinstance(flow.priority, int):
+        return flow.priority
+    event = {"id": str(run.event_id or run.id), "name": event_name or MANUAL_EVENT, "data": run.input, "user": {}}
+    try:
+        value = flow.priority.evaluate({"event": {**event, "ts": 0}, "input": run.input, "org": {"id": str(org_id)}})
+    except MissingField:
+        return 0
+    except ExpressionError as error:
+        log.warning("the priority can't be evaluated", flow=flow.slug, error=str(error))
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        log.warning("the priority is no number", flow=flow.slug, expression=flow.priority.source)
+        return 0
+    return round(max(-MAX_HEAD_START_S, min(MAX_HEAD_START_S, value)))
 
 
 def _checked(flow: CompiledFlow, value: Json) -> str:

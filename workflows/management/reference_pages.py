@@ -116,9 +116,15 @@ def policies() -> str:
     ]
     return _page(
         "Shipped policies",
-        "The retries are in force. The limits (concurrency and rate) are in force from the flow-control release on; until "
-        "then they are only shown.",
+        "What holds unless the environment, a definition or an override says otherwise "
+        "([Limit what runs](../howto/limit_what_runs.md)). Types are counted for each organization by itself; the global "
+        "limits are shared by all.",
         _rows(("step types", "concurrency", "rate", "attempts", "back-off"), (_policy(*row) for row in rows)),
+        "## Sizes\n\nWith `HEADRACE_SIZE` whole runs are limited too.\n\n"
+        + _rows(
+            ("`HEADRACE_SIZE`", "runs at once", "starts of runs"),
+            ((f"`{size}`", str(runs), str(starts)) for size, (runs, starts) in SIZES.items()),
+        ),
         "## Named retry presets\n\n"
         + _rows(
             ("preset", "attempts", "back-off"),
