@@ -250,8 +250,11 @@ class Runtime:
         return [claim for claim in going if claim.id.hex in taken]
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
+        """Claimed, but without permits: running → ready. They wait at the gate, and ask once more: their turn may have
+        come while they were still running here, and then whoever it came to found nothing to start."""
         if claims:
-            record([Verdict(claim=claim, outcome=HandBack()) for claim in claims], worker=self.id)
+            landed = record([Verdict(claim=claim, outcome=HandBack()) for claim in claims], worker=self.id).landed
+            dispatch.dispatch([_ready_again(claim) for claim in claims if claim.id in landed])
 
     def _room_for(self, budget: int) -> int:
         return max(0, min(budget, 1 if self.own_thread else self.slots - len(self._visits)))
