@@ -210,7 +210,7 @@ class _Kind(NamedTuple):
 
 
 _refused: dict[str, float] = {}
-FREE_AGAIN_AFTER_S = 1.0
+FREE_AGAIN_AFTER_S = 0.1
 
 
 def note_refusals(answer: Answer, asked: Sequence[Request]) -> None:

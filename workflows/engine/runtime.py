@@ -48,6 +48,7 @@ MAX_GROUP = 500
 MAX_GROUP_BYTES = 8 * 1024 * 1024
 OVERDUE_GRACE_S = 30.0
 CLAIM_PATIENCE_S = 5.0
+VISITORS = 4
 
 
 class Runtime:
@@ -66,9 +67,11 @@ class Runtime:
         self._room = threading.Condition()
         self._unclaimed = 0
         self._visiting = 0
+        self._blocking = 0
         self._claimed_until: dict[str, float] = {}
         self._verdicts: queue.SimpleQueue[Verdict | None] = queue.SimpleQueue()
         self._pool: ThreadPoolExecutor | None = None
+        self._visitors: ThreadPoolExecutor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_lock = threading.Lock()
         self._draining = threading.Event()
@@ -81,6 +84,7 @@ class Runtime:
     def start(self) -> None:
         """Start the recorder and the heartbeat, and announce the worker."""
         self._pool = ThreadPoolExecutor(max_workers=self._threads, thread_name_prefix="step", initializer=store.adopt)
+        self._visitors = ThreadPoolExecutor(max_workers=VISITORS, thread_name_prefix="visit", initializer=store.adopt)
         store.adopt()
         self._report()
         for target, name in ((self._record_forever, "recorder"), (self._beat_forever, "heartbeat")):
@@ -98,6 +102,8 @@ class Runtime:
                 self._room.wait(0.05)
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)  # nothing starts any more …
+        if self._visitors is not None:
+            self._visitors.shutdown(wait=False, cancel_futures=True)
         for visit in list(self._visits.values()):  # … before it is handed back
             self.finish(visit, Verdict(claim=visit.claim, outcome=HandBack()))
         self._stopped.set()
@@ -192,7 +198,10 @@ class Runtime:
         claims = self._claim([(id_, None) for id_ in ids], lease)
         missing = set(ids) - {claim.id.hex for claim in claims}
         if missing:
-            dispatch.follow(admission.gate().release({str(lease): sorted(missing)}))
+            try:
+                dispatch.follow(admission.gate().release({str(lease): sorted(missing)}))
+            except dispatch.GATE_ERRORS as error:
+                log.info("permits could not be given back; they expire", permits=len(missing), reason=str(error))
         return claims
 
     def _hand_over(self, result: Recorded, verdicts: Sequence[Verdict], budget: int) -> tuple[list[Claim], float]:
@@ -243,9 +252,12 @@ class Runtime:
         taken, granted = set(answer.taken), set(answer.granted)
         reserved = [claim.id.hex for claim in going if claim.id.hex in granted]
         if reserved:
-            more, unknown = admission.gate().confirm(lease, reserved)
-            dispatch.follow(more)
-            taken |= set(reserved) - set(unknown)
+            try:
+                more, unknown = admission.gate().confirm(lease, reserved)
+                dispatch.follow(more)
+                taken |= set(reserved) - set(unknown)
+            except dispatch.GATE_ERRORS as error:
+                log.info("nothing may start now, steps are handed back", steps=len(reserved), reason=str(error))
         self._give_back([claim for claim in going if claim.id.hex not in taken])
         return [claim for claim in going if claim.id.hex in taken]
 
@@ -257,7 +269,10 @@ class Runtime:
             dispatch.dispatch([_ready_again(claim) for claim in claims if claim.id in landed])
 
     def _room_for(self, budget: int) -> int:
-        return max(0, min(budget, 1 if self.own_thread else self.slots - len(self._visits)))
+        """How many steps this worker can take at once: none while its blocking handlers wait for threads."""
+        if self.own_thread:
+            return min(budget, 1)
+        return max(0, min(budget, self.slots - len(self._visits))) if self._blocking < self._threads else 0
 
     def _pauses(self, verdicts: Sequence[Verdict]) -> list[Pause]:
         return [
@@ -368,9 +383,18 @@ class Runtime:
             self._call_soon(self._perform_on_loop(prepared))
         else:
             assert self._pool is not None
+            with self._room:
+                self._blocking += 1
             self._pool.submit(self._perform_in_pool, prepared)
 
     def _perform_in_pool(self, prepared: Prepared) -> None:
+        try:
+            self._perform_blocking(prepared)
+        finally:
+            with self._room:
+                self._blocking -= 1
+
+    def _perform_blocking(self, prepared: Prepared) -> None:
         visit = prepared.visit
         if visit.is_closed:
             return  # handed back meanwhile
@@ -467,9 +491,9 @@ class Runtime:
             if verdicts:
                 budget = 0 if self._draining.is_set() else MAX_CONTINUED
                 claims, asked = self._record(verdicts, budget)
-                if claims and self._pool is not None:
-                    with contextlib.suppress(RuntimeError):  # draining: the pool takes no more; rescue will
-                        self._pool.submit(self.run, claims, asked)
+                if claims and self._visitors is not None:  # not in the pool: they would wait for blocking handlers
+                    with contextlib.suppress(RuntimeError):  # draining: nothing is taken any more; rescue will
+                        self._visitors.submit(self.run, claims, asked)
             if len(verdicts) < len(group):
                 store.close()
                 return
