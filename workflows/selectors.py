@@ -242,7 +242,7 @@ def live_workers() -> list[Worker]:
 _HEALTH = """
 SELECT (SELECT count(*) FROM workflows_steprun WHERE status = 'running'
            AND lease_until < clock_timestamp() - interval '5 seconds') AS zombies,
-       (SELECT count(*) FROM workflows_steprun WHERE status = 'ready' AND dispatched_at IS NULL
+       (SELECT count(*) FROM workflows_steprun WHERE status = 'ready' AND dispatched_at IS NULL AND waiting_for = ''
            AND ready_at < clock_timestamp() - interval '10 seconds') AS undispatched,
        (SELECT count(*) FROM workflows_steprun WHERE status = 'waiting'
            AND wake_at < clock_timestamp() - interval '5 seconds') AS "overdueTimers",
@@ -253,6 +253,7 @@ SELECT (SELECT count(*) FROM workflows_steprun WHERE status = 'running'
        (SELECT count(*) FROM workflows_steprun s JOIN workflows_run r ON r.id = s.run_id
          WHERE s.status IN ('ready', 'running', 'waiting') AND r.status NOT IN ('queued', 'running')) AS "orphanSteps",
        (SELECT count(*) FROM workflows_steprun WHERE status = 'ready') AS ready,
+       (SELECT count(*) FROM workflows_steprun WHERE status = 'ready' AND waiting_for = 'limit') AS "waitingForLimits",
        (SELECT count(*) FROM workflows_steprun WHERE status = 'running') AS running,
        (SELECT count(*) FROM workflows_steprun WHERE dispatch_count > 1) AS "publishedAgain",
        (SELECT count(*) FROM workflows_run WHERE status IN ('queued', 'running')) AS "liveRuns"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import uuid
 from io import StringIO
 from typing import Any
@@ -15,7 +16,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from tests import probes
-from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end, statuses
+from tests.workers import WorkerPool, await_end, await_that, by_key, open_queues, publish, run_to_end, statuses
 from throttling import overrides
 from throttling.limits import ConcurrencyLimit, RateLimit
 from throttling.models import ThrottleChange, ThrottleOverride
@@ -23,6 +24,7 @@ from throttling.policy import Policies, StepFacts
 from workflows import flow_control, presenters, services, simulation
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.engine import admission, catalog
+from workflows.engine.runtime import Runtime
 from workflows.errors import FlowNotFound, InvalidInput
 from workflows.models import AccessKey, Organization, Run, StepRun
 
@@ -441,6 +443,69 @@ def test_a_cancelled_run_gives_its_place_and_its_slot_back(org: Organization, wo
     services.cancel_run(org, second)
     assert await_end(org, third).run.status == "completed"
     assert probes.spans({str(second)}) == []
+
+
+# --- the seeds' scenarios ---------------------------------------------------------------------------------------------
+
+
+def test_five_users_with_different_workflows_run_at_the_same_time(org: Organization, workers: WorkerPool) -> None:
+    runs = []
+    for number in range(5):
+        slug = publish(org, [step("probe_async", config={"hold_ms": 800})], slug=f"workflow-{number}")
+        runs += services.trigger(org, slug, user_id=f"user-{number}").run_ids
+    for run in runs:
+        assert await_end(org, run).run.status == "completed"
+    assert probes.most_at_once(probes.spans({str(run) for run in runs}), {}) == 5
+
+
+def test_of_a_burst_of_twenty_ten_run_and_ten_are_queued(org: Organization, workers: WorkerPool) -> None:
+    """B's global run limit, as HEADRACE_SIZE=1gb or a row sets it."""
+    row = ThrottleOverride(scope="runs", concurrency=10, rate_limit=100, rate_period_ms=60_000)
+    flow_control.put_limit(row, by="test")
+    try:
+        slug = publish(org, [step("probe_async", config={"hold_ms": 1_000})])
+        services.trigger_many(org, slug, [{}] * 20)
+        await_that(lambda: Run.objects.filter(org_id=org.id, status="running").count() == 10, 10)
+        stats = services.queue_stats(org, store_available=True)
+        assert stats["capacity"]["message"] == "Running up to 10 workflows concurrently. 10 active, 10 queued."
+        await_that(lambda: Run.objects.filter(org_id=org.id, status="completed").count() == 20, 20)
+        runs = {str(run) for run in Run.objects.filter(org_id=org.id).values_list("id", flat=True)}
+        assert probes.most_at_once(probes.spans(runs), {}) == 10
+    finally:
+        flow_control.delete_limit(row, by="test")
+
+
+def test_a_manual_run_starts_beside_scheduled_ones(org: Organization, workers: WorkerPool) -> None:
+    slug = publish(org, [step("probe_async", config={"hold_ms": 800})])
+    runs = [run for _ in range(5) for run in services.trigger(org, slug, kind="cron").run_ids]
+    runs += services.trigger(org, slug, priority=5).run_ids
+    for run in runs:
+        assert await_end(org, run).run.status == "completed"
+    assert probes.most_at_once(probes.spans({str(run) for run in runs}), {}) == 6
+
+
+def test_the_seeds_log_lines(org: Organization, caplog: pytest.LogCaptureFixture) -> None:
+    """`docker logs … | grep "throttling metrics"`, with the fields of the seeds."""
+    open_queues()
+    slug = publish(org, [step("noop", critical=True)])
+    runtime = Runtime(name="log", queues={"headrace.io"}, slots=10, threads=1, own_thread=False)
+    with caplog.at_level(logging.DEBUG, logger="workflows.throttling"):
+        runtime.start()
+        try:
+            run = services.trigger(org, slug).run_ids[0]
+            step_run = StepRun.objects.get(run_id=run)
+            await_that(lambda: admission.gate().places([step_run.id.hex]))
+            runtime.visit([(str(step_run.id), 1)])
+        finally:
+            runtime.drain(1)
+    assert await_end(org, run).run.status == "completed"
+    lines = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    configuration = next(line for line in lines if line["event"] == "Determining step configuration for throttling")
+    assert (configuration["stepId"], configuration["stepType"], configuration["isCritical"]) == ("a", "noop", True)
+    metrics = next(line for line in lines if line["event"] == "throttling metrics")
+    assert metrics["totalStepTime"] == metrics["duration"] + metrics["throttlingOverhead"]
+    assert (metrics["stepId"], metrics["retryCount"], metrics["executionId"]) == ("a", 0, str(run))
+    assert set(metrics["throttlingConfig"]) == {"concurrency", "rateLimit", "maxRetries"}
 
 
 # --- simulation -------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ class Keeper:
     def __init__(self) -> None:
         self._queue_permits: dict[str, int] = {}
         self._warned = False
+        self._old_generations = True
 
     def forget(self) -> None:
         """Another leads: what this process brought to the store may be changed."""
@@ -47,11 +48,7 @@ class Keeper:
         if not admission.ENABLED:
             return 60.0
         try:
-            answer, due_s = admission.gate().wake()
-            dispatch.follow(answer)
-        except EpochClosed:
-            self.rebuild()
-            return 0.0
+            due_s = self._wake_or_rebuild()
         except StoreUnavailable as error:
             if not self._warned:
                 log.warning("the throttle store does not answer: nothing starts until it does", error=str(error))
@@ -61,6 +58,21 @@ class Keeper:
             log.info("the throttle store answers again")
         self._warned = False
         return due_s
+
+    def _wake_or_rebuild(self) -> float:
+        try:
+            answer, due_s = admission.gate().wake()
+        except EpochClosed:
+            self.rebuild()
+            return 0.0
+        dispatch.follow(answer)
+        return due_s
+
+    def sweep(self) -> None:
+        """After a new epoch: delete what the earlier ones left."""
+        if admission.ENABLED and self._old_generations:
+            self._old_generations = False
+            admission.gate().sweep()
 
     def size_queues(self, announced: dict[str, int]) -> None:
         """A queue may have as many permits out as its live workers announce."""
@@ -91,7 +103,7 @@ class Keeper:
             return False
         started = time.monotonic()
         time.sleep(QUIET_S)
-        self._queue_permits = {}
+        self._queue_permits, self._old_generations = {}, True
         try:
             current = overrides.reload()
         finally:

@@ -106,7 +106,7 @@ class Maintenance:
             rescue(self.worker, self._keeper)
         if now - self._clock.swept > SWEEP_EVERY_S:
             self._clock.swept = now
-            sweep()
+            sweep(self._keeper)
 
 
 def rescue(worker: UUID, keeper: epoch.Keeper) -> None:
@@ -143,14 +143,14 @@ def _left_over_events() -> None:
         connections.close_all()
 
 
-def sweep() -> None:
-    """The rarer checks: live runs without open steps, steps of ended runs, workers that are gone."""
+def sweep(keeper: epoch.Keeper) -> None:
+    """The rarer checks: live runs without open steps, steps of ended runs, workers that are gone, permits of nobody."""
     _each(
         lambda: _settle_runs(deep=True),
         lambda: store.fetch("close_orphan_steps", {"batch": BATCH}),
         lambda: store.fetch("forget_workers", {"id": None, "silent_s": 600.0}),
         epoch.audit,
-        lambda: admission.gate().sweep() if admission.ENABLED else None,
+        keeper.sweep,
     )
 
 

@@ -12,6 +12,7 @@ import structlog
 
 from throttling.limits import StepPolicy
 from workflows.engine import admission, catalog
+from workflows.engine.execute import Visit
 from workflows.engine.outcome import Completed, Failed
 from workflows.engine.transitions import Verdict
 
@@ -26,6 +27,20 @@ def throttling_config(policy: StepPolicy) -> dict[str, Any]:
         "rateLimit": str(policy.rate),
         "maxRetries": policy.retry.max_attempts,
     }
+
+
+def log_configuration(visits: Iterable[Visit]) -> None:
+    """The seeds' debug line: which policy a step is looked up by."""
+    if not _stdlib.isEnabledFor(logging.DEBUG):
+        return
+    for visit in visits:
+        log.debug(
+            "Determining step configuration for throttling",
+            stepId=visit.claim.key,
+            stepType=visit.claim.type,
+            isCritical=visit.step.stops_run,
+            run_id=str(visit.claim.run_id),
+        )
 
 
 def log_steps(verdicts: Iterable[Verdict], landed: Container[UUID]) -> None:

@@ -332,6 +332,7 @@ class Runtime:
     def _open(self, claims: list[Claim], asked: float) -> list[Visit]:
         visits = execute.open_visits(claims)
         self._start_soon(visits, asked)
+        metrics.log_configuration(visits)
         with self._room:
             self._visits.update((visit.claim.id, visit) for visit in visits)
         return visits

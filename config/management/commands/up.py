@@ -14,6 +14,7 @@ from rich.table import Table
 from config import embedded, env, instance
 from config.processes import Ports, ProcessGroup, StartError, clear_leftovers, is_up, keep_services
 from workflows import selectors
+from workflows.engine import admission
 from workflows.models import Organization
 
 
@@ -66,6 +67,7 @@ class Command(BaseCommand):
             ("Login", f"{credentials.username} / {credentials.password}"),
             ("API key", credentials.api_key),
             ("Event key", credentials.event_key),
+            ("Limits", _limits()),
             ("Kept in", str(settings.VAR_DIR / "credentials.json")),
             ("Logs", str(settings.VAR_DIR / "log")),
         ):
@@ -84,3 +86,13 @@ class Command(BaseCommand):
             ' -H \'Content-Type: application/json\' -d \'{"triggerData": {"taskId": "first"}}\'\n\nCtrl-C stops it.',
             highlight=False,
         )
+
+
+def _limits() -> str:
+    """The global limits, since the shipped ones are cautious."""
+    whole = admission.policies().globals()
+    seconds = whole.rate.per_ms / 1000
+    return (
+        f"{whole.concurrency} steps at once, {whole.rate.max_executions} starts per {seconds:g} s over all "
+        "(docs/howto/limit_what_runs.md)"
+    )
