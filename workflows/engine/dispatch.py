@@ -140,23 +140,18 @@ def put_off(steps: Sequence[ReadyStep], error: Exception) -> None:
 
 
 def follow(answer: Answer, asked: Sequence[ReadyStep] = ()) -> None:
-    """Publish what the gate has granted: steps asked for, and others whose turn it was."""
+    """Publish what the gate has granted: steps asked for, and others whose turn it was.
+
+    Where there is more to hand over than one call does, the leader goes on: nobody here waits for it.
+    """
     known = {step.id.hex: step for step in asked}
-    while True:
-        admission.note(answer)
-        started = {*answer.granted, *answer.taken}
-        waiting = [known[id_].id for id_ in answer.parked if id_ in known and id_ not in started]
-        noted = [id_ for id_ in waiting if known[id_.hex].unprepared]
-        if noted:
-            store.fetch("mark_parked", {"ids": noted})
-        _publish_granted(answer.granted, known)
-        if not answer.more:
-            return
-        try:
-            answer, _ = admission.gate().wake()
-        except GATE_ERRORS as error:
-            log.info("the gate has more to hand over; the leader will", reason=str(error))
-            return
+    admission.note(answer)
+    started = {*answer.granted, *answer.taken}
+    waiting = [known[id_].id for id_ in answer.parked if id_ in known and id_ not in started]
+    noted = [id_ for id_ in waiting if known[id_.hex].unprepared]
+    if noted:
+        store.fetch("mark_parked", {"ids": noted})
+    _publish_granted(answer.granted, known)
 
 
 def _publish_granted(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> None:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 QUIET_S = 0.25
 """After a loss nothing is looked at for so long: a step may start this long after its stamp by the old epoch."""
 PAGE = 1_000
+MAX_CALLS = 20
 
 
 class Keeper:
@@ -60,13 +61,16 @@ class Keeper:
         return due_s
 
     def _wake_or_rebuild(self) -> float:
-        try:
-            answer, due_s = admission.gate().wake()
-        except EpochClosed:
-            self.rebuild()
-            return 0.0
-        dispatch.follow(answer)
-        return due_s
+        for _ in range(MAX_CALLS):
+            try:
+                answer, due_s = admission.gate().wake()
+            except EpochClosed:
+                self.rebuild()
+                return 0.0
+            dispatch.follow(answer)
+            if not answer.more:
+                return due_s
+        return 0.0
 
     def sweep(self) -> None:
         """After a new epoch: delete what the earlier ones left."""

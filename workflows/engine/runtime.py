@@ -68,6 +68,7 @@ class Runtime:
         self._unclaimed = 0
         self._visiting = 0
         self._blocking = 0
+        self._going = 0
         self._claimed_until: dict[str, float] = {}
         self._verdicts: queue.SimpleQueue[Verdict | None] = queue.SimpleQueue()
         self._pool: ThreadPoolExecutor | None = None
@@ -470,6 +471,15 @@ class Runtime:
                 return [], 0.0
         return None
 
+    def _go_on(self, claims: list[Claim], asked: float) -> None:
+        try:
+            self.run(claims, asked)
+        except Exception:
+            log.exception("a visit failed; rescue will run its steps again", steps=len(claims))
+        finally:
+            with self._room:
+                self._going -= 1
+
     def _forget(self, step_run_ids: Iterable[UUID]) -> None:
         with self._room:
             for step_run_id in step_run_ids:
@@ -490,11 +500,14 @@ class Runtime:
                 size += _size(group[-1])
             verdicts = [verdict for verdict in group if verdict is not None]
             if verdicts:
-                budget = 0 if self._draining.is_set() else MAX_CONTINUED
+                # Only what a visitor takes up at once is taken: a claim that waits for one would lose its lease.
+                budget = MAX_CONTINUED if self._going < VISITORS and not self._draining.is_set() else 0
                 claims, asked = self._record(verdicts, budget)
-                if claims and self._visitors is not None:  # not in the pool: they would wait for blocking handlers
+                if claims and self._visitors is not None:
+                    with self._room:
+                        self._going += 1
                     with contextlib.suppress(RuntimeError):  # draining: nothing is taken any more; rescue will
-                        self._visitors.submit(self.run, claims, asked)
+                        self._visitors.submit(self._go_on, claims, asked)
             if len(verdicts) < len(group):
                 store.close()
                 return
