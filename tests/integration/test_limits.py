@@ -484,7 +484,7 @@ def test_a_manual_run_starts_beside_scheduled_ones(org: Organization, workers: W
     assert probes.most_at_once(probes.spans({str(run) for run in runs}), {}) == 6
 
 
-def test_the_seeds_log_lines(org: Organization, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_seeds_log_lines(org: Organization, own_workers: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
     """`docker logs … | grep "throttling metrics"`, with the fields of the seeds."""
     open_queues()
     slug = publish(org, [step("noop", critical=True)])

@@ -39,10 +39,19 @@ class Keeper:
         self._queue_permits: dict[str, int] = {}
         self._warned = False
         self._old_generations = True
+        self._idle_since: dict[str, float] = {}
+
+    def idle_for(self, queue: str, idle: bool) -> float:
+        """Seconds for which the queue has been empty and its workers idle; workers report themselves every two."""
+        now = time.monotonic()
+        if not idle:
+            self._idle_since.pop(queue, None)
+            return 0.0
+        return now - self._idle_since.setdefault(queue, now)
 
     def forget(self) -> None:
         """Another leads: what this process brought to the store may be changed."""
-        self._queue_permits = {}
+        self._queue_permits, self._idle_since = {}, {}
 
     def wake(self) -> float:
         """Hand over what time has freed; seconds until there is something to do next."""
@@ -179,8 +188,8 @@ def audit() -> None:
     dispatch.withdraw([id_ for id_ in steps if id_ not in live], [id_ for id_ in runs if id_ not in live])
     after = NOBODY
     while page := [row.id for row in store.fetch("parked_steps", {"after": after, "batch": PAGE})]:
-        known = gate.places([id_.hex for id_ in page])
-        lost = [id_ for id_ in page if id_.hex not in known]
+        places = gate.places([id_.hex for id_ in page])
+        lost = [id_ for id_ in page if places.get(id_.hex, ("", 0.0))[0] != "waiting"]
         if lost:
             store.fetch("unpark_steps", {"ids": lost})
         after = page[-1]

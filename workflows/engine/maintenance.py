@@ -117,7 +117,7 @@ def rescue(worker: UUID, keeper: epoch.Keeper) -> None:
         keeper.follow_policies,
         _undispatched,
         lambda: _dead_leases(worker),
-        lambda: _lost_messages(states),
+        lambda: _lost_messages(states, keeper),
         lambda: store.fetch("rescue_unmarked", {"batch": BATCH}),
         lambda: _settle_runs(deep=False),
         _left_over_events,
@@ -200,7 +200,7 @@ def queue_lengths() -> dict[str, int]:
         return lengths
 
 
-def _lost_messages(states: dict[str, Any]) -> int:
+def _lost_messages(states: dict[str, Any], keeper: epoch.Keeper) -> int:
     """Publish again what the broker has lost.
 
     Messages of a queue are delivered in order. So what was dispatched before the newest claimed dispatch, less a
@@ -218,6 +218,7 @@ def _lost_messages(states: dict[str, Any]) -> int:
             continue  # nobody works on this queue: its messages wait
         margin_s = OVERTAKEN_BY_S if state.unclaimed == 0 else OVERTAKEN_WHILE_HELD_S
         idle = lengths[name] == 0 and state.unclaimed == 0 and state.active < state.slots
+        idle = keeper.idle_for(name, idle) > DELIVERED_WITHIN_S
         rows = store.fetch(
             "rescue_lost_messages",
             {

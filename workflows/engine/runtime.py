@@ -149,7 +149,8 @@ class Runtime:
                 self._room.wait(0.25)
         return False
 
-    def _claim(self, batch: Sequence[tuple[str, int | None]], lease: UUID) -> list[Claim]:
+    def _claim(self, batch: Sequence[tuple[str, int | None]], lease: UUID, *, by_message: bool = True) -> list[Claim]:
+        """`by_message`: the steps came through the broker, whose order tells rescue what is lost."""
         give_up = time.monotonic() + CLAIM_PATIENCE_S
         while True:
             try:
@@ -160,7 +161,7 @@ class Runtime:
                     log.warning("claim failed; rescue will publish the steps again", steps=len(batch), error=str(error))
                     return []
                 time.sleep(0.1)
-        for name, moment in claimed.newest_dispatch.items():
+        for name, moment in claimed.newest_dispatch.items() if by_message else ():
             if moment > self._claimed_until.get(name, 0.0):
                 self._claimed_until[name] = moment
         for claim in claimed.claims:
@@ -196,7 +197,7 @@ class Runtime:
         """Claim steps that the gate has handed to this worker."""
         if not ids:
             return []
-        claims = self._claim([(id_, None) for id_ in ids], lease)
+        claims = self._claim([(id_, None) for id_ in ids], lease, by_message=False)
         missing = set(ids) - {claim.id.hex for claim in claims}
         if missing:
             try:
