@@ -20,6 +20,7 @@ from throttling.limits import LimitSet
 
 T = TypeVar("T")
 LUA_DIR = Path(__file__).parent / "lua"
+CORE = ("definitions", "windows", "permits", "waiting", "answer")
 RESERVATION_S = 15.0
 LEASE_S = 15.0
 ANSWER_WITHIN_S = 2.0
@@ -144,7 +145,8 @@ class PastStarts:
 def script(verb: str) -> str:
     """The text of a verb: the shared part and its own file."""
     head = f"local RESTORING = {'true' if verb == 'restore' else 'false'}\n"
-    return head + (LUA_DIR / "core.lua").read_text("utf-8") + (LUA_DIR / f"{verb}.lua").read_text("utf-8")
+    files = [*(LUA_DIR / "core" / f"{name}.lua" for name in CORE), LUA_DIR / f"{verb}.lua"]
+    return head + "".join(file.read_text("utf-8") for file in files)
 
 
 class Gate:
@@ -168,7 +170,7 @@ class Gate:
         self._scripts = {
             path.stem: self.client.register_script(script(path.stem))
             for path in LUA_DIR.glob("*.lua")
-            if path.stem not in {"core", "epoch"}
+            if path.stem != "epoch"
         }
         self._epoch = self.client.register_script((LUA_DIR / "epoch.lua").read_text("utf-8"))
 

@@ -1,6 +1,6 @@
 """The gate as plain Python on a clock that is passed in: what the Lua is tested against, and what `simulate` runs.
 
-It keeps to the rules of `lua/core.lua` and none of its tricks: sets and lists, scanned. Times are in microseconds.
+It keeps to the rules of `lua/core` and none of its tricks: sets and lists, scanned. Times are in microseconds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Item:
 
 @dataclass(kw_only=True)
 class Permit:
-    """State r, l, L or h (see core.lua)."""
+    """State r, l, L or h (see `lua/core/permits.lua`)."""
 
     item: Item
     state: str
@@ -104,9 +104,10 @@ class Model:
         return self._end()
 
     def confirm(self, lease: str, ids: Iterable[str]) -> list[str]:
-        """The ids without a permit to start."""
+        """The ids without a permit to start; `granted` has those who may start by what became certain."""
         self._begin()
         unknown = []
+        touched: set[str] = set()
         for id_ in ids:
             permit = self.permits.get(id_)
             if permit and permit.state == "r" and (not permit.item.runs or self._run(permit.item)):
@@ -114,12 +115,14 @@ class Model:
                 if run and run.state == "r":
                     self._stamp(permit.item.runs, 1)
                     run.state, run.expires_us = "h", math.inf
+                    touched |= set(permit.item.runs)
                 self._stamp(permit.item.steps, 1)
+                touched |= set(permit.item.steps)
                 permit.state, permit.token, permit.stamp_us = "L", lease, self.now_us
                 permit.expires_us = self.now_us + LEASE_US
             elif not (permit and permit.state == "L" and permit.token == lease):
                 unknown.append(id_)
-        self._end()
+        self._pump_all({limit for limit in touched if limit[0] in "wg"})
         return unknown
 
     def release(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from typing import Any
 
@@ -174,6 +175,7 @@ class GateMachine(RuleBasedStateMachine):
         answer, unknown = self.gate.confirm(lease, ids)
         self.sync(answer.now_us)
         assert sorted(unknown) == sorted(self.model.confirm(lease, ids))
+        assert sorted(answer.granted) == sorted(self.model.granted)
         self.note([id_ for id_ in ids if id_ not in unknown], lease)
 
     @precondition(lambda self: self.model.permits)
@@ -271,7 +273,7 @@ def test_the_lua_and_the_model_agree(live_db: None) -> None:
     run_state_machine_as_test(
         GateMachine,
         settings=hypothesis_settings(
-            max_examples=150,
+            max_examples=int(os.environ.get("HEADRACE_MODEL_EXAMPLES", "150")),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

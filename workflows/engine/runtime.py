@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import queue
 import socket
@@ -25,13 +24,13 @@ import structlog
 from django.db import connections
 from psycopg.types.json import Jsonb
 
-from throttling.gate import Answer, Pause, Take
 from workflows import outbound, sandbox
-from workflows.engine import admission, advance, catalog, dispatch, execute, metrics, speed, store, transitions
+from workflows.engine import admission, catalog, dispatch, execute, metrics, speed, store, transitions
 from workflows.engine.execute import Prepared, Visit
+from workflows.engine.handover import HandOver
 from workflows.engine.outcome import HandBack
 from workflows.engine.recording import record
-from workflows.engine.transitions import Claim, ReadyStep, Recorded, Verdict
+from workflows.engine.transitions import Claim, Recorded, Verdict
 from workflows.steps.registry import Mode
 
 log = structlog.get_logger(__name__)
@@ -51,7 +50,7 @@ CLAIM_PATIENCE_S = 5.0
 VISITORS = 4
 
 
-class Runtime:
+class Runtime(HandOver):
     """One per worker process. `start` it after a fork, never before."""
 
     def __init__(self, *, name: str, queues: Iterable[str], slots: int, threads: int, own_thread: bool) -> None:
@@ -168,151 +167,6 @@ class Runtime:
             if claim.run_began:
                 job_log.info("job started", jobId=str(claim.run_id), jobType=catalog.flow_of(claim.version_id).slug)
         return claimed.claims
-
-    # --- the gate ---------------------------------------------------------------------------------------------
-
-    def _confirm(self, claims: list[Claim], lease: UUID) -> list[Claim]:
-        """Those of the claimed steps that may start now (and others, whose turn it was); the rest goes back."""
-        by_id = {claim.id.hex: claim for claim in claims}
-        gate = admission.gate()
-        taken: list[str] = []
-        try:
-            answer, unknown = gate.confirm(str(lease), list(by_id))
-            dispatch.follow(answer)
-            if unknown:  # their reservations are gone: they ask again, with their old places
-                asked = admission.requests([by_id[id_] for id_ in unknown])
-                again = gate.admit(asked, take=Take(count=len(unknown), lanes=tuple(self.queues), lease=str(lease)))
-                taken = again.taken
-                dispatch.follow(again)
-        except dispatch.GATE_ERRORS as error:
-            log.info("nothing may start now, steps are handed back", steps=len(claims), reason=str(error))
-            unknown = list(by_id)
-        refused = [by_id[id_] for id_ in unknown if id_ not in taken]
-        self._give_back(refused)
-        others = [id_ for id_ in taken if id_ not in by_id]
-        gone = {claim.id for claim in refused}
-        return [claim for claim in claims if claim.id not in gone] + self._claim_taken(others, lease)
-
-    def _claim_taken(self, ids: Sequence[str], lease: UUID) -> list[Claim]:
-        """Claim steps that the gate has handed to this worker."""
-        if not ids:
-            return []
-        claims = self._claim([(id_, None) for id_ in ids], lease, by_message=False)
-        missing = set(ids) - {claim.id.hex for claim in claims}
-        if missing:
-            try:
-                dispatch.follow(admission.gate().release({str(lease): sorted(missing)}))
-            except dispatch.GATE_ERRORS as error:
-                log.info("permits could not be given back; they expire", permits=len(missing), reason=str(error))
-        return claims
-
-    def _hand_over(self, result: Recorded, verdicts: Sequence[Verdict], budget: int) -> tuple[list[Claim], float]:
-        """After the commit, one call: permits go back, waiters get them, and what became ready asks for its own.
-
-        Returns what this visit continues with, and when it asked.
-        """
-        ready = advance.prepare(result.ready)
-        held: dict[UUID, list[str]] = {}
-        back: dict[UUID, str] = {}
-        for verdict in verdicts:
-            claim = verdict.claim
-            if isinstance(verdict.outcome, HandBack) and claim.id in result.landed:
-                back[claim.id] = str(claim.lease)
-                ready.append(_ready_again(claim))
-            elif claim.lease is not None:
-                held.setdefault(claim.lease, []).append(claim.id.hex)
-        leases = {str(lease): ids for lease, ids in held.items()}
-        lease, asked = str(result.lease), time.monotonic()
-        going = result.claimed
-        count = max(self._room_for(budget), len(going)) if budget else 0
-        take = Take(count=count, lanes=tuple(self.queues), lease=lease) if count else None
-        requests = admission.requests([*going, *ready], leases=back)
-        try:
-            answer = admission.gate().release(
-                leases,
-                requests,
-                unused=[id_.hex for id_ in result.withdrawn],
-                runs=[run_id.hex for run_id, _ in result.ended],
-                pauses=self._pauses(verdicts),
-                take=take,
-            )
-        except dispatch.GATE_ERRORS as error:
-            dispatch.put_off(ready, error)
-            self._give_back(going)
-            return [], asked
-        admission.note_refusals(answer, requests)
-        claims = self._started(going, answer, lease)
-        mine = {claim.id.hex for claim in going}
-        claims += self._claim_taken([id_ for id_ in answer.taken if id_ not in mine], result.lease)
-        if admission.note(answer):
-            asked = -math.inf  # the policies have changed: the stamps may be too old by the new ones
-        dispatch.follow(answer.without(mine), ready)
-        return claims, asked
-
-    def _started(self, going: Sequence[Claim], answer: Answer, lease: str) -> list[Claim]:
-        """Of the successors that were claimed in advance: those that have their permits. The rest goes back."""
-        taken, granted = set(answer.taken), set(answer.granted)
-        reserved = [claim.id.hex for claim in going if claim.id.hex in granted]
-        if reserved:
-            try:
-                more, unknown = admission.gate().confirm(lease, reserved)
-                dispatch.follow(more)
-                taken |= set(reserved) - set(unknown)
-            except dispatch.GATE_ERRORS as error:
-                log.info("nothing may start now, steps are handed back", steps=len(reserved), reason=str(error))
-        self._give_back([claim for claim in going if claim.id.hex not in taken])
-        return [claim for claim in going if claim.id.hex in taken]
-
-    def _give_back(self, claims: Sequence[Claim]) -> None:
-        """Claimed, but without permits: running → ready. They wait at the gate, and ask once more: their turn may have
-        come while they were still running here, and then whoever it came to found nothing to start."""
-        if claims:
-            landed = record([Verdict(claim=claim, outcome=HandBack()) for claim in claims], worker=self.id).landed
-            dispatch.dispatch([_ready_again(claim) for claim in claims if claim.id in landed])
-
-    def _room_for(self, budget: int) -> int:
-        """How many steps this worker can take at once: none while its blocking handlers wait for threads."""
-        if self.own_thread:
-            return min(budget, 1)
-        return max(0, min(budget, self.slots - len(self._visits))) if self._blocking < self._threads else 0
-
-    def _pauses(self, verdicts: Sequence[Verdict]) -> list[Pause]:
-        return [
-            Pause(instance=instance, seconds=verdict.pause_s)
-            for verdict in verdicts
-            if verdict.pause_s > 0
-            for instance in admission.provider_pauses(verdict.claim, {})
-        ]
-
-    def _may_start(self, visits: Sequence[Visit]) -> set[UUID]:
-        """Those whose stamp is young enough, or could be renewed: a start counts in a window when it really is."""
-        now = time.monotonic()
-        late = [visit for visit in visits if now > visit.start_by]
-        may = {visit.claim.id for visit in visits}
-        by_lease: dict[UUID | None, list[Visit]] = {}
-        for visit in late:
-            by_lease.setdefault(visit.claim.lease, []).append(visit)
-        for lease, group in by_lease.items():
-            asked = time.monotonic()
-            try:
-                answer, refused = admission.gate().confirm(str(lease), [v.claim.id.hex for v in group], again=True)
-                dispatch.follow(answer)
-            except dispatch.GATE_ERRORS as error:
-                log.info("nothing may start now, steps are handed back", steps=len(group), reason=str(error))
-                refused = [visit.claim.id.hex for visit in group]
-            self._start_soon(group, asked)
-            may -= {UUID(id_) for id_ in refused}
-        return may
-
-    def _start_soon(self, visits: Sequence[Visit], asked: float) -> None:
-        if not admission.ENABLED:
-            return
-        known: dict[tuple[UUID, str], float] = {}
-        for visit in visits:
-            kind = (visit.claim.version_id, visit.claim.key)
-            if kind not in known:
-                known[kind] = asked + admission.slack_s(*kind)
-            visit.start_by = known[kind]
 
     # --- performing -------------------------------------------------------------------------------------------
 
@@ -556,21 +410,6 @@ class Runtime:
             if cancelled.get(visit.claim.id):
                 self._cancel(visit)
 
-    def _renew_permits(self, held: Sequence[Visit]) -> None:
-        """At the gate, after the rows: a permit outlives its row's lease."""
-        if not admission.ENABLED:
-            return
-        leases: dict[str, list[str]] = {}
-        for visit in held:
-            leases.setdefault(str(visit.claim.lease), []).append(visit.claim.id.hex)
-        try:
-            answer, lost = admission.gate().renew(leases)
-            admission.note(answer)
-            if lost:
-                log.warning("permits of executing steps are gone", steps=len(lost))
-        except dispatch.GATE_ERRORS as error:
-            log.warning("permits could not be renewed", steps=len(held), reason=str(error))
-
     def _cancel(self, visit: Visit) -> None:
         visit.cancelled.set()
         if visit.task is not None and self._loop is not None:
@@ -599,24 +438,6 @@ class Runtime:
                 "claimed_until": Jsonb(self._claimed_until),
             },
         )
-
-
-def _ready_again(claim: Claim) -> ReadyStep:
-    """A step that was handed back, as it asks again."""
-    return ReadyStep(
-        id=claim.id,
-        run_id=claim.run_id,
-        version_id=claim.version_id,
-        key=claim.key,
-        queue=claim.queue,
-        type=claim.type,
-        attempt=claim.attempt,
-        needs_total=0,
-        needs_met=0,
-        unprepared=True,
-        priority=claim.priority,
-        alone=claim.losses > 0,
-    )
 
 
 def _size(verdict: Verdict | None) -> int:

@@ -1,0 +1,143 @@
+-- Permits ----------------------------------------------------------------------------------------------------------
+-- States: r reserved (in the broker), l lapsed (so long in the broker that only its place in the queue is still held),
+-- L leased (executing), h held (a run's slots: they never expire, Postgres is their truth).
+-- A record is state, token, stamp, score (as text; `n+i`: the i-th of a group at n), and its tail (tenant, weight, lane,
+-- run, set), which a whole group shares.
+
+local tails = {}
+local function tail_of(text)
+    local found = tails[text]
+    if not found then
+        local f = split(text, GS)
+        found = { text = text, tenant = f[1], weight = tonumber(f[2]), lane = f[3], run = f[4], set = parse_set(f[5]) }
+        tails[text] = found
+    end
+    return found
+end
+
+local expiries, unexpire = {}, {}
+local records, forget = {}, {}
+local known = {}
+local RECORD = '^(%a)\29([^\29]*)\29([^\29]*)\29([^\29]*)\29(.*)$'
+
+local function understand_record(id, text)
+    local found = false
+    if text then
+        local state, token, stamped, score, tail = string.match(text, RECORD)
+        found = { id = id, state = state, token = token, stamp = tonumber(stamped), score = score,
+            tail = tail_of(tail) }
+    end
+    known[id] = found
+    return found
+end
+
+local function load_records(ids)
+    for from = 1, #ids, 1000 do
+        local last = math.min(from + 999, #ids)
+        local texts = redis.call('HMGET', root .. 'permit', unpack(ids, from, last))
+        for index = from, last do understand_record(ids[index], texts[index - from + 1]) end
+    end
+end
+
+local function record_of(id)
+    local found = known[id]
+    if found == nil then found = understand_record(id, redis.call('HGET', root .. 'permit', id)) end
+    return found
+end
+
+local function score_of(permit)
+    local base, position = string.match(permit.score, '^(%d+)%+?(%d*)$')
+    return tonumber(base) + (tonumber(position) or 0)
+end
+
+local function save(permit, expires)
+    local id = permit.id
+    known[id] = permit
+    records[id] = permit.state .. GS .. permit.token .. GS .. whole(permit.stamp) .. GS .. permit.score .. GS
+        .. permit.tail.text
+    forget[id] = nil
+    expiries[id] = expires
+    unexpire[id] = not expires or nil
+end
+
+local function drop(permit)
+    local id = permit.id
+    known[id] = false
+    records[id], expiries[id] = nil, nil
+    forget[id], unexpire[id] = true, true
+end
+
+local to_pump = {}
+
+-- Give back what `count` permits like this one hold of these limits.
+local function give_back(permit, limits, except, count)
+    prefetch(limits)
+    for _, limit in ipairs(limits) do
+        if limit ~= except then
+            local kind = string.sub(limit, 1, 1)
+            if kind == 'c' then
+                use(limit, -count)
+                if permit.state == 'L' and waiting(limit) > 0 then
+                    local name = name_of(limit)
+                    local before = tonumber(redis.call('HGET', root .. 'hold', name) or '0')
+                    local held = now - permit.stamp
+                    redis.call('HSET', root .. 'hold', name, before == 0 and held or before * 0.9 + held * 0.1)
+                end
+            elseif kind ~= 'p' and permit.state == 'r' then
+                use(limit, -count)
+            end
+            to_pump[limit] = true
+        end
+    end
+end
+
+local function lane_limit(permit) return 'c:queue:' .. permit.tail.lane end
+
+local function give_all_back(permit, count)
+    if string.sub(permit.id, 1, 4) == 'run:' then
+        give_back(permit, permit.tail.set.runs, nil, count)
+    elseif permit.state == 'l' then
+        give_back(permit, { lane_limit(permit) }, nil, count)
+    else
+        give_back(permit, permit.tail.set.steps, nil, count)
+    end
+end
+
+local function release(permit)
+    give_all_back(permit, 1)
+    drop(permit)
+end
+
+-- Release many: what permits of one kind hold is given back together.
+local function release_many(permits)
+    local alike = { r = {}, l = {}, L = {}, h = {} }
+    for _, permit in ipairs(permits) do
+        local same = alike[permit.state][permit.tail]
+        if same then same.count = same.count + 1
+        else alike[permit.state][permit.tail] = { permit = permit, count = 1 } end
+        drop(permit)
+    end
+    for _, kind in pairs(alike) do
+        for _, same in pairs(kind) do give_all_back(same.permit, same.count) end
+    end
+end
+
+-- Expired: a lease's holder is lost; a reservation keeps its place in the broker's queue and nothing else.
+local function expire()
+    local ids = redis.call('ZRANGEBYSCORE', root .. 'permits', '-inf', now, 'LIMIT', 0, 200)
+    if #ids == 0 then return end
+    if #ids == 200 then more = 1 end
+    load_records(ids)
+    for _, id in ipairs(ids) do
+        local permit = record_of(id)
+        if not permit then
+            unexpire[id] = true
+        elseif permit.state == 'r' and string.sub(id, 1, 4) ~= 'run:' then
+            give_back(permit, permit.tail.set.steps, lane_limit(permit), 1)
+            permit.state = 'l'
+            save(permit)
+        else
+            release(permit)
+        end
+    end
+end

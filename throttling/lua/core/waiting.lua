@@ -1,0 +1,286 @@
+-- Waiting ----------------------------------------------------------------------------------------------------------
+
+local places, unwait = {}, {}
+
+local function count_waiting(limit, change)
+    waits[limit] = waiting(limit) + change
+    wait_change[limit] = (wait_change[limit] or 0) + change
+end
+
+local waiters = {}
+
+local function understand_waiter(id, text)
+    local found = false
+    if text then
+        local limit, score, since, tail = string.match(text, '^([^\29]*)\29([^\29]*)\29([^\29]*)\29(.*)$')
+        found = { id = id, limit = limit, score = tonumber(score), since = tonumber(since), tail = tail_of(tail) }
+    end
+    waiters[id] = found
+    return found
+end
+
+local function load_waiters(ids)
+    for from = 1, #ids, 1000 do
+        local last = math.min(from + 999, #ids)
+        local texts = redis.call('HMGET', root .. 'waiter', unpack(ids, from, last))
+        for index = from, last do understand_waiter(ids[index], texts[index - from + 1]) end
+    end
+end
+
+local function waiter_of(id)
+    local found = waiters[id]
+    if found == nil then found = understand_waiter(id, redis.call('HGET', root .. 'waiter', id)) end
+    return found
+end
+
+local function park(item, limit)
+    local queue, tenant = root .. 'w:' .. limit, item.tail.tenant
+    item.limit, item.since = limit, item.since or now
+    waiters[item.id] = item
+    if redis.call('ZADD', queue .. '|' .. tenant, item.score, item.id) == 1
+        and not redis.call('ZSCORE', queue, tenant) then
+        local times = redis.call('HMGET', root .. 'v:' .. limit, tenant, '')
+        redis.call('ZADD', queue, math.max(tonumber(times[1] or '0'), tonumber(times[2] or '0')), tenant)
+    end
+    if waiting(limit) == 0 then redis.call('SADD', root .. 'instances:' .. name_of(limit), limit) end
+    count_waiting(limit, 1)
+    places[item.id] = limit .. GS .. whole(item.score) .. GS .. whole(item.since) .. GS .. item.tail.text
+    unwait[item.id] = nil
+    to_pump[limit] = true
+end
+
+-- Take a step out of the wait set of its limit.
+local function leave(item)
+    local queue, tenant = root .. 'w:' .. item.limit, item.tail.tenant
+    redis.call('ZREM', queue .. '|' .. tenant, item.id)
+    if redis.call('ZCARD', queue .. '|' .. tenant) == 0 then redis.call('ZREM', queue, tenant) end
+    count_waiting(item.limit, -1)
+    waiters[item.id], places[item.id], unwait[item.id] = false, nil, true
+    to_pump[item.limit] = true
+end
+
+-- Granting ---------------------------------------------------------------------------------------------------------
+
+local take_left, lanes = call.take or 0, {}
+for _, lane in ipairs(call.lanes or {}) do lanes[lane] = true end
+local granted, taken, parked, refused = {}, {}, {}, {}
+
+local function run_of(tail) return record_of('run:' .. tail.run) end
+
+local function in_the_way(limits, ahead)
+    for _, limit in ipairs(limits) do
+        if (ahead and waiting(limit) > 0) or room(limit) < 1 then return limit end
+    end
+    return nil
+end
+
+-- The first limit in the way: the run's come first, so that a run that may not start holds nothing else up.
+-- `ahead`: whoever comes anew stands behind those who wait.
+local function blocker(tail, ahead)
+    local set = tail.set
+    prefetch(set.steps)
+    if #set.runs > 0 and not run_of(tail) then
+        local limit = in_the_way(set.runs, ahead)
+        if limit then return limit end
+    end
+    return in_the_way(set.steps, ahead)
+end
+
+local function charge(limits, starts, count)
+    for _, limit in ipairs(limits) do
+        local kind = string.sub(limit, 1, 1)
+        if kind == 'c' or (not starts and kind ~= 'p') then
+            use(limit, count)
+        elseif starts then
+            stamp(limit, count)
+        end
+    end
+end
+
+-- Reservations of rate limits become starts.
+local function start(limits, count)
+    for _, limit in ipairs(limits) do
+        local kind = string.sub(limit, 1, 1)
+        if kind == 'w' or kind == 'g' then
+            use(limit, -count)
+            stamp(limit, count)
+            to_pump[limit] = true  -- who waits behind a reservation has a time to wait for only now
+        end
+    end
+end
+
+local function hold_run(tail, starts, score)
+    local run = run_of(tail)
+    if not run then
+        charge(tail.set.runs, starts, 1)
+        save({ id = 'run:' .. tail.run, state = starts and 'h' or 'r', token = '', stamp = now, score = whole(score),
+            tail = tail }, not starts and now + RESERVATION or nil)
+    elseif starts and run.state == 'r' then
+        start(tail.set.runs, 1)
+        run.state = 'h'
+        save(run)
+    end
+end
+
+-- Grant what was looked at before: reserved, or started here where the caller can take it.
+local function grant(item)
+    local tail = item.tail
+    local starts = take_left > 0 and lanes[tail.lane] or false
+    if #tail.set.runs > 0 then hold_run(tail, starts, item.score) end
+    charge(tail.set.steps, starts, 1)
+    save({ id = item.id, state = starts and 'L' or 'r', token = starts and call.lease or '', stamp = now,
+        score = whole(item.score), tail = tail }, now + (starts and LEASE or RESERVATION))
+    if starts then
+        take_left = take_left - 1
+        taken[#taken + 1] = item.id
+    else
+        granted[#granted + 1] = item.id
+    end
+end
+
+-- Hand over what the limit has room for: the tenant that had least comes first, within it the earliest step.
+local function pump(limit)
+    local queue, served = root .. 'w:' .. limit, false
+    while pops_left > 0 and waiting(limit) > 0 and room(limit) >= 1 do
+        pops_left = pops_left - 1
+        local first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+        local tenant, time = first[1], tonumber(first[2] or '0')
+        local popped = tenant and redis.call('ZPOPMIN', queue .. '|' .. tenant) or {}
+        if not popped[1] then
+            if not tenant then
+                wait_change[limit] = (wait_change[limit] or 0) - waits[limit]
+                waits[limit] = 0
+                break
+            end
+            redis.call('ZREM', queue, tenant)
+        else
+            local item = waiter_of(popped[1])
+            local emptied = redis.call('ZCARD', queue .. '|' .. tenant) == 0
+            if emptied then redis.call('ZREM', queue, tenant) end
+            count_waiting(limit, -1)
+            if item then
+                waiters[item.id], places[item.id], unwait[item.id] = false, nil, true
+                local other = blocker(item.tail)
+                if other then
+                    park(item, other)
+                else
+                    grant(item)
+                    local after = time + 1 / item.tail.weight
+                    redis.call('HSET', root .. 'v:' .. limit, tenant, after, '', time)
+                    if not emptied then redis.call('ZADD', queue, after, tenant) end
+                end
+            end
+        end
+    end
+    if waiting(limit) > 0 then
+        if room(limit) >= 1 then
+            more = 1
+            redis.call('ZADD', root .. 'timers', 0, limit)
+        else
+            local due = next_free(limit)
+            if due then redis.call('ZADD', root .. 'timers', due, limit) else redis.call('ZREM', root .. 'timers', limit) end
+        end
+    elseif wait_change[limit] then
+        redis.call('ZREM', root .. 'timers', limit)
+        redis.call('SREM', root .. 'instances:' .. name_of(limit), limit)
+        redis.call('DEL', root .. 'v:' .. limit)
+    end
+end
+
+local function pump_all()
+    while next(to_pump) do
+        local batch = {}
+        for limit in pairs(to_pump) do batch[#batch + 1] = limit end
+        to_pump = {}
+        prefetch(batch)
+        table.sort(batch)
+        for _, limit in ipairs(batch) do
+            if waiting(limit) > 0 or wait_change[limit] then pump(limit) end
+        end
+    end
+end
+
+local sequence = 0
+
+-- Ask for a permit, with the place that the step had before, where it had one.
+local function admit_one(item)
+    if waiter_of(item.id) then
+        parked[#parked + 1] = item.id
+        return
+    end
+    local permit = record_of(item.id)
+    if permit then
+        if permit.state == 'r' and (call.take or 0) == 0 then
+            save(permit, now + RESERVATION)
+            granted[#granted + 1] = item.id
+            return
+        end
+        if permit.state ~= 'L' or permit.token == item.token then item.score = score_of(permit) end
+        release(permit)
+    end
+    local limit = blocker(item.tail, true)
+    if limit then
+        refused[limit] = (refused[limit] or 0) + 1
+        parked[#parked + 1] = item.id
+        park(item, limit)
+    else
+        grant(item)
+    end
+end
+
+-- A whole group of newcomers for which all limits have room, and nobody stands ahead: counted at once.
+local function admit_together(tail, steps)
+    if #tail.set.runs > 0 then return false end
+    for _, limit in ipairs(tail.set.steps) do
+        if waiting(limit) > 0 or room(limit) < #steps then return false end
+    end
+    for _, step in ipairs(steps) do
+        if type(step) == 'table' or known[step] or waiters[step] then return false end
+    end
+    local here = lanes[tail.lane] and math.min(take_left, #steps) or 0
+    take_left = take_left - here
+    if here > 0 then charge(tail.set.steps, true, here) end
+    if here < #steps then charge(tail.set.steps, false, #steps - here) end
+    local moment, rest = whole(now), GS .. tail.text
+    local begun = 'L' .. GS .. (call.lease or '') .. GS .. moment .. GS .. moment
+    local reserved = 'r' .. GS .. GS .. moment .. GS .. moment
+    for index, id in ipairs(steps) do
+        sequence = sequence + 1
+        local ending = '+' .. sequence .. rest
+        known[id] = nil
+        if index <= here then
+            records[id], expiries[id] = begun .. ending, now + LEASE
+            taken[#taken + 1] = id
+        else
+            records[id], expiries[id] = reserved .. ending, now + RESERVATION
+            granted[#granted + 1] = id
+        end
+    end
+    return true
+end
+
+-- Ask for permits: groups of [set, tenant, weight, lane, run, steps]; a step is its id, or
+-- [id, head start in µs, the lease under which this caller held it until now, so that it keeps its place].
+local function admit_groups(groups)
+    local ids = {}
+    for _, group in ipairs(groups) do
+        for _, step in ipairs(group[6]) do ids[#ids + 1] = type(step) == 'table' and step[1] or step end
+    end
+    if #ids == 0 then return end
+    load_records(ids)
+    load_waiters(ids)
+    for _, group in ipairs(groups) do
+        local tail = tail_of(table.concat({ group[2], group[3], group[4], group[5], group[1] }, GS))
+        prefetch(tail.set.steps)
+        prefetch(tail.set.runs)
+        local steps = admit_together(tail, group[6]) and {} or group[6]
+        for _, step in ipairs(steps) do
+            sequence = sequence + 1
+            if type(step) == 'table' then
+                admit_one({ id = step[1], tail = tail, score = now + sequence - step[2], token = step[3] })
+            else
+                admit_one({ id = step, tail = tail, score = now + sequence, token = '' })
+            end
+        end
+    end
+end
