@@ -234,9 +234,21 @@ class Gate:
         answer = self._answer(reply[:5])
         return answer, max(0.0, (int(reply[5]) - answer.now_us) / 1e6)
 
-    def explain(self, step: str = "", instances: Iterable[str] = (), *, everything: bool = False) -> Explanation:
+    def explain(
+        self,
+        step: str = "",
+        instances: Iterable[str] = (),
+        *,
+        everything: bool = False,
+        definitions: Mapping[str, str] | None = None,
+    ) -> Explanation:
         """Why a step waits, and how limits stand (those named, and with `everything` those with waiters)."""
-        call = {"limits": list(instances), "all": everything, **({"id": step} if step else {})}
+        call: dict[str, Any] = {
+            "define": dict(definitions or {}),
+            "limits": list(instances),
+            "all": everything,
+            **({"id": step} if step else {}),
+        }
         reply = self._call("explain", call)
         now = int(reply[1])
         waiter, permit, limits = reply[4], reply[5], reply[6]

@@ -116,7 +116,8 @@ def overview(organization: Organization) -> list[LimitLine]:
     """The limits that steps of this organization may meet, and every one that somebody of it waits for."""
     limits = {limit.instance(): limit for limit in _known_limits(organization)}
     try:
-        found = admission.gate().explain(instances=limits, everything=True).limits
+        known = {limit.name: limit.definition for limit in limits.values() if limit.is_defined}
+        found = admission.gate().explain(instances=limits, everything=True, definitions=known).limits
     except (StoreUnavailable, EpochClosed):
         return [_line(instance, limit, None) for instance, limit in limits.items()]
     mine = str(organization.id)

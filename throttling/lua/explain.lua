@@ -1,11 +1,13 @@
 -- Why a step waits, and how limits stand.
 --
 -- call.id       a step (may be missing)
+-- call.define   {name: definition}: of limits that nobody may have asked for yet
 -- call.limits   keys of limits to describe; beside them come those with waiters (200 at most)
 -- Result        …, waiter: {} or {limit, since, score, place in its tenant's queue, waiting of its tenant, tenants
 --               waiting, permits of other tenants that come before}, permit: {} or {state, stamp, expires},
 --               limits: [[limit, bound, period, in use, starts in the window, waiting, refused, next free, paused until,
 --               mean hold], …]
+define(call.define)
 local waiter, permit = {}, {}
 local wanted, seen = {}, {}
 local function want(limit)
