@@ -13,6 +13,7 @@ from typing import Any
 import redis
 from django.conf import settings
 
+from workflows import simulation
 from workflows.steps.context import StepContext
 from workflows.steps.registry import Mode, StepConfig, StepType, register
 
@@ -115,25 +116,8 @@ def spans(runs: set[str]) -> list[Span]:
     return sorted(found, key=lambda span: span.start_us)
 
 
-def fullest_window(starts_us: list[int], period_us: int) -> int:
-    """The most starts in any half-open window [t, t + period)."""
-    starts = sorted(starts_us)
-    fullest = first = 0
-    for position, start in enumerate(starts):
-        while start - starts[first] >= period_us:
-            first += 1
-        fullest = max(fullest, position - first + 1)
-    return fullest
-
-
 def most_at_once(found: list[Span], killed_us: dict[int, int]) -> int:
     """The most executions at any instant; those of a killed process end when it was killed."""
-    events: list[tuple[int, int]] = []
-    for span in found:
-        end = span.end_us if span.end_us is not None else killed_us[span.pid]
-        events += [(span.start_us, 1), (end, -1)]
-    running = most = 0
-    for _, change in sorted(events):
-        running += change
-        most = max(most, running)
-    return most
+    return simulation.most_at_once(
+        (span.start_us, span.end_us if span.end_us is not None else killed_us[span.pid]) for span in found
+    )

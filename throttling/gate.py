@@ -126,13 +126,6 @@ class Explanation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldLease:
-    """An executing step, for the rebuilding of a lost state."""
-
-    request: Request
-
-
-@dataclass(frozen=True, kw_only=True)
 class PastStarts:
     """`count` starts of a limit's instance, `age_s` ago."""
 

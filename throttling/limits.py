@@ -16,7 +16,6 @@ MAX_LIMIT = 1_000_000
 MAX_PERIOD_MS = 31 * 24 * 3_600_000
 MAX_KEY_CHARACTERS = 200
 MAX_SLACK_US = 100_000
-GLOBAL_ORG = ""
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
 
@@ -101,9 +100,9 @@ class ConcurrencyLimit:
 class Limit:
     """A limit that applies to a step, before its key is evaluated.
 
-    `bound` is None for one that can only be paused. `key` is a CEL expression; `org` keeps organizations apart
-    (GLOBAL_ORG: they share it). `base` and `override` with their stamps are what the store decides by which of two
-    callers knows the newer value. `runs`: it counts whole runs.
+    `bound` is None for one that can only be paused. `key` is a CEL expression. Where organizations are kept apart, the
+    name says whose it is. `base` and `override` with their stamps are what the store decides by which of two callers
+    knows the newer value. `runs`: it counts whole runs.
     """
 
     name: str
@@ -112,7 +111,6 @@ class Limit:
     base_stamp: int = 0
     override: str = ""
     override_revision: int = 0
-    org: str = GLOBAL_ORG
     key: str | None = None
     runs: bool = False
     source: str = "shipped"
@@ -136,8 +134,7 @@ class Limit:
 
     def instance(self, value: str | None = None) -> str:
         """The store's key of the limit, for a value of its key expression."""
-        parts = [part for part in (self.org, value) if part]
-        return f"{self.kind}:{self.name}@{':'.join(parts)}" if parts else f"{self.kind}:{self.name}"
+        return f"{self.kind}:{self.name}@{value}" if value else f"{self.kind}:{self.name}"
 
 
 def key_text(value: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -189,8 +188,3 @@ def find(
 ) -> ThrottleOverride | None:
     """The row for a subject."""
     return ThrottleOverride.objects.filter(scope=scope, type=type_, flow_id=flow_id, org_id=org_id, name=name).first()
-
-
-def described(override: Override) -> dict[str, Any]:
-    """The override for people: only what it says."""
-    return {name: value for name, value in asdict(override).items() if value not in (None, "")}

@@ -184,7 +184,7 @@ _Place = tuple[str, str, UUID | None, UUID | None, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Policies:
-    """All policies at one revision. `queues`: how many permits each queue may have out (see `engine.admission`)."""
+    """All policies at one revision."""
 
     steps: StepPolicy = field(default_factory=global_policy)
     runs: RunPolicy = field(default_factory=global_run_policy)
@@ -417,7 +417,14 @@ def name_dimension(name: str) -> str:
     return name.rsplit(":", 1)[-1]
 
 
-def queue_limit(lane: str, permits: int) -> Limit:
-    """The implicit limit of a queue: what is in the broker or executing. It is asked last."""
-    bound = ConcurrencyLimit(max_running=permits)
-    return Limit(name=f"queue:{lane}", bound=bound, base=bound.value, base_stamp=0, source="queue")
+def queue_name(lane: str) -> str:
+    return f"queue:{lane}"
+
+
+def queue_limit(lane: str, permits: int | None = None) -> Limit:
+    """The implicit limit of a queue: what is in the broker or executing. It is asked last.
+
+    Without `permits` it leaves the definition to the leader, who knows what the live workers announce.
+    """
+    bound = ConcurrencyLimit(max_running=permits or 1)
+    return Limit(name=queue_name(lane), bound=bound, base=bound.value if permits else "", source="queue")

@@ -9,7 +9,7 @@ import heapq
 import itertools
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -294,15 +294,21 @@ def steady(rate_per_s: float, seconds: float) -> list[float]:
     return [number / rate_per_s for number in range(max(1, round(rate_per_s * seconds)))]
 
 
-def fullest_window(starts_s: Sequence[float], period_s: float) -> int:
-    """The most starts in any half-open window of the period."""
-    ordered = sorted(starts_s)
+def fullest_window(starts: Sequence[float], period: float) -> int:
+    """The most starts in any half-open window [t, t + period), in whatever unit both are."""
+    ordered = sorted(starts)
     fullest = first = 0
     for position, moment in enumerate(ordered):
-        while moment - ordered[first] >= period_s:
+        while moment - ordered[first] >= period:
             first += 1
         fullest = max(fullest, position - first + 1)
     return fullest
+
+
+def most_at_once(spans: Iterable[tuple[float, float]]) -> int:
+    """The most (start, end) spans that overlap at an instant; one that ends as another starts does not."""
+    events = sorted(event for start, end in spans for event in ((start, 1), (end, -1)))
+    return max(itertools.accumulate(change for _, change in events), default=0)
 
 
 def staircase(starts_s: Sequence[float], period_s: float) -> dict[int, int]:

@@ -31,18 +31,8 @@ for _, row in ipairs(call.starts) do
     local at = now - row[2]
     if rule.kind == 'w' and row[2] < rule.period + rule.slack then
         local found = window(limit, rule)
-        local bucket = whole(math.max(math.ceil(at / rule.bucket) * rule.bucket, found.last))
-        if tonumber(bucket) ~= found.last then
-            redis.call('RPUSH', root .. 'q:' .. limit, bucket)
-            redis.call('HSET', root .. 'h:' .. limit, 'l', bucket)
-            found.last = tonumber(bucket)
-        end
-        redis.call('HINCRBY', root .. 'h:' .. limit, bucket, row[3])
-        redis.call('HINCRBY', root .. 'h:' .. limit, 't', row[3])
+        put(limit, rule, found, math.max(math.ceil(at / rule.bucket) * rule.bucket, found.last), row[3])
         found.total = found.total + row[3]
-        local keep = math.ceil((rule.period + rule.slack) / 1000) + 1000
-        redis.call('PEXPIRE', root .. 'h:' .. limit, keep)
-        redis.call('PEXPIRE', root .. 'q:' .. limit, keep)
     elseif rule.kind == 'g' then
         local each = rule.period / rule.limit
         local before = tonumber(redis.call('GET', root .. 'g:' .. limit) or '0')

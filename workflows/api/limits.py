@@ -8,7 +8,6 @@ from uuid import UUID
 from ninja import Router
 from pydantic import Field, StrictInt, StrictStr
 
-from throttling.gate import LimitState
 from throttling.models import ThrottleOverride
 from workflows import flow_control
 from workflows.api.auth import ApiKeyAuth, ApiRequest
@@ -17,6 +16,7 @@ from workflows.definitions.duration import parse_ms
 from workflows.engine import admission
 from workflows.errors import Forbidden, InvalidInput, LimitNotFound
 from workflows.models import Organization
+from workflows.presenters import change_out, line_out, override_out, reason_out
 
 router = Router(auth=ApiKeyAuth(), tags=["limits"])
 
@@ -70,72 +70,6 @@ def _subject(request: ApiRequest, scope: str, organization: str) -> Organization
             )
         return None
     return request.organization
-
-
-def override_out(row: ThrottleOverride) -> dict[str, Any]:
-    rate = None
-    if row.rate_limit is not None:
-        rate = {
-            "limit": row.rate_limit,
-            "periodMs": row.rate_period_ms,
-            "algorithm": row.rate_algorithm,
-            "burst": row.rate_burst,
-        }
-    return {
-        "scope": row.scope,
-        "type": row.type or None,
-        "flowId": str(row.flow_id) if row.flow_id else None,
-        "name": row.name or None,
-        "organization": str(row.org_id) if row.org_id else "all",
-        "concurrency": row.concurrency,
-        "rate": rate,
-        "key": row.key or None,
-        "retry": {
-            "attempts": row.max_attempts,
-            "backoff": row.backoff or None,
-            "delayMs": row.delay_ms,
-            "maxDelayMs": row.max_delay_ms,
-        },
-        "weight": row.weight,
-        "note": row.note,
-        "changedBy": row.changed_by,
-        "changedAt": row.changed_at,
-    }
-
-
-def line_out(line: flow_control.LimitLine) -> dict[str, Any]:
-    state: LimitState | None = line.state
-    return {
-        "limit": line.instance,
-        "description": line.what,
-        "source": line.source,
-        "bound": line.bound,
-        "max": state.bound if state else None,
-        "periodMs": (state.period_us // 1000 or None) if state else None,
-        "inUse": state.in_use if state else None,
-        "startedInPeriod": state.started if state and state.kind == "w" else None,
-        "waiting": state.waiting if state else None,
-        "refused": state.refused if state else None,
-        "nextFreeInMs": round(state.next_free_s * 1000) if state and state.next_free_s is not None else None,
-        "pausedForMs": round(state.paused_s * 1000) if state and state.paused_s is not None else None,
-        "meanHoldMs": round(state.mean_hold_s * 1000, 3) if state and state.mean_hold_s else None,
-    }
-
-
-def reason_out(reason: flow_control.Reason) -> dict[str, Any]:
-    return {
-        "sentence": reason.sentence,
-        "limit": reason.instance or None,
-        "description": reason.limit or None,
-        "used": reason.used,
-        "max": reason.bound,
-        "position": reason.place or None,
-        "waitingOfOrganization": reason.of_tenant,
-        "ahead": reason.ahead,
-        "waiting": reason.waiting,
-        "expectedInMs": round(reason.expected_in_s * 1000) if reason.expected_in_s is not None else None,
-        "waitedMs": round(reason.waited_s * 1000),
-    }
 
 
 @router.get("")
@@ -215,10 +149,7 @@ def history(request: ApiRequest, limit: int = 100) -> list[dict[str, Any]]:
     if not 1 <= limit <= 1_000:
         raise InvalidInput(f"limit {limit} is out of range; use 1…1000.")
     changes = flow_control.history(request.organization, everyone=request.auth.operator, limit=limit)
-    return [
-        {"revision": c.id, "at": c.at, "by": c.by, "what": c.place, "before": c.before, "after": c.after}
-        for c in changes
-    ]
+    return [change_out(change) for change in changes]
 
 
 @router.get("/report")

@@ -14,13 +14,12 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import connections
 
 from throttling import overrides
 from throttling.errors import ThrottlingError
 from throttling.gate import Answer, Gate, Request
-from throttling.limits import ConcurrencyLimit, Limit, LimitSet, RateLimit, key_text
-from throttling.policy import Policies, StepFacts, UnknownLimit, flow_control_is_on
+from throttling.limits import Limit, LimitSet, RateLimit, key_text
+from throttling.policy import Policies, StepFacts, UnknownLimit, flow_control_is_on, queue_limit
 from workflows.engine import catalog, scope, store
 from workflows.errors import ConfigurationFailure, ExpressionError
 from workflows.expressions import compile_expression
@@ -68,13 +67,8 @@ def policies() -> Policies:
 
 def note(answer: Answer) -> bool:
     """Follow the revision that the store names. True where this process lagged behind."""
-    if answer.revision <= overrides.current().revision:
-        return False
-    try:
+    with store.borrowed_from_django():
         return overrides.follow(answer.revision)
-    finally:
-        if store.is_adopted():
-            connections.close_all()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +105,7 @@ def _find(current: Policies, facts: StepFacts) -> StepLimits:
         limits = current.limits(facts)
     except UnknownLimit as error:
         problem, limits = str(error), current.limits(facts, lenient=True)
-    queue = _queue_limit(facts.lane)
+    queue = queue_limit(facts.lane)
     return StepLimits(
         revision=current.revision,
         limits=(*limits, queue),
@@ -130,15 +124,6 @@ def known_definitions() -> Iterable[tuple[str, str]]:
         for limit in entry.limits:
             if limit.is_defined:
                 yield limit.name, limit.definition
-
-
-def _queue_limit(lane: str) -> Limit:
-    """The implicit limit of a queue. Only the leader defines it, by the slots that live workers announce."""
-    return Limit(name=queue_name(lane), bound=ConcurrencyLimit(max_running=1), source="queue", base="", base_stamp=0)
-
-
-def queue_name(lane: str) -> str:
-    return f"queue:{lane}"
 
 
 def evaluate(found: StepLimits, scope_: Mapping[str, Any]) -> LimitSet:

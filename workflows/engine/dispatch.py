@@ -147,8 +147,8 @@ def follow(answer: Answer, asked: Sequence[ReadyStep] = ()) -> None:
     known = {step.id.hex: step for step in asked}
     admission.note(answer)
     started = {*answer.granted, *answer.taken}
-    waiting = [known[id_].id for id_ in answer.parked if id_ in known and id_ not in started]
-    noted = [id_ for id_ in waiting if known[id_.hex].unprepared]
+    waiting = [known[id_] for id_ in answer.parked if id_ in known and id_ not in started]
+    noted = [step.id for step in waiting if step.unprepared]
     if noted:
         store.fetch("mark_parked", {"ids": noted})
     _publish_granted(answer.granted, known)

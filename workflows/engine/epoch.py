@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from django.db import connections
 
 from throttling import overrides
 from throttling.defaults import BY_TYPE
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.gate import PastStarts, Request
 from throttling.limits import RateLimit
+from throttling.policy import queue_name
+from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import admission, catalog, dispatch, store
 from workflows.engine.transitions import NOBODY
 from workflows.errors import WorkflowsError
@@ -100,13 +102,9 @@ class Keeper:
         """Every second: is there a change of policies that its writer could not bring to the store?"""
         if not admission.ENABLED:
             return
-        try:
-            latest = overrides.latest_revision()
-            if latest > admission.gate().epoch()[2]:
+        with store.borrowed_from_django():
+            if overrides.latest_revision() > admission.gate().epoch()[2]:
                 bring_policies()
-        finally:
-            if store.is_adopted():
-                connections.close_all()
 
     def rebuild(self, *, anew: bool = False) -> bool:
         """Begin (or go on with) a new epoch. False where another has done it, or is about to begin another."""
@@ -117,11 +115,8 @@ class Keeper:
         started = time.monotonic()
         time.sleep(QUIET_S)
         self._queue_permits, self._old_generations = {}, True
-        try:
+        with store.borrowed_from_django():
             current = overrides.reload()
-        finally:
-            if store.is_adopted():
-                connections.close_all()
         leases = _executing()
         runs, run_starts = _runs()
         starts = [*_starts(), *run_starts]
@@ -149,7 +144,7 @@ class Keeper:
 
 def queue_definitions(permits: dict[str, int]) -> dict[str, str]:
     stamp = time.time_ns() // 1_000_000
-    return {admission.queue_name(name): f"{number}|{stamp}||0" for name, number in permits.items()}
+    return {queue_name(name): f"{number}|{stamp}||0" for name, number in permits.items()}
 
 
 def bring_policies() -> None:
@@ -200,48 +195,46 @@ def _pages(rows: Sequence[T]) -> Iterable[Sequence[T]]:
         yield rows[start : start + PAGE]
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Step:
-    """A row as `admission` wants it."""
+    """A step as `admission` wants it, of a row that has less."""
 
-    def __init__(self, row: Any, run_id: UUID | None = None) -> None:
-        self.id: UUID = getattr(row, "id", NOBODY)
-        self.run_id: UUID = run_id or getattr(row, "run_id", None) or NOBODY
-        self.version_id: UUID = row.version_id
-        self.key: str = row.key
-        self.queue: str = getattr(row, "queue", "")
-        self.priority = 0
-        self.lease_token = getattr(row, "lease_token", None)
+    version_id: UUID
+    key: str
+    run_id: UUID = NOBODY
+    id: UUID = NOBODY
+    queue: str = ""
+    priority: int = 0
 
 
-def _loadable(rows: Iterable[Any]) -> list[Any]:
-    """Rows whose version this process can use; others' steps fail elsewhere."""
-    usable: dict[UUID, bool] = {}
-
-    def is_usable(row: Any) -> bool:
-        if row.version_id not in usable:
-            try:
-                usable[row.version_id] = catalog.flow_of(row.version_id).steps is not None
-            except (WorkflowsError, LookupError, ValueError) as error:
-                log.warning("a version can't be loaded", version=str(row.version_id), error=str(error))
-                usable[row.version_id] = False
-        return usable[row.version_id]
-
-    return [row for row in rows if is_usable(row)]
+def _usable(version_ids: Iterable[UUID]) -> set[UUID]:
+    """The versions that this process can load; the steps of others fail elsewhere."""
+    found: set[UUID] = set()
+    for version_id in set(version_ids):
+        try:
+            catalog.flow_of(version_id)
+            found.add(version_id)
+        except (WorkflowsError, LookupError, ValueError) as error:
+            log.warning("a version can't be loaded", version=str(version_id), error=str(error))
+    return found
 
 
 def _executing() -> list[Request]:
-    steps = [_Step(row) for row in _loadable(store.fetch("running_steps", {}))]
-    requests: list[Request] = []
-    for page in _pages(steps):
-        leases = {step.id: str(step.lease_token) for step in page}
-        requests += admission.requests(page, leases=leases)
-    return requests
+    rows = store.fetch("running_steps", {})
+    usable = _usable(row.version_id for row in rows)
+    steps = [
+        _Step(version_id=row.version_id, key=row.key, run_id=row.run_id, id=row.id, queue=row.queue)
+        for row in rows
+        if row.version_id in usable
+    ]
+    leases = {row.id: str(row.lease_token) for row in rows}
+    return [request for page in _pages(steps) for request in admission.requests(page, leases=leases)]
 
 
 def _starts() -> list[PastStarts]:
-    """Starts within the longest period there is."""
-    versions = [row.id for row in store.fetch("limited_versions", {})]
-    flows = [catalog.flow_of(row.version_id) for row in _loadable([_Version(version) for version in versions])]
+    """Starts of steps within the longest period there is."""
+    versions = _usable(row.id for row in store.fetch("limited_versions", {}))
+    flows = [catalog.flow_of(version_id) for version_id in versions]
     keyed = [
         f"{flow.version_id}:{key}"
         for flow in flows
@@ -250,36 +243,32 @@ def _starts() -> list[PastStarts]:
     ]
     since_s = _longest_period_s(flows)
     first = UUID(int=(int((time.time() - since_s) * 1000) & ((1 << 48) - 1)) << 80)
-    rows = _loadable(store.fetch("recent_starts", {"since_s": since_s, "first": first, "keyed": keyed}))
+    rows = store.fetch("recent_starts", {"since_s": since_s, "first": first, "keyed": keyed})
+    usable = _usable(row.version_id for row in rows)
     found: list[PastStarts] = []
-    for page in _pages(rows):
-        steps = [_Step(row) for row in page]
+    for page in _pages([row for row in rows if row.version_id in usable]):
+        steps = [_Step(version_id=row.version_id, key=row.key, run_id=row.run_id or NOBODY) for row in page]
         for row, request in zip(page, admission.requests(steps), strict=True):
-            found += [
-                PastStarts(instance=instance, age_s=row.age_s, count=row.starts)
-                for instance in request.limits.steps
-                if instance[0] in "wg"
-            ]
+            found += _past(request.limits.steps, row.age_s, row.starts)
     return found
 
 
-class _Version:
-    def __init__(self, version_id: UUID) -> None:
-        self.version_id = version_id
+def _past(instances: Iterable[str], age_s: float, count: int = 1) -> list[PastStarts]:
+    """The starts as the rate limits among these count them."""
+    return [PastStarts(instance=each, age_s=age_s, count=count) for each in instances if each[0] in "wg"]
 
 
-def _longest_period_s(flows: Iterable[Any]) -> float:
+def _longest_period_s(flows: Iterable[CompiledFlow]) -> float:
     current = overrides.current()
     periods = [current.globals().rate.per_ms]
     periods += [override.rate.per_ms for override in current.overrides.values() if override.rate]
+    periods += [policy.rate.per_ms for policy in BY_TYPE.values()]
     if current.runs.rate:
         periods.append(current.runs.rate.per_ms)
-    periods += [policy.rate.per_ms for policy in BY_TYPE.values()]
     for flow in flows:
-        for step in flow.steps.values():
-            for found in admission.limits_of(flow.version_id, step.key).limits:
-                if isinstance(found.bound, RateLimit):
-                    periods.append(found.bound.per_ms)
+        for key in flow.steps:
+            bounds = [limit.bound for limit in admission.limits_of(flow.version_id, key).limits]
+            periods += [bound.per_ms for bound in bounds if isinstance(bound, RateLimit)]
     return max(periods) / 1000 * 1.01 + 1
 
 
@@ -287,40 +276,28 @@ def _runs() -> tuple[list[Request], list[PastStarts]]:
     """Live runs that hold slots, and the starts of runs within their windows."""
     current = overrides.current()
     everywhere = current.runs.concurrency or current.runs.rate or current.override("runs")
-    rows = store.fetch("limited_versions", {})
-    if everywhere:
-        rows = store.fetch("versions_in_use", {})
+    found = _usable(row.id for row in store.fetch("versions_in_use" if everywhere else "limited_versions", {}))
+    # All steps of a version have the same run limits: the first one stands for them.
+    first = {version_id: next(iter(catalog.flow_of(version_id).steps)) for version_id in found}
     versions = [
-        row.version_id for row in _loadable([_Version(row.id) for row in rows]) if _first_with_runs(row.version_id)
+        version_id
+        for version_id, key in first.items()
+        if any(limit.runs for limit in admission.limits_of(version_id, key).limits)
     ]
     if not versions:
         return [], []
 
-    def request(row: Any) -> Request:
-        step = _Step(_First(row.version_id, _first_with_runs(row.version_id)), run_id=row.id)
-        return admission.requests([step])[0]._replace(run=row.id.hex)
+    def requests(rows: Sequence[Any]) -> list[Request]:
+        steps = [_Step(version_id=row.version_id, key=first[row.version_id], run_id=row.id) for row in rows]
+        return [request for page in _pages(steps) for request in admission.requests(page)]
 
-    held = [request(row) for row in store.fetch("started_runs", {"versions": versions})]
+    held = requests(store.fetch("started_runs", {"versions": versions}))
+    since_s = _longest_period_s([catalog.flow_of(version_id) for version_id in versions])
+    rows = store.fetch("recent_run_starts", {"since_s": since_s, "versions": versions})
     starts: list[PastStarts] = []
-    since_s = _longest_period_s([catalog.flow_of(version) for version in versions])
-    for row in store.fetch("recent_run_starts", {"since_s": since_s, "versions": versions}):
-        starts += [
-            PastStarts(instance=instance, age_s=row.age_s)
-            for instance in request(row).limits.runs
-            if instance[0] in "wg"
-        ]
+    for row, request in zip(rows, requests(rows), strict=True):
+        starts += _past(request.limits.runs, row.age_s)
     return held, starts
-
-
-class _First:
-    def __init__(self, version_id: UUID, key: str) -> None:
-        self.version_id, self.key = version_id, key
-
-
-def _first_with_runs(version_id: UUID) -> str:
-    """A step of a version that has run limits (all its steps have the same); empty where it has none."""
-    key = next(iter(catalog.flow_of(version_id).steps))
-    return key if any(limit.runs for limit in admission.limits_of(version_id, key).limits) else ""
 
 
 def _definitions_of(starts: Iterable[PastStarts]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 from django.db import connection as django_connection
+from django.db import connections
 from django.db import transaction as django_transaction
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import JsonbLoader
@@ -89,6 +90,16 @@ def adopt() -> None:
 def is_adopted() -> bool:
     """Whether this thread is one of the engine's."""
     return getattr(_local, "adopted", False)
+
+
+@contextlib.contextmanager
+def borrowed_from_django() -> Iterator[None]:
+    """For the ORM in a thread of the engine: the connection that Django opens for it is given back at once."""
+    try:
+        yield
+    finally:
+        if is_adopted() and any(each.connection is not None for each in connections.all(initialized_only=True)):
+            connections.close_all()
 
 
 def _is_own() -> bool:

@@ -1,9 +1,24 @@
 -- Write what changed, and answer -------------------------------------------------------------------------------------
 
-local function write_many(command, key, pairs_list)
-    for from = 1, #pairs_list, 1000 do
-        redis.call(command, key, unpack(pairs_list, from, math.min(from + 999, #pairs_list)))
+local function write_rows(command, key, rows)
+    for from = 1, #rows, 1000 do
+        redis.call(command, key, unpack(rows, from, math.min(from + 999, #rows)))
     end
+end
+
+local function write_map(command, key, map, value_first)
+    local rows = {}
+    for id, value in pairs(map) do
+        rows[#rows + 1] = value_first and value or id
+        rows[#rows + 1] = value_first and id or value
+    end
+    write_rows(command, key, rows)
+end
+
+local function write_set(command, key, set)
+    local rows = {}
+    for id in pairs(set) do rows[#rows + 1] = id end
+    write_rows(command, key, rows)
 end
 
 local function finish(...)
@@ -23,47 +38,17 @@ local function finish(...)
         end
     end
     for limit, found in pairs(windows) do
-        if found.added > 0 then
-            local rule, key, order = definition(limit), root .. 'h:' .. limit, root .. 'q:' .. limit
-            redis.call('HINCRBY', key, whole(found.bucket), found.added)
-            redis.call('HINCRBY', key, 't', found.added)
-            if found.bucket ~= found.last then
-                redis.call('RPUSH', order, whole(found.bucket))
-                redis.call('HSET', key, 'l', whole(found.bucket))
-                drop_old(limit, rule, found, 4)
-                local keep = math.ceil((rule.period + rule.slack) / 1000) + 1000
-                redis.call('PEXPIRE', key, keep)
-                redis.call('PEXPIRE', order, keep)
-            end
+        local rule = definition(limit)
+        if found.added > 0 and put(limit, rule, found, found.bucket, found.added) then
+            drop_old(limit, rule, found, 4)
         end
     end
-    local rows = {}
-    for id, text in pairs(records) do
-        rows[#rows + 1] = id
-        rows[#rows + 1] = text
-    end
-    if #rows > 0 then write_many('HSET', root .. 'permit', rows) end
-    rows = {}
-    for id, till in pairs(expiries) do
-        rows[#rows + 1] = till
-        rows[#rows + 1] = id
-    end
-    if #rows > 0 then write_many('ZADD', root .. 'permits', rows) end
-    rows = {}
-    for id in pairs(unexpire) do rows[#rows + 1] = id end
-    if #rows > 0 then write_many('ZREM', root .. 'permits', rows) end
-    rows = {}
-    for id in pairs(forget) do rows[#rows + 1] = id end
-    if #rows > 0 then write_many('HDEL', root .. 'permit', rows) end
-    rows = {}
-    for id in pairs(unwait) do rows[#rows + 1] = id end
-    if #rows > 0 then write_many('HDEL', root .. 'waiter', rows) end
-    rows = {}
-    for id, text in pairs(places) do
-        rows[#rows + 1] = id
-        rows[#rows + 1] = text
-    end
-    if #rows > 0 then write_many('HSET', root .. 'waiter', rows) end
+    write_map('HSET', root .. 'permit', records)
+    write_map('ZADD', root .. 'permits', expiries, true)
+    write_set('ZREM', root .. 'permits', unexpire)
+    write_set('HDEL', root .. 'permit', forget)
+    write_set('HDEL', root .. 'waiter', unwait)
+    write_map('HSET', root .. 'waiter', places)
     for limit, count in pairs(refused) do redis.call('HINCRBY', root .. 'refused', name_of(limit), count) end
     local answer = { 'ok', whole(now), revision, more }
     for _, ids in ipairs({ ... }) do

@@ -17,33 +17,33 @@ end
 
 local expiries, unexpire = {}, {}
 local records, forget = {}, {}
-local known = {}
-local RECORD = '^(%a)\29([^\29]*)\29([^\29]*)\29([^\29]*)\29(.*)$'
 
-local function understand_record(id, text)
-    local found = false
-    if text then
-        local state, token, stamped, score, tail = string.match(text, RECORD)
-        found = { id = id, state = state, token = token, stamp = tonumber(stamped), score = score,
-            tail = tail_of(tail) }
+-- A hash of records: what was read of it (false: there is none), how to read many, and how to read one.
+local function records_of(name, understand)
+    local read = {}
+    local function keep(id, text)
+        read[id] = text and understand(id, text) or false
+        return read[id]
     end
-    known[id] = found
-    return found
-end
-
-local function load_records(ids)
-    for from = 1, #ids, 1000 do
-        local last = math.min(from + 999, #ids)
-        local texts = redis.call('HMGET', root .. 'permit', unpack(ids, from, last))
-        for index = from, last do understand_record(ids[index], texts[index - from + 1]) end
+    local function load(ids)
+        for from = 1, #ids, 1000 do
+            local last = math.min(from + 999, #ids)
+            local texts = redis.call('HMGET', root .. name, unpack(ids, from, last))
+            for index = from, last do keep(ids[index], texts[index - from + 1]) end
+        end
     end
+    local function one(id)
+        if read[id] == nil then return keep(id, redis.call('HGET', root .. name, id)) end
+        return read[id]
+    end
+    return read, load, one
 end
 
-local function record_of(id)
-    local found = known[id]
-    if found == nil then found = understand_record(id, redis.call('HGET', root .. 'permit', id)) end
-    return found
-end
+local known, load_records, record_of = records_of('permit', function(id, text)
+    local state, token, stamped, score, tail = string.match(text,
+        '^(%a)\29([^\29]*)\29([^\29]*)\29([^\29]*)\29(.*)$')
+    return { id = id, state = state, token = token, stamp = tonumber(stamped), score = score, tail = tail_of(tail) }
+end)
 
 local function score_of(permit)
     local base, position = string.match(permit.score, '^(%d+)%+?(%d*)$')

@@ -7,31 +7,10 @@ local function count_waiting(limit, change)
     wait_change[limit] = (wait_change[limit] or 0) + change
 end
 
-local waiters = {}
-
-local function understand_waiter(id, text)
-    local found = false
-    if text then
-        local limit, score, since, tail = string.match(text, '^([^\29]*)\29([^\29]*)\29([^\29]*)\29(.*)$')
-        found = { id = id, limit = limit, score = tonumber(score), since = tonumber(since), tail = tail_of(tail) }
-    end
-    waiters[id] = found
-    return found
-end
-
-local function load_waiters(ids)
-    for from = 1, #ids, 1000 do
-        local last = math.min(from + 999, #ids)
-        local texts = redis.call('HMGET', root .. 'waiter', unpack(ids, from, last))
-        for index = from, last do understand_waiter(ids[index], texts[index - from + 1]) end
-    end
-end
-
-local function waiter_of(id)
-    local found = waiters[id]
-    if found == nil then found = understand_waiter(id, redis.call('HGET', root .. 'waiter', id)) end
-    return found
-end
+local waiters, load_waiters, waiter_of = records_of('waiter', function(id, text)
+    local limit, score, since, tail = string.match(text, '^([^\29]*)\29([^\29]*)\29([^\29]*)\29(.*)$')
+    return { id = id, limit = limit, score = tonumber(score), since = tonumber(since), tail = tail_of(tail) }
+end)
 
 local function park(item, limit)
     local queue, tenant = root .. 'w:' .. limit, item.tail.tenant

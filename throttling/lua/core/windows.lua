@@ -2,6 +2,21 @@
 
 local windows = {}
 
+-- Count starts in a bucket: the newest, or a newer one (then it answers true).
+local function put(limit, rule, found, bucket, count)
+    local key, order = root .. 'h:' .. limit, root .. 'q:' .. limit
+    redis.call('HINCRBY', key, whole(bucket), count)
+    redis.call('HINCRBY', key, 't', count)
+    if bucket == found.last then return false end
+    found.last = bucket
+    redis.call('RPUSH', order, whole(bucket))
+    redis.call('HSET', key, 'l', whole(bucket))
+    local keep = math.ceil((rule.period + rule.slack) / 1000) + 1000
+    redis.call('PEXPIRE', key, keep)
+    redis.call('PEXPIRE', order, keep)
+    return true
+end
+
 local function window(limit, rule)
     local found = windows[limit]
     if found then return found end
@@ -13,13 +28,8 @@ local function window(limit, rule)
         -- The clock has gone back: count all starts as if they were now.
         local bucket = math.ceil(now / rule.bucket) * rule.bucket
         redis.call('DEL', key, root .. 'q:' .. limit)
-        if found.total > 0 then
-            redis.call('HSET', key, 't', found.total, 'l', whole(bucket), whole(bucket), found.total)
-            redis.call('RPUSH', root .. 'q:' .. limit, whole(bucket))
-            redis.call('PEXPIRE', key, math.ceil((rule.period + rule.slack) / 1000) + 1000)
-            redis.call('PEXPIRE', root .. 'q:' .. limit, math.ceil((rule.period + rule.slack) / 1000) + 1000)
-        end
-        found.last = bucket
+        found.last = 0
+        if found.total > 0 then put(limit, rule, found, bucket, found.total) end
     end
     return found
 end

@@ -13,6 +13,7 @@ from workflows import flow_control, services, simulation
 from workflows.definitions.duration import parse_ms
 from workflows.management.output import HeadraceCommand, table
 from workflows.models import Organization
+from workflows.presenters import change_out, line_out, reason_out
 
 BY = "manage.py limits"
 
@@ -78,8 +79,6 @@ class Command(HeadraceCommand):
     def _list(self, organization: Organization, options: dict[str, Any]) -> None:
         lines = flow_control.overview(organization)
         if options["as_json"]:
-            from workflows.api.limits import line_out  # noqa: PLC0415  (the API is not needed otherwise)
-
             self.print_json([line_out(line) for line in lines])
             return
         rows = table("limit", "bound", "in use", "started", "waiting", "refused", "free in")
@@ -149,8 +148,6 @@ class Command(HeadraceCommand):
             self.stdout.write(text)
 
     def _explain(self, organization: Organization, options: dict[str, Any]) -> None:
-        from workflows.api.limits import reason_out  # noqa: PLC0415
-
         try:
             given = UUID(options["step_run"])
         except ValueError:
@@ -231,10 +228,7 @@ class Command(HeadraceCommand):
     def _history(self, organization: Organization, options: dict[str, Any]) -> None:
         changes = flow_control.history(organization, everyone=True)
         if options["as_json"]:
-            self.print_json(
-                [{"revision": c.id, "at": c.at, "by": c.by, "what": c.place, "before": c.before, "after": c.after}
-                 for c in changes]
-            )  # fmt: skip
+            self.print_json([change_out(change) for change in changes])
             return
         rows = table("revision", "at", "by", "what", "now")
         for change in changes:

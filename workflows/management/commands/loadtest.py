@@ -125,20 +125,11 @@ def measure(organization: Organization, runs: list[UUID]) -> dict[str, Any]:
         "starts": sorted(start for start, _ in spans),
         "run_starts": sorted(start for start, _ in run_spans),
         "ended": max((end for _, end in run_spans), default=0.0),
-        "most_steps": most_at_once(spans),
-        "most_runs": most_at_once(run_spans),
+        "most_steps": simulation.most_at_once(spans),
+        "most_runs": simulation.most_at_once(run_spans),
         "completed": sum(1 for row in rows if row.status == "completed"),
         "failed": sum(1 for row in rows if row.status == "failed"),
     }
-
-
-def most_at_once(spans: list[tuple[float, float]]) -> int:
-    """The most spans that overlap at an instant."""
-    running = most = 0
-    for _, change in sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans]):
-        running += change
-        most = max(most, running)
-    return most
 
 
 def compare(predicted: simulation.Forecast, measured: dict[str, Any], period_s: float) -> dict[str, Any]:
