@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import fcntl
 import importlib.util
 import os
@@ -23,7 +22,6 @@ import secrets
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import tempfile
 import time
@@ -37,10 +35,10 @@ import psycopg
 import redis
 
 from config import env
+from config.identity import Identity, reachable_by_others
 
 POSTGRES_MAJOR = 18
 PORTS = range(20_000, 30_000)
-_CLONE_NEWUSER = 0x10000000
 _POSTGRES_SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
@@ -343,61 +341,22 @@ def _database_exists(paths: Paths) -> bool:
         return False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """As whom Postgres runs: as ourselves, as another user, or in a user namespace as another user."""
-
-    uid: int | None = None
-    namespace: bool = False
-
-    def become(self) -> None:
-        """Between fork and exec: take the identity on."""
-        if self.uid is None:
-            return
-        if self.namespace:
-            libc = ctypes.CDLL(None, use_errno=True)
-            if libc.unshare(_CLONE_NEWUSER):
-                raise OSError(ctypes.get_errno(), "unshare")
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text(f"{self.uid} 0 1")
-            Path("/proc/self/gid_map").write_text(f"{self.uid} 0 1")
-        else:
-            os.setgroups([])
-            os.setgid(self.uid)
-            os.setuid(self.uid)
-
-    def own(self, directory: Path) -> None:
-        if self.uid is not None and not self.namespace:
-            os.chown(directory, self.uid, self.uid)
-
-
 def _identity(paths: Paths) -> Identity:
     if os.geteuid() != 0:
         return Identity()
     nobody = pwd.getpwnam("nobody").pw_uid
     owner = paths.postgres.stat().st_uid if paths.postgres.exists() else None
-    reachable = _reachable_by_others(paths.var) and _reachable_by_others(_binaries())
+    reachable = reachable_by_others(paths.var) and reachable_by_others(_binaries())
     if reachable and owner in {None, nobody}:
         return Identity(uid=nobody)
     candidate = Identity(uid=nobody, namespace=True)
-    if owner in {None, 0} and _works(candidate):
+    if owner in {None, 0} and candidate.works():
         return candidate
     raise EmbeddedError(
         f"Postgres refuses to run as root, and another user can't reach {paths.var} or {_binaries()} without opening "
         "a private directory, which is not done for you. Run this as an ordinary user, move the checkout to a place "
         "that others may enter, or set DATABASE_URL and REDIS_URL to services of your own."
     )
-
-
-def _works(identity: Identity) -> bool:
-    try:
-        return subprocess.run(["/bin/true"], check=False, preexec_fn=identity.become).returncode == 0
-    except (OSError, subprocess.SubprocessError):
-        return False
-
-
-def _reachable_by_others(path: Path) -> bool:
-    return all(stat.S_IMODE(part.stat().st_mode) & stat.S_IXOTH for part in (path, *path.parents))
 
 
 # --- Valkey -----------------------------------------------------------------------------------------------------

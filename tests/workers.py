@@ -134,6 +134,7 @@ def shipped_policies() -> Iterator[None]:
 
 def open_queues() -> None:
     """For tests that are the worker themselves: the queues admit, although nobody has announced slots."""
+    epoch.Keeper().rebuild()  # there may be no leader either
     admission.gate().wake(epoch.queue_definitions(dict.fromkeys(QUEUES, 100_000)))
 
 

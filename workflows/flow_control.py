@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 
 from throttling import overrides
 from throttling.defaults import BY_TYPE
@@ -20,6 +20,7 @@ from workflows.engine import admission, catalog, epoch
 from workflows.errors import FlowNotFound, InvalidInput, StepRunNotFound
 from workflows.expressions import compile_expression
 from workflows.models import Flow, Organization, StepRun
+from workflows.models.run import first_id
 from workflows.steps.registry import REGISTRY
 
 KEY_NAMES = frozenset({"event", "input", "org"})
@@ -29,11 +30,18 @@ CLOSED = "The throttle store is away or being rebuilt: nothing starts until it i
 # --- changing -----------------------------------------------------------------------------------------------------
 
 
-def put_limit(row: ThrottleOverride, *, by: str) -> ThrottleOverride:
-    """Store an override; it holds on all workers within a second. Raises InvalidInput with what to do."""
-    _check_subject(row)
+def put_limit(row: ThrottleOverride, *, by: str, instead_of: ThrottleOverride | None = None) -> ThrottleOverride:
+    """Store an override; it holds on all workers within a second. Raises InvalidInput with what to do.
+
+    `instead_of`: the one that was edited; where it was for another subject, it is removed.
+    """
     try:
-        structural = overrides.put(row, by=by)
+        check_limit(row)
+        with transaction.atomic():
+            structural = False
+            if instead_of is not None and overrides.as_override(instead_of).place != overrides.as_override(row).place:
+                structural = overrides.delete(instead_of, by=by)
+            structural = overrides.put(row, by=by) or structural
     except ThrottlingError as error:
         raise InvalidInput(str(error)) from None
     _announce(structural)
@@ -96,6 +104,12 @@ def flow_of(organization: Organization | None, slug: str) -> Flow:
     if found is None:
         raise FlowNotFound(f"There is no flow {slug!r}: an override needs one that exists.")
     return found
+
+
+def overrides_for(organization: Organization) -> list[ThrottleOverride]:
+    """The overrides that concern an organization: its own, and those for all."""
+    rows = ThrottleOverride.objects.filter(org_id=organization.id) | ThrottleOverride.objects.filter(org_id=None)
+    return list(rows.order_by("scope", "type", "name"))
 
 
 # --- how limits stand ---------------------------------------------------------------------------------------------
@@ -333,8 +347,7 @@ SELECT s.type, count(*) AS tries, avg(extract(epoch FROM a.started_at - a.ready_
 
 def report(organization: Organization, *, since_s: float = 3_600.0) -> list[dict[str, Any]]:
     """Which step types lost most time to their limits lately; times in milliseconds (`totalOverhead` in seconds)."""
-    moment = dt.datetime.now(dt.UTC).timestamp() - since_s
-    first = UUID(int=(int(moment * 1000) & ((1 << 48) - 1)) << 80)
+    first = first_id(time.time() - since_s)
     with connection.cursor() as cursor:
         cursor.execute(_REPORT, {"org": organization.id, "first": first})
         rows = cursor.fetchall()

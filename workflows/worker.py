@@ -26,10 +26,10 @@ from workflows.steps.registry import QUEUES
 log = structlog.get_logger(__name__)
 
 
-def _whole_number(name: str, default: int) -> int:
+def _whole_number(name: str, default: int, *, low: int = 1) -> int:
     raw = os.environ.get(name, "").strip() or str(default)
-    if not raw.isdigit() or not 1 <= int(raw) <= 10_000:
-        raise ImproperlyConfigured(f"{name}={raw!r} must be a whole number from 1 to 10000.")
+    if not raw.isdigit() or not low <= int(raw) <= 10_000:
+        raise ImproperlyConfigured(f"{name}={raw!r} must be a whole number from {low} to 10000.")
     return int(raw)
 
 
@@ -37,6 +37,7 @@ IO_SLOTS = _whole_number("HEADRACE_IO_SLOTS", 200)
 IO_THREADS = _whole_number("HEADRACE_IO_THREADS", 16)
 DETACHED_THREADS = _whole_number("HEADRACE_DETACHED_THREADS", 4)
 DRAIN_S = _whole_number("HEADRACE_DRAIN_S", 10)
+MAX_CONTINUED = _whole_number("HEADRACE_MAX_CONTINUED", 50, low=0)
 
 LEAVE_AFTER_S = 1.0
 
@@ -78,7 +79,14 @@ class EngineStep(bootsteps.StartStopStep):
         if not _queues or "prefork" in parent.pool_cls.__module__:
             return
         sys.setswitchinterval(0.0005)  # hand-overs between its threads must not wait for 5 ms slices
-        _runtime = Runtime(name=parent.hostname, queues=_queues, slots=IO_SLOTS, threads=IO_THREADS, own_thread=False)
+        _runtime = Runtime(
+            name=parent.hostname,
+            queues=_queues,
+            slots=IO_SLOTS,
+            threads=IO_THREADS,
+            own_thread=False,
+            max_continued=MAX_CONTINUED,
+        )
         _runtime.start()
         self.maintenance = Maintenance(_runtime.id)
         self.maintenance.start()
@@ -106,7 +114,12 @@ def _start_in_child(**_: Any) -> None:
     if not _queues:
         return
     _runtime = Runtime(
-        name="compute", queues=_queues, slots=1 + DETACHED_THREADS, threads=DETACHED_THREADS, own_thread=True
+        name="compute",
+        queues=_queues,
+        slots=1 + DETACHED_THREADS,
+        threads=DETACHED_THREADS,
+        own_thread=True,
+        max_continued=MAX_CONTINUED,
     )
     _runtime.start()
 

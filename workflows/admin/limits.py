@@ -9,7 +9,6 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from throttling import overrides
 from throttling.errors import ThrottlingError
 from throttling.models import ThrottleChange, ThrottleOverride
 from workflows import flow_control
@@ -46,12 +45,8 @@ class ThrottleOverrideAdmin(admin.ModelAdmin[ThrottleOverride]):
     readonly_fields = ("changed_by", "changed_at")
 
     def save_model(self, request: HttpRequest, obj: ThrottleOverride, form: Any, change: bool) -> None:
-        by = f"user {request.user.get_username()}"
-        if change:
-            before = ThrottleOverride.objects.get(pk=obj.pk)
-            if overrides.as_override(before).place != overrides.as_override(obj).place:
-                flow_control.delete_limit(before, by=by)  # it is for another subject now
-        flow_control.put_limit(obj, by=by)
+        before = ThrottleOverride.objects.get(pk=obj.pk) if change else None
+        flow_control.put_limit(obj, by=f"user {request.user.get_username()}", instead_of=before)
 
     def delete_model(self, request: HttpRequest, obj: ThrottleOverride) -> None:
         flow_control.delete_limit(obj, by=f"user {request.user.get_username()}")

@@ -76,7 +76,6 @@ def _subject(request: ApiRequest, scope: str, organization: str) -> Organization
 def list_limits(request: ApiRequest) -> dict[str, Any]:
     """Every limit that this organization may meet: its use, waiters, refusals, next free time; and the overrides."""
     organization = request.organization
-    rows = ThrottleOverride.objects.filter(org_id=organization.id) | ThrottleOverride.objects.filter(org_id=None)
     whole = admission.policies().globals()
     return {
         "globalDefaults": {
@@ -85,7 +84,7 @@ def list_limits(request: ApiRequest) -> dict[str, Any]:
             "retry": str(whole.retry),
         },
         "limits": [line_out(line) for line in flow_control.overview(organization)],
-        "overrides": [override_out(row) for row in rows.order_by("scope", "type", "name")],
+        "overrides": [override_out(row) for row in flow_control.overrides_for(organization)],
         "neverBinding": flow_control.never_binding(organization),
         "revision": admission.policies().revision,
     }

@@ -23,6 +23,7 @@ from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import admission, catalog, dispatch, store
 from workflows.engine.transitions import NOBODY
 from workflows.errors import WorkflowsError
+from workflows.models.run import first_id
 from workflows.steps.registry import QUEUES
 
 log = structlog.get_logger(__name__)
@@ -242,7 +243,7 @@ def _starts() -> list[PastStarts]:
         if admission.limits_of(flow.version_id, key).keyed
     ]
     since_s = _longest_period_s(flows)
-    first = UUID(int=(int((time.time() - since_s) * 1000) & ((1 << 48) - 1)) << 80)
+    first = first_id(time.time() - since_s)
     rows = store.fetch("recent_starts", {"since_s": since_s, "first": first, "keyed": keyed})
     usable = _usable(row.version_id for row in rows)
     found: list[PastStarts] = []

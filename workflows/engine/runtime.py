@@ -42,7 +42,7 @@ BLIND_AFTER_S = transitions.LEASE_S * 0.8
 FLUSH_AFTER_S = 0.005
 HAND_BACK_TAIL_AFTER_S = 0.250
 CONTINUE_FOR_S = 1.0
-MAX_CONTINUED = int(os.environ.get("HEADRACE_MAX_CONTINUED", "50"))
+MAX_CONTINUED = 50
 MAX_GROUP = 500
 MAX_GROUP_BYTES = 8 * 1024 * 1024
 OVERDUE_GRACE_S = 30.0
@@ -53,15 +53,26 @@ VISITORS = 4
 class Runtime(HandOver):
     """One per worker process. `start` it after a fork, never before."""
 
-    def __init__(self, *, name: str, queues: Iterable[str], slots: int, threads: int, own_thread: bool) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        queues: Iterable[str],
+        slots: int,
+        threads: int,
+        own_thread: bool,
+        max_continued: int = MAX_CONTINUED,
+    ) -> None:
         """`slots`: steps executing at once; `threads`: the pool of blocking handlers; `own_thread`: perform blocking
-        handlers in the visiting thread (prefork children), except detached ones."""
+        handlers in the visiting thread (prefork children), except detached ones; `max_continued`: with how many steps
+        it goes on after recording a group."""
         self.id: UUID = uuid4()
         self.name = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self.queues = frozenset(queues)
         self.slots = slots
         self.own_thread = own_thread
         self._threads = threads
+        self._max_continued = max_continued
         self._visits: dict[UUID, Visit] = {}
         self._room = threading.Condition()
         self._unclaimed = 0
@@ -182,7 +193,7 @@ class Runtime(HandOver):
                 return
             if not verdicts:
                 return
-            budget = MAX_CONTINUED if time.monotonic() < continue_until and not self._draining.is_set() else 0
+            budget = self._max_continued if time.monotonic() < continue_until and not self._draining.is_set() else 0
             claims, asked = self._record(verdicts, budget)
 
     def _open(self, claims: list[Claim], asked: float) -> list[Visit]:
@@ -356,7 +367,7 @@ class Runtime(HandOver):
             verdicts = [verdict for verdict in group if verdict is not None]
             if verdicts:
                 # Only what a visitor takes up at once is taken: a claim that waits for one would lose its lease.
-                budget = MAX_CONTINUED if self._going < VISITORS and not self._draining.is_set() else 0
+                budget = self._max_continued if self._going < VISITORS and not self._draining.is_set() else 0
                 claims, asked = self._record(verdicts, budget)
                 if claims and self._visitors is not None:
                     with self._room:

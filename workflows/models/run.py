@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from typing import ClassVar
+from uuid import UUID
 
 import uuid6
 from django.db import models
@@ -15,6 +16,11 @@ from django.db.models import Q
 
 LIVE_RUN = ["queued", "running"]
 LIVE_STEP = ["pending", "ready", "running", "waiting"]
+
+
+def first_id(at_s: float) -> UUID:
+    """The smallest uuid7 of a moment (epoch seconds): what was made since then has larger ones."""
+    return UUID(int=(int(at_s * 1000) & ((1 << 48) - 1)) << 80)
 
 
 class Run(models.Model):
