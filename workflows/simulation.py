@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import statistics
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +19,17 @@ from django.db.models import Avg, F
 from throttling.limits import ConcurrencyLimit, Limit, LimitSet, RateLimit
 from throttling.model import Item, Model, Rule
 from throttling.policy import queue_limit
+from workflows import selectors
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import admission
 from workflows.errors import InvalidInput
-from workflows.models import Attempt, Organization, Worker
+from workflows.models import Attempt, Organization
+from workflows.models.run import first_id
 from workflows.payload import Json
 
 MAX_STEPS = 50_000
 DEFAULT_PERMITS = 400
+HISTORY_S = 7 * 24 * 3_600.0
 
 
 @dataclass(kw_only=True)
@@ -92,9 +96,10 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def durations(organization: Organization, flow: CompiledFlow) -> dict[str, float]:
-    """How long the flow's steps took lately, in seconds; nothing for those that never ran."""
+    """How long the flow's steps took within a week, in seconds; nothing for those that did not run."""
+    tries = Attempt.objects.filter(org_id=organization.id, id__gte=first_id(time.time() - HISTORY_S))
     rows = (
-        Attempt.objects.filter(org_id=organization.id, status="completed", step_run__version_id=flow.version_id)
+        tries.filter(status="completed", step_run__version_id=flow.version_id)
         .values("step_run__key")
         .annotate(mean=Avg(F("ended_at") - F("started_at")))
     )
@@ -104,7 +109,7 @@ def durations(organization: Organization, flow: CompiledFlow) -> dict[str, float
 def permits_of_queues() -> dict[str, int]:
     """What the live workers announce; without any, one I/O worker as `up` starts it."""
     found: Counter[str] = Counter()
-    for worker in Worker.objects.all():
+    for worker in selectors.live_workers():
         for queue in worker.queues:
             found[queue] += worker.slots + worker.capacity
     return dict(found)
