@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from throttling.limits import BackoffKind, RateLimit, RetryPolicy, StepPolicy
+from throttling.limits import LONG_DELAY_MS, LONG_MAX_DELAY_MS, BackoffKind, RateLimit, RetryPolicy, StepPolicy
 
 GLOBAL = StepPolicy(
     concurrency=10,
@@ -53,7 +53,12 @@ PRESETS: dict[str, RetryPolicy] = {
     "payment": RetryPolicy(max_attempts=4, backoff=BackoffKind.FIXED, delay_ms=30_000),
     "report": RetryPolicy(max_attempts=3, backoff=BackoffKind.NONE, delay_ms=0),
     "webhook": RetryPolicy(max_attempts=6, backoff=BackoffKind.EXPONENTIAL, delay_ms=2_000),
-    "data_sync": RetryPolicy(max_attempts=11, backoff=BackoffKind.EXPONENTIAL, delay_ms=30_000),
+    "data_sync": RetryPolicy(
+        max_attempts=11,
+        backoff=BackoffKind.LONG_EXPONENTIAL,
+        delay_ms=LONG_DELAY_MS,
+        max_delay_ms=LONG_MAX_DELAY_MS,
+    ),
     "image": RetryPolicy(max_attempts=3, backoff=BackoffKind.FIXED, delay_ms=10_000),
     "demo": RetryPolicy(max_attempts=6, backoff=BackoffKind.EXPONENTIAL, delay_ms=1_000),
 }

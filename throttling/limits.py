@@ -6,9 +6,10 @@ import hashlib
 import random
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
+from typing import Any
 
 from throttling.errors import ThrottlingError
 
@@ -16,11 +17,14 @@ MAX_LIMIT = 1_000_000
 MAX_PERIOD_MS = 31 * 24 * 3_600_000
 MAX_KEY_CHARACTERS = 200
 MAX_SLACK_US = 100_000
+LONG_DELAY_MS = 30_000
+LONG_MAX_DELAY_MS = 6 * 3_600_000
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 class BackoffKind(StrEnum):
     EXPONENTIAL = "exponential"
+    LONG_EXPONENTIAL = "long_exponential"
     FIXED = "fixed"
     NONE = "none"
 
@@ -188,6 +192,8 @@ class RetryPolicy:
     max_delay_ms: int = 3_600_000
     factor: float = 2.0
     jitter: Jitter = Jitter.PROPORTIONAL
+    by_category: tuple[tuple[str, RetryPolicy], ...] = ()
+    """Policies of their own for categories of failure."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_attempts <= 100:
@@ -200,11 +206,25 @@ class RetryPolicy:
     def __str__(self) -> str:
         return f"{self.backoff}-{self.max_attempts}x"
 
+    def of_category(self, category: str) -> RetryPolicy | None:
+        """The policy for failures of a category, where it has one of its own."""
+        return next((policy for name, policy in self.by_category if name == category), None)
+
+    def changed(self, **given: Any) -> RetryPolicy:
+        """With the given values that are not None. Raises ThrottlingError for impossible ones.
+
+        A long exponential back-off begins at 30 s and goes up to 6 h, unless told otherwise.
+        """
+        values = {name: value for name, value in given.items() if value is not None}
+        if values.get("backoff") == BackoffKind.LONG_EXPONENTIAL:
+            values = {"delay_ms": LONG_DELAY_MS, "max_delay_ms": LONG_MAX_DELAY_MS, **values}
+        return replace(self, **values)
+
     def delay_after(self, attempt: int, *, chance: random.Random | None = None) -> float:
         """Milliseconds to wait after the failed try number `attempt` (from 1), with jitter, capped."""
         if self.backoff is BackoffKind.NONE:
             return 0.0
-        exponent = attempt - 1 if self.backoff is BackoffKind.EXPONENTIAL else 0
+        exponent = 0 if self.backoff is BackoffKind.FIXED else attempt - 1
         base = min(self.delay_ms * self.factor ** min(exponent, 60), float(self.max_delay_ms))
         draw = (chance or random).random()
         if self.jitter is Jitter.FULL:

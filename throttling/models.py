@@ -36,7 +36,9 @@ class ThrottleOverride(models.Model):
     key = models.CharField(max_length=500, blank=True, help_text="CEL: a limit of its own for each value.")
     max_attempts = models.PositiveIntegerField(null=True, blank=True)
     backoff = models.CharField(
-        max_length=20, blank=True, choices=[(kind, kind) for kind in ("exponential", "fixed", "none")]
+        max_length=20,
+        blank=True,
+        choices=[(kind, kind) for kind in ("exponential", "long_exponential", "fixed", "none")],
     )
     delay_ms = models.PositiveBigIntegerField(null=True, blank=True)
     max_delay_ms = models.PositiveBigIntegerField(null=True, blank=True)

@@ -110,8 +110,8 @@ def check(row: ThrottleOverride) -> None:
     override = as_override(row)
     retry = (override.max_attempts, override.backoff, override.delay_ms, override.max_delay_ms)
     if any(value is not None for value in retry):
-        if row.scope not in {"global", "type"}:
-            raise ThrottlingError("retries are overridden for scope global or type")
+        if row.scope not in {"global", "type", "flow"}:
+            raise ThrottlingError("retries are overridden for scope global, type or flow")
         override.retry(RetryPolicy(max_attempts=3, backoff=BackoffKind.EXPONENTIAL, delay_ms=0))
     if row.concurrency is None and row.rate_limit is None and row.weight is None and all(v is None for v in retry):
         raise ThrottlingError("an override changes something: give concurrency, rate, retry or weight")

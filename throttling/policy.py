@@ -169,9 +169,12 @@ class Override:
         return self.rate
 
     def retry(self, base: RetryPolicy) -> RetryPolicy:
-        given = {"max_attempts": self.max_attempts, "backoff": self.backoff, "delay_ms": self.delay_ms,
-                 "max_delay_ms": self.max_delay_ms}  # fmt: skip
-        return replace(base, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return base.changed(
+            max_attempts=self.max_attempts,
+            backoff=self.backoff,
+            delay_ms=self.delay_ms,
+            max_delay_ms=self.max_delay_ms,
+        )
 
 
 class UnknownLimit(ThrottlingError):
@@ -206,7 +209,8 @@ class Policies:
         return found.weight if found and found.weight else 1.0
 
     def retry(self, facts: StepFacts) -> RetryPolicy:
-        """The step's own, else that of its type (an override for the organization before one for all)."""
+        """The step's own or its flow's; else that of its type, with the overrides for all, for the organization and for
+        the flow, in this order."""
         if facts.retry:
             return facts.retry
         base = step_policy(facts.type, critical=facts.critical).retry
@@ -214,7 +218,8 @@ class Policies:
             base = self._global_retry()
         for found in self._type_overrides(facts):
             base = found.retry(base)
-        return base
+        of_flow = self.override("flow", flow_id=facts.flow_id)
+        return of_flow.retry(base) if of_flow else base
 
     def _global_retry(self) -> RetryPolicy:
         found = self.override("global")

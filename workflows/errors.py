@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 from typing import ClassVar
 
@@ -51,6 +52,24 @@ class LimitNotFound(WorkflowsError):
     """There is no override for this; `GET /api/limits` shows what there is."""
 
     status, code = 404, "limit_not_found"
+
+
+class NotCancellable(WorkflowsError):
+    """The run has ended."""
+
+    status, code = 409, "run_ended"
+
+
+class RunNotEnded(WorkflowsError):
+    """The run has not ended yet; cancel it, or wait for its end."""
+
+    status, code = 409, "run_not_ended"
+
+
+class OperationNotFound(WorkflowsError):
+    """There is no such bulk operation in this organization."""
+
+    status, code = 404, "operation_not_found"
 
 
 class Forbidden(WorkflowsError):
@@ -117,13 +136,50 @@ class NonRetriable(StepFailure):
 
 
 class RetryAfter(StepFailure):
-    """Try again, but not before the given number of seconds."""
+    """Try again, but not before the given time."""
 
     category = Category.RATE_LIMITED
 
-    def __init__(self, message: str | None = None, *, seconds: float) -> None:
+    def __init__(self, when: float | str | dt.datetime, message: str | None = None) -> None:
+        """`when`: seconds, a text such as "60s" or "5m", or a time with its zone. Raises ValueError for another."""
         super().__init__(message)
-        self.seconds = seconds
+        self.when = _checked_time(when)
+
+    def wait_s(self, now: dt.datetime) -> float:
+        """Seconds to wait from `now`, never below zero."""
+        if isinstance(self.when, dt.datetime):
+            return max(0.0, (self.when - now).total_seconds())
+        return self.when
+
+
+def _checked_time(when: object) -> float | dt.datetime:
+    if isinstance(when, str):
+        from workflows.definitions.duration import parse_ms  # noqa: PLC0415  (it is above this module)
+
+        return parse_ms(when) / 1000
+    if isinstance(when, dt.datetime) and when.tzinfo is not None:
+        return when
+    if isinstance(when, int | float) and not isinstance(when, bool) and when >= 0:
+        return when
+    raise ValueError(f"RetryAfter({when!r}): give seconds, a text such as 60s, or a time with its zone")
+
+
+class NonRetriableError(NonRetriable):
+    """Trying again can't help."""
+
+    def __init__(self, message: str | None = None, cause: BaseException | None = None) -> None:
+        """The seeds' spelling of `NonRetriable`, with its cause."""
+        super().__init__(message)
+        if cause is not None:
+            self.__cause__ = cause
+
+
+class RetriableError(RetryAfter):
+    """Try again, but not before the given time."""
+
+    def __init__(self, message: str | None = None, *, retryAfter: float | str | dt.datetime) -> None:  # noqa: N803
+        """The seeds' spelling of `RetryAfter`."""
+        super().__init__(retryAfter, message)
 
 
 class InvalidOutput(StepFailure):

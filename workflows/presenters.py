@@ -108,6 +108,8 @@ def step_out(step: StepDetail, reason: Reason | None = None) -> dict[str, Any]:
         "waitingFor": None if row.status in _ENDED else _waiting_for(row, reason),
         "waitingReason": reason.sentence if reason else None,
         "wakeAt": row.wake_at,
+        "reason": row.reason or None,
+        "memoizedFrom": str(row.memoized_from) if row.memoized_from else None,
         "attempts": [attempt_out(attempt) for attempt in attempts],
     }
 
@@ -134,6 +136,7 @@ def attempt_out(attempt: Attempt) -> dict[str, Any]:
         "duration": ms(attempt.started_at, attempt.ended_at),
         "queued": ms(attempt.ready_at, attempt.started_at),
         "error": attempt.error,
+        "logs": attempt.logs or [],
     }
 
 

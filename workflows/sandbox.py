@@ -6,17 +6,23 @@ pool a second later. A crash of the interpreter costs one failed attempt and not
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import functools
 import os
+import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic_monty
 from pydantic_monty import Monty
 
 from workflows.errors import Category, InvalidOutput, NonRetriable, ResourceExhausted, StepFailure
+
+if TYPE_CHECKING:
+    from workflows.steps.context import StepContext
 
 MAX_CODE_CHARACTERS = 200_000
 DEFAULT_MEMORY_BYTES = 128 * 1024 * 1024
@@ -66,9 +72,16 @@ def variables(scope: Mapping[str, Any], attempt: int) -> dict[str, Any]:
 
 
 def run(
-    code: str, inputs: Mapping[str, Any], *, timeout_s: float, memory_bytes: int = DEFAULT_MEMORY_BYTES, name: str
+    code: str,
+    inputs: Mapping[str, Any],
+    *,
+    timeout_s: float,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    name: str,
+    context: StepContext | None = None,
 ) -> Result:
-    """Run the code and give its value as JSON.
+    """Run the code and give its value as JSON. With the `context` of its step, what it prints is kept with the attempt,
+    and a cancel kills its process.
 
     Raises ResourceExhausted (time, memory, recursion, a killed process), NonRetriable (a syntax error, a forbidden
     call), InvalidOutput (a value that is no JSON) or StepFailure (any other exception of the code, with its traceback).
@@ -80,9 +93,18 @@ def run(
         max_recursion_depth=500,
     )
     printed = pydantic_monty.CollectString(MAX_PRINT_BYTES)
+    running = threading.Event()
+    running.set()
     try:
         with _pool.get().checkout(script_name=name, limits=limits) as session:
-            value = session.feed_run(code, inputs=dict(inputs), print_callback=printed)
+            if context is not None:
+                context.on_stop(functools.partial(_kill, session.worker_pid, running))
+            try:
+                value = session.feed_run(code, inputs=dict(inputs), print_callback=printed)
+            finally:
+                running.clear()
+                if context is not None:
+                    context.log.keep("print", printed.output)
     except pydantic_monty.MontySyntaxError as error:
         raise NonRetriable(f"SyntaxError in {name}: {error}", category=Category.CONFIGURATION) from None
     except pydantic_monty.MontyCrashedError as error:
@@ -92,6 +114,12 @@ def run(
     except (ValueError, pydantic_monty.MontyConversionError) as error:
         raise InvalidOutput(f"The result of {name} can't be taken over: {error}") from None
     return Result(value=_plain(value, name), printed=printed.output)
+
+
+def _kill(pid: int | None, running: threading.Event) -> None:
+    if running.is_set() and pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _failure(error: pydantic_monty.MontyRuntimeError) -> StepFailure:

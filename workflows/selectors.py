@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -158,6 +159,45 @@ def run_detail(organization: Organization, run_id: UUID) -> RunDetail:
     for row in rows:
         counts[row.status] += 1
     return RunDetail(run=run, steps=steps, flow=flow, counts=dict(counts))
+
+
+FILTERS = {
+    "status": "status",
+    "workflow": "workflow",
+    "trigger": "trigger",
+    "userId": "user_id",
+    "event": "event_name",
+    "since": "since",
+    "until": "until",
+}
+
+
+def runs_matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[Run]:
+    """The runs that a filter of the REST API (its names and texts) matches. Raises InvalidInput for a bad one."""
+    unknown = sorted(given.keys() - FILTERS.keys())
+    if unknown:
+        raise InvalidInput(f"filter: {unknown[0]!r} is unknown; use {', '.join(FILTERS)}.")
+    values: dict[str, Any] = {FILTERS[name]: value for name, value in given.items() if value not in (None, "")}
+    for name in values.keys() & {"since", "until"}:
+        values[name] = moment(values[name], name)
+    return RunFilter(**values).apply(Run.objects.filter(org_id=organization.id))
+
+
+def moment(value: object, name: str) -> dt.datetime:
+    """A time with its zone, from text. Raises InvalidInput."""
+    try:
+        at = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(str(value))
+    except ValueError:
+        raise InvalidInput(f"{name}: {value!r} is no time; write it as 2026-11-22T10:00:00Z.") from None
+    return at if at.tzinfo else at.replace(tzinfo=dt.UTC)
+
+
+def live_runs_matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[Run]:
+    return runs_matching(organization, given).filter(status__in=LIVE_RUN, cancel_requested_at=None)
+
+
+def ended_runs_matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[Run]:
+    return runs_matching(organization, given).exclude(status__in=LIVE_RUN)
 
 
 def find_run(organization: Organization, reference: UUID) -> UUID:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from django.db import DatabaseError, connection, transaction
@@ -18,11 +18,12 @@ from workflows.definitions import document
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.duration import parse_ms
 from workflows.definitions.schema import FlowSpec
-from workflows.engine import admission, catalog, dispatch, store, transitions
-from workflows.engine.trigger import NewRun, Triggered
+from workflows.engine import admission, catalog, idempotency, stopping, store, transitions
+from workflows.engine.dispatch import DISPATCHER
+from workflows.engine.trigger import NO_LINEAGE, Lineage, NewRun, Triggered
 from workflows.engine.trigger import trigger as trigger_runs
 from workflows.errors import FlowNotFound, FlowNotPublished, InvalidInput, RunNotFound
-from workflows.models import Flow, FlowVersion, Organization, Run, Step, Trigger
+from workflows.models import CancelRule, Flow, FlowVersion, Organization, Run, Step, Trigger
 from workflows.payload import Json
 
 PRIORITY_LEVELS = {"critical": 600, "high": 300, "normal": 0, "low": -300, "background": -600}
@@ -62,6 +63,8 @@ def apply_definition(organization: Organization, spec: FlowSpec) -> Applied:
         flow.save()
         flow.triggers.all().delete()
         Trigger.objects.bulk_create(_trigger_rows(spec, flow))
+        flow.cancel_rules.all().delete()
+        CancelRule.objects.bulk_create(_cancel_rows(spec, flow))
     return Applied(flow=flow, version=version, changed=True, not_enforced_yet=spec.not_enforced_yet)
 
 
@@ -78,6 +81,7 @@ def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:
             condition=step.condition.source if step.condition else "",
             critical=step.stops_run,
             is_sink=step.is_sink,
+            is_hook=step.is_hook,
             queue=step.type.queue,
             timeout_ms=step.timeout_ms,
         )
@@ -113,6 +117,20 @@ def _trigger_rows(spec: FlowSpec, flow: Flow) -> list[Trigger]:
     return rows
 
 
+def _cancel_rows(spec: FlowSpec, flow: Flow) -> list[CancelRule]:
+    return [
+        CancelRule(
+            organization=flow.organization,
+            flow=flow,
+            event_name=rule.event,
+            match=rule.match or "",
+            condition=rule.condition or "",
+            timeout_ms=rule.timeout,
+        )
+        for rule in spec.cancel_on
+    ]
+
+
 def published(organization: Organization, slug: str) -> CompiledFlow:
     """The flow's current version. Raises FlowNotFound (with the nearest slugs) or FlowNotPublished."""
     found = store.fetch("current_version", {"org": organization.id, "slug": slug})
@@ -131,25 +149,34 @@ def trigger(
     priority: str | int | None = None,
     delay: str | int | None = None,
     idempotency_key: str = "",
+    force: bool = False,
     user_id: str = "",
     kind: str = "manual",
+    parent: UUID | None = None,
+    on_parent_cancel: Literal["cancel", "abandon"] = "cancel",
 ) -> Triggered:
     """Start one run of a flow. Inside a transaction the run belongs to it, and starts when it commits.
 
     `priority`: 1…10 (lower is sooner) or critical, high, normal, low, background. `delay`: a number of milliseconds
-    or text like "5m". Raises FlowNotFound, FlowNotPublished, InvalidInput, PayloadTooLarge, IdempotencyConflict.
+    or text like "5m". `force`: make a run whatever idempotency keys say. `parent`: the run that starts this one, which
+    is cancelled with it unless `on_parent_cancel` says otherwise.
+
+    Raises FlowNotFound, FlowNotPublished, InvalidInput, PayloadTooLarge, IdempotencyConflict.
     """
     flow = published(organization, slug)
     value = {} if data is None else data
     run_at = _run_at(delay)
+    keys = (idempotency.callers(idempotency_key),) if idempotency_key else ()
+    lineage = Lineage(parent_id=parent, parent_policy=on_parent_cancel) if parent else NO_LINEAGE
     return trigger_runs(
         flow,
-        [NewRun(input=value, priority=_priority(priority))],
+        [NewRun(input=value, priority=_priority(priority), keys=keys)],
         org_id=organization.id,
         kind=kind,
         user_id=user_id,
         run_at=run_at,
-        idempotency_key=idempotency_key,
+        force=force,
+        lineage=lineage,
     )
 
 
@@ -192,9 +219,8 @@ def cancel_run(organization: Organization, run_id: UUID, *, reason: str = "") ->
     run = Run.objects.filter(org_id=organization.id, id=run_id).first()
     if run is None:
         raise RunNotFound
-    if transitions.request_cancel(organization.id, [run_id], reason=reason):
-        settled = transitions.settle([run_id])
-        dispatch.withdraw(settled.withdrawn, [ended for ended, _ in settled.ended])
+    cancelled = transitions.request_cancel(organization.id, [run_id], reason=reason)
+    transaction.on_commit(lambda: stopping.settle(cancelled, start=DISPATCHER.submit), robust=True)
     run.refresh_from_db()
     return run
 

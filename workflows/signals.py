@@ -3,5 +3,5 @@
 from django.dispatch import Signal
 
 # Sent once per recorded group that holds failures for good, within its transaction.
-# Arguments: failures (list of engine.transitions.StepFailed), cursor (psycopg, of the open transaction).
+# Arguments: failures (list of engine.rows.StepFailed), cursor (psycopg, of the open transaction).
 steps_failed = Signal()

@@ -14,8 +14,8 @@ from workflows import selectors, services, signals
 from workflows.engine import catalog, dispatch, epoch, maintenance, scope, store, transitions
 from workflows.engine.outcome import Completed, Failed, HandBack, Retry, Sleep, StepError
 from workflows.engine.recording import record
+from workflows.engine.rows import ClaimedBatch, ReadyStep, StepFailed, Verdict
 from workflows.engine.runtime import Runtime
-from workflows.engine.transitions import ClaimedBatch, ReadyStep, Verdict
 from workflows.errors import Category
 from workflows.models import Attempt, Organization, StepRun
 from workflows.payload import MAX_OUTPUT_BYTES
@@ -72,9 +72,9 @@ def test_a_late_worker_can_not_overwrite_a_rescued_step(org: Organization, publi
     StepRun.objects.filter(id=late.id).update(lease_until="2020-01-01T00:00:00Z")
     maintenance._dead_leases(WORKER)
     now = claim([step for step in published if step.id == late.id]).claims[0]
-    assert record([Verdict(claim=late, outcome=Completed(output=None), output='"late"')]).landed == set()
-    assert record([Verdict(claim=now, outcome=Completed(), output='"now"')]).landed == {now.id}
-    assert record([Verdict(claim=late, outcome=Failed(error=ERROR))]).landed == set()
+    assert record([Verdict(claim=late, outcome=Completed(output=None), output='"late"')]).landed == {}
+    assert record([Verdict(claim=now, outcome=Completed(), output='"now"')]).landed == {now.id: "completed"}
+    assert record([Verdict(claim=late, outcome=Failed(error=ERROR))]).landed == {}
     row = StepRun.objects.get(id=now.id)
     assert (row.status, row.output, row.losses, row.attempt) == ("completed", "now", 1, 1)
     assert [a.status for a in Attempt.objects.filter(step_run_id=now.id)] == ["lost", "completed"]
@@ -201,7 +201,7 @@ def test_a_failure_is_announced_in_its_transaction(org: Organization, published:
     claimed = claim(published).claims[0]
     seen: list[Any] = []
 
-    def receive(failures: list[transitions.StepFailed], cursor: Any, **_: Any) -> None:
+    def receive(failures: list[StepFailed], cursor: Any, **_: Any) -> None:
         seen.extend(failures)
         raise RuntimeError("dead letters can't be written")
 

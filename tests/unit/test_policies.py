@@ -36,7 +36,7 @@ def test_the_shipped_table(step_type: str, critical: bool, shipped: tuple[object
 @pytest.mark.parametrize(
     ("name", "attempts", "kind"),
     [("email", 6, "exponential"), ("payment", 4, "fixed"), ("report", 3, "none"), ("webhook", 6, "exponential"),
-     ("data_sync", 11, "exponential"), ("image", 3, "fixed"), ("demo", 6, "exponential")],
+     ("data_sync", 11, "long_exponential"), ("image", 3, "fixed"), ("demo", 6, "exponential")],
 )  # fmt: skip
 def test_the_named_presets(name: str, attempts: int, kind: str) -> None:
     assert (PRESETS[name].max_attempts, PRESETS[name].backoff) == (attempts, kind)

@@ -30,7 +30,7 @@ class RateIn(Body):
 
 class RetryIn(Body):
     attempts: StrictInt | None = None
-    backoff: Literal["exponential", "fixed", "none"] | None = None
+    backoff: Literal["exponential", "long_exponential", "fixed", "none"] | None = None
     delay: StrictInt | StrictStr | None = None
     max_delay: StrictInt | StrictStr | None = None
 

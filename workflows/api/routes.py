@@ -62,6 +62,7 @@ def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -
         priority=wanted.priority,
         delay=wanted.delay,
         idempotency_key=wanted.idempotency_key,
+        force=wanted.force,
         user_id=wanted.user_id,
         kind="api",
     )

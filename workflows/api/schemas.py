@@ -30,6 +30,7 @@ class RunIn(Body):
     )
     delay: StrictInt | StrictStr | None = Field(None, description="Milliseconds, or text such as 5m.")
     idempotency_key: str = Field("", max_length=200, description="Within 24 hours the same key gives the same run.")
+    force: bool = Field(False, description="Make a run whatever idempotency keys say; it takes them over.")
     user_id: str = Field("", max_length=200)
 
 
@@ -55,6 +56,7 @@ class AttemptOut(Out):
     duration: int | None = Field(description="Milliseconds.")
     queued: int | None = Field(description="Milliseconds from ready to started.")
     error: dict[str, Any] | None
+    logs: list[dict[str, str]] = Field(description="What the handler logged: at, level, message.")
 
 
 class StepOut(Out):
@@ -81,6 +83,8 @@ class StepOut(Out):
         description="Why it has not started: the limit, the position, the expected start."
     )
     wake_at: dt.datetime | None
+    reason: str | None = Field(description="Why it was skipped or cancelled: condition, deadline_passed, …")
+    memoized_from: UUID | None = Field(description="The step run of an earlier run whose outcome was taken over.")
     attempts: list[AttemptOut]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,6 +39,14 @@ class CompiledStep:
     facts: StepFacts
     timeout_ms: int
     condition: Expression | None
+    deadline: Expression | None
+    fallback: str | None
+    """The step that runs where this one fails."""
+    fallback_for: str | None
+    is_hook: bool
+    """Stands outside the graph: it undoes another step."""
+    on_failure: tuple[str, ...]
+    on_cancel: tuple[str, ...]
     template: Template
     raw: Mapping[str, Any]
     constant: StepConfig | None = field(repr=False)
@@ -66,6 +74,15 @@ class CompiledStep:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Idempotency:
+    """Within the window, one value of `key` gives one run, unless `force` holds."""
+
+    key: Expression
+    window_s: float
+    force: Expression | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompiledFlow:
     """A version: its steps by key, in the order of the definition."""
 
@@ -78,7 +95,19 @@ class CompiledFlow:
     org_id: UUID
     priority: Expression | int
     output: Template | None
+    hooks: frozenset[str]
+    start_ms: int | None
+    finish_ms: int | None
+    idempotency: Idempotency | None
+    on_failure: str | None
+    alert_on_failure: bool
+    chains: Mapping[str, tuple[str, ...]]
+    """By step: its fallbacks, in the order in which they are tried."""
     input_validator: jsonschema.Draft202012Validator | None = field(repr=False)
+
+    def with_fallbacks(self, keys: Iterable[str]) -> set[str]:
+        """The steps, and those that may stand in for them."""
+        return {each for key in keys for each in (key, *self.chains.get(key, ()))}
 
     def input_problems(self, value: Any) -> list[str]:
         """What is wrong with an input by the flow's `input_schema`, each with its path."""
@@ -111,7 +140,25 @@ def compile_flow(
         org_id=org_id,
         priority=compile_expression(spec.priority) if isinstance(spec.priority, str) else spec.priority or 0,
         output=compile_template(spec.output) if spec.output is not None else None,
+        hooks=graph.hooks,
+        start_ms=spec.timeouts.start if spec.timeouts else None,
+        finish_ms=spec.timeouts.finish if spec.timeouts else None,
+        idempotency=_idempotency(spec),
+        on_failure=spec.on_failure,
+        alert_on_failure=spec.alert_on_failure,
+        chains={key: graph.chain(key) for key in graph.fallbacks},
         input_validator=jsonschema.Draft202012Validator(spec.input_schema) if spec.input_schema else None,
+    )
+
+
+def _idempotency(spec: FlowSpec) -> Idempotency | None:
+    given = spec.idempotency
+    if given is None:
+        return None
+    return Idempotency(
+        key=compile_expression(given.key),
+        window_s=given.window / 1000,
+        force=compile_expression(given.force) if given.force else None,
     )
 
 
@@ -155,8 +202,11 @@ def _compile_step(
     template = compile_template(source)
     inner = [compile_expression(expression) for _, expression in expressions]
     condition = compile_expression(step.condition) if step.condition else None
+    deadline = compile_expression(step.deadline) if step.deadline else None
+    fallback, is_hook = graph.fallbacks.get(step.id), step.id in graph.hooks
     policy = step_policy(step.type, critical=step.critical is True)
-    retry = step.retry.policy(policy.retry) if step.retry else None
+    retry = owner.spec.retry.policy(policy.retry) if owner.spec.retry else None
+    retry = step.retry.policy(retry or policy.retry) if step.retry else retry
     policy = replace(policy, retry=retry or policy.retry)
     facts = _facts(step, step_type, retry, owner)
     own = step.throttling
@@ -166,7 +216,8 @@ def _compile_step(
     whole_scope = step_type.whole_scope(step.config)
     raw = {name: value for name, value in step.config.items() if name in step_type.raw_fields}
     timeout_ms = step.timeout or max(step_type.timeout_ms, _own_timeout_ms(step))
-    everything = [*template.expressions, *inner, *([condition] if condition else [])]
+    everything = [*template.expressions, *inner, *(each for each in (condition, deadline) if each)]
+    read = graph.before(step.id) if whole_scope else frozenset().union(*(e.steps for e in everything))
     return CompiledStep(
         key=step.id,
         position=position,
@@ -175,21 +226,35 @@ def _compile_step(
         needs=graph.needs[step.id],
         successors=graph.successors[step.id],
         is_sink=step.id in sinks,
-        stops_run=step.critical is not False,
+        stops_run=_is_critical(step, owner) and fallback is None and not is_hook,
         policy=policy,
         facts=facts,
         timeout_ms=timeout_ms,
         condition=condition,
+        deadline=deadline,
+        fallback=fallback,
+        fallback_for=step.fallback_for,
+        is_hook=is_hook,
+        on_failure=step.on_failure,
+        on_cancel=step.on_cancel,
         template=template,
         raw=raw,
         constant=step_type.config_model.model_validate({**template.render({}), **raw})
         if template.is_constant
         else None,
-        reads_steps=graph.ancestors(step.id) if whole_scope else frozenset().union(*(e.steps for e in everything)),
+        reads_steps=frozenset(each for key in read for each in (key, *graph.chain(key))),
         reads_scope=bool(everything) or keyed or bool(step_type.raw_fields & raw.keys()),
         reads_secrets="secrets" in template.names,
         branch_targets=graph.branches.get(step.id, frozenset()),
     )
+
+
+def _is_critical(step: StepSpec, owner: _Owner) -> bool:
+    """A fallback is as critical as what it stands in for, unless it says otherwise."""
+    by_id = {each.id: each for each in owner.spec.steps}
+    while step.critical is None and step.fallback_for in by_id:
+        step = by_id[step.fallback_for]
+    return step.critical is not False
 
 
 def _own_timeout_ms(step: StepSpec) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workflows.definitions.schema import StepSpec
@@ -17,10 +17,25 @@ class Graph:
     successors: Mapping[str, tuple[str, ...]]
     branches: Mapping[str, frozenset[str]]
     """Of a `conditional`: the steps that stand in any of its branches."""
+    fallbacks: Mapping[str, str]
+    """By step: the one that runs where it fails."""
+    hooks: frozenset[str]
+    """The steps that undo others (`on_failure`, `on_cancel`); they stand outside the graph."""
 
     @property
     def sinks(self) -> frozenset[str]:
-        return frozenset(key for key, after in self.successors.items() if not after)
+        return frozenset(key for key, after in self.successors.items() if not after and key not in self.hooks)
+
+    def chain(self, key: str) -> tuple[str, ...]:
+        """The fallbacks of a step, in the order in which they are tried."""
+        found: list[str] = []
+        while (key := self.fallbacks.get(key, "")) and key not in found:
+            found.append(key)
+        return tuple(found)
+
+    def before(self, key: str) -> frozenset[str]:
+        """The steps whose outputs a step may read: all that must have ended by then, and for a hook all others."""
+        return frozenset(self.needs) - {key} if key in self.hooks else self.ancestors(key)
 
     def ancestors(self, key: str) -> frozenset[str]:
         seen: set[str] = set()
@@ -53,18 +68,31 @@ def _as_list(keys: Any) -> list[str]:
     return [key for key in keys if isinstance(key, str)] if isinstance(keys, list | tuple) else []
 
 
+def hooks_of(steps: Iterable[StepSpec]) -> frozenset[str]:
+    """The steps that others name in `on_failure` or `on_cancel`."""
+    return frozenset(key for step in steps for key in (*step.on_failure, *step.on_cancel))
+
+
 def build(steps: Iterable[StepSpec]) -> Graph:
     """Resolve `needs`. Unknown needs are kept, for `validate` to report.
 
     Without `needs` a step needs the one before it; a step in a branch of a `conditional` needs that one instead, and
-    needs it in any case.
+    needs it in any case. A fallback needs its primary only, and who needs the primary needs its fallbacks too.
     """
     steps = list(steps)
     branches = {step.id: targets for step in steps if (targets := branch_targets(step))}
+    hooks = hooks_of(steps)
+    fallbacks = {step.fallback_for: step.id for step in steps if step.fallback_for and step.fallback_for != step.id}
     needs: dict[str, tuple[str, ...]] = {}
     previous: str | None = None
     for step in steps:
         deciders = tuple(key for key, targets in branches.items() if step.id in targets)
+        if step.id in hooks:
+            needs[step.id] = ()
+            continue
+        if step.fallback_for:
+            needs[step.id] = (step.fallback_for,)
+            continue
         if step.needs is not None:
             own = step.needs
         elif deciders:
@@ -73,15 +101,16 @@ def build(steps: Iterable[StepSpec]) -> Graph:
             own = (previous,) if previous else ()
         needs[step.id] = tuple(dict.fromkeys((*own, *deciders)))
         previous = step.id
+    graph = Graph(needs=needs, successors={}, branches=branches, fallbacks=fallbacks, hooks=hooks)
+    for step in steps:
+        if not step.fallback_for:
+            whole = (key for need in needs[step.id] for key in (need, *graph.chain(need)))
+            needs[step.id] = tuple(dict.fromkeys(whole))
     successors: dict[str, list[str]] = {step.id: [] for step in steps}
     for key, needed in needs.items():
         for need in needed:
             successors.setdefault(need, []).append(key)
-    return Graph(
-        needs=needs,
-        successors={key: tuple(after) for key, after in successors.items()},
-        branches=branches,
-    )
+    return replace(graph, successors={key: tuple(after) for key, after in successors.items()})
 
 
 def find_cycle(needs: Mapping[str, tuple[str, ...]]) -> list[str] | None:

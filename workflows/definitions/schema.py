@@ -21,6 +21,7 @@ from throttling.limits import (
 )
 from throttling.policy import DeclaredLimit, StepThrottling
 from workflows.definitions.duration import Duration
+from workflows.errors import Category
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,99}$")]
 MAX_TIMEOUT_MS = 2_000_000_000  # 23 days; longer waits are for `delay`, which holds nothing
@@ -44,6 +45,9 @@ class RetrySpec(Strict):
     max_delay: Duration | None = None
     factor: float | None = Field(None, ge=1, le=100)
     jitter: bool | Jitter | None = None
+    categories: dict[Category, RetrySpec] = Field(
+        default_factory=dict, description="Policies of their own for categories of failure."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -65,6 +69,8 @@ class RetrySpec(Strict):
     def _one_count(self) -> RetrySpec:
         if self.attempts is not None and self.retries is not None:
             raise ValueError("give attempts or retries (= attempts − 1), not both")
+        if any(spec.categories for spec in self.categories.values()):
+            raise ValueError("the policy of a category has no categories of its own")
         return self
 
     def policy(self, base: RetryPolicy) -> RetryPolicy:
@@ -72,15 +78,17 @@ class RetrySpec(Strict):
         start = PRESETS[self.preset] if self.preset else base
         attempts = self.retries + 1 if self.retries is not None else self.attempts
         jitter = (Jitter.PROPORTIONAL if self.jitter else Jitter.NONE) if isinstance(self.jitter, bool) else self.jitter
-        given: dict[str, Any] = {
-            "max_attempts": attempts,
-            "backoff": self.backoff,
-            "delay_ms": self.delay,
-            "max_delay_ms": self.max_delay,
-            "factor": self.factor,
-            "jitter": jitter,
-        }
-        return replace(start, **{name: value for name, value in given.items() if value is not None})
+        changed = start.changed(
+            max_attempts=attempts,
+            backoff=self.backoff,
+            delay_ms=self.delay,
+            max_delay_ms=self.max_delay,
+            factor=self.factor,
+            jitter=jitter,
+        )
+        own = dict(changed.by_category)
+        own.update((category.value, spec.policy(changed)) for category, spec in self.categories.items())
+        return replace(changed, by_category=tuple(own.items()))
 
 
 class RateSpec(Strict):
@@ -160,6 +168,27 @@ class TimeoutsSpec(Strict):
     finish: Duration | None = None
 
 
+class CancelSpec(Strict):
+    """An entry of `cancel_on:` of a flow: an event that cancels its live runs.
+
+    `match` is a path that must be equal in the event that started the run and in the one that arrives; `if` is CEL over
+    `event` (that started the run) and `async` (that arrives). Without either, every live run is cancelled.
+    """
+
+    event: str = Field(min_length=1, max_length=200)
+    match: str | None = Field(None, pattern=r"^(data|user)(\.[A-Za-z_][A-Za-z0-9_-]*)+$")
+    condition: str | None = Field(None, alias="if")
+    timeout: Duration | None = Field(None, ge=1, description="Only within so long after the run was made.")
+
+
+class IdempotencySpec(Strict):
+    """`idempotency:` of a flow: within the window, one value of `key` gives one run."""
+
+    key: str = Field(min_length=1)
+    window: Duration = Field(86_400_000, ge=1_000)
+    force: str | None = Field(None, description="CEL: a run that is made whatever the key says, and takes it over.")
+
+
 class TriggerSpec(Strict):
     """An entry of `on:`. One of `event` and `cron`."""
 
@@ -222,8 +251,17 @@ class StepSpec(Strict):
     critical: bool | None = None
     retry: RetrySpec | None = None
     timeout: Duration | None = Field(None, ge=1, le=MAX_TIMEOUT_MS)
+    deadline: str | None = Field(None, description="CEL: a time; from then on the step is skipped (deadline_passed).")
+    fallback_for: Key | None = Field(None, description="Runs only where that step failed, and gives its result.")
+    on_failure: tuple[Key, ...] = Field((), description="Steps that undo this one where its run fails.")
+    on_cancel: tuple[Key, ...] = Field((), description="Steps that undo this one where its run is cancelled.")
     throttling: ThrottlingSpec | None = None
     config: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("on_failure", "on_cancel", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="before")
     @classmethod
@@ -258,10 +296,20 @@ class FlowSpec(Strict):
     concurrency: tuple[ConcurrencySpec, ...] = Field((), max_length=10)
     throttle: ThrottleSpec | None = None
     timeouts: TimeoutsSpec | None = None
+    retry: RetrySpec | None = Field(None, description="For the steps that have no retry of their own.")
+    cancel_on: tuple[CancelSpec, ...] = Field((), max_length=10)
+    idempotency: IdempotencySpec | None = None
+    on_failure: Slug | None = Field(None, description="A flow that gets error, event and run of a failed run.")
+    alert_on_failure: bool = False
     steps: tuple[StepSpec, ...] = Field(min_length=1, max_length=1_000)
     output: Any = None
 
-    @field_validator("on", mode="before")
+    @field_validator("idempotency", mode="before")
+    @classmethod
+    def _only_a_key(cls, value: Any) -> Any:
+        return {"key": value} if isinstance(value, str) else value
+
+    @field_validator("on", "cancel_on", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value
@@ -282,8 +330,8 @@ class FlowSpec(Strict):
 
     @property
     def not_enforced_yet(self) -> list[str]:
-        """The fields that are checked and stored, and take effect with schedules and timeouts."""
-        names = ["timeouts"] if self.timeouts else []
+        """The fields that are checked and stored, and take effect with schedules and waits."""
+        names = []
         if any(trigger.cron for trigger in self.on):
             names.append("on.cron")
         if any(trigger.match for trigger in self.on):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from throttling.errors import ThrottlingError
 from throttling.policy import step_policy
 from workflows.definitions import graph as graphs
 from workflows.definitions import schema
-from workflows.definitions.schema import FlowSpec, StepSpec
+from workflows.definitions.schema import FlowSpec, RetrySpec, StepSpec
 from workflows.errors import ExpressionError, InvalidDefinition
 from workflows.expressions import NAMES, Expression, compile_expression, compile_template
 from workflows.steps.registry import REGISTRY, StepType
@@ -94,13 +94,23 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
     graph = graphs.build(spec.steps)
     known = frozenset(step.id for step in spec.steps)
     for position, step in enumerate(spec.steps):
-        yield from _check_step(step, f"steps[{position}]", known, graph.ancestors(step.id))
+        yield from _check_step(step, f"steps[{position}]", known, graph.before(step.id))
+    yield from _check_failure_paths(spec, known, graph)
     cycle = graphs.find_cycle(graph.needs) if len(known) == len(spec.steps) else None
     if cycle:
         yield "steps", f"cycle in needs: {' → '.join(cycle)}"
     for position, trigger in enumerate(spec.on):
         if trigger.condition is not None:
             yield from _expression(trigger.condition, f"on[{position}].if", TRIGGER_NAMES)
+    for position, cancel in enumerate(spec.cancel_on):
+        if cancel.condition is not None:
+            yield from _expression(cancel.condition, f"cancel_on[{position}].if", frozenset({"event", "async"}))
+    if spec.idempotency:
+        yield from _expression(spec.idempotency.key, "idempotency.key", frozenset({"event", "input"}))
+        if spec.idempotency.force:
+            yield from _expression(spec.idempotency.force, "idempotency.force", frozenset({"event", "input"}))
+    if spec.retry:
+        yield from _check_retry(spec.retry, "retry", (step for step in spec.steps if step.type in REGISTRY))
     if isinstance(spec.priority, str):
         yield from _expression(spec.priority, "priority", frozenset({"event", "input"}))
     for position, limit in enumerate(spec.concurrency):
@@ -117,6 +127,51 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
             yield _path(tuple(error.absolute_path), "input_schema"), f"no valid JSON Schema: {error.message}"
 
 
+def _check_retry(retry: RetrySpec, path: str, steps: Iterable[StepSpec]) -> Iterator[tuple[str, str]]:
+    try:
+        for step in steps:
+            retry.policy(step_policy(step.type, critical=step.critical is True).retry)
+    except ThrottlingError as error:
+        yield path, str(error)
+
+
+def _check_failure_paths(spec: FlowSpec, known: frozenset[str], graph: graphs.Graph) -> Iterator[tuple[str, str]]:
+    """Fallbacks and hooks: that they exist, and stand where nothing else does."""
+    primaries = Counter(step.fallback_for for step in spec.steps if step.fallback_for)
+    types = {step.id: step.type for step in spec.steps}
+    targets = {key for keys in graph.branches.values() for key in keys}
+    for position, step in enumerate(spec.steps):
+        path, primary = f"steps[{position}]", step.fallback_for
+        for field_name in ("on_failure", "on_cancel"):
+            for key in getattr(step, field_name):
+                if key not in known:
+                    yield f"{path}.{field_name}", f"unknown step {key!r}{_did_you_mean(key, known)}"
+                elif key == step.id or step.id in graph.hooks:
+                    yield f"{path}.{field_name}", "a step that undoes others is not undone itself"
+        if step.id in graph.hooks:
+            if step.needs or primary or step.id in targets:
+                yield path, "a step that undoes another has no needs, is no fallback and stands in no branch"
+            continue
+        for need in step.needs or ():
+            if need in graph.hooks:
+                yield f"{path}.needs", f"{need!r} undoes other steps: nothing can need it"
+        if primary is None:
+            continue
+        if primary not in known:
+            yield f"{path}.fallback_for", f"unknown step {primary!r}{_did_you_mean(primary, known)}"
+        elif primary == step.id:
+            yield f"{path}.fallback_for", "a step can't stand in for itself"
+        elif primary in graph.hooks or types[primary] == "conditional":
+            yield f"{path}.fallback_for", f"{primary!r} decides or undoes: it has no result to stand in for"
+        elif primaries[primary] > 1:
+            yield f"{path}.fallback_for", f"{primary!r} has several fallbacks: let the second stand in for the first"
+        if step.needs is not None or step.condition or step.deadline or step.id in targets:
+            reason = (
+                "a fallback has no needs, no if, no deadline and stands in no branch: it runs where its primary failed"
+            )
+            yield path, reason
+
+
 def _check_step(step: StepSpec, path: str, known: frozenset[str], before: frozenset[str]) -> Iterator[tuple[str, str]]:
     for need in step.needs or ():
         if need not in known:
@@ -130,10 +185,9 @@ def _check_step(step: StepSpec, path: str, known: frozenset[str], before: frozen
         yield f"{path}.type", f"unknown type {step.type!r}{_did_you_mean(step.type, frozenset(REGISTRY))}"
         return
     if step.retry:
-        try:
-            step.retry.policy(step_policy(step.type, critical=step.critical is True).retry)
-        except ThrottlingError as error:
-            yield f"{path}.retry", str(error)
+        yield from _check_retry(step.retry, f"{path}.retry", [step])
+    if step.deadline is not None:
+        yield from _expression(step.deadline, f"{path}.deadline", CONDITION_NAMES, known, before)
     if step.throttling:
         keys = {
             "throttling.key": step.throttling.key,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from workflows.engine import catalog, scope, transitions
 from workflows.engine.recording import record
-from workflows.engine.transitions import ReadyStep
+from workflows.engine.rows import ReadyStep
 from workflows.errors import ExpressionError
 
 
@@ -38,7 +38,7 @@ def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep
             kept.append(step)
     if conditional:
         compiled = {step.id: catalog.flow_of(step.version_id).steps[step.key] for step in conditional}
-        keys = {key for each in compiled.values() for key in (each.condition.steps if each.condition else ())}
+        keys = {key for each in compiled.values() for key in each.reads_steps if each.condition}
         scopes = scope.load([step.run_id for step in conditional], keys)
         for step in conditional:
             condition = compiled[step.id].condition

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.gate import Answer
 from workflows.engine import admission, advance, catalog, speed, store
-from workflows.engine.transitions import ReadyStep
+from workflows.engine.rows import ReadyStep
 from workflows.steps.registry import REGISTRY, StepType
 
 log = structlog.get_logger(__name__)

@@ -21,7 +21,7 @@ from throttling.limits import RateLimit
 from throttling.policy import queue_name
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import admission, catalog, dispatch, store
-from workflows.engine.transitions import NOBODY
+from workflows.engine.rows import NOBODY
 from workflows.errors import WorkflowsError
 from workflows.models.run import first_id
 from workflows.steps.registry import QUEUES

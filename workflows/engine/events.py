@@ -16,7 +16,8 @@ import structlog
 import uuid6
 from django.db import DatabaseError, transaction
 
-from workflows.engine import catalog
+from workflows.engine import cancel_on, catalog, idempotency, stopping
+from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.trigger import NewRun, trigger
 from workflows.errors import ExpressionError, WorkflowsError
 from workflows.expressions import compile_expression
@@ -76,9 +77,13 @@ def match(event_ids: Sequence[UUID]) -> int:
         events = list(
             Event.objects.select_for_update(skip_locked=True).filter(id__in=event_ids, matched_at=None).order_by("id")
         )
+        cancelled: list[UUID] = []
         for event in events:
+            cancelled += cancel_on.cancel_by(event, _names(event), _facts(event))
             made += _match_one(event)
         Event.objects.filter(id__in=[event.id for event in events]).update(matched_at=dt.datetime.now(dt.UTC))
+        if cancelled:
+            transaction.on_commit(lambda: stopping.settle(cancelled, start=DISPATCHER.submit), robust=True)
     return made
 
 
@@ -93,8 +98,24 @@ def match_left_over() -> int:
     return match(ids) if ids else 0
 
 
+def _names(event: Event) -> list[str]:
+    """The event's name, and the patterns that it fits."""
+    return [event.name, *(f"{event.name[:i]}/*" for i, character in enumerate(event.name) if character == "/"), "*"]
+
+
+def _facts(event: Event) -> dict[str, Any]:
+    """What expressions read of an event."""
+    return {
+        "id": str(event.id),
+        "name": event.name,
+        "data": event.data,
+        "user": event.user,
+        "ts": int(event.ts.timestamp() * 1000),
+    }
+
+
 def _match_one(event: Event) -> int:
-    names = [event.name, *(f"{event.name[:i]}/*" for i, character in enumerate(event.name) if character == "/"), "*"]
+    names = _names(event)
     triggers = Trigger.objects.filter(
         organization_id=event.org_id, kind=Trigger.Kind.EVENT, enabled=True, event_name__in=names
     ).select_related("flow")
@@ -107,7 +128,7 @@ def _match_one(event: Event) -> int:
             with transaction.atomic():
                 trigger(
                     compiled,
-                    [NewRun(input=event.data, event_id=event.id)],
+                    [NewRun(input=event.data, event_id=event.id, keys=_keys(event))],
                     org_id=event.org_id,
                     kind="event",
                     event_name=event.name,
@@ -119,18 +140,16 @@ def _match_one(event: Event) -> int:
     return made
 
 
+def _keys(event: Event) -> tuple[tuple[str, float], ...]:
+    """An event that its sender sends again, under the same id, starts no second run."""
+    return (idempotency.events(event.external_id),) if event.external_id else ()
+
+
 def _passes(found: Trigger, event: Event) -> bool:
     if not found.condition:
         return True
-    facts = {
-        "id": str(event.id),
-        "name": event.name,
-        "data": event.data,
-        "user": event.user,
-        "ts": int(event.ts.timestamp() * 1000),
-    }
     try:
-        return compile_expression(found.condition).is_true({"event": facts})
+        return compile_expression(found.condition).is_true({"event": _facts(event)})
     except ExpressionError as error:
         log.warning("event filter fails", event=event.name, flow=found.flow.slug, error=str(error))
         return False

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import functools
 import math
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock
 from typing import Any
 from uuid import UUID
 
 import structlog
+from structlog.stdlib import BoundLogger
 
+from workflows import taxonomy
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import admission, catalog, failure, scope
 from workflows.engine.outcome import Cancelled, Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep
-from workflows.engine.transitions import Claim, Verdict
-from workflows.errors import ResourceExhausted, StepCancelled, StepFailure, WorkflowsError
+from workflows.engine.rows import Claim, Verdict
+from workflows.errors import ConfigurationFailure, ResourceExhausted, StepCancelled, StepFailure, WorkflowsError
 from workflows.payload import dump
-from workflows.steps.context import StepContext
+from workflows.steps.context import AttemptLog, StepContext
 from workflows.steps.registry import StepConfig
 
 log = structlog.get_logger("workflows.steps")
@@ -40,6 +44,13 @@ class Visit:
     performed_since: float | None = None
     """When its handler began, where that is later than the claim: blocking ones wait for a thread."""
     cancelled: Event = field(default_factory=Event)
+    stoppers: list[Callable[[], None]] = field(default_factory=list)
+    cancelled_at: float | None = None
+    """When this worker saw that the run was cancelled, by the monotonic clock."""
+    performs_here: bool = False
+    """Its handler is being executed by the thread that visits: in a compute child the only one there is."""
+    due_at: float = math.inf
+    """The step's own deadline, by the monotonic clock."""
     task: asyncio.Task[None] | None = None
     start_by: float = math.inf
     """When its stamp at the gate gets too old to start by, by the monotonic clock."""
@@ -49,7 +60,7 @@ class Visit:
 
     @property
     def deadline(self) -> float:
-        return (self.performed_since or self.claimed_at) + self.claim.timeout_ms / 1000
+        return min((self.performed_since or self.claimed_at) + self.claim.timeout_ms / 1000, self.due_at)
 
     @property
     def is_closed(self) -> bool:
@@ -98,7 +109,12 @@ def prepare(visit: Visit) -> Prepared | Verdict:
     secrets: tuple[str, ...] = ()
     try:
         if claim.all_needs_skipped or (step.condition is not None and not step.condition.is_true(visit.scope)):
-            return Verdict(claim=claim, outcome=Skipped())
+            return Verdict(claim=claim, outcome=Skipped(reason=_skip_reason(claim)))
+        if step.deadline is not None:
+            left_s = _left_s(step.deadline.evaluate(visit.scope), step.deadline.source)
+            if left_s <= 0:
+                return Verdict(claim=claim, outcome=Skipped(reason="deadline_passed"))
+            visit.due_at = time.monotonic() + left_s
         admission.check(claim, visit.scope)
         scope_ = visit.scope
         if step.reads_secrets:
@@ -112,6 +128,30 @@ def prepare(visit: Visit) -> Prepared | Verdict:
     except BaseException as error:  # whatever it is, it must not take the worker's slot along
         return judge_error(visit, error, secrets)
     return Prepared(visit=visit, context=_context(visit, config), input=kept, secrets=secrets)
+
+
+def _skip_reason(claim: Claim) -> str:
+    return "needs_skipped" if claim.all_needs_skipped else "condition"
+
+
+def _left_s(value: Any, source: str) -> float:
+    """Seconds until a deadline: a time with its zone (as text too), or milliseconds of the epoch.
+
+    Raises ConfigurationFailure for anything else.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return value / 1000 - time.time()
+    at = value
+    if isinstance(value, str):
+        try:
+            at = dt.datetime.fromisoformat(value)
+        except ValueError:
+            at = None
+    if not isinstance(at, dt.datetime) or at.tzinfo is None:
+        raise ConfigurationFailure(
+            f"deadline: `{source}` gives {value!r}; it must be a time with its zone, or milliseconds of the epoch."
+        )
+    return at.timestamp() - time.time()
 
 
 def _kept_input(rendered: Any, secrets: tuple[str, ...]) -> str | None:
@@ -133,9 +173,18 @@ def _context(visit: Visit, config: StepConfig) -> StepContext:
         attempt=claim.attempt,
         wake_seq=claim.wake_seq,
         deadline=visit.deadline,
-        log=log,
+        log=AttemptLog(functools.partial(_bound_log, visit)),
         cancelled=visit.cancelled,
+        stoppers=visit.stoppers,
     )
+
+
+def _bound_log(visit: Visit) -> BoundLogger:
+    claim = visit.claim
+    bound: BoundLogger = log.bind(
+        flow=visit.flow.slug, run_id=str(claim.run_id), step_run_id=str(claim.id), step=claim.key, attempt=claim.attempt
+    )
+    return bound
 
 
 def perform(prepared: Prepared) -> Verdict:
@@ -166,15 +215,17 @@ async def perform_async(prepared: Prepared) -> Verdict:
 
 
 def _judge_performed(prepared: Prepared, error: BaseException) -> Verdict:
+    if prepared.visit.cancelled.is_set():
+        return _verdict(prepared, Cancelled())
     if isinstance(error, StepCancelled | asyncio.CancelledError):
-        if prepared.visit.cancelled.is_set():
-            return _verdict(prepared, Cancelled())
         error = StepFailure("The handler stopped as if it were cancelled, but its run is not.")
     verdict = judge_error(prepared.visit, error, prepared.secrets, prepared.input)
-    return replace(verdict, pause_s=prepared.context.pause_s)
+    return replace(verdict, pause_s=prepared.context.pause_s, logs=_logs(prepared))
 
 
 def timed_out(visit: Visit) -> ResourceExhausted:
+    if visit.due_at < math.inf and visit.deadline >= visit.due_at:
+        return ResourceExhausted("The step did not end by its deadline.")
     return ResourceExhausted(f"The step did not end within its timeout of {visit.claim.timeout_ms} ms.")
 
 
@@ -200,26 +251,30 @@ def _verdict(prepared: Prepared, outcome: Outcome, output: str | None = None) ->
         input=prepared.input,
         started=prepared.visit.started,
         pause_s=prepared.context.pause_s,
+        logs=_logs(prepared),
     )
+
+
+def _logs(prepared: Prepared) -> str | None:
+    lines = prepared.context.log.lines
+    if not lines:
+        return None
+    masked = [{**line, "message": failure.storable(scope.mask(line["message"], prepared.secrets))} for line in lines]
+    return dump(masked, what="The log of the attempt")
 
 
 def judge_error(
     visit: Visit, error: BaseException, secrets: tuple[str, ...] = (), kept_input: str | None = None
 ) -> Verdict:
     """The verdict on an exception: its category, the step's policy and the tries so far decide."""
-    described = failure.describe(error)
-    if secrets:
-        described = replace(
-            described,
-            message=scope.mask(described.message, secrets),
-            traceback=scope.mask(described.traceback, secrets),
-        )
+    described = failure.describe(error, secrets)
     outcome = failure.decide(
         described,
         policy=admission.policies().retry(visit.step.facts),
         attempt=visit.claim.attempt,
         told_waits=visit.claim.told_waits,
-        told_s=failure.told_wait_s(error),
+        told_s=taxonomy.told_wait_s(error),
+        final=failure.is_final(error),
     )
     log.info(
         "retry attempt" if isinstance(outcome, Retry) else "step failed",

@@ -3,71 +3,57 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 
 from throttling.limits import RetryPolicy
+from workflows import taxonomy
+from workflows.engine import scope
 from workflows.engine.outcome import Failed, Outcome, Retry, StepError
-from workflows.errors import Category, ExpressionError, PayloadTooLarge, RetryAfter, StepFailure
+from workflows.errors import NonRetriable
 
-MAX_TOLD_WAITS = 10
-MAX_TOLD_WAIT_S = 3_600.0
 MAX_MESSAGE_CHARACTERS = 4_000
 MAX_TRACEBACK_CHARACTERS = 16_000
-_FINAL = frozenset(
-    {
-        Category.INVALID_INPUT,
-        Category.BUSINESS,
-        Category.AUTH,
-        Category.CONFIGURATION,
-        Category.INVALID_OUTPUT,
-    }
-)
 
 
-def categorise(error: BaseException) -> Category:
-    """The category of an exception; one that nobody knows is transient."""
-    if isinstance(error, StepFailure):
-        return error.category
-    if isinstance(error, ExpressionError):
-        return Category.CONFIGURATION
-    if isinstance(error, PayloadTooLarge):
-        return Category.INVALID_OUTPUT
-    if isinstance(error, MemoryError | RecursionError):
-        return Category.RESOURCE
-    return Category.TRANSIENT
-
-
-def describe(error: BaseException) -> StepError:
-    """The exception as it is stored: bounded, and fit for JSON."""
+def describe(error: BaseException, secrets: Iterable[str] = ()) -> StepError:
+    """The exception as it is stored: masked, then bounded (a secret must not survive by being cut), fit for JSON."""
     notes = getattr(error, "__notes__", [])
     detail = "\n".join(notes) if notes else "".join(traceback.format_exception(error))
     return StepError(
-        category=categorise(error),
+        category=taxonomy.of_exception(error),
         name=type(error).__name__,
-        message=_storable(str(error) or type(error).__name__)[:MAX_MESSAGE_CHARACTERS],
-        traceback=_storable(detail)[-MAX_TRACEBACK_CHARACTERS:],
+        message=storable(scope.mask(str(error) or type(error).__name__, secrets))[:MAX_MESSAGE_CHARACTERS],
+        traceback=storable(scope.mask(detail, secrets))[-MAX_TRACEBACK_CHARACTERS:],
     )
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """The text without what Postgres refuses."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
-def decide(error: StepError, *, policy: RetryPolicy, attempt: int, told_waits: int, told_s: float | None) -> Outcome:
+def decide(
+    error: StepError, *, policy: RetryPolicy, attempt: int, told_waits: int, told_s: float | None, final: bool = False
+) -> Outcome:
     """Retry or fail, after the failed try number `attempt`.
 
-    `told_s` is the wait that the other side asked for: ten of them, of an hour at most each, cost no attempt.
+    `told_s` is the wait that the other side asked for, an hour at most: ten of them cost no attempt. `final`: the
+    handler says that trying again can't help. A policy of the category's own replaces the step's, and the category's
+    rule.
     """
-    if error.category in _FINAL:
+    own = policy.of_category(error.category.value)
+    cap = None if own else taxonomy.RULES[error.category].tries
+    effective = own or policy
+    allowed = effective.max_attempts if cap is None else min(effective.max_attempts, cap)
+    if final or cap == 1:
         return Failed(error=error)
-    if told_s is not None and told_waits < MAX_TOLD_WAITS:
-        return Retry(error=error, delay_s=min(max(told_s, 0.0), MAX_TOLD_WAIT_S), told=True)
-    allowed = min(policy.max_attempts, 2) if error.category is Category.RESOURCE else policy.max_attempts
+    if told_s is not None and told_waits < taxonomy.MAX_TOLD_WAITS:
+        return Retry(error=error, delay_s=taxonomy.clamp_s(told_s), told=True)
     if attempt >= allowed:
         return Failed(error=error)
-    delay_s = policy.delay_after(attempt) / 1000
-    return Retry(error=error, delay_s=max(delay_s, min(told_s or 0.0, MAX_TOLD_WAIT_S)))
+    return Retry(error=error, delay_s=max(effective.delay_after(attempt) / 1000, taxonomy.clamp_s(told_s or 0.0)))
 
 
-def told_wait_s(error: BaseException) -> float | None:
-    """The wait that the exception asks for, in seconds."""
-    return error.seconds if isinstance(error, RetryAfter) else None
+def is_final(error: BaseException) -> bool:
+    """Whether the exception itself says that trying again can't help."""
+    return isinstance(error, NonRetriable)

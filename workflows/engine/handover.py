@@ -15,7 +15,7 @@ from workflows.engine import admission, advance, dispatch
 from workflows.engine.execute import Visit
 from workflows.engine.outcome import HandBack
 from workflows.engine.recording import record
-from workflows.engine.transitions import Claim, ReadyStep, Recorded, Verdict
+from workflows.engine.rows import Claim, ReadyStep, Recorded, Verdict
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +80,7 @@ class HandOver:
         back: dict[UUID, str] = {}
         for verdict in verdicts:
             claim = verdict.claim
-            if isinstance(verdict.outcome, HandBack) and claim.id in result.landed:
+            if isinstance(verdict.outcome, HandBack) and result.landed.get(claim.id) == "ready":
                 back[claim.id] = str(claim.lease)
                 ready.append(_ready_again(claim))
             elif claim.lease is not None:
@@ -132,7 +132,7 @@ class HandOver:
         come while they were still running here, and then whoever it came to found nothing to start."""
         if claims:
             landed = record([Verdict(claim=claim, outcome=HandBack()) for claim in claims], worker=self.id).landed
-            dispatch.dispatch([_ready_again(claim) for claim in claims if claim.id in landed])
+            dispatch.dispatch([_ready_again(claim) for claim in claims if landed.get(claim.id) == "ready"])
 
     def _room_for(self, budget: int) -> int:
         """How many steps this worker can take at once: none while its blocking handlers wait for threads."""

@@ -23,10 +23,10 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from throttling.errors import ThrottlingError
-from workflows.engine import admission, dispatch, epoch, events, recording, store, transitions
+from workflows.engine import admission, dispatch, epoch, events, jobs, recording, stopping, store, transitions
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed
-from workflows.engine.transitions import Claim, ReadyStep, Verdict
+from workflows.engine.rows import Claim, ReadyStep, Verdict
 from workflows.errors import ResourceExhausted
 from workflows.steps.registry import QUEUES
 
@@ -61,14 +61,17 @@ class Maintenance:
         self._stop = threading.Event()
         self._clock = Clock()
         self._keeper = epoch.Keeper()
+        self._jobs = jobs.JobRunner(lambda: time.monotonic() < self._clock.leading_until)
         self._pause_s = TICK_S
         self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+        self._jobs.start()
 
     def stop(self) -> None:
         self._stop.set()
+        self._jobs.stop()
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
@@ -119,6 +122,7 @@ def rescue(worker: UUID, keeper: epoch.Keeper) -> None:
         lambda: _dead_leases(worker),
         lambda: _lost_messages(states, keeper),
         lambda: store.fetch("rescue_unmarked", {"batch": BATCH}),
+        lambda: stopping.expire(batch=BATCH),
         lambda: _settle_runs(deep=False),
         _left_over_events,
     )
@@ -252,7 +256,5 @@ def _settle_runs(*, deep: bool) -> None:
     rows = store.fetch("find_unsettled", {"batch": BATCH, "deep": deep})
     if not rows:
         return
-    for start in range(0, len(rows), 100):
-        settled = transitions.settle(sorted(row.id for row in rows[start : start + 100]))
-        dispatch.withdraw(settled.withdrawn, [run_id for run_id, _ in settled.ended])
+    stopping.settle([row.id for row in rows])
     recording.finish([row.id for row in rows if row.finished])

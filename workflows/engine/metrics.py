@@ -14,7 +14,7 @@ from throttling.limits import StepPolicy
 from workflows.engine import admission, catalog
 from workflows.engine.execute import Visit
 from workflows.engine.outcome import Completed, Failed
-from workflows.engine.transitions import Verdict
+from workflows.engine.rows import Verdict
 
 log = structlog.get_logger("workflows.throttling")
 _stdlib = logging.getLogger("workflows.throttling")

@@ -15,12 +15,13 @@ import psycopg
 import structlog
 
 from workflows import signals
+from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import catalog, scope, store, transitions
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed, StepError
-from workflows.engine.transitions import NOBODY, MayContinue, Recorded, Recording, StepFailed, Verdict
+from workflows.engine.rows import NOBODY, MayContinue, Recorded, StepFailed, Verdict, always
+from workflows.engine.transitions import Recording
 from workflows.errors import Category, PayloadTooLarge
-from workflows.expressions import Template
 from workflows.payload import MAX_RUN_BYTES, dump
 
 log = structlog.get_logger(__name__)
@@ -37,7 +38,7 @@ def record(
     worker: UUID = NOBODY,
     queues: frozenset[str] = frozenset(),
     budget: int = 0,
-    may_continue: MayContinue = transitions.always,
+    may_continue: MayContinue = always,
 ) -> Recorded:
     """Record the verdicts, and settle the runs that are bound to stop.
 
@@ -51,6 +52,7 @@ def record(
             settled = _patiently(lambda: transitions.settle(sorted(set(result.stopping))))
             result.ended.extend(settled.ended)
             result.withdrawn.extend(settled.withdrawn)
+            result.ready.extend(settled.ready)
         except psycopg.Error as error:
             log.warning("runs could not be settled; rescue will", runs=len(result.stopping), error=str(error))
     return result
@@ -158,23 +160,42 @@ def _is_away(error: psycopg.Error) -> bool:
 def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: store.Cursor) -> Recorded:
     """The statement, and in the same transaction what belongs to it: dead letters and run outputs."""
     result = transitions.record(recording, cursor)
-    failures = [
-        _announcement(verdict)
-        for verdict in verdicts
-        if isinstance(verdict.outcome, Failed) and verdict.claim.id in result.landed
-    ]
-    if failures:
-        signals.steps_failed.send(sender=None, failures=failures, cursor=cursor)
+    failed = (verdict for verdict in verdicts if isinstance(verdict.outcome, Failed))
+    announced = (_announcement(each) for each in failed if result.landed.get(each.claim.id) == "failed")
+    failures = [failure for failure in announced if failure is not None]
     versions = {verdict.claim.run_id: verdict.claim.version_id for verdict in verdicts}
     completed = [run_id for run_id, status in result.ended if status == "completed"]
     for run_id in completed:
         flow = catalog.flow_of(versions[run_id])
         if flow.output is not None:
-            output, error = _run_output(run_id, flow.output, cursor)
+            output, error = _run_output(flow, run_id, cursor)
             transitions.set_output(run_id, output=output, error=error, cursor=cursor)
             if error is not None:
                 result.ended[result.ended.index((run_id, "completed"))] = (run_id, "failed")
+                failures.append(of_run(flow, run_id, error))
+    announce(failures, cursor)
     return result
+
+
+def announce(failures: Sequence[StepFailed], cursor: store.Cursor) -> None:
+    """Tell the rest of the project of failures for good, within the transaction that records them."""
+    if failures:
+        signals.steps_failed.send(sender=None, failures=failures, cursor=cursor)
+
+
+def of_run(flow: CompiledFlow, run_id: UUID, error: StepError, *, what: str = "output") -> StepFailed:
+    """The failure of a run by itself, and not of one of its steps."""
+    return StepFailed(
+        org_id=flow.org_id,
+        run_id=run_id,
+        step_run_id=None,
+        step_key="",
+        step_type=what,
+        flow_id=flow.flow_id,
+        attempts=1,
+        error=error,
+        alert=flow.alert_on_failure,
+    )
 
 
 def finish(run_ids: Sequence[UUID]) -> None:
@@ -184,30 +205,38 @@ def finish(run_ids: Sequence[UUID]) -> None:
             for row in store.fetch("finish_runs", {"ids": [run_id]}, cursor):
                 flow = catalog.flow_of(row.version_id)
                 if flow.output is not None:
-                    output, error = _run_output(run_id, flow.output, cursor)
+                    output, error = _run_output(flow, run_id, cursor)
                     transitions.set_output(run_id, output=output, error=error, cursor=cursor)
+                    announce([of_run(flow, run_id, error)] if error else [], cursor)
 
 
-def _run_output(run_id: UUID, template: Template, cursor: store.Cursor) -> tuple[str | None, StepError | None]:
+def _run_output(flow: CompiledFlow, run_id: UUID, cursor: store.Cursor) -> tuple[str | None, StepError | None]:
+    assert flow.output is not None
     try:
-        value = template.render(scope.load([run_id], template.steps, cursor)[run_id])
+        loaded = scope.load([run_id], flow.with_fallbacks(flow.output.steps), cursor)
+        value = flow.output.render(loaded[run_id])
         return dump(value, what="The run's output"), None
     except Exception as error:
         described = describe(error)
         return None, replace(described, message=f"The flow's output can't be rendered: {described.message}")
 
 
-def _announcement(verdict: Verdict) -> StepFailed:
+def _announcement(verdict: Verdict) -> StepFailed | None:
+    """None where another step stands in for the failed one."""
     claim = verdict.claim
     flow = catalog.flow_of(claim.version_id)
     assert isinstance(verdict.outcome, Failed)
+    step = flow.steps[claim.key]
+    if step.fallback is not None:
+        return None
     return StepFailed(
         org_id=claim.org_id,
         run_id=claim.run_id,
         step_run_id=claim.id,
         step_key=claim.key,
-        step_type=flow.steps[claim.key].type.name,
+        step_type=step.type.name,
         flow_id=flow.flow_id,
         attempts=claim.attempt,
         error=verdict.outcome.error,
+        alert=flow.alert_on_failure,
     )

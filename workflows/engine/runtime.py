@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import socket
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Container, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,9 +29,9 @@ from workflows import outbound, sandbox
 from workflows.engine import admission, catalog, dispatch, execute, metrics, speed, store, transitions
 from workflows.engine.execute import Prepared, Visit
 from workflows.engine.handover import HandOver
-from workflows.engine.outcome import HandBack
+from workflows.engine.outcome import Cancelled, HandBack
 from workflows.engine.recording import record
-from workflows.engine.transitions import Claim, Recorded, Verdict
+from workflows.engine.rows import Claim, Recorded, Verdict, always
 from workflows.steps.registry import Mode
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,7 @@ MAX_GROUP_BYTES = 8 * 1024 * 1024
 OVERDUE_GRACE_S = 30.0
 CLAIM_PATIENCE_S = 5.0
 VISITORS = 4
+LEAVE_HANDLER_S = 1.0
 
 
 class Runtime(HandOver):
@@ -233,7 +235,10 @@ class Runtime(HandOver):
             if prepared.visit.step.mode is Mode.THREAD:
                 prepared.visit.performed_since = started
                 prepared.context.deadline = prepared.visit.deadline
-            self._close(prepared.visit, execute.perform(prepared), verdicts)
+            prepared.visit.performs_here = True
+            verdict = execute.perform(prepared)
+            prepared.visit.performs_here = False
+            self._close(prepared.visit, verdict, verdicts)
             now = time.monotonic()
             speed.observe(prepared.visit.claim.version_id, prepared.visit.claim.key, now - started)
             if now - flushed > FLUSH_AFTER_S and position + 1 < len(here):
@@ -310,7 +315,7 @@ class Runtime(HandOver):
                 worker=self.id,
                 queues=self.queues,
                 budget=self._room_for(budget) if admission.ENABLED else budget,
-                may_continue=admission.free_steps() if admission.ENABLED else transitions.always,
+                may_continue=admission.free_steps() if admission.ENABLED else always,
             )
             metrics.log_steps(verdicts, result.landed)
         except Exception:
@@ -388,7 +393,7 @@ class Runtime(HandOver):
                 if not self._background[0].is_alive():
                     log.critical("the recorder has died: leases are no longer renewed, so that others take over")
                     continue
-                self._renew()
+                self._cancel_some(self._beat())
                 self._report()
                 self._last_seen = time.monotonic()
                 self._end_overdue()
@@ -398,15 +403,18 @@ class Runtime(HandOver):
                 log.exception("heartbeat failed")
         store.close()
 
-    def _renew(self) -> None:
+    def _beat(self) -> set[UUID]:
+        """Renew what is held, and return what is cancelled of all that runs here, however young."""
         now = time.monotonic()
-        held = [
-            visit
-            for visit in list(self._visits.values())
-            if now - visit.claimed_at > RENEW_AFTER_S and now < visit.deadline + OVERDUE_GRACE_S
-        ]
-        if not held:
-            return
+        visits = list(self._visits.values())
+        held = [v for v in visits if now - v.claimed_at > RENEW_AFTER_S and now < v.deadline + OVERDUE_GRACE_S]
+        young = [v.claim.id for v in visits if now - v.claimed_at <= RENEW_AFTER_S]
+        cancelled = self._renew(held) if held else set()
+        if young:
+            cancelled |= {row.id for row in store.fetch("cancelled_among", {"ids": young})}
+        return cancelled
+
+    def _renew(self, held: Sequence[Visit]) -> set[UUID]:
         rows = store.fetch(
             "renew_leases",
             {
@@ -416,13 +424,22 @@ class Runtime(HandOver):
             },
         )
         self._renew_permits(held)
-        cancelled = {row.id: row.cancelled for row in rows}
-        for visit in held:
-            if cancelled.get(visit.claim.id):
-                self._cancel(visit)
+        return {row.id for row in rows if row.cancelled}
 
-    def _cancel(self, visit: Visit) -> None:
-        visit.cancelled.set()
+    def _cancel_some(self, cancelled: Container[UUID]) -> None:
+        """Ask the handlers of cancelled runs to stop; one that has not done so by the next beat is not waited for."""
+        now = time.monotonic()
+        for visit in list(self._visits.values()):
+            if visit.cancelled_at is not None and now - visit.cancelled_at > HEARTBEAT_S / 2:
+                self._abandon(visit, Verdict(claim=visit.claim, outcome=Cancelled()))
+            elif visit.claim.id in cancelled and visit.cancelled_at is None:
+                visit.cancelled_at = now
+                visit.cancelled.set()
+                self._stop_handler(visit)
+
+    def _stop_handler(self, visit: Visit) -> None:
+        for stop in list(visit.stoppers):
+            stop()
         if visit.task is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(visit.task.cancel)
 
@@ -431,7 +448,28 @@ class Runtime(HandOver):
         now = time.monotonic()
         for visit in list(self._visits.values()):
             if visit.performed_since is not None and now > visit.deadline + 1:
-                self.finish(visit, execute.judge_error(visit, execute.timed_out(visit)))
+                self._stop_handler(visit)
+                self._abandon(visit, execute.judge_error(visit, execute.timed_out(visit)))
+
+    def _abandon(self, visit: Visit, verdict: Verdict) -> None:
+        """Record what its handler's lateness means. One that keeps the only thread of a process ends that process."""
+        self.finish(visit, verdict)
+        if self.own_thread and visit.performs_here and not self._draining.is_set():
+            threading.Thread(target=self._end_process, args=(visit,), name="end", daemon=True).start()
+
+    def _end_process(self, visit: Visit) -> None:
+        """The hard stop of a compute child: hand back what else it has, record everything, and end. The pool has a new
+        one in a moment."""
+        deadline = time.monotonic() + LEAVE_HANDLER_S
+        while visit.performs_here and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if visit.performs_here and not self._draining.is_set():
+            log.warning(
+                "a handler does not stop: its process ends", step=visit.claim.key, run_id=str(visit.claim.run_id)
+            )
+            self.drain(0.0)
+            logging.shutdown()
+            os._exit(0)
 
     def _report(self) -> None:
         """A prefork child is busy while its one Celery task is, whatever runs detached beside it."""

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 from uuid import UUID
 
-from workflows.engine import store
+from workflows.engine import catalog, store
 from workflows.models import Secret
 
 Scope = Mapping[str, Any]
@@ -35,7 +35,7 @@ def _scope(row: Any) -> Scope:
             "user": row.event_user or ({"id": row.user_id} if row.user_id else {}),
             "ts": int(happened.timestamp() * 1000),
         },
-        "steps": {key: {"output": value} for key, value in (row.outputs or {}).items()},
+        "steps": _steps(row),
         "run": {
             "id": str(row.id),
             "flow": row.flow,
@@ -43,9 +43,22 @@ def _scope(row: Any) -> Scope:
             "userId": row.user_id,
             "priority": row.priority,
             "createdAt": row.created_at.isoformat(),
+            "error": row.error,
+            "cancelReason": row.cancel_reason,
         },
         "org": {"id": str(row.org_id), "slug": row.org_slug},
     }
+
+
+def _steps(row: Any) -> dict[str, Any]:
+    """By step: its output, its status, and who gave them: itself, or the fallback that stood in for it."""
+    found = row.outcomes or {}
+    steps = {key: {"output": output, "status": status, "provider": key} for key, (status, output) in found.items()}
+    for key, fallbacks in catalog.flow_of(row.version_id).chains.items():
+        for fallback in fallbacks if key in steps else ():
+            if steps.get(fallback, {}).get("status") in {"completed", "failed"}:
+                steps[key] = {**steps[fallback], "provider": fallback}
+    return steps
 
 
 class SecretValues:

@@ -10,7 +10,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -18,10 +18,10 @@ from uuid import UUID
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import catalog, store
 from workflows.engine.outcome import Cancelled, Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep, StepError
+from workflows.engine.rows import NOBODY, Claim, ClaimedBatch, MayContinue, ReadyStep, Recorded, Verdict, always
 from workflows.errors import WorkflowsError
 from workflows.payload import dump
 
-NOBODY = UUID(int=0)
 LEASE_S = max(2.0, float(os.environ.get("HEADRACE_LEASE_S", "10")))
 MAX_LOSSES = 3
 
@@ -48,6 +48,10 @@ STEP_TRANSITIONS: tuple[Transition, ...] = (
     Transition("retry", "running", "waiting"),
     Transition("sleep", "running", "waiting"),
     Transition("wake", "waiting", "ready"),
+    Transition("fork (memoized)", "", "completed"),
+    Transition("fork (memoized)", "", "failed"),
+    Transition("fork (memoized)", "", "skipped"),
+    Transition("undo", "", "ready"),
     Transition("hand back", "running", "ready"),
     Transition("rescue", "running", "ready"),
     Transition("cancel", "running", "cancelled"),
@@ -65,140 +69,6 @@ RUN_TRANSITIONS: tuple[Transition, ...] = (
     Transition("cancel", "queued", "cancelled"),
     Transition("cancel", "running", "cancelled"),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadyStep:
-    """A step that wants to be prepared (its condition evaluated, unless that is done) and published."""
-
-    id: UUID
-    run_id: UUID
-    version_id: UUID
-    key: str
-    queue: str
-    type: str
-    attempt: int
-    needs_total: int
-    needs_met: int
-    unprepared: bool
-    priority: int = 0
-    alone: bool = False
-    """Travels in a message of its own: its worker was lost before."""
-
-    @classmethod
-    def of(cls, row: Any) -> ReadyStep:
-        return cls(
-            id=row.id,
-            run_id=row.run_id,
-            version_id=row.version_id,
-            key=row.key,
-            queue=row.queue,
-            type=row.type,
-            attempt=row.attempt,
-            needs_total=row.needs_total,
-            needs_met=row.needs_met,
-            unprepared=row.unprepared,
-            priority=row.priority,
-            alone=getattr(row, "losses", 0) > 0,
-        )
-
-    @property
-    def all_needs_skipped(self) -> bool:
-        return self.needs_total > 0 and self.needs_met <= 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A running step under this worker's lease."""
-
-    id: UUID
-    run_id: UUID
-    version_id: UUID
-    org_id: UUID
-    key: str
-    attempt: int
-    wake_seq: int
-    losses: int
-    told_waits: int
-    timeout_ms: int
-    queue: str
-    all_needs_skipped: bool
-    lease: UUID | None
-    type: str = ""
-    priority: int = 0
-    queued_s: float = 0.0
-    """How long the step was ready before this try."""
-    run_began: bool = False
-
-    @classmethod
-    def of(cls, row: Any, lease: UUID) -> Claim:
-        return cls(
-            id=row.id,
-            run_id=row.run_id,
-            version_id=row.version_id,
-            org_id=row.org_id,
-            key=row.key,
-            attempt=row.attempt,
-            wake_seq=row.wake_seq,
-            losses=row.losses,
-            told_waits=row.told_waits,
-            timeout_ms=row.timeout_ms,
-            queue=row.queue,
-            lease=lease,
-            type=row.type,
-            priority=row.priority,
-            queued_s=row.queued_s,
-            all_needs_skipped=row.needs_total > 0 and row.needs_met <= 0,
-            run_began=getattr(row, "run_status", "") == "queued",
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """An outcome to be recorded, its output and input already as JSON text that can be stored."""
-
-    claim: Claim
-    outcome: Outcome
-    output: str | None = None
-    input: str | None = None
-    started: float | None = None
-    """When its handler began, by the monotonic clock."""
-    pause_s: float = 0.0
-    """How long the other side wants to be left alone."""
-
-
-@dataclass(kw_only=True)
-class Recorded:
-    """What a group of outcomes led to. `lease`: under which its `claimed` were claimed."""
-
-    lease: UUID = NOBODY
-    landed: set[UUID] = field(default_factory=set)
-    ready: list[ReadyStep] = field(default_factory=list)
-    claimed: list[Claim] = field(default_factory=list)
-    ended: list[tuple[UUID, str]] = field(default_factory=list)
-    stopping: list[UUID] = field(default_factory=list)
-    withdrawn: list[UUID] = field(default_factory=list)
-    """Steps that were ready and will not start: their runs stop."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepFailed:
-    """A failure for good, as it is announced to dead letters within the recording transaction."""
-
-    org_id: UUID
-    run_id: UUID
-    step_run_id: UUID
-    step_key: str
-    step_type: str
-    flow_id: UUID
-    attempts: int
-    error: StepError
-
-
-class ClaimedBatch(NamedTuple):
-    claims: list[Claim]
-    newest_dispatch: dict[str, float]
-    """By queue: the latest dispatch time (epoch seconds) among the claimed steps."""
 
 
 def claim(
@@ -245,13 +115,6 @@ def skip(step: ReadyStep) -> Verdict:
     )
 
 
-MayContinue = Callable[[UUID, str], bool]
-
-
-def always(version_id: UUID, key: str) -> bool:
-    return True
-
-
 @dataclass(kw_only=True)
 class _Builder:
     """The parameters of `record_outcomes`, built up outcome by outcome."""
@@ -268,16 +131,20 @@ class _Builder:
         claimed, outcome = verdict.claim, verdict.outcome
         flow, step = _compiled(claimed)
         status = _STATUS[type(outcome)]
-        row: dict[str, Any] = {"id": str(claimed.id), "status": status}
+        row: dict[str, Any] = {"id": str(claimed.id), "run": str(claimed.run_id), "status": status}
         if claimed.lease is not None:
             row["lease"] = str(claimed.lease)
         if verdict.output is not None:
             row["output"] = verdict.output
         if verdict.input is not None:
             row["input"] = verdict.input
+        if verdict.logs is not None:
+            row["logs"] = verdict.logs
+        if step is not None and step.is_hook:
+            row["hook"] = True
         if verdict.started is not None:
             row["ran"] = max(0.0, time.monotonic() - verdict.started)
-        live, not_taken = True, frozenset[str]()
+        not_taken = frozenset[str]()
         if isinstance(outcome, Completed):
             not_taken = outcome.not_taken
         elif isinstance(outcome, Failed):
@@ -290,13 +157,13 @@ class _Builder:
         elif isinstance(outcome, Sleep):
             row |= {"waiting_for": "sleep", "wake_in": outcome.seconds}
         elif isinstance(outcome, Skipped):
-            live = False
+            row["reason"] = outcome.reason
         self.outcomes.append(row)
         if flow is not None and step is not None and status in _ENDED and not row.get("fatal"):
             if step.is_sink and flow.output is not None:
                 self.may_end_with_output = True
             for key in step.successors:
-                self._edge(flow, row["id"], flow.steps[key], live, veto=key in not_taken)
+                self._edge(flow, row["id"], flow.steps[key], _is_live(step, key, outcome), veto=key in not_taken)
 
     def _edge(self, flow: CompiledFlow, source: str, target: CompiledStep, live: bool, *, veto: bool) -> None:
         claims = self.budget > 0 and live and not veto and target.condition is None and target.type.queue in self.queues
@@ -306,6 +173,13 @@ class _Builder:
             "source": source, "target": target.key, "live": live, "veto": veto, "claim": claims,
             "publish": not claims and target.condition is None,
         })  # fmt: skip
+
+
+def _is_live(step: CompiledStep, successor: str, outcome: Outcome) -> bool:
+    """Whether the outcome lets a successor run. A fallback runs only after a failure, and stands in for it then."""
+    if isinstance(outcome, Skipped):
+        return False
+    return step.fallback is None or (successor == step.fallback) == isinstance(outcome, Failed)
 
 
 def _compiled(claim: Claim) -> tuple[CompiledFlow | None, CompiledStep | None]:
@@ -371,7 +245,7 @@ def record(recording: Recording, cursor: store.Cursor | None = None) -> Recorded
     result = Recorded(lease=recording.lease)
     for row in store.fetch("record_outcomes", recording.parameters, cursor):
         if row.kind == "landed":
-            result.landed.add(row.id)
+            result.landed[row.id] = row.status
         elif row.kind == "next":
             if row.status == "running":
                 result.claimed.append(Claim.of(row, recording.lease))
@@ -384,11 +258,14 @@ def record(recording: Recording, cursor: store.Cursor | None = None) -> Recorded
     return result
 
 
-class Settled(NamedTuple):
-    """What settling led to: (run, status) of those that ended, and the steps that were ready and will not start."""
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What settling led to: (run, status) of those that ended, the steps that were ready and will not start, and those
+    that are to undo others now."""
 
-    ended: list[tuple[UUID, str]]
-    withdrawn: list[UUID]
+    ended: list[tuple[UUID, str]] = field(default_factory=list)
+    withdrawn: list[UUID] = field(default_factory=list)
+    ready: list[ReadyStep] = field(default_factory=list)
 
 
 def settle(run_ids: Sequence[UUID]) -> Settled:
@@ -396,10 +273,41 @@ def settle(run_ids: Sequence[UUID]) -> Settled:
     with store.transaction() as cursor:
         store.fetch("lock_runs", {"ids": list(run_ids)}, cursor)
         rows = store.fetch("settle_runs", {"ids": list(run_ids)}, cursor)
+        undo = {row.id: _undo(row.id, cursor) for row in rows if row.status == "undo"}
+        undone = [run_id for run_id, going_on in undo.items() if going_on is None]
+        if undone:
+            store.fetch("close_hooks", {"ids": undone}, cursor)
+            rows += store.fetch("settle_runs", {"ids": undone}, cursor)
     return Settled(
-        ended=[(row.id, row.status) for row in rows if row.status != "withdrawn"],
+        ended=[(row.id, row.status) for row in rows if row.status not in {"withdrawn", "undo"}],
         withdrawn=[row.id for row in rows if row.status == "withdrawn"],
+        ready=[step for steps in undo.values() for step in steps or ()],
     )
+
+
+def _undo(run_id: UUID, cursor: store.Cursor) -> list[ReadyStep] | None:
+    """The next step that undoes another becomes ready: one at a time, those of the last steps first.
+
+    None where there is nothing (more) to undo; an empty list while one is under way.
+    """
+    progress = store.fetch("run_progress", {"run": run_id}, cursor)
+    hooks = {row.key: row.status for row in progress if row.is_hook}
+    if any(status not in _ENDED | {"cancelled"} for status in hooks.values()):
+        return []
+    for key in _hooks_due(progress):
+        if key not in hooks:
+            rows = store.fetch("insert_hook", {"run": run_id, "key": key}, cursor)
+            return [ReadyStep.of(row) for row in rows]
+    return None
+
+
+def _hooks_due(progress: Sequence[Any]) -> list[str]:
+    """What undoes the steps that had begun, by the run's end: the last step's first."""
+    steps = catalog.flow_of(progress[0].version_id).steps
+    begun = [row for row in progress if not row.is_hook and row.begun and row.status != "skipped" and row.key in steps]
+    begun.sort(key=lambda row: row.position, reverse=True)
+    which = (steps[row.key].on_failure if row.failed else steps[row.key].on_cancel for row in begun)
+    return list(dict.fromkeys(key for keys in which for key in keys))
 
 
 def wake(*, batch: int) -> list[ReadyStep]:
@@ -411,6 +319,11 @@ def set_output(run_id: UUID, *, output: str | None, error: StepError | None, cur
     """The rendered output of a run that this transaction has ended, or the failure of rendering it."""
     text = dump(error.as_json(), what="The error") if error else None
     store.fetch("set_run_output", {"id": run_id, "output": output, "error": text}, cursor)
+
+
+def expire(*, batch: int) -> list[UUID]:
+    """Set the cancel flag of runs that have not started, or not ended, in time; `settle` does the rest."""
+    return [row.id for row in store.fetch("expire_runs", {"batch": batch})]
 
 
 def request_cancel(org_id: UUID, run_ids: Sequence[UUID], *, reason: str) -> list[UUID]:

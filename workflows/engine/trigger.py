@@ -5,27 +5,25 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal
 from uuid import UUID
 
-import psycopg
 import structlog
 import uuid6
 from django.db import connection, transaction
 
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine import store
+from workflows.engine import idempotency, store
 from workflows.engine.dispatch import DISPATCHER
+from workflows.engine.rows import ReadyStep
 from workflows.engine.scope import MANUAL_EVENT
-from workflows.engine.transitions import ReadyStep
-from workflows.errors import ExpressionError, IdempotencyConflict, InvalidInput, MissingField
+from workflows.errors import ExpressionError, InvalidInput, MissingField
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
 
 log = structlog.get_logger(__name__)
 MAX_HEAD_START_S = 600
-IDEMPOTENCY_WINDOW_S = 24 * 3600
-IDEMPOTENCY_WAIT_MS = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +33,42 @@ class NewRun:
     input: Json
     priority: int | None = None
     event_id: UUID | None = None
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    """Added to an input that is an object, after it was checked."""
+    keys: tuple[tuple[str, float], ...] = ()
+    """Idempotency keys besides the flow's own, with their windows in seconds."""
     id: UUID = field(default_factory=uuid6.uuid7)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """Where a run comes from: `origin`, the run that it repeats (or whose failure it handles), and how; `parent`, the
+    run that started it, and what becomes of it when that one is cancelled."""
+
+    origin_id: UUID | None = None
+    origin_kind: Literal["", "replay", "resume", "fork", "on_failure"] = ""
+    parent_id: UUID | None = None
+    parent_policy: Literal["", "cancel", "abandon"] = ""
+
+    @property
+    def repeats(self) -> bool:
+        return self.origin_kind in {"replay", "resume", "fork"}
+
+
+NO_LINEAGE = Lineage()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Triggered:
-    """The answer: the runs' ids, and whether an earlier run stands for them (idempotency)."""
+    """The answer: a run per wanted one, and those of them that were made before (idempotency)."""
 
     run_ids: list[UUID]
-    existing: bool = False
+    existing_ids: frozenset[UUID] = frozenset()
+
+    @property
+    def existing(self) -> bool:
+        """Whether the first run was made before."""
+        return bool(self.run_ids) and self.run_ids[0] in self.existing_ids
 
 
 def trigger(
@@ -55,52 +80,89 @@ def trigger(
     user_id: str = "",
     event_name: str = "",
     run_at: dt.datetime | None = None,
-    idempotency_key: str = "",
+    force: bool = False,
+    lineage: Lineage = NO_LINEAGE,
+    limit_bytes: int = MAX_EVENT_BYTES,
 ) -> Triggered:
     """Make runs of a version, within the caller's transaction where there is one; dispatch them after the commit.
 
+    A run whose idempotency key stands for an earlier one is not made, unless by `force`; repeats pass the keys by.
     Raises InvalidInput (by the flow's input_schema), PayloadTooLarge, or IdempotencyConflict where another open
-    transaction holds the key.
+    transaction holds a key.
     """
-    texts = [_checked(flow, run.input) for run in runs]
-    alone = not (connection.in_atomic_block or idempotency_key)  # then the one statement is its own transaction
+    texts = {run.id: _checked(flow, run, limit_bytes) for run in runs}
+    wanted = [] if lineage.repeats else [_wanted(flow, run, org_id, event_name, force) for run in runs]
+    keyed = any(each.keys for each in wanted)
+    alone = not (connection.in_atomic_block or keyed)  # then the one statement is its own transaction
     with contextlib.nullcontext() if alone else transaction.atomic():
-        if idempotency_key:
-            first = _take_key(flow, org_id, idempotency_key, runs[0].id)
-            if first != runs[0].id:
-                return Triggered(run_ids=[first], existing=True)
+        stands_for = idempotency.take(flow, org_id, wanted) if keyed else {}
+        new = [run for run in runs if stands_for.get(run.id, run.id) == run.id]
         rows = store.fetch(
             "insert_runs",
             {
-                "org": org_id,
-                "flow": flow.flow_id,
-                "version": flow.version_id,
-                "ids": [run.id for run in runs],
-                "inputs": texts,
-                "priorities": [_priority(flow, run, org_id=org_id, event_name=event_name) for run in runs],
-                "event_ids": [run.event_id for run in runs],
+                **of_flow(flow, org_id),
+                "ids": [run.id for run in new],
+                "inputs": [texts[run.id] for run in new],
+                "priorities": [priority_of(flow, run, org_id=org_id, event_name=event_name) for run in new],
+                "event_ids": [run.event_id for run in new],
                 "event_name": event_name,
                 "trigger": kind,
                 "user_id": user_id,
-                "sinks": flow.sinks,
                 "run_at": run_at,
                 "dispatched": True,
+                **of_lineage(flow, lineage),
             },
         )
         ready = [ReadyStep.of(row) for row in rows]
         transaction.on_commit(lambda: DISPATCHER.submit(ready), robust=True)
-    return Triggered(run_ids=[run.id for run in runs])
+    made = {run.id for run in new}
+    ids = [stands_for.get(run.id, run.id) for run in runs]
+    return Triggered(run_ids=ids, existing_ids=frozenset(ids) - made)
 
 
-def _priority(flow: CompiledFlow, run: NewRun, *, org_id: UUID, event_name: str) -> int:
+def of_flow(flow: CompiledFlow, org_id: UUID) -> dict[str, object]:
+    """The parameters of a new run that its flow decides."""
+    return {
+        "org": org_id,
+        "flow": flow.flow_id,
+        "version": flow.version_id,
+        "sinks": flow.sinks,
+        "start_ms": flow.start_ms,
+        "finish_ms": flow.finish_ms,
+        "hooks": bool(flow.hooks),
+    }
+
+
+def of_lineage(flow: CompiledFlow, lineage: Lineage) -> dict[str, object]:
+    """The parameters of a new run that its lineage decides. Who handles a failure is not handled itself."""
+    return {
+        "follow_up": flow.on_failure is not None and lineage.origin_kind != "on_failure",
+        "origin_id": lineage.origin_id,
+        "origin_kind": lineage.origin_kind,
+        "parent_id": lineage.parent_id,
+        "parent_policy": lineage.parent_policy,
+    }
+
+
+def _wanted(flow: CompiledFlow, run: NewRun, org_id: UUID, event_name: str, force: bool) -> idempotency.Wanted:
+    own, forced = idempotency.flows(flow, _facts(run, org_id, event_name)) if flow.idempotency else (None, False)
+    return idempotency.Wanted(run_id=run.id, keys=(*run.keys, *([own] if own else ())), force=force or forced)
+
+
+def _facts(run: NewRun, org_id: UUID, event_name: str) -> dict[str, Any]:
+    """What expressions may read of a run that is not made yet."""
+    event = {"id": str(run.event_id or run.id), "name": event_name or MANUAL_EVENT, "data": run.input, "user": {}}
+    return {"event": {**event, "ts": 0}, "input": run.input, "org": {"id": str(org_id)}}
+
+
+def priority_of(flow: CompiledFlow, run: NewRun, *, org_id: UUID, event_name: str) -> int:
     """Seconds of head start: those given, else the flow's own; a field that is not there makes it 0."""
     if run.priority is not None:
         return run.priority
     if isinstance(flow.priority, int):
         return flow.priority
-    event = {"id": str(run.event_id or run.id), "name": event_name or MANUAL_EVENT, "data": run.input, "user": {}}
     try:
-        value = flow.priority.evaluate({"event": {**event, "ts": 0}, "input": run.input, "org": {"id": str(org_id)}})
+        value = flow.priority.evaluate(_facts(run, org_id, event_name))
     except MissingField:
         return 0
     except ExpressionError as error:
@@ -112,37 +174,10 @@ def _priority(flow: CompiledFlow, run: NewRun, *, org_id: UUID, event_name: str)
     return round(max(-MAX_HEAD_START_S, min(MAX_HEAD_START_S, value)))
 
 
-def _checked(flow: CompiledFlow, value: Json) -> str:
-    text = dump(value, what="The input", limit_bytes=MAX_EVENT_BYTES)
-    problems = flow.input_problems(value)
+def _checked(flow: CompiledFlow, run: NewRun, limit_bytes: int) -> str:
+    problems = flow.input_problems(run.input)
+    value = {**run.input, **run.extra} if run.extra and isinstance(run.input, dict) else run.input
+    text = dump(value, what="The input", limit_bytes=limit_bytes)
     if problems:
         raise InvalidInput("; ".join(problems))
     return text
-
-
-def _take_key(flow: CompiledFlow, org_id: UUID, key: str, run_id: UUID) -> UUID:
-    """The run that the key stands for: this one, or the one that has it already."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT current_setting('lock_timeout')")
-            before = cursor.fetchone()[0]
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", (str(IDEMPOTENCY_WAIT_MS),))
-        taken = store.fetch(
-            "take_idempotency_key",
-            {"org": org_id, "flow": flow.flow_id, "key": key, "run": run_id, "window_s": IDEMPOTENCY_WINDOW_S},
-        )
-    except psycopg.errors.LockNotAvailable:
-        raise IdempotencyConflict from None
-    with connection.cursor() as cursor:  # the rest of the caller's transaction keeps its own
-        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (before,))
-    if taken:
-        return run_id
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT run_id FROM workflows_idempotencykey WHERE org_id = %s AND flow_id = %s AND key = %s",
-            (org_id, flow.flow_id, key),
-        )
-        row = cursor.fetchone()
-    if row is None:
-        raise IdempotencyConflict
-    return UUID(str(row[0]))

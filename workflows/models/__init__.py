@@ -1,7 +1,8 @@
 """The tables. Definitions (organization, flow) use foreign keys; history (event, run) has none into it (ADR 0003)."""
 
 from workflows.models.event import Event
-from workflows.models.flow import Flow, FlowVersion, Step, Trigger
+from workflows.models.flow import CancelRule, Flow, FlowVersion, Step, Trigger
+from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
 from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
 from workflows.models.worker import LeaderLease, Worker
@@ -9,11 +10,14 @@ from workflows.models.worker import LeaderLease, Worker
 __all__ = [
     "AccessKey",
     "Attempt",
+    "BulkOperation",
+    "CancelRule",
     "Event",
     "Flow",
     "FlowVersion",
     "IdempotencyKey",
     "LeaderLease",
+    "OperationChange",
     "Organization",
     "Run",
     "Secret",

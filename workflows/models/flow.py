@@ -76,6 +76,7 @@ class Step(models.Model):
     condition = models.TextField(blank=True)
     critical = models.BooleanField(default=True)
     is_sink = models.BooleanField()
+    is_hook = models.BooleanField(default=False, help_text="Undoes another step; runs only where that is asked for.")
     queue = models.CharField(max_length=50)
     timeout_ms = models.PositiveIntegerField()
 
@@ -89,6 +90,25 @@ class Step(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class CancelRule(models.Model):
+    """An event that cancels live runs of a flow (`cancel_on`)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="cancel_rules")
+    flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="cancel_rules")
+    event_name = models.CharField(max_length=200)
+    match = models.CharField(max_length=200, blank=True, help_text="A path that must be equal in both events.")
+    condition = models.TextField(blank=True)
+    timeout_ms = models.PositiveBigIntegerField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["flow", "id"]
+        indexes: ClassVar = [models.Index(fields=["organization", "event_name"], name="cancel_rule_by_event")]
+
+    def __str__(self) -> str:
+        return self.event_name
 
 
 class Trigger(models.Model):

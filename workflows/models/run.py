@@ -51,6 +51,20 @@ class Run(models.Model):
     sinks_left = models.IntegerField()
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     cancel_reason = models.TextField(blank=True)
+    timeout_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it is cancelled unless it has started (ended)."
+    )
+    finish_ms = models.PositiveBigIntegerField(null=True, blank=True, help_text="How long it may take from its start.")
+    has_hooks = models.BooleanField(db_default=False, help_text="Steps may have to be undone before it ends.")
+    follow_up = models.BooleanField(
+        db_default=False, help_text="Where it fails, its flow's on_failure flow is to start."
+    )
+    origin_id = models.UUIDField(
+        null=True, blank=True, help_text="The run that it repeats, or whose failure it handles."
+    )
+    origin_kind = models.CharField(max_length=20, db_default="", blank=True)
+    parent_id = models.UUIDField(null=True, blank=True, help_text="The run that started it.")
+    parent_policy = models.CharField(max_length=10, db_default="", blank=True)
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -67,6 +81,10 @@ class Run(models.Model):
                 condition=Q(status__in=LIVE_RUN, ended_at=None) | (~Q(status__in=LIVE_RUN) & ~Q(ended_at=None)),
                 name="run_ended_at",
             ),
+            models.CheckConstraint(
+                condition=Q(origin_kind__in=["", "replay", "resume", "fork", "on_failure"]), name="run_origin_kind"
+            ),
+            models.CheckConstraint(condition=Q(parent_policy__in=["", "cancel", "abandon"]), name="run_parent_policy"),
         ]
         indexes: ClassVar = [
             models.Index(fields=["org_id", "-id"], name="run_by_org"),
@@ -74,6 +92,12 @@ class Run(models.Model):
             models.Index(fields=["event_id"], name="run_by_event", condition=~Q(event_id=None)),
             models.Index(fields=["org_id", "status"], name="run_live", condition=Q(status__in=LIVE_RUN)),
             models.Index(fields=["org_id", "status", "ended_at"], name="run_ended", condition=~Q(ended_at=None)),
+            models.Index(
+                fields=["timeout_at"], name="run_timeout", condition=Q(status__in=LIVE_RUN) & ~Q(timeout_at=None)
+            ),
+            models.Index(fields=["id"], name="run_follow_up", condition=Q(follow_up=True, status="failed")),
+            models.Index(fields=["origin_id"], name="run_by_origin", condition=~Q(origin_id=None)),
+            models.Index(fields=["parent_id"], name="run_by_parent", condition=~Q(parent_id=None)),
         ]
 
     def __str__(self) -> str:
@@ -135,6 +159,9 @@ class StepRun(models.Model):
     waiting_for = models.CharField(max_length=50, blank=True)
     dispatched_at = models.DateTimeField(null=True, blank=True)
     dispatch_count = models.IntegerField(default=0)
+    is_hook = models.BooleanField(db_default=False, help_text="Undoes another step of a run that stops.")
+    reason = models.CharField(max_length=200, db_default="", blank=True, help_text="Why it was skipped or cancelled.")
+    memoized_from = models.UUIDField(null=True, blank=True, help_text="The step run whose outcome was taken over.")
     created_at = models.DateTimeField()
     ready_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -194,6 +221,7 @@ class Attempt(models.Model):
     ended_at = models.DateTimeField()
     input = models.JSONField(null=True, blank=True)
     error = models.JSONField(null=True, blank=True)
+    logs = models.JSONField(null=True, blank=True, help_text="The lines that the handler logged: {at, level, message}.")
 
     class Meta:
         ordering: ClassVar = ["id"]

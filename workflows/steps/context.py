@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
@@ -12,6 +13,59 @@ from uuid import UUID
 from structlog.stdlib import BoundLogger
 
 from workflows.errors import StepCancelled
+
+MAX_LOG_LINES = 200
+MAX_LOG_CHARACTERS = 16_000
+
+
+class AttemptLog:
+    """A handler's log. Its lines go to the worker's log, and the first of them are kept with the attempt.
+
+    Kept are 200 lines and 16,000 characters at most; the last line says how many more there were.
+    """
+
+    def __init__(self, bind: Callable[[], BoundLogger]) -> None:
+        """`bind` gives the worker's log with the step's names; it is asked for when there is something to say."""
+        self._bind = bind
+        self._kept: list[dict[str, str]] = []
+        self._room = MAX_LOG_CHARACTERS
+        self._dropped = 0
+
+    def debug(self, message: str, **fields: Any) -> None:
+        self._add("debug", message, fields)
+
+    def info(self, message: str, **fields: Any) -> None:
+        self._add("info", message, fields)
+
+    def warning(self, message: str, **fields: Any) -> None:
+        self._add("warning", message, fields)
+
+    def error(self, message: str, **fields: Any) -> None:
+        self._add("error", message, fields)
+
+    def keep(self, level: str, text: str) -> None:
+        """Keep text with the attempt only, line by line (what sandboxed code prints)."""
+        for line in text.splitlines():
+            self._keep(level, line)
+
+    def _add(self, level: str, message: str, fields: dict[str, Any]) -> None:
+        getattr(self._bind(), level)(message, **fields)
+        self._keep(level, " ".join([message, *(f"{name}={value!r}" for name, value in fields.items())]))
+
+    def _keep(self, level: str, line: str) -> None:
+        if len(self._kept) >= MAX_LOG_LINES or len(line) > self._room:
+            self._dropped += 1
+            return
+        self._room -= len(line)
+        self._kept.append({"at": dt.datetime.now(dt.UTC).isoformat(), "level": level, "message": line})
+
+    @property
+    def lines(self) -> list[dict[str, str]]:
+        """The kept lines: {at, level, message}."""
+        if not self._dropped:
+            return self._kept
+        at = dt.datetime.now(dt.UTC).isoformat()
+        return [*self._kept, {"at": at, "level": "info", "message": f"… and {self._dropped} more lines"}]
 
 
 @dataclass(kw_only=True)
@@ -32,9 +86,16 @@ class StepContext:
     attempt: int
     wake_seq: int
     deadline: float
-    log: BoundLogger
+    log: AttemptLog
     cancelled: Event = field(default_factory=Event)
+    stoppers: list[Callable[[], None]] = field(default_factory=list)
     pause_s: float = 0.0
+
+    def on_stop(self, stop: Callable[[], None]) -> None:
+        """Call `stop` (from another thread, possibly twice) when the run is cancelled or the step's time is up."""
+        self.stoppers.append(stop)
+        if self.cancelled.is_set():
+            stop()
 
     def pause_provider(self, seconds: float) -> None:
         """The other side wants to be left alone: its limit admits nothing for so long, on all workers."""

@@ -44,6 +44,7 @@ def handle(context: StepContext) -> Any:
         sandbox.variables(scope, context.attempt),
         timeout_s=min(context.remaining_s, 10),
         name=f"{context.key}.py",
+        context=context,
     ).value
 
 

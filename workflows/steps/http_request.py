@@ -5,23 +5,20 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
-import math
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import httpx
 from pydantic import Field, model_validator
 
-from workflows import outbound
-from workflows.definitions.duration import Duration, parse_ms
+from workflows import outbound, taxonomy
+from workflows.definitions.duration import Duration
 from workflows.errors import Category, InvalidOutput, NonRetriable, RetryAfter, StepFailure
 from workflows.outbound import Answer
 from workflows.payload import MAX_OUTPUT_BYTES
 from workflows.steps.context import StepContext
 from workflows.steps.registry import Mode, StepConfig, StepType, register
 
-MAX_PAUSE_S = 3_600.0
 Scalar = str | int | float | bool
 
 
@@ -121,38 +118,22 @@ async def perform(config: RequestConfig, request: httpx.Request, auth: Any = Non
 def heed(answer: Answer, context: StepContext) -> None:
     """Where the provider says that it has had enough, no other step calls it until then either."""
     now = dt.datetime.now(dt.UTC)
-    wait_s = retry_after_s(answer.headers.get("retry-after"), now) if answer.status in {429, 503} else None
+    wait_s = taxonomy.retry_after_s(answer.headers.get("retry-after"), now) if answer.status in {429, 503} else None
     if wait_s is None:
         wait_s = exhausted_for_s(answer.headers, now, refused=answer.status == 429)
     if wait_s:
-        context.pause_provider(min(wait_s, MAX_PAUSE_S))
+        context.pause_provider(taxonomy.clamp_s(wait_s))
 
 
 def exhausted_for_s(headers: Mapping[str, str], now: dt.datetime, *, refused: bool = False) -> float | None:
     """Seconds until a quota is renewed, by `x-ratelimit-remaining` and `-reset` (also without `x-`); None while there
-    is some left. The reset is a time (seconds or milliseconds of the epoch, an HTTP date), a number of seconds, or text
-    like 6m0s."""
+    is some left."""
     for prefix in ("x-ratelimit-", "ratelimit-", "x-rate-limit-"):
         remaining, reset = headers.get(f"{prefix}remaining"), headers.get(f"{prefix}reset")
         if reset is None or (not refused and (remaining or "").strip() not in {"0", "0.0"}):
             continue
-        return _reset_s(reset.strip(), now)
+        return taxonomy.quota_wait_s(reset.strip(), now)
     return None
-
-
-def _reset_s(value: str, now: dt.datetime) -> float | None:
-    try:
-        number = float(value)
-    except ValueError:
-        try:
-            return parse_ms(value) / 1000
-        except ValueError:
-            return retry_after_s(value, now)
-    if not math.isfinite(number) or number < 0:
-        return None
-    if number > 1e11:
-        number /= 1000
-    return max(0.0, number - now.timestamp()) if number > 1e8 else number
 
 
 def judge(config: RequestConfig, answer: Answer, host: str) -> dict[str, Any]:
@@ -162,18 +143,12 @@ def judge(config: RequestConfig, answer: Answer, host: str) -> dict[str, Any]:
         return {"status": answer.status, "headers": dict(answer.headers), "body": parse(config, answer)}
     message = f"{host} answered {answer.status}: {answer.body[:500].decode('utf-8', 'replace')}"
     now = dt.datetime.now(dt.UTC)
-    wait_s = retry_after_s(answer.headers.get("retry-after"), now)
+    wait_s = taxonomy.retry_after_s(answer.headers.get("retry-after"), now)
     if wait_s is None and answer.status == 429:
         wait_s = exhausted_for_s(answer.headers, now, refused=True)
-    if answer.status == 429 or (answer.status == 503 and wait_s is not None):
-        if wait_s is None:
-            raise StepFailure(message, category=Category.RATE_LIMITED)
-        raise RetryAfter(message, seconds=wait_s)
-    if answer.status in {401, 403}:
-        raise StepFailure(message, category=Category.AUTH)
-    if answer.status >= 500 or answer.status in {408, 425}:
-        raise StepFailure(message)
-    raise NonRetriable(message, category=Category.INVALID_INPUT)
+    if wait_s is not None and answer.status in {429, 503}:
+        raise RetryAfter(wait_s, message)
+    raise StepFailure(message, category=taxonomy.of_status(answer.status))
 
 
 def parse(config: RequestConfig, answer: Answer) -> Any:
@@ -195,18 +170,6 @@ def parse(config: RequestConfig, answer: Answer) -> Any:
         if kind == "text":
             raise InvalidOutput(f"The answer is no {answer.encoding} text; use response: base64.") from None
         return base64.b64encode(answer.body).decode()
-
-
-def retry_after_s(value: str | None, now: dt.datetime) -> float | None:
-    """Seconds of a `Retry-After` header (a number or an HTTP date); None where it is missing or malformed."""
-    if not value:
-        return None
-    if value.strip().isdigit():
-        return float(value.strip())
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
-    except (ValueError, TypeError):
-        return None
 
 
 async def handle(context: StepContext) -> Any:

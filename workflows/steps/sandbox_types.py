@@ -43,6 +43,7 @@ def _run(context: StepContext) -> sandbox.Result:
         timeout_s=min(config.timeout / 1000, context.remaining_s),
         memory_bytes=config.memory_mb * 1024 * 1024,
         name=f"{context.key}.py",
+        context=context,
     )
 
 

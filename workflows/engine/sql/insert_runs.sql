@@ -1,16 +1,21 @@
 -- Insert runs of one version with all their steps: roots become ready (or sleep until run_at), the rest is pending.
 -- Parameters: org, flow, version uuid; ids uuid[], inputs text[], priorities int[] (one each per run); trigger,
 --   user_id, event_name text, event_ids uuid[]; sinks int; run_at timestamptz or null; dispatched bool (roots without
---   a condition are published by the caller right after the commit).
+--   a condition are published by the caller right after the commit); start_ms, finish_ms bigint or null (how long it may
+--   wait for its start, and take from then on); hooks, follow_up bool; origin_id, origin_kind, parent_id, parent_policy.
 -- Returns: the ready roots: id, run_id, key, attempt, needs_dispatch. Index: workflows_step (version, position).
 WITH wanted AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(inputs)s::text[]::jsonb[], %(priorities)s::int[], %(event_ids)s::uuid[])
         AS w (id, input, priority, event_id)
 ), new_runs AS (
     INSERT INTO workflows_run (id, org_id, flow_id, version_id, event_id, event_name, trigger, user_id, status, priority,
-                               input, sinks_left, cancel_reason, created_at)
+                               input, sinks_left, cancel_reason, created_at, timeout_at, finish_ms, has_hooks,
+                               follow_up, origin_id, origin_kind, parent_id, parent_policy)
     SELECT w.id, %(org)s, %(flow)s, %(version)s, w.event_id, %(event_name)s, %(trigger)s, %(user_id)s, 'queued',
-           w.priority, w.input, %(sinks)s, '', clock_timestamp()
+           w.priority, w.input, %(sinks)s, '', clock_timestamp(),
+           COALESCE(%(run_at)s::timestamptz, clock_timestamp()) + make_interval(secs => %(start_ms)s::bigint / 1000.0),
+           %(finish_ms)s::bigint, %(hooks)s, %(follow_up)s, %(origin_id)s::uuid, %(origin_kind)s, %(parent_id)s::uuid,
+           %(parent_policy)s
       FROM wanted w
     RETURNING id, priority
 ), new_steps AS (
@@ -29,7 +34,7 @@ WITH wanted AS (
            clock_timestamp(),
            CASE WHEN cardinality(s.needs) = 0 AND %(run_at)s::timestamptz IS NULL THEN clock_timestamp() END
       FROM new_runs r CROSS JOIN workflows_step s
-     WHERE s.version_id = %(version)s
+     WHERE s.version_id = %(version)s AND NOT s.is_hook
     RETURNING id, run_id, version_id, key, queue, type, priority, status, attempt, needs_total, needs_met, dispatched_at
 )
 SELECT id, run_id, version_id, key, queue, type, priority, attempt, needs_total, needs_met, dispatched_at IS NULL AS unprepared

@@ -1,11 +1,12 @@
--- What expressions may read of some runs: input, event, and the outputs of the named steps.
+-- What expressions may read of some runs: input, event, and the outcomes of the named steps as [status, output].
 -- Parameters: run_ids uuid[], keys text[]. Returns a row per run. Indexes: primary keys, step_run_identity.
-SELECT r.id, r.input, r.event_id, r.event_name, r.trigger, r.user_id, r.created_at, r.priority, f.slug AS flow,
+SELECT r.id, r.input, r.event_id, r.event_name, r.trigger, r.user_id, r.created_at, r.priority, r.version_id, r.error,
+       r.cancel_reason, f.slug AS flow,
        o.id AS org_id, o.slug AS org_slug, e."user" AS event_user, e.ts AS event_ts,
-       (SELECT jsonb_object_agg(s.key, s.output)
+       (SELECT jsonb_object_agg(s.key, jsonb_build_array(s.status, s.output))
           FROM unnest(%(keys)s::text[]) AS k (key)
           JOIN workflows_steprun s ON s.run_id = r.id AND s.key = k.key AND s.path = ''
-         WHERE s.status IN ('completed', 'failed', 'skipped')) AS outputs
+         WHERE s.status IN ('completed', 'failed', 'skipped')) AS outcomes
   FROM unnest(%(run_ids)s::uuid[]) AS w (id)
   JOIN workflows_run r ON r.id = w.id
   JOIN workflows_flow f ON f.id = r.flow_id

@@ -1,11 +1,12 @@
 -- Record a group of outcomes in one statement: the steps, their attempts, the successors, the runs.
+-- What comes after its run was cancelled is recorded as cancelled, whatever it was (but for steps that undo others).
 -- A row counts only where this worker still holds its lease (or, for a skip, where the step is still ready); what
 -- follows from it is derived from the rows that really changed. Successors are touched in the order (run, key), runs in
 -- the order of their ids, so that recorders can't deadlock; the counters are decremented, never recounted, so that
 -- parents recorded at the same instant can't lose a join.
 -- Parameters: outcomes, edges: each a JSON array of objects, as text (one parameter is far cheaper to send than twenty
 --   arrays). An outcome has id, lease (absent: a skip of a ready step), status (completed failed skipped cancelled
---   waiting ready), waiting_for ('' sleep retry), wake_in (seconds), output, input, error (JSON as text), fatal (the
+--   waiting ready), run, reason (of a skip), logs (JSON as text), waiting_for ('' sleep retry), wake_in (seconds), output, input, error (JSON as text), fatal (the
 --   failure fails the run), spends (the next try has the next number), told, ran (seconds since the handler began). An edge has source, target, live (the
 --   source was not skipped), veto (a branch that was not taken: the target is skipped whatever else it needs, since its
 --   needs_met falls far below zero), claim (continue in this visit), publish (the caller publishes after the commit).
@@ -15,15 +16,24 @@
 -- Indexes: primary keys, step_run_identity (run, key, path). (`status || ''` hides the partial indexes of all running
 -- and ready steps from the planner: it must look rows up by their ids, however few it believes there are.)
 WITH outcome AS (
-    SELECT o.id, o.lease, o.status, COALESCE(o.waiting_for, '') AS waiting_for, o.wake_in, o.output::jsonb AS output,
-           o.input::jsonb AS input, o.error::jsonb AS error, COALESCE(o.fatal, false) AS fatal,
-           COALESCE(o.spends, false) AS spends, COALESCE(o.told, false) AS told, o.ran
-      FROM json_to_recordset(%(outcomes)s::json) AS o (id uuid, lease uuid, status text, waiting_for text,
-           wake_in float8, output text, input text, error text, fatal bool, spends bool, told bool, ran float8)
+    SELECT o.id, o.lease, CASE WHEN late THEN 'cancelled' ELSE o.status END AS status,
+           CASE WHEN late THEN '' ELSE COALESCE(o.waiting_for, '') END AS waiting_for, o.wake_in,
+           CASE WHEN NOT late THEN o.output::jsonb END AS output,
+           o.input::jsonb AS input, o.error::jsonb AS error, o.logs::jsonb AS logs,
+           CASE WHEN late THEN 'came after the cancel: ' || o.status ELSE COALESCE(o.reason, '') END AS reason,
+           COALESCE(o.fatal, false) AS fatal, COALESCE(o.spends, false) AND NOT late AS spends,
+           COALESCE(o.told, false) AS told, o.ran
+      FROM json_to_recordset(%(outcomes)s::json) AS o (id uuid, run uuid, lease uuid, status text, waiting_for text,
+           wake_in float8, output text, input text, error text, logs text, reason text, hook bool, fatal bool,
+           spends bool, told bool, ran float8)
+      JOIN workflows_run r ON r.id = o.run
+     CROSS JOIN LATERAL (SELECT r.cancel_requested_at IS NOT NULL AND o.hook IS NULL
+                                AND o.status NOT IN ('skipped', 'cancelled') AS late) l
 ), done AS (
     UPDATE workflows_steprun s
        SET status = o.status,
            output = o.output,
+           reason = o.reason,
            waiting_for = o.waiting_for,
            wake_at = CASE WHEN o.status = 'waiting' THEN clock_timestamp() + make_interval(secs => o.wake_in) END,
            attempt = s.attempt + o.spends::int,
@@ -36,14 +46,14 @@ WITH outcome AS (
      WHERE s.id = o.id
        AND ((s.status || '' = 'running' AND s.lease_token = o.lease)
             OR (o.lease IS NULL AND o.status = 'skipped' AND s.status || '' = 'ready'))
-    RETURNING s.id, s.org_id, s.run_id, s.path, s.status, s.attempt, s.worker_id, s.ready_at, s.started_at, s.is_sink,
-              o.lease, o.waiting_for, o.input, o.error, o.fatal, o.spends
+    RETURNING s.id, s.org_id, s.run_id, s.key, s.path, s.status, s.attempt, s.worker_id, s.ready_at, s.started_at, s.is_sink,
+              o.lease, o.waiting_for, o.input, o.error, o.logs, o.fatal, o.spends
 ), tried AS (
     INSERT INTO workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at, started_at,
-                                   ended_at, input, error)
+                                   ended_at, input, error, logs)
     SELECT headrace_uuid7(), d.org_id, d.run_id, d.id, d.attempt - d.spends::int,
            CASE WHEN d.status IN ('completed', 'cancelled') THEN d.status ELSE 'failed' END, d.worker_id, d.ready_at,
-           d.started_at, clock_timestamp(), d.input, d.error
+           d.started_at, clock_timestamp(), d.input, d.error, d.logs
       FROM done d
      WHERE d.status IN ('completed', 'failed') OR (d.status = 'cancelled' AND d.lease IS NOT NULL)
         OR d.waiting_for = 'retry'
@@ -80,7 +90,7 @@ WITH outcome AS (
     RETURNING s.*
 ), touched AS (
     SELECT run_id, count(*) FILTER (WHERE is_sink AND status IN ('completed', 'failed', 'skipped'))::int AS sinks,
-           (array_agg(error) FILTER (WHERE fatal AND status = 'failed'))[1] AS error
+           (array_agg(error || jsonb_build_object('step', key)) FILTER (WHERE fatal AND status = 'failed'))[1] AS error
       FROM done
      WHERE status IN ('completed', 'failed', 'skipped') AND (is_sink OR fatal)
      GROUP BY run_id

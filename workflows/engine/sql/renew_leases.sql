@@ -11,4 +11,4 @@ WITH held AS (
 UPDATE workflows_steprun s SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
   FROM held, workflows_run r
  WHERE s.id = held.id AND r.id = held.run_id
-RETURNING s.id, r.cancel_requested_at IS NOT NULL AS cancelled
+RETURNING s.id, r.cancel_requested_at IS NOT NULL AND NOT s.is_hook AS cancelled

@@ -1,0 +1,2 @@
+-- Everything that had to be undone is. Parameters: ids uuid[]. Index: primary key.
+UPDATE workflows_run SET has_hooks = false WHERE id = ANY (%(ids)s::uuid[])

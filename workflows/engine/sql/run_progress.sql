@@ -1,0 +1,6 @@
+-- How far the steps of a run have come. Parameters: run uuid. Index: step_run_identity.
+-- Returns: version_id, failed (the run is bound to fail), key, is_hook, position, status, begun (its handler was started).
+SELECT s.version_id, r.error IS NOT NULL AS failed, s.key, s.is_hook, s.position, s.status,
+       s.started_at IS NOT NULL OR s.memoized_from IS NOT NULL AS begun
+  FROM workflows_steprun s JOIN workflows_run r ON r.id = s.run_id
+ WHERE s.run_id = %(run)s AND s.path = ''
