@@ -64,6 +64,8 @@ class Environment:
     allowed_hosts: tuple[str, ...]
     csrf_trusted_origins: tuple[str, ...]
     allowed_private_hosts: tuple[str, ...]
+    alert_urls: tuple[str, ...]
+    sentry_dsn: str
     var_dir: Path
     port: int
     log_format: str
@@ -81,6 +83,7 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
     env = os.environ if source is None else source
     var_dir = Path(env.get("HEADRACE_VAR_DIR") or BASE_DIR / "var").resolve()
     redis_url = env.get("REDIS_URL", "")
+    urls = env.get("HEADRACE_ALERT_URLS", "").strip()
     log_format = env.get("HEADRACE_LOG_FORMAT", "console")
     if log_format not in {"console", "json"}:
         raise EnvironmentValueError(f"HEADRACE_LOG_FORMAT={log_format!r} is unknown; set it to console or json")
@@ -96,6 +99,8 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         allowed_hosts=_names(env, "HEADRACE_ALLOWED_HOSTS"),
         csrf_trusted_origins=_names(env, "HEADRACE_CSRF_TRUSTED_ORIGINS"),
         allowed_private_hosts=_names(env, "HEADRACE_ALLOWED_PRIVATE_HOSTS"),
+        alert_urls=tuple(re.split(r"[\s,]+(?=[a-zA-Z][\w+.-]*://)", urls)) if urls else (),
+        sentry_dsn=env.get("SENTRY_DSN", "").strip(),
         var_dir=var_dir,
         port=_integer(env, "PORT", DEFAULT_PORT, low=1, high=65535),
         log_format=log_format,

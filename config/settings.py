@@ -133,6 +133,10 @@ configure(log_format=ENVIRONMENT.log_format, level=ENVIRONMENT.log_level)
 # Hosts on private or loopback addresses that outbound steps may call.
 ALLOWED_PRIVATE_HOSTS = frozenset(ENVIRONMENT.allowed_private_hosts)
 
+# Where alerts go, besides the channels that are rows (admin).
+ALERT_URLS = ENVIRONMENT.alert_urls
+SENTRY_DSN = ENVIRONMENT.sentry_dsn
+
 # Celery: see config/celery.py for the settings that are the same everywhere.
 CELERY_BROKER_URL = ENVIRONMENT.broker_url
 CELERY_RESULT_BACKEND = "django-db"

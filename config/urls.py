@@ -4,7 +4,8 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
-from workflows.api.routes import api, healthz, readyz
+from config.api import api
+from workflows.api.routes import healthz, readyz
 
 
 def no_icon(_: HttpRequest) -> HttpResponse:

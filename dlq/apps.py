@@ -1,7 +1,21 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class DeadLettersConfig(AppConfig):
     name = "dlq"
     verbose_name = "Dead letters"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from dlq import alerts, services, tasks  # noqa: PLC0415  (models must be loaded)
+        from dlq.bury import bury  # noqa: PLC0415
+        from dlq.shipped import ship  # noqa: PLC0415
+        from workflows.engine import jobs  # noqa: PLC0415
+        from workflows.signals import steps_failed  # noqa: PLC0415
+
+        steps_failed.connect(bury, dispatch_uid="dlq.bury")
+        post_migrate.connect(ship, sender=self, dispatch_uid="dlq.ship")
+        jobs.register("automatic replays", services.replay_due, every_s=5.0)
+        jobs.register("alerts of failures", alerts.alert_of_failures, every_s=1.0)
+        jobs.register("alert delivery", tasks.deliver_soon, every_s=2.0)

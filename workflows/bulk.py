@@ -53,11 +53,6 @@ def register(name: str, action: Action) -> None:
     ACTIONS[name] = action
 
 
-def preview(organization: Organization, action: str, where: Filter) -> int:
-    """How many it would be. Raises InvalidInput for an unknown action or a bad filter."""
-    return _action(action).select(organization, where).count()
-
-
 def start(
     organization: Organization,
     action: str,
@@ -68,24 +63,38 @@ def start(
     per_second: float | None = None,
 ) -> BulkOperation:
     """Ask for a bulk operation. Raises InvalidInput for an unknown action, a bad filter or a bad pace."""
+    with transaction.atomic():
+        operation = draft(organization, action, where, by=by, options=options, per_second=per_second)
+        operation.save(force_insert=True)
+        _note(operation, "started", by)
+    return operation
+
+
+def draft(
+    organization: Organization,
+    action: str,
+    where: Filter,
+    *,
+    by: str = "",
+    options: Mapping[str, Any] | None = None,
+    per_second: float | None = None,
+) -> BulkOperation:
+    """The operation as it would be, with the number of items that match now. Raises as `start` does."""
     known = _action(action)
     pace = known.per_second if per_second is None else float(per_second)
     if not (math.isfinite(pace) and 0 < pace <= MAX_PER_SECOND):
         raise InvalidInput(f"perSecond {pace:g} is out of range; use more than 0 and at most {MAX_PER_SECOND:g}.")
     upto = uuid6.uuid7()
-    with transaction.atomic():
-        operation = BulkOperation.objects.create(
-            org_id=organization.id,
-            action=action,
-            filter=dict(where),
-            options=dict(options or {}),
-            per_second=pace,
-            matched=known.select(organization, where).filter(id__lte=upto).count(),
-            upto=upto,
-            created_by=by,
-        )
-        _note(operation, "started", by)
-    return operation
+    return BulkOperation(
+        org_id=organization.id,
+        action=action,
+        filter=dict(where),
+        options=dict(options or {}),
+        per_second=pace,
+        matched=known.select(organization, where).filter(id__lte=upto).count(),
+        upto=upto,
+        created_by=by,
+    )
 
 
 def _action(name: str) -> Action:

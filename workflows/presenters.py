@@ -12,7 +12,8 @@ from workflows import flow_control
 from workflows.engine import admission
 from workflows.engine.metrics import throttling_config
 from workflows.flow_control import LimitLine, Reason
-from workflows.models import Attempt, Run, StepRun
+from workflows.models import Attempt, BulkOperation, Run, StepRun
+from workflows.repair import Repeat
 from workflows.selectors import RunDetail, StepDetail
 from workflows.steps.registry import StepType
 
@@ -51,6 +52,12 @@ def run_out(detail: RunDetail) -> dict[str, Any]:
     steps = [step_out(step, reasons.get(step.step_run.id)) for step in detail.steps]
     return {
         **run_summary(detail.run, detail.status),
+        "cancelReason": detail.run.cancel_reason or None,
+        "originId": str(detail.run.origin_id) if detail.run.origin_id else None,
+        "originKind": detail.run.origin_kind or None,
+        "repeats": detail.repeats,
+        "parentId": str(detail.run.parent_id) if detail.run.parent_id else None,
+        "timeoutAt": detail.run.timeout_at,
         "input": detail.run.input,
         "output": run_output(detail),
         "totalSteps": len(steps),
@@ -153,6 +160,39 @@ def insights(detail: RunDetail, steps: list[dict[str, Any]]) -> dict[str, Any]:
         "stepTypeDistribution": dict(Counter(step.step_run.type for step in detail.steps)),
         "averageThrottlingOverhead": round(sum(overheads) / len(overheads)) if overheads else 0,
         "totalRetries": sum(max(step["retryCount"], 0) for step in steps),
+    }
+
+
+def repeat_out(repeat: Repeat) -> dict[str, Any]:
+    """What repeating a run did, or in a dry run would do."""
+    return {
+        "runId": str(repeat.run_id) if repeat.run_id else None,
+        "originId": str(repeat.origin_id),
+        "version": repeat.version,
+        "dryRun": repeat.run_id is None,
+        "kept": repeat.kept,
+        "runs": repeat.runs,
+        "changes": repeat.changes,
+    }
+
+
+def operation_out(operation: BulkOperation) -> dict[str, Any]:
+    """A bulk operation with its progress and audit trail."""
+    return {
+        "id": str(operation.id),
+        "action": operation.action,
+        "filter": operation.filter,
+        "options": operation.options,
+        "perSecond": operation.per_second,
+        "status": operation.status,
+        "matched": operation.matched,
+        "done": operation.done,
+        "passedOver": operation.passed_over,
+        "problems": operation.problems,
+        "createdBy": operation.created_by,
+        "createdAt": operation.created_at,
+        "endedAt": operation.ended_at,
+        "changes": [{"what": each.what, "by": each.by, "at": each.at} for each in operation.changes.all()],
     }
 
 

@@ -45,13 +45,15 @@ def replay(
     mode: str = "start",
     new_input: Json = KEEP,
     version: str | None = None,
+    again: Sequence[str] = (),
     extra: Mapping[str, Any] | None = None,
     dry_run: bool = False,
 ) -> Repeat:
     """Run an ended run again: from its start, or (`resume`) from the steps that have no outcome that counts.
 
     A new run is made, linked to its origin. `version`: `current` (the default from the start) or `same` (the default of
-    a resume). `extra` is added to the input after it was checked. Idempotency keys are passed by.
+    a resume). `again`: steps that a resume runs whatever became of them. `extra` is added to the input after it was
+    checked. Idempotency keys are passed by.
 
     Raises RunNotFound, RunNotEnded, InvalidInput, PayloadTooLarge.
     """
@@ -60,7 +62,7 @@ def replay(
     run = _ended(organization, run_id)
     flow = _version(run, version or ("current" if mode == "start" else "same"))
     if mode == "resume":
-        steps = _plan(run, flow)
+        steps = _plan(run, flow, again)
         if all(step.source is not None for step in steps) and run.status == Run.Status.COMPLETED:
             raise InvalidInput("The run has completed: there is nothing to resume. Fork it from a step, or replay it.")
         return _repeat(run, flow, steps, "resume", new_input, extra, dry_run)

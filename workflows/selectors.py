@@ -135,6 +135,8 @@ class RunDetail:
     steps: list[StepDetail]
     flow: CompiledFlow
     counts: dict[str, int] = field(default_factory=dict)
+    repeats: list[dict[str, str]] = field(default_factory=list)
+    """The runs that repeat it, or handle its failure: {id, kind}."""
 
     @property
     def status(self) -> str:
@@ -158,7 +160,9 @@ def run_detail(organization: Organization, run_id: UUID) -> RunDetail:
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
         counts[row.status] += 1
-    return RunDetail(run=run, steps=steps, flow=flow, counts=dict(counts))
+    later = Run.objects.filter(origin_id=run_id).order_by("id").values_list("id", "origin_kind")[:100]
+    repeats = [{"id": str(id_), "kind": kind} for id_, kind in later]
+    return RunDetail(run=run, steps=steps, flow=flow, counts=dict(counts), repeats=repeats)
 
 
 FILTERS = {

@@ -17,6 +17,11 @@ class ApiRequest(HttpRequest):
     organization: Organization
 
 
+def who(request: ApiRequest) -> str:
+    """The caller, for an audit trail."""
+    return f"API key {request.auth.prefix}… ({request.auth.name})"
+
+
 class ApiKeyAuth(HttpBearer):
     """Finds the organization of a key that has not been revoked, and puts it on the request."""
 

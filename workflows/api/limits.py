@@ -10,7 +10,7 @@ from pydantic import Field, StrictInt, StrictStr
 
 from throttling.models import ThrottleOverride
 from workflows import flow_control
-from workflows.api.auth import ApiKeyAuth, ApiRequest
+from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.schemas import Body
 from workflows.definitions.duration import parse_ms
 from workflows.engine import admission
@@ -114,7 +114,7 @@ def put_limit(request: ApiRequest, payload: LimitIn) -> dict[str, Any]:
         weight=payload.weight,
         note=payload.note,
     )
-    return override_out(flow_control.put_limit(row, by=f"API key {request.auth.prefix}… ({request.auth.name})"))
+    return override_out(flow_control.put_limit(row, by=who(request)))
 
 
 @router.delete("")
@@ -132,7 +132,7 @@ def delete_limit(
     if row is None:
         raise LimitNotFound
     removed = override_out(row)
-    flow_control.delete_limit(row, by=f"API key {request.auth.prefix}… ({request.auth.name})")
+    flow_control.delete_limit(row, by=who(request))
     return {"removed": removed}
 
 

@@ -9,10 +9,25 @@ from uuid import UUID
 from django.http import HttpResponse, JsonResponse
 from ninja import NinjaAPI, Router, Status
 
-from workflows import presenters, selectors, services
+from workflows import bulk, presenters, repair, selectors, services
 from workflows.api import limits, problems
-from workflows.api.auth import ApiKeyAuth, ApiRequest
-from workflows.api.schemas import CancelIn, JobOut, RunIn, RunOut, RunsOut, RunStarted, WorkflowsOut
+from workflows.api.auth import ApiKeyAuth, ApiRequest, who
+from workflows.api.schemas import (
+    BulkCancelIn,
+    BulkIn,
+    BulkReplayIn,
+    CancelIn,
+    ForkIn,
+    JobOut,
+    OperationOut,
+    RepeatIn,
+    RepeatOut,
+    RunIn,
+    RunOut,
+    RunsOut,
+    RunStarted,
+    WorkflowsOut,
+)
 from workflows.engine.probes import broker_answers, store_answers
 from workflows.steps.registry import REGISTRY
 
@@ -107,6 +122,86 @@ def cancel_run(request: ApiRequest, run_id: UUID, payload: CancelIn | None = Non
     return Status(202, presenters.run_out(selectors.run_detail(request.organization, run_id)))
 
 
+@router.post("/runs/{uuid:run_id}/replay", response={202: RepeatOut}, by_alias=True, tags=["runs"])
+def replay_run(request: ApiRequest, run_id: UUID, payload: RepeatIn | None = None) -> Status[dict[str, Any]]:
+    """Run an ended run again: from its start, or from the steps that have no outcome that counts (`mode: resume`)."""
+    wanted = payload or RepeatIn.model_validate({})
+    repeat = repair.replay(
+        request.organization,
+        run_id,
+        mode=wanted.mode,
+        version=wanted.version,
+        new_input=given_input(wanted),
+        dry_run=wanted.dry_run,
+    )
+    return Status(202, presenters.repeat_out(repeat))
+
+
+@router.post("/runs/{uuid:run_id}/fork", response={202: RepeatOut}, by_alias=True, tags=["runs"])
+def fork_run(request: ApiRequest, run_id: UUID, payload: ForkIn) -> Status[dict[str, Any]]:
+    """A new run that takes over the outcomes of an ended one, but for the named steps and all that need them."""
+    repeat = repair.fork_run(
+        request.organization,
+        run_id,
+        payload.from_steps,
+        version=payload.version,
+        new_input=given_input(payload),
+        dry_run=payload.dry_run,
+    )
+    return Status(202, presenters.repeat_out(repeat))
+
+
+def given_input(payload: RepeatIn | ForkIn) -> Any:
+    return payload.input if "input" in payload.model_fields_set else repair.KEEP
+
+
+@router.post("/runs/bulk/cancel", response={202: OperationOut}, by_alias=True, tags=["runs"])
+def cancel_runs(request: ApiRequest, payload: BulkCancelIn) -> Status[dict[str, Any]]:
+    """Cancel the live runs that a filter matches."""
+    return start_bulk(request, "cancel_runs", payload, {"reason": payload.reason})
+
+
+@router.post("/runs/bulk/replay", response={202: OperationOut}, by_alias=True, tags=["runs"])
+def replay_runs(request: ApiRequest, payload: BulkReplayIn) -> Status[dict[str, Any]]:
+    """Replay or resume the ended runs that a filter matches."""
+    return start_bulk(request, "replay_runs", payload, {"mode": payload.mode, "version": payload.version})
+
+
+def start_bulk(request: ApiRequest, action: str, payload: BulkIn, options: dict[str, Any]) -> Status[dict[str, Any]]:
+    """Start a bulk operation, or only count what it would be done to."""
+    if payload.dry_run:
+        draft = bulk.draft(request.organization, action, payload.filter, options=options, per_second=payload.per_second)
+        return Status(202, {**presenters.operation_out(draft), "id": None, "status": "dry run", "changes": []})
+    operation = bulk.start(
+        request.organization, action, payload.filter, by=who(request), options=options, per_second=payload.per_second
+    )
+    return Status(202, presenters.operation_out(operation))
+
+
+@router.get("/operations", response=list[OperationOut], by_alias=True, tags=["operations"])
+def list_operations(request: ApiRequest) -> list[dict[str, Any]]:
+    """The latest bulk operations."""
+    return [presenters.operation_out(each) for each in bulk.recent(request.organization)]
+
+
+@router.get("/operations/{uuid:operation_id}", response=OperationOut, by_alias=True, tags=["operations"])
+def get_operation(request: ApiRequest, operation_id: UUID) -> dict[str, Any]:
+    """A bulk operation and its progress."""
+    return presenters.operation_out(bulk.get(request.organization, operation_id))
+
+
+@router.post("/operations/{uuid:operation_id}/stop", response=OperationOut, by_alias=True, tags=["operations"])
+def stop_operation(request: ApiRequest, operation_id: UUID) -> dict[str, Any]:
+    """Stop a bulk operation after the items under way."""
+    return presenters.operation_out(bulk.stop(request.organization, operation_id, by=who(request)))
+
+
+@router.post("/operations/{uuid:operation_id}/resume", response=OperationOut, by_alias=True, tags=["operations"])
+def resume_operation(request: ApiRequest, operation_id: UUID) -> dict[str, Any]:
+    """Go on with a stopped bulk operation."""
+    return presenters.operation_out(bulk.resume(request.organization, operation_id, by=who(request)))
+
+
 @router.get("/jobs/{uuid:reference}", response=JobOut, by_alias=True, tags=["runs"])
 def get_job(request: ApiRequest, reference: UUID) -> dict[str, Any]:
     """The state of a job, by the job's (run's) id or by the id of the event that started it."""
@@ -128,9 +223,6 @@ def make_api() -> NinjaAPI:
     api.add_router("/limits", limits.router)
     problems.install(api)
     return api
-
-
-api = make_api()
 
 
 def healthz(_: Any) -> HttpResponse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from ninja import Schema
@@ -45,6 +45,70 @@ class RunStarted(Out):
 
 class CancelIn(Body):
     reason: str = Field("", max_length=1_000)
+
+
+class RepeatIn(Body):
+    """How to repeat a run. Without `input`, that of the run counts; `null` is an input too."""
+
+    mode: Literal["start", "resume"] = Field("start", description="`resume` keeps the outcomes of what was done.")
+    version: Literal["current", "same"] | None = Field(
+        None, description="Of the flow: current (the default from the start) or the run's own (that of a resume)."
+    )
+    input: Any = None
+    dry_run: bool = False
+
+
+class ForkIn(Body):
+    """From which steps to run again. Everything that needs them runs too, the rest is taken over."""
+
+    from_steps: list[str] = Field(min_length=1, max_length=1_000)
+    version: Literal["current", "same"] = "same"
+    input: Any = None
+    dry_run: bool = False
+
+
+class RepeatOut(Out):
+    run_id: UUID | None = Field(description="The new run; none in a dry run.")
+    origin_id: UUID
+    version: int
+    dry_run: bool
+    kept: list[str] = Field(description="The steps whose outcomes are taken over.")
+    runs: list[str] = Field(description="The steps that run.")
+    changes: list[dict[str, Any]] = Field(description="Of the input, as a JSON Patch (RFC 6902).")
+
+
+class BulkIn(Body):
+    """What to do it to, and how fast. `filter` has the names of the list's query."""
+
+    filter: dict[str, str] = Field(default_factory=dict)
+    per_second: float | None = Field(None, description="At most so many a second (more than 0, at most 1,000).")
+    dry_run: bool = Field(False, description="Only say how many it would be.")
+
+
+class BulkCancelIn(BulkIn):
+    reason: str = Field("", max_length=1_000)
+
+
+class BulkReplayIn(BulkIn):
+    mode: Literal["start", "resume"] = "start"
+    version: Literal["current", "same"] | None = None
+
+
+class OperationOut(Out):
+    id: UUID | None = Field(description="None in a dry run.")
+    action: str
+    filter: dict[str, Any]
+    options: dict[str, Any]
+    per_second: float
+    status: str
+    matched: int
+    done: int
+    passed_over: int
+    problems: list[dict[str, str]]
+    created_by: str
+    created_at: dt.datetime | None
+    ended_at: dt.datetime | None
+    changes: list[dict[str, Any]]
 
 
 class AttemptOut(Out):
@@ -106,6 +170,12 @@ class RunSummaryOut(Out):
 
 
 class RunOut(RunSummaryOut):
+    cancel_reason: str | None
+    origin_id: UUID | None = Field(description="The run that it repeats, or whose failure it handles.")
+    origin_kind: str | None = Field(description="replay, resume, fork or on_failure.")
+    repeats: list[dict[str, str]] = Field(description="The runs that repeat it, or handle its failure: id, kind.")
+    parent_id: UUID | None
+    timeout_at: dt.datetime | None
     input: Any
     output: Any
     total_steps: int

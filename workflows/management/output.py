@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import SUPPRESS
 from typing import Any
 
@@ -48,6 +49,15 @@ class HeadraceCommand(BaseCommand):
 
     def print_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def json_argument(text: str, name: str) -> Any:
+    """The value of an option that is JSON; `-` reads standard input. Raises CommandError."""
+    source = sys.stdin.read() if text == "-" else text
+    try:
+        return json.loads(source)
+    except ValueError as error:
+        raise CommandError(f"{name} is no JSON: {error}") from None
 
 
 def table(*columns: str, title: str | None = None) -> Table:

@@ -9,7 +9,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django.core.management import load_command_class
+from django.core.management import get_commands, load_command_class
+from django.utils.module_loading import import_string
 from pydantic import BaseModel
 
 from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, PRESETS, SIZES
@@ -19,7 +20,20 @@ from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Tran
 from workflows.steps.registry import REGISTRY
 
 _NOTE = "<!-- Made from the code by `manage.py reference`; change the code instead. -->\n"
-COMMANDS = ("trigger", "runs", "flows", "limits", "loadtest", "organization", "secret", "doctor", "reference")
+COMMANDS = (
+    "trigger",
+    "runs",
+    "dlq",
+    "bulk",
+    "alerts",
+    "flows",
+    "limits",
+    "loadtest",
+    "organization",
+    "secret",
+    "doctor",
+    "reference",
+)
 
 
 def _page(title: str, *parts: str) -> str:
@@ -179,6 +193,16 @@ SETTINGS = (
     Setting(
         "`HEADRACE_ALLOWED_PRIVATE_HOSTS`", "none", "Hosts (or host:port) on private addresses that steps may call."
     ),
+    Setting(
+        "`HEADRACE_ALERT_URLS`", "none", "Addresses for alerts, as apprise takes them; more of them are rows in admin."
+    ),
+    Setting("`SENTRY_DSN`", "none", "Alerts go to this Sentry project too."),
+    Setting(
+        "`HEADRACE_DLQ_AUTO_REPLAY_S`",
+        "300",
+        "After how long a rate-limited dead letter is replayed by itself; 0: never.",
+    ),
+    Setting("`HEADRACE_DLQ_AUTO_REPLAYS`", "3", "How often in a row."),
     Setting("`HEADRACE_VAR_DIR`", "`var`", "Where local data, logs and credentials live."),
     Setting("`PORT`", "8288", "The web's port; Flower and the examples' server take the next two."),
     Setting("`HEADRACE_LOG_FORMAT`", "`console`", "`console` or `json`."),
@@ -218,7 +242,7 @@ SETTINGS = (
 
 def api_page() -> str:
     """The REST routes, from the OpenAPI schema."""
-    from workflows.api.routes import api  # noqa: PLC0415  (the web is not needed elsewhere)
+    api = import_string("config.api.api")  # the whole project's: this app may not know it
 
     schema = api.get_openapi_schema()
     parts = [
@@ -259,7 +283,7 @@ def cli_page() -> str:
     """The commands with their help."""
     parts = ["`manage.py up` and `manage.py demo` start everything; `--help` on any command says more."]
     for name in COMMANDS:
-        command = load_command_class("workflows", name)
+        command = load_command_class(get_commands()[name], name)
         parser = command.create_parser("manage.py", name)
         parts.append(
             f"## `{name}`\n\n{command.help}\n\n```\nmanage.py {name}\n{_usage(parser, f'manage.py {name} ')}\n```"

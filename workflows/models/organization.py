@@ -80,6 +80,21 @@ def _fernet() -> Fernet:
     return Fernet(base64.urlsafe_b64encode(hashlib.sha256(settings.ENCRYPTION_KEY.encode()).digest()))
 
 
+def encrypt(clear_text: str) -> bytes:
+    """The text as it is stored."""
+    return _fernet().encrypt(clear_text.encode())
+
+
+def decrypt(ciphertext: bytes, what: str) -> str:
+    """The clear text. Raises ConfigurationFailure where the encryption key has changed."""
+    try:
+        return _fernet().decrypt(ciphertext).decode()
+    except InvalidToken:
+        raise ConfigurationFailure(
+            f"What is stored for {what} was encrypted under another HEADRACE_ENCRYPTION_KEY: store it again."
+        ) from None
+
+
 class Secret(models.Model):
     """A value for `${ secrets.NAME }` in outbound fields; stored encrypted, masked wherever it would show."""
 
@@ -103,13 +118,8 @@ class Secret(models.Model):
     @property
     def value(self) -> str:
         """The clear text. Raises ConfigurationFailure where the encryption key has changed."""
-        try:
-            return _fernet().decrypt(bytes(self.ciphertext)).decode()
-        except InvalidToken:
-            raise ConfigurationFailure(
-                f"The secret {self.name} was stored under another HEADRACE_ENCRYPTION_KEY: store it again."
-            ) from None
+        return decrypt(bytes(self.ciphertext), f"the secret {self.name}")
 
     @value.setter
     def value(self, clear_text: str) -> None:
-        self.ciphertext = _fernet().encrypt(clear_text.encode())
+        self.ciphertext = encrypt(clear_text)

@@ -1,21 +1,22 @@
-"""`runs list | show | cancel`."""
+"""`runs list | show | cancel | replay | fork`."""
 
 from __future__ import annotations
 
 from typing import Any
 from uuid import UUID
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
-from workflows import presenters, selectors, services
+from workflows import bulk, presenters, repair, selectors, services
+from workflows.management.bulk import add_pace, follow
 from workflows.management.commands.trigger import steps_table
-from workflows.management.output import HeadraceCommand, table
+from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.models import Run
 from workflows.templatetags.headrace import duration, pretty
 
 
 class Command(HeadraceCommand):
-    help = "List, show and cancel runs."
+    help = "List, show, cancel, replay and fork runs."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -27,11 +28,25 @@ class Command(HeadraceCommand):
         listing.add_argument("--user", default="")
         listing.add_argument("--sort", default="created", choices=selectors.SORTS)
         listing.add_argument("--limit", type=int, default=20)
-        for verb, text in (("show", "show a run with its steps"), ("cancel", "cancel a run")):
-            command = self.add_verb(verbs, verb, text)
-            command.add_argument("run", type=UUID)
-            if verb == "cancel":
-                command.add_argument("--reason", default="")
+        show = self.add_verb(verbs, "show", "show a run with its steps")
+        show.add_argument("run", type=UUID)
+        cancel = self.add_verb(verbs, "cancel", "cancel a run, or all live ones that a filter matches")
+        cancel.add_argument("--reason", default="")
+        replay = self.add_verb(verbs, "replay", "run an ended run again, or all that a filter matches")
+        replay.add_argument("--mode", default="start", choices=repair.MODES, help="from the start, or from what failed")
+        for verb in (cancel, replay):
+            verb.add_argument("run", type=UUID, nargs="?")
+            verb.add_argument("--all", action="store_true", help="all of them")
+            for name in selectors.FILTERS:
+                verb.add_argument(f"--{name}", default="", help="a filter")
+            add_pace(verb)
+        fork = self.add_verb(verbs, "fork", "a new run from some steps of an ended one on")
+        fork.add_argument("run", type=UUID)
+        fork.add_argument("--from", nargs="+", dest="from_steps", required=True, metavar="STEP")
+        for verb in (replay, fork):
+            verb.add_argument("--flow-version", dest="of_version", choices=repair.VERSIONS)
+            verb.add_argument("--data", help="a changed input, as JSON (one run only)")
+            verb.add_argument("--dry-run", action="store_true", help="only say what would be done")
 
     def handle(self, *args: Any, **options: Any) -> None:
         getattr(self, f"_{options['verb']}")(options)
@@ -67,5 +82,53 @@ class Command(HeadraceCommand):
             self.stdout.write(f"error: {pretty(detail.run.error)}")
 
     def _cancel(self, options: dict[str, Any]) -> None:
+        if options["run"] is None:
+            self._in_bulk("cancel_runs", options, {"reason": options["reason"]})
+            return
         services.cancel_run(self.organization(options), options["run"], reason=options["reason"])
         self._show(options)
+
+    def _replay(self, options: dict[str, Any]) -> None:
+        if options["run"] is None:
+            self._in_bulk("replay_runs", options, {"mode": options["mode"], "version": options["of_version"]})
+            return
+        repeat = repair.replay(
+            self.organization(options),
+            options["run"],
+            mode=options["mode"],
+            version=options["of_version"],
+            new_input=_new_input(options),
+            dry_run=options["dry_run"],
+        )
+        self.print_json(presenters.repeat_out(repeat))
+
+    def _fork(self, options: dict[str, Any]) -> None:
+        repeat = repair.fork_run(
+            self.organization(options),
+            options["run"],
+            options["from_steps"],
+            version=options["of_version"] or "same",
+            new_input=_new_input(options),
+            dry_run=options["dry_run"],
+        )
+        self.print_json(presenters.repeat_out(repeat))
+
+    def _in_bulk(self, action: str, options: dict[str, Any], chosen: dict[str, Any]) -> None:
+        where = {name: options[name] for name in selectors.FILTERS if options.get(name)}
+        if not where and not options["all"]:
+            raise CommandError("Name a run, a filter such as --workflow, or --all.")
+        organization = self.organization(options)
+        if options.get("dry_run"):
+            draft = bulk.draft(organization, action, where, options=chosen, per_second=options["rate"])
+            self.print_json({"matched": draft.matched, "perSecond": draft.per_second, "dryRun": True})
+            return
+        started = bulk.start(
+            organization, action, where, by="the command line", options=chosen, per_second=options["rate"]
+        )
+        ended = follow(self, started, wait=options["wait"], quiet=options["as_json"])
+        if options["as_json"]:
+            self.print_json(presenters.operation_out(ended))
+
+
+def _new_input(options: dict[str, Any]) -> Any:
+    return repair.KEEP if options["data"] is None else json_argument(options["data"], "--data")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 import time
 from typing import Any
 from uuid import UUID
@@ -15,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from workflows import presenters, selectors, services
-from workflows.management.output import HeadraceCommand, table
+from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.models import Organization
 from workflows.templatetags.headrace import duration
 
@@ -32,6 +30,7 @@ class Command(HeadraceCommand):
         parser.add_argument("--priority", help="1…10 or critical, high, normal, low, background")
         parser.add_argument("--delay", help="for example 5m")
         parser.add_argument("--key", default="", help="an idempotency key")
+        parser.add_argument("--force", action="store_true", help="make a run whatever idempotency keys say")
         parser.add_argument("--wait", action="store_true", help="follow the run to its end")
         parser.add_argument("--timeout", type=float, default=300, help="seconds to wait at most (default: 300)")
 
@@ -42,10 +41,11 @@ class Command(HeadraceCommand):
         triggered = services.trigger(
             organization,
             options["flow"],
-            _data(options["data"]),
+            json_argument(options["data"], "--data"),
             priority=priority,
             delay=options["delay"],
             idempotency_key=options["key"],
+            force=options["force"],
             kind="cli",
         )
         run_id = triggered.run_ids[0]
@@ -73,14 +73,6 @@ class Command(HeadraceCommand):
                     return detail
                 connection.close()
                 time.sleep(0.15)
-
-
-def _data(text: str) -> Any:
-    source = sys.stdin.read() if text == "-" else text
-    try:
-        return json.loads(source)
-    except ValueError as error:
-        raise CommandError(f"--data is no JSON: {error}") from None
 
 
 def steps_table(detail: selectors.RunDetail) -> Table:

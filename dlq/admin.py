@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import Count, Max, Q, QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from dlq import channels, services
+from dlq.models import (
+    Alert,
+    AlertChannel,
+    AlertNotification,
+    AlertRule,
+    DeadLetter,
+    DeadLetterChange,
+    DeadLetterComment,
+    DeadLetterGroup,
+)
+from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
+from workflows.errors import WorkflowsError
+from workflows.models import Organization
+
+
+def _each(request: HttpRequest, rows: QuerySet[DeadLetter], what: str, act: Any) -> None:
+    """Do it to each row that allows it, and say how many there were and why the others do not."""
+    organizations = Organization.objects.in_bulk({row.org_id for row in rows})
+    done, refused = 0, set()
+    for row in rows:
+        try:
+            act(organizations[row.org_id], row)
+            done += 1
+        except WorkflowsError as error:
+            refused.add(str(error))
+    if done:
+        messages.success(request, f"{done} {what}.")
+    for reason in sorted(refused)[:5]:
+        messages.warning(request, reason)
+
+
+class ChangeInline(ReadOnlyInline):
+    model = DeadLetterChange
+    fields = ("what", "by", "at", "reason", "run_id", "patch")
+    readonly_fields = fields
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(ReadOnlyAdmin):
+    list_display = ("id", "flow", "step_key", "category", "error_message_short", "attempts", "status", "failed_at")
+    list_filter = ("status", "category", "step_type", "flow")
+    list_select_related = ("flow",)
+    search_fields = ("error_message", "event_name")
+    show_full_result_count = False
+    inlines = (ChangeInline,)
+    actions = ("replay", "resume", "ignore", "reopen")
+    fields = (
+        "id", "flow", "run_id", "step_key", "step_type", "category", "event_name", "event_id", "event_data_json",
+        "error_name", "error_message", "error_stack", "attempts", "status", "reason", "replay_run_id", "auto_replay_at",
+        "failed_at", "reprocessed_at",
+    )  # fmt: skip
+
+    def has_handle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("dlq.change_deadletter")
+
+    @admin.display(description="error")
+    def error_message_short(self, obj: DeadLetter) -> str:
+        return obj.error_message[:100]
+
+    @admin.display(description="Event data")
+    def event_data_json(self, obj: DeadLetter) -> SafeString:
+        return json_block(obj.event_data)
+
+    @admin.action(description="Replay from the start", permissions=["handle"])
+    def replay(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
+        by = request.user.get_username()
+        _each(request, rows, "replayed", lambda org, row: services.replay(org, row.id, by=by))
+
+    @admin.action(description="Resume from the failed step", permissions=["handle"])
+    def resume(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
+        by = request.user.get_username()
+        _each(request, rows, "resumed", lambda org, row: services.replay(org, row.id, by=by, mode="resume"))
+
+    @admin.action(description="Ignore", permissions=["handle"])
+    def ignore(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
+        by = request.user.get_username()
+        _each(request, rows, "ignored", lambda org, row: services.ignore(org, row.id, by=by, reason="in the admin"))
+
+    @admin.action(description="Reopen", permissions=["handle"])
+    def reopen(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
+        by = request.user.get_username()
+        _each(request, rows, "reopened", lambda org, row: services.reopen(org, row.id, by=by))
+
+
+class CommentInline(admin.TabularInline[DeadLetterComment, DeadLetterGroup]):
+    model = DeadLetterComment
+    extra = 1
+    fields = ("text", "by", "at")
+    readonly_fields = ("by", "at")
+    can_delete = False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(DeadLetterGroup)
+class DeadLetterGroupAdmin(admin.ModelAdmin[DeadLetterGroup]):
+    """Groups: assign, snooze, comment, and say whether they are replayed by themselves."""
+
+    list_display = ("message", "step_type", "category", "failed", "total", "last_seen", "assigned_to", "snoozed_until")
+    list_filter = ("category", "step_type", "assigned_to")
+    search_fields = ("message", "fingerprint")
+    readonly_fields = ("fingerprint", "step_type", "category", "error_name", "message", "location", "first_seen")
+    fields = (*readonly_fields, "assigned_to", "snoozed_until", "auto_replay_s")
+    inlines = (CommentInline,)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetterGroup]:
+        return super().get_queryset(request).annotate(
+            failed=Count("letters", filter=Q(letters__status="failed")),
+            total=Count("letters"),
+            last_seen=Max("letters__failed_at"),
+        )  # fmt: skip
+
+    @admin.display(ordering="failed")
+    def failed(self, obj: Any) -> int:
+        return int(obj.failed)
+
+    @admin.display(ordering="total")
+    def total(self, obj: Any) -> int:
+        return int(obj.total)
+
+    @admin.display(ordering="last_seen")
+    def last_seen(self, obj: Any) -> Any:
+        return obj.last_seen
+
+    def save_model(self, request: HttpRequest, obj: DeadLetterGroup, form: Any, change: bool) -> None:
+        organization, by = Organization.objects.get(id=obj.org_id), request.user.get_username()
+        if "assigned_to" in form.changed_data:
+            services.assign(organization, obj.id, to=obj.assigned_to, by=by)
+        if "snoozed_until" in form.changed_data:
+            services.snooze(organization, obj.id, until=obj.snoozed_until, by=by)
+        if "auto_replay_s" in form.changed_data:
+            services.set_auto_replay(organization, obj.id, after_s=obj.auto_replay_s, by=by)
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        formset.save(commit=False)
+        organization = Organization.objects.get(id=form.instance.org_id)
+        for comment in formset.new_objects:
+            services.comment(organization, form.instance.id, text=comment.text, by=request.user.get_username())
+
+
+@admin.register(AlertRule)
+class AlertRuleAdmin(admin.ModelAdmin[AlertRule]):
+    list_display = ("name", "metric", "comparison", "threshold", "window_s", "min_runs", "severity", "enabled")
+    list_filter = ("metric", "severity", "enabled")
+    list_editable = ("threshold", "enabled")
+
+
+class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The address is stored encrypted and never shown again."""
+
+    url = forms.CharField(
+        label="Address",
+        required=False,
+        widget=forms.PasswordInput(attrs={"size": 80}),
+        help_text="As apprise takes it: slack://…, mailto://…, json://host/path. Empty: the one that there is.",
+    )
+
+    class Meta:
+        model = AlertChannel
+        fields = ("name", "url", "min_severity", "org_id", "enabled")
+
+    def clean_url(self) -> str:
+        url = str(self.cleaned_data["url"]).strip()
+        if not url and self.instance.pk is None:
+            raise ValidationError("Give an address.")
+        problem = channels.problem_of(url) if url else None
+        if problem:
+            raise ValidationError(problem)
+        return url
+
+    def save(self, commit: bool = True) -> Any:
+        if self.cleaned_data["url"]:
+            self.instance.url = self.cleaned_data["url"]
+        return super().save(commit)
+
+
+@admin.register(AlertChannel)
+class AlertChannelAdmin(admin.ModelAdmin[AlertChannel]):
+    form = ChannelForm
+    list_display = ("name", "min_severity", "org_id", "enabled")
+
+
+class NotificationInline(ReadOnlyInline):
+    model = AlertNotification
+    fields = ("channel", "kind", "status", "tries", "sent_at", "error")
+    readonly_fields = fields
+
+
+@admin.register(Alert)
+class AlertAdmin(ReadOnlyAdmin):
+    list_display = ("title", "severity", "rule", "fired_at", "recovered_at")
+    list_filter = ("severity", "rule")
+    inlines = (NotificationInline,)

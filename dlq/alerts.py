@@ -1,0 +1,214 @@
+"""Alerts: rules are looked at every minute (celery-beat is the clock), fire once, and say when it is over.
+
+An alert that holds is a row, unique per rule and organization, so that two evaluations at once fire it once. What is to
+be said about it is a row per channel in the same transaction; those are delivered outside of any, and tried again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from dlq import channels, metrics
+from dlq.models import Alert, AlertChannel, AlertNotification, AlertRule, DeadLetter
+from dlq.models.alert import RANK, Metric
+from workflows.models import Organization
+
+log = structlog.get_logger(__name__)
+BATCH = 100
+MAX_TRIES = 8
+CLAIMED_FOR_S = 60
+FIRST_PAUSE_S = 10
+Kind = AlertNotification.Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What an evaluation led to."""
+
+    fired: int = 0
+    recovered: int = 0
+
+
+def evaluate() -> Change:
+    """Look at every rule: fire what holds and did not, and recover what held and does not."""
+    fired = recovered = 0
+    for rule in AlertRule.objects.filter(enabled=True):
+        readings = {reading.org_id: reading for reading in metrics.read(rule)}
+        held = {alert.org_id: alert for alert in rule.alerts.filter(recovered_at=None)}
+        breaching = {org_id: reading for org_id, reading in readings.items() if holds(rule, reading.value)}
+        for org_id, reading in breaching.items():
+            if org_id in held:
+                Alert.objects.filter(id=held[org_id].id).update(seen_at=timezone.now(), value=reading.value)
+            else:
+                fired += _fire(rule, reading)
+        for org_id, alert in held.items():
+            if org_id not in breaching:
+                recovered += _recover(alert, readings.get(org_id))
+    for alert in Alert.objects.filter(recovered_at=None, rule__enabled=False):
+        recovered += _recover(alert, None)
+    return Change(fired=fired, recovered=recovered)
+
+
+def holds(rule: AlertRule, value: float) -> bool:
+    if rule.comparison == AlertRule.Comparison.BELOW:
+        return value < rule.threshold
+    return value >= rule.threshold if rule.comparison == AlertRule.Comparison.AT_LEAST else value > rule.threshold
+
+
+def _fire(rule: AlertRule, reading: metrics.Reading) -> int:
+    now = timezone.now()
+    with transaction.atomic():
+        alert = Alert(
+            org_id=reading.org_id,
+            rule=rule,
+            severity=rule.severity,
+            title=f"{rule.name}: {_value(rule, reading.value)}",
+            message=_message(rule, reading),
+            value=reading.value,
+            execution=reading.run_id,
+            step=reading.step,
+            fired_at=now,
+            seen_at=now,
+        )
+        made = Alert.objects.bulk_create([alert], ignore_conflicts=True)
+        if not Alert.objects.filter(id=made[0].id).exists():
+            return 0  # another evaluation was first
+        _notify(alert, Kind.FIRED)
+    return 1
+
+
+def _recover(alert: Alert, reading: metrics.Reading | None) -> int:
+    with transaction.atomic():
+        now = timezone.now()
+        values: dict[str, object] = {"recovered_at": now} | ({"value": reading.value} if reading else {})
+        if not Alert.objects.filter(id=alert.id, recovered_at=None).update(**values):
+            return 0
+        _notify(alert, Kind.RECOVERED)
+    return 1
+
+
+def _value(rule: AlertRule, value: float) -> str:
+    if rule.metric in {Metric.FAILURE_RATE, Metric.RETRY_RATE}:
+        return f"{value:.1%}"
+    if rule.metric in {Metric.PROCESSING_TIME, Metric.THROTTLING_OVERHEAD}:
+        return f"{value:.1f} s"
+    return f"{value:g}"
+
+
+def _message(rule: AlertRule, reading: metrics.Reading) -> str:
+    organization = Organization.objects.filter(id=reading.org_id).values_list("slug", flat=True).first() or ""
+    lines = [
+        f"Organization {organization}: {Metric(rule.metric).label}: {_value(rule, reading.value)}"
+        f" ({rule.comparison} {_value(rule, rule.threshold)}, over {rule.window_s} s).",
+        f"Rule: {rule.name}, severity {rule.severity}.",
+    ]
+    if reading.run_id:
+        lines.append(f"Execution: {reading.run_id}{f', step: {reading.step}' if reading.step else ''}.")
+    return "\n".join(lines)
+
+
+def alert_of_failures() -> bool:
+    """An alert for each failure of a flow that asks for it (`alert_on_failure`). True where there is more."""
+    with transaction.atomic():
+        due = DeadLetter.objects.select_for_update(skip_locked=True, of=("self",)).filter(alert_due=True)
+        letters = list(due.select_related("flow").order_by("id")[:BATCH])
+        now = timezone.now()
+        for letter in letters:
+            alert = Alert.objects.create(
+                org_id=letter.org_id,
+                severity="critical",
+                title=f"Job failed after all retries: {letter.event_name}"[:300],
+                message=_failure_message(letter),
+                execution=letter.run_id,
+                step=letter.step_key,
+                fired_at=now,
+                seen_at=now,
+                recovered_at=now,  # nothing to wait for
+            )
+            _notify(alert, Kind.FIRED)
+        DeadLetter.objects.filter(id__in=[letter.id for letter in letters]).update(alert_due=False)
+    return len(letters) == BATCH
+
+
+def _failure_message(letter: DeadLetter) -> str:
+    return (
+        f"Flow {letter.flow.slug}, step {letter.step_key or '(the run itself)'}: {letter.error_message[:1000]}\n"
+        f"Event id: {letter.event_id or letter.run_id}. Execution: {letter.run_id}. Attempts: {letter.attempts}."
+    )
+
+
+def _notify(alert: Alert, kind: str) -> None:
+    """A notification per channel; a recovery goes to those that were told of the alert."""
+    names = (
+        list(_targets(alert))
+        if kind == Kind.FIRED
+        else list(alert.notifications.filter(kind=Kind.FIRED).values_list("channel", flat=True))
+    )
+    now = timezone.now()
+    AlertNotification.objects.bulk_create(
+        [AlertNotification(alert=alert, channel=name, kind=kind, due_at=now) for name in names], ignore_conflicts=True
+    )
+
+
+def _targets(alert: Alert) -> Iterator[str]:
+    for channel in AlertChannel.objects.filter(Q(org_id=None) | Q(org_id=alert.org_id), enabled=True):
+        if RANK[alert.severity] >= RANK[channel.min_severity]:  # type: ignore[index]
+            yield channel.name
+    yield from channels.configured()
+
+
+def is_due() -> bool:
+    return AlertNotification.objects.filter(status="pending", due_at__lte=timezone.now()).exists()
+
+
+def deliver() -> int:
+    """Deliver what is due: each is claimed first, sent outside of any transaction, and tried again where that fails."""
+    delivered = 0
+    for notification in _claim():
+        error = channels.send(notification)
+        if error is None:
+            AlertNotification.objects.filter(id=notification.id).update(status="sent", sent_at=timezone.now(), error="")
+            delivered += 1
+            continue
+        log.warning(
+            "an alert could not be delivered", channel=notification.channel, tries=notification.tries, reason=error
+        )
+        last = notification.tries >= MAX_TRIES
+        AlertNotification.objects.filter(id=notification.id).update(
+            status="given_up" if last else "pending",
+            error=error[:1000],
+            due_at=timezone.now() + dt.timedelta(seconds=FIRST_PAUSE_S * 2 ** (notification.tries - 1)),
+        )
+    return delivered
+
+
+def _claim() -> list[AlertNotification]:
+    """Those that are due; nobody else takes them for a minute. A recovery waits for its alert to be told."""
+    now = timezone.now()
+    with transaction.atomic():
+        due = AlertNotification.objects.select_for_update(skip_locked=True, of=("self",)).filter(
+            status="pending", due_at__lte=now
+        )
+        found = list(due.select_related("alert", "alert__rule").order_by("id")[:BATCH])
+        untold = _untold(found)
+        claimed = [each for each in found if (each.alert_id, each.channel) not in untold or each.kind == Kind.FIRED]
+        for each in claimed:
+            each.tries += 1
+            each.due_at = now + dt.timedelta(seconds=CLAIMED_FOR_S)
+        AlertNotification.objects.bulk_update(claimed, ["tries", "due_at"])
+    return claimed
+
+
+def _untold(found: list[AlertNotification]) -> set[tuple[UUID, str]]:
+    pending = AlertNotification.objects.filter(
+        alert_id__in={each.alert_id for each in found}, kind=Kind.FIRED, status="pending"
+    )
+    return set(pending.values_list("alert_id", "channel"))

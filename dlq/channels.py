@@ -1,0 +1,83 @@
+"""Where alerts go: rows with an apprise address, the addresses of HEADRACE_ALERT_URLS, and Sentry."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from dlq.models import Alert, AlertChannel, AlertNotification
+from workflows.errors import WorkflowsError
+
+ENVIRONMENT = "environment"
+SENTRY = "sentry"
+_TYPES = {"info": "info", "warning": "warning", "critical": "failure"}
+_LEVELS = {"info": "info", "warning": "warning", "critical": "error"}
+
+
+def configured() -> list[str]:
+    """The channels that the environment sets up."""
+    return [*([ENVIRONMENT] if settings.ALERT_URLS else []), *([SENTRY] if settings.SENTRY_DSN else [])]
+
+
+def problem_of(url: str) -> str | None:
+    """What is wrong with an address; None where apprise can use it."""
+    import apprise  # noqa: PLC0415  (large: only processes that deliver load it)
+
+    if apprise.Apprise.instantiate(url) is None:
+        return "apprise does not know this address; see the list at https://github.com/caronc/apprise/wiki"
+    return None
+
+
+def send(notification: AlertNotification) -> str | None:
+    """Send it. Returns what went wrong, or None."""
+    alert = notification.alert
+    recovered = notification.kind == AlertNotification.Kind.RECOVERED
+    title = f"Recovered: {alert.title}" if recovered else f"[{alert.severity}] {alert.title}"
+    if notification.channel == SENTRY:
+        return _to_sentry(alert, title, recovered)
+    try:
+        urls = _urls(notification.channel)
+    except WorkflowsError as error:
+        return str(error)
+    if not urls:
+        return f"there is no channel {notification.channel!r} any more"
+    return say(urls, title, alert.message, "success" if recovered else _TYPES[alert.severity])
+
+
+def say(urls: list[str], title: str, body: str, kind: str) -> str | None:
+    """Send a message to addresses. Returns what went wrong, or None."""
+    import apprise  # noqa: PLC0415
+
+    target = apprise.Apprise()
+    for url in urls:
+        if not target.add(url):
+            return "apprise does not know the channel's address"
+    try:
+        sent = target.notify(body=body, title=title, notify_type=apprise.NotifyType(kind))
+    except TypeError as error:
+        return str(error)
+    return None if sent else "apprise could not deliver it (its log line says why)"
+
+
+def _urls(channel: str) -> list[str]:
+    if channel == ENVIRONMENT:
+        return list(settings.ALERT_URLS)
+    found = AlertChannel.objects.filter(name=channel, enabled=True).first()
+    return [found.url] if found else []
+
+
+def _to_sentry(alert: Alert, title: str, recovered: bool) -> str | None:
+    import sentry_sdk  # noqa: PLC0415
+
+    client = sentry_sdk.Client(dsn=settings.SENTRY_DSN, default_integrations=False)
+    try:
+        client.capture_event({
+            "message": f"{title}\n{alert.message}",
+            "level": "info" if recovered else _LEVELS[alert.severity],  # type: ignore[typeddict-item]
+            "fingerprint": ["headrace", alert.rule.name if alert.rule else "failure", str(alert.org_id)],
+            "tags": {"rule": alert.rule.name if alert.rule else "failure", "execution": str(alert.execution or ""),
+                     "step": alert.step},
+        })  # fmt: skip
+        client.flush(timeout=5)
+    finally:
+        client.close(timeout=1)
+    return None

@@ -1,0 +1,219 @@
+"""Reads of dead letters for API, admin and CLI."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, Max, Min, Q, QuerySet
+from django.db.models.functions import TruncHour
+from django.utils import timezone
+
+from dlq.errors import DeadLetterNotFound
+from dlq.models import DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
+from workflows.errors import InvalidInput
+from workflows.models import Organization
+from workflows.selectors import moment
+
+MAX_PAGE = 200
+HISTORY_HOURS = 24
+FILTERS = {
+    "status": "status",
+    "workflow": "flow__slug",
+    "category": "category",
+    "type": "step_type",
+    "step": "step_key",
+    "event": "event_name",
+    "run": "run_id",
+    "since": "failed_at__gte",
+    "until": "failed_at__lt",
+}
+NAMES = (*FILTERS, "group", "search")
+
+
+def matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[DeadLetter]:
+    """The letters that a filter matches. Raises InvalidInput for an unknown name or a bad value."""
+    unknown = sorted(given.keys() - set(NAMES))
+    if unknown:
+        raise InvalidInput(f"filter: {unknown[0]!r} is unknown; use {', '.join(NAMES)}.")
+    values = {name: value for name, value in given.items() if value not in (None, "")}
+    if values.get("status", "failed") not in DeadLetter.Status.values:
+        raise InvalidInput(f"status {values['status']!r} is unknown; use {', '.join(DeadLetter.Status.values)}.")
+    letters = DeadLetter.objects.filter(org_id=organization.id)
+    for name in values.keys() & FILTERS.keys():
+        value = values[name]
+        if name in {"since", "until"}:
+            value = moment(value, name)
+        elif name == "run":
+            value = _uuid(value, name)
+        letters = letters.filter(**{FILTERS[name]: value})
+    if "group" in values:
+        letters = letters.filter(group__in=group_where(organization, str(values["group"])).values("id"))
+    if "search" in values:
+        letters = letters.filter(error_message__icontains=str(values["search"]))
+    return letters
+
+
+def failed_matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[DeadLetter]:
+    """Those of them that still want somebody to do something."""
+    return matching(organization, given).filter(status=DeadLetter.Status.FAILED)
+
+
+def _uuid(value: object, name: str) -> UUID:
+    try:
+        return UUID(str(value))
+    except ValueError:
+        raise InvalidInput(f"{name}: {value!r} is no id.") from None
+
+
+def group_where(organization: Organization, reference: str) -> QuerySet[DeadLetterGroup]:
+    """The group with this id or fingerprint (or the first characters of one)."""
+    groups = DeadLetterGroup.objects.filter(org_id=organization.id)
+    try:
+        return groups.filter(Q(id=UUID(reference)) | Q(fingerprint=reference))
+    except ValueError:
+        return groups.filter(fingerprint__startswith=reference) if len(reference) >= 6 else groups.none()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Some letters, newest first, and the cursor of the next page (empty at the end)."""
+
+    letters: list[DeadLetter]
+    next_cursor: str
+
+
+def page(organization: Organization, given: Mapping[str, Any], *, limit: int = 50, cursor: str = "") -> Page:
+    """Raises InvalidInput for a bad filter, limit or cursor."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidInput(f"limit {limit} is out of range; use 1…{MAX_PAGE}.")
+    letters = matching(organization, given).select_related("flow", "group")
+    if cursor:
+        letters = letters.filter(id__lt=_uuid(cursor, "cursor"))
+    found = list(letters.order_by("-id")[: limit + 1])
+    return Page(letters=found[:limit], next_cursor=str(found[limit - 1].id) if len(found) > limit else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LetterDetail:
+    """A letter and its audit trail."""
+
+    letter: DeadLetter
+    changes: list[DeadLetterChange]
+
+
+def detail(organization: Organization, letter_id: UUID) -> LetterDetail:
+    """Raises DeadLetterNotFound."""
+    letter = DeadLetter.objects.select_related("flow", "group").filter(org_id=organization.id, id=letter_id).first()
+    if letter is None:
+        raise DeadLetterNotFound
+    return LetterDetail(letter=letter, changes=list(letter.changes.all()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupSummary:
+    """A group, its letters by status, and how many came in each of the last 24 hours (the oldest first)."""
+
+    group: DeadLetterGroup
+    failed: int
+    reprocessed: int
+    ignored: int
+    last_seen: dt.datetime | None
+    history: list[int] = field(default_factory=list)
+    comments: list[DeadLetterComment] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return self.failed + self.reprocessed + self.ignored
+
+
+def groups(
+    organization: Organization, *, status: str = "failed", snoozed: bool = False, limit: int = 100
+) -> list[GroupSummary]:
+    """The groups with letters of this status (`all`: any), the latest first; snoozed ones only where asked for.
+
+    Raises InvalidInput for a bad status or limit.
+    """
+    if status not in {*DeadLetter.Status.values, "all"}:
+        raise InvalidInput(f"status {status!r} is unknown; use {', '.join(DeadLetter.Status.values)} or all.")
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidInput(f"limit {limit} is out of range; use 1…{MAX_PAGE}.")
+    found = DeadLetterGroup.objects.filter(org_id=organization.id)
+    if not snoozed:
+        found = found.filter(Q(snoozed_until=None) | Q(snoozed_until__lte=timezone.now()))
+    counted = _counted(found)
+    if status != "all":
+        counted = counted.filter(**{f"{status}_count__gt": 0})
+    return _summaries(list(counted.order_by("-last_seen")[:limit]))
+
+
+def group_summary(organization: Organization, group: DeadLetterGroup) -> GroupSummary:
+    """One group with its comments."""
+    (summary,) = _summaries(list(_counted(DeadLetterGroup.objects.filter(id=group.id))))
+    summary.comments.extend(group.comments.all())
+    return summary
+
+
+def _counted(found: QuerySet[DeadLetterGroup]) -> QuerySet[Any]:
+    counts = {
+        f"{status}_count": Count("letters", filter=Q(letters__status=status)) for status in DeadLetter.Status.values
+    }
+    return found.annotate(last_seen=Max("letters__failed_at"), **counts)
+
+
+def _summaries(found: Sequence[Any]) -> list[GroupSummary]:
+    history = _history([group.id for group in found])
+    return [
+        GroupSummary(
+            group=group,
+            failed=group.failed_count,
+            reprocessed=group.reprocessed_count,
+            ignored=group.ignored_count,
+            last_seen=group.last_seen,
+            history=history[group.id],
+        )
+        for group in found
+    ]
+
+
+def _history(group_ids: Sequence[UUID]) -> dict[UUID, list[int]]:
+    this_hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    first = this_hour - dt.timedelta(hours=HISTORY_HOURS - 1)
+    rows = (
+        DeadLetter.objects.filter(group_id__in=group_ids, failed_at__gte=first)
+        .order_by()
+        .annotate(hour=TruncHour("failed_at"))
+        .values_list("group_id", "hour")
+        .annotate(number=Count("id"))
+    )
+    history: dict[UUID, list[int]] = defaultdict(lambda: [0] * HISTORY_HOURS)
+    for group_id, hour, number in rows:
+        place = min(max(int((hour - first).total_seconds() // 3600), 0), HISTORY_HOURS - 1)
+        history[group_id][place] += number
+    return history
+
+
+def stats(organization: Organization) -> dict[str, Any]:
+    """Counts by status, and of what is open by category and flow; how many came in the last hour and day."""
+    letters = DeadLetter.objects.filter(org_id=organization.id).order_by()
+    now = timezone.now()
+    recent = letters.aggregate(
+        hour=Count("id", filter=Q(failed_at__gte=now - dt.timedelta(hours=1))),
+        day=Count("id", filter=Q(failed_at__gte=now - dt.timedelta(days=1))),
+        oldest=Min("failed_at", filter=Q(status="failed")),
+    )
+    by_status = dict(letters.values_list("status").annotate(number=Count("id")))
+    opened = letters.filter(status="failed")
+    return {
+        **{status: by_status.get(status, 0) for status in DeadLetter.Status.values},
+        "lastHour": recent["hour"],
+        "lastDay": recent["day"],
+        "oldestFailedAt": recent["oldest"],
+        "groups": opened.values("group_id").distinct().count(),
+        "byCategory": dict(opened.values_list("category").annotate(number=Count("id"))),
+        "byWorkflow": dict(opened.values_list("flow__slug").annotate(number=Count("id"))),
+    }

@@ -1,0 +1,208 @@
+"""What a person can do about dead letters: replay, resume, ignore, reopen; assign, comment on and snooze a group."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from dlq import selectors
+from dlq.errors import AlreadyHandled, DeadLetterNotFound, GroupNotFound
+from dlq.models import DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
+from workflows import bulk, repair
+from workflows.definitions.duration import MAX_MS
+from workflows.errors import InvalidInput, WorkflowsError
+from workflows.models import BulkOperation, Organization
+from workflows.payload import Json
+from workflows.repair import KEEP, Repeat
+
+log = structlog.get_logger(__name__)
+MAX_TEXT = 10_000
+MAX_SNOOZE = dt.timedelta(milliseconds=MAX_MS)
+AUTO_BATCH = 50
+THE_ENGINE = "automatic replay"
+Status = DeadLetter.Status
+
+
+def replay(
+    organization: Organization,
+    letter_id: UUID,
+    *,
+    by: str,
+    mode: str = "start",
+    data: Json = KEEP,
+    version: str | None = None,
+    dry_run: bool = False,
+    auto: bool = False,
+) -> Repeat:
+    """Run the letter's run again: from its start, or (`resume`) from the failed step, with what was done before it.
+
+    `data` replaces the payload; it is checked by the flow's `input_schema`, and the difference is kept. The new run's
+    input carries `_dlqReprocessed: true` and `_dlqItemId`. Every other letter of the run whose step runs again counts
+    as reprocessed too. Raises DeadLetterNotFound, AlreadyHandled, RunNotEnded, InvalidInput, PayloadTooLarge.
+    """
+    with transaction.atomic():
+        letter = _locked(organization, letter_id)
+        if letter.status != Status.FAILED:
+            raise AlreadyHandled
+        repeat = repair.replay(
+            organization,
+            letter.run_id,
+            mode=mode,
+            new_input=data,
+            version=version,
+            again=[letter.step_key] if letter.step_key and mode == "resume" else [],
+            extra={"_dlqReprocessed": True, "_dlqItemId": str(letter.id)},
+            dry_run=dry_run,
+        )
+        if dry_run:
+            return repeat
+        covered = [
+            each
+            for each in DeadLetter.objects.select_for_update().filter(run_id=letter.run_id, status=Status.FAILED)
+            if each.id == letter.id or mode == "start" or each.step_key in repeat.runs
+        ]
+        now = timezone.now()
+        auto_replays = letter.auto_replays + 1 if auto else 0
+        DeadLetter.objects.filter(id__in=[each.id for each in covered]).update(
+            status=Status.REPROCESSED, reprocessed_at=now, replay_run_id=repeat.run_id, auto_replay_at=None,
+            auto_replays=auto_replays,
+        )  # fmt: skip
+        what = "replayed" if mode == "start" else "resumed"
+        DeadLetterChange.objects.bulk_create(
+            DeadLetterChange(letter=each, what=what, by=by, run_id=repeat.run_id, patch=repeat.changes)
+            for each in covered
+        )
+    return repeat
+
+
+def ignore(organization: Organization, letter_id: UUID, *, by: str, reason: str) -> DeadLetter:
+    """Take a letter off the list for good. Raises DeadLetterNotFound, AlreadyHandled, InvalidInput (no reason)."""
+    text = _text(reason, "reason")
+    return _turn(organization, letter_id, Status.FAILED, Status.IGNORED, "ignored", by, text)
+
+
+def reopen(organization: Organization, letter_id: UUID, *, by: str) -> DeadLetter:
+    """Put an ignored letter back on the list. Raises DeadLetterNotFound, AlreadyHandled."""
+    return _turn(organization, letter_id, Status.IGNORED, Status.FAILED, "reopened", by, "")
+
+
+def _turn(
+    organization: Organization, letter_id: UUID, before: str, after: str, what: str, by: str, reason: str
+) -> DeadLetter:
+    with transaction.atomic():
+        letter = _locked(organization, letter_id)
+        if letter.status != before:
+            raise AlreadyHandled(f"The dead letter is {letter.status}, so it can't be {what}.")
+        letter.status, letter.reason, letter.auto_replay_at = after, reason, None
+        letter.save(update_fields=["status", "reason", "auto_replay_at"])
+        DeadLetterChange.objects.create(letter=letter, what=what, by=by, reason=reason)
+    return letter
+
+
+def _locked(organization: Organization, letter_id: UUID) -> DeadLetter:
+    """The letter, with those of the same run locked in one order, so that two replays of them wait for each other."""
+    run_ids = DeadLetter.objects.filter(org_id=organization.id, id=letter_id).values("run_id")
+    of_run = DeadLetter.objects.select_for_update().filter(org_id=organization.id, run_id__in=run_ids).order_by("id")
+    for letter in of_run:
+        if letter.id == letter_id:
+            return letter
+    raise DeadLetterNotFound
+
+
+def assign(organization: Organization, group: UUID | str, *, to: str, by: str) -> DeadLetterGroup:
+    """Say who looks after a group; an empty name takes it back."""
+    if len(to) > 200:
+        raise InvalidInput("assignee: at most 200 characters.")
+    return _change_group(organization, group, by, f"assigned to {to}" if to else "assigned to nobody", assigned_to=to)
+
+
+def snooze(organization: Organization, group: UUID | str, *, until: dt.datetime | None, by: str) -> DeadLetterGroup:
+    """Leave a group off lists and alerts until then; None wakes it. Raises InvalidInput for a time that has passed."""
+    if until is not None and not timezone.now() < until <= timezone.now() + MAX_SNOOZE:
+        raise InvalidInput("until: give a time that lies ahead, within a year.")
+    note = f"snoozed until {until:%Y-%m-%d %H:%M} UTC" if until else "woken"
+    return _change_group(organization, group, by, note, snoozed_until=until)
+
+
+def set_auto_replay(organization: Organization, group: UUID | str, *, after_s: int | None, by: str) -> DeadLetterGroup:
+    """Replay each new letter of the group after so many seconds; 0 never; None: as its category says."""
+    if after_s is not None and not 0 <= after_s <= 7 * 86_400:
+        raise InvalidInput("autoReplay: from 0 (never) to a week.")
+    note = "automatic replay as its category says" if after_s is None else f"automatic replay after {after_s} s"
+    return _change_group(organization, group, by, note, auto_replay_s=after_s)
+
+
+def comment(organization: Organization, group: UUID | str, *, text: str, by: str) -> DeadLetterComment:
+    """Add what was found out. Raises GroupNotFound, InvalidInput."""
+    found = find_group(organization, group)
+    return DeadLetterComment.objects.create(group=found, by=by, text=_text(text, "text"))
+
+
+def _change_group(organization: Organization, group: UUID | str, by: str, note: str, **values: Any) -> DeadLetterGroup:
+    with transaction.atomic():
+        found = find_group(organization, group)
+        for name, value in values.items():
+            setattr(found, name, value)
+        found.save(update_fields=list(values))
+        DeadLetterComment.objects.create(group=found, by=by, text=note)
+    return found
+
+
+def find_group(organization: Organization, group: UUID | str) -> DeadLetterGroup:
+    """By id or fingerprint. Raises GroupNotFound."""
+    found = selectors.group_where(organization, str(group)).first()
+    if found is None:
+        raise GroupNotFound
+    return found
+
+
+def _text(text: str, what: str) -> str:
+    stripped = text.strip()
+    if not stripped or len(stripped) > MAX_TEXT:
+        raise InvalidInput(f"{what}: write something, in at most {MAX_TEXT:,} characters.")
+    return stripped
+
+
+def replay_due() -> bool:
+    """Resume the letters whose automatic replay is due, keeping what was done. True where there is more."""
+    due = DeadLetter.objects.filter(status=Status.FAILED, auto_replay_at__lte=timezone.now()).order_by("auto_replay_at")
+    letters = list(due[:AUTO_BATCH])
+    organizations = Organization.objects.in_bulk({letter.org_id for letter in letters})
+    for letter in letters:
+        try:
+            replay(organizations[letter.org_id], letter.id, by=THE_ENGINE, mode="resume", auto=True)
+        except AlreadyHandled:
+            continue
+        except WorkflowsError as error:  # it stays on the list, for a person
+            log.warning("a dead letter can't be replayed by itself", letter=str(letter.id), reason=str(error))
+            _note_refusal(letter, str(error))
+    return len(letters) == AUTO_BATCH
+
+
+def _note_refusal(letter: DeadLetter, reason: str) -> None:
+    with transaction.atomic():
+        DeadLetter.objects.filter(id=letter.id).update(auto_replay_at=None)
+        DeadLetterChange.objects.create(letter=letter, what="not replayed", by=THE_ENGINE, reason=reason)
+
+
+def _replay_one(operation: BulkOperation, letter_id: UUID) -> None:
+    organization = Organization.objects.get(id=operation.org_id)
+    options: Mapping[str, Any] = operation.options
+    by = f"{operation.created_by} (operation {operation.id})"
+    replay(organization, letter_id, by=by, mode=options.get("mode", "start"), version=options.get("version"))
+
+
+def _ignore_one(operation: BulkOperation, letter_id: UUID) -> None:
+    organization = Organization.objects.get(id=operation.org_id)
+    by = f"{operation.created_by} (operation {operation.id})"
+    ignore(organization, letter_id, by=by, reason=str(operation.options.get("reason", "")))
+
+
+bulk.register("replay_dead_letters", bulk.Action(select=selectors.failed_matching, act=_replay_one))
+bulk.register("ignore_dead_letters", bulk.Action(select=selectors.failed_matching, act=_ignore_one, per_second=500))

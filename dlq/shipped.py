@@ -1,0 +1,46 @@
+"""What stands in the database from the first migration on: the shipped alert rules, and beat's row that evaluates them.
+
+Neither is changed again: a rule that somebody has edited or switched off stays so; a deleted one is made anew.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+RULES: tuple[dict[str, Any], ...] = (
+    {"name": "dead-letters", "metric": "dead_letters", "threshold": 10, "window_s": 3600, "severity": "warning"},
+    {"name": "queue-depth", "metric": "queue_depth", "threshold": 1000, "severity": "critical"},
+    {"name": "backlog", "metric": "waiting_runs", "threshold": 50, "severity": "info"},
+    {"name": "waiting", "metric": "waiting_runs", "threshold": 100, "severity": "warning"},
+    {"name": "failure-rate", "metric": "failure_rate", "threshold": 0.05, "min_runs": 20, "severity": "warning"},
+    {"name": "failure-rate-high", "metric": "failure_rate", "threshold": 0.10, "min_runs": 20, "severity": "critical"},
+    {"name": "retry-rate", "metric": "retry_rate", "threshold": 0.20, "min_runs": 20, "severity": "warning"},
+    {"name": "throttling-overhead", "metric": "throttling_overhead", "threshold": 10, "severity": "info"},
+    {"name": "retries", "metric": "retries", "comparison": ">=", "threshold": 2, "severity": "info"},
+    {"name": "processing-time", "metric": "processing_time", "threshold": 30, "severity": "info"},
+    {"name": "zombies", "metric": "zombies", "threshold": 0, "severity": "critical"},
+    {"name": "auth-or-configuration", "metric": "auth_or_configuration", "threshold": 0, "severity": "critical"},
+    {"name": "throughput", "metric": "throughput", "comparison": "<", "threshold": 1, "severity": "warning",
+     "enabled": False},
+)  # fmt: skip
+TASK = "headrace: alert rules, every minute"
+
+
+def ship(**_: Any) -> None:
+    """Receiver of `post_migrate`."""
+    from django_celery_beat.models import IntervalSchedule, PeriodicTask  # noqa: PLC0415  (models must be loaded)
+
+    from dlq.models import AlertRule  # noqa: PLC0415
+
+    for rule in RULES:
+        AlertRule.objects.get_or_create(name=rule["name"], defaults=rule)
+    minute, _created = IntervalSchedule.objects.get_or_create(every=60, period=IntervalSchedule.SECONDS)
+    PeriodicTask.objects.get_or_create(
+        name=TASK,
+        defaults={
+            "task": "headrace.evaluate_alerts",
+            "interval": minute,
+            "queue": "headrace.tasks",
+            "expire_seconds": 55,
+        },
+    )

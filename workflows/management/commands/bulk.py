@@ -1,0 +1,59 @@
+"""`bulk list | show | stop | resume`: bulk operations."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import CommandParser
+
+from workflows import bulk, presenters
+from workflows.management.bulk import follow
+from workflows.management.output import HeadraceCommand, table
+from workflows.models import BulkOperation
+
+
+class Command(HeadraceCommand):
+    help = "Look at bulk operations, stop and resume them."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        self.add_verb(verbs, "list", "the latest operations")
+        for name, text in (("show", "show one"), ("stop", "stop one"), ("resume", "go on with a stopped one")):
+            verb = self.add_verb(verbs, name, text)
+            verb.add_argument("operation", type=UUID)
+            if name == "resume":
+                verb.add_argument("--no-wait", action="store_false", dest="wait", help="do not wait for the end")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        organization = self.organization(options)
+        if options["verb"] == "list":
+            self._list(bulk.recent(organization), options)
+            return
+        if options["verb"] == "stop":
+            operation = bulk.stop(organization, options["operation"], by="the command line")
+        elif options["verb"] == "resume":
+            operation = bulk.resume(organization, options["operation"], by="the command line")
+            operation = follow(self, operation, wait=options["wait"], quiet=options["as_json"])
+        else:
+            operation = bulk.get(organization, options["operation"])
+        self.print_json(presenters.operation_out(operation))
+
+    def _list(self, operations: list[BulkOperation], options: dict[str, Any]) -> None:
+        if options["as_json"]:
+            self.print_json([presenters.operation_out(operation) for operation in operations])
+            return
+        rows = table("operation", "action", "status", "done", "passed over", "matched", "by", "created")
+        for each in operations:
+            rows.add_row(
+                str(each.id),
+                each.action,
+                each.status,
+                str(each.done),
+                str(each.passed_over),
+                str(each.matched),
+                each.created_by,
+                f"{each.created_at:%Y-%m-%d %H:%M:%S}",
+            )
+        self.console.print(rows)
