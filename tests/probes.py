@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import os
 import time
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ import redis
 from django.conf import settings
 
 from workflows import simulation
+from workflows.errors import NonRetriable, NonRetriableError, RetriableError, RetryAfter
 from workflows.steps.context import StepContext
-from workflows.steps.registry import Mode, StepConfig, StepType, register
+from workflows.steps.registry import COMPUTE_QUEUE, IO_QUEUE, Mode, StepConfig, StepType, register
 
 LOG = Path(os.environ["HEADRACE_VAR_DIR"]) / "probes.log"
 
@@ -82,6 +84,73 @@ for _name, _mode, _handler in (
     register(
         StepType(name=_name, summary="A probe of the tests.", config_model=ProbeConfig, handler=_handler, mode=_mode)
     )
+
+
+class RaisesConfig(StepConfig):
+    """How its handler fails."""
+
+    how: str
+    label: str = ""
+    seconds: float = 0.0
+    logs: int = 0
+    say: str = ""
+
+
+def _tries_long(context: StepContext) -> None:
+    """Does not look at anything that asks it to stop."""
+    deadline = time.monotonic() + context.config.seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+class Hinted(Exception):
+    """An exception of somebody else's, with hints."""
+
+    category = "rate_limited"
+    retry_after = "1s"
+
+
+class Answered(Exception):
+    """As the exceptions of HTTP clients."""
+
+    status_code = 403
+
+
+def fail(context: StepContext) -> Any:
+    how = context.config.how
+    for number in range(context.config.logs):
+        context.log.info("line", number=number, said=context.config.say)
+    _log(context, "start", now_us())
+    if context.attempt > 1 and how.startswith("once:"):
+        return "recovered"
+    now = dt.datetime.now(dt.UTC)
+    errors = {
+        "final": NonRetriable("no use"),
+        "seed-final": NonRetriableError("no use", ValueError("cause")),
+        "later": RetryAfter(now + dt.timedelta(seconds=context.config.seconds), "later"),
+        "seed-later": RetriableError("later", retryAfter=f"{round(context.config.seconds * 1000)}ms"),
+        "hinted": Hinted("slow down"),
+        "answered": Answered("no entry"),
+        "unknown": RuntimeError(context.config.say or "what"),
+        "memory": MemoryError("full"),
+    }
+    if how == "ignores":
+        _tries_long(context)
+        return "late"
+    if how == "cooperates":
+        while context.remaining_s and not context.cancelled.is_set():
+            time.sleep(0.01)
+        context.check_cancelled()
+    raise errors[how.removeprefix("once:")]
+
+
+for _name, _queue in (("raises", IO_QUEUE), ("raises_compute", COMPUTE_QUEUE)):
+    register(
+        StepType(
+            name=_name, summary="Fails.", config_model=RaisesConfig, handler=fail, mode=Mode.THREAD, queue=_queue,
+            max_batch=1 if _queue == COMPUTE_QUEUE else 50,
+        )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -365,7 +365,8 @@ def test_of_a_burst_of_twenty_ten_run_and_ten_are_queued(org: Organization, work
 
 
 def test_a_manual_run_starts_beside_scheduled_ones(org: Organization, workers: WorkerPool) -> None:
-    slug = publish(org, [step("probe_async", config={"hold_ms": 800})])
+    # (The test before took a limit away: a new epoch may begin meanwhile, and lets nothing start for a moment.)
+    slug = publish(org, [step("probe_async", config={"hold_ms": 3_000})])
     runs = [run for _ in range(5) for run in services.trigger(org, slug, kind="cron").run_ids]
     runs += services.trigger(org, slug, priority=5).run_ids
     for run in runs:
