@@ -18,8 +18,8 @@ _VARYING: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b"), "<address>"),
     (re.compile(r"\b0x[0-9a-fA-F]+\b"), "<hex>"),
     (re.compile(r"\b(?=[0-9a-fA-F]*\d)(?=[0-9a-fA-F]*[a-fA-F])[0-9a-fA-F]{8,}\b"), "<hex>"),
-    (re.compile(r"(?<![A-Za-z])-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?"), "<n>"),
-    (re.compile(r"\b([A-Za-z]{1,12}[-_])?(?=[A-Za-z-]*\d)[A-Za-z0-9]{6,}\b"), "<id>"),
+    (re.compile(r"\b(?:[A-Za-z]{1,12}[-_])?(?=[A-Za-z0-9]*[A-Za-z])(?=[A-Za-z0-9]*\d)[A-Za-z0-9]{6,}\b"), "<id>"),
+    (re.compile(r"(?<![A-Za-z0-9])-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?"), "<n>"),
 )
 _FRAME = re.compile(r'File "([^"]+)", line \d+(?:, in (\S+))?')
 
