@@ -14,6 +14,8 @@ from rich.table import Table
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
 
+WIDTH = 220
+
 
 class HeadraceCommand(BaseCommand):
     """A command with `--json` and `--org`; errors of the project become one clear line."""
@@ -45,7 +47,8 @@ class HeadraceCommand(BaseCommand):
 
     @property
     def console(self) -> Console:
-        return Console(file=self.stdout, soft_wrap=True)  # type: ignore[arg-type]
+        width = None if self.stdout.isatty() else WIDTH  # nothing is cut off on its way to a file or another program
+        return Console(file=self.stdout, soft_wrap=True, width=width)  # type: ignore[arg-type]
 
     def print_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str))
@@ -63,6 +66,6 @@ def json_argument(text: str, name: str) -> Any:
 def table(*columns: str, title: str | None = None) -> Table:
     """An empty table with these columns."""
     made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        made.add_column(column)
+    for position, column in enumerate(columns):
+        made.add_column(column, no_wrap=position == 0)
     return made

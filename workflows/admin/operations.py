@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from workflows import bulk
+from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline
+from workflows.models import BulkOperation, OperationChange, Organization
+
+
+class OperationChangeInline(ReadOnlyInline):
+    model = OperationChange
+    fields = ("what", "by", "at")
+    readonly_fields = fields
+
+
+@admin.register(BulkOperation)
+class BulkOperationAdmin(ReadOnlyAdmin):
+    """Bulk operations: how far they are, who asked for them; to stop and to resume."""
+
+    list_display = (
+        "id",
+        "action",
+        "status",
+        "done",
+        "passed_over",
+        "matched",
+        "per_second",
+        "created_by",
+        "created_at",
+    )
+    list_filter = ("status", "action")
+    inlines = (OperationChangeInline,)
+    actions = ("stop", "resume")
+
+    def has_turn_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("workflows.change_bulkoperation")
+
+    @admin.action(description="Stop", permissions=["turn"])
+    def stop(self, request: HttpRequest, operations: QuerySet[BulkOperation]) -> None:
+        self._each(request, operations, bulk.stop)
+
+    @admin.action(description="Resume", permissions=["turn"])
+    def resume(self, request: HttpRequest, operations: QuerySet[BulkOperation]) -> None:
+        self._each(request, operations, bulk.resume)
+
+    def _each(self, request: HttpRequest, operations: QuerySet[BulkOperation], verb: Any) -> None:
+        organizations = Organization.objects.in_bulk({each.org_id for each in operations})
+        for operation in operations:
+            verb(organizations[operation.org_id], operation.id, by=request.user.get_username())
