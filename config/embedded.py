@@ -105,7 +105,13 @@ class Services:
 
 
 _current: Services | None = None
-_children: list[subprocess.Popen[bytes]] = []  # the services outlive the objects that started them
+_children: list[subprocess.Popen[bytes]] = []  # the services outlive the process that started them
+
+
+@atexit.register
+def _let_go() -> None:
+    for child in _children:
+        child.returncode = 0  # else Python complains at its end that they are still running
 
 
 def use() -> Services | None:

@@ -17,5 +17,5 @@ class DeadLettersConfig(AppConfig):
         steps_failed.connect(bury, dispatch_uid="dlq.bury")
         post_migrate.connect(ship, sender=self, dispatch_uid="dlq.ship")
         jobs.register("automatic replays", services.replay_due, every_s=5.0)
-        jobs.register("alerts of failures", alerts.alert_of_failures, every_s=1.0)
+        jobs.register("alerts of failures", alerts.alert_of_failures, every_s=2.0)
         jobs.register("alert delivery", tasks.deliver_soon, every_s=2.0)

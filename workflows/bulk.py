@@ -142,24 +142,24 @@ def _note(operation: BulkOperation, what: str, by: str) -> None:
 
 
 def pump() -> bool:
-    """Take a step of every running operation. True where one of them could go on at once."""
+    """Take a step of every running operation. True while there is one."""
     running = BulkOperation.objects.filter(status=BulkOperation.Status.RUNNING).order_by("id")
-    steps = [_step(operation_id) for operation_id in running.values_list("id", flat=True)]
-    return any(steps)
+    ids = list(running.values_list("id", flat=True))
+    for operation_id in ids:
+        _step(operation_id)
+    return bool(ids)
 
 
-def _step(operation_id: UUID) -> bool:
+def _step(operation_id: UUID) -> None:
     with transaction.atomic():
         operation = (
             BulkOperation.objects.select_for_update(skip_locked=True)
             .filter(id=operation_id, status=BulkOperation.Status.RUNNING)
             .first()
         )
-        if operation is None:
-            return False
-        allowed = _allowance(operation, timezone.now())
-        if allowed <= 0:
-            return False
+        allowed = _allowance(operation, timezone.now()) if operation is not None else 0
+        if operation is None or allowed <= 0:
+            return
         ids = _next(operation, allowed)
         for item in ids:
             _act(operation, item)
@@ -168,7 +168,6 @@ def _step(operation_id: UUID) -> bool:
             operation.status, operation.ended_at = BulkOperation.Status.COMPLETED, timezone.now()
             _note(operation, "completed", "the leader")
         operation.save()
-    return allowed >= BATCH
 
 
 def _allowance(operation: BulkOperation, now: dt.datetime) -> int:

@@ -96,11 +96,11 @@ def slow_run(org: Organization) -> None:
     Run.objects.filter(org_id=org.id).update(started_at=F("ended_at") - dt.timedelta(seconds=31))
 
 
-MAKE: dict[str, Callable[[Organization], None]] = {
+MAKE: dict[str, Callable[[Organization], object]] = {
     "dead-letters": lambda org: many(org, 11, "final"),
-    "failure-rate": lambda org: (good(org, 20), many(org, 2, "final")),  # type: ignore[func-returns-value, return-value]
-    "failure-rate-high": lambda org: (good(org, 20), many(org, 3, "final")),  # type: ignore[func-returns-value, return-value]
-    "retry-rate": lambda org: (good(org, 20), many(org, 6, "once:unknown")),  # type: ignore[func-returns-value, return-value]
+    "failure-rate": lambda org: (good(org, 20), many(org, 2, "final")),
+    "failure-rate-high": lambda org: (good(org, 20), many(org, 3, "final")),
+    "retry-rate": lambda org: (good(org, 20), many(org, 6, "once:unknown")),
     "retries": lambda org: many(org, 1, "unknown"),
     "throttling-overhead": slow_attempt,
     "processing-time": slow_run,

@@ -181,6 +181,7 @@ def test_a_bulk_operation_keeps_its_pace_and_can_be_stopped_and_resumed(org: Org
     bulk.resume(org, operation.id, by="me")
     await_that(lambda: BulkOperation.objects.get(id=operation.id).status == "completed")
     operation.refresh_from_db()
+    assert operation.ended_at is not None
     took_s = (operation.ended_at - operation.created_at).total_seconds()
     assert (operation.done, operation.passed_over) == (40, 0)
     assert took_s >= 3.5  # 40 at 10 a second

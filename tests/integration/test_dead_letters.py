@@ -346,6 +346,7 @@ def test_a_group_says_itself_whether_it_is_replayed(org: Organization) -> None:
     services.set_auto_replay(org, letter.group_id, after_s=60, by="me")
     services.ignore(org, letter.id, by="me", reason="seen")
     again = failing(org)
+    assert again.auto_replay_at is not None
     assert 55 < (again.auto_replay_at - again.failed_at).total_seconds() <= 60
 
 

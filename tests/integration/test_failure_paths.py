@@ -174,6 +174,23 @@ def test_a_failing_undo_is_tried_again_and_buried_and_the_others_go_on(
     assert {letter.step_key for letter in DeadLetter.objects.filter(org_id=org.id)} == {"charge", "cancel-hotel"}
 
 
+def test_a_step_that_fails_without_stopping_its_run_is_undone_and_the_run_waits_for_that(
+    org: Organization, httpserver: HTTPServer
+) -> None:
+    steps = [
+        call(httpserver, "book", 500, critical=False, on_failure="clean-up"),
+        call(httpserver, "go-on"),
+        call(httpserver, "clean-up"),
+    ]
+    steps[2] = {"id": "clean-up", "type": "probe_async", "config": {"hold_ms": 800}}
+    detail = run_to_end(org, steps)
+    assert statuses(detail) == {"book": "failed", "go-on": "completed", "clean-up": "completed"}
+    assert detail.run.status == "completed"
+    alone = run_to_end(org, [steps[0], steps[2]], slug="alone")  # it is the only sink
+    assert statuses(alone) == {"book": "failed", "clean-up": "completed"}
+    assert alone.run.status == "completed"
+
+
 def test_an_undoing_step_reads_the_failure_and_the_outputs(org: Organization) -> None:
     told = {"of": "${ steps.a.output }", "why": "${ run.error.message }", "step": "${ run.error.step }"}
     steps = [noop("a", config={"output": 7}, on_failure="u"), failing("b"), noop("u", config={"output": told})]

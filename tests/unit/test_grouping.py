@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 
@@ -51,11 +52,16 @@ def test_the_location_is_the_innermost_frame_without_its_line() -> None:
 
 
 def test_type_category_name_message_and_location_make_the_group() -> None:
-    base = {"category": Category.TRANSIENT, "name": "E", "message": "m 1", "traceback": 'File "a.py", line 1, in f'}
+    base: dict[str, Any] = {
+        "category": Category.TRANSIENT,
+        "name": "E",
+        "message": "m 1",
+        "traceback": 'File "a.py", line 1, in f',
+    }
     first = fingerprint("http_request", StepError(**base))[0]
     assert fingerprint("http_request", StepError(**{**base, "message": "m 2"}))[0] == first
     assert fingerprint("http_request", StepError(**{**base, "traceback": 'File "/b/a.py", line 7, in f'}))[0] == first
-    others = [("noop", {}), ("http_request", {"category": Category.AUTH}), ("http_request", {"name": "F"}),
+    others: list[tuple[str, dict[str, Any]]] = [("noop", {}), ("http_request", {"category": Category.AUTH}), ("http_request", {"name": "F"}),
               ("http_request", {"message": "n"}), ("http_request", {"traceback": 'File "a.py", line 1, in g'})]  # fmt: skip
     prints = {fingerprint(type_, StepError(**{**base, **more}))[0] for type_, more in others}
     assert len(prints | {first}) == 6

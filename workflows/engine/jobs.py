@@ -22,7 +22,8 @@ FAILED_PAUSE_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """`work` is called every so many seconds; where it returns true there is more to do, and it is called again."""
+    """`work` is called every so many seconds; where it returns true there is more to do: it is called again with the
+    next tick."""
 
     name: str
     every_s: float
@@ -62,7 +63,7 @@ class JobRunner:
             for job in list(JOBS.values()):
                 if time.monotonic() >= self._due.get(job.name, 0.0) and not self._stop.is_set():
                     self._due[job.name] = time.monotonic() + self._do(job)
-            connections.close_all()  # back to the pool
+        connections.close_all()
 
     def _do(self, job: Job) -> float:
         """Seconds until it is due again."""
@@ -72,4 +73,5 @@ class JobRunner:
             log.warning("a job failed, trying again", job=job.name, error=str(error))
         except Exception:
             log.exception("a job failed, trying again", job=job.name)
+        connections.close_all()  # it may be the connection
         return max(job.every_s, FAILED_PAUSE_S)

@@ -159,7 +159,9 @@ def _is_away(error: psycopg.Error) -> bool:
 
 def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: store.Cursor) -> Recorded:
     """The statement, and in the same transaction what belongs to it: dead letters and run outputs."""
+    undoing = transitions.undo_failed(verdicts, cursor)
     result = transitions.record(recording, cursor)
+    result.ready.extend(undoing)
     failed = (verdict for verdict in verdicts if isinstance(verdict.outcome, Failed))
     announced = (_announcement(each) for each in failed if result.landed.get(each.claim.id) == "failed")
     failures = [failure for failure in announced if failure is not None]

@@ -301,6 +301,18 @@ def _undo(run_id: UUID, cursor: store.Cursor) -> list[ReadyStep] | None:
     return None
 
 
+def undo_failed(verdicts: Sequence[Verdict], cursor: store.Cursor) -> list[ReadyStep]:
+    """Before failures are recorded that do not stop their runs: what undoes the failed steps becomes ready."""
+    failed = [
+        {"step": str(verdict.claim.id), "lease": str(verdict.claim.lease), "key": key}
+        for verdict in verdicts
+        if isinstance(verdict.outcome, Failed) and (step := _compiled(verdict.claim)[1]) and not step.stops_run
+        for key in step.on_failure
+    ]
+    rows = store.fetch("insert_own_hooks", {"failed": json.dumps(failed)}, cursor) if failed else []
+    return [ReadyStep.of(row) for row in rows]
+
+
 def _hooks_due(progress: Sequence[Any]) -> list[str]:
     """What undoes the steps that had begun, by the run's end: the last step's first."""
     steps = catalog.flow_of(progress[0].version_id).steps
