@@ -91,10 +91,10 @@ def trigger(
     transaction holds a key.
     """
     texts = {run.id: _checked(flow, run, limit_bytes) for run in runs}
-    wanted = [] if lineage.repeats else [_wanted(flow, run, org_id, event_name, force) for run in runs]
-    keyed = any(each.keys for each in wanted)
+    keyed = not lineage.repeats and (flow.idempotency is not None or any(run.keys for run in runs))
     alone = not (connection.in_atomic_block or keyed)  # then the one statement is its own transaction
     with contextlib.nullcontext() if alone else transaction.atomic():
+        wanted = [_wanted(flow, run, org_id, event_name, force) for run in runs] if keyed else []
         stands_for = idempotency.take(flow, org_id, wanted) if keyed else {}
         new = [run for run in runs if stands_for.get(run.id, run.id) == run.id]
         rows = store.fetch(
