@@ -132,6 +132,12 @@ def test_a_curl_with_the_printed_key_runs_a_flow(instance: Instance) -> None:
         assert run["status"] == "completed"
         assert [step["status"] for step in run["steps"]] == ["completed"] * 5
         assert run["output"] == {"taskId": "t", "success": True, "steps": 5}
+        again = client.post("/api/workflows/demo-task/run", json={"triggerData": {"taskId": "t"}}).json()
+        assert (again["runId"], again["existing"]) == (body["runId"], True)  # W: 24 hours by `taskId`
+        forced = client.post(
+            "/api/workflows/demo-task/run", json={"triggerData": {"taskId": "t", "force": True}}
+        ).json()
+        assert (forced["runId"] != body["runId"], forced["existing"]) == (True, False)
 
 
 def _ended(client: httpx.Client, run_id: str) -> Any:
@@ -205,7 +211,7 @@ def test_what_dies_is_started_again_and_the_terminal_says_so(instance: Instance,
     with instance.client() as client:
         await_that(lambda: _ready(client), 45, f"ready after the death of {victim}")
         run_id = client.post(
-            "/api/workflows/demo-task/run", json={"triggerData": {"taskId": "t", "delayMs": 1}}
+            "/api/workflows/demo-task/run", json={"triggerData": {"taskId": f"after {victim}"[:200], "delayMs": 1}}
         ).json()["runId"]
         assert await_that(lambda: _ended(client, run_id), 40)["status"] == "completed"
 
@@ -226,8 +232,8 @@ def _command_line(pid: int) -> str:
 
 def test_ctrl_c_stops_everything_within_15_seconds(instance: Instance) -> None:
     with instance.client() as client:
-        for _ in range(5):
-            client.post("/api/workflows/demo-task/run", json={"triggerData": {"taskId": "t", "delayMs": 3000}})
+        for number in range(5):
+            client.post("/api/workflows/demo-task/run", json={"triggerData": {"taskId": f"t{number}", "delayMs": 3000}})
     assert len(instance.members()) > 6
     assert instance.stop() < 15
     await_that(lambda: instance.members() == [], 2, "no process is left")

@@ -6,8 +6,9 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from workflows import services
+from workflows import repair, services
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
+from workflows.errors import WorkflowsError
 from workflows.models import Attempt, Event, LeaderLease, Organization, Run, StepRun, Worker
 
 
@@ -24,7 +25,7 @@ class RunAdmin(ReadOnlyAdmin):
     list_select_related = ("flow",)
     show_full_result_count = False
     inlines = (StepRunInline,)
-    actions = ("cancel",)
+    actions = ("cancel", "replay", "resume")
     fields = (
         "id",
         "flow",
@@ -42,6 +43,9 @@ class RunAdmin(ReadOnlyAdmin):
         "started_at",
         "ended_at",
         "cancel_reason",
+        "origin_id",
+        "origin_kind",
+        "parent_id",
     )
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
@@ -53,6 +57,23 @@ class RunAdmin(ReadOnlyAdmin):
         for run in runs:
             services.cancel_run(organizations[run.org_id], run.id, reason=f"by {request.user.get_username()}")
         messages.success(request, f"{len(runs)} runs asked to stop.")
+
+    @admin.action(description="Replay the selected runs from the start", permissions=["cancel"])
+    def replay(self, request: HttpRequest, runs: Any) -> None:
+        self._repeat(request, runs, "start")
+
+    @admin.action(description="Resume the selected runs from what failed", permissions=["cancel"])
+    def resume(self, request: HttpRequest, runs: Any) -> None:
+        self._repeat(request, runs, "resume")
+
+    def _repeat(self, request: HttpRequest, runs: Any, mode: str) -> None:
+        organizations = {org.id: org for org in Organization.objects.all()}
+        for run in runs:
+            try:
+                repeat = repair.replay(organizations[run.org_id], run.id, mode=mode)
+                messages.success(request, f"{run.id}: run {repeat.run_id} repeats it.")
+            except WorkflowsError as error:
+                messages.warning(request, f"{run.id}: {error}")
 
     @admin.display(description="Input")
     def input_json(self, obj: Run) -> SafeString:

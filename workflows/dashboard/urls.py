@@ -8,6 +8,7 @@ urlpatterns = [
     path("", views.runs, name="runs"),
     path("runs/<uuid:run_id>/", views.run, name="run"),
     path("runs/<uuid:run_id>/cancel/", views.cancel, name="cancel"),
+    path("runs/<uuid:run_id>/replay/<slug:mode>/", views.replay, name="replay"),
     path("login/", LoginView.as_view(template_name="dashboard/login.html"), name="login"),
     path("logout/", LogoutView.as_view(next_page="/login/"), name="logout"),
 ]

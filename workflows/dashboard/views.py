@@ -6,6 +6,7 @@ import datetime as dt
 from typing import Any
 from uuid import UUID
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -13,9 +14,9 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET, require_POST
 
-from workflows import presenters, selectors, services
+from workflows import presenters, repair, selectors, services
 from workflows.dashboard.timeline import timeline
-from workflows.errors import InvalidInput, RunNotFound
+from workflows.errors import InvalidInput, RunNotFound, WorkflowsError
 from workflows.models import Organization, Run
 
 FILTERS = ("status", "workflow", "trigger", "event", "since", "until")
@@ -88,6 +89,20 @@ def run(request: HttpRequest, run_id: UUID) -> HttpResponse:
     }
     template = "dashboard/_run_body.html" if request.headers.get("HX-Request") else "dashboard/run.html"
     return render(request, template, context)
+
+
+@login_required
+@require_POST
+def replay(request: HttpRequest, run_id: UUID, mode: str) -> HttpResponse:
+    """Run an ended run again, and show the new one."""
+    try:
+        repeat = repair.replay(_organization(request), run_id, mode=mode)
+    except RunNotFound as error:
+        raise Http404(str(error)) from None
+    except WorkflowsError as error:  # not ended yet, or an input that the flow takes no more
+        messages.error(request, str(error))
+        return redirect("dashboard:run", run_id=run_id)
+    return redirect("dashboard:run", run_id=repeat.run_id)
 
 
 @login_required

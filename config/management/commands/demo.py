@@ -10,11 +10,13 @@ from uuid import UUID
 
 import httpx
 from django.conf import settings
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
 from config import embedded, env, instance
 from config.processes import Ports, ProcessGroup, StartError
+from dlq.models import DeadLetter
 from workflows import presenters, selectors
 from workflows.management.commands.trigger import steps_table
 from workflows.models import Organization, Run
@@ -89,6 +91,10 @@ EXAMPLES = (
 STARTED_BY_EVENT = ("refund-log", 2)
 
 
+REPAIRED = ("validate-order", {"items": [{"sku": "WIDGET-001", "quantity": 1}]})
+"""The step whose dead letter is resumed, and what is changed of its payload."""
+
+
 class Command(BaseCommand):
     help = "Run the examples on a private instance and check every outcome (var/demo.json)."
 
@@ -135,12 +141,32 @@ class Command(BaseCommand):
             runs.append(_report(example, detail))
         if len(followers) != STARTED_BY_EVENT[1]:
             problems.append(f"{STARTED_BY_EVENT[0]} was started {len(followers)} times, not {STARTED_BY_EVENT[1]}")
+        problems.extend(self._repair(organization, credentials, [run_id for _, run_id in started]))
         return {"ok": not problems, "problems": problems, "runs": runs}
+
+    def _repair(self, organization: Organization, credentials: instance.Credentials, run_ids: list[UUID]) -> list[str]:
+        """What has failed is dead letters; the one of the order is resumed with an edited payload."""
+        call_command("dlq", "groups", stdout=self.stdout)
+        letter = DeadLetter.objects.filter(run_id__in=run_ids, step_key=REPAIRED[0], status="failed").first()
+        if letter is None:
+            return [f"there is no dead letter of {REPAIRED[0]}"]
+        answer = httpx.post(
+            f"{credentials.base_url}/api/dlq/{letter.id}/replay",
+            json={"mode": "resume", "input": {**letter.event_data, **REPAIRED[1]}},
+            headers={"authorization": f"Bearer {credentials.api_key}"},
+            timeout=10,
+        )
+        if answer.status_code != 202:
+            return [f"the dead letter could not be replayed: {answer.status_code} {answer.text}"]
+        detail = self._await(organization, UUID(answer.json()["runId"]))
+        self.stdout.write(f"\nthe dead letter of {REPAIRED[0]}, resumed with an edited payload:")
+        Console(file=self.stdout, soft_wrap=True).print(steps_table(detail), "")  # type: ignore[arg-type]
+        return [] if detail.run.status == "completed" else [f"the repaired run is {detail.run.status}"]
 
     def _start(self, credentials: instance.Credentials, example: Example) -> UUID:
         answer = httpx.post(
             f"{credentials.base_url}/api/workflows/{example.flow}/run",
-            json={"triggerData": example.data},
+            json={"triggerData": example.data, "force": True},
             headers={"authorization": f"Bearer {credentials.api_key}"},
             timeout=10,
         )
