@@ -54,12 +54,6 @@ class LimitNotFound(WorkflowsError):
     status, code = 404, "limit_not_found"
 
 
-class NotCancellable(WorkflowsError):
-    """The run has ended."""
-
-    status, code = 409, "run_ended"
-
-
 class RunNotEnded(WorkflowsError):
     """The run has not ended yet; cancel it, or wait for its end."""
 

@@ -127,7 +127,7 @@ def prepare(visit: Visit) -> Prepared | Verdict:
         raise
     except BaseException as error:  # whatever it is, it must not take the worker's slot along
         return judge_error(visit, error, secrets)
-    return Prepared(visit=visit, context=_context(visit, config), input=kept, secrets=secrets)
+    return Prepared(visit=visit, context=_context(visit, config, secrets), input=kept, secrets=secrets)
 
 
 def _skip_reason(claim: Claim) -> str:
@@ -160,7 +160,7 @@ def _kept_input(rendered: Any, secrets: tuple[str, ...]) -> str | None:
     return dump(scope.mask_json(rendered, secrets), what="The rendered configuration")
 
 
-def _context(visit: Visit, config: StepConfig) -> StepContext:
+def _context(visit: Visit, config: StepConfig, secrets: tuple[str, ...]) -> StepContext:
     claim = visit.claim
     return StepContext(
         config=config,
@@ -173,7 +173,7 @@ def _context(visit: Visit, config: StepConfig) -> StepContext:
         attempt=claim.attempt,
         wake_seq=claim.wake_seq,
         deadline=visit.deadline,
-        log=AttemptLog(functools.partial(_bound_log, visit)),
+        log=AttemptLog(functools.partial(_bound_log, visit), functools.partial(scope.mask, values=secrets)),
         cancelled=visit.cancelled,
         stoppers=visit.stoppers,
     )
@@ -259,8 +259,9 @@ def _logs(prepared: Prepared) -> str | None:
     lines = prepared.context.log.lines
     if not lines:
         return None
-    masked = [{**line, "message": failure.storable(scope.mask(line["message"], prepared.secrets))} for line in lines]
-    return dump(masked, what="The log of the attempt")
+    return dump(
+        [{**line, "message": failure.storable(line["message"])} for line in lines], what="The log of the attempt"
+    )
 
 
 def judge_error(

@@ -113,13 +113,14 @@ def _weight(step: CompiledStep, successor: str, before: Past) -> int:
 
 def past_of(run: Run, flow: CompiledFlow) -> tuple[dict[str, Past], set[str]]:
     """The outcomes of a run's steps, and the steps that were undone, by the version that the run had."""
-    rows = StepRun.objects.filter(run_id=run.id, path="").only("id", "key", "type", "status", "is_hook", "output")
+    rows = StepRun.objects.filter(run_id=run.id, path="").only("id", "key", "type", "status", "is_hook")
+    chosen = dict(StepRun.objects.filter(run_id=run.id, type="conditional").values_list("key", "output"))
     past, ran = {}, set()
     for row in rows:
         if row.is_hook:
             ran |= {row.key} if row.status in {"completed", "failed"} else set()
         else:
-            then = row.output.get("then", ()) if row.type == "conditional" and isinstance(row.output, dict) else ()
+            then = (chosen.get(row.key) or {}).get("then", ())
             past[row.key] = Past(id=row.id, type=row.type, status=row.status, then=frozenset(then))
     undone = {step.key for step in flow.steps.values() if ran.intersection((*step.on_failure, *step.on_cancel))}
     return past, undone

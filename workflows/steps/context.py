@@ -24,9 +24,9 @@ class AttemptLog:
     Kept are 200 lines and 16,000 characters at most; the last line says how many more there were.
     """
 
-    def __init__(self, bind: Callable[[], BoundLogger]) -> None:
-        """`bind` gives the worker's log with the step's names; it is asked for when there is something to say."""
-        self._bind = bind
+    def __init__(self, bind: Callable[[], BoundLogger], mask: Callable[[str], str]) -> None:
+        """`bind` gives the worker's log with the step's names, when there is something to say; `mask` hides secrets."""
+        self._bind, self._mask = bind, mask
         self._kept: list[dict[str, str]] = []
         self._room = MAX_LOG_CHARACTERS
         self._dropped = 0
@@ -49,10 +49,12 @@ class AttemptLog:
             self._keep(level, line)
 
     def _add(self, level: str, message: str, fields: dict[str, Any]) -> None:
-        getattr(self._bind(), level)(message, **fields)
+        hidden = {name: self._mask(value) if isinstance(value, str) else value for name, value in fields.items()}
+        getattr(self._bind(), level)(self._mask(message), **hidden)
         self._keep(level, " ".join([message, *(f"{name}={value!r}" for name, value in fields.items())]))
 
-    def _keep(self, level: str, line: str) -> None:
+    def _keep(self, level: str, text: str) -> None:
+        line = self._mask(text)
         if len(self._kept) >= MAX_LOG_LINES or len(line) > self._room:
             self._dropped += 1
             return
