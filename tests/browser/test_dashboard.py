@@ -229,3 +229,33 @@ def admin_pages(live_db: None) -> Any:
     client = Client()
     client.force_login(get_user_model().objects.create_superuser(f"a-{uuid.uuid4().hex[:6]}", password="x"))
     return client
+
+
+def test_a_failed_run_is_resumed(page: Page, tenant: Organization, workers: WorkerPool) -> None:
+    steps = [
+        {"id": "done", "type": "noop"},
+        {
+            "id": "breaks",
+            "type": "raises",
+            "config": {"how": "unknown", "logs": 3, "say": "<b>hm"},
+            "retry": {"attempts": 1},
+        },
+        {"id": "never", "type": "noop"},
+    ]
+    run_id = services.trigger(tenant, publish(tenant, steps, slug="broken")).run_ids[0]
+    await_end(tenant, run_id)
+    log_in(page)
+    page.goto(f"/runs/{run_id}/")
+    page.locator("summary", has_text="breaks").click()
+    page.locator("summary", has_text="3 log lines").click()
+    expect(page.locator("#step-breaks")).to_contain_text("line number=0 said='<b>hm'")
+    shoot(page, "run-failed")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#step-done")).to_contain_text("taken over")
+    expect(page.locator(".facts")).to_contain_text(f"resume of {run_id}")
+    expect(page.get_by_role("heading", name="broken")).to_contain_text("failed", timeout=15_000)
+    shoot(page, "run-resumed")
+    page.goto(f"/runs/{run_id}/")
+    expect(page.locator(".facts")).to_contain_text("resume: ")
+    page.get_by_role("button", name="Replay").click()
+    expect(page.locator(".facts")).to_contain_text(f"replay of {run_id}")
