@@ -105,10 +105,24 @@ class CommentInline(admin.TabularInline[DeadLetterComment, DeadLetterGroup]):
         return False
 
 
+class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Checked by the same rules that the API has."""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        changed = {name: cleaned.get(name) for name in ("snoozed_until", "auto_replay_s") if name in self.changed_data}
+        try:
+            services.check_group(**changed)
+        except WorkflowsError as error:
+            raise ValidationError(str(error)) from None
+        return cleaned
+
+
 @admin.register(DeadLetterGroup)
 class DeadLetterGroupAdmin(admin.ModelAdmin[DeadLetterGroup]):
     """Groups: assign, snooze, comment, and say whether they are replayed by themselves."""
 
+    form = GroupForm
     list_display = ("message", "step_type", "category", "failed", "total", "last_seen", "assigned_to", "snoozed_until")
     list_filter = ("category", "step_type", "assigned_to")
     search_fields = ("message", "fingerprint")

@@ -9,11 +9,10 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
-from uuid import UUID
 
 import structlog
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from dlq import channels, metrics
@@ -170,9 +169,13 @@ def is_due() -> bool:
 
 
 def deliver() -> int:
-    """Deliver what is due: each is claimed first, sent outside of any transaction, and tried again where that fails."""
+    """Deliver what is due, the never tried first. Each is claimed by itself, sent outside of any transaction, and tried
+    again later where that fails. Returns how many were delivered."""
     delivered = 0
-    for notification in _claim():
+    for _ in range(BATCH):
+        notification = _claim()
+        if notification is None:
+            break
         error = channels.send(notification)
         if error is None:
             AlertNotification.objects.filter(id=notification.id).update(status="sent", sent_at=timezone.now(), error="")
@@ -190,25 +193,19 @@ def deliver() -> int:
     return delivered
 
 
-def _claim() -> list[AlertNotification]:
-    """Those that are due; nobody else takes them for a minute. A recovery waits for its alert to be told."""
+def _claim() -> AlertNotification | None:
+    """One that is due; nobody else takes it for a minute. A recovery waits until its alert was told."""
     now = timezone.now()
+    untold = AlertNotification.objects.filter(
+        alert_id=OuterRef("alert_id"), channel=OuterRef("channel"), kind=Kind.FIRED, status="pending"
+    )
     with transaction.atomic():
         due = AlertNotification.objects.select_for_update(skip_locked=True, of=("self",)).filter(
-            status="pending", due_at__lte=now
+            ~Q(kind=Kind.RECOVERED) | ~Exists(untold), status="pending", due_at__lte=now
         )
-        found = list(due.select_related("alert", "alert__rule").order_by("id")[:BATCH])
-        untold = _untold(found)
-        claimed = [each for each in found if (each.alert_id, each.channel) not in untold or each.kind == Kind.FIRED]
-        for each in claimed:
-            each.tries += 1
-            each.due_at = now + dt.timedelta(seconds=CLAIMED_FOR_S)
-        AlertNotification.objects.bulk_update(claimed, ["tries", "due_at"])
-    return claimed
-
-
-def _untold(found: list[AlertNotification]) -> set[tuple[UUID, str]]:
-    pending = AlertNotification.objects.filter(
-        alert_id__in={each.alert_id for each in found}, kind=Kind.FIRED, status="pending"
-    )
-    return set(pending.values_list("alert_id", "channel"))
+        found = due.select_related("alert", "alert__rule").order_by("tries", "id").first()
+        if found is not None:
+            found.tries += 1
+            found.due_at = now + dt.timedelta(seconds=CLAIMED_FOR_S)
+            found.save(update_fields=["tries", "due_at"])
+    return found

@@ -42,7 +42,6 @@ def _row(failure: StepFailed) -> dict[str, Any]:
         "org": str(failure.org_id),
         "run": str(failure.run_id),
         "step_run": str(failure.step_run_id) if failure.step_run_id else None,
-        "flow": str(failure.flow_id),
         "key": failure.step_key,
         "type": failure.step_type,
         "category": error.category.value,

@@ -17,7 +17,7 @@ from dlq.errors import DeadLetterNotFound
 from dlq.models import DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
 from workflows.errors import InvalidInput
 from workflows.models import Organization
-from workflows.selectors import moment
+from workflows.selectors import moment, refuse_nul
 
 MAX_PAGE = 200
 HISTORY_HOURS = 24
@@ -41,6 +41,7 @@ def matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[D
     if unknown:
         raise InvalidInput(f"filter: {unknown[0]!r} is unknown; use {', '.join(NAMES)}.")
     values = {name: value for name, value in given.items() if value not in (None, "")}
+    refuse_nul(*values.values())
     if values.get("status", "failed") not in DeadLetter.Status.values:
         raise InvalidInput(f"status {values['status']!r} is unknown; use {', '.join(DeadLetter.Status.values)}.")
     letters = DeadLetter.objects.filter(org_id=organization.id)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import structlog
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from dlq import selectors
@@ -16,7 +17,7 @@ from dlq.errors import AlreadyHandled, DeadLetterNotFound, GroupNotFound
 from dlq.models import DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
 from workflows import bulk, repair
 from workflows.definitions.duration import MAX_MS
-from workflows.errors import InvalidInput, WorkflowsError
+from workflows.errors import InvalidInput, RunNotEnded
 from workflows.models import BulkOperation, Organization
 from workflows.payload import Json
 from workflows.repair import KEEP, Repeat
@@ -25,6 +26,9 @@ log = structlog.get_logger(__name__)
 MAX_TEXT = 10_000
 MAX_SNOOZE = dt.timedelta(milliseconds=MAX_MS)
 AUTO_BATCH = 50
+MAX_AUTO_REPLAY_S = 7 * 86_400
+LOOK_AGAIN_S = 60
+OPERATIONAL = (psycopg.OperationalError, OperationalError)
 THE_ENGINE = "automatic replay"
 Status = DeadLetter.Status
 
@@ -43,30 +47,31 @@ def replay(
     """Run the letter's run again: from its start, or (`resume`) from the failed step, with what was done before it.
 
     `data` replaces the payload; it is checked by the flow's `input_schema`, and the difference is kept. The new run's
-    input carries `_dlqReprocessed: true` and `_dlqItemId`. Every other letter of the run whose step runs again counts
-    as reprocessed too. Raises DeadLetterNotFound, AlreadyHandled, RunNotEnded, InvalidInput, PayloadTooLarge.
+    input carries `_dlqReprocessed: true` and `_dlqItemId`. The other failed letters of the run are repaired with it: a
+    resume runs their steps again too. Where some were resumed before, it goes on from there. `auto`: only where no
+    failure of the run is for a person.
+
+    Raises DeadLetterNotFound, AlreadyHandled, RunNotEnded, InvalidInput, PayloadTooLarge.
     """
     with transaction.atomic():
-        letter = _locked(organization, letter_id)
+        letter, siblings = _locked(organization, letter_id)
         if letter.status != Status.FAILED:
             raise AlreadyHandled
+        covered = [each for each in siblings if each.status == Status.FAILED]
+        if auto and any(each.auto_replay_at is None for each in covered):
+            raise AlreadyHandled("Another failure of the run is for a person to decide.")
         repeat = repair.replay(
             organization,
-            letter.run_id,
+            letter.run_id if mode == "start" else _latest(letter.run_id),
             mode=mode,
             new_input=data,
             version=version,
-            again=[letter.step_key] if letter.step_key and mode == "resume" else [],
+            again=[each.step_key for each in covered if each.step_key] if mode == "resume" else [],
             extra={"_dlqReprocessed": True, "_dlqItemId": str(letter.id)},
             dry_run=dry_run,
         )
         if dry_run:
             return repeat
-        covered = [
-            each
-            for each in DeadLetter.objects.select_for_update().filter(run_id=letter.run_id, status=Status.FAILED)
-            if each.id == letter.id or mode == "start" or each.step_key in repeat.runs
-        ]
         now = timezone.now()
         auto_replays = letter.auto_replays + 1 if auto else 0
         DeadLetter.objects.filter(id__in=[each.id for each in covered]).update(
@@ -96,7 +101,7 @@ def _turn(
     organization: Organization, letter_id: UUID, before: str, after: str, what: str, by: str, reason: str
 ) -> DeadLetter:
     with transaction.atomic():
-        letter = _locked(organization, letter_id)
+        letter, _ = _locked(organization, letter_id)
         if letter.status != before:
             raise AlreadyHandled(f"The dead letter is {letter.status}, so it can't be {what}.")
         letter.status, letter.reason, letter.auto_replay_at = after, reason, None
@@ -105,13 +110,26 @@ def _turn(
     return letter
 
 
-def _locked(organization: Organization, letter_id: UUID) -> DeadLetter:
-    """The letter, with those of the same run locked in one order, so that two replays of them wait for each other."""
+def _latest(run_id: UUID) -> UUID:
+    """The run that has repeated this one (or its repeat, and so on) last; itself where there is none."""
+    seen = {run_id}
+    while True:
+        repeats = DeadLetter.objects.filter(run_id=run_id).exclude(replay_run_id=None)
+        latest = repeats.order_by("-reprocessed_at").values_list("replay_run_id", flat=True).first()
+        if latest is None or latest in seen:
+            return run_id
+        seen.add(latest)
+        run_id = latest
+
+
+def _locked(organization: Organization, letter_id: UUID) -> tuple[DeadLetter, list[DeadLetter]]:
+    """The letter and all of its run, locked in one order, so that two replays of them wait for each other."""
     run_ids = DeadLetter.objects.filter(org_id=organization.id, id=letter_id).values("run_id")
     of_run = DeadLetter.objects.select_for_update().filter(org_id=organization.id, run_id__in=run_ids).order_by("id")
-    for letter in of_run:
+    letters = list(of_run)
+    for letter in letters:
         if letter.id == letter_id:
-            return letter
+            return letter, letters
     raise DeadLetterNotFound
 
 
@@ -124,18 +142,24 @@ def assign(organization: Organization, group: UUID | str, *, to: str, by: str) -
 
 def snooze(organization: Organization, group: UUID | str, *, until: dt.datetime | None, by: str) -> DeadLetterGroup:
     """Leave a group off lists and alerts until then; None wakes it. Raises InvalidInput for a time that has passed."""
-    if until is not None and not timezone.now() < until <= timezone.now() + MAX_SNOOZE:
-        raise InvalidInput("until: give a time that lies ahead, within a year.")
+    check_group(snoozed_until=until)
     note = f"snoozed until {until:%Y-%m-%d %H:%M} UTC" if until else "woken"
     return _change_group(organization, group, by, note, snoozed_until=until)
 
 
 def set_auto_replay(organization: Organization, group: UUID | str, *, after_s: int | None, by: str) -> DeadLetterGroup:
     """Replay each new letter of the group after so many seconds; 0 never; None: as its category says."""
-    if after_s is not None and not 0 <= after_s <= 7 * 86_400:
-        raise InvalidInput("autoReplay: from 0 (never) to a week.")
+    check_group(auto_replay_s=after_s)
     note = "automatic replay as its category says" if after_s is None else f"automatic replay after {after_s} s"
     return _change_group(organization, group, by, note, auto_replay_s=after_s)
+
+
+def check_group(*, snoozed_until: dt.datetime | None = None, auto_replay_s: int | None = None) -> None:
+    """Raises InvalidInput for what a group can't have."""
+    if snoozed_until is not None and not timezone.now() < snoozed_until <= timezone.now() + MAX_SNOOZE:
+        raise InvalidInput("until: give a time that lies ahead, within a year.")
+    if auto_replay_s is not None and not 0 <= auto_replay_s <= MAX_AUTO_REPLAY_S:
+        raise InvalidInput("autoReplay: from 0 (never) to a week.")
 
 
 def comment(organization: Organization, group: UUID | str, *, text: str, by: str) -> DeadLetterComment:
@@ -177,9 +201,12 @@ def replay_due() -> bool:
     for letter in letters:
         try:
             replay(organizations[letter.org_id], letter.id, by=THE_ENGINE, mode="resume", auto=True)
-        except AlreadyHandled:
-            continue
-        except WorkflowsError as error:  # it stays on the list, for a person
+        except RunNotEnded:
+            later = timezone.now() + dt.timedelta(seconds=LOOK_AGAIN_S)
+            DeadLetter.objects.filter(id=letter.id, status=Status.FAILED).update(auto_replay_at=later)
+        except OPERATIONAL:
+            raise
+        except Exception as error:  # it stays on the list, for a person
             log.warning("a dead letter can't be replayed by itself", letter=str(letter.id), reason=str(error))
             _note_refusal(letter, str(error))
     return len(letters) == AUTO_BATCH
@@ -187,7 +214,8 @@ def replay_due() -> bool:
 
 def _note_refusal(letter: DeadLetter, reason: str) -> None:
     with transaction.atomic():
-        DeadLetter.objects.filter(id=letter.id).update(auto_replay_at=None)
+        if not DeadLetter.objects.filter(id=letter.id, status=Status.FAILED).update(auto_replay_at=None):
+            return  # somebody has dealt with it meanwhile
         DeadLetterChange.objects.create(letter=letter, what="not replayed", by=THE_ENGINE, reason=reason)
 
 

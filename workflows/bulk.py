@@ -17,7 +17,7 @@ from uuid import UUID
 import psycopg
 import structlog
 import uuid6
-from django.db import DatabaseError, transaction
+from django.db import OperationalError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -25,6 +25,7 @@ from workflows.errors import InvalidInput, OperationNotFound, WorkflowsError
 from workflows.models import BulkOperation, OperationChange, Organization
 
 log = structlog.get_logger(__name__)
+CONNECTION_LOST = (psycopg.OperationalError, OperationalError)
 BATCH = 200
 MAX_PROBLEMS = 100
 BEHIND_S = 2.0
@@ -146,7 +147,12 @@ def pump() -> bool:
     running = BulkOperation.objects.filter(status=BulkOperation.Status.RUNNING).order_by("id")
     ids = list(running.values_list("id", flat=True))
     for operation_id in ids:
-        _step(operation_id)
+        try:
+            _step(operation_id)
+        except CONNECTION_LOST:
+            raise
+        except Exception:
+            log.exception("a bulk operation can't go on; the others do", operation=str(operation_id))
     return bool(ids)
 
 
@@ -198,9 +204,11 @@ def _act(operation: BulkOperation, item: UUID) -> None:
         with transaction.atomic():
             ACTIONS[operation.action].act(operation, item)
         operation.done += 1
-    except (WorkflowsError, DatabaseError, psycopg.Error) as error:
-        if isinstance(error, psycopg.OperationalError):
-            raise
+    except CONNECTION_LOST:
+        raise  # or a deadlock: the whole step is taken again
+    except Exception as error:
+        if not isinstance(error, WorkflowsError):
+            log.exception("an item of a bulk operation fails", operation=str(operation.id), item=str(item))
         operation.passed_over += 1
         if len(operation.problems) < MAX_PROBLEMS:
             operation.problems.append({"id": str(item), "reason": str(error)[:500]})

@@ -54,6 +54,12 @@ class LimitNotFound(WorkflowsError):
     status, code = 404, "limit_not_found"
 
 
+class ParentCancelled(WorkflowsError):
+    """The run that starts this one was cancelled."""
+
+    status, code = 409, "parent_cancelled"
+
+
 class RunNotEnded(WorkflowsError):
     """The run has not ended yet; cancel it, or wait for its end."""
 

@@ -33,7 +33,7 @@ def dump(value: Json, *, what: str = "The output", limit_bytes: int = MAX_OUTPUT
         raise InvalidOutput(f"{what} can't be stored: {reason}.") from None
     if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise InvalidOutput(f"{what} is nested more than {MAX_DEPTH} levels deep.")
-    if "\\u0000" in text and _holds_nul(value):
+    if "\\u0000" in text and holds_nul(value):
         raise InvalidOutput(f"{what} can't be stored: a text in it holds a NUL character.")
     try:
         size = len(text.encode())
@@ -55,9 +55,10 @@ def _depth(value: Json) -> int:
     return depth
 
 
-def _holds_nul(value: Json) -> bool:
+def holds_nul(value: Json) -> bool:
+    """Whether a text in it holds a NUL character."""
     if isinstance(value, str):
         return "\0" in value
     if isinstance(value, dict):
-        return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())
-    return isinstance(value, list | tuple) and any(_holds_nul(item) for item in value)
+        return any(holds_nul(key) or holds_nul(item) for key, item in value.items())
+    return isinstance(value, list | tuple) and any(holds_nul(item) for item in value)

@@ -17,10 +17,12 @@ from workflows.engine.fork import Planned
 from workflows.engine.trigger import Lineage, NewRun, trigger
 from workflows.errors import FlowNotPublished, InvalidInput, RunNotEnded, RunNotFound
 from workflows.models import BulkOperation, Organization, Run
-from workflows.payload import Json
+from workflows.payload import MAX_EVENT_BYTES, Json
 
 Mode = Literal["start", "resume"]
 MODES = ("start", "resume")
+MARKS = frozenset({"_dlqReprocessed", "_dlqItemId"})
+"""What a replayed dead letter adds to the input; it is not taken over by the next repeat."""
 VERSIONS = ("current", "same")
 KEEP: Any = object()
 """For `new_input`: that of the original run."""
@@ -66,7 +68,7 @@ def replay(
         if all(step.source is not None for step in steps) and run.status == Run.Status.COMPLETED:
             raise InvalidInput("The run has completed: there is nothing to resume. Fork it from a step, or replay it.")
         return _repeat(run, flow, steps, "resume", new_input, extra, dry_run)
-    value = run.input if new_input is KEEP else new_input
+    value = _own_input(run) if new_input is KEEP else new_input
     wanted = NewRun(input=value, priority=run.priority, event_id=run.event_id, extra=extra or {})
     if dry_run:
         _check(flow, value)
@@ -79,6 +81,7 @@ def replay(
             user_id=run.user_id,
             event_name=run.event_name,
             lineage=Lineage(origin_id=run.id, origin_kind="replay"),
+            limit_bytes=_limit(new_input),
         )
     runs = [key for key in flow.steps if key not in flow.hooks]
     return Repeat(
@@ -145,13 +148,15 @@ def _repeat(
     extra: Mapping[str, Any] | None,
     dry_run: bool,
 ) -> Repeat:
-    value = run.input if new_input is KEEP else new_input
+    value = _own_input(run) if new_input is KEEP else new_input
     new_id = None
     if dry_run:
         _check(flow, value)
     else:
         lineage = Lineage(origin_id=run.id, origin_kind=kind)
-        new_id = fork.fork(run, flow, steps, value=value, extra=extra or {}, lineage=lineage)
+        new_id = fork.fork(
+            run, flow, steps, value=value, extra=extra or {}, lineage=lineage, limit_bytes=_limit(new_input)
+        )
     return Repeat(
         run_id=new_id,
         origin_id=run.id,
@@ -169,7 +174,18 @@ def _check(flow: CompiledFlow, value: Json) -> None:
 
 
 def _diff(run: Run, value: Json) -> list[dict[str, Any]]:
-    return list(jsonpatch.make_patch(run.input, value))
+    return list(jsonpatch.make_patch(_own_input(run), value))
+
+
+def _limit(new_input: Json) -> int:
+    """An input that was accepted once is accepted again; that of an on_failure flow is larger than others."""
+    return 2 * MAX_EVENT_BYTES if new_input is KEEP else MAX_EVENT_BYTES
+
+
+def _own_input(run: Run) -> Json:
+    if not isinstance(run.input, dict):
+        return run.input
+    return {name: value for name, value in run.input.items() if name not in MARKS}
 
 
 def _cancel_one(operation: BulkOperation, run_id: UUID) -> None:

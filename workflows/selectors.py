@@ -53,6 +53,7 @@ class RunFilter:
         return self._rest(runs)
 
     def _rest(self, runs: QuerySet[Run]) -> QuerySet[Run]:
+        refuse_nul(self.workflow, self.trigger, self.user_id, self.event_name)
         for name, value in (
             ("flow__slug", self.workflow),
             ("trigger", self.trigger),
@@ -194,6 +195,12 @@ def moment(value: object, name: str) -> dt.datetime:
     except ValueError:
         raise InvalidInput(f"{name}: {value!r} is no time; write it as 2026-11-22T10:00:00Z.") from None
     return at if at.tzinfo else at.replace(tzinfo=dt.UTC)
+
+
+def refuse_nul(*texts: object) -> None:
+    """Postgres takes no NUL in a text. Raises InvalidInput."""
+    if any("\0" in text for text in texts if isinstance(text, str)):
+        raise InvalidInput("A filter holds a NUL character.")
 
 
 def live_runs_matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[Run]:

@@ -142,7 +142,7 @@ def test_bulk_operations_over_rest(api: Api, org: Organization) -> None:
     await_that(lambda: DeadLetter.objects.filter(org_id=org.id, status="ignored").count() == 3)
     assert api.get(f"/operations/{ignored['id']}").json()["options"] == {"reason": "known"}
     assert_problem(api.post("/dlq/replay", {"filter": {"colour": "red"}}), 422, "invalid_input", "'colour' is unknown")
-    assert_problem(api.post("/dlq/replay", {"perSecond": 0}), 422, "invalid_input", "out of range")
+    assert_problem(api.post("/dlq/replay", {"perSecond": 0, "all": True}), 422, "invalid_input", "out of range")
     assert_problem(api.get(f"/operations/{uuid.uuid4()}"), 404, "operation_not_found", "no such bulk operation")
 
 

@@ -29,6 +29,7 @@ from workflows.api.schemas import (
     WorkflowsOut,
 )
 from workflows.engine.probes import broker_answers, store_answers
+from workflows.errors import InvalidInput
 from workflows.steps.registry import REGISTRY
 
 router = Router(auth=ApiKeyAuth())
@@ -169,6 +170,8 @@ def replay_runs(request: ApiRequest, payload: BulkReplayIn) -> Status[dict[str, 
 
 def start_bulk(request: ApiRequest, action: str, payload: BulkIn, options: dict[str, Any]) -> Status[dict[str, Any]]:
     """Start a bulk operation, or only count what it would be done to."""
+    if not payload.all and not any(payload.filter.values()):
+        raise InvalidInput("filter: give at least one value, or all: true for everything.")
     if payload.dry_run:
         draft = bulk.draft(request.organization, action, payload.filter, options=options, per_second=payload.per_second)
         return Status(202, {**presenters.operation_out(draft), "id": None, "status": "dry run", "changes": []})

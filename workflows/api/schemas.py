@@ -7,14 +7,26 @@ from typing import Any, Literal
 from uuid import UUID
 
 from ninja import Schema
-from pydantic import ConfigDict, Field, StrictInt, StrictStr
+from pydantic import ConfigDict, Field, StrictInt, StrictStr, model_validator
 from pydantic.alias_generators import to_camel
+
+from workflows.payload import holds_nul
 
 
 class Body(Schema):
     """A request body: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _no_nul(cls, value: Any, handler: Any) -> Any:
+        """Postgres takes no NUL in a text. (The run's own data is checked, and refused, as a whole.)"""
+        made = handler(value)
+        texts = {name: getattr(made, name) for name in cls.model_fields if name not in {"trigger_data", "input"}}
+        if holds_nul({name: text for name, text in texts.items() if isinstance(text, str | dict | list)}):
+            raise ValueError("a text holds a NUL character")
+        return made
 
 
 class Out(Schema):
@@ -81,6 +93,7 @@ class BulkIn(Body):
     """What to do it to, and how fast. `filter` has the names of the list's query."""
 
     filter: dict[str, str] = Field(default_factory=dict)
+    all: bool = Field(False, description="Without a filter, say so: everything.")
     per_second: float | None = Field(None, description="At most so many a second (more than 0, at most 1,000).")
     dry_run: bool = Field(False, description="Only say how many it would be.")
 

@@ -148,11 +148,21 @@ def _check_failure_paths(spec: FlowSpec, known: frozenset[str], graph: graphs.Gr
                     yield f"{path}.{field_name}", f"unknown step {key!r}{_did_you_mean(key, known)}"
                 elif key == step.id or step.id in graph.hooks:
                     yield f"{path}.{field_name}", "a step that undoes others is not undone itself"
+        if step.critical is False:
+            for key in step.on_failure:
+                if sum(key in each.on_failure for each in spec.steps) > 1:
+                    yield (
+                        f"{path}.on_failure",
+                        f"{key!r} undoes other steps too; this one, which may fail alone, needs its own",
+                    )
         if step.id in graph.hooks:
-            if step.needs or primary or step.id in targets:
-                yield path, "a step that undoes another has no needs, is no fallback and stands in no branch"
+            if step.needs or primary or step.id in targets or step.type == "conditional":
+                reason = (
+                    "a step that undoes another has no needs, decides nothing, is no fallback and stands in no branch"
+                )
+                yield path, reason
             continue
-        for need in step.needs or ():
+        for need in graph.needs[step.id]:
             if need in graph.hooks:
                 yield f"{path}.needs", f"{need!r} undoes other steps: nothing can need it"
         if primary is None:

@@ -29,7 +29,8 @@ def cancel_by(event: Event, names: Sequence[str], facts: dict[str, Any]) -> list
     for rule in rules:
         found = [row.id for row in _candidates(rule, event, facts)]
         if rule.condition:
-            found = [id_ for id_ in found if id_ in _holding(rule, found, facts)]
+            holding = _holding(rule, found, facts)
+            found = [id_ for id_ in found if id_ in holding]
         if found:
             reason = f"by the event {event.name} {event.id}"
             cancelled += transitions.request_cancel(event.org_id, found, reason=reason)
@@ -49,6 +50,7 @@ def _candidates(rule: CancelRule, event: Event, facts: dict[str, Any]) -> list[A
         {
             "org": event.org_id,
             "flow": rule.flow_id,
+            "event": event.id,
             "before": event.received_at,
             "since": since,
             "path": path,

@@ -15,18 +15,22 @@ import psycopg
 import structlog
 import uuid6
 from django.db import DatabaseError, transaction
+from django.db.models import Q
 
 from workflows.engine import cancel_on, catalog, idempotency, stopping
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.trigger import NewRun, trigger
-from workflows.errors import ExpressionError, WorkflowsError
+from workflows.errors import ExpressionError, IdempotencyConflict, WorkflowsError
 from workflows.expressions import compile_expression
-from workflows.models import Event, Trigger
+from workflows.models import CancelRule, Event, Trigger
 from workflows.payload import MAX_EVENT_BYTES, dump
 
 log = structlog.get_logger(__name__)
 LEFT_OVER_AFTER_S = 2.0
 GROUP = 500
+GIVE_UP_AFTER_S = 600.0
+_PASSING = (IdempotencyConflict, DatabaseError, psycopg.Error, LookupError, ValueError)
+"""A lock that another transaction holds, a connection, a version that this process can't load: it is tried again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,24 +82,53 @@ def match(event_ids: Sequence[UUID]) -> int:
             Event.objects.select_for_update(skip_locked=True).filter(id__in=event_ids, matched_at=None).order_by("id")
         )
         cancelled: list[UUID] = []
-        for event in events:
-            cancelled += cancel_on.cancel_by(event, _names(event), _facts(event))
-            made += _match_one(event)
-        Event.objects.filter(id__in=[event.id for event in events]).update(matched_at=dt.datetime.now(dt.UTC))
+        matched: list[UUID] = []
+        for event in sorted(events, key=lambda event: (event.received_at, event.id)):
+            try:
+                with transaction.atomic():
+                    stopped = cancel_on.cancel_by(event, _names(event), _facts(event))
+                    made += _match_one(event)
+            except _PASSING as error:
+                age_s = (dt.datetime.now(dt.UTC) - event.received_at).total_seconds()
+                log.warning("event can't be matched now", name=event.name, event_id=str(event.id), error=str(error))
+                matched += [event.id] if age_s > GIVE_UP_AFTER_S else []
+                continue
+            cancelled += stopped
+            matched.append(event.id)
+        Event.objects.filter(id__in=matched).update(matched_at=dt.datetime.now(dt.UTC))
         if cancelled:
             transaction.on_commit(lambda: stopping.settle(cancelled, start=DISPATCHER.submit), robust=True)
+        if made:
+            transaction.on_commit(lambda: _cancel_again(events), robust=True)
     return made
 
 
 def match_left_over() -> int:
-    """Match the events whose process died between their commit and their matching."""
+    """Match the events whose process died after their commit, or that could not be matched then."""
     before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=LEFT_OVER_AFTER_S)
-    ids = list(
-        Event.objects.filter(matched_at=None, received_at__lt=before)
-        .order_by("id")
-        .values_list("id", flat=True)[:GROUP]
-    )
+    left = Event.objects.filter(matched_at=None, received_at__lt=before).order_by("id")
+    ids = list(left.values_list("id", flat=True)[:GROUP])
     return match(ids) if ids else 0
+
+
+def _cancel_again(starters: Sequence[Event]) -> None:
+    """An event that cancels what these have started may have been matched before their runs were there to be seen.
+
+    Whoever commits second sees the other: it, by these runs; or these, by its `matched_at`.
+    """
+    cancelled: list[UUID] = []
+    for org_id in {event.org_id for event in starters}:
+        names = list(CancelRule.objects.filter(organization_id=org_id).values_list("event_name", flat=True).distinct())
+        if not names:
+            continue
+        wanted = Q(name__in=names)
+        for name in names:
+            wanted |= Q(name__startswith=name.removesuffix("*")) if name.endswith("*") else Q()
+        since = min(event.received_at for event in starters if event.org_id == org_id)
+        later = Event.objects.filter(wanted, org_id=org_id, received_at__gte=since).exclude(matched_at=None)
+        for event in later.order_by("received_at")[:GROUP]:
+            cancelled += cancel_on.cancel_by(event, _names(event), _facts(event))
+    stopping.settle(cancelled, start=DISPATCHER.submit)
 
 
 def _names(event: Event) -> list[str]:
@@ -123,20 +156,23 @@ def _match_one(event: Event) -> int:
     for found in triggers:
         if found.flow.current_id is None or not _passes(found, event):
             continue
+        compiled = catalog.flow_of(found.flow.current_id)
+        facts = _facts(event)
         try:
-            compiled = catalog.flow_of(found.flow.current_id)
             with transaction.atomic():
                 trigger(
                     compiled,
-                    [NewRun(input=event.data, event_id=event.id, keys=_keys(event))],
+                    [NewRun(input=event.data, event_id=event.id, event=facts, keys=_keys(event))],
                     org_id=event.org_id,
                     kind="event",
                     event_name=event.name,
                     user_id=str(event.user.get("id", ""))[:200],
                 )
             made += 1
-        except (WorkflowsError, DatabaseError, psycopg.Error, LookupError, ValueError) as error:
-            log.warning("event does not start its flow", event=event.name, flow=found.flow.slug, error=str(error))
+        except IdempotencyConflict:
+            raise
+        except WorkflowsError as error:
+            log.warning("event does not start its flow", name=event.name, flow=found.flow.slug, error=str(error))
     return made
 
 
@@ -151,5 +187,5 @@ def _passes(found: Trigger, event: Event) -> bool:
     try:
         return compile_expression(found.condition).is_true({"event": _facts(event)})
     except ExpressionError as error:
-        log.warning("event filter fails", event=event.name, flow=found.flow.slug, error=str(error))
+        log.warning("event filter fails", name=event.name, flow=found.flow.slug, error=str(error))
         return False

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import structlog
-from django.db import transaction
+from django.db import OperationalError, transaction
+from django.utils import timezone
 
 from workflows.engine import catalog, recording, scope, store
 from workflows.engine.failure import describe
@@ -18,6 +21,7 @@ from workflows.payload import MAX_EVENT_BYTES
 log = structlog.get_logger(__name__)
 EVENT = "headrace/run.failed"
 BATCH = 100
+GIVE_UP_AFTER_S = 600.0
 
 
 def follow_up() -> int:
@@ -25,7 +29,14 @@ def follow_up() -> int:
     ids = Run.objects.filter(follow_up=True, status=Run.Status.FAILED).order_by("id").values_list("id", flat=True)
     found = list(ids[:BATCH])
     for run_id in found:
-        _follow(run_id)
+        try:
+            _follow(run_id)
+        except (psycopg.OperationalError, OperationalError):
+            raise
+        except Exception:  # a version that this process can't load, say: another one may
+            log.exception("what follows a failure can't be started now", run_id=str(run_id))
+            long_ago = timezone.now() - dt.timedelta(seconds=GIVE_UP_AFTER_S)
+            Run.objects.filter(id=run_id, ended_at__lt=long_ago).update(follow_up=False)
     return len(found)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import recording, store
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.rows import ReadyStep
-from workflows.engine.trigger import Lineage, of_flow, of_lineage
+from workflows.engine.trigger import SLACK_BYTES, Lineage, of_flow, of_lineage
 from workflows.errors import InvalidInput
 from workflows.models import Run, StepRun
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
@@ -72,13 +73,9 @@ def plan(
 
 def _in_order(flow: CompiledFlow) -> list[str]:
     """The steps, each after all that it needs."""
-    order: dict[str, None] = {}
-    open_keys = [key for key in flow.steps if key not in flow.hooks]
-    while open_keys:
-        left = [key for key in open_keys if not all(need in order for need in flow.steps[key].needs)]
-        order.update((key, None) for key in open_keys if key not in left)
-        open_keys = left
-    return list(order)
+    return list(
+        TopologicalSorter({key: step.needs for key, step in flow.steps.items() if not step.is_hook}).static_order()
+    )
 
 
 def _counts(step: CompiledStep, before: Past) -> bool:
@@ -127,7 +124,14 @@ def past_of(run: Run, flow: CompiledFlow) -> tuple[dict[str, Past], set[str]]:
 
 
 def fork(
-    run: Run, flow: CompiledFlow, steps: list[Planned], *, value: Json, extra: Mapping[str, Any], lineage: Lineage
+    run: Run,
+    flow: CompiledFlow,
+    steps: list[Planned],
+    *,
+    value: Json,
+    extra: Mapping[str, Any],
+    lineage: Lineage,
+    limit_bytes: int = MAX_EVENT_BYTES,
 ) -> UUID:
     """Make the planned run, in the caller's transaction where there is one; dispatch it after the commit.
 
@@ -146,7 +150,7 @@ def fork(
             **of_flow(flow, run.org_id),
             **of_lineage(flow, lineage),
             "id": new_id,
-            "input": dump(whole, what="The input", limit_bytes=MAX_EVENT_BYTES),
+            "input": dump(whole, what="The input", limit_bytes=limit_bytes + SLACK_BYTES),
             "priority": run.priority,
             "event_id": run.event_id,
             "event_name": run.event_name,

@@ -6,6 +6,7 @@ one waits for the other, and gets its run.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from workflows.expressions import Expression
 
 WINDOW_S = 24 * 3_600.0
 WAIT_MS = 2_000
+MAX_CHARACTERS = 190
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +74,10 @@ def _holds(force: Expression, facts: Mapping[str, object]) -> bool:
 
 def _short(key: str) -> str:
     try:
-        return key_text(key)
+        text = key_text(key)
     except ThrottlingError as error:
         raise InvalidInput(f"The idempotency key {error}.") from None
+    return text if len(text) <= MAX_CHARACTERS else f"sha256-{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def take(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUID, UUID]:
@@ -89,26 +92,40 @@ def take(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUI
             open_ = [each for each in wanted if slot < len(each.keys) and stands_for[each.run_id] == each.run_id]
             first: dict[str, UUID] = {}
             for each in open_:
-                owner = first.setdefault(each.keys[slot][0], each.run_id)
                 if not each.force:
-                    stands_for[each.run_id] = owner
+                    stands_for[each.run_id] = first.setdefault(each.keys[slot][0], each.run_id)
             if first:
-                forced = {each.keys[slot][0] for each in open_ if each.force}
-                earlier = _take(place, first, forced, open_[0].keys[slot][1])
+                earlier = _take(place, first, open_[0].keys[slot][1])
                 stands_for = {run: earlier.get(owner, owner) for run, owner in stands_for.items()}
-        moved = {key: run for each in wanted for key, _ in each.keys if (run := stands_for[each.run_id]) != each.run_id}
-        if moved:
-            store.fetch("point_keys_to", {**place, "keys": list(moved), "runs": list(moved.values())})
+            forced = {each.keys[slot][0]: each.run_id for each in open_ if each.force}
+            if forced:
+                _take(place, forced, open_[0].keys[slot][1], by_force=True)
+        unmade = {
+            key: (each.run_id, run)
+            for each in wanted
+            for key, _ in each.keys
+            if (run := stands_for[each.run_id]) != each.run_id
+        }
+        if unmade:
+            pairs = list(unmade.values())
+            moved = {"unmade": [pair[0] for pair in pairs], "runs": [pair[1] for pair in pairs]}
+            store.fetch("point_keys_to", {**place, "keys": list(unmade), **moved})
     return stands_for
 
 
 def _take(
-    place: Mapping[str, object], first: Mapping[str, UUID], forced: set[str], window_s: float
+    place: Mapping[str, object], first: Mapping[str, UUID], window_s: float, *, by_force: bool = False
 ) -> dict[UUID, UUID]:
     """Take keys for the runs that come first with them. Returns, by run, the earlier one that has its key."""
     rows = store.fetch(
         "take_idempotency_keys",
-        {**place, "keys": list(first), "runs": list(first.values()), "taken_over": list(forced), "window_s": window_s},
+        {
+            **place,
+            "keys": list(first),
+            "runs": list(first.values()),
+            "taken_over": list(first) if by_force else [],
+            "window_s": window_s,
+        },
     )
     refused = first.keys() - {row.key for row in rows}
     if not refused:

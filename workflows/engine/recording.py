@@ -21,7 +21,7 @@ from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed, StepError
 from workflows.engine.rows import NOBODY, MayContinue, Recorded, StepFailed, Verdict, always
 from workflows.engine.transitions import Recording
-from workflows.errors import Category, PayloadTooLarge
+from workflows.errors import Category, PayloadTooLarge, WorkflowsError
 from workflows.payload import MAX_RUN_BYTES, dump
 
 log = structlog.get_logger(__name__)
@@ -168,8 +168,8 @@ def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: s
     versions = {verdict.claim.run_id: verdict.claim.version_id for verdict in verdicts}
     completed = [run_id for run_id, status in result.ended if status == "completed"]
     for run_id in completed:
-        flow = catalog.flow_of(versions[run_id])
-        if flow.output is not None:
+        flow = _flow_of(versions[run_id])
+        if flow is not None and flow.output is not None:
             output, error = _run_output(flow, run_id, cursor)
             transitions.set_output(run_id, output=output, error=error, cursor=cursor)
             if error is not None:
@@ -193,7 +193,6 @@ def of_run(flow: CompiledFlow, run_id: UUID, error: StepError, *, what: str = "o
         step_run_id=None,
         step_key="",
         step_type=what,
-        flow_id=flow.flow_id,
         attempts=1,
         error=error,
         alert=flow.alert_on_failure,
@@ -205,8 +204,8 @@ def finish(run_ids: Sequence[UUID]) -> None:
     for run_id in run_ids:
         with store.transaction() as cursor:
             for row in store.fetch("finish_runs", {"ids": [run_id]}, cursor):
-                flow = catalog.flow_of(row.version_id)
-                if flow.output is not None:
+                flow = _flow_of(row.version_id)
+                if flow is not None and flow.output is not None:
                     output, error = _run_output(flow, run_id, cursor)
                     transitions.set_output(run_id, output=output, error=error, cursor=cursor)
                     announce([of_run(flow, run_id, error)] if error else [], cursor)
@@ -226,19 +225,25 @@ def _run_output(flow: CompiledFlow, run_id: UUID, cursor: store.Cursor) -> tuple
 def _announcement(verdict: Verdict) -> StepFailed | None:
     """None where another step stands in for the failed one."""
     claim = verdict.claim
-    flow = catalog.flow_of(claim.version_id)
+    flow = _flow_of(claim.version_id)
     assert isinstance(verdict.outcome, Failed)
-    step = flow.steps[claim.key]
-    if step.fallback is not None:
+    if flow is not None and claim.key in flow.steps and flow.steps[claim.key].fallback is not None:
         return None
     return StepFailed(
         org_id=claim.org_id,
         run_id=claim.run_id,
         step_run_id=claim.id,
         step_key=claim.key,
-        step_type=step.type.name,
-        flow_id=flow.flow_id,
+        step_type=claim.type,
         attempts=claim.attempt,
         error=verdict.outcome.error,
-        alert=flow.alert_on_failure,
+        alert=flow is not None and flow.alert_on_failure,
     )
+
+
+def _flow_of(version_id: UUID) -> CompiledFlow | None:
+    """None for a version that this process can't load: a step type that it does not have, say."""
+    try:
+        return catalog.flow_of(version_id)
+    except (LookupError, ValueError, WorkflowsError):
+        return None

@@ -139,7 +139,6 @@ class StepFailed:
     """None where the run failed by itself: its output, or what follows its failure."""
     step_key: str
     step_type: str
-    flow_id: UUID
     attempts: int
     error: StepError
     alert: bool = False

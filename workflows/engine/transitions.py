@@ -160,7 +160,7 @@ class _Builder:
             row["reason"] = outcome.reason
         self.outcomes.append(row)
         if flow is not None and step is not None and status in _ENDED and not row.get("fatal"):
-            if step.is_sink and flow.output is not None:
+            if (step.is_sink or step.is_hook) and flow.output is not None:
                 self.may_end_with_output = True
             for key in step.successors:
                 self._edge(flow, row["id"], flow.steps[key], _is_live(step, key, outcome), veto=key in not_taken)
@@ -272,6 +272,7 @@ def settle(run_ids: Sequence[UUID]) -> Settled:
     """Cancel what is open of runs that are bound to fail or cancelled, and end those of which nothing runs."""
     with store.transaction() as cursor:
         store.fetch("lock_runs", {"ids": list(run_ids)}, cursor)
+        withdrawn = [row.id for row in store.fetch("withdraw_open", {"ids": list(run_ids)}, cursor)]
         rows = store.fetch("settle_runs", {"ids": list(run_ids)}, cursor)
         undo = {row.id: _undo(row.id, cursor) for row in rows if row.status == "undo"}
         undone = [run_id for run_id, going_on in undo.items() if going_on is None]
@@ -279,8 +280,8 @@ def settle(run_ids: Sequence[UUID]) -> Settled:
             store.fetch("close_hooks", {"ids": undone}, cursor)
             rows += store.fetch("settle_runs", {"ids": undone}, cursor)
     return Settled(
-        ended=[(row.id, row.status) for row in rows if row.status not in {"withdrawn", "undo"}],
-        withdrawn=[row.id for row in rows if row.status == "withdrawn"],
+        ended=[(row.id, row.status) for row in rows if row.status != "undo"],
+        withdrawn=withdrawn,
         ready=[step for steps in undo.values() for step in steps or ()],
     )
 
@@ -293,6 +294,8 @@ def _undo(run_id: UUID, cursor: store.Cursor) -> list[ReadyStep] | None:
     progress = store.fetch("run_progress", {"run": run_id}, cursor)
     hooks = {row.key: row.status for row in progress if row.is_hook}
     if any(status not in _ENDED | {"cancelled"} for status in hooks.values()):
+        return []
+    if any(row.status == "running" for row in progress):
         return []
     for key in _hooks_due(progress):
         if key not in hooks:
@@ -335,7 +338,15 @@ def set_output(run_id: UUID, *, output: str | None, error: StepError | None, cur
 
 def expire(*, batch: int) -> list[UUID]:
     """Set the cancel flag of runs that have not started, or not ended, in time; `settle` does the rest."""
-    return [row.id for row in store.fetch("expire_runs", {"batch": batch})]
+    with store.transaction() as cursor:
+        due = store.fetch("due_runs", {"batch": batch}, cursor)
+        expired: list[UUID] = []
+        for org_id, started in sorted({(row.org_id, row.started) for row in due}):
+            ids = [row.id for row in due if (row.org_id, row.started) == (org_id, started)]
+            reason = "It did not end within timeouts.finish." if started else "It did not start within timeouts.start."
+            rows = store.fetch("request_cancel", {"org": org_id, "ids": ids, "reason": reason}, cursor)
+            expired += [row.id for row in rows]
+    return expired
 
 
 def request_cancel(org_id: UUID, run_ids: Sequence[UUID], *, reason: str) -> list[UUID]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,11 +20,12 @@ from workflows.engine import idempotency, store
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.rows import ReadyStep
 from workflows.engine.scope import MANUAL_EVENT
-from workflows.errors import ExpressionError, InvalidInput, MissingField
+from workflows.errors import ExpressionError, InvalidInput, MissingField, ParentCancelled, RunNotFound
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
 
 log = structlog.get_logger(__name__)
 MAX_HEAD_START_S = 600
+SLACK_BYTES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class NewRun:
     input: Json
     priority: int | None = None
     event_id: UUID | None = None
+    event: Mapping[str, Any] | None = None
+    """What expressions read of the event that starts it."""
     extra: Mapping[str, Json] = field(default_factory=dict)
     """Added to an input that is an object, after it was checked."""
     keys: tuple[tuple[str, float], ...] = ()
@@ -92,8 +96,12 @@ def trigger(
     """
     texts = {run.id: _checked(flow, run, limit_bytes) for run in runs}
     keyed = not lineage.repeats and (flow.idempotency is not None or any(run.keys for run in runs))
-    alone = not (connection.in_atomic_block or keyed)  # then the one statement is its own transaction
+    alone = not (
+        connection.in_atomic_block or keyed or lineage.parent_policy == "cancel"
+    )  # then the one statement is its own transaction
     with contextlib.nullcontext() if alone else transaction.atomic():
+        if lineage.parent_policy == "cancel":
+            _check_parent(org_id, lineage.parent_id)
         wanted = [_wanted(flow, run, org_id, event_name, force) for run in runs] if keyed else []
         stands_for = idempotency.take(flow, org_id, wanted) if keyed else {}
         new = [run for run in runs if stands_for.get(run.id, run.id) == run.id]
@@ -118,6 +126,15 @@ def trigger(
     made = {run.id for run in new}
     ids = [stands_for.get(run.id, run.id) for run in runs]
     return Triggered(run_ids=ids, existing_ids=frozenset(ids) - made)
+
+
+def _check_parent(org_id: UUID, parent_id: UUID | None) -> None:
+    """Raises RunNotFound, or ParentCancelled: its cancel would not reach a child that is made after it."""
+    rows = store.fetch("lock_parent", {"org": org_id, "id": parent_id})
+    if not rows:
+        raise RunNotFound
+    if rows[0].cancelled:
+        raise ParentCancelled
 
 
 def of_flow(flow: CompiledFlow, org_id: UUID) -> dict[str, object]:
@@ -151,8 +168,14 @@ def _wanted(flow: CompiledFlow, run: NewRun, org_id: UUID, event_name: str, forc
 
 def _facts(run: NewRun, org_id: UUID, event_name: str) -> dict[str, Any]:
     """What expressions may read of a run that is not made yet."""
-    event = {"id": str(run.event_id or run.id), "name": event_name or MANUAL_EVENT, "data": run.input, "user": {}}
-    return {"event": {**event, "ts": 0}, "input": run.input, "org": {"id": str(org_id)}}
+    made: dict[str, Any] = {
+        "id": str(run.event_id or run.id),
+        "name": event_name or MANUAL_EVENT,
+        "data": run.input,
+        "user": {},
+        "ts": int(time.time() * 1000),
+    }
+    return {"event": run.event or made, "input": run.input, "org": {"id": str(org_id)}}
 
 
 def priority_of(flow: CompiledFlow, run: NewRun, *, org_id: UUID, event_name: str) -> int:
@@ -177,7 +200,7 @@ def priority_of(flow: CompiledFlow, run: NewRun, *, org_id: UUID, event_name: st
 def _checked(flow: CompiledFlow, run: NewRun, limit_bytes: int) -> str:
     problems = flow.input_problems(run.input)
     value = {**run.input, **run.extra} if run.extra and isinstance(run.input, dict) else run.input
-    text = dump(value, what="The input", limit_bytes=limit_bytes)
+    text = dump(value, what="The input", limit_bytes=limit_bytes + (SLACK_BYTES if run.extra else 0))
     if problems:
         raise InvalidInput("; ".join(problems))
     return text

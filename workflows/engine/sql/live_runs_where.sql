@@ -1,9 +1,12 @@
--- Live runs of a flow that an event cancels: made before it (and not before `since`), and with the same value at a path of
--- the event that started them. Parameters: org, flow uuid; before, since timestamptz (since may be null); path text[] or
--- null, value text (JSON). Returns: id. Index: run_live.
+-- Live runs of a flow that an event cancels: asked for before it (by the event that started them, else by the time they
+-- were made; not before `since`), and with the same value at a path of the event that started them.
+-- Parameters: org, flow, event uuid; before, since timestamptz (since may be null); path text[] or null, value text
+-- (JSON). Returns: id. Index: run_live.
 SELECT r.id FROM workflows_run r LEFT JOIN workflows_event e ON e.id = r.event_id
  WHERE r.org_id = %(org)s AND r.flow_id = %(flow)s AND r.status IN ('queued', 'running')
-   AND r.cancel_requested_at IS NULL AND r.created_at < %(before)s
+   AND r.cancel_requested_at IS NULL
+   AND CASE WHEN e.id IS NULL THEN r.created_at < %(before)s
+            ELSE (e.received_at, e.id) < (%(before)s::timestamptz, %(event)s::uuid) END
    AND (%(since)s::timestamptz IS NULL OR r.created_at >= %(since)s::timestamptz)
    AND (%(path)s::text[] IS NULL
         OR jsonb_build_object('data', r.input, 'user', e."user") #> %(path)s::text[] = %(value)s::jsonb)
