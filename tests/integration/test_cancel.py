@@ -11,7 +11,7 @@ from tests.workers import WorkerPool, await_end, await_that, publish, statuses
 from workflows import bulk, services
 from workflows.engine import events, transitions
 from workflows.engine.events import NewEvent
-from workflows.engine.runtime import HEARTBEAT_S
+from workflows.engine.heartbeat import HEARTBEAT_S
 from workflows.errors import InvalidInput
 from workflows.models import Attempt, BulkOperation, Organization, Run, StepRun
 
