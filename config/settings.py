@@ -133,6 +133,9 @@ configure(log_format=ENVIRONMENT.log_format, level=ENVIRONMENT.log_level)
 # Hosts on private or loopback addresses that outbound steps may call.
 ALLOWED_PRIVATE_HOSTS = frozenset(ENVIRONMENT.allowed_private_hosts)
 
+# In development clients need no event key on this machine.
+ANY_EVENT_KEY_ON_LOOPBACK = ENVIRONMENT.embedded
+
 # Where alerts go, besides the channels that are rows (admin).
 ALERT_URLS = ENVIRONMENT.alert_urls
 SENTRY_DSN = ENVIRONMENT.sentry_dsn

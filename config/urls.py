@@ -5,6 +5,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from config.api import api
+from workflows.api import inbox
 from workflows.api.routes import healthz, readyz
 
 
@@ -17,6 +18,7 @@ urlpatterns = [
     path("favicon.ico", no_icon),
     path("admin/", admin.site.urls),
     path("api/", api.urls),
+    path("e/<str:key>", inbox.receive),
     path("healthz", healthz),
     path("readyz", readyz),
     path("", include("workflows.dashboard.urls")),

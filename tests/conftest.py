@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
 
@@ -120,3 +121,12 @@ def own_workers(standing_pool: WorkerPool, worker_environment: dict[str, str]) -
     pool = WorkerPool(worker_environment)
     yield pool
     pool.stop()
+
+
+@pytest.fixture(scope="session")
+def address(live_db: None) -> Iterator[str]:
+    """The site, served by Django's live server on the test database."""
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright's sync API runs a loop in this thread
+    StaticLiveServerTestCase.setUpClass()
+    yield StaticLiveServerTestCase.live_server_url
+    StaticLiveServerTestCase.tearDownClass()

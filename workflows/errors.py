@@ -42,6 +42,12 @@ class RunNotFound(WorkflowsError):
     status, code = 404, "run_not_found"
 
 
+class EventNotFound(WorkflowsError):
+    """There is no such event in this organization."""
+
+    status, code = 404, "event_not_found"
+
+
 class StepRunNotFound(WorkflowsError):
     """There is no such step run in this organization; a run's detail names the ids of its steps (`stepRunId`)."""
 

@@ -12,7 +12,7 @@ from workflows import flow_control
 from workflows.engine import admission
 from workflows.engine.metrics import throttling_config
 from workflows.flow_control import LimitLine, Reason
-from workflows.models import Attempt, BulkOperation, Run, StepRun
+from workflows.models import Attempt, BulkOperation, Event, Run, StepRun
 from workflows.repair import Repeat
 from workflows.selectors import RunDetail, StepDetail
 from workflows.steps.registry import StepType
@@ -193,6 +193,21 @@ def operation_out(operation: BulkOperation) -> dict[str, Any]:
         "createdAt": operation.created_at,
         "endedAt": operation.ended_at,
         "changes": [{"what": each.what, "by": each.by, "at": each.at} for each in operation.changes.all()],
+    }
+
+
+def event_out(event: Event) -> dict[str, Any]:
+    """An event as it was received. `id` is ours, `externalId` the sender's."""
+    return {
+        "id": str(event.id),
+        "externalId": event.external_id or None,
+        "name": event.name,
+        "data": event.data,
+        "user": event.user,
+        "ts": int(event.ts.timestamp() * 1000),
+        "receivedAt": event.received_at,
+        "matchedAt": event.matched_at if not event.rejected else None,
+        "rejected": event.rejected or None,
     }
 
 

@@ -18,8 +18,8 @@ from django.utils import timezone
 
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import catalog
-from workflows.errors import InvalidInput, RunNotFound
-from workflows.models import Attempt, Flow, Organization, Run, StepRun, Trigger, Worker
+from workflows.errors import EventNotFound, InvalidInput, RunNotFound
+from workflows.models import Attempt, Event, Flow, Organization, Run, StepRun, Trigger, Worker
 from workflows.models.run import LIVE_RUN
 
 MAX_PAGE = 200
@@ -222,6 +222,52 @@ def find_run(organization: Organization, reference: UUID) -> UUID:
     if found is None:
         raise RunNotFound
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventPage:
+    """Some events, and the cursor of the next page (empty at the end)."""
+
+    events: list[Event]
+    next_cursor: str
+
+
+def events_page(
+    organization: Organization, *, name: str = "", rejected: bool = False, limit: int = 50, cursor: str = ""
+) -> EventPage:
+    """One page, newest first. Raises InvalidInput for a bad limit or cursor."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidInput(f"limit {limit} is out of range; use 1…{MAX_PAGE}.")
+    refuse_nul(name)
+    found = Event.objects.filter(org_id=organization.id)
+    if name:
+        found = found.filter(name=name)
+    if rejected:
+        found = found.exclude(rejected="")
+    if cursor:
+        try:
+            found = found.filter(id__lt=UUID(cursor))
+        except ValueError:
+            raise InvalidInput("cursor: not one of this list; start without a cursor.") from None
+    events = list(found.order_by("-id")[: limit + 1])
+    return EventPage(events=events[:limit], next_cursor=str(events[limit - 1].id) if len(events) > limit else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventDetail:
+    """An event and the runs that it started."""
+
+    event: Event
+    runs: list[Run]
+
+
+def event_detail(organization: Organization, event_id: UUID) -> EventDetail:
+    """Raises EventNotFound."""
+    event = Event.objects.filter(org_id=organization.id, id=event_id).first()
+    if event is None:
+        raise EventNotFound
+    runs = Run.objects.filter(event_id=event_id, org_id=organization.id).select_related("flow", "version")
+    return EventDetail(event=event, runs=list(runs.order_by("id")[:MAX_PAGE]))
 
 
 @dataclass(frozen=True, kw_only=True)

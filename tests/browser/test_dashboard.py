@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.workers import WorkerPool, await_end, publish
@@ -21,15 +20,6 @@ from workflows.models import Organization
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SHOTS = Path(os.environ["HEADRACE_VAR_DIR"]) / "screenshots"
-
-
-@pytest.fixture(scope="module")
-def address(live_db: None) -> Iterator[str]:
-    """The site, served by Django's live server on the test database."""
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright's sync API runs a loop in this thread
-    StaticLiveServerTestCase.setUpClass()
-    yield StaticLiveServerTestCase.live_server_url
-    StaticLiveServerTestCase.tearDownClass()
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from workflows.engine import (
     follow_up,
     fork,
     maintenance,
+    matching,
     recording,
     stopping,
     store,
@@ -200,7 +201,7 @@ def test_a_bad_event_does_not_keep_others_from_their_runs(org: Organization, oth
         publish(each, [SLEEP], slug="good", on={"event": "o/good"})
     left = Event.objects.create(org_id=other.id, name="o/good", ts=timezone.now())
     receive(org, NewEvent(name="o/bad", data={"total": "abc"}), NewEvent(name="o/good"))
-    events.match([left.id])
+    matching.match([left.id])
     assert [Run.objects.filter(org_id=each.id).count() for each in (org, other)] == [1, 1]
     assert not Event.objects.filter(org_id=org.id, matched_at=None).exists()
 
@@ -227,7 +228,7 @@ def test_an_event_that_meets_a_held_key_is_matched_later(org: Organization) -> N
     thread.join()
     event = Event.objects.get(org_id=org.id)
     assert event.matched_at is None
-    events.match([event.id])
+    matching.match([event.id])
     assert Run.objects.filter(org_id=org.id).count() == 1
 
 
@@ -252,7 +253,7 @@ def test_a_start_that_is_matched_after_its_cancel(org: Organization) -> None:
     publish(org, [SLEEP], on={"event": "o/made"}, cancel_on={"event": "o/*", "match": "data.id"})
     late = Event.objects.create(org_id=org.id, name="o/made", data={"id": 1}, ts=timezone.now())  # its process died
     receive(org, NewEvent(name="o/gone", data={"id": 1}))
-    events.match([late.id])
+    matching.match([late.id])
     assert Run.objects.get(org_id=org.id).status == "cancelled"
 
 

@@ -4,16 +4,18 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from workflows import services
+from workflows import ingest, services
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.definitions import document
 from workflows.definitions.schema import FlowSpec
 from workflows.definitions.validate import DefinitionProblems, parse
-from workflows.models import Flow, FlowVersion, Organization, Step, Trigger
+from workflows.errors import WorkflowsError
+from workflows.models import EventSchema, Flow, FlowVersion, Organization, Step, Trigger
 from workflows.steps.registry import REGISTRY
 
 
@@ -130,3 +132,26 @@ class TriggerAdmin(admin.ModelAdmin[Trigger]):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class EventSchemaForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Checked by the verb that the API calls."""
+
+    class Meta:
+        model = EventSchema
+        fields = ("organization", "name", "schema")
+
+    def clean_schema(self) -> Any:
+        schema = self.cleaned_data["schema"]
+        try:
+            ingest.check_schema(schema)
+        except WorkflowsError as error:
+            raise ValidationError(str(error)) from None
+        return schema
+
+
+@admin.register(EventSchema)
+class EventSchemaAdmin(admin.ModelAdmin[EventSchema]):
+    form = EventSchemaForm
+    list_display = ("name", "organization", "updated_at")
+    list_filter = ("organization",)

@@ -111,7 +111,7 @@ class AttemptAdmin(ReadOnlyAdmin):
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ("name", "id", "ts", "received_at", "matched_at")
+    list_display = ("name", "id", "ts", "received_at", "matched_at", "rejected")
     list_filter = ("name",)
     show_full_result_count = False
 

@@ -23,7 +23,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from throttling.errors import ThrottlingError
-from workflows.engine import admission, dispatch, epoch, events, jobs, recording, stopping, store, transitions
+from workflows.engine import admission, dispatch, epoch, jobs, matching, recording, stopping, store, transitions
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed
 from workflows.engine.rows import Claim, ReadyStep, Verdict
@@ -142,7 +142,7 @@ def _each(*sweeps: Callable[[], object]) -> None:
 
 def _left_over_events() -> None:
     try:
-        events.match_left_over()
+        matching.match_left_over()
     finally:
         connections.close_all()
 

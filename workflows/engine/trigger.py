@@ -37,6 +37,8 @@ class NewRun:
     event_id: UUID | None = None
     event: Mapping[str, Any] | None = None
     """What expressions read of the event that starts it."""
+    event_name: str = ""
+    user_id: str = ""
     extra: Mapping[str, Json] = field(default_factory=dict)
     """Added to an input that is an object, after it was checked."""
     keys: tuple[tuple[str, float], ...] = ()
@@ -113,9 +115,9 @@ def trigger(
                 "inputs": [texts[run.id] for run in new],
                 "priorities": [priority_of(flow, run, org_id=org_id, event_name=event_name) for run in new],
                 "event_ids": [run.event_id for run in new],
-                "event_name": event_name,
+                "event_names": [run.event_name or event_name for run in new],
+                "user_ids": [run.user_id or user_id for run in new],
                 "trigger": kind,
-                "user_id": user_id,
                 "run_at": run_at,
                 "dispatched": True,
                 **of_lineage(flow, lineage),

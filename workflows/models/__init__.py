@@ -1,6 +1,6 @@
 """The tables. Definitions (organization, flow) use foreign keys; history (event, run) has none into it (ADR 0003)."""
 
-from workflows.models.event import Event
+from workflows.models.event import Event, EventSchema
 from workflows.models.flow import CancelRule, Flow, FlowVersion, Step, Trigger
 from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
@@ -13,6 +13,7 @@ __all__ = [
     "BulkOperation",
     "CancelRule",
     "Event",
+    "EventSchema",
     "Flow",
     "FlowVersion",
     "IdempotencyKey",

@@ -7,6 +7,8 @@ from typing import ClassVar
 import uuid6
 from django.db import models
 
+from workflows.models.organization import Organization
+
 
 class Event(models.Model):
     """An occurrence that was received; matched against the event triggers after its commit."""
@@ -20,6 +22,7 @@ class Event(models.Model):
     ts = models.DateTimeField(help_text="When it happened, by its sender.")
     received_at = models.DateTimeField(auto_now_add=True)
     matched_at = models.DateTimeField(null=True, blank=True)
+    rejected = models.TextField(db_default="", blank=True, help_text="Why it was refused by its schema.")
 
     class Meta:
         ordering: ClassVar = ["-id"]
@@ -31,3 +34,20 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.id}"
+
+
+class EventSchema(models.Model):
+    """The form that the data of events of a name must have; others are refused, and kept as rejected."""
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="event_schemas")
+    name = models.CharField(max_length=200)
+    schema = models.JSONField(help_text="JSON Schema, draft 2020-12, of the event's data.")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["organization", "name"], name="event_schema_name")]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,62 @@
+"""`/api/events`: what was received, what it started, and the schemas of events."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from ninja import Router
+from pydantic import Field
+
+from workflows import ingest, presenters, selectors
+from workflows.api.auth import ApiKeyAuth, ApiRequest
+from workflows.api.schemas import Body
+from workflows.models import EventSchema
+
+router = Router(auth=ApiKeyAuth(), tags=["events"])
+
+
+class SchemaIn(Body):
+    """The form of the data of events of a name; another one is refused with the path of the error."""
+
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+@router.get("")
+def list_events(
+    request: ApiRequest, name: str = "", rejected: bool = False, limit: int = 50, cursor: str = ""
+) -> dict[str, Any]:
+    """Events, newest first, page by page; with `rejected` only those that did not fit their schema."""
+    page = selectors.events_page(request.organization, name=name, rejected=rejected, limit=limit, cursor=cursor)
+    return {"events": [presenters.event_out(event) for event in page.events], "nextCursor": page.next_cursor or None}
+
+
+@router.get("/schemas")
+def list_schemas(request: ApiRequest) -> list[dict[str, Any]]:
+    """The schemas, by event name."""
+    rows = EventSchema.objects.filter(organization=request.organization)
+    return [{"name": row.name, "schema": row.schema, "updatedAt": row.updated_at} for row in rows]
+
+
+@router.put("/schemas/{path:name}")
+def put_schema(request: ApiRequest, name: str, payload: SchemaIn) -> dict[str, Any]:
+    """Set the schema of an event name."""
+    row = ingest.put_schema(request.organization, name, payload.schema_)
+    return {"name": row.name, "schema": row.schema, "updatedAt": row.updated_at}
+
+
+@router.delete("/schemas/{path:name}")
+def delete_schema(request: ApiRequest, name: str) -> dict[str, Any]:
+    """Remove a schema: events of the name may have any form again."""
+    removed, _ = EventSchema.objects.filter(organization=request.organization, name=name).delete()
+    return {"removed": bool(removed)}
+
+
+@router.get("/{uuid:event_id}")
+def get_event(request: ApiRequest, event_id: UUID) -> dict[str, Any]:
+    """An event and the runs that it started."""
+    detail = selectors.event_detail(request.organization, event_id)
+    return {
+        **presenters.event_out(detail.event),
+        "runs": [presenters.run_summary(run) for run in detail.runs],
+    }

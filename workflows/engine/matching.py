@@ -1,0 +1,173 @@
+"""Matching stored events: by name (exact, `prefix/*`) and by the trigger's filter, in one pass for a group.
+
+A group is matched together: one look at the triggers, one insert per trigger. Where that fails, each event is matched
+by itself, so that a bad one harms no other. Events that can't be matched now are left to rescue.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import structlog
+from django.db import DatabaseError, transaction
+from django.db.models import Q
+
+from workflows.engine import cancel_on, catalog, idempotency, stopping
+from workflows.engine.dispatch import DISPATCHER
+from workflows.engine.trigger import NewRun, trigger
+from workflows.errors import ExpressionError, IdempotencyConflict, WorkflowsError
+from workflows.expressions import compile_expression
+from workflows.models import CancelRule, Event, Trigger
+
+log = structlog.get_logger(__name__)
+LEFT_OVER_AFTER_S = 2.0
+GROUP = 500
+GIVE_UP_AFTER_S = 600.0
+_PASSING = (IdempotencyConflict, DatabaseError, psycopg.Error, LookupError, ValueError)
+"""A lock that another transaction holds, a connection, a version that this process can't load: it is tried again."""
+
+
+def match(event_ids: Sequence[UUID]) -> int:
+    """Match stored events that nobody has matched yet. Returns how many runs were made."""
+    with transaction.atomic():
+        found = Event.objects.select_for_update(skip_locked=True).filter(id__in=event_ids, matched_at=None)
+        events = sorted(found.order_by("id"), key=lambda event: (event.received_at, event.id))
+        matched, made, cancelled = _match_group(events)
+        Event.objects.filter(id__in=matched).update(matched_at=dt.datetime.now(dt.UTC))
+        if cancelled:
+            transaction.on_commit(lambda: stopping.settle(cancelled, start=DISPATCHER.submit), robust=True)
+        if made:
+            transaction.on_commit(lambda: _cancel_again(events), robust=True)
+    return made
+
+
+def match_left_over() -> int:
+    """Match the events whose process died after their commit, or that could not be matched then."""
+    before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=LEFT_OVER_AFTER_S)
+    left = Event.objects.filter(matched_at=None, received_at__lt=before).order_by("id")
+    ids = list(left.values_list("id", flat=True)[:GROUP])
+    return match(ids) if ids else 0
+
+
+def _match_group(events: list[Event]) -> tuple[list[UUID], int, list[UUID]]:
+    """(events that are matched now, how many runs were made, runs that were cancelled)."""
+    if len(events) > 1:
+        try:
+            with transaction.atomic():
+                made, cancelled = _match_together(events)
+                return [event.id for event in events], made, cancelled
+        except (*_PASSING, WorkflowsError) as error:
+            log.info("a group of events is matched one by one", events=len(events), reason=str(error))
+    matched: list[UUID] = []
+    made, cancelled = 0, []
+    for event in events:
+        try:
+            with transaction.atomic():
+                runs, stopped = _match_together([event])
+        except _PASSING as error:
+            age_s = (dt.datetime.now(dt.UTC) - event.received_at).total_seconds()
+            log.warning("event can't be matched now", name=event.name, event_id=str(event.id), error=str(error))
+            matched += [event.id] if age_s > GIVE_UP_AFTER_S else []
+            continue
+        made += runs
+        cancelled += stopped
+        matched.append(event.id)
+    return matched, made, cancelled
+
+
+def _match_together(events: list[Event]) -> tuple[int, list[UUID]]:
+    made = 0
+    cancelled: list[UUID] = []
+    for org_id, group in groupby(sorted(events, key=lambda event: event.org_id), key=lambda event: event.org_id):
+        of_org = list(group)
+        names = {name for event in of_org for name in patterns(event.name)}
+        triggers = Trigger.objects.filter(
+            organization_id=org_id, kind=Trigger.Kind.EVENT, enabled=True, event_name__in=names
+        )
+        for found in triggers.select_related("flow"):
+            wanted = [event for event in of_org if found.event_name in patterns(event.name) and _passes(found, event)]
+            if wanted and found.flow.current_id is not None:
+                made += _start(found, found.flow.current_id, wanted)
+        if CancelRule.objects.filter(organization_id=org_id, event_name__in=names).exists():
+            for event in of_org:
+                cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
+    return made, cancelled
+
+
+def patterns(name: str) -> list[str]:
+    """The event's name, and the patterns that it fits."""
+    return [name, *(f"{name[:i]}/*" for i, character in enumerate(name) if character == "/"), "*"]
+
+
+def facts_of(event: Event) -> dict[str, Any]:
+    """What expressions read of an event."""
+    return {
+        "id": str(event.id),
+        "name": event.name,
+        "data": event.data,
+        "user": event.user,
+        "ts": int(event.ts.timestamp() * 1000),
+    }
+
+
+def _start(found: Trigger, version_id: UUID, events: Sequence[Event]) -> int:
+    """A run for each event; those whose data does not fit the flow are left out, and the log says why."""
+    flow = catalog.flow_of(version_id)
+    runs = [
+        NewRun(
+            input=event.data,
+            event_id=event.id,
+            event=facts_of(event),
+            event_name=event.name,
+            user_id=str(event.user.get("id", ""))[:200],
+            keys=(idempotency.events(event.external_id),) if event.external_id else (),
+        )
+        for event in events
+    ]
+    try:
+        with transaction.atomic():
+            return len(trigger(flow, runs, org_id=found.organization_id, kind="event").run_ids)
+    except IdempotencyConflict:
+        raise
+    except WorkflowsError as error:
+        if len(events) == 1:
+            log.warning("event does not start its flow", name=events[0].name, flow=flow.slug, error=str(error))
+            return 0
+    return sum(_start(found, version_id, [event]) for event in events)
+
+
+def _passes(found: Trigger, event: Event) -> bool:
+    if not found.condition:
+        return True
+    try:
+        return compile_expression(found.condition).is_true({"event": facts_of(event)})
+    except ExpressionError as error:
+        log.warning("event filter fails", name=event.name, flow=found.flow.slug, error=str(error))
+        return False
+
+
+def _cancel_again(starters: Iterable[Event]) -> None:
+    """An event that cancels what these have started may have been matched before their runs were there to be seen.
+
+    Whoever commits second sees the other: it, by these runs; or these, by its `matched_at`.
+    """
+    cancelled: list[UUID] = []
+    earliest: dict[UUID, dt.datetime] = {}
+    for event in starters:
+        earliest[event.org_id] = min(event.received_at, earliest.get(event.org_id, event.received_at))
+    for org_id, since in earliest.items():
+        names = list(CancelRule.objects.filter(organization_id=org_id).values_list("event_name", flat=True).distinct())
+        if not names:
+            continue
+        wanted = Q(name__in=names)
+        for name in names:
+            wanted |= Q(name__startswith=name.removesuffix("*")) if name.endswith("*") else Q()
+        later = Event.objects.filter(wanted, org_id=org_id, received_at__gte=since).exclude(matched_at=None)
+        for event in later.order_by("received_at")[:GROUP]:
+            cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
+    stopping.settle(cancelled, start=DISPATCHER.submit)
