@@ -159,6 +159,7 @@ def test_runs_are_repeated_and_cancelled_over_rest(api: Api, org: Organization) 
     assert_problem(api.post(f"/runs/{uuid.uuid4()}/replay"), 404, "run_not_found", "no such run")
     (sleeping,) = services.trigger(org, publish(org, [{"id": "a", "type": "delay", "config": {"for": "1h"}}])).run_ids
     assert_problem(api.post(f"/runs/{sleeping}/replay"), 409, "run_not_ended", "cancel it")
+    await_that(lambda: api.get("/runs", status="waiting").json()["runs"])
     operation = api.post("/runs/bulk/cancel", {"filter": {"status": "waiting"}, "reason": "tidy"}).json()
     assert operation["matched"] == 1
     assert await_end(org, sleeping).run.cancel_reason == "tidy"
