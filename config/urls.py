@@ -19,6 +19,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", api.urls),
     path("e/<str:key>", inbox.receive),
+    path("hooks/<str:token>", inbox.webhook),
     path("healthz", healthz),
     path("readyz", readyz),
     path("", include("workflows.dashboard.urls")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,8 +62,9 @@ def apply_definition(organization: Organization, spec: FlowSpec) -> Applied:
         version.save(update_fields=["published_at"])
         flow.current, flow.name, flow.description = version, spec.name or spec.flow, spec.description
         flow.save()
+        addresses = {trigger.event_name: trigger.token for trigger in flow.triggers.all() if trigger.token}
         flow.triggers.all().delete()
-        Trigger.objects.bulk_create(_trigger_rows(spec, flow))
+        Trigger.objects.bulk_create(_trigger_rows(spec, flow, addresses))
         flow.cancel_rules.all().delete()
         CancelRule.objects.bulk_create(_cancel_rows(spec, flow))
     return Applied(flow=flow, version=version, changed=True, not_enforced_yet=spec.not_enforced_yet)
@@ -89,11 +91,25 @@ def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:
     ]
 
 
-def _trigger_rows(spec: FlowSpec, flow: Flow) -> list[Trigger]:
+def _trigger_rows(spec: FlowSpec, flow: Flow, addresses: dict[str, str]) -> list[Trigger]:
+    """`addresses`: the tokens of the webhooks that there are, by their events; they stay from version to version."""
     rows = []
     for position, trigger in enumerate(spec.on):
         kind = Trigger.Kind.EVENT if trigger.event else Trigger.Kind.CRON
+        name, token = trigger.event or "", ""
         config: dict[str, Any] = {}
+        if trigger.webhook:
+            kind, name = Trigger.Kind.WEBHOOK, trigger.name or f"webhook.{trigger.webhook}"
+            token = addresses.pop(name, "") or secrets.token_urlsafe(24)
+            config = {
+                "webhook": trigger.webhook,
+                "secret": trigger.secret,
+                "signature_header": trigger.signature_header,
+                "signature_prefix": trigger.signature_prefix,
+                "id_header": trigger.id_header,
+                "tolerance_ms": trigger.tolerance,
+                "transform": trigger.transform,
+            }
         if trigger.cron:
             config = {
                 "schedule": trigger.cron,
@@ -108,7 +124,8 @@ def _trigger_rows(spec: FlowSpec, flow: Flow) -> list[Trigger]:
                 organization=flow.organization,
                 flow=flow,
                 kind=kind,
-                event_name=trigger.event or "",
+                event_name=name,
+                token=token,
                 condition=trigger.condition or "",
                 config=config,
                 position=position,

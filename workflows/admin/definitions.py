@@ -125,7 +125,7 @@ class TriggerAdmin(admin.ModelAdmin[Trigger]):
     list_display = ("flow", "kind", "event_name", "condition", "enabled")
     list_filter = ("kind", "enabled")
     list_editable = ("enabled",)
-    readonly_fields = ("organization", "flow", "kind", "event_name", "condition", "config", "position")
+    readonly_fields = ("organization", "flow", "kind", "event_name", "condition", "config", "token", "position")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -11,7 +11,8 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from workflows import ingest
+from workflows import ingest, webhooks
+from workflows.api.problems import problem
 from workflows.errors import WorkflowsError
 from workflows.ingest import EventsRefused
 from workflows.models import Organization
@@ -43,6 +44,24 @@ def receive(request: HttpRequest, key: str) -> HttpResponse:
     except WorkflowsError as error:
         return _refuse(error.status, str(error))
     return JsonResponse({"ids": [str(id_) for id_ in ids], "status": 200})
+
+
+@csrf_exempt
+def webhook(request: HttpRequest, token: str) -> HttpResponse:
+    """A delivery to a trigger's address; answered once it is stored."""
+    if request.method != "POST":
+        response = _refuse(405, "Webhooks come by POST.")
+        response["Allow"] = "POST"
+        return response
+    try:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        webhooks.take(token, headers, request.body)
+    except RequestDataTooBig:
+        return problem(413, "payload_too_large", "The request is larger than 8 MiB.")
+    except WorkflowsError as error:
+        log.info("a webhook is refused", status=error.status, reason=str(error))
+        return problem(error.status, error.code, str(error))
+    return JsonResponse({"received": True})
 
 
 def _local_owner(request: HttpRequest, key: str) -> Organization | None:

@@ -190,11 +190,19 @@ class IdempotencySpec(Strict):
 
 
 class TriggerSpec(Strict):
-    """An entry of `on:`. One of `event` and `cron`."""
+    """An entry of `on:`. One of `event`, `cron` and `webhook`."""
 
     event: str | None = Field(None, min_length=1, max_length=200)
     condition: str | None = Field(None, alias="if")
     match: str | None = None
+    webhook: Literal["stripe", "github", "standard", "hmac", "none"] | None = None
+    name: str | None = Field(None, min_length=1, max_length=200, description="Of a webhook's event.")
+    secret: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$", description="A stored secret's name.")
+    signature_header: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,100}$")
+    signature_prefix: str | None = Field(None, max_length=50)
+    id_header: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,100}$")
+    tolerance: Duration | None = Field(None, ge=1_000, le=86_400_000)
+    transform: str | None = Field(None, description="CEL over body and headers: the event's data.")
     cron: str | None = None
     timezone: str = "UTC"
     overlap: Literal["allow", "skip", "queue", "cancel_running"] = "allow"
@@ -235,8 +243,21 @@ class TriggerSpec(Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> TriggerSpec:
-        if (self.event is None) == (self.cron is None):
-            raise ValueError("a trigger has either event or cron")
+        if sum(source is not None for source in (self.event, self.cron, self.webhook)) != 1:
+            raise ValueError("a trigger has one of event, cron and webhook")
+        of_webhook = ("name", "secret", "signature_header", "signature_prefix", "id_header", "tolerance", "transform")
+        if self.webhook is None:
+            for name in of_webhook:
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} belongs to a webhook")
+        elif (self.webhook == "none") != (self.secret is None):
+            raise ValueError("a webhook names its secret, but for webhook: none, which is not signed")
+        elif self.webhook != "hmac" and (self.signature_header or self.signature_prefix):
+            raise ValueError("signature_header and signature_prefix belong to webhook: hmac")
+        elif self.tolerance is not None and self.webhook != "stripe":
+            raise ValueError("tolerance belongs to webhook: stripe (standard webhooks have five minutes)")
+        elif self.id_header is not None and self.webhook not in {"hmac", "none"}:
+            raise ValueError("id_header belongs to webhook: hmac or none; the others have their own")
         return self
 
 

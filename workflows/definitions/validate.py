@@ -20,7 +20,7 @@ from workflows.errors import ExpressionError, InvalidDefinition
 from workflows.expressions import NAMES, Expression, compile_expression, compile_template
 from workflows.steps.registry import REGISTRY, StepType
 
-STEP_NAMES = NAMES - {"async", "item", "index"}
+STEP_NAMES = NAMES - {"async", "item", "index", "body", "headers"}
 CONDITION_NAMES = STEP_NAMES - {"secrets"}
 LIMIT_KEY_NAMES = frozenset({"event", "input", "org"})
 TRIGGER_NAMES = frozenset({"event"})
@@ -102,6 +102,8 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
     for position, trigger in enumerate(spec.on):
         if trigger.condition is not None:
             yield from _expression(trigger.condition, f"on[{position}].if", TRIGGER_NAMES)
+        if trigger.transform is not None:
+            yield from _expression(trigger.transform, f"on[{position}].transform", frozenset({"body", "headers"}))
     for position, cancel in enumerate(spec.cancel_on):
         if cancel.condition is not None:
             yield from _expression(cancel.condition, f"cancel_on[{position}].if", frozenset({"event", "async"}))

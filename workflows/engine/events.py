@@ -25,6 +25,8 @@ class NewEvent:
     user: dict[str, Any] = field(default_factory=dict)
     ts: dt.datetime | None = None
     external_id: str = ""
+    trigger_id: UUID | None = None
+    """The webhook trigger at whose address it came."""
     id: UUID = field(default_factory=uuid6.uuid7)
 
 
@@ -47,6 +49,7 @@ def receive(org_id: UUID, events: Sequence[NewEvent]) -> list[UUID]:
                     user=event.user,
                     ts=event.ts or now,
                     external_id=event.external_id,
+                    trigger_id=event.trigger_id,
                 )
                 for event in events
             ],

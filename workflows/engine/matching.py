@@ -86,17 +86,25 @@ def _match_together(events: list[Event]) -> tuple[int, list[UUID]]:
     for org_id, group in groupby(sorted(events, key=lambda event: event.org_id), key=lambda event: event.org_id):
         of_org = list(group)
         names = {name for event in of_org for name in patterns(event.name)}
-        triggers = Trigger.objects.filter(
-            organization_id=org_id, kind=Trigger.Kind.EVENT, enabled=True, event_name__in=names
-        )
+        at_address = {event.trigger_id for event in of_org if event.trigger_id}
+        listening = Q(kind=Trigger.Kind.EVENT, event_name__in=names)
+        if at_address:
+            listening |= Q(kind=Trigger.Kind.WEBHOOK, id__in=at_address)
+        triggers = Trigger.objects.filter(listening, organization_id=org_id, enabled=True)
         for found in triggers.select_related("flow"):
-            wanted = [event for event in of_org if found.event_name in patterns(event.name) and _passes(found, event)]
+            wanted = [event for event in of_org if _hears(found, event) and _passes(found, event)]
             if wanted and found.flow.current_id is not None:
                 made += _start(found, found.flow.current_id, wanted)
         if CancelRule.objects.filter(organization_id=org_id, event_name__in=names).exists():
             for event in of_org:
                 cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
     return made, cancelled
+
+
+def _hears(found: Trigger, event: Event) -> bool:
+    if found.kind == Trigger.Kind.WEBHOOK:
+        return found.id == event.trigger_id
+    return found.event_name in patterns(event.name)
 
 
 def patterns(name: str) -> list[str]:
@@ -131,7 +139,7 @@ def _start(found: Trigger, version_id: UUID, events: Sequence[Event]) -> int:
     ]
     try:
         with transaction.atomic():
-            return len(trigger(flow, runs, org_id=found.organization_id, kind="event").run_ids)
+            return len(trigger(flow, runs, org_id=found.organization_id, kind=found.kind).run_ids)
     except IdempotencyConflict:
         raise
     except WorkflowsError as error:

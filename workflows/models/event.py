@@ -19,6 +19,7 @@ class Event(models.Model):
     data = models.JSONField(default=dict)
     user = models.JSONField(default=dict)
     external_id = models.CharField(max_length=200, blank=True, help_text="The sender's id of the event.")
+    trigger_id = models.UUIDField(null=True, blank=True, help_text="The webhook trigger at whose address it came.")
     ts = models.DateTimeField(help_text="When it happened, by its sender.")
     received_at = models.DateTimeField(auto_now_add=True)
     matched_at = models.DateTimeField(null=True, blank=True)

@@ -127,6 +127,9 @@ class Trigger(models.Model):
     event_name = models.CharField(max_length=200, blank=True)
     condition = models.TextField(blank=True)
     config = models.JSONField(default=dict)
+    token = models.CharField(
+        max_length=64, blank=True, db_default="", help_text="Of a webhook: its address is /hooks/<token>."
+    )
     position = models.PositiveIntegerField()
     enabled = models.BooleanField(default=True)
 
@@ -136,10 +139,13 @@ class Trigger(models.Model):
             models.CheckConstraint(condition=Q(kind__in=["event", "cron", "webhook", "manual"]), name="trigger_kind"),
             models.CheckConstraint(condition=~Q(kind="event") | ~Q(event_name=""), name="trigger_event_name"),
             models.UniqueConstraint(fields=["flow", "position"], name="trigger_position"),
+            models.UniqueConstraint(fields=["token"], name="trigger_token", condition=~Q(token="")),
         ]
         indexes: ClassVar = [
             models.Index(fields=["organization", "event_name"], name="trigger_by_event", condition=Q(kind="event")),
         ]
 
     def __str__(self) -> str:
+        if self.kind == self.Kind.WEBHOOK:
+            return f"webhook {self.event_name} at /hooks/{self.token}"
         return f"{self.kind} {self.event_name or self.config.get('schedule', '')}".strip()
