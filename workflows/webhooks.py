@@ -39,7 +39,7 @@ def take(token: str, headers: Mapping[str, str], body: bytes) -> None:
     """Take in a delivery: check its signature, store it as an event, and start the trigger's flow after the commit.
 
     A delivery that comes again (by its id) is stored again, and starts nothing. `headers` have lower-case names.
-    Raises WebhookNotFound, WebhookNotReady, SignatureRefused, InvalidInput (the body, or the transform), PayloadTooLarge.
+    Raises WebhookNotFound, WebhookNotReady, SignatureRefused, InvalidInput (the body, the transform), PayloadTooLarge.
     """
     trigger = (
         Trigger.objects.select_related("flow").filter(token=token, kind=Trigger.Kind.WEBHOOK, enabled=True).first()

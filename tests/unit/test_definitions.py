@@ -45,7 +45,7 @@ def step(key: str, **more: Any) -> dict[str, Any]:
         (flow(step("a", retry={"delay": "5m", "max_delay": "1m"})), "steps[0].retry", "max_delay"),
         (flow(NOOP, on=[{"cron": "61 * * * *"}]), "on[0].cron", "is no cron schedule"),
         (flow(NOOP, on=[{"cron": "* * * *"}]), "on[0].cron", "4 fields"),
-        (flow(NOOP, on=[{"event": "a", "cron": "* * * * *"}]), "on[0]", "either event or cron"),
+        (flow(NOOP, on=[{"event": "a", "cron": "* * * * *"}]), "on[0]", "one of event, cron and webhook"),
         (flow(NOOP, on=[{"event": "a", "if": "input.x"}]), "on[0].if", "unknown name 'input'"),
         (flow(NOOP, input_schema={"type": "objekt"}), "input_schema.type", "no valid JSON Schema"),
         (flow({"id": "a", "type": "conditional", "config": {"branches": [{"if": "true", "then": ["gone"]}]}}), "steps[0].config", "unknown step 'gone'"),
