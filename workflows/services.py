@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
-from workflows import selectors
+from workflows import scheduling, selectors
 from workflows.definitions import document
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.duration import parse_ms
@@ -62,9 +62,13 @@ def apply_definition(organization: Organization, spec: FlowSpec) -> Applied:
         version.save(update_fields=["published_at"])
         flow.current, flow.name, flow.description = version, spec.name or spec.flow, spec.description
         flow.save()
-        addresses = {trigger.event_name: trigger.token for trigger in flow.triggers.all() if trigger.token}
+        before = list(flow.triggers.all())
+        addresses = {trigger.event_name: trigger.token for trigger in before if trigger.token}
         flow.triggers.all().delete()
-        Trigger.objects.bulk_create(_trigger_rows(spec, flow, addresses))
+        rows = _trigger_rows(spec, flow, addresses)
+        _go_on_from(before, rows)
+        Trigger.objects.bulk_create(rows)
+        scheduling.follow(flow)
         flow.cancel_rules.all().delete()
         CancelRule.objects.bulk_create(_cancel_rows(spec, flow))
     return Applied(flow=flow, version=version, changed=True, not_enforced_yet=spec.not_enforced_yet)
@@ -89,6 +93,14 @@ def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:
         )
         for step in compiled.steps.values()
     ]
+
+
+def _go_on_from(before: Sequence[Trigger], rows: Sequence[Trigger]) -> None:
+    """A schedule that stays the same goes on where it was: no fire time is lost or doubled by a new version."""
+    known = {(row.config["schedule"], row.config["timezone"]): row.fires_from for row in before if row.kind == "cron"}
+    for row in rows:
+        if row.kind == Trigger.Kind.CRON:
+            row.fires_from = known.get((row.config["schedule"], row.config["timezone"]))
 
 
 def _trigger_rows(spec: FlowSpec, flow: Flow, addresses: dict[str, str]) -> list[Trigger]:
@@ -116,6 +128,7 @@ def _trigger_rows(spec: FlowSpec, flow: Flow, addresses: dict[str, str]) -> list
                 "timezone": trigger.timezone,
                 "overlap": trigger.overlap,
                 "catch_up": trigger.catch_up,
+                "jitter_ms": trigger.jitter,
             }
         elif trigger.match:
             config = {"match": trigger.match}

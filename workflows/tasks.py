@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from celery import shared_task
 
-from workflows import worker
+from workflows import scheduling, worker
 from workflows.steps.registry import REGISTRY, StepType, load_types
 
 load_types()
+
+
+@shared_task(name=scheduling.TASK)
+def cron_tick(trigger_id: str) -> int:
+    """celery-beat's tick of a cron trigger: fire what is due of it. Returns how many fire times were new."""
+    return scheduling.fire(UUID(trigger_id))
 
 
 def _task_of(step_type: StepType) -> None:

@@ -9,13 +9,13 @@ from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from workflows import ingest, services
+from workflows import ingest, scheduling, services
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.definitions import document
 from workflows.definitions.schema import FlowSpec
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.errors import WorkflowsError
-from workflows.models import EventSchema, Flow, FlowVersion, Organization, Step, Trigger
+from workflows.models import CronFire, EventSchema, Flow, FlowVersion, Organization, Step, Trigger
 from workflows.steps.registry import REGISTRY
 
 
@@ -122,16 +122,38 @@ class StepAdmin(ReadOnlyAdmin):
 
 @admin.register(Trigger)
 class TriggerAdmin(admin.ModelAdmin[Trigger]):
-    list_display = ("flow", "kind", "event_name", "condition", "enabled")
+    list_display = ("flow", "kind", "event_name", "condition", "next_fire_at", "enabled")
     list_filter = ("kind", "enabled")
     list_editable = ("enabled",)
-    readonly_fields = ("organization", "flow", "kind", "event_name", "condition", "config", "token", "position")
+    readonly_fields = (
+        "organization",
+        "flow",
+        "kind",
+        "event_name",
+        "condition",
+        "config",
+        "token",
+        "fires_from",
+        "next_fire_at",
+        "position",
+    )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def save_model(self, request: HttpRequest, obj: Trigger, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if obj.kind == Trigger.Kind.CRON:
+            scheduling.resume_from_now(obj)
+
+
+@admin.register(CronFire)
+class CronFireAdmin(ReadOnlyAdmin):
+    list_display = ("flow", "schedule", "fire_at", "outcome", "run_id", "reason")
+    list_filter = ("outcome", "flow")
 
 
 class EventSchemaForm(forms.ModelForm):  # type: ignore[type-arg]

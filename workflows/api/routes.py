@@ -9,7 +9,7 @@ from uuid import UUID
 from django.http import HttpResponse, JsonResponse
 from ninja import NinjaAPI, Router, Status
 
-from workflows import bulk, presenters, repair, selectors, services
+from workflows import bulk, presenters, repair, scheduling, selectors, services
 from workflows.api import events, limits, problems
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.schemas import (
@@ -179,6 +179,18 @@ def start_bulk(request: ApiRequest, action: str, payload: BulkIn, options: dict[
         request.organization, action, payload.filter, by=who(request), options=options, per_second=payload.per_second
     )
     return Status(202, presenters.operation_out(operation))
+
+
+@router.get("/schedules", tags=["workflows"])
+def list_schedules(request: ApiRequest) -> list[dict[str, Any]]:
+    """The cron triggers with their policies, next fire times and latest outcomes."""
+    return scheduling.schedules(request.organization)
+
+
+@router.post("/scheduler/refresh", tags=["workflows"])
+def refresh_scheduler(request: ApiRequest) -> dict[str, Any]:
+    """Write the rows of celery-beat anew. (Changes of triggers take effect by themselves.)"""
+    return {"success": True, "scheduledWorkflows": scheduling.refresh(request.organization)}
 
 
 @router.get("/operations", response=list[OperationOut], by_alias=True, tags=["operations"])

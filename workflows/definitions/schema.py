@@ -20,6 +20,7 @@ from throttling.limits import (
     RetryPolicy,
 )
 from throttling.policy import DeclaredLimit, StepThrottling
+from workflows.definitions import cron
 from workflows.definitions.duration import Duration
 from workflows.errors import Category
 
@@ -205,6 +206,7 @@ class TriggerSpec(Strict):
     transform: str | None = Field(None, description="CEL over body and headers: the event's data.")
     cron: str | None = None
     timezone: str = "UTC"
+    jitter: Duration | None = Field(None, ge=1, le=3_600_000, description="Of a cron: a random delay up to this.")
     overlap: Literal["allow", "skip", "queue", "cancel_running"] = "allow"
     catch_up: Literal["none", "latest", "all"] = "latest"
 
@@ -228,6 +230,9 @@ class TriggerSpec(Strict):
                 crontab(*parts[:2], day_of_month=parts[2], month_of_year=parts[3], day_of_week=parts[4])
             except (ParseException, ValueError) as error:
                 raise ValueError(f"{value!r} is no cron schedule: {error}") from None
+            problem = cron.problem_of(value)
+            if problem:
+                raise ValueError(f"{value!r} is no cron schedule: {problem}")
         return value
 
     @field_validator("timezone")
@@ -353,8 +358,6 @@ class FlowSpec(Strict):
     def not_enforced_yet(self) -> list[str]:
         """The fields that are checked and stored, and take effect with schedules and waits."""
         names = []
-        if any(trigger.cron for trigger in self.on):
-            names.append("on.cron")
         if any(trigger.match for trigger in self.on):
             names.append("on.match")
         return names

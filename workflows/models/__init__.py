@@ -1,7 +1,7 @@
 """The tables. Definitions (organization, flow) use foreign keys; history (event, run) has none into it (ADR 0003)."""
 
 from workflows.models.event import Event, EventSchema
-from workflows.models.flow import CancelRule, Flow, FlowVersion, Step, Trigger
+from workflows.models.flow import CancelRule, CronFire, Flow, FlowVersion, Step, Trigger
 from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
 from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
@@ -12,6 +12,7 @@ __all__ = [
     "Attempt",
     "BulkOperation",
     "CancelRule",
+    "CronFire",
     "Event",
     "EventSchema",
     "Flow",

@@ -130,6 +130,10 @@ class Trigger(models.Model):
     token = models.CharField(
         max_length=64, blank=True, db_default="", help_text="Of a webhook: its address is /hooks/<token>."
     )
+    fires_from = models.DateTimeField(
+        null=True, blank=True, help_text="Of a cron: its last fire time that was looked at."
+    )
+    next_fire_at = models.DateTimeField(null=True, blank=True)
     position = models.PositiveIntegerField()
     enabled = models.BooleanField(default=True)
 
@@ -143,9 +147,47 @@ class Trigger(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["organization", "event_name"], name="trigger_by_event", condition=Q(kind="event")),
+            models.Index(fields=["next_fire_at"], name="trigger_next_fire", condition=Q(kind="cron", enabled=True)),
         ]
 
     def __str__(self) -> str:
         if self.kind == self.Kind.WEBHOOK:
             return f"webhook {self.event_name} at /hooks/{self.token}"
         return f"{self.kind} {self.event_name or self.config.get('schedule', '')}".strip()
+
+
+class CronFire(models.Model):
+    """A fire time of a flow's schedule, and what came of it. There is one row for each, whoever looks."""
+
+    class Outcome(models.TextChoices):
+        STARTED = "started", "started"
+        QUEUED = "queued", "waits for the run before it"
+        SKIPPED = "skipped", "skipped: a run was live"
+        MISSED = "missed", "missed, and not caught up"
+        REFUSED = "refused", "refused by the flow"
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    org_id = models.UUIDField()
+    flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="cron_fires")
+    schedule = models.CharField(max_length=200, help_text="The schedule and its time zone.")
+    fire_at = models.DateTimeField()
+    outcome = models.CharField(max_length=10, choices=Outcome.choices)
+    run_id = models.UUIDField(null=True, blank=True)
+    reason = models.CharField(max_length=500, blank=True)
+    config = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["-fire_at"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["flow", "schedule", "fire_at"], name="cron_fire_once"),
+            models.CheckConstraint(
+                condition=Q(outcome__in=["started", "queued", "skipped", "missed", "refused"]), name="cron_fire_outcome"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["flow", "fire_at"], name="cron_fire_queued", condition=Q(outcome="queued")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.schedule} {self.fire_at}"

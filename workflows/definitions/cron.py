@@ -1,0 +1,64 @@
+"""When a cron schedule fires. Pure; times are aware UTC.
+
+Daylight saving, by `cronsim` (the rules of Debian's cron): a fixed time that a change skips fires right after the gap,
+one that a change repeats fires once; schedules with `*` in minute or hour go by the clock, so they fire in both hours.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+LATE_AFTER = dt.timedelta(seconds=60)
+MAX_DUE = 1_000
+
+
+def problem_of(schedule: str) -> str | None:
+    """What is wrong with a schedule; None where it can fire."""
+    try:
+        next(CronSim(schedule, dt.datetime(2026, 1, 1, tzinfo=dt.UTC)))
+    except CronSimError as error:
+        return str(error)
+    except StopIteration:
+        return "it never fires"
+    return None
+
+
+def upcoming(schedule: str, zone: str, after: dt.datetime, count: int) -> list[dt.datetime]:
+    """The next fire times after a moment."""
+    times = islice(CronSim(schedule, after.astimezone(ZoneInfo(zone))), count)
+    return [moment.astimezone(dt.UTC) for moment in times]
+
+
+def due(schedule: str, zone: str, after: dt.datetime, now: dt.datetime) -> list[dt.datetime]:
+    """The fire times after `after` and up to now, at most a thousand of them."""
+    found: list[dt.datetime] = []
+    for moment in CronSim(schedule, after.astimezone(ZoneInfo(zone))):
+        if moment > now or len(found) >= MAX_DUE:
+            break
+        found.append(moment.astimezone(dt.UTC))
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which of the due times fire now, and which are passed over."""
+
+    fire: list[dt.datetime] = field(default_factory=list)
+    missed: list[dt.datetime] = field(default_factory=list)
+
+
+def plan(times: Sequence[dt.datetime], now: dt.datetime, catch_up: str) -> Plan:
+    """What is more than a minute late is caught up by policy: `none`, `latest` (if nothing is on time) or `all`."""
+    late = [moment for moment in times if now - moment > LATE_AFTER]
+    on_time = [moment for moment in times if now - moment <= LATE_AFTER]
+    if catch_up == "all":
+        return Plan(fire=[*late, *on_time])
+    if catch_up == "latest" and late and not on_time:
+        return Plan(fire=late[-1:], missed=late[:-1])
+    return Plan(fire=on_time, missed=late)
