@@ -20,8 +20,8 @@ from throttling import overrides
 from throttling.policy import Policies
 from workflows import selectors, services
 from workflows.definitions.validate import parse
-from workflows.engine import admission, epoch
-from workflows.models import Organization, Worker
+from workflows.engine import admission, epoch, stopping, transitions
+from workflows.models import Organization, Run, Trigger, Worker
 from workflows.steps.registry import QUEUES
 
 PROFILES = {
@@ -143,3 +143,11 @@ def scalar(sql: str, *parameters: Any) -> Any:
         cursor.execute(sql, parameters)
         row = cursor.fetchone()
         return row[0] if row else None
+
+
+def leave_nothing(org: Organization) -> None:
+    """Cancel what is live of an organization and what starts by itself, so that the workers of the next tests have nothing
+    of it."""
+    Trigger.objects.filter(organization=org).delete()
+    ids = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))
+    stopping.settle(transitions.request_cancel(org.id, ids, reason="the test is over"), start=lambda steps: None)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,7 +20,7 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from tests.integration.test_api import Api
-from tests.workers import WorkerPool, await_that, open_queues, publish
+from tests.workers import WorkerPool, await_that, leave_nothing, open_queues, publish
 from workflows import scheduling, services
 from workflows.definitions import cron
 from workflows.definitions.validate import DefinitionProblems, parse
@@ -30,11 +31,13 @@ SLEEP = {"id": "a", "type": "delay", "config": {"for": "1h"}}
 
 
 @pytest.fixture
-def alone(org: Organization, own_workers: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(org: Organization, own_workers: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No leader looks at the triggers but the test."""
     monkeypatch.setattr(dispatch, "publish", lambda steps: None)
     monkeypatch.setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
     open_queues()
+    yield
+    leave_nothing(org)
 
 
 def at(text: str, zone: str = "UTC") -> dt.datetime:
@@ -272,6 +275,7 @@ def test_two_beats_and_the_leader_fire_each_minute_once(
             for beat in beats:
                 beat.kill()
                 beat.wait()
+            Trigger.objects.filter(organization=org).delete()
     expected = cron.due("* * * * *", "UTC", begin, timezone.now())
     assert [row[1] for row in outcomes(org)] == ["started"] * len(expected)
     assert Run.objects.filter(org_id=org.id).count() == len(expected)

@@ -21,7 +21,7 @@ from dlq import alerts, channels
 from dlq import services as dlq
 from dlq.models import Alert, AlertNotification, DeadLetter
 from tests.integration.test_api import Api, assert_problem
-from tests.workers import WorkerPool, open_queues, publish
+from tests.workers import WorkerPool, leave_nothing, open_queues, publish
 from workflows import bulk, services
 from workflows.engine import (
     catalog,
@@ -51,11 +51,13 @@ NO = describe(NonRetriable("no"))
 
 
 @pytest.fixture(autouse=True)
-def alone(org: Organization, own_workers: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(org: Organization, own_workers: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No worker is about, and nothing is published."""
     monkeypatch.setattr(dispatch, "publish", lambda steps: None)
     monkeypatch.setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
     open_queues()
+    yield
+    leave_nothing(org)
 
 
 @pytest.fixture

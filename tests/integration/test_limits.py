@@ -192,8 +192,8 @@ def test_explain_of_what_does_not_wait(api: Api, org: Organization, workers: Wor
 
 def test_a_step_without_a_worker_says_so(org: Organization, own_workers: WorkerPool) -> None:
     slug = publish(org, [step()])
-    run = services.trigger(org, slug).run_ids[0]
     admission.gate().wake({"queue:headrace.io": f"0|{10**15}||0"})
+    run = services.trigger(org, slug).run_ids[0]
     row = StepRun.objects.get(run_id=run)
     try:
         await_that(lambda: "none serves the queue" in flow_control.reason_of(row).sentence, 10)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.workers import await_that, open_queues, publish, scalar, statuses
+from tests.workers import WorkerPool, await_that, open_queues, publish, scalar, statuses
 from workflows import selectors, services, signals
 from workflows.engine import catalog, dispatch, epoch, maintenance, scope, store, transitions
 from workflows.engine.outcome import Completed, Failed, HandBack, Retry, Sleep, StepError
@@ -26,7 +26,7 @@ ERROR = StepError(category=Category.TRANSIENT, name="E", message="m")
 
 
 @pytest.fixture
-def published(org: Organization, monkeypatch: pytest.MonkeyPatch) -> list[ReadyStep]:
+def published(org: Organization, own_workers: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> list[ReadyStep]:
     """What would have been published: these tests are the transport and the worker themselves."""
     sent: list[ReadyStep] = []
     monkeypatch.setattr(dispatch, "publish", sent.extend)
@@ -289,13 +289,12 @@ def test_two_leaders_are_harmless_and_one_leads(live_db: None) -> None:
 
 
 def test_a_broker_that_does_not_answer_leaves_the_steps_ready(
-    org: Organization, monkeypatch: pytest.MonkeyPatch
+    org: Organization, published: list[ReadyStep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(steps: Any) -> None:
         raise ConnectionError("refused")
 
     monkeypatch.setattr(dispatch, "publish", refuse)
-    monkeypatch.setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
     run_id = start(org, [noop("a")])[0]
     row = StepRun.objects.get(run_id=run_id)
     assert (row.status, row.dispatched_at, row.dispatch_count) == ("ready", None, 0)
