@@ -10,12 +10,9 @@ from ninja import Router, Status
 from pydantic import Field, StrictInt, StrictStr
 
 from dlq import presenters, selectors, services
-from dlq.models import Alert
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.routes import given_input, start_bulk
-from workflows.api.schemas import Body, BulkIn, BulkReplayIn, OperationOut, RepeatIn, RepeatOut
-from workflows.definitions.duration import parse_ms
-from workflows.errors import InvalidInput
+from workflows.api.schemas import Body, BulkIn, BulkReplayIn, OperationOut, RepeatIn, RepeatOut, milliseconds
 from workflows.presenters import repeat_out
 
 router = Router(auth=ApiKeyAuth(), tags=["dead letters"])
@@ -137,7 +134,7 @@ def snooze(request: ApiRequest, group: str, payload: SnoozeIn) -> dict[str, Any]
     if until is not None and until.tzinfo is None:
         until = until.replace(tzinfo=dt.UTC)
     if payload.duration is not None:
-        until = dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=_milliseconds(payload.duration, "for"))
+        until = dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=milliseconds(payload.duration, "for"))
     services.snooze(request.organization, group, until=until, by=who(request))
     return _group_out(request, group)
 
@@ -145,16 +142,9 @@ def snooze(request: ApiRequest, group: str, payload: SnoozeIn) -> dict[str, Any]
 @router.post("/groups/{group}/auto-replay")
 def auto_replay(request: ApiRequest, group: str, payload: AutoReplayIn) -> dict[str, Any]:
     """Replay each new letter of the group by itself, after a while."""
-    after_s = None if payload.after is None else round(_milliseconds(payload.after, "after") / 1000)
+    after_s = None if payload.after is None else round(milliseconds(payload.after, "after") / 1000)
     services.set_auto_replay(request.organization, group, after_s=after_s, by=who(request))
     return _group_out(request, group)
-
-
-def _milliseconds(value: int | str, what: str) -> int:
-    try:
-        return parse_ms(value)
-    except ValueError as error:
-        raise InvalidInput(f"{what}: {error}") from None
 
 
 @router.get("/{uuid:letter_id}")
@@ -196,9 +186,5 @@ def reopen(request: ApiRequest, letter_id: UUID) -> dict[str, Any]:
 @alerts_router.get("")
 def list_alerts(request: ApiRequest, open: bool = False, limit: int = 50) -> list[dict[str, Any]]:  # noqa: A002
     """Alerts, newest first; with `open` only those that have not recovered."""
-    if not 1 <= limit <= selectors.MAX_PAGE:
-        raise InvalidInput(f"limit {limit} is out of range; use 1…{selectors.MAX_PAGE}.")
-    found = Alert.objects.filter(org_id=request.organization.id).select_related("rule")
-    if open:
-        found = found.filter(recovered_at=None)
-    return [presenters.alert_out(alert) for alert in found.order_by("-id")[:limit]]
+    found = selectors.alerts(request.organization, open_only=open, limit=limit)
+    return [presenters.alert_out(alert) for alert in found]

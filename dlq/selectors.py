@@ -14,12 +14,11 @@ from django.db.models.functions import TruncHour
 from django.utils import timezone
 
 from dlq.errors import DeadLetterNotFound
-from dlq.models import DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
+from dlq.models import Alert, DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
 from workflows.errors import InvalidInput
 from workflows.models import Organization
-from workflows.selectors import moment, refuse_nul
+from workflows.selectors import check_limit, moment, page_by_id, refuse_nul
 
-MAX_PAGE = 200
 HISTORY_HOURS = 24
 FILTERS = {
     "status": "status",
@@ -90,13 +89,9 @@ class Page:
 
 def page(organization: Organization, given: Mapping[str, Any], *, limit: int = 50, cursor: str = "") -> Page:
     """Raises InvalidInput for a bad filter, limit or cursor."""
-    if not 1 <= limit <= MAX_PAGE:
-        raise InvalidInput(f"limit {limit} is out of range; use 1…{MAX_PAGE}.")
-    letters = matching(organization, given).select_related("flow", "group")
-    if cursor:
-        letters = letters.filter(id__lt=_uuid(cursor, "cursor"))
-    found = list(letters.order_by("-id")[: limit + 1])
-    return Page(letters=found[:limit], next_cursor=str(found[limit - 1].id) if len(found) > limit else "")
+    found = matching(organization, given).select_related("flow", "group")
+    letters, next_cursor = page_by_id(found, limit=limit, cursor=cursor)
+    return Page(letters=letters, next_cursor=next_cursor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +136,7 @@ def groups(
     """
     if status not in {*DeadLetter.Status.values, "all"}:
         raise InvalidInput(f"status {status!r} is unknown; use {', '.join(DeadLetter.Status.values)} or all.")
-    if not 1 <= limit <= MAX_PAGE:
-        raise InvalidInput(f"limit {limit} is out of range; use 1…{MAX_PAGE}.")
+    check_limit(limit)
     found = DeadLetterGroup.objects.filter(org_id=organization.id)
     if not snoozed:
         found = found.filter(Q(snoozed_until=None) | Q(snoozed_until__lte=timezone.now()))
@@ -196,6 +190,13 @@ def _history(group_ids: Sequence[UUID]) -> dict[UUID, list[int]]:
         place = min(max(int((hour - first).total_seconds() // 3600), 0), HISTORY_HOURS - 1)
         history[group_id][place] += number
     return history
+
+
+def alerts(organization: Organization, *, open_only: bool = False, limit: int = 50) -> list[Alert]:
+    """Alerts, newest first; with `open_only` those that have not recovered. Raises InvalidInput for a bad limit."""
+    check_limit(limit)
+    found = Alert.objects.filter(org_id=organization.id).select_related("rule")
+    return list((found.filter(recovered_at=None) if open_only else found).order_by("-id")[:limit])
 
 
 def stats(organization: Organization) -> dict[str, Any]:

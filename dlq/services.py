@@ -219,15 +219,13 @@ def _note_refusal(letter: DeadLetter, reason: str) -> None:
         DeadLetterChange.objects.create(letter=letter, what="not replayed", by=THE_ENGINE, reason=reason)
 
 
-def _replay_one(operation: BulkOperation, letter_id: UUID) -> None:
-    organization = Organization.objects.get(id=operation.org_id)
+def _replay_one(operation: BulkOperation, organization: Organization, letter_id: UUID) -> None:
     options: Mapping[str, Any] = operation.options
     by = f"{operation.created_by} (operation {operation.id})"
     replay(organization, letter_id, by=by, mode=options.get("mode", "start"), version=options.get("version"))
 
 
-def _ignore_one(operation: BulkOperation, letter_id: UUID) -> None:
-    organization = Organization.objects.get(id=operation.org_id)
+def _ignore_one(operation: BulkOperation, organization: Organization, letter_id: UUID) -> None:
     by = f"{operation.created_by} (operation {operation.id})"
     ignore(organization, letter_id, by=by, reason=str(operation.options.get("reason", "")))
 

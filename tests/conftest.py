@@ -13,12 +13,13 @@ from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
 
-from tests.workers import WorkerPool
+from tests.workers import WorkerPool, leave_nothing, open_queues
 from throttling import overrides
 from throttling.defaults import BY_TYPE
 from throttling.models import ThrottleOverride
-from workflows.engine import epoch, store
+from workflows.engine import dispatch, epoch, store
 from workflows.engine.dispatch import DISPATCHER
+from workflows.engine.rows import ReadyStep
 from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
 from workflows.models import AccessKey, Organization
 
@@ -84,6 +85,12 @@ def org(live_db: None) -> Organization:
 
 
 @pytest.fixture
+def other(live_db: None) -> Organization:
+    """Another organization."""
+    return Organization.objects.create(slug=f"o-{uuid.uuid4().hex[:12]}", name="Other")
+
+
+@pytest.fixture
 def api_key(org: Organization) -> str:
     return AccessKey.issue(org, AccessKey.Kind.API, "test")[1]
 
@@ -121,6 +128,17 @@ def own_workers(standing_pool: WorkerPool, worker_environment: dict[str, str]) -
     pool = WorkerPool(worker_environment)
     yield pool
     pool.stop()
+
+
+@pytest.fixture
+def published(org: Organization, own_workers: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ReadyStep]]:
+    """What would have been published, for tests that are the transport and the worker themselves: nobody else is about."""
+    sent: list[ReadyStep] = []
+    monkeypatch.setattr(dispatch, "publish", sent.extend)
+    monkeypatch.setattr(DISPATCHER, "submit", dispatch.dispatch)
+    open_queues()
+    yield sent
+    leave_nothing(org)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -151,3 +152,22 @@ def leave_nothing(org: Organization) -> None:
     Trigger.objects.filter(organization=org).delete()
     ids = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))
     stopping.settle(transitions.request_cancel(org.id, ids, reason="the test is over"), start=lambda steps: None)
+
+
+def start_beat(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """celery-beat as a real process, which looks at its rows every second."""
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "config",
+        "beat",
+        "-l",
+        "INFO",
+        "--pidfile=",
+        "--max-interval",
+        "1",
+    ]
+    with (Path(os.environ["HEADRACE_VAR_DIR"]) / "log" / "test-beat.log").open("ab") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)

@@ -42,7 +42,7 @@ class Action:
     """
 
     select: Callable[[Organization, Filter], QuerySet[Any]]
-    act: Callable[[BulkOperation, UUID], None]
+    act: Callable[[BulkOperation, Organization, UUID], None]
     per_second: float = 100.0
 
 
@@ -166,9 +166,10 @@ def _step(operation_id: UUID) -> None:
         allowed = _allowance(operation, timezone.now()) if operation is not None else 0
         if operation is None or allowed <= 0:
             return
-        ids = _next(operation, allowed)
+        organization = Organization.objects.get(id=operation.org_id)
+        ids = _next(operation, organization, allowed)
         for item in ids:
-            _act(operation, item)
+            _act(operation, organization, item)
         operation.paced_count += len(ids)
         if len(ids) < allowed:
             operation.status, operation.ended_at = BulkOperation.Status.COMPLETED, timezone.now()
@@ -188,8 +189,7 @@ def _allowance(operation: BulkOperation, now: dt.datetime) -> int:
     return 1
 
 
-def _next(operation: BulkOperation, limit: int) -> list[UUID]:
-    organization = Organization.objects.get(id=operation.org_id)
+def _next(operation: BulkOperation, organization: Organization, limit: int) -> list[UUID]:
     rows = ACTIONS[operation.action].select(organization, operation.filter).filter(id__lte=operation.upto)
     if operation.cursor is not None:
         rows = rows.filter(id__gt=operation.cursor)
@@ -199,10 +199,10 @@ def _next(operation: BulkOperation, limit: int) -> list[UUID]:
     return ids
 
 
-def _act(operation: BulkOperation, item: UUID) -> None:
+def _act(operation: BulkOperation, organization: Organization, item: UUID) -> None:
     try:
         with transaction.atomic():
-            ACTIONS[operation.action].act(operation, item)
+            ACTIONS[operation.action].act(operation, organization, item)
         operation.done += 1
     except CONNECTION_LOST:
         raise  # or a deadlock: the whole step is taken again

@@ -12,7 +12,7 @@ from workflows import flow_control
 from workflows.engine import admission
 from workflows.engine.metrics import throttling_config
 from workflows.flow_control import LimitLine, Reason
-from workflows.models import Attempt, BulkOperation, Event, Run, StepRun
+from workflows.models import Attempt, BulkOperation, Event, EventSchema, Run, StepRun
 from workflows.repair import Repeat
 from workflows.selectors import RunDetail, StepDetail
 from workflows.steps.registry import StepType
@@ -209,6 +209,10 @@ def event_out(event: Event) -> dict[str, Any]:
         "matchedAt": event.matched_at if not event.rejected else None,
         "rejected": event.rejected or None,
     }
+
+
+def event_schema_out(row: EventSchema) -> dict[str, Any]:
+    return {"name": row.name, "schema": row.schema, "updatedAt": row.updated_at}
 
 
 def step_type_out(step_type: StepType) -> dict[str, Any]:

@@ -188,14 +188,12 @@ def _own_input(run: Run) -> Json:
     return {name: value for name, value in run.input.items() if name not in MARKS}
 
 
-def _cancel_one(operation: BulkOperation, run_id: UUID) -> None:
-    organization = Organization.objects.get(id=operation.org_id)
+def _cancel_one(operation: BulkOperation, organization: Organization, run_id: UUID) -> None:
     reason = str(operation.options.get("reason") or f"in bulk by {operation.created_by}")
     services.cancel_run(organization, run_id, reason=reason)
 
 
-def _replay_one(operation: BulkOperation, run_id: UUID) -> None:
-    organization = Organization.objects.get(id=operation.org_id)
+def _replay_one(operation: BulkOperation, organization: Organization, run_id: UUID) -> None:
     options = operation.options
     with transaction.atomic():
         replay(organization, run_id, mode=options.get("mode", "start"), version=options.get("version"))

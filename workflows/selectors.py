@@ -8,18 +8,18 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Count, DateTimeField, DurationField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models import Count, DateTimeField, DurationField, ExpressionWrapper, F, Model, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import catalog
 from workflows.errors import EventNotFound, InvalidInput, RunNotFound
-from workflows.models import Attempt, Event, Flow, Organization, Run, StepRun, Trigger, Worker
+from workflows.models import Attempt, Event, EventSchema, Flow, Organization, Run, StepRun, Trigger, Worker
 from workflows.models.run import LIVE_RUN
 
 MAX_PAGE = 200
@@ -81,8 +81,7 @@ def runs_page(
     """One page, newest (or most urgent, or longest) first. Raises InvalidInput for a bad status, sort or cursor."""
     if sort not in SORTS:
         raise InvalidInput(f"sort {sort!r} is unknown; use {', '.join(SORTS)}.")
-    if not 1 <= limit <= MAX_PAGE:
-        raise InvalidInput(f"limit {limit} is out of range; use 1…{MAX_PAGE}.")
+    check_limit(limit)
     runs = where.apply(Run.objects.filter(org_id=organization.id).select_related("flow", "version"))
     if sort == "priority":
         runs = runs.annotate(sort_value=F("priority"))
@@ -224,6 +223,30 @@ def find_run(organization: Organization, reference: UUID) -> UUID:
     return found
 
 
+Row = TypeVar("Row", bound=Model)
+
+
+def page_by_id(rows: QuerySet[Row], *, limit: int, cursor: str) -> tuple[list[Row], str]:
+    """Some rows, newest first, and the cursor of the next page (empty at the end).
+
+    Raises InvalidInput for a bad limit or cursor.
+    """
+    check_limit(limit)
+    if cursor:
+        try:
+            rows = rows.filter(id__lt=UUID(cursor))
+        except ValueError:
+            raise InvalidInput("cursor: not one of this list; start without a cursor.") from None
+    found = list(rows.order_by("-id")[: limit + 1])
+    return found[:limit], str(found[limit - 1].pk) if len(found) > limit else ""
+
+
+def check_limit(limit: int) -> None:
+    """Raises InvalidInput for a page that is empty or too large."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidInput(f"limit {limit} is out of range; use 1…{MAX_PAGE}.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EventPage:
     """Some events, and the cursor of the next page (empty at the end)."""
@@ -236,21 +259,19 @@ def events_page(
     organization: Organization, *, name: str = "", rejected: bool = False, limit: int = 50, cursor: str = ""
 ) -> EventPage:
     """One page, newest first. Raises InvalidInput for a bad limit or cursor."""
-    if not 1 <= limit <= MAX_PAGE:
-        raise InvalidInput(f"limit {limit} is out of range; use 1…{MAX_PAGE}.")
     refuse_nul(name)
     found = Event.objects.filter(org_id=organization.id)
     if name:
         found = found.filter(name=name)
     if rejected:
         found = found.exclude(rejected="")
-    if cursor:
-        try:
-            found = found.filter(id__lt=UUID(cursor))
-        except ValueError:
-            raise InvalidInput("cursor: not one of this list; start without a cursor.") from None
-    events = list(found.order_by("-id")[: limit + 1])
-    return EventPage(events=events[:limit], next_cursor=str(events[limit - 1].id) if len(events) > limit else "")
+    events, next_cursor = page_by_id(found, limit=limit, cursor=cursor)
+    return EventPage(events=events, next_cursor=next_cursor)
+
+
+def event_schemas(organization: Organization) -> list[EventSchema]:
+    """The schemas, by event name."""
+    return list(EventSchema.objects.filter(organization=organization))
 
 
 @dataclass(frozen=True, kw_only=True)

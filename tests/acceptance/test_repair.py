@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +18,7 @@ from dlq import selectors, services
 from dlq.errors import AlreadyHandled
 from dlq.models import Alert, AlertChannel, AlertNotification, DeadLetter
 from tests import probes
-from tests.workers import WorkerPool, await_that, open_queues, publish
+from tests.workers import WorkerPool, await_that, open_queues, publish, start_beat
 from workflows import bulk
 from workflows import services as workflows
 from workflows.models import BulkOperation, LeaderLease, Organization, Run
@@ -109,21 +106,7 @@ def test_beat_has_the_rules_looked_at_and_a_worker_delivers(
     PeriodicTasks.update_changed()
     own_workers.start("io")
     own_workers.await_ready(1)
-    log = open(os.path.join(os.environ["HEADRACE_VAR_DIR"], "log", "test-beat.log"), "ab")  # noqa: SIM115, PTH118, PTH123
-    command = [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "config",
-        "beat",
-        "-l",
-        "INFO",
-        "--pidfile=",
-        "--max-interval",
-        "1",
-    ]
-    beat = subprocess.Popen(command, env=worker_environment, stdout=log, stderr=log)
+    beat = start_beat(worker_environment)
     try:
         step = {"id": "a", "type": "raises", "config": {"how": "answered"}}
         workflows.trigger(org, publish(org, [step]))
@@ -139,7 +122,6 @@ def test_beat_has_the_rules_looked_at_and_a_worker_delivers(
     finally:
         beat.terminate()
         beat.wait(20)
-        log.close()
         PeriodicTask.objects.filter(id=task.id).update(interval=minute)
         channel.delete()
 

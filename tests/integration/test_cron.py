@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,24 +16,13 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from tests.integration.test_api import Api
-from tests.workers import WorkerPool, await_that, leave_nothing, open_queues, publish
+from tests.workers import WorkerPool, await_that, publish, start_beat
 from workflows import scheduling, services
 from workflows.definitions import cron
 from workflows.definitions.validate import DefinitionProblems, parse
-from workflows.engine import dispatch
 from workflows.models import CronFire, Organization, Run, Trigger
 
 SLEEP = {"id": "a", "type": "delay", "config": {"for": "1h"}}
-
-
-@pytest.fixture
-def alone(org: Organization, own_workers: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No leader looks at the triggers but the test."""
-    monkeypatch.setattr(dispatch, "publish", lambda steps: None)
-    monkeypatch.setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
-    open_queues()
-    yield
-    leave_nothing(org)
 
 
 def at(text: str, zone: str = "UTC") -> dt.datetime:
@@ -132,7 +117,7 @@ def test_a_schedule_that_makes_no_sense_is_refused(trigger: dict[str, Any], says
 # --- once ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("published")
 @pytest.mark.parametrize(
     ("zone", "start"),
     [("Europe/Berlin", "2026-03-28T20:00"), ("Europe/Berlin", "2026-10-24T20:00"), ("America/New_York", "2026-03-07T20:00"),
@@ -164,7 +149,7 @@ def test_every_time_fires_once_however_the_clock_of_the_looker_jumps(org: Organi
     assert Counter(run.input["scheduledFor"] for run in runs) == Counter(moment.isoformat() for moment in expected)
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("published")
 def test_a_new_version_neither_loses_nor_doubles_a_time(org: Organization) -> None:
     begin = at("2026-11-22T06:30")
     found = scheduled(org, "0 * * * *", begin, catch_up="all")
@@ -176,7 +161,7 @@ def test_a_new_version_neither_loses_nor_doubles_a_time(org: Organization) -> No
     assert outcomes(org) == [(f"22 {hour:02}:00", "started") for hour in (7, 8, 9, 10)]
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("published")
 @pytest.mark.parametrize(
     ("overlap", "expected", "live"),
     [("allow", ["started", "started", "started"], 3), ("skip", ["started", "skipped", "skipped"], 1),
@@ -198,7 +183,7 @@ def test_what_happens_while_a_run_is_live(org: Organization, overlap: str, expec
         assert open_runs.get().input["scheduledFor"] == at("2026-11-22T09:00").isoformat()
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("published")
 def test_what_a_flow_refuses_is_kept_with_the_reason(org: Organization) -> None:
     publish(org, [SLEEP], slug="picky", on={"cron": "0 * * * *"}, input_schema={"type": "object", "required": ["x"]})
     found = Trigger.objects.get(organization=org)
@@ -209,7 +194,7 @@ def test_what_a_flow_refuses_is_kept_with_the_reason(org: Organization) -> None:
     assert (row.outcome, "'x' is a required property" in row.reason) == ("refused", True)
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("published")
 def test_jitter_delays_the_run(org: Organization) -> None:
     begin = at("2026-11-22T06:30")
     found = scheduled(org, "0 * * * *", begin, jitter="1h", catch_up="all")
@@ -220,7 +205,7 @@ def test_jitter_delays_the_run(org: Organization) -> None:
     assert dt.timedelta(0) < step.wake_at - timezone.now() < dt.timedelta(hours=1)
 
 
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("published")
 def test_beat_has_a_row_for_each_trigger(org: Organization, api_key: str) -> None:
     publish(
         org, [SLEEP], slug="nightly", on=[{"cron": "0 3 * * *", "timezone": "Europe/Berlin"}, {"cron": "0 12 13 * 5"}]
@@ -251,31 +236,17 @@ def test_two_beats_and_the_leader_fire_each_minute_once(
     own_workers.await_ready(1)
     begin = timezone.now()
     publish(org, [{"id": "a", "type": "noop"}], slug="minutely", on={"cron": "* * * * *"})
-    command = [
-        sys.executable,
-        "-m",
-        "celery",
-        "-A",
-        "config",
-        "beat",
-        "-l",
-        "INFO",
-        "--pidfile=",
-        "--max-interval",
-        "1",
-    ]
-    with open(os.path.join(os.environ["HEADRACE_VAR_DIR"], "log", "test-beat.log"), "ab") as log:  # noqa: PTH118, PTH123
-        beats = [subprocess.Popen(command, env=worker_environment, stdout=log, stderr=log) for _ in range(2)]
-        try:
-            await_that(lambda: timezone.now().second >= 57, 70, "the end of the minute")
-            beats[0].kill()
-            await_that(lambda: Run.objects.filter(org_id=org.id).exists(), 30, "the minute")
-            time.sleep(2)  # whoever else saw it has had its chance
-        finally:
-            for beat in beats:
-                beat.kill()
-                beat.wait()
-            Trigger.objects.filter(organization=org).delete()
+    beats = [start_beat(worker_environment) for _ in range(2)]
+    try:
+        await_that(lambda: timezone.now().second >= 57, 70, "the end of the minute")
+        beats[0].kill()
+        await_that(lambda: Run.objects.filter(org_id=org.id).exists(), 30, "the minute")
+        time.sleep(2)  # whoever else saw it has had its chance
+    finally:
+        for beat in beats:
+            beat.kill()
+            beat.wait()
+        Trigger.objects.filter(organization=org).delete()
     expected = cron.due("* * * * *", "UTC", begin, timezone.now())
     assert [row[1] for row in outcomes(org)] == ["started"] * len(expected)
     assert Run.objects.filter(org_id=org.id).count() == len(expected)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.workers import WorkerPool, await_that, open_queues, publish, scalar, statuses
+from tests.workers import await_that, publish, scalar, statuses
 from workflows import selectors, services, signals
 from workflows.engine import catalog, dispatch, epoch, maintenance, scope, store, transitions
 from workflows.engine.outcome import Completed, Failed, HandBack, Retry, Sleep, StepError
@@ -23,16 +23,6 @@ from workflows.steps.registry import REGISTRY, Mode, StepConfig, StepType
 
 WORKER = uuid.uuid4()
 ERROR = StepError(category=Category.TRANSIENT, name="E", message="m")
-
-
-@pytest.fixture
-def published(org: Organization, own_workers: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> list[ReadyStep]:
-    """What would have been published: these tests are the transport and the worker themselves."""
-    sent: list[ReadyStep] = []
-    monkeypatch.setattr(dispatch, "publish", sent.extend)
-    monkeypatch.setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
-    open_queues()
-    return sent
 
 
 def noop(key: str, **more: Any) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from pydantic import Field
 from workflows import ingest, presenters, selectors
 from workflows.api.auth import ApiKeyAuth, ApiRequest
 from workflows.api.schemas import Body
-from workflows.models import EventSchema
 
 router = Router(auth=ApiKeyAuth(), tags=["events"])
 
@@ -34,22 +33,19 @@ def list_events(
 @router.get("/schemas")
 def list_schemas(request: ApiRequest) -> list[dict[str, Any]]:
     """The schemas, by event name."""
-    rows = EventSchema.objects.filter(organization=request.organization)
-    return [{"name": row.name, "schema": row.schema, "updatedAt": row.updated_at} for row in rows]
+    return [presenters.event_schema_out(row) for row in selectors.event_schemas(request.organization)]
 
 
 @router.put("/schemas/{path:name}")
 def put_schema(request: ApiRequest, name: str, payload: SchemaIn) -> dict[str, Any]:
     """Set the schema of an event name."""
-    row = ingest.put_schema(request.organization, name, payload.schema_)
-    return {"name": row.name, "schema": row.schema, "updatedAt": row.updated_at}
+    return presenters.event_schema_out(ingest.put_schema(request.organization, name, payload.schema_))
 
 
 @router.delete("/schemas/{path:name}")
 def delete_schema(request: ApiRequest, name: str) -> dict[str, Any]:
     """Remove a schema: events of the name may have any form again."""
-    removed, _ = EventSchema.objects.filter(organization=request.organization, name=name).delete()
-    return {"removed": bool(removed)}
+    return {"removed": ingest.delete_schema(request.organization, name)}
 
 
 @router.get("/{uuid:event_id}")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 
 import structlog
-from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -15,7 +13,6 @@ from workflows import ingest, webhooks
 from workflows.api.problems import problem
 from workflows.errors import WorkflowsError
 from workflows.ingest import EventsRefused
-from workflows.models import Organization
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +21,8 @@ log = structlog.get_logger(__name__)
 def receive(request: HttpRequest, key: str) -> HttpResponse:
     """One event or an array of at most 5,000; all of them are stored when this answers, or none."""
     if request.method != "POST":
-        response = _refuse(405, "Send events by POST.")
-        response["Allow"] = "POST"
-        return response
-    organization = ingest.owner_of(key) or _local_owner(request, key)
+        return _only_post()
+    organization = ingest.owner_of(key, address=request.META.get("REMOTE_ADDR", ""))
     if organization is None:
         return _refuse(401, "The event key is unknown or revoked.")
     try:
@@ -50,9 +45,7 @@ def receive(request: HttpRequest, key: str) -> HttpResponse:
 def webhook(request: HttpRequest, token: str) -> HttpResponse:
     """A delivery to a trigger's address; answered once it is stored."""
     if request.method != "POST":
-        response = _refuse(405, "Webhooks come by POST.")
-        response["Allow"] = "POST"
-        return response
+        return _only_post()
     try:
         headers = {name.lower(): value for name, value in request.headers.items()}
         webhooks.take(token, headers, request.body)
@@ -64,16 +57,10 @@ def webhook(request: HttpRequest, token: str) -> HttpResponse:
     return JsonResponse({"received": True})
 
 
-def _local_owner(request: HttpRequest, key: str) -> Organization | None:
-    """In development, from this machine, a key that was never issued will do: clients send a placeholder."""
-    if not settings.ANY_EVENT_KEY_ON_LOOPBACK or ingest.is_known(key):
-        return None
-    try:
-        if not ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback:
-            return None
-    except ValueError:
-        return None
-    return Organization.objects.order_by("created_at").first()
+def _only_post() -> HttpResponse:
+    response = _refuse(405, "This takes POST only.")
+    response["Allow"] = "POST"
+    return response
 
 
 def _refuse(status: int, error: str, **more: object) -> HttpResponse:

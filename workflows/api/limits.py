@@ -11,8 +11,7 @@ from pydantic import Field, StrictInt, StrictStr
 from throttling.models import ThrottleOverride
 from workflows import flow_control
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
-from workflows.api.schemas import Body
-from workflows.definitions.duration import parse_ms
+from workflows.api.schemas import Body, milliseconds
 from workflows.engine import admission
 from workflows.errors import Forbidden, InvalidInput, LimitNotFound
 from workflows.models import Organization
@@ -51,13 +50,8 @@ class LimitIn(Body):
     note: str = Field("", max_length=500)
 
 
-def _milliseconds(value: int | str | None, what: str) -> int | None:
-    if value is None:
-        return None
-    try:
-        return parse_ms(value)
-    except ValueError as error:
-        raise InvalidInput(f"{what}: {error}") from None
+def _optional_ms(value: int | str | None, what: str) -> int | None:
+    return None if value is None else milliseconds(value, what)
 
 
 def _subject(request: ApiRequest, scope: str, organization: str) -> Organization | None:
@@ -103,14 +97,14 @@ def put_limit(request: ApiRequest, payload: LimitIn) -> dict[str, Any]:
         name=payload.name,
         concurrency=payload.concurrency,
         rate_limit=payload.rate.limit if payload.rate else None,
-        rate_period_ms=_milliseconds(payload.rate.period, "rate.period") if payload.rate else None,
+        rate_period_ms=_optional_ms(payload.rate.period, "rate.period") if payload.rate else None,
         rate_algorithm=payload.rate.algorithm if payload.rate else "window",
         rate_burst=payload.rate.burst if payload.rate else 1,
         key=payload.key,
         max_attempts=retry.attempts,
         backoff=retry.backoff or "",
-        delay_ms=_milliseconds(retry.delay, "retry.delay"),
-        max_delay_ms=_milliseconds(retry.max_delay, "retry.maxDelay"),
+        delay_ms=_optional_ms(retry.delay, "retry.delay"),
+        max_delay_ms=_optional_ms(retry.max_delay, "retry.maxDelay"),
         weight=payload.weight,
         note=payload.note,
     )
@@ -154,4 +148,4 @@ def history(request: ApiRequest, limit: int = 100) -> list[dict[str, Any]]:
 @router.get("/report")
 def report(request: ApiRequest, since: str = "1h") -> list[dict[str, Any]]:
     """Which step types lost most time to their limits lately."""
-    return flow_control.report(request.organization, since_s=(_milliseconds(since, "since") or 0) / 1000)
+    return flow_control.report(request.organization, since_s=milliseconds(since, "since") / 1000)

@@ -10,7 +10,17 @@ from ninja import Schema
 from pydantic import ConfigDict, Field, StrictInt, StrictStr, model_validator
 from pydantic.alias_generators import to_camel
 
+from workflows.definitions.duration import parse_ms
+from workflows.errors import InvalidInput
 from workflows.payload import holds_nul
+
+
+def milliseconds(value: int | str, what: str) -> int:
+    """A duration of a request: whole milliseconds, or text such as 5m. Raises InvalidInput."""
+    try:
+        return parse_ms(value)
+    except ValueError as error:
+        raise InvalidInput(f"{what}: {error}") from None
 
 
 class Body(Schema):

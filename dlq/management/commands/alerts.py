@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from dlq import alerts, channels, presenters
-from dlq.models import Alert, AlertRule
+from dlq import alerts, channels, presenters, selectors
+from dlq.models import AlertRule
 from workflows.management.output import HeadraceCommand, table
 
 
@@ -28,10 +28,8 @@ class Command(HeadraceCommand):
         getattr(self, f"_{options['verb']}")(options)
 
     def _list(self, options: dict[str, Any]) -> None:
-        found = Alert.objects.filter(org_id=self.organization(options).id).select_related("rule").order_by("-id")
-        if options["open"]:
-            found = found.filter(recovered_at=None)
-        shown = [presenters.alert_out(alert) for alert in found[:50]]
+        found = selectors.alerts(self.organization(options), open_only=options["open"])
+        shown = [presenters.alert_out(alert) for alert in found]
         if options["as_json"]:
             self.print_json(shown)
             return
