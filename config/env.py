@@ -68,6 +68,7 @@ class Environment:
     sentry_dsn: str
     var_dir: Path
     port: int
+    public_url: str
     log_format: str
     log_level: str
     db_pool_size: int
@@ -103,7 +104,15 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         sentry_dsn=env.get("SENTRY_DSN", "").strip(),
         var_dir=var_dir,
         port=_integer(env, "PORT", DEFAULT_PORT, low=1, high=65535),
+        public_url=_public_url(env),
         log_format=log_format,
         log_level=env.get("HEADRACE_LOG_LEVEL", "INFO").upper(),
         db_pool_size=_integer(env, "HEADRACE_DB_POOL_SIZE", 8, low=0, high=100),
     )
+
+
+def _public_url(env: Mapping[str, str]) -> str:
+    raw = env.get("HEADRACE_PUBLIC_URL", "").strip().rstrip("/")
+    if raw and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", raw):
+        raise EnvironmentValueError(f"HEADRACE_PUBLIC_URL={raw!r} is no address; write https://headrace.example.com")
+    return raw or f"http://localhost:{_integer(env, 'PORT', DEFAULT_PORT, low=1, high=65535)}"

@@ -133,6 +133,9 @@ configure(log_format=ENVIRONMENT.log_format, level=ENVIRONMENT.log_level)
 # Hosts on private or loopback addresses that outbound steps may call.
 ALLOWED_PRIVATE_HOSTS = frozenset(ENVIRONMENT.allowed_private_hosts)
 
+# Where this installation is reached from outside: for the addresses that flows hand out.
+PUBLIC_URL = ENVIRONMENT.public_url
+
 # In development clients need no event key on this machine.
 ANY_EVENT_KEY_ON_LOOPBACK = ENVIRONMENT.embedded
 

@@ -20,6 +20,7 @@ urlpatterns = [
     path("api/", api.urls),
     path("e/<str:key>", inbox.receive),
     path("hooks/<str:token>", inbox.webhook),
+    path("callbacks/<str:token>", inbox.callback),
     path("healthz", healthz),
     path("readyz", readyz),
     path("", include("workflows.dashboard.urls")),

@@ -262,7 +262,14 @@ def reason_of(row: StepRun) -> Reason:
     if row.status == "pending":
         return Reason(sentence=f"Waits for the steps that it needs: {row.needs_left} of {row.needs_total} are open.")
     if row.status == "waiting":
-        what = {"retry": "its next try", "sleep": "the end of its sleep", "delay": "the start of its run"}
+        what = {
+            "retry": "its next try",
+            "sleep": "the end of its sleep",
+            "delay": "the start of its run",
+            "event": "an event from outside",
+            "approval": "a person's decision",
+            "run": "the end of the run that it started",
+        }
         until = f", at {row.wake_at:%Y-%m-%d %H:%M:%S} UTC" if row.wake_at else ""
         return Reason(sentence=f"Waits for {what.get(row.waiting_for, row.waiting_for)}{until}.")
     if row.status != "ready":

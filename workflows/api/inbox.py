@@ -9,7 +9,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from workflows import ingest, webhooks
+from workflows import callbacks, ingest, webhooks
 from workflows.api.problems import problem
 from workflows.errors import WorkflowsError
 from workflows.ingest import EventsRefused
@@ -55,6 +55,23 @@ def webhook(request: HttpRequest, token: str) -> HttpResponse:
         log.info("a webhook is refused", status=error.status, reason=str(error))
         return problem(error.status, error.code, str(error))
     return JsonResponse({"received": True})
+
+
+@csrf_exempt
+def callback(request: HttpRequest, token: str) -> HttpResponse:
+    """A call of a `wait_for_callback` step's address; answered once it is stored."""
+    if request.method != "POST":
+        return _only_post()
+    try:
+        body = json.loads(request.body) if request.body.strip() else {}
+        callbacks.take(token, body if isinstance(body, dict) else {"value": body})
+    except RequestDataTooBig:
+        return problem(413, "payload_too_large", "The request is larger than 8 MiB.")
+    except WorkflowsError as error:
+        return problem(error.status, error.code, str(error))
+    except (ValueError, RecursionError) as error:
+        return problem(400, "invalid_json", f"The body is no JSON: {error}")
+    return JsonResponse({"received": True}, status=202)
 
 
 def _only_post() -> HttpResponse:

@@ -10,7 +10,7 @@ from django.http import HttpResponse, JsonResponse
 from ninja import NinjaAPI, Router, Status
 
 from workflows import bulk, presenters, repair, scheduling, selectors, services
-from workflows.api import events, limits, problems
+from workflows.api import approvals, events, limits, problems
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.schemas import (
     BulkCancelIn,
@@ -237,6 +237,7 @@ def make_api() -> NinjaAPI:
     api.add_router("", router)
     api.add_router("/limits", limits.router)
     api.add_router("/events", events.router)
+    api.add_router("/approvals", approvals.router)
     problems.install(api)
     return api
 

@@ -9,6 +9,8 @@ urlpatterns = [
     path("runs/<uuid:run_id>/", views.run, name="run"),
     path("runs/<uuid:run_id>/cancel/", views.cancel, name="cancel"),
     path("runs/<uuid:run_id>/replay/<slug:mode>/", views.replay, name="replay"),
+    path("approvals/", views.approvals_page, name="approvals"),
+    path("approvals/<uuid:step_run_id>/", views.approval, name="approval"),
     path("login/", LoginView.as_view(template_name="dashboard/login.html"), name="login"),
     path("logout/", LogoutView.as_view(next_page="/login/"), name="logout"),
 ]

@@ -12,9 +12,10 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from workflows import presenters, repair, selectors, services
+from workflows import approvals, presenters, repair, selectors, services
+from workflows.approvals import ApprovalNotFound, Decider
 from workflows.dashboard.timeline import timeline
 from workflows.errors import InvalidInput, RunNotFound, WorkflowsError
 from workflows.models import Organization, Run
@@ -114,3 +115,48 @@ def cancel(request: HttpRequest, run_id: UUID) -> HttpResponse:
     except RunNotFound as error:
         raise Http404(str(error)) from None
     return redirect("dashboard:run", run_id=run_id)
+
+
+@login_required
+@require_GET
+def approvals_page(request: HttpRequest) -> HttpResponse:
+    """What waits for a decision."""
+    found = approvals.waiting(_organization(request))
+    decider = _decider(request)
+    rows = [
+        {"facts": approvals.facts(each.wait), "run": each.run, "mine": decider.may_decide(each.wait)} for each in found
+    ]
+    return render(request, "dashboard/approvals.html", {"approvals": rows})
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def approval(request: HttpRequest, step_run_id: UUID) -> HttpResponse:
+    """One approval: what it is about, and the buttons."""
+    organization = _organization(request)
+    if request.method == "POST":
+        approve = request.POST.get("decision") == "approve"
+        try:
+            comment = request.POST.get("comment", "")
+            approvals.decide(organization, step_run_id, approve=approve, comment=comment, by=_decider(request))
+            messages.info(request, "Approved." if approve else "Rejected.")
+        except WorkflowsError as error:
+            messages.error(request, str(error))
+        return redirect("dashboard:approvals")
+    try:
+        found = approvals.get(organization, step_run_id)
+    except ApprovalNotFound as error:
+        raise Http404(str(error)) from None
+    context = {
+        "facts": approvals.facts(found.wait),
+        "run": found.run,
+        "mine": _decider(request).may_decide(found.wait),
+    }
+    return render(request, "dashboard/approval.html", context)
+
+
+def _decider(request: HttpRequest) -> Decider:
+    user = request.user
+    groups = user.groups.values_list("name", flat=True)
+    roles = {f"user:{user.get_username()}", *(f"group:{name}" for name in groups)}
+    return Decider(name=user.get_username(), roles=frozenset(roles), everything=user.is_superuser)

@@ -101,6 +101,8 @@ class CompiledFlow:
     idempotency: Idempotency | None
     on_failure: str | None
     alert_on_failure: bool
+    callbacks: tuple[str, ...]
+    """The steps that wait for their callback addresses."""
     chains: Mapping[str, tuple[str, ...]]
     """By step: its fallbacks, in the order in which they are tried."""
     input_validator: jsonschema.Draft202012Validator | None = field(repr=False)
@@ -146,6 +148,7 @@ def compile_flow(
         idempotency=_idempotency(spec),
         on_failure=spec.on_failure,
         alert_on_failure=spec.alert_on_failure,
+        callbacks=tuple(key for key, step in steps.items() if step.type.name == "wait_for_callback"),
         chains={key: graph.chain(key) for key in graph.fallbacks},
         input_validator=jsonschema.Draft202012Validator(spec.input_schema) if spec.input_schema else None,
     )

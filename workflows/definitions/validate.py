@@ -212,7 +212,8 @@ def _check_step(step: StepSpec, path: str, known: frozenset[str], before: frozen
     names = STEP_NAMES if step_type.outbound else CONDITION_NAMES
     yield from _template(template, f"{path}.config", names, known, before)
     for where, expression in expressions:
-        yield from _expression(expression, f"{path}.config.{where}", CONDITION_NAMES, known, before)
+        allowed = CONDITION_NAMES | step_type.expression_names
+        yield from _expression(expression, f"{path}.config.{where}", allowed, known, before)
     yield from _check_config(step, step_type, f"{path}.config")
 
 

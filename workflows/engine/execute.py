@@ -19,7 +19,7 @@ from structlog.stdlib import BoundLogger
 from workflows import taxonomy
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import admission, catalog, failure, scope
-from workflows.engine.outcome import Cancelled, Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep
+from workflows.engine.outcome import Cancelled, Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep, WaitFor
 from workflows.engine.rows import Claim, Verdict
 from workflows.errors import ConfigurationFailure, ResourceExhausted, StepCancelled, StepFailure, WorkflowsError
 from workflows.payload import dump
@@ -27,7 +27,7 @@ from workflows.steps.context import AttemptLog, StepContext
 from workflows.steps.registry import StepConfig
 
 log = structlog.get_logger("workflows.steps")
-_OUTCOMES = (Completed, Failed, Retry, Sleep, Skipped, Cancelled, HandBack)
+_OUTCOMES = (Completed, Failed, Retry, Sleep, WaitFor, Skipped, Cancelled, HandBack)
 _NO_SCOPE: scope.Scope = {}
 _FATAL = (KeyboardInterrupt, SystemExit)
 
@@ -170,6 +170,7 @@ def _context(visit: Visit, config: StepConfig, secrets: tuple[str, ...]) -> Step
         step_run_id=claim.id,
         flow=visit.flow.slug,
         key=claim.key,
+        path=claim.path,
         attempt=claim.attempt,
         wake_seq=claim.wake_seq,
         deadline=visit.deadline,

@@ -23,7 +23,18 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from throttling.errors import ThrottlingError
-from workflows.engine import admission, dispatch, epoch, jobs, matching, recording, stopping, store, transitions
+from workflows.engine import (
+    admission,
+    dispatch,
+    epoch,
+    jobs,
+    matching,
+    meeting,
+    recording,
+    stopping,
+    store,
+    transitions,
+)
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed
 from workflows.engine.rows import Claim, ReadyStep, Verdict
@@ -103,6 +114,8 @@ class Maintenance:
             self._clock.leading_until = now + LEADER_LEASE_S
         while woken := transitions.wake(batch=BATCH):
             dispatch.dispatch(woken)
+        while meeting.expire():
+            pass
         self._pause_s = max(0.001, min(TICK_S, self._keeper.wake()))
         if now - self._clock.rescued > RESCUE_EVERY_S:
             self._clock.rescued = now
@@ -125,6 +138,7 @@ def rescue(worker: UUID, keeper: epoch.Keeper) -> None:
         lambda: stopping.expire(batch=BATCH),
         lambda: _settle_runs(deep=False),
         _left_over_events,
+        meeting.rescue,
     )
 
 
@@ -152,6 +166,7 @@ def sweep(keeper: epoch.Keeper) -> None:
     _each(
         lambda: _settle_runs(deep=True),
         lambda: store.fetch("close_orphan_steps", {"batch": BATCH}),
+        lambda: store.fetch("orphan_waits", {"batch": BATCH}),
         lambda: store.fetch("forget_workers", {"id": None, "silent_s": 600.0}),
         epoch.audit,
         keeper.sweep,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -17,9 +17,10 @@ import structlog
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
-from workflows.engine import cancel_on, catalog, idempotency, stopping
+from workflows.engine import cancel_on, catalog, idempotency, meeting, stopping, waits
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.trigger import NewRun, trigger
+from workflows.engine.waits import facts_of, patterns
 from workflows.errors import ExpressionError, IdempotencyConflict, WorkflowsError
 from workflows.expressions import compile_expression
 from workflows.models import CancelRule, Event, Trigger
@@ -37,13 +38,15 @@ def match(event_ids: Sequence[UUID]) -> int:
     with transaction.atomic():
         found = Event.objects.select_for_update(skip_locked=True).filter(id__in=event_ids, matched_at=None)
         events = sorted(found.order_by("id"), key=lambda event: (event.received_at, event.id))
-        matched, made, cancelled = _match_group(events)
+        matched, effect = _match_group(events)
         Event.objects.filter(id__in=matched).update(matched_at=dt.datetime.now(dt.UTC))
-        if cancelled:
-            transaction.on_commit(lambda: stopping.settle(cancelled, start=DISPATCHER.submit), robust=True)
-        if made:
+        if effect.cancelled:
+            transaction.on_commit(lambda: stopping.settle(effect.cancelled, start=DISPATCHER.submit), robust=True)
+        if effect.met:
+            transaction.on_commit(lambda: meeting.resolve(effect.met, start=DISPATCHER.submit), robust=True)
+        if effect.made:
             transaction.on_commit(lambda: _cancel_again(events), robust=True)
-    return made
+    return effect.made
 
 
 def match_left_over() -> int:
@@ -54,35 +57,45 @@ def match_left_over() -> int:
     return match(ids) if ids else 0
 
 
-def _match_group(events: list[Event]) -> tuple[list[UUID], int, list[UUID]]:
-    """(events that are matched now, how many runs were made, runs that were cancelled)."""
+@dataclass(kw_only=True)
+class _Effect:
+    """What events did: how many runs they made, which they cancelled, and the step runs whose waits they ended."""
+
+    made: int = 0
+    cancelled: list[UUID] = field(default_factory=list)
+    met: list[UUID] = field(default_factory=list)
+
+    def add(self, more: _Effect) -> None:
+        self.made += more.made
+        self.cancelled += more.cancelled
+        self.met += more.met
+
+
+def _match_group(events: list[Event]) -> tuple[list[UUID], _Effect]:
+    """The events that are matched now, and what they did."""
     if len(events) > 1:
         try:
             with transaction.atomic():
-                made, cancelled = _match_together(events)
-                return [event.id for event in events], made, cancelled
+                return [event.id for event in events], _match_together(events)
         except (*_PASSING, WorkflowsError) as error:
             log.info("a group of events is matched one by one", events=len(events), reason=str(error))
     matched: list[UUID] = []
-    made, cancelled = 0, []
+    effect = _Effect()
     for event in events:
         try:
             with transaction.atomic():
-                runs, stopped = _match_together([event])
+                effect.add(_match_together([event]))
         except _PASSING as error:
             age_s = (dt.datetime.now(dt.UTC) - event.received_at).total_seconds()
             log.warning("event can't be matched now", name=event.name, event_id=str(event.id), error=str(error))
             matched += [event.id] if age_s > GIVE_UP_AFTER_S else []
             continue
-        made += runs
-        cancelled += stopped
         matched.append(event.id)
-    return matched, made, cancelled
+    return matched, effect
 
 
-def _match_together(events: list[Event]) -> tuple[int, list[UUID]]:
-    made = 0
-    cancelled: list[UUID] = []
+def _match_together(events: list[Event]) -> _Effect:
+    effect = _Effect()
     for org_id, group in groupby(sorted(events, key=lambda event: event.org_id), key=lambda event: event.org_id):
         of_org = list(group)
         names = {name for event in of_org for name in patterns(event.name)}
@@ -94,33 +107,18 @@ def _match_together(events: list[Event]) -> tuple[int, list[UUID]]:
         for found in triggers.select_related("flow"):
             wanted = [event for event in of_org if _hears(found, event) and _passes(found, event)]
             if wanted and found.flow.current_id is not None:
-                made += _start(found, found.flow.current_id, wanted)
+                effect.made += _start(found, found.flow.current_id, wanted)
+        effect.met += waits.meet(org_id, of_org)
         if CancelRule.objects.filter(organization_id=org_id, event_name__in=names).exists():
             for event in of_org:
-                cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
-    return made, cancelled
+                effect.cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
+    return effect
 
 
 def _hears(found: Trigger, event: Event) -> bool:
     if found.kind == Trigger.Kind.WEBHOOK:
         return found.id == event.trigger_id
     return found.event_name in patterns(event.name)
-
-
-def patterns(name: str) -> list[str]:
-    """The event's name, and the patterns that it fits."""
-    return [name, *(f"{name[:i]}/*" for i, character in enumerate(name) if character == "/"), "*"]
-
-
-def facts_of(event: Event) -> dict[str, Any]:
-    """What expressions read of an event."""
-    return {
-        "id": str(event.id),
-        "name": event.name,
-        "data": event.data,
-        "user": event.user,
-        "ts": int(event.ts.timestamp() * 1000),
-    }
 
 
 def _start(found: Trigger, version_id: UUID, events: Sequence[Event]) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+from uuid import UUID
 
 from workflows.errors import Category
 
@@ -58,6 +59,29 @@ class Sleep:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WaitFor:
+    """The step waits for something to happen, holding neither a worker nor a permit. What happens ends the step.
+
+    `event`: an event of a name (or pattern) at whose `match_path` a value with this hash stands, and for which the CEL
+    `condition` holds; `since_run`: it may have come at any time since the run was made, else since the step was ready,
+    less `lookback_s`. `approval`: a person's decision. `run`: the end of the run `child_id`.
+    """
+
+    kind: Literal["event", "approval", "run"]
+    timeout_s: float | None = None
+    event_name: str = ""
+    match_path: str = ""
+    value_hash: str = ""
+    condition: str = ""
+    lookback_s: float = 0.0
+    since_run: bool = False
+    child_id: UUID | None = None
+    remind_s: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    """What its end depends on, as JSON: `on_timeout`, …"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Skipped:
     """The step's condition is false, or everything it needs was skipped."""
 
@@ -74,4 +98,4 @@ class HandBack:
     """The worker could not start or finish the step; it becomes ready again, no attempt is spent."""
 
 
-Outcome = Completed | Failed | Retry | Sleep | Skipped | Cancelled | HandBack
+Outcome = Completed | Failed | Retry | Sleep | WaitFor | Skipped | Cancelled | HandBack

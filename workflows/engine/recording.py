@@ -16,7 +16,7 @@ import structlog
 
 from workflows import signals
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine import catalog, scope, store, transitions
+from workflows.engine import catalog, scope, store, transitions, waits
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed, StepError
 from workflows.engine.rows import NOBODY, MayContinue, Recorded, StepFailed, Verdict, always
@@ -46,11 +46,34 @@ def record(
     psycopg.OperationalError where the database stays away for longer than leases live; nothing is half-recorded then.
     """
     going = _Going(worker=worker, queues=queues, budget=budget, may_continue=may_continue)
-    result = _record(_within_run_limit(list(verdicts)), going)
+    result = _record_and_settle(list(verdicts), going)
+    given, part = list(verdicts), result
+    while over := _over(given, part):
+        given = waits.verdicts(over)
+        part = _record_and_settle(given, replace(going, budget=0))
+        waits.drop([verdict.claim.id for verdict in given])
+        result.add(part)
+    return result
+
+
+def _over(verdicts: Sequence[Verdict], result: Recorded) -> list[UUID]:
+    """The waits that are over since these outcomes are recorded. What fails here, rescue makes good."""
+    if not result.waiting and not result.children:
+        return []
+    try:
+        return [*waits.over_already(result.waiting, verdicts), *waits.take_for_runs(result.children)]
+    except psycopg.Error as error:
+        log.warning("waits could not be looked at; rescue will", steps=len(result.waiting), error=str(error))
+        return []
+
+
+def _record_and_settle(verdicts: list[Verdict], going: _Going) -> Recorded:
+    result = _record(_within_run_limit(verdicts), going)
     if result.stopping:
         try:
             settled = _patiently(lambda: transitions.settle(sorted(set(result.stopping))))
             result.ended.extend(settled.ended)
+            result.children.extend(run_id for run_id, _ in settled.ended)
             result.withdrawn.extend(settled.withdrawn)
             result.ready.extend(settled.ready)
         except psycopg.Error as error:
@@ -102,14 +125,8 @@ def _record(verdicts: list[Verdict], going: _Going) -> Recorded:
         except psycopg.Error:
             log.exception("half of a group could not be recorded; rescue will run its steps again")
             return left
-        return Recorded(
-            lease=left.lease,
-            landed=left.landed | right.landed,
-            ready=left.ready + right.ready,
-            claimed=left.claimed + right.claimed,
-            ended=left.ended + right.ended,
-            stopping=left.stopping + right.stopping,
-        )
+        left.add(right)
+        return left
 
 
 def _refused(verdict: Verdict, error: Exception) -> Verdict:
@@ -127,7 +144,7 @@ def _write(verdicts: list[Verdict], going: _Going) -> Recorded:
     )
 
     def write() -> Recorded:
-        if recording.fails or recording.may_end_with_output:
+        if recording.needs_company:
             with store.transaction() as cursor:
                 return _write_with_company(verdicts, recording, cursor)
         return transitions.record(recording)
@@ -158,10 +175,11 @@ def _is_away(error: psycopg.Error) -> bool:
 
 
 def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: store.Cursor) -> Recorded:
-    """The statement, and in the same transaction what belongs to it: dead letters and run outputs."""
+    """The statement, and in the same transaction what belongs to it: waits, dead letters and run outputs."""
     undoing = transitions.undo_failed(verdicts, cursor)
     result = transitions.record(recording, cursor)
     result.ready.extend(undoing)
+    result.waiting = waits.store_new(verdicts, result, cursor)
     failed = (verdict for verdict in verdicts if isinstance(verdict.outcome, Failed))
     announced = (_announcement(each) for each in failed if result.landed.get(each.claim.id) == "failed")
     failures = [failure for failure in announced if failure is not None]

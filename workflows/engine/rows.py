@@ -74,9 +74,12 @@ class Claim:
     queued_s: float = 0.0
     """How long the step was ready before this try."""
     run_began: bool = False
+    path: str = ""
+    waited_for: str = ""
+    """Of a step that no worker has, but that waits: for what."""
 
     @classmethod
-    def of(cls, row: Any, lease: UUID) -> Claim:
+    def of(cls, row: Any, lease: UUID | None) -> Claim:
         return cls(
             id=row.id,
             run_id=row.run_id,
@@ -95,6 +98,8 @@ class Claim:
             queued_s=row.queued_s,
             all_needs_skipped=row.needs_total > 0 and row.needs_met <= 0,
             run_began=getattr(row, "run_status", "") == "queued",
+            path=row.path,
+            waited_for=row.waiting_for if lease is None else "",
         )
 
 
@@ -125,8 +130,18 @@ class Recorded:
     claimed: list[Claim] = field(default_factory=list)
     ended: list[tuple[UUID, str]] = field(default_factory=list)
     stopping: list[UUID] = field(default_factory=list)
+    waiting: list[UUID] = field(default_factory=list)
+    """Steps that wait for something now: it may have happened already."""
+    children: list[UUID] = field(default_factory=list)
+    """Of the runs that ended: those that other runs have started."""
     withdrawn: list[UUID] = field(default_factory=list)
     """Steps that were ready and will not start: their runs stop."""
+
+    def add(self, more: Recorded) -> None:
+        """Take in what another group led to, which has claimed nothing."""
+        self.landed |= more.landed
+        for name in ("ready", "claimed", "ended", "stopping", "waiting", "children", "withdrawn"):
+            getattr(self, name).extend(getattr(more, name))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 from uuid import UUID
 
+from workflows import callbacks
 from workflows.engine import catalog, store
 from workflows.models import Secret
 
@@ -24,9 +25,18 @@ def load(run_ids: Iterable[UUID], step_keys: Iterable[str], cursor: store.Cursor
     return {row.id: _scope(row) for row in rows}
 
 
+def load_steps(steps: Iterable[tuple[UUID, UUID]], step_keys: Iterable[str]) -> dict[UUID, Scope]:
+    """The scope of each step run, of (step run, run) pairs."""
+    pairs = list(steps)
+    scopes = load((run_id for _, run_id in pairs), step_keys)
+    return {step_run_id: scopes[run_id] for step_run_id, run_id in pairs}
+
+
 def _scope(row: Any) -> Scope:
     happened = row.event_ts or row.created_at
+    flow = catalog.flow_of(row.version_id)
     return {
+        "callbacks": {key: callbacks.url_of(row.id, key) for key in flow.callbacks},
         "input": row.input,
         "event": {
             "id": str(row.event_id or row.id),

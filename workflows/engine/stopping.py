@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from workflows.engine import dispatch, transitions
+from workflows.engine import dispatch, meeting, transitions, waits
 from workflows.engine.rows import ReadyStep
 
 SETTLE_GROUP = 100
@@ -21,6 +21,7 @@ def settle(run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep]], No
         dispatch.withdraw(settled.withdrawn, [run_id for run_id, _ in settled.ended])
         if settled.ready:
             start(settled.ready)
+        meeting.resolve(waits.take_for_runs([run_id for run_id, _ in settled.ended]), start=start)
 
 
 def expire(*, batch: int) -> None:

@@ -17,7 +17,18 @@ from uuid import UUID
 
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import catalog, store
-from workflows.engine.outcome import Cancelled, Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep, StepError
+from workflows.engine.outcome import (
+    Cancelled,
+    Completed,
+    Failed,
+    HandBack,
+    Outcome,
+    Retry,
+    Skipped,
+    Sleep,
+    StepError,
+    WaitFor,
+)
 from workflows.engine.rows import NOBODY, Claim, ClaimedBatch, MayContinue, ReadyStep, Recorded, Verdict, always
 from workflows.errors import WorkflowsError
 from workflows.payload import dump
@@ -47,6 +58,9 @@ STEP_TRANSITIONS: tuple[Transition, ...] = (
     Transition("fail", "running", "failed"),
     Transition("retry", "running", "waiting"),
     Transition("sleep", "running", "waiting"),
+    Transition("wait", "running", "waiting"),
+    Transition("met", "waiting", "completed"),
+    Transition("met", "waiting", "failed"),
     Transition("wake", "waiting", "ready"),
     Transition("fork (memoized)", "", "completed"),
     Transition("fork (memoized)", "", "failed"),
@@ -125,6 +139,7 @@ class _Builder:
     outcomes: list[dict[str, Any]] = field(default_factory=list)
     edges: list[dict[str, Any]] = field(default_factory=list)
     fails: bool = False
+    waits: bool = False
     may_end_with_output: bool = False
 
     def add(self, verdict: Verdict) -> None:
@@ -134,6 +149,8 @@ class _Builder:
         row: dict[str, Any] = {"id": str(claimed.id), "run": str(claimed.run_id), "status": status}
         if claimed.lease is not None:
             row["lease"] = str(claimed.lease)
+        elif claimed.waited_for:
+            row["waited_for"] = claimed.waited_for
         if verdict.output is not None:
             row["output"] = verdict.output
         if verdict.input is not None:
@@ -156,6 +173,9 @@ class _Builder:
                     "told": outcome.told, "spends": not outcome.told}  # fmt: skip
         elif isinstance(outcome, Sleep):
             row |= {"waiting_for": "sleep", "wake_in": outcome.seconds}
+        elif isinstance(outcome, WaitFor):
+            self.waits = True
+            row |= {"waiting_for": outcome.kind, "wake_in": outcome.timeout_s}
         elif isinstance(outcome, Skipped):
             row["reason"] = outcome.reason
         self.outcomes.append(row)
@@ -201,6 +221,7 @@ _STATUS: dict[type[Any], str] = {
     Failed: "failed",
     Retry: "waiting",
     Sleep: "waiting",
+    WaitFor: "waiting",
     Skipped: "skipped",
     Cancelled: "cancelled",
     HandBack: "ready",
@@ -211,8 +232,8 @@ class Recording(NamedTuple):
     """A prepared call of `record_outcomes`."""
 
     parameters: dict[str, Any]
-    fails: bool
-    may_end_with_output: bool
+    needs_company: bool
+    """Other statements belong into its transaction: failures, waits, outputs of runs."""
     lease: UUID
 
 
@@ -237,7 +258,7 @@ def prepare_recording(
         "outcomes": json.dumps(builder.outcomes), "edges": json.dumps(builder.edges), "lease": lease,
         "worker": worker, "lease_s": lease_s,
     }  # fmt: skip
-    return Recording(parameters, builder.fails, builder.may_end_with_output, lease)
+    return Recording(parameters, builder.fails or builder.waits or builder.may_end_with_output, lease)
 
 
 def record(recording: Recording, cursor: store.Cursor | None = None) -> Recorded:
@@ -255,6 +276,8 @@ def record(recording: Recording, cursor: store.Cursor | None = None) -> Recorded
             result.stopping.append(row.id)
         else:
             result.ended.append((row.id, row.status))
+            if row.run_id is not None:  # of a run: the one that started it
+                result.children.append(row.id)
     return result
 
 

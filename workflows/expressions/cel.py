@@ -14,7 +14,8 @@ import cel
 
 from workflows.errors import ExpressionError, MissingField
 
-NAMES = frozenset({"event", "input", "steps", "run", "org", "secrets", "item", "index", "async", "body", "headers"})
+NAMES = frozenset({"event", "input", "steps", "run", "org", "secrets", "item", "index", "async", "body", "headers",
+                   "callbacks"})  # fmt: skip
 _MACRO_VARIABLE = re.compile(r"\.\s*(?:map|filter|all|exists|exists_one|sortBy|transformList)\(\s*([A-Za-z_]\w*)\s*,")
 _POSITION = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
 _PROBES = ("{0}('1')", "{0}(1)", "{0}([1])", "''.{0}()", "'a'.{0}('a')", "[1].{0}(1)", "duration('1s').{0}()",

@@ -191,6 +191,11 @@ SETTINGS = (
     Setting("`HEADRACE_ALLOWED_HOSTS`", "`localhost,127.0.0.1,[::1]`", "Host names that the web answers to."),
     Setting("`HEADRACE_CSRF_TRUSTED_ORIGINS`", "none", "Origins behind a proxy, with scheme."),
     Setting(
+        "`HEADRACE_PUBLIC_URL`",
+        "`http://localhost:<PORT>`",
+        "Where this installation is reached from outside: for callback addresses and approval pages.",
+    ),
+    Setting(
         "`HEADRACE_ALLOWED_PRIVATE_HOSTS`", "none", "Hosts (or host:port) on private addresses that steps may call."
     ),
     Setting(

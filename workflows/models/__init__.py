@@ -5,6 +5,7 @@ from workflows.models.flow import CancelRule, CronFire, Flow, FlowVersion, Step,
 from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
 from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
+from workflows.models.wait import Wait
 from workflows.models.worker import LeaderLease, Worker
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "Step",
     "StepRun",
     "Trigger",
+    "Wait",
     "Worker",
 ]

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import uuid6
 from django.db import models
+from django.db.models.functions import Now
 
 from workflows.models.organization import Organization
 
@@ -21,7 +22,7 @@ class Event(models.Model):
     external_id = models.CharField(max_length=200, blank=True, help_text="The sender's id of the event.")
     trigger_id = models.UUIDField(null=True, blank=True, help_text="The webhook trigger at whose address it came.")
     ts = models.DateTimeField(help_text="When it happened, by its sender.")
-    received_at = models.DateTimeField(auto_now_add=True)
+    received_at = models.DateTimeField(db_default=Now(), help_text="By the clock of the database.")
     matched_at = models.DateTimeField(null=True, blank=True)
     rejected = models.TextField(db_default="", blank=True, help_text="Why it was refused by its schema.")
 
@@ -30,6 +31,7 @@ class Event(models.Model):
         constraints: ClassVar = [models.CheckConstraint(condition=~models.Q(name=""), name="event_name_given")]
         indexes: ClassVar = [
             models.Index(fields=["org_id", "-id"], name="event_by_org"),
+            models.Index(fields=["org_id", "name", "received_at"], name="event_by_name"),
             models.Index(fields=["id"], name="event_unmatched", condition=models.Q(matched_at=None)),
         ]
 

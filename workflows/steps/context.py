@@ -85,6 +85,8 @@ class StepContext:
     step_run_id: UUID
     flow: str
     key: str
+    path: str = ""
+    """Where in nested maps and loops; empty at the top."""
     attempt: int
     wake_seq: int
     deadline: float

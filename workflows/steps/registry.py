@@ -60,6 +60,8 @@ class StepType:
     detached: bool = False
     raw_fields: frozenset[str] = frozenset()
     expressions: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]] = _no_expressions
+    expression_names: frozenset[str] = frozenset()
+    """What its expressions may read beside the usual names."""
     whole_scope: Callable[[Mapping[str, Any]], bool] = _never
 
     @property

@@ -1,18 +1,20 @@
 -- Record a group of outcomes in one statement: the steps, their attempts, the successors, the runs.
 -- What comes after its run was cancelled is recorded as cancelled, whatever it was (but for steps that undo others).
--- A row counts only where this worker still holds its lease (or, for a skip, where the step is still ready); what
+-- A row counts only where this worker still holds its lease (or, for a skip, where the step is still ready; for a wait
+-- that is over, where it still waits for that); what
 -- follows from it is derived from the rows that really changed. Successors are touched in the order (run, key), runs in
 -- the order of their ids, so that recorders can't deadlock; the counters are decremented, never recounted, so that
 -- parents recorded at the same instant can't lose a join.
 -- Parameters: outcomes, edges: each a JSON array of objects, as text (one parameter is far cheaper to send than twenty
 --   arrays). An outcome has id, lease (absent: a skip of a ready step), status (completed failed skipped cancelled
---   waiting ready), run, reason (of a skip), logs (JSON as text), waiting_for ('' sleep retry), wake_in (seconds), output, input, error (JSON as text), fatal (the
+--   waiting ready), run, waited_for (of a step that no worker has), reason (of a skip), logs (JSON as text), waiting_for
+--   ('' sleep retry event approval run), wake_in (seconds), output, input, error (JSON as text), fatal (the
 --   failure fails the run), spends (the next try has the next number), told, ran (seconds since the handler began). An edge has source, target, live (the
 --   source was not skipped), veto (a branch that was not taken: the target is skipped whatever else it needs, since its
 --   needs_met falls far below zero), claim (continue in this visit), publish (the caller publishes after the commit).
 --   lease, worker uuid and lease_s float8: for the successors claimed at once.
 -- Returns rows (kind, …): 'landed' per recorded outcome, 'next' per successor that is ready or running now,
---   'run' per run that ended or is bound to fail.
+--   'run' per run that ended or is bound to fail (run_id: of the one that started it).
 -- Indexes: primary keys, step_run_identity (run, key, path). (`status || ''` hides the partial indexes of all running
 -- and ready steps from the planner: it must look rows up by their ids, however few it believes there are.)
 WITH outcome AS (
@@ -22,10 +24,10 @@ WITH outcome AS (
            o.input::jsonb AS input, o.error::jsonb AS error, o.logs::jsonb AS logs,
            CASE WHEN late THEN 'came after the cancel: ' || o.status ELSE COALESCE(o.reason, '') END AS reason,
            COALESCE(o.fatal, false) AS fatal, COALESCE(o.spends, false) AND NOT late AS spends,
-           COALESCE(o.told, false) AS told, o.ran
+           COALESCE(o.told, false) AS told, o.ran, o.waited_for
       FROM json_to_recordset(%(outcomes)s::json) AS o (id uuid, run uuid, lease uuid, status text, waiting_for text,
            wake_in float8, output text, input text, error text, logs text, reason text, hook bool, fatal bool,
-           spends bool, told bool, ran float8)
+           spends bool, told bool, ran float8, waited_for text)
       JOIN workflows_run r ON r.id = o.run
      CROSS JOIN LATERAL (SELECT r.cancel_requested_at IS NOT NULL AND o.hook IS NULL
                                 AND o.status NOT IN ('skipped', 'cancelled') AS late) l
@@ -45,7 +47,8 @@ WITH outcome AS (
       FROM outcome o
      WHERE s.id = o.id
        AND ((s.status || '' = 'running' AND s.lease_token = o.lease)
-            OR (o.lease IS NULL AND o.status = 'skipped' AND s.status || '' = 'ready'))
+            OR (o.lease IS NULL AND o.waited_for IS NULL AND o.status = 'skipped' AND s.status || '' = 'ready')
+            OR (o.lease IS NULL AND s.status || '' = 'waiting' AND s.waiting_for = o.waited_for))
     RETURNING s.id, s.org_id, s.run_id, s.key, s.path, s.status, s.attempt, s.worker_id, s.ready_at, s.started_at, s.is_sink,
               o.lease, o.waiting_for, o.input, o.error, o.logs, o.fatal, o.spends
 ), tried AS (
@@ -105,7 +108,7 @@ WITH outcome AS (
                                 AND r.cancel_requested_at IS NULL THEN clock_timestamp() END
       FROM touched t
      WHERE r.id = t.run_id AND r.ended_at IS NULL
-    RETURNING r.id, r.status, r.version_id, r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL AS stopping
+    RETURNING r.id, r.status, r.version_id, r.parent_id, r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL AS stopping
 )
 SELECT 'landed' AS kind, d.id, d.run_id, NULL::uuid AS version_id, NULL::uuid AS org_id, d.status, '' AS key, '' AS path,
        NULL::int AS index, d.attempt, 0 AS needs_met, 0 AS needs_total, 0 AS wake_seq, 0 AS losses, 0 AS told_waits,
@@ -116,7 +119,7 @@ SELECT 'next', n.id, n.run_id, n.version_id, n.org_id, n.status, n.key, n.path, 
        n.needs_total, n.wake_seq, n.losses, n.told_waits, n.timeout_ms, n.queue, n.type, n.priority, 0::float8, n.dispatched_at IS NULL, false
   FROM next n WHERE n.status <> 'pending'
 UNION ALL
-SELECT 'run', r.id, r.id, r.version_id, NULL, r.status, '', '', NULL, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, r.stopping
+SELECT 'run', r.id, r.parent_id, r.version_id, NULL, r.status, '', '', NULL, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, r.stopping
   FROM runs r WHERE r.status NOT IN ('queued', 'running') OR r.stopping
 UNION ALL
 SELECT DISTINCT 'run', r.id, r.id, r.version_id, NULL::uuid, r.status, '', '', NULL::int, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, true

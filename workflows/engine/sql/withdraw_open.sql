@@ -9,5 +9,7 @@ WITH stopped AS (
        AND r.status IN ('queued', 'running') AND s.run_id = r.id AND s.id = old.id
        AND s.status IN ('pending', 'ready', 'waiting') AND NOT s.is_hook
     RETURNING s.id, old.was_ready
+), dropped AS (
+    DELETE FROM workflows_wait w USING stopped WHERE w.step_run_id = stopped.id
 )
 SELECT id FROM stopped WHERE was_ready

@@ -1,0 +1,429 @@
+"""Waits: an event and a wait never miss each other, each wait ends once, and waiting costs nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from django.db import connections
+from django.utils import timezone
+
+from tests.by_hand import claim, start, steps_of
+from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end, scalar
+from workflows import approvals, services
+from workflows.approvals import ApprovalNotFound, Decider
+from workflows.engine import events, meeting, recording, store, waits
+from workflows.engine.events import NewEvent
+from workflows.engine.outcome import WaitFor
+from workflows.engine.rows import Claim, Verdict
+from workflows.engine.terms import NO_TERM, Term, hash_of, term_of
+from workflows.models import Event, Organization, Run, StepRun, Wait
+
+WAIT = {"id": "wait", "type": "wait_for_event", "config": {"event": "order/paid", "match": "data.id"}}
+AFTER = {"id": "after", "type": "noop"}
+THREADS = 8
+
+
+def send(org: Organization, name: str = "order/paid", **data: Any) -> UUID:
+    return events.receive(org.id, [NewEvent(name=name, data=data)])[0]
+
+
+# --- equality terms -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("async.data.id == event.data.id", Term("data.id", hash_of(7))),
+        ("event.data.id == async.data.id", Term("data.id", hash_of(7))),
+        ("async.data['id'] == 7 && async.data.paid", Term("data.id", hash_of(7))),
+        ("async.data.paid && (async.data.id == event.data.id)", Term("data.id", hash_of(7))),
+        ("async.data.name == 'a && b'", Term("data.name", hash_of("a && b"))),
+        ("async.data.id == 7 || async.data.id == 8", NO_TERM),
+        ("async.data.id == async.data.other", NO_TERM),
+        ("async.data.id != 7", NO_TERM),
+        ("async.data.id >= 7", NO_TERM),
+        ("!(async.data.id == 7)", NO_TERM),
+        ("async.data.paid ? async.data.id == 7 : true", NO_TERM),
+        ("async.data.items.exists(i, i == 1)", NO_TERM),
+    ],
+)
+def test_an_equality_that_must_hold_is_found_in_a_condition(condition: str, expected: Term) -> None:
+    assert term_of(condition, {"event": {"data": {"id": 7}}}) == expected
+
+
+def test_values_that_are_equal_in_cel_have_the_same_hash() -> None:
+    assert hash_of(1) == hash_of(1.0) != hash_of("1")
+    assert hash_of({"a": [1.0], "b": None}) == hash_of({"b": None, "a": [1]})
+
+
+# --- no gap between event and wait ----------------------------------------------------------------------------------
+
+
+def _claims(org: Organization, number: int) -> list[Claim]:
+    """Claimed steps that are about to wait, each of a run of its own with an id of its own."""
+    from workflows.engine import transitions
+
+    slug = publish(org, [{**WAIT, "config": {**WAIT["config"], "timeout": "1h"}}])
+    runs = services.trigger_many(org, slug, [{"id": index} for index in range(number)]).run_ids
+    rows = StepRun.objects.filter(run_id__in=runs).order_by("run_id").values_list("id", "attempt")
+    claims = transitions.claim([(str(id_), attempt) for id_, attempt in rows], worker=uuid.uuid4(), lease_s=600).claims
+    order = {run_id: position for position, run_id in enumerate(runs)}
+    return sorted(claims, key=lambda each: order[each.run_id])
+
+
+def _register(claimed: Claim, key: int, *, lookback_s: float = 0.0) -> None:
+    outcome = WaitFor(
+        kind="event", timeout_s=3600, event_name="order/paid", match_path="data.id", value_hash=hash_of(key),
+        lookback_s=lookback_s,
+    )  # fmt: skip
+    recording.record([Verdict(claim=claimed, outcome=outcome)])
+
+
+@pytest.mark.parametrize("order", ["wait first", "together", "event first"])
+def test_a_wait_and_an_event_never_miss_each_other(order: str, org: Organization, published: list[Any]) -> None:
+    """A thousand times each, by eight threads: the event comes 1 ms after, at the time of, or 1 ms before the wait."""
+    number = 1_000
+    claims = _claims(org, number)
+
+    def register(index: int) -> None:
+        _register(claims[index], index, lookback_s=60)  # it became ready when its run was made, before the event
+
+    def all_of(first: int) -> None:
+        store.adopt()
+        with ThreadPoolExecutor(1) as sender:
+            for index in range(first, number, THREADS):
+                if order == "together":
+                    barrier = threading.Barrier(2)
+                    sent = sender.submit(_at, barrier, lambda index: send(org, id=index), index)
+                    _at(barrier, register, index)
+                    sent.result()
+                elif order == "wait first":
+                    register(index)
+                    time.sleep(0.001)
+                    sender.submit(send, org, id=index).result()
+                else:
+                    sender.submit(send, org, id=index).result()
+                    time.sleep(0.001)
+                    register(index)
+            sender.submit(connections.close_all).result()
+        store.close()
+        connections.close_all()
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(all_of, range(THREADS)))
+    assert scalar("SELECT count(*) FROM workflows_wait WHERE org_id = %s", org.id) == 0
+    found = dict(StepRun.objects.filter(org_id=org.id).values_list("run_id", "output"))
+    assert [found[each.run_id]["data"]["id"] for each in claims] == list(range(number))
+    assert Run.objects.filter(org_id=org.id, status="completed").count() == number
+
+
+def _at(barrier: threading.Barrier, work: Callable[[int], object], index: int) -> None:
+    barrier.wait()
+    work(index)
+
+
+def test_an_event_from_before_the_step_was_ready_does_not_count_without_lookback(
+    org: Organization, published: list[Any]
+) -> None:
+    send(org, id=1)
+    run_id = start(org, [WAIT, AFTER], {"id": 1})
+    recording.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
+    assert steps_of(run_id)["wait"] == "waiting"
+    send(org, id=1)
+    assert steps_of(run_id) == {"wait": "completed", "after": "ready"}
+
+
+def _outcome(**more: Any) -> WaitFor:
+    return WaitFor(kind="event", event_name="order/paid", match_path="data.id", value_hash=hash_of(1), **more)
+
+
+def test_a_process_that_dies_right_after_storing_a_wait_or_taking_it_loses_nothing(
+    org: Organization, published: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (start(org, [WAIT, AFTER], {"id": 1}) for _ in range(2))
+    with monkeypatch.context() as dying:
+        dying.setattr(waits, "over_already", lambda *_: [])
+        send(org, id=1)
+        recording.record([Verdict(claim=claim(first, "wait"), outcome=_outcome())])
+    recording.record([Verdict(claim=claim(second, "wait"), outcome=_outcome())])
+    assert steps_of(first)["wait"] == "waiting"
+    Wait.objects.filter(run_id=second).update(taken_at=None, taken_by="")
+    with monkeypatch.context() as dying:
+        dying.setattr(meeting, "resolve", lambda *_, **__: None)
+        send(org, id=1)
+    monkeypatch.setattr(waits, "GRACE_S", 0.0)
+    meeting.rescue()
+    assert steps_of(first)["wait"] == steps_of(second)["wait"] == "completed"
+    assert not Wait.objects.filter(org_id=org.id).exists()
+
+
+def test_one_event_resumes_many_runs_and_is_not_taken_twice_by_one(org: Organization, published: list[Any]) -> None:
+    again = {"id": "again", "type": "wait_for_event", "config": {"event": "order/*", "match": "data.id"}}
+    runs = [start(org, [WAIT, again], {"id": 1}) for _ in range(5)]
+    for run_id in runs:
+        recording.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
+    event = send(org, id=1)
+    assert {steps_of(run_id)["wait"] for run_id in runs} == {"completed"}
+    recording.record([Verdict(claim=claim(runs[0], "again"), outcome=_outcome(lookback_s=60))])
+    assert steps_of(runs[0])["again"] == "waiting", f"the event {event} has resumed this run already"
+
+
+# --- how a wait ends ------------------------------------------------------------------------------------------------
+
+
+def test_waits_by_worker_event_timeout_and_condition(org: Organization, workers: WorkerPool) -> None:
+    conditional = {
+        "id": "big",
+        "type": "wait_for_event",
+        "config": {"event": "order/*", "if": "async.data.id == event.data.id && async.data.total > 100"},
+    }
+    slug = publish(org, [WAIT, conditional, {**AFTER, "config": {"output": "${ steps.big.output.data.total }"}}])
+    run_id = services.trigger(org, slug, {"id": "a"}).run_ids[0]
+    await_that(lambda: Wait.objects.filter(run_id=run_id), what="the first wait")
+    send(org, id="other")
+    send(org, id="a")
+    await_that(lambda: Wait.objects.filter(run_id=run_id, event_name="order/*"), what="the second wait")
+    send(org, "order/changed", id="a", total=5)
+    send(org, "order/changed", id="a", total=500)
+    detail = await_end(org, run_id)
+    assert by_key(detail)["after"].step_run.output == 500
+    assert by_key(detail)["wait"].step_run.output["data"] == {"id": "a"}
+    assert [attempt.status for attempt in by_key(detail)["wait"].attempts] == ["completed"]
+
+    quick = {**WAIT, "config": {**WAIT["config"], "timeout": "200ms"}}
+    assert by_key(run_to_end(org, [quick, AFTER], {"id": 1}))["wait"].step_run.output is None
+    failing = {**WAIT, "config": {**quick["config"], "on_timeout": "fail"}}
+    detail = run_to_end(org, [failing, AFTER], {"id": 1})
+    assert detail.run.status == "failed"
+    assert detail.run.error["name"] == "WaitTimedOut"
+
+
+def test_a_cancelled_run_waits_no_more(org: Organization, published: list[Any]) -> None:
+    run_id = start(org, [WAIT, AFTER], {"id": 1})
+    recording.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
+    services.cancel_run(org, run_id)
+    assert not Wait.objects.filter(run_id=run_id).exists()
+    send(org, id=1)
+    assert steps_of(run_id) == {"wait": "cancelled", "after": "cancelled"}
+
+
+def test_a_match_on_a_field_that_the_event_lacks_fails_the_step(org: Organization, workers: WorkerPool) -> None:
+    detail = run_to_end(org, [WAIT], {"other": 1})
+    assert detail.run.error["category"] == "configuration"
+    assert "data.id" in detail.run.error["message"]
+
+
+def test_an_event_among_many_waits_is_looked_up_and_not_compared_with_each(
+    org: Organization, published: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100,000 open waits, half of them with a condition beside the equality: one evaluation."""
+    run_id = start(org, [WAIT, AFTER], {"id": 1})
+    recording.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO workflows_wait (step_run_id, org_id, run_id, kind, event_name, match_path, value_hash, condition,
+                   since, looked_back, options, created_at, taken_by)
+               SELECT gen_random_uuid(), %s, %s, 'event', 'order/paid', 'data.id', md5(n::text),
+                      CASE WHEN n %% 2 = 0 THEN 'async.data.id == 1' ELSE '' END, now(), true, '{}', now(), ''
+                 FROM generate_series(1, 100000) n""",
+            [org.id, run_id],
+        )
+        cursor.execute("ANALYZE workflows_wait")
+    evaluated: list[Any] = []
+    holds = waits._holds
+    monkeypatch.setattr(waits, "_holds", lambda *given: evaluated.append(given) or holds(*given))
+    fetched: list[int] = []
+    fetch = store.fetch
+
+    def counting(name: str, *given: Any, **more: Any) -> list[Any]:
+        rows = fetch(name, *given, **more)
+        fetched.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(store, "fetch", counting)
+    send(org, id=1)
+    assert steps_of(run_id)["wait"] == "completed"
+    assert not evaluated
+    assert max(fetched) < 10
+    Wait.objects.filter(org_id=org.id).delete()
+
+
+# --- callbacks and approvals ----------------------------------------------------------------------------------------
+
+
+def _decider(**more: Any) -> Decider:
+    return Decider(name="anna", roles=frozenset({"user:anna", "group:finance"}), **more)
+
+
+def _approval(org: Organization, **config: Any) -> tuple[UUID, Wait]:
+    run_id = start(org, [{"id": "ok", "type": "wait_for_approval", "config": config}, AFTER])
+    waiting = await_that(lambda: Wait.objects.filter(run_id=run_id).first(), what="the approval")
+    return run_id, waiting
+
+
+def test_an_approval_is_decided_once_by_who_may_and_is_announced(
+    org: Organization, workers: WorkerPool, api_key: str, address: str
+) -> None:
+    run_id, wait = _approval(org, title="Pay?", details={"total": 5}, approvers=["group:finance"], remind="1m")
+    headers = {"Authorization": f"Bearer {api_key}"}
+    listed = httpx.get(f"{address}/api/approvals", headers=headers).json()["approvals"]
+    assert [(each["title"], each["details"], each["workflow"]) for each in listed] == [("Pay?", {"total": 5}, "flow")]
+    url = f"{address}/api/approvals/{wait.step_run_id}"
+    refused = httpx.post(url, headers=headers, json={"decision": "approve"})
+    assert (refused.status_code, "group:finance" in refused.json()["detail"]) == (403, True)
+    assert httpx.post(url, headers=headers, json={"decision": "maybe"}).status_code == 422
+    await_that(lambda: Event.objects.filter(org_id=org.id, name="headrace/approval.requested"), what="the request")
+    Wait.objects.filter(step_run_id=wait.step_run_id).update(remind_at=timezone.now())
+    await_that(lambda: Event.objects.filter(org_id=org.id, name="headrace/approval.reminder"), what="the reminder")
+    answer = approvals.decide(org, wait.step_run_id, approve=True, comment="fine", by=_decider())
+    output = by_key(await_end(org, run_id))["ok"].step_run.output
+    assert output == answer
+    assert (output["approved"], output["by"], output["comment"]) == (True, "anna", "fine")
+    with pytest.raises(ApprovalNotFound):
+        approvals.decide(org, wait.step_run_id, approve=False, by=_decider())
+    assert httpx.post(url, headers=headers, json={"decision": "reject"}).status_code == 404
+
+
+@pytest.mark.parametrize(("policy", "status"), [("fail", "failed"), ("continue", "completed")])
+def test_what_a_rejection_means_is_the_steps_to_say(
+    policy: str, status: str, org: Organization, workers: WorkerPool, api_key: str, address: str
+) -> None:
+    run_id, wait = _approval(org, on_reject=policy)
+    url, headers = f"{address}/api/approvals/{wait.step_run_id}", {"Authorization": f"Bearer {api_key}"}
+    assert httpx.post(url, headers=headers, json={"decision": "reject", "comment": "no"}).status_code == 200
+    assert await_end(org, run_id).run.status == status
+
+
+def test_many_decide_at_once_and_one_decision_counts(org: Organization, workers: WorkerPool) -> None:
+    run_id, wait = _approval(org)
+
+    def decide(number: int) -> bool:
+        try:
+            approvals.decide(org, wait.step_run_id, approve=bool(number % 2), comment=str(number), by=_decider())
+        except ApprovalNotFound:
+            return False
+        finally:
+            connections.close_all()
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        decided = list(pool.map(decide, range(8)))
+    assert decided.count(True) == 1
+    output = by_key(await_end(org, run_id))["ok"].step_run.output
+    assert output["comment"] == str(decided.index(True))
+
+
+CALL = {"id": "call", "type": "wait_for_callback", "config": {"timeout": "1h"}}
+HAND_OUT = {"id": "hand-out", "type": "noop", "config": {"output": "${ callbacks['call'] }"}}
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_callback_counts_once_whether_it_comes_before_or_after_its_step(
+    early: bool, org: Organization, workers: WorkerPool, address: str
+) -> None:
+    pause = [{"id": "pause", "type": "delay", "config": {"for": "1s"}}] if early else []
+    run_id = start(org, [HAND_OUT, *pause, CALL])
+    handed = await_that(lambda: StepRun.objects.get(run_id=run_id, key="hand-out").output, what="the address")
+    path = handed.removeprefix("http://localhost:8288")
+    if not early:
+        await_that(lambda: Wait.objects.filter(run_id=run_id), what="the wait")
+    assert httpx.post(address + path, json={"paid": True}).status_code == 202
+    assert httpx.post(address + path, json={"paid": False}).status_code == 410
+    assert by_key(await_end(org, run_id))["call"].step_run.output == {"paid": True}
+    assert httpx.post(address + path, json={}).status_code == 410
+
+
+@pytest.mark.parametrize(
+    ("token", "body", "status"),
+    [("nonsense", b"{}", 404), ("WyJhIl0:forged", b"{}", 404), ("nonsense", b"{", 400)],
+)
+def test_a_bad_callback_is_refused(token: str, body: bytes, status: int, live_db: None, address: str) -> None:
+    assert httpx.post(f"{address}/callbacks/{token}", content=body).status_code == status
+
+
+# --- invoking flows -------------------------------------------------------------------------------------------------
+
+
+def _parent(org: Organization, child: list[dict[str, Any]], *, given: Any = None, **config: Any) -> UUID:
+    publish(org, child, slug="child", **config.pop("child", {}))
+    step = {"id": "call", "type": "invoke_flow", "config": {"flow": "child", **config}}
+    return start(org, [step, {"id": "after", "type": "noop", "config": {"output": "${ steps.call.output }"}}], given)
+
+
+def _child_of(run_id: UUID) -> Run:
+    return await_that(lambda: Run.objects.filter(parent_id=run_id).first(), what="the child")  # type: ignore[no-any-return]
+
+
+def test_an_invoked_flow_gives_its_result(org: Organization, workers: WorkerPool) -> None:
+    child = [{"id": "double", "type": "data_transform", "config": {"expression": "input.n * 2"}}]
+    run_id = _parent(org, child, given={"n": 21}, data={"n": "${ input.n }"})
+    assert by_key(await_end(org, run_id))["after"].step_run.output == 42
+    run = _child_of(run_id)
+    assert (run.trigger, run.status) == ("invoke", "completed")
+    assert not Wait.objects.filter(org_id=org.id).exists()
+
+
+def test_a_failure_of_an_invoked_flow_is_the_steps_or_passed_over(org: Organization, workers: WorkerPool) -> None:
+    child = [{"id": "a", "type": "raises", "config": {"how": "final"}}]
+    failed = await_end(org, _parent(org, child))
+    assert failed.run.status == "failed"
+    assert failed.run.error["name"] == "ChildFailed"
+    assert "no use" in failed.run.error["message"]
+    passed = await_end(org, _parent(org, child, on_failure="continue"))
+    assert (passed.run.status, by_key(passed)["after"].step_run.output) == ("completed", None)
+
+
+@pytest.mark.parametrize(("policy", "status"), [("cancel", "cancelled"), ("abandon", "running")])
+def test_what_becomes_of_an_invoked_run_when_its_parent_is_cancelled(
+    policy: str, status: str, org: Organization, workers: WorkerPool
+) -> None:
+    child = [{"id": "long", "type": "delay", "config": {"for": "1h"}}]
+    run_id = _parent(org, child, on_cancel=policy)
+    run = _child_of(run_id)
+    await_that(lambda: Wait.objects.filter(run_id=run_id), what="the wait")
+    await_that(lambda: StepRun.objects.get(run_id=run.id).status == "waiting", what="the child's sleep")
+    services.cancel_run(org, run_id)
+    await_that(lambda: Run.objects.get(id=run_id).status == "cancelled", what="the parent's end")
+    await_that(lambda: Run.objects.get(id=run.id).status == status, what="the child's fate")
+    services.cancel_run(org, run.id)
+
+
+def test_an_invoked_run_that_is_cancelled_fails_the_step(org: Organization, workers: WorkerPool) -> None:
+    run_id = _parent(org, [{"id": "long", "type": "delay", "config": {"for": "1h"}}])
+    run = _child_of(run_id)
+    services.cancel_run(org, run.id)
+    assert await_end(org, run_id).run.error["name"] == "ChildFailed"
+
+
+def test_an_invoked_run_goes_its_own_way_without_wait(org: Organization, workers: WorkerPool) -> None:
+    run_id = _parent(org, [{"id": "long", "type": "delay", "config": {"for": "1h"}}], wait=False)
+    output = by_key(await_end(org, run_id))["after"].step_run.output
+    run = _child_of(run_id)
+    assert output == {"runId": str(run.id)}
+    services.cancel_run(org, run.id)
+
+
+def test_a_wait_for_a_run_has_its_own_timeout(org: Organization, workers: WorkerPool) -> None:
+    run_id = _parent(org, [{"id": "long", "type": "delay", "config": {"for": "1h"}}], timeout="300ms")
+    assert await_end(org, run_id).run.error["name"] == "WaitTimedOut"
+    services.cancel_run(org, _child_of(run_id).id)
+
+
+def test_flows_that_invoke_themselves_end(org: Organization, workers: WorkerPool) -> None:
+    run_id = start(org, [{"id": "again", "type": "invoke_flow", "config": {"flow": "flow"}}])
+    error = await_end(org, run_id).run.error
+    assert "levels deep" in error["message"]
+    assert Run.objects.filter(org_id=org.id).count() == 21
+
+
+def test_an_unknown_flow_fails_the_step(org: Organization, workers: WorkerPool) -> None:
+    error = run_to_end(org, [{"id": "call", "type": "invoke_flow", "config": {"flow": "nowhere"}}]).run.error
+    assert "nowhere" in error["message"]

@@ -1,0 +1,39 @@
+"""`/api/approvals`: what waits for a person's decision, and deciding it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from ninja import Router
+from pydantic import Field
+
+from workflows import approvals
+from workflows.api.auth import ApiKeyAuth, ApiRequest
+from workflows.api.schemas import Body
+from workflows.approvals import Decider
+
+router = Router(auth=ApiKeyAuth(), tags=["approvals"])
+
+
+class DecisionIn(Body):
+    """The decision, and why."""
+
+    decision: Literal["approve", "reject"]
+    comment: str = Field("", max_length=4_000)
+
+
+@router.get("")
+def list_approvals(request: ApiRequest) -> dict[str, Any]:
+    """What waits for a decision, newest first (200 at most)."""
+    found = approvals.waiting(request.organization)
+    return {"approvals": [{**approvals.facts(each.wait), "workflow": each.run.flow.slug} for each in found]}
+
+
+@router.post("/{uuid:step_run_id}")
+def decide(request: ApiRequest, step_run_id: UUID, payload: DecisionIn) -> dict[str, Any]:
+    """Approve or reject; the first decision counts. Answers the step's output."""
+    key = request.auth
+    by = Decider(name=f"key:{key.name}", roles=frozenset({f"key:{key.name}"}), everything=key.operator)
+    approve = payload.decision == "approve"
+    return approvals.decide(request.organization, step_run_id, approve=approve, comment=payload.comment, by=by)

@@ -1,0 +1,126 @@
+"""Decisions of people: what waits for one, who may make it, and making it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from workflows.engine import events, meeting, waits
+from workflows.engine.dispatch import DISPATCHER
+from workflows.errors import Forbidden, InvalidInput, WorkflowsError
+from workflows.models import Organization, Run, Wait
+from workflows.payload import holds_nul
+
+MAX_OPEN = 200
+BATCH = 100
+
+
+class ApprovalNotFound(WorkflowsError):
+    """There is no such approval in this organization, or it was decided already."""
+
+    status, code = 404, "approval_not_found"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decider:
+    """Who decides: `name` for the record, `roles` (`user:anna`, `group:finance`, `key:deploy`) for the check."""
+
+    name: str
+    roles: frozenset[str]
+    everything: bool = False
+
+    def may_decide(self, wait: Wait) -> bool:
+        approvers = wait.options.get("approvers") or []
+        return self.everything or not approvers or bool(self.roles.intersection(approvers))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    """What waits for a decision."""
+
+    wait: Wait
+    run: Run
+
+    @property
+    def id(self) -> UUID:
+        return self.wait.step_run_id
+
+
+def waiting(organization: Organization) -> list[Approval]:
+    """What waits for a decision, newest first."""
+    rows = list(
+        Wait.objects.filter(org_id=organization.id, kind=Wait.Kind.APPROVAL, taken_at=None).order_by("-step_run_id")[
+            :MAX_OPEN
+        ]
+    )
+    runs = Run.objects.select_related("flow").in_bulk([row.run_id for row in rows])
+    return [Approval(wait=row, run=runs[row.run_id]) for row in rows if row.run_id in runs]
+
+
+def get(organization: Organization, step_run_id: UUID) -> Approval:
+    """Raises ApprovalNotFound."""
+    row = Wait.objects.filter(
+        org_id=organization.id, step_run_id=step_run_id, kind=Wait.Kind.APPROVAL, taken_at=None
+    ).first()
+    if row is None:
+        raise ApprovalNotFound
+    return Approval(wait=row, run=Run.objects.select_related("flow").get(id=row.run_id))
+
+
+def decide(
+    organization: Organization, step_run_id: UUID, *, approve: bool, comment: str = "", by: Decider
+) -> dict[str, Any]:
+    """Approve or reject; the first decision counts. Returns the step's output.
+
+    Raises ApprovalNotFound, Forbidden (with who may) or InvalidInput.
+    """
+    if len(comment) > 4_000 or holds_nul([comment]):
+        raise InvalidInput("comment: at most 4,000 characters, without NUL.")
+    found = get(organization, step_run_id)
+    if not by.may_decide(found.wait):
+        raise Forbidden(f"{by.name} may not decide this: {', '.join(found.wait.options['approvers'])} may.")
+    answer = {"approved": approve, "by": by.name, "comment": comment, "at": timezone.now().isoformat()}
+    with transaction.atomic():
+        taken = waits.take({step_run_id: None}, by="answer", answer=answer, org_id=organization.id)
+        if not taken:
+            raise ApprovalNotFound
+        transaction.on_commit(lambda: meeting.resolve(taken, start=DISPATCHER.submit), robust=True)
+    return answer
+
+
+def remind() -> bool:
+    """Tell of new approvals, and again of those that still wait, by system events. True: there may be more."""
+    with transaction.atomic():
+        due = list(
+            Wait.objects.select_for_update(skip_locked=True)
+            .filter(kind=Wait.Kind.APPROVAL, taken_at=None, remind_at__lte=timezone.now())
+            .order_by("remind_at")[:BATCH]
+        )
+        for wait in due:
+            name = "headrace/approval.reminder" if wait.reminders else "headrace/approval.requested"
+            again_ms = wait.options.get("remind_ms")
+            wait.reminders += 1
+            wait.remind_at = timezone.now() + dt.timedelta(milliseconds=again_ms) if again_ms else None
+            wait.save(update_fields=["reminders", "remind_at"])
+            events.receive(wait.org_id, [events.NewEvent(name=name, data=facts(wait))])
+    return len(due) == BATCH
+
+
+def facts(wait: Wait) -> dict[str, Any]:
+    """What an approval is about, for events, API and page."""
+    options = wait.options
+    return {
+        "id": str(wait.step_run_id),
+        "runId": str(wait.run_id),
+        "title": options.get("title", ""),
+        "message": options.get("message", ""),
+        "details": options.get("details"),
+        "approvers": options.get("approvers") or [],
+        "requestedAt": wait.created_at.isoformat(),
+        "expiresAt": wait.expires_at.isoformat() if wait.expires_at else None,
+    }

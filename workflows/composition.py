@@ -1,0 +1,48 @@
+"""Flows that start others."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from workflows import services
+from workflows.engine import store
+from workflows.errors import FlowNotFound, FlowNotPublished, InvalidInput, NonRetriable, PayloadTooLarge
+from workflows.models import Organization
+
+MAX_DEPTH = 20
+
+
+def invoke(
+    org_id: UUID,
+    slug: str,
+    data: Any,
+    *,
+    parent: UUID,
+    on_parent_cancel: Literal["cancel", "abandon"],
+    once: str,
+    priority: str | int | None,
+) -> UUID:
+    """Start a run of a flow as the child of another run, once for each value of `once`. Returns the run.
+
+    Raises NonRetriable where there is no such flow, where it does not take the data, and where runs start each other too
+    deeply.
+    """
+    depth = store.fetch("run_depth", {"id": parent, "limit": MAX_DEPTH})[0].depth
+    if depth >= MAX_DEPTH:
+        raise NonRetriable(f"Runs start each other {MAX_DEPTH} levels deep: does a flow invoke itself?")
+    organization = Organization.objects.get(id=org_id)
+    try:
+        made = services.trigger(
+            organization,
+            slug,
+            data,
+            priority=priority,
+            idempotency_key=once,
+            kind="invoke",
+            parent=parent,
+            on_parent_cancel=on_parent_cancel,
+        )
+    except (FlowNotFound, FlowNotPublished, InvalidInput, PayloadTooLarge) as error:
+        raise NonRetriable(f"The flow {slug!r} can't be started: {error}") from error
+    return made.run_ids[0]

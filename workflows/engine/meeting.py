@@ -1,0 +1,38 @@
+"""Recording what waits came to, and starting what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from workflows.engine import dispatch, recording, store, waits
+from workflows.engine.rows import ReadyStep
+
+GROUP = 200
+BATCH = 1_000
+
+
+def resolve(step_run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep]], None] = dispatch.dispatch) -> None:
+    """Record the outcomes of waits that are taken, and `start` what became ready. Rescue makes good what fails."""
+    for first in range(0, len(step_run_ids), GROUP):
+        group = waits.verdicts(step_run_ids[first : first + GROUP])
+        recorded = recording.record(group)
+        waits.drop([verdict.claim.id for verdict in group])
+        dispatch.withdraw(recorded.withdrawn, [run_id for run_id, _ in recorded.ended])
+        if recorded.ready:
+            start(recorded.ready)
+
+
+def expire() -> bool:
+    """End the waits whose time is up. Returns whether there may be more."""
+    due = [row.step_run_id for row in store.fetch("expire_waits", {"batch": BATCH})]
+    resolve(due)
+    return len(due) == BATCH
+
+
+def rescue() -> None:
+    """Make good for processes that died: after a wait was stored, after it was taken, after a run's end."""
+    late = {"grace_s": waits.GRACE_S, "batch": BATCH}
+    resolve(waits.look_back([row.step_run_id for row in store.fetch("waits_to_look_back", late)]))
+    resolve([row.step_run_id for row in store.fetch("left_over_waits", late)])
+    resolve(waits.take_for_runs([row.child_id for row in store.fetch("ended_children", {"batch": BATCH})]))

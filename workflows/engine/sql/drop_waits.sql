@@ -1,0 +1,2 @@
+-- Waits whose steps have ended. Parameters: ids uuid[]. Index: primary key.
+DELETE FROM workflows_wait WHERE step_run_id = ANY (%(ids)s::uuid[])
