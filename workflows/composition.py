@@ -25,8 +25,8 @@ def invoke(
 ) -> UUID:
     """Start a run of a flow as the child of another run, once for each value of `once`. Returns the run.
 
-    Raises NonRetriable where there is no such flow, where it does not take the data, and where runs start each other too
-    deeply.
+    Raises NonRetriable where there is no such flow, where it does not take the data, and where runs start each other
+    too deeply.
     """
     depth = store.fetch("run_depth", {"id": parent, "limit": MAX_DEPTH})[0].depth
     if depth >= MAX_DEPTH:

@@ -83,7 +83,7 @@ def replay(
             lineage=Lineage(origin_id=run.id, origin_kind="replay"),
             limit_bytes=_limit(new_input),
         )
-    runs = [key for key in flow.steps if key not in flow.hooks]
+    runs = flow.top
     return Repeat(
         run_id=None if dry_run else wanted.id,
         origin_id=run.id,
@@ -108,10 +108,10 @@ def fork_run(
     """
     run = _ended(organization, run_id)
     flow = _version(run, version)
-    unknown = [key for key in from_steps if key not in flow.steps or key in flow.hooks]
+    unknown = [key for key in from_steps if key not in flow.top]
     if unknown or not from_steps:
         named = f"{unknown[0]!r} is no step of the flow" if unknown else "name at least one step"
-        raise InvalidInput(f"fromSteps: {named}; it has {', '.join(k for k in flow.steps if k not in flow.hooks)}.")
+        raise InvalidInput(f"fromSteps: {named}; it has {', '.join(flow.top)}.")
     return _repeat(run, flow, _plan(run, flow, from_steps), "fork", new_input, None, dry_run)
 
 

@@ -18,6 +18,7 @@ from workflows import scheduling, selectors
 from workflows.definitions import document
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.duration import parse_ms
+from workflows.definitions.graph import place
 from workflows.definitions.schema import FlowSpec
 from workflows.engine import admission, catalog, idempotency, stopping, store, transitions
 from workflows.engine.dispatch import DISPATCHER
@@ -76,13 +77,15 @@ def apply_definition(organization: Organization, spec: FlowSpec) -> Applied:
 
 def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:
     compiled = compile_flow(spec, version_id=version.id, flow_id=version.flow_id)
+    configs = {placed.step.id: placed.step.config for placed in place(spec.steps)}
     return [
         Step(
             version=version,
             key=step.key,
+            container=step.container,
             type=step.type.name,
             position=step.position,
-            config=spec.steps[step.position].config,
+            config=configs[step.key],
             needs=list(step.needs),
             condition=step.condition.source if step.condition else "",
             critical=step.stops_run,

@@ -139,7 +139,7 @@ class Simulation:
         permits: Mapping[str, int] | None = None,
     ) -> None:
         self.organization, self.flow, self.inputs = organization, flow, list(inputs) or [{}]
-        self.durations = {key: (durations_s or {}).get(key, default_s) for key in flow.steps}
+        self.durations = {key: (durations_s or {}).get(key, default_s) for key in flow.top}
         self.model = Model(now_us=1)
         self.permits = dict(permits or {})
         self._events: list[tuple[int, int, str, Any]] = []
@@ -150,15 +150,15 @@ class Simulation:
         self._starts: list[float] = []
         self._run_starts: list[float] = []
         self._forecasts = {
-            key: StepForecast(key=key, type=step.type.name, duration_s=self.durations[key])
-            for key, step in flow.steps.items()
+            key: StepForecast(key=key, type=flow.steps[key].type.name, duration_s=self.durations[key])
+            for key in flow.top
         }
         self._cache: dict[tuple[str, int], LimitSet] = {}
 
     def run(self, arrivals_s: Iterator[float] | Sequence[float]) -> Forecast:
         """Let runs arrive at these times. Raises InvalidInput for more than MAX_STEPS steps."""
         times = list(arrivals_s)
-        if len(times) * len(self.flow.steps) > MAX_STEPS:
+        if len(times) * len(self.flow.top) > MAX_STEPS:
             raise InvalidInput(f"That is more than {MAX_STEPS:,} steps; simulate a shorter time or a lower rate.")
         for index, moment in enumerate(times):
             self._later(round(moment * 1e6) + 1, "arrive", index)
@@ -200,9 +200,9 @@ class Simulation:
         run = _Run(
             id=f"r{index}",
             index=index,
-            left={key: len(step.needs) for key, step in self.flow.steps.items()},
-            open=len(self.flow.steps),
-            sets={key: self._limits(key, number) for key in self.flow.steps},
+            left={key: len(self.flow.steps[key].needs) for key in self.flow.top},
+            open=len(self.flow.top),
+            sets={key: self._limits(key, number) for key in self.flow.top},
         )
         self._runs[run.id] = run
         self._ask([self._item(run, key) for key, left in run.left.items() if left == 0])

@@ -26,7 +26,7 @@ from workflows.engine.rows import Claim, Verdict
 from workflows.engine.terms import NO_TERM, Term, hash_of, term_of
 from workflows.models import Event, Organization, Run, StepRun, Wait
 
-WAIT = {"id": "wait", "type": "wait_for_event", "config": {"event": "order/paid", "match": "data.id"}}
+WAIT: dict[str, Any] = {"id": "wait", "type": "wait_for_event", "config": {"event": "order/paid", "match": "data.id"}}
 AFTER = {"id": "after", "type": "noop"}
 THREADS = 8
 

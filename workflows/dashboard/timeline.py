@@ -68,7 +68,7 @@ def _stretches(step: StepDetail, now: dt.datetime) -> Iterator[tuple[str, dt.dat
         if attempt.ready_at and attempt.started_at:
             yield "queued", attempt.ready_at, attempt.started_at
         if attempt.started_at:
-            kind = {"completed": "running", "failed": "failed", "lost": "lost"}[attempt.status]
+            kind = {"completed": "running", "lost": "lost"}.get(attempt.status, "failed")
             yield kind, attempt.started_at, attempt.ended_at
         previous = attempt.ended_at
     row = step.step_run

@@ -33,7 +33,7 @@ class CompiledStep:
     successors: tuple[str, ...]
     is_sink: bool
     stops_run: bool
-    """True where a failure of the step fails its run."""
+    """True where a failure of the step fails its run; in a container, its item."""
     policy: StepPolicy
     """As shipped and as the definition says; `facts` are what the live policy is found by."""
     facts: StepFacts
@@ -56,6 +56,16 @@ class CompiledStep:
     reads_secrets: bool
     branch_targets: frozenset[str]
     """Of a `conditional`: the steps of its branches."""
+    container: str
+    """The map, batch, loop or group that it stands in."""
+    body: tuple[str, ...]
+    """Of such a container: the steps directly in it."""
+    body_sinks: int
+
+    @property
+    def result_key(self) -> str:
+        """Of a container: the step whose output is an item's result."""
+        return self.body[-1]
 
     def render(self, scope: Mapping[str, Any]) -> tuple[StepConfig, Any]:
         """The validated configuration and what is kept of it as the attempt's input (None for a constant one).
@@ -107,6 +117,11 @@ class CompiledFlow:
     """By step: its fallbacks, in the order in which they are tried."""
     input_validator: jsonschema.Draft202012Validator | None = field(repr=False)
 
+    @property
+    def top(self) -> list[str]:
+        """The steps of its graph: those in containers and those that undo others stand outside."""
+        return [key for key, step in self.steps.items() if not step.container and not step.is_hook]
+
     def with_fallbacks(self, keys: Iterable[str]) -> set[str]:
         """The steps, and those that may stand in for them."""
         return {each for key in keys for each in (key, *self.chains.get(key, ()))}
@@ -128,17 +143,18 @@ def compile_flow(
     spec: FlowSpec, *, version_id: UUID, flow_id: UUID, number: int = 0, org_id: UUID = NOBODY
 ) -> CompiledFlow:
     """Compile a checked definition."""
-    owner = _Owner(flow_id=flow_id, org_id=org_id, number=number, spec=spec)
+    placed = list(graphs.place(spec.steps))
+    chains = {key: each.graph.chain(key) for each in placed for key in each.graph.fallbacks}
+    owner = _Owner(flow_id=flow_id, org_id=org_id, number=number, spec=spec, chains=chains)
+    steps = {each.step.id: _compile_step(each, position, owner) for position, each in enumerate(placed)}
     graph = graphs.build(spec.steps)
-    sinks = graph.sinks
-    steps = {step.id: _compile_step(step, position, graph, sinks, owner) for position, step in enumerate(spec.steps)}
     return CompiledFlow(
         version_id=version_id,
         flow_id=flow_id,
         slug=spec.flow,
         number=number,
         steps=steps,
-        sinks=len(sinks),
+        sinks=len(graph.sinks),
         org_id=org_id,
         priority=compile_expression(spec.priority) if isinstance(spec.priority, str) else spec.priority or 0,
         output=compile_template(spec.output) if spec.output is not None else None,
@@ -149,7 +165,7 @@ def compile_flow(
         on_failure=spec.on_failure,
         alert_on_failure=spec.alert_on_failure,
         callbacks=tuple(key for key, step in steps.items() if step.type.name == "wait_for_callback"),
-        chains={key: graph.chain(key) for key in graph.fallbacks},
+        chains=chains,
         input_validator=jsonschema.Draft202012Validator(spec.input_schema) if spec.input_schema else None,
     )
 
@@ -171,6 +187,7 @@ class _Owner:
     org_id: UUID
     number: int
     spec: FlowSpec
+    chains: Mapping[str, tuple[str, ...]]
 
 
 def _facts(step: StepSpec, step_type: StepType, retry: RetryPolicy | None, owner: _Owner) -> StepFacts:
@@ -197,9 +214,8 @@ def _provider(step: StepSpec) -> str:
     return (parts.hostname or "").lower() if is_whole and parts.scheme in {"http", "https"} else ""
 
 
-def _compile_step(
-    step: StepSpec, position: int, graph: graphs.Graph, sinks: frozenset[str], owner: _Owner
-) -> CompiledStep:
+def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> CompiledStep:
+    step, graph = placed.step, placed.graph
     step_type = REGISTRY[step.type]
     source, expressions = step_type.split_config(step.config)
     template = compile_template(source)
@@ -220,7 +236,7 @@ def _compile_step(
     raw = {name: value for name, value in step.config.items() if name in step_type.raw_fields}
     timeout_ms = step.timeout or max(step_type.timeout_ms, _own_timeout_ms(step))
     everything = [*template.expressions, *inner, *(each for each in (condition, deadline) if each)]
-    read = graph.before(step.id) if whole_scope else frozenset().union(*(e.steps for e in everything))
+    read = placed.before if whole_scope else frozenset().union(*(e.steps for e in everything))
     return CompiledStep(
         key=step.id,
         position=position,
@@ -228,8 +244,8 @@ def _compile_step(
         mode=step_type.mode_of(step.config),
         needs=graph.needs[step.id],
         successors=graph.successors[step.id],
-        is_sink=step.id in sinks,
-        stops_run=_is_critical(step, owner) and fallback is None and not is_hook,
+        is_sink=step.id in graph.sinks,
+        stops_run=_is_critical(step, graph) and fallback is None and not is_hook,
         policy=policy,
         facts=facts,
         timeout_ms=timeout_ms,
@@ -245,18 +261,20 @@ def _compile_step(
         constant=step_type.config_model.model_validate({**template.render({}), **raw})
         if template.is_constant
         else None,
-        reads_steps=frozenset(each for key in read for each in (key, *graph.chain(key))),
+        reads_steps=frozenset(each for key in read for each in (key, *owner.chains.get(key, ()))),
         reads_scope=bool(everything) or keyed or bool(step_type.raw_fields & raw.keys()),
         reads_secrets="secrets" in template.names,
         branch_targets=graph.branches.get(step.id, frozenset()),
+        container=placed.container,
+        body=tuple(inner.id for inner in step.steps),
+        body_sinks=len(graphs.build(step.steps).sinks),
     )
 
 
-def _is_critical(step: StepSpec, owner: _Owner) -> bool:
+def _is_critical(step: StepSpec, graph: graphs.Graph) -> bool:
     """A fallback is as critical as what it stands in for, unless it says otherwise."""
-    by_id = {each.id: each for each in owner.spec.steps}
-    while step.critical is None and step.fallback_for in by_id:
-        step = by_id[step.fallback_for]
+    while step.critical is None and step.fallback_for and step.fallback_for in graph.steps:
+        step = graph.steps[step.fallback_for]
     return step.critical is not False
 
 

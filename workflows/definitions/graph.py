@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ class Graph:
     """By step: the one that runs where it fails."""
     hooks: frozenset[str]
     """The steps that undo others (`on_failure`, `on_cancel`); they stand outside the graph."""
+    steps: Mapping[str, StepSpec]
 
     @property
     def sinks(self) -> frozenset[str]:
@@ -46,6 +47,32 @@ class Graph:
                 seen.add(current)
                 open_keys.extend(self.needs.get(current, ()))
         return frozenset(seen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A step where it stands: within which container ("" at the top), and in the graph of its neighbours."""
+
+    step: StepSpec
+    container: str
+    graph: Graph
+    outside: frozenset[str]
+    """The steps outside of its container that have ended when it begins."""
+
+    @property
+    def before(self) -> frozenset[str]:
+        """The steps whose outputs it may read."""
+        return self.graph.before(self.step.id) | self.outside
+
+
+def place(steps: Iterable[StepSpec], container: str = "", outside: frozenset[str] = frozenset()) -> Iterator[Placed]:
+    """Every step of a definition, a container before what is in it."""
+    steps = list(steps)
+    graph = build(steps)
+    for step in steps:
+        placed = Placed(step=step, container=container, graph=graph, outside=outside)
+        yield placed
+        yield from place(step.steps, step.id, placed.before)
 
 
 def branch_targets(step: StepSpec) -> frozenset[str]:
@@ -101,7 +128,8 @@ def build(steps: Iterable[StepSpec]) -> Graph:
             own = (previous,) if previous else ()
         needs[step.id] = tuple(dict.fromkeys((*own, *deciders)))
         previous = step.id
-    graph = Graph(needs=needs, successors={}, branches=branches, fallbacks=fallbacks, hooks=hooks)
+    by_id = {step.id: step for step in steps}
+    graph = Graph(needs=needs, successors={}, branches=branches, fallbacks=fallbacks, hooks=hooks, steps=by_id)
     for step in steps:
         if not step.fallback_for:
             whole = (key for need in needs[step.id] for key in (need, *graph.chain(need)))

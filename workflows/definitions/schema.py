@@ -283,6 +283,7 @@ class StepSpec(Strict):
     on_cancel: tuple[Key, ...] = Field((), description="Steps that undo this one where its run is cancelled.")
     throttling: ThrottlingSpec | None = None
     config: dict[str, Any] = Field(default_factory=dict)
+    steps: tuple[StepSpec, ...] = Field((), description="Of map, batch, loop and group: what is run inside.")
 
     @field_validator("on_failure", "on_cancel", mode="before")
     @classmethod

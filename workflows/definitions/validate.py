@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ STEP_NAMES = NAMES - {"async", "item", "index", "body", "headers"}
 CONDITION_NAMES = STEP_NAMES - {"secrets"}
 LIMIT_KEY_NAMES = frozenset({"event", "input", "org"})
 TRIGGER_NAMES = frozenset({"event"})
+MAX_STEPS = 1_000
+MAX_DEPTH = 4
 _MODELS = [value for value in vars(schema).values() if isinstance(value, type) and issubclass(value, BaseModel)]
 
 
@@ -88,17 +90,14 @@ def _path(location: tuple[int | str, ...], prefix: str = "") -> str:
 
 
 def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
-    for key, count in Counter(step.id for step in spec.steps).items():
+    ids = [placed.step.id for placed in graphs.place(spec.steps)]
+    if len(ids) > MAX_STEPS:
+        yield "steps", f"{len(ids):,} steps, those in containers included; a flow has {MAX_STEPS:,} at most"
+    for key, count in Counter(ids).items():
         if count > 1:
             yield "steps", f"duplicate id {key!r} ({count} times)"
-    graph = graphs.build(spec.steps)
+    yield from _check_steps(spec.steps, "steps", frozenset(), frozenset())
     known = frozenset(step.id for step in spec.steps)
-    for position, step in enumerate(spec.steps):
-        yield from _check_step(step, f"steps[{position}]", known, graph.before(step.id))
-    yield from _check_failure_paths(spec, known, graph)
-    cycle = graphs.find_cycle(graph.needs) if len(known) == len(spec.steps) else None
-    if cycle:
-        yield "steps", f"cycle in needs: {' → '.join(cycle)}"
     for position, trigger in enumerate(spec.on):
         if trigger.condition is not None:
             yield from _expression(trigger.condition, f"on[{position}].if", TRIGGER_NAMES)
@@ -112,7 +111,8 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
         if spec.idempotency.force:
             yield from _expression(spec.idempotency.force, "idempotency.force", frozenset({"event", "input"}))
     if spec.retry:
-        yield from _check_retry(spec.retry, "retry", (step for step in spec.steps if step.type in REGISTRY))
+        of_known_type = (placed.step for placed in graphs.place(spec.steps) if placed.step.type in REGISTRY)
+        yield from _check_retry(spec.retry, "retry", of_known_type)
     if isinstance(spec.priority, str):
         yield from _expression(spec.priority, "priority", frozenset({"event", "input"}))
     for position, limit in enumerate(spec.concurrency):
@@ -129,6 +129,52 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
             yield _path(tuple(error.absolute_path), "input_schema"), f"no valid JSON Schema: {error.message}"
 
 
+def _check_steps(
+    steps: Sequence[StepSpec], path: str, outer: frozenset[str], outside: frozenset[str], container: str = ""
+) -> Iterator[tuple[str, str]]:
+    """The steps of one graph, and of the containers in it. `outer`: the steps around it; `outside`: those of them that
+    have ended when it begins."""
+    graph = graphs.build(steps)
+    own = frozenset(step.id for step in steps)
+    extra = frozenset({"item", "index"}) if container else frozenset()
+    for position, step in enumerate(steps):
+        where = f"{path}[{position}]"
+        inner = frozenset(each.id for each in step.steps)
+        names = _Names(known=own | outer, needed=own, before=graph.before(step.id) | outside, inner=inner, extra=extra)
+        yield from _check_step(step, where, names)
+        yield from _check_body(step, where)
+        if container and (step.on_failure or step.on_cancel):
+            yield where, f"{step.id!r} stands in {container!r}: only steps outside of containers can be undone"
+        yield from _check_steps(step.steps, f"{where}.steps", own | outer, graph.before(step.id) | outside, step.id)
+    yield from _check_failure_paths(steps, path, own, graph)
+    cycle = graphs.find_cycle(graph.needs) if len(own) == len(steps) else None
+    if cycle:
+        yield path, f"cycle in needs: {' → '.join(cycle)}"
+
+
+def _check_body(step: StepSpec, path: str) -> Iterator[tuple[str, str]]:
+    is_container = step.type in REGISTRY and REGISTRY[step.type].container
+    if is_container and not step.steps:
+        yield f"{path}.steps", f"{step.type} runs steps of its own: list them"
+    if step.steps and not is_container and step.type in REGISTRY:
+        containers = ", ".join(sorted(name for name, each in REGISTRY.items() if each.container))
+        yield f"{path}.steps", f"{step.type} has no steps of its own; {containers} have"
+    if is_container and path.count(".steps") >= MAX_DEPTH:
+        yield path, f"containers stand within each other {MAX_DEPTH} levels deep at most; invoke a flow instead"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Names:
+    """What a step may name: `known` steps, `needed` ones (of its own graph), those that have ended `before` it, the
+    `inner` ones of a container, and `extra` names in its expressions."""
+
+    known: frozenset[str]
+    needed: frozenset[str]
+    before: frozenset[str]
+    inner: frozenset[str]
+    extra: frozenset[str]
+
+
 def _check_retry(retry: RetrySpec, path: str, steps: Iterable[StepSpec]) -> Iterator[tuple[str, str]]:
     try:
         for step in steps:
@@ -137,13 +183,15 @@ def _check_retry(retry: RetrySpec, path: str, steps: Iterable[StepSpec]) -> Iter
         yield path, str(error)
 
 
-def _check_failure_paths(spec: FlowSpec, known: frozenset[str], graph: graphs.Graph) -> Iterator[tuple[str, str]]:
+def _check_failure_paths(
+    steps: Sequence[StepSpec], at: str, known: frozenset[str], graph: graphs.Graph
+) -> Iterator[tuple[str, str]]:
     """Fallbacks and hooks: that they exist, and stand where nothing else does."""
-    primaries = Counter(step.fallback_for for step in spec.steps if step.fallback_for)
-    types = {step.id: step.type for step in spec.steps}
+    primaries = Counter(step.fallback_for for step in steps if step.fallback_for)
+    types = {step.id: step.type for step in steps}
     targets = {key for keys in graph.branches.values() for key in keys}
-    for position, step in enumerate(spec.steps):
-        path, primary = f"steps[{position}]", step.fallback_for
+    for position, step in enumerate(steps):
+        path, primary = f"{at}[{position}]", step.fallback_for
         for field_name in ("on_failure", "on_cancel"):
             for key in getattr(step, field_name):
                 if key not in known:
@@ -152,7 +200,7 @@ def _check_failure_paths(spec: FlowSpec, known: frozenset[str], graph: graphs.Gr
                     yield f"{path}.{field_name}", "a step that undoes others is not undone itself"
         if step.critical is False:
             for key in step.on_failure:
-                if sum(key in each.on_failure for each in spec.steps) > 1:
+                if sum(key in each.on_failure for each in steps) > 1:
                     yield (
                         f"{path}.on_failure",
                         f"{key!r} undoes other steps too; this one, which may fail alone, needs its own",
@@ -184,14 +232,15 @@ def _check_failure_paths(spec: FlowSpec, known: frozenset[str], graph: graphs.Gr
             yield path, reason
 
 
-def _check_step(step: StepSpec, path: str, known: frozenset[str], before: frozenset[str]) -> Iterator[tuple[str, str]]:
+def _check_step(step: StepSpec, path: str, names: _Names) -> Iterator[tuple[str, str]]:
+    known, before = names.known, names.before
     for need in step.needs or ():
-        if need not in known:
-            yield f"{path}.needs", f"unknown step {need!r}{_did_you_mean(need, known)}"
-    for target in sorted(graphs.branch_targets(step) - known):
-        yield f"{path}.config", f"a branch names the unknown step {target!r}{_did_you_mean(target, known)}"
+        if need not in names.needed:
+            yield f"{path}.needs", f"unknown step {need!r}{_did_you_mean(need, names.needed)}"
+    for target in sorted(graphs.branch_targets(step) - names.needed):
+        yield f"{path}.config", f"a branch names the unknown step {target!r}{_did_you_mean(target, names.needed)}"
     if step.condition is not None:
-        yield from _expression(step.condition, f"{path}.if", CONDITION_NAMES, known, before)
+        yield from _expression(step.condition, f"{path}.if", CONDITION_NAMES | names.extra, known, before)
     step_type = REGISTRY.get(step.type)
     if step_type is None:
         yield f"{path}.type", f"unknown type {step.type!r}{_did_you_mean(step.type, frozenset(REGISTRY))}"
@@ -199,7 +248,7 @@ def _check_step(step: StepSpec, path: str, known: frozenset[str], before: frozen
     if step.retry:
         yield from _check_retry(step.retry, f"{path}.retry", [step])
     if step.deadline is not None:
-        yield from _expression(step.deadline, f"{path}.deadline", CONDITION_NAMES, known, before)
+        yield from _expression(step.deadline, f"{path}.deadline", CONDITION_NAMES | names.extra, known, before)
     if step.throttling:
         keys = {
             "throttling.key": step.throttling.key,
@@ -209,11 +258,11 @@ def _check_step(step: StepSpec, path: str, known: frozenset[str], before: frozen
             if key:
                 yield from _expression(key, f"{path}.{where}", LIMIT_KEY_NAMES)
     template, expressions = step_type.split_config(step.config)
-    names = STEP_NAMES if step_type.outbound else CONDITION_NAMES
-    yield from _template(template, f"{path}.config", names, known, before)
+    allowed = (STEP_NAMES if step_type.outbound else CONDITION_NAMES) | names.extra
+    yield from _template(template, f"{path}.config", allowed, known, before)
     for where, expression in expressions:
-        allowed = CONDITION_NAMES | step_type.expression_names
-        yield from _expression(expression, f"{path}.config.{where}", allowed, known, before)
+        allowed = CONDITION_NAMES | names.extra | step_type.expression_names
+        yield from _expression(expression, f"{path}.config.{where}", allowed, known | names.inner, before | names.inner)
     yield from _check_config(step, step_type, f"{path}.config")
 
 

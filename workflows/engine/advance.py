@@ -39,11 +39,12 @@ def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep
     if conditional:
         compiled = {step.id: catalog.flow_of(step.version_id).steps[step.key] for step in conditional}
         keys = {key for each in compiled.values() for key in each.reads_steps if each.condition}
-        scopes = scope.load([step.run_id for step in conditional], keys)
+        inner = [step.id for step in conditional if compiled[step.id].container]
+        scopes = scope.load_steps([(step.id, step.run_id) for step in conditional], keys, inner=inner)
         for step in conditional:
             condition = compiled[step.id].condition
             try:
-                holds = condition is None or condition.is_true(scopes[step.run_id])
+                holds = condition is None or condition.is_true(scopes[step.id])
             except ExpressionError:
                 holds = True
             (kept if holds else skipped).append(step)

@@ -19,7 +19,18 @@ from structlog.stdlib import BoundLogger
 from workflows import taxonomy
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import admission, catalog, failure, scope
-from workflows.engine.outcome import Cancelled, Completed, Failed, HandBack, Outcome, Retry, Skipped, Sleep, WaitFor
+from workflows.engine.outcome import (
+    Cancelled,
+    Completed,
+    Failed,
+    FanOut,
+    HandBack,
+    Outcome,
+    Retry,
+    Skipped,
+    Sleep,
+    WaitFor,
+)
 from workflows.engine.rows import Claim, Verdict
 from workflows.errors import ConfigurationFailure, ResourceExhausted, StepCancelled, StepFailure, WorkflowsError
 from workflows.payload import dump
@@ -27,7 +38,7 @@ from workflows.steps.context import AttemptLog, StepContext
 from workflows.steps.registry import StepConfig
 
 log = structlog.get_logger("workflows.steps")
-_OUTCOMES = (Completed, Failed, Retry, Sleep, WaitFor, Skipped, Cancelled, HandBack)
+_OUTCOMES = (Completed, Failed, Retry, Sleep, WaitFor, FanOut, Skipped, Cancelled, HandBack)
 _NO_SCOPE: scope.Scope = {}
 _FATAL = (KeyboardInterrupt, SystemExit)
 
@@ -77,19 +88,20 @@ def open_visits(claims: list[Claim]) -> list[Visit]:
     """Visits with the scopes that their steps read, loaded by one statement for all of them."""
     visits = []
     keys: set[str] = set()
-    readers: set[UUID] = set()
+    readers: list[tuple[UUID, UUID]] = []
     for claim in claims:
         flow = catalog.flow_of(claim.version_id)
         step = flow.steps[claim.key]
         visits.append(Visit(claim=claim, flow=flow, step=step))
         if step.reads_scope:
-            readers.add(claim.run_id)
+            readers.append((claim.id, claim.run_id))
             keys |= step.reads_steps
     if readers:
-        scopes = scope.load(readers, keys)
+        inner = [visit.claim.id for visit in visits if visit.step.container and visit.step.reads_scope]
+        scopes = scope.load_steps(readers, keys, inner=inner)
         for visit in visits:
             if visit.step.reads_scope:
-                visit.scope = scopes[visit.claim.run_id]
+                visit.scope = scopes[visit.claim.id]
     return visits
 
 

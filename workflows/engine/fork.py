@@ -68,14 +68,12 @@ def plan(
     for primary, chain in flow.chains.items():  # where a fallback runs again, its primary is tried first again
         if primary in kept and not all(kept[each] for each in chain):
             _drop(flow, kept, primary)
-    return [_planned(flow, key, past, kept) for key in flow.steps if key not in flow.hooks]
+    return [_planned(flow, key, past, kept) for key in flow.top]
 
 
 def _in_order(flow: CompiledFlow) -> list[str]:
     """The steps, each after all that it needs."""
-    return list(
-        TopologicalSorter({key: step.needs for key, step in flow.steps.items() if not step.is_hook}).static_order()
-    )
+    return list(TopologicalSorter({key: flow.steps[key].needs for key in flow.top}).static_order())
 
 
 def _counts(step: CompiledStep, before: Past) -> bool:
@@ -111,7 +109,7 @@ def _weight(step: CompiledStep, successor: str, before: Past) -> int:
 def past_of(run: Run, flow: CompiledFlow) -> tuple[dict[str, Past], set[str]]:
     """The outcomes of a run's steps, and the steps that were undone, by the version that the run had."""
     rows = StepRun.objects.filter(run_id=run.id, path="").only("id", "key", "type", "status", "is_hook")
-    chosen = dict(StepRun.objects.filter(run_id=run.id, type="conditional").values_list("key", "output"))
+    chosen = dict(StepRun.objects.filter(run_id=run.id, type="conditional", path="").values_list("key", "output"))
     past, ran = {}, set()
     for row in rows:
         if row.is_hook:

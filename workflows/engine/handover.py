@@ -208,5 +208,6 @@ def _ready_again(claim: Claim) -> ReadyStep:
         needs_met=0,
         unprepared=True,
         priority=claim.priority,
+        path=claim.path,
         alone=claim.losses > 0,
     )

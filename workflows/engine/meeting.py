@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from workflows.engine import dispatch, recording, store, waits
-from workflows.engine.rows import ReadyStep
+from workflows.engine import dispatch, fan_out, recording, store, waits
+from workflows.engine.rows import ReadyStep, Verdict
 
 GROUP = 200
 BATCH = 1_000
@@ -16,11 +16,23 @@ def resolve(step_run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep
     """Record the outcomes of waits that are taken, and `start` what became ready. Rescue makes good what fails."""
     for first in range(0, len(step_run_ids), GROUP):
         group = waits.verdicts(step_run_ids[first : first + GROUP])
-        recorded = recording.record(group)
+        _record(group, start)
         waits.drop([verdict.claim.id for verdict in group])
-        dispatch.withdraw(recorded.withdrawn, [run_id for run_id, _ in recorded.ended])
-        if recorded.ready:
-            start(recorded.ready)
+
+
+def _record(verdicts: Sequence[Verdict], start: Callable[[Sequence[ReadyStep]], None]) -> None:
+    recorded = recording.record(verdicts)
+    dispatch.withdraw(recorded.withdrawn, [run_id for run_id, _ in recorded.ended])
+    if recorded.ready:
+        start(recorded.ready)
+
+
+def conclude(step_run_ids: Sequence[UUID]) -> None:
+    """Record what containers whose items have ended came to, and go on with their loops."""
+    verdicts, ready = fan_out.conclude(step_run_ids)
+    _record(verdicts, dispatch.dispatch)
+    if ready:
+        dispatch.dispatch(ready)
 
 
 def expire() -> bool:
@@ -35,4 +47,5 @@ def rescue() -> None:
     late = {"grace_s": waits.GRACE_S, "batch": BATCH}
     resolve(waits.look_back([row.step_run_id for row in store.fetch("waits_to_look_back", late)]))
     resolve([row.step_run_id for row in store.fetch("left_over_waits", late)])
+    conclude([row.step_run_id for row in store.fetch("left_over_fan_outs", late)])
     resolve(waits.take_for_runs([row.child_id for row in store.fetch("ended_children", {"batch": BATCH})]))

@@ -82,6 +82,22 @@ class WaitFor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FanOut:
+    """The step runs the steps in it for each item, `parallelism` items at a time, and waits for them.
+
+    An item of several elements (`sizes`) is a part of a batch. `max_failures`: one more stops it; None: none does.
+    `pause_s`: between the end of an item and the start of the next.
+    """
+
+    items: list[Any]
+    sizes: list[int] | None = None
+    parallelism: int = 1
+    max_failures: int | None = 0
+    pause_s: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Skipped:
     """The step's condition is false, or everything it needs was skipped."""
 
@@ -98,4 +114,4 @@ class HandBack:
     """The worker could not start or finish the step; it becomes ready again, no attempt is spent."""
 
 
-Outcome = Completed | Failed | Retry | Sleep | WaitFor | Skipped | Cancelled | HandBack
+Outcome = Completed | Failed | Retry | Sleep | WaitFor | FanOut | Skipped | Cancelled | HandBack

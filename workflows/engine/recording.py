@@ -16,10 +16,10 @@ import structlog
 
 from workflows import signals
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine import catalog, scope, store, transitions, waits
+from workflows.engine import catalog, fan_out, scope, store, transitions, waits
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed, StepError
-from workflows.engine.rows import NOBODY, MayContinue, Recorded, StepFailed, Verdict, always
+from workflows.engine.rows import NOBODY, MayContinue, ReadyStep, Recorded, StepFailed, Verdict, always
 from workflows.engine.transitions import Recording
 from workflows.errors import Category, PayloadTooLarge, WorkflowsError
 from workflows.payload import MAX_RUN_BYTES, dump
@@ -48,23 +48,24 @@ def record(
     going = _Going(worker=worker, queues=queues, budget=budget, may_continue=may_continue)
     result = _record_and_settle(list(verdicts), going)
     given, part = list(verdicts), result
-    while over := _over(given, part):
-        given = waits.verdicts(over)
+    while part.waiting or part.children or part.over:
+        try:
+            given, ready = _over(given, part)
+        except psycopg.Error as error:
+            log.warning("what waits could not be looked at; rescue will", steps=len(part.waiting), error=str(error))
+            break
+        result.ready.extend(ready)
         part = _record_and_settle(given, replace(going, budget=0))
         waits.drop([verdict.claim.id for verdict in given])
         result.add(part)
     return result
 
 
-def _over(verdicts: Sequence[Verdict], result: Recorded) -> list[UUID]:
-    """The waits that are over since these outcomes are recorded. What fails here, rescue makes good."""
-    if not result.waiting and not result.children:
-        return []
-    try:
-        return [*waits.over_already(result.waiting, verdicts), *waits.take_for_runs(result.children)]
-    except psycopg.Error as error:
-        log.warning("waits could not be looked at; rescue will", steps=len(result.waiting), error=str(error))
-        return []
+def _over(verdicts: Sequence[Verdict], result: Recorded) -> tuple[list[Verdict], list[ReadyStep]]:
+    """The ends of steps that wait no more since these outcomes are recorded; and what became ready in containers."""
+    met = [*waits.over_already(result.waiting, verdicts), *waits.take_for_runs(result.children)]
+    concluded, ready = fan_out.conclude(sorted(set(result.over)))
+    return [*(waits.verdicts(met) if met else ()), *concluded], ready
 
 
 def _record_and_settle(verdicts: list[Verdict], going: _Going) -> Recorded:
@@ -180,8 +181,15 @@ def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: s
     result = transitions.record(recording, cursor)
     result.ready.extend(undoing)
     result.waiting = waits.store_new(verdicts, result, cursor)
+    halved: set[UUID] = set()
+    for part in (fan_out.begin(verdicts, result, cursor), fan_out.advance(verdicts, result, cursor)):
+        result.ready.extend(part.ready)
+        result.withdrawn.extend(part.withdrawn)
+        result.over.extend(part.over)
+        halved |= part.halved
     failed = (verdict for verdict in verdicts if isinstance(verdict.outcome, Failed))
-    announced = (_announcement(each) for each in failed if result.landed.get(each.claim.id) == "failed")
+    lasting = (each for each in failed if each.claim.id not in halved)
+    announced = (_announcement(each) for each in lasting if result.landed.get(each.claim.id) == "failed")
     failures = [failure for failure in announced if failure is not None]
     versions = {verdict.claim.run_id: verdict.claim.version_id for verdict in verdicts}
     completed = [run_id for run_id, status in result.ended if status == "completed"]
@@ -241,11 +249,13 @@ def _run_output(flow: CompiledFlow, run_id: UUID, cursor: store.Cursor) -> tuple
 
 
 def _announcement(verdict: Verdict) -> StepFailed | None:
-    """None where another step stands in for the failed one."""
+    """None where another step stands in for the failed one, and for a container whose items have been announced."""
     claim = verdict.claim
     flow = _flow_of(claim.version_id)
     assert isinstance(verdict.outcome, Failed)
     if flow is not None and claim.key in flow.steps and flow.steps[claim.key].fallback is not None:
+        return None
+    if verdict.outcome.error.name == fan_out.ITEM_FAILED and claim.lease is None:
         return None
     return StepFailed(
         org_id=claim.org_id,

@@ -27,6 +27,7 @@ class ReadyStep:
     needs_met: int
     unprepared: bool
     priority: int = 0
+    path: str = ""
     alone: bool = False
     """Travels in a message of its own: its worker was lost before."""
 
@@ -44,6 +45,7 @@ class ReadyStep:
             needs_met=row.needs_met,
             unprepared=row.unprepared,
             priority=row.priority,
+            path=getattr(row, "path", ""),
             alone=getattr(row, "losses", 0) > 0,
         )
 
@@ -75,6 +77,9 @@ class Claim:
     """How long the step was ready before this try."""
     run_began: bool = False
     path: str = ""
+    container_id: UUID | None = None
+    index: int | None = None
+    """Of its item, within its container."""
     waited_for: str = ""
     """Of a step that no worker has, but that waits: for what."""
 
@@ -99,6 +104,8 @@ class Claim:
             all_needs_skipped=row.needs_total > 0 and row.needs_met <= 0,
             run_began=getattr(row, "run_status", "") == "queued",
             path=row.path,
+            container_id=getattr(row, "container_id", None),
+            index=getattr(row, "index", None),
             waited_for=row.waiting_for if lease is None else "",
         )
 
@@ -132,6 +139,8 @@ class Recorded:
     stopping: list[UUID] = field(default_factory=list)
     waiting: list[UUID] = field(default_factory=list)
     """Steps that wait for something now: it may have happened already."""
+    over: list[UUID] = field(default_factory=list)
+    """Containers whose items may all have ended."""
     children: list[UUID] = field(default_factory=list)
     """Of the runs that ended: those that other runs have started."""
     withdrawn: list[UUID] = field(default_factory=list)
@@ -140,7 +149,7 @@ class Recorded:
     def add(self, more: Recorded) -> None:
         """Take in what another group led to, which has claimed nothing."""
         self.landed |= more.landed
-        for name in ("ready", "claimed", "ended", "stopping", "waiting", "children", "withdrawn"):
+        for name in ("ready", "claimed", "ended", "stopping", "waiting", "over", "children", "withdrawn"):
             getattr(self, name).extend(getattr(more, name))
 
 

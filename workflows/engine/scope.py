@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, quote_plus
 from uuid import UUID
@@ -21,31 +22,88 @@ MANUAL_EVENT = "headrace/manual"
 
 def load(run_ids: Iterable[UUID], step_keys: Iterable[str], cursor: store.Cursor | None = None) -> dict[UUID, Scope]:
     """The scope of each run: input, event, run, org, and `steps[key].output` for the named steps."""
-    rows = store.fetch("load_contexts", {"run_ids": list(set(run_ids)), "keys": sorted(set(step_keys))}, cursor)
-    return {row.id: _scope(row) for row in rows}
+    ids = list(set(run_ids))
+    known = {id_: value for id_ in ids if (value := INPUTS.get(id_)) is not UNKNOWN}
+    parameters = {"run_ids": ids, "keys": sorted(set(step_keys)), "known": list(known)}
+    found: dict[UUID, Scope] = {}
+    for row in store.fetch("load_contexts", parameters, cursor):
+        if row.id not in known:
+            INPUTS.keep(row.id, row.input, row.size)
+        found[row.id] = _scope(row, known.get(row.id, row.input))
+    return found
 
 
-def load_steps(steps: Iterable[tuple[UUID, UUID]], step_keys: Iterable[str]) -> dict[UUID, Scope]:
-    """The scope of each step run, of (step run, run) pairs."""
-    pairs = list(steps)
-    scopes = load((run_id for _, run_id in pairs), step_keys)
-    return {step_run_id: scopes[run_id] for step_run_id, run_id in pairs}
+UNKNOWN = object()
+SMALL_BYTES = 1_000
+KEPT_BYTES = 4 * 1024 * 1024
 
 
-def _scope(row: Any) -> Scope:
+class Inputs:
+    """The large inputs of some runs, which many steps of a run may read; the least recently used ones are forgotten."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[UUID, tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, run_id: UUID) -> Any:
+        """The input, which must not be changed; or UNKNOWN."""
+        with self._lock:
+            if run_id not in self._kept:
+                return UNKNOWN
+            self._kept.move_to_end(run_id)
+            return self._kept[run_id][0]
+
+    def keep(self, run_id: UUID, value: Any, size: int) -> None:
+        if not SMALL_BYTES < size < KEPT_BYTES:
+            return
+        with self._lock:
+            if run_id not in self._kept:
+                self._kept[run_id] = (value, size)
+                self._bytes += size
+            while self._bytes > KEPT_BYTES:
+                self._bytes -= self._kept.popitem(last=False)[1][1]
+
+
+INPUTS = Inputs()
+
+
+def load_steps(
+    steps: Iterable[tuple[UUID, UUID]], step_keys: Iterable[str], *, inner: Sequence[UUID] = ()
+) -> dict[UUID, Scope]:
+    """The scope of each step run, of (step run, run) pairs. `inner`: those of them that stand in containers; they see
+    their item too, and the steps around them."""
+    pairs, keys = list(steps), sorted(set(step_keys))
+    of_runs = load((run_id for _, run_id in pairs), keys)
+    scopes: dict[UUID, Scope] = {step_run_id: of_runs[run_id] for step_run_id, run_id in pairs}
+    for row in store.fetch("load_inner", {"ids": list(inner), "keys": keys}) if inner else ():
+        around = scopes[row.id]
+        own = _outcomes(row.outcomes, row.version_id)
+        urls = {key: callbacks.url_of(row.run_id, key, row.path) for key in catalog.flow_of(row.version_id).callbacks}
+        scopes[row.id] = {
+            **around,
+            "steps": {**around["steps"], **own},
+            "callbacks": urls,
+            "item": row.item,
+            "index": row.position,
+        }
+    return scopes
+
+
+def _scope(row: Any, data: Any) -> Scope:
     happened = row.event_ts or row.created_at
     flow = catalog.flow_of(row.version_id)
     return {
         "callbacks": {key: callbacks.url_of(row.id, key) for key in flow.callbacks},
-        "input": row.input,
+        "input": data,
         "event": {
             "id": str(row.event_id or row.id),
             "name": row.event_name or MANUAL_EVENT,
-            "data": row.input,
+            "data": data,
             "user": row.event_user or ({"id": row.user_id} if row.user_id else {}),
             "ts": int(happened.timestamp() * 1000),
         },
-        "steps": _steps(row),
+        "steps": _outcomes(row.outcomes, row.version_id),
         "run": {
             "id": str(row.id),
             "flow": row.flow,
@@ -60,11 +118,11 @@ def _scope(row: Any) -> Scope:
     }
 
 
-def _steps(row: Any) -> dict[str, Any]:
+def _outcomes(found: Mapping[str, Any] | None, version_id: UUID) -> dict[str, Any]:
     """By step: its output, its status, and who gave them: itself, or the fallback that stood in for it."""
-    found = row.outcomes or {}
-    steps = {key: {"output": output, "status": status, "provider": key} for key, (status, output) in found.items()}
-    for key, fallbacks in catalog.flow_of(row.version_id).chains.items():
+    given = (found or {}).items()
+    steps = {key: {"output": output, "status": status, "provider": key} for key, (status, output) in given}
+    for key, fallbacks in catalog.flow_of(version_id).chains.items():
         for fallback in fallbacks if key in steps else ():
             if steps.get(fallback, {}).get("status") in {"completed", "failed"}:
                 steps[key] = {**steps[fallback], "provider": fallback}

@@ -21,6 +21,7 @@ from workflows.engine.outcome import (
     Cancelled,
     Completed,
     Failed,
+    FanOut,
     HandBack,
     Outcome,
     Retry,
@@ -60,6 +61,7 @@ STEP_TRANSITIONS: tuple[Transition, ...] = (
     Transition("sleep", "running", "waiting"),
     Transition("wait", "running", "waiting"),
     Transition("met", "waiting", "completed"),
+    Transition("fork (item taken over)", "", "completed"),
     Transition("met", "waiting", "failed"),
     Transition("wake", "waiting", "ready"),
     Transition("fork (memoized)", "", "completed"),
@@ -124,6 +126,7 @@ def skip(step: ReadyStep) -> Verdict:
             queue=step.queue,
             all_needs_skipped=step.all_needs_skipped,
             lease=None,
+            path=step.path,
         ),
         outcome=Skipped(),
     )
@@ -139,7 +142,7 @@ class _Builder:
     outcomes: list[dict[str, Any]] = field(default_factory=list)
     edges: list[dict[str, Any]] = field(default_factory=list)
     fails: bool = False
-    waits: bool = False
+    company: bool = False
     may_end_with_output: bool = False
 
     def add(self, verdict: Verdict) -> None:
@@ -162,11 +165,14 @@ class _Builder:
         if verdict.started is not None:
             row["ran"] = max(0.0, time.monotonic() - verdict.started)
         not_taken = frozenset[str]()
+        stops_item = False
         if isinstance(outcome, Completed):
             not_taken = outcome.not_taken
         elif isinstance(outcome, Failed):
             self.fails = True
-            row |= {"error": _stored(outcome.error), "fatal": step is None or step.stops_run}
+            stops = step is None or step.stops_run
+            row |= {"error": _stored(outcome.error), "fatal": stops and not claimed.path}
+            stops_item = stops and bool(claimed.path)
             not_taken = step.branch_targets if step else not_taken
         elif isinstance(outcome, Retry):
             row |= {"error": _stored(outcome.error), "waiting_for": "retry", "wake_in": outcome.delay_s,
@@ -174,13 +180,18 @@ class _Builder:
         elif isinstance(outcome, Sleep):
             row |= {"waiting_for": "sleep", "wake_in": outcome.seconds}
         elif isinstance(outcome, WaitFor):
-            self.waits = True
+            self.company = True
             row |= {"waiting_for": outcome.kind, "wake_in": outcome.timeout_s}
+        elif isinstance(outcome, FanOut):
+            self.company = True
+            row["waiting_for"] = "items"
         elif isinstance(outcome, Skipped):
             row["reason"] = outcome.reason
         self.outcomes.append(row)
-        if flow is not None and step is not None and status in _ENDED and not row.get("fatal"):
-            if (step.is_sink or step.is_hook) and flow.output is not None:
+        if claimed.path and status in _ENDED:
+            self.company = True
+        if flow is not None and step is not None and status in _ENDED and not row.get("fatal") and not stops_item:
+            if (step.is_sink or step.is_hook) and not claimed.path and flow.output is not None:
                 self.may_end_with_output = True
             for key in step.successors:
                 self._edge(flow, row["id"], flow.steps[key], _is_live(step, key, outcome), veto=key in not_taken)
@@ -222,6 +233,7 @@ _STATUS: dict[type[Any], str] = {
     Retry: "waiting",
     Sleep: "waiting",
     WaitFor: "waiting",
+    FanOut: "waiting",
     Skipped: "skipped",
     Cancelled: "cancelled",
     HandBack: "ready",
@@ -258,7 +270,7 @@ def prepare_recording(
         "outcomes": json.dumps(builder.outcomes), "edges": json.dumps(builder.edges), "lease": lease,
         "worker": worker, "lease_s": lease_s,
     }  # fmt: skip
-    return Recording(parameters, builder.fails or builder.waits or builder.may_end_with_output, lease)
+    return Recording(parameters, builder.fails or builder.company or builder.may_end_with_output, lease)
 
 
 def record(recording: Recording, cursor: store.Cursor | None = None) -> Recorded:

@@ -161,7 +161,8 @@ def _first_that_fit(candidates: Sequence[tuple[Any, Sequence[Any]]]) -> dict[UUI
     for first in range(0, len(open_), PAGE):
         page = open_[first : first + PAGE]
         keys = {key for wait, _ in page for key in compile_expression(wait.condition).steps}
-        scopes = scope.load_steps([(wait.step_run_id, wait.run_id) for wait, _ in page], keys)
+        pairs = [(wait.step_run_id, wait.run_id) for wait, _ in page]
+        scopes = scope.load_steps(pairs, keys, inner=[id_ for id_, _ in pairs])
         for wait, events in page:
             own = scopes[wait.step_run_id]
             for event in events:

@@ -1,6 +1,7 @@
 """The tables. Definitions (organization, flow) use foreign keys; history (event, run) has none into it (ADR 0003)."""
 
 from workflows.models.event import Event, EventSchema
+from workflows.models.fan_out import FanOut, Item
 from workflows.models.flow import CancelRule, CronFire, Flow, FlowVersion, Step, Trigger
 from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
@@ -16,9 +17,11 @@ __all__ = [
     "CronFire",
     "Event",
     "EventSchema",
+    "FanOut",
     "Flow",
     "FlowVersion",
     "IdempotencyKey",
+    "Item",
     "LeaderLease",
     "OperationChange",
     "Organization",

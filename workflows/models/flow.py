@@ -76,6 +76,9 @@ class Step(models.Model):
     condition = models.TextField(blank=True)
     critical = models.BooleanField(default=True)
     is_sink = models.BooleanField()
+    container = models.CharField(
+        max_length=100, db_default="", blank=True, help_text="The map, batch, loop or group that it stands in."
+    )
     is_hook = models.BooleanField(default=False, help_text="Undoes another step; runs only where that is asked for.")
     queue = models.CharField(max_length=50)
     timeout_ms = models.PositiveIntegerField()

@@ -134,7 +134,8 @@ class StepRun(models.Model):
     step_id = models.UUIDField(null=True, blank=True, help_text="Empty for steps that code discovers.")
     key = models.CharField(max_length=100)
     path = models.TextField(default="", blank=True, help_text="Where in nested maps and loops; empty at the top.")
-    index = models.IntegerField(null=True, blank=True)
+    index = models.IntegerField(null=True, blank=True, help_text="Of its item, within its container.")
+    container_id = models.UUIDField(null=True, blank=True, help_text="The step run of the container that it stands in.")
     position = models.IntegerField(default=0)
     type = models.CharField(max_length=50)
     queue = models.CharField(max_length=50)
@@ -183,6 +184,7 @@ class StepRun(models.Model):
             models.CheckConstraint(condition=~Q(status="waiting") | ~Q(waiting_for=""), name="step_run_waiting_for"),
         ]
         indexes: ClassVar = [
+            models.Index(fields=["container_id", "index"], name="step_run_item", condition=~Q(container_id=None)),
             models.Index(fields=["wake_at"], name="step_run_wake", condition=Q(status="waiting")),
             models.Index(fields=["lease_until"], name="step_run_running", condition=Q(status="running")),
             models.Index(

@@ -63,6 +63,8 @@ class StepType:
     expression_names: frozenset[str] = frozenset()
     """What its expressions may read beside the usual names."""
     whole_scope: Callable[[Mapping[str, Any]], bool] = _never
+    container: bool = False
+    """Has steps of its own (`steps:`), which its expressions may read."""
 
     @property
     def task_name(self) -> str:

@@ -17,7 +17,7 @@ WITH relaxed AS MATERIALIZED (
       FROM wanted w, workflows_run r
      WHERE s.id = w.id AND (w.attempt IS NULL OR s.attempt = w.attempt) AND s.status || '' = 'ready' AND r.id = s.run_id
        AND r.ended_at IS NULL AND (s.is_hook OR (r.error IS NULL AND r.cancel_requested_at IS NULL))
-    RETURNING s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.attempt, s.wake_seq, s.losses,
+    RETURNING s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses,
               s.told_waits, s.timeout_ms, s.queue, s.type, s.priority,
               extract(epoch FROM clock_timestamp() - s.ready_at)::float8 AS queued_s, s.needs_met, s.needs_total, extract(epoch FROM s.dispatched_at)::float8 AS dispatched_at,
               r.status AS run_status

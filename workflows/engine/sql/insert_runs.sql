@@ -35,7 +35,7 @@ WITH wanted AS (
            clock_timestamp(),
            CASE WHEN cardinality(s.needs) = 0 AND %(run_at)s::timestamptz IS NULL THEN clock_timestamp() END
       FROM new_runs r CROSS JOIN workflows_step s
-     WHERE s.version_id = %(version)s AND NOT s.is_hook
+     WHERE s.version_id = %(version)s AND NOT s.is_hook AND s.container = ''
     RETURNING id, run_id, version_id, key, queue, type, priority, status, attempt, needs_total, needs_met, dispatched_at
 )
 SELECT id, run_id, version_id, key, queue, type, priority, attempt, needs_total, needs_met, dispatched_at IS NULL AS unprepared

@@ -1,6 +1,8 @@
 -- What expressions may read of some runs: input, event, and the outcomes of the named steps as [status, output].
--- Parameters: run_ids uuid[], keys text[]. Returns a row per run. Indexes: primary keys, step_run_identity.
-SELECT r.id, r.input, r.event_id, r.event_name, r.trigger, r.user_id, r.created_at, r.priority, r.version_id, r.error,
+-- Parameters: run_ids uuid[], keys text[], known uuid[] (runs whose input the caller has: it never changes).
+-- Returns a row per run; size: of its input, as it is stored. Indexes: primary keys, step_run_identity.
+SELECT r.id, CASE WHEN r.id = ANY (%(known)s::uuid[]) THEN NULL ELSE r.input END AS input,
+       pg_column_size(r.input) AS size, r.event_id, r.event_name, r.trigger, r.user_id, r.created_at, r.priority, r.version_id, r.error,
        r.cancel_reason, f.slug AS flow,
        o.id AS org_id, o.slug AS org_slug, e."user" AS event_user, e.ts AS event_ts,
        (SELECT jsonb_object_agg(s.key, jsonb_build_array(s.status, s.output))

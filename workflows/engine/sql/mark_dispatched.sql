@@ -6,5 +6,5 @@ UPDATE workflows_steprun s
        waiting_for = ''
   FROM (SELECT id FROM unnest(%(ids)s::uuid[]) AS u (id) ORDER BY id) w
  WHERE s.id = w.id AND s.status || '' = 'ready'
-RETURNING s.id, s.run_id, s.version_id, s.key, s.queue, s.type, s.priority, s.attempt, s.needs_total, s.needs_met, s.losses,
+RETURNING s.id, s.run_id, s.version_id, s.key, s.path, s.queue, s.type, s.priority, s.attempt, s.needs_total, s.needs_met, s.losses,
           false AS unprepared

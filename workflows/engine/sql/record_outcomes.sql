@@ -92,10 +92,10 @@ WITH outcome AS (
      WHERE s.run_id = edge.run_id AND s.key = edge.target AND s.path = edge.path AND s.status = 'pending'
     RETURNING s.*
 ), touched AS (
-    SELECT run_id, count(*) FILTER (WHERE is_sink AND status IN ('completed', 'failed', 'skipped'))::int AS sinks,
+    SELECT run_id, count(*) FILTER (WHERE is_sink AND path = '' AND status IN ('completed', 'failed', 'skipped'))::int AS sinks,
            (array_agg(error || jsonb_build_object('step', key)) FILTER (WHERE fatal AND status = 'failed'))[1] AS error
       FROM done
-     WHERE status IN ('completed', 'failed', 'skipped') AND (is_sink OR fatal)
+     WHERE status IN ('completed', 'failed', 'skipped') AND path = '' AND (is_sink OR fatal)
      GROUP BY run_id
      ORDER BY run_id
 ), runs AS (
@@ -111,17 +111,17 @@ WITH outcome AS (
     RETURNING r.id, r.status, r.version_id, r.parent_id, r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL AS stopping
 )
 SELECT 'landed' AS kind, d.id, d.run_id, NULL::uuid AS version_id, NULL::uuid AS org_id, d.status, '' AS key, '' AS path,
-       NULL::int AS index, d.attempt, 0 AS needs_met, 0 AS needs_total, 0 AS wake_seq, 0 AS losses, 0 AS told_waits,
+       NULL::int AS index, NULL::uuid AS container_id, d.attempt, 0 AS needs_met, 0 AS needs_total, 0 AS wake_seq, 0 AS losses, 0 AS told_waits,
        0 AS timeout_ms, '' AS queue, '' AS type, 0 AS priority, 0::float8 AS queued_s, false AS unprepared, false AS stopping
   FROM done d
 UNION ALL
-SELECT 'next', n.id, n.run_id, n.version_id, n.org_id, n.status, n.key, n.path, n.index, n.attempt, n.needs_met,
+SELECT 'next', n.id, n.run_id, n.version_id, n.org_id, n.status, n.key, n.path, n.index, n.container_id, n.attempt, n.needs_met,
        n.needs_total, n.wake_seq, n.losses, n.told_waits, n.timeout_ms, n.queue, n.type, n.priority, 0::float8, n.dispatched_at IS NULL, false
   FROM next n WHERE n.status <> 'pending'
 UNION ALL
-SELECT 'run', r.id, r.parent_id, r.version_id, NULL, r.status, '', '', NULL, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, r.stopping
+SELECT 'run', r.id, r.parent_id, r.version_id, NULL, r.status, '', '', NULL, NULL, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, r.stopping
   FROM runs r WHERE r.status NOT IN ('queued', 'running') OR r.stopping
 UNION ALL
-SELECT DISTINCT 'run', r.id, r.id, r.version_id, NULL::uuid, r.status, '', '', NULL::int, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, true
+SELECT DISTINCT 'run', r.id, r.id, r.version_id, NULL::uuid, r.status, '', '', NULL::int, NULL::uuid, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, true
   FROM done d JOIN workflows_run r ON r.id = d.run_id
  WHERE r.ended_at IS NULL AND (r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL)

@@ -3,7 +3,7 @@
 --   of the run waited for, its output being that of its only last step where its flow names none.
 -- Indexes: primary keys, step_run_identity.
 SELECT w.step_run_id, w.taken_by, w.kind, w.options, w.answer, w.child_id,
-       s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.attempt, s.wake_seq, s.losses, s.told_waits,
+       s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses, s.told_waits,
        s.timeout_ms, s.queue, s.type, s.priority, s.needs_met, s.needs_total, s.waiting_for, 0::float8 AS queued_s,
        e.id AS event_id, e.name AS event_name, e.data AS event_data, e."user" AS event_user, e.ts AS event_ts,
        c.status AS child_status, c.error AS child_error, c.version_id AS child_version,

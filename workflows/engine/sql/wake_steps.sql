@@ -1,7 +1,7 @@
 -- waiting → ready for every timer that is due. Two pumps at once share the work. (Waits have their own timeouts.)
 -- Parameters: batch int. Returns: the steps, to be dispatched. Index: step_run_wake.
 WITH due AS (
-    SELECT id FROM workflows_steprun WHERE status = 'waiting' AND wake_at <= clock_timestamp() AND waiting_for IN ('retry', 'sleep', 'delay')
+    SELECT id FROM workflows_steprun WHERE status = 'waiting' AND wake_at <= clock_timestamp() AND waiting_for IN ('retry', 'sleep', 'delay', 'pause')
      ORDER BY wake_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 )
 UPDATE workflows_steprun s
@@ -9,5 +9,5 @@ UPDATE workflows_steprun s
        wake_seq = s.wake_seq + (s.waiting_for = 'sleep')::int, waiting_for = '', dispatched_at = NULL
   FROM due
  WHERE s.id = due.id
-RETURNING s.id, s.run_id, s.version_id, s.key, s.queue, s.type, s.priority, s.attempt, s.needs_total, s.needs_met, s.losses,
+RETURNING s.id, s.run_id, s.version_id, s.key, s.path, s.queue, s.type, s.priority, s.attempt, s.needs_total, s.needs_met, s.losses,
           true AS unprepared

@@ -1,0 +1,199 @@
+"""Containers (map, batch, loop, group): their items are opened as there is room, counted as they end, and summed up.
+
+Opening and counting belong to the transactions that record outcomes, so that no item is lost or opened twice; each
+group of outcomes costs a fixed number of statements, however many items there are. What a finished container comes to
+is recorded afterwards, as the end of a waiting step; rescue does so for processes that die in between.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from workflows.engine import catalog, scope, store
+from workflows.engine.failure import describe
+from workflows.engine.outcome import Completed, Failed, FanOut, Outcome, StepError
+from workflows.engine.rows import Claim, ReadyStep, Recorded, Verdict
+from workflows.errors import Category, WorkflowsError
+from workflows.expressions import compile_expression
+from workflows.payload import dump
+
+ITEM_FAILED = "ItemFailed"
+_ENDED = frozenset({"completed", "failed", "skipped"})
+
+
+@dataclass(kw_only=True)
+class Advanced:
+    """What outcomes in containers led to: steps that are ready, steps that were and will not start, containers that may
+    be over, and the step runs whose failure has halved their part of a batch."""
+
+    ready: list[ReadyStep] = field(default_factory=list)
+    withdrawn: list[UUID] = field(default_factory=list)
+    over: list[UUID] = field(default_factory=list)
+    halved: set[UUID] = field(default_factory=set)
+
+
+def begin(verdicts: Iterable[Verdict], result: Recorded, cursor: store.Cursor) -> Advanced:
+    """Within the transaction that has made containers wait: store their items, and open the first."""
+    new = [
+        _row(verdict, fan_out)
+        for verdict in verdicts
+        if isinstance(fan_out := verdict.outcome, FanOut) and result.landed.get(verdict.claim.id) == "waiting"
+    ]
+    if not new:
+        return Advanced()
+    rows = store.fetch("insert_fan_outs", {"fan_outs": json.dumps(new)}, cursor)
+    ids = [row.step_run_id for row in rows]
+    return Advanced(ready=_open(ids, cursor, paused=False), over=ids)
+
+
+def _row(verdict: Verdict, fan_out: FanOut) -> dict[str, Any]:
+    sizes = fan_out.sizes or [1] * len(fan_out.items)
+    step = catalog.flow_of(verdict.claim.version_id).steps[verdict.claim.key]
+    return {
+        "id": str(verdict.claim.id),
+        "kind": step.type.name,
+        "parallelism": fan_out.parallelism,
+        "max_failures": fan_out.max_failures,
+        "pause_ms": round(fan_out.pause_s * 1000),
+        "sinks": step.body_sinks,
+        "options": fan_out.options,
+        "items": [list(each) for each in zip(_starts(sizes), sizes, fan_out.items, strict=True)],
+    }
+
+
+def _starts(sizes: Sequence[int]) -> list[int]:
+    starts, position = [], 0
+    for size in sizes:
+        starts.append(position)
+        position += size
+    return starts
+
+
+def _open(ids: Sequence[UUID], cursor: store.Cursor, *, paused: bool) -> list[ReadyStep]:
+    rows = store.fetch("open_items", {"ids": list(ids), "paused": paused}, cursor) if ids else []
+    return [ReadyStep.of(row) for row in rows]
+
+
+def advance(verdicts: Sequence[Verdict], result: Recorded, cursor: store.Cursor) -> Advanced:
+    """Within the transaction that has recorded outcomes: count those of steps in containers, and open what follows."""
+    ended = [_ended(each) for each in verdicts if each.claim.path and result.landed.get(each.claim.id) in _ENDED]
+    if not ended:
+        return Advanced()
+    advanced = Advanced()
+    room: list[UUID] = []
+    for row in store.fetch("end_items", {"ended": json.dumps(ended)}, cursor):
+        if row.stopped or row.stopping:
+            indexes = None if row.stopping else row.stopped
+            gone = store.fetch("cancel_items", {"id": row.step_run_id, "indexes": indexes}, cursor)
+            advanced.withdrawn += [each.id for each in gone if each.was_ready]
+        if row.split:
+            advanced.halved |= {
+                each.claim.id for each in verdicts if _place(each) in {(row.step_run_id, index) for index in row.split}
+            }
+        if row.over:
+            advanced.over.append(row.step_run_id)
+        if row.room:
+            room.append(row.step_run_id)
+    advanced.ready = _open(room, cursor, paused=True)
+    return advanced
+
+
+def _place(verdict: Verdict) -> tuple[UUID | None, int | None]:
+    return verdict.claim.container_id, verdict.claim.index
+
+
+def _ended(verdict: Verdict) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": str(verdict.claim.id), "fatal": False, "resource": False}
+    outcome = verdict.outcome
+    if isinstance(outcome, Failed) and _stops_item(verdict.claim):
+        error = {"step": verdict.claim.key, **outcome.error.as_json()}
+        del error["traceback"]
+        row |= {"fatal": True, "resource": outcome.error.category is Category.RESOURCE, "error": error}
+    return row
+
+
+def _stops_item(claim: Claim) -> bool:
+    try:
+        return catalog.flow_of(claim.version_id).steps[claim.key].stops_run
+    except (LookupError, ValueError, WorkflowsError):
+        return True  # a step that this process can't load
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[Verdict], list[ReadyStep]]:
+    """What containers whose items have ended come to; and the steps of the next rounds of loops that go on."""
+    verdicts: list[Verdict] = []
+    ready: list[ReadyStep] = []
+    for row in store.fetch("fan_outs_over", {"ids": list(step_run_ids)}) if step_run_ids else ():
+        if row.busy:
+            continue
+        claim = Claim.of(row, None)
+        try:
+            outcome = _outcome(row)
+            if outcome is None:
+                ready += _next_round(row)
+                continue
+            output = dump(outcome.output) if isinstance(outcome, Completed) else None
+        except WorkflowsError as error:
+            outcome, output = Failed(error=describe(error)), None
+        verdicts.append(Verdict(claim=claim, outcome=outcome, output=output))
+    return verdicts, ready
+
+
+def _outcome(row: Any) -> Outcome | None:
+    """None for a loop that goes on."""
+    if row.stopping:
+        return Failed(error=_item_failure(row))
+    step = catalog.flow_of(row.version_id).steps[row.key]
+    if row.kind == "loop":
+        going_on = row.total > 0 and _goes_on(row, step.result_key)
+        if going_on and row.total < row.options["max_iterations"]:
+            return None
+        if going_on and row.options["on_limit"] == "fail":
+            message = f"The loop would go on after {row.total:,} rounds (max_iterations)."
+            return Failed(error=StepError(category=Category.BUSINESS, name="LoopLimit", message=message))
+    if row.kind == "group":
+        results = _results(row, step.result_key)
+        return Completed(output=results[0] if results else None)
+    summary = {"total": row.elements, "successful": row.successful, "failed": row.elements - row.successful,
+               "errors": row.errors or []}  # fmt: skip
+    if row.options.get("collect", True):
+        summary["results"] = _results(row, step.result_key)
+    return Completed(output=summary)
+
+
+def _results(row: Any, key: str) -> list[Any]:
+    return list(store.fetch("item_results", {"id": row.id, "key": key})[0].results)
+
+
+def _item_failure(row: Any) -> StepError:
+    first = (row.errors or [{"index": 0, "error": {}}])[0]
+    inner = first["error"] or {}
+    category = Category(inner["category"]) if inner.get("category") in set(Category) else Category.BUSINESS
+    message = f"{row.failed} of {row.total} items failed; the first, [{first['index']}]: {inner.get('message', '')}"
+    return StepError(category=category, name=ITEM_FAILED, message=message)
+
+
+def _goes_on(row: Any, key: str) -> bool:
+    """Whether a loop's condition asks for another round. Raises ExpressionError where it can't be evaluated."""
+    source, wanted = (row.options["while"], True) if row.options.get("while") else (row.options["until"], False)
+    last = store.fetch("last_round", {"id": row.id, "index": row.total - 1, "key": key})[0]
+    expression = compile_expression(source)
+    scopes = scope.load_steps([(last.id, row.run_id)], expression.steps, inner=[last.id])
+    seen = {**scopes[last.id], "item": last.output, "index": row.total}
+    return expression.is_true(seen) is wanted
+
+
+def _next_round(row: Any) -> list[ReadyStep]:
+    step = catalog.flow_of(row.version_id).steps[row.key]
+    last = store.fetch("last_round", {"id": row.id, "index": row.total - 1, "key": step.result_key})[0]
+    with store.transaction() as cursor:
+        parameters = {"id": row.id, "total": row.total, "value": json.dumps(last.output)}
+        added = store.fetch("add_round", parameters, cursor)
+        return _open([each.step_run_id for each in added], cursor, paused=True)
