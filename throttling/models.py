@@ -18,6 +18,8 @@ class ThrottleOverride(models.Model):
         FLOW = "flow", "a flow"
         ORG = "org", "an organization"
         LIMIT = "limit", "a shared named limit"
+        PAUSE = "pause", "nothing starts"
+        DRAIN = "drain", "no run starts"
 
     class Algorithm(models.TextChoices):
         WINDOW = "window", "exact sliding window"
@@ -55,7 +57,7 @@ class ThrottleOverride(models.Model):
                 nulls_distinct=False,
             ),
             models.CheckConstraint(
-                condition=Q(scope__in=["global", "runs", "type", "flow", "org", "limit"]),
+                condition=Q(scope__in=["global", "runs", "type", "flow", "org", "limit", "pause", "drain"]),
                 name="throttle_override_scope",
             ),
             models.CheckConstraint(

@@ -14,7 +14,7 @@ from throttling.defaults import BY_TYPE
 from throttling.errors import ThrottlingError
 from throttling.limits import Algorithm, BackoffKind, RateLimit, RetryPolicy, checked_limit
 from throttling.models import ThrottleChange, ThrottleOverride
-from throttling.policy import SCOPES, Override, Policies
+from throttling.policy import SCOPES, STOPS, Override, Policies
 
 MAX_WEIGHT = 1_000.0
 _CHANGE_LOCK = 0x48454144
@@ -89,6 +89,9 @@ def as_override(row: ThrottleOverride) -> Override:
 def check(row: ThrottleOverride) -> None:
     """Raises ThrottlingError with what is wrong and what to do."""
     wanted = {"type": "type", "flow": "flow_id", "org": "org_id", "limit": "name"}
+    if row.scope in STOPS:
+        _check_stop(row)
+        return
     if row.scope not in SCOPES:
         raise ThrottlingError(f"scope {row.scope!r} is unknown; use {', '.join(SCOPES)}")
     needed = wanted.get(row.scope)
@@ -117,6 +120,16 @@ def check(row: ThrottleOverride) -> None:
         raise ThrottlingError("an override changes something: give concurrency, rate, retry or weight")
     if row.scope == "limit" and row.concurrency is None and row.rate_limit is None:
         raise ThrottlingError("a shared limit has concurrency, rate, or both")
+
+
+def _check_stop(row: ThrottleOverride) -> None:
+    if not (row.flow_id or row.org_id or row.name) or (row.name and (row.flow_id or row.org_id)):
+        raise ThrottlingError(f"a {row.scope} is of a flow, of an organization, or of a queue (name)")
+    given = (row.type, row.concurrency, row.rate_limit, row.max_attempts, row.delay_ms, row.weight)
+    if any(value not in (None, "") for value in given):
+        raise ThrottlingError(f"a {row.scope} takes no values")
+    if row.scope == "drain" and row.name:
+        raise ThrottlingError("a queue has no runs to drain: pause it")
 
 
 def values(row: ThrottleOverride) -> dict[str, Any]:
@@ -166,6 +179,8 @@ def _serialise() -> None:
 
 def changes_limits(old: Override | None, new: Override | None) -> bool:
     """Whether limits come or go (or are keyed or counted otherwise), rather than change their values."""
+    if (old or new).scope in STOPS:  # type: ignore[union-attr]
+        return (old is None) != (new is None)
     made = (old or new).scope in {"runs", "flow", "org", "limit"} or (  # type: ignore[union-attr]
         (old or new).scope == "type" and (old or new).type not in BY_TYPE  # type: ignore[union-attr]
     )

@@ -22,6 +22,8 @@ BOOT = int(time.time())
 _VARIABLES = ("CONCURRENCY", "RATE_LIMIT_EXECUTIONS", "RATE_LIMIT_PERIOD_MS", "RETRY_ATTEMPTS", "RETRY_DELAY_MS")
 _RUN_VARIABLES = ("RUN_CONCURRENCY", "RUN_RATE_LIMIT_EXECUTIONS", "RUN_RATE_LIMIT_PERIOD_MS")
 SCOPES = ("global", "runs", "type", "flow", "org", "limit")
+STOPS = ("pause", "drain")
+"""Scopes of overrides that are limits of 0: of steps, and of runs that have not started."""
 Bound = ConcurrencyLimit | RateLimit
 
 
@@ -267,6 +269,7 @@ class Policies:
         Raises UnknownLimit for a shared limit that does not exist (`lenient`: it is left out).
         """
         found = [
+            *self._stops(facts),
             *self._run_limits(facts),
             *self._scope_limits("org", f"org:{facts.org_id}", self.override("org", org_id=facts.org_id)),
             *self._flow_limits(facts),
@@ -276,6 +279,20 @@ class Policies:
             found.append(Limit(name=f"provider:{facts.org_id}:{facts.provider}", bound=None, source="provider"))
         found += [self._global_limit(dimension) for dimension in DIMENSIONS]
         return found
+
+    def _stops(self, facts: StepFacts) -> Iterator[Limit]:
+        """Pauses and drains of the flow, the organization and the queue."""
+        for scope in STOPS:
+            for found in (
+                self.override(scope, flow_id=facts.flow_id, org_id=facts.org_id),
+                self.override(scope, org_id=facts.org_id),
+                self.override(scope, name=facts.lane),
+            ):
+                if found is not None:
+                    subject = f"flow:{found.flow_id}" if found.flow_id else (found.name or "org")
+                    name = f"{scope}:{found.org_id or 'all'}:{subject}:concurrency"
+                    bound = ConcurrencyLimit(max_running=1)  # its definition in the store says 0
+                    yield Limit(name=name, bound=bound, base="0", base_stamp=BOOT, runs=scope == "drain", source="stop")
 
     def _global_limit(self, dimension: str) -> Limit:
         base: Bound = self.steps.rate if dimension == "rate" else ConcurrencyLimit(max_running=self.steps.concurrency)

@@ -66,6 +66,22 @@ class ParentCancelled(WorkflowsError):
     status, code = 409, "parent_cancelled"
 
 
+class FlowPaused(WorkflowsError):
+    """The flow (or its organization) is paused, and skips what arrives; `resume` ends that."""
+
+    status, code = 409, "flow_paused"
+
+
+class RunRateLimited(WorkflowsError):
+    """The flow's rate_limit allows for no more runs now."""
+
+    status, code = 429, "run_rate_limited"
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class RunNotEnded(WorkflowsError):
     """The run has not ended yet; cancel it, or wait for its end."""
 

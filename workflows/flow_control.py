@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from throttling.errors import EpochClosed, StoreUnavailable, ThrottlingError
 from throttling.gate import Explanation, LimitState, WaitState
 from throttling.limits import Limit
 from throttling.models import ThrottleChange, ThrottleOverride
+from throttling.policy import STOPS
 from workflows.engine import admission, catalog, epoch
 from workflows.errors import FlowNotFound, InvalidInput, StepRunNotFound
 from workflows.expressions import compile_expression
@@ -44,13 +45,13 @@ def put_limit(row: ThrottleOverride, *, by: str, instead_of: ThrottleOverride | 
             structural = overrides.put(row, by=by) or structural
     except ThrottlingError as error:
         raise InvalidInput(str(error)) from None
-    _announce(structural)
+    announce(structural)
     return row
 
 
 def delete_limit(row: ThrottleOverride, *, by: str) -> None:
     """Remove an override: what is shipped, configured or defined holds again."""
-    _announce(overrides.delete(row, by=by))
+    announce(overrides.delete(row, by=by))
 
 
 def check_limit(row: ThrottleOverride) -> None:
@@ -74,7 +75,7 @@ def _check_subject(row: ThrottleOverride) -> None:
         compile_expression(row.key, KEY_NAMES)
 
 
-def _announce(structural: bool) -> None:
+def announce(structural: bool) -> None:
     """Tell the store. Where it is away, the leader does it later; the row is what counts."""
     overrides.reload()
     if not admission.ENABLED:
@@ -187,7 +188,7 @@ def _owner(name: str) -> str:
     if parts[0] in {"flow", "run", "step"}:
         flow = Flow.objects.filter(id=parts[1]).values_list("organization_id", flat=True).first()
         return str(flow) if flow else "gone"
-    place = {"type": 2, "org": 1, "limit": 1, "provider": 1}.get(parts[0])
+    place = {"type": 2, "org": 1, "limit": 1, "provider": 1, "pause": 1, "drain": 1}.get(parts[0])
     return "" if place is None or parts[place] == "all" else parts[place]
 
 
@@ -197,6 +198,8 @@ def describe(instance: str) -> str:
     scope, *parts = name.split(":")
     dimension = "rate" if instance[0] in "wg" else "concurrency"
     value = f" for {key!r}" if key else ""
+    if scope in STOPS:
+        return f"the {scope} of {_stopped(parts[1:])}"
     if scope == "queue":
         return f"the places in the queue {parts[0]}"
     if scope == "provider":
@@ -216,6 +219,11 @@ def describe(instance: str) -> str:
         "org": f"the {dimension} limit of the organization",
     }
     return subject.get(scope, f"the limit {name}") + value
+
+
+def _stopped(parts: Sequence[str]) -> str:
+    """Of a pause or drain: "flow" and the flow's id, "org", or a queue's name."""
+    return {"flow": "the flow", "org": "the organization"}.get(parts[0], f"the queue {parts[0]}")
 
 
 # --- why a step waits -----------------------------------------------------------------------------------------------
@@ -312,6 +320,8 @@ def from_gate(found: Explanation, row: StepRun) -> Reason:
 def _sentence(state: LimitState, wait: WaitState, used: int, expected: float | None) -> str:
     if state.instance.startswith("c:queue:") and state.bound == 0:
         return f"Waits for a worker: none serves the queue {state.instance[8:]}."
+    if wait.instance[2:].split(":", 1)[0] in STOPS:
+        return f"Waits for the end of {describe(wait.instance)}; it was asked for, and `resume` ends it."
     if state.paused_s is not None:
         return (
             f"Waits for {describe(state.instance)}: paused for another {_duration(state.paused_s)}, "

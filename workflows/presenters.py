@@ -12,9 +12,9 @@ from workflows import flow_control
 from workflows.engine import admission
 from workflows.engine.metrics import throttling_config
 from workflows.flow_control import LimitLine, Reason
-from workflows.models import Attempt, BulkOperation, Event, EventSchema, Run, StepRun
+from workflows.models import Attempt, BulkOperation, Event, EventSchema, FanOut, Run, StepRun, TriggerOutcome
 from workflows.repair import Repeat
-from workflows.selectors import RunDetail, StepDetail
+from workflows.selectors import ItemDetail, RunDetail, StepDetail
 from workflows.steps.registry import StepType
 
 _ENDED = {"completed", "failed", "skipped", "cancelled"}
@@ -117,8 +117,45 @@ def step_out(step: StepDetail, reason: Reason | None = None) -> dict[str, Any]:
         "wakeAt": row.wake_at,
         "reason": row.reason or None,
         "memoizedFrom": str(row.memoized_from) if row.memoized_from else None,
+        "progress": _progress(step),
+        "items": items_summary(step.fan_out) if step.fan_out else None,
         "attempts": [attempt_out(attempt) for attempt in attempts],
     }
+
+
+def items_summary(fan_out: FanOut) -> dict[str, Any]:
+    """How far a container is."""
+    return {
+        "total": fan_out.total,
+        "open": fan_out.open,
+        "ended": fan_out.ended,
+        "failed": fan_out.failed,
+        "parallelism": fan_out.parallelism,
+    }
+
+
+def item_out(detail: ItemDetail) -> dict[str, Any]:
+    """An item of a container with its steps."""
+    item = detail.item
+    return {
+        "index": item.index,
+        "position": item.position,
+        "size": item.size,
+        "value": item.value,
+        "status": item.status,
+        "error": item.error,
+        "steps": [step_out(step) for step in detail.steps],
+    }
+
+
+def _progress(step: StepDetail) -> dict[str, Any] | None:
+    """What the handler reported; of a container its ended items."""
+    if step.step_run.progress:
+        return dict(step.step_run.progress)
+    if step.fan_out and step.fan_out.total:
+        done = step.fan_out
+        return {"percent": round(100 * done.ended / done.total, 1), "message": f"{done.ended} of {done.total}"}
+    return None
 
 
 def _waiting_for(row: StepRun, reason: Reason | None) -> str | None:
@@ -208,6 +245,17 @@ def event_out(event: Event) -> dict[str, Any]:
         "receivedAt": event.received_at,
         "matchedAt": event.matched_at if not event.rejected else None,
         "rejected": event.rejected or None,
+    }
+
+
+def outcome_out(outcome: TriggerOutcome, flows: dict[UUID, str]) -> dict[str, Any]:
+    """Why an event has no run of its own of a flow."""
+    return {
+        "workflow": flows.get(outcome.flow_id),
+        "code": outcome.code,
+        "reason": outcome.reason,
+        "runId": str(outcome.run_id) if outcome.run_id else None,
+        "at": outcome.created_at,
     }
 
 

@@ -22,7 +22,7 @@ from workflows.definitions import cron
 from workflows.engine import catalog, stopping, transitions
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.trigger import NewRun, trigger
-from workflows.errors import WorkflowsError
+from workflows.errors import FlowPaused, WorkflowsError
 from workflows.models import CronFire, Flow, Organization, Run, Trigger
 
 log = structlog.get_logger(__name__)
@@ -117,6 +117,8 @@ def _start(row: CronFire, flow: Flow) -> None:
     run_at = timezone.now() + dt.timedelta(milliseconds=random.uniform(0, jitter_ms)) if jitter_ms else None
     value = {"cron": row.config["schedule"], "scheduledFor": row.fire_at.isoformat()}
     try:
+        if flow.skips_arrivals or flow.organization.skips_arrivals:
+            raise FlowPaused
         with transaction.atomic():
             triggered = trigger(
                 catalog.flow_of(flow.current_id),
@@ -127,6 +129,8 @@ def _start(row: CronFire, flow: Flow) -> None:
                 run_at=run_at,
             )
         row.outcome, row.run_id = Outcome.STARTED, triggered.run_ids[0]
+        for refusal in triggered.refused.values():
+            row.outcome, row.run_id, row.reason = Outcome.REFUSED, refusal.run_id, refusal.reason[:500]
     except WorkflowsError as error:
         log.warning("a cron trigger does not start its flow", flow=flow.slug, error=str(error))
         row.outcome, row.reason = Outcome.REFUSED, str(error)[:500]

@@ -6,7 +6,7 @@ import base64
 import datetime as dt
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
@@ -18,8 +18,21 @@ from django.utils import timezone
 
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import catalog
-from workflows.errors import EventNotFound, InvalidInput, RunNotFound
-from workflows.models import Attempt, Event, EventSchema, Flow, Organization, Run, StepRun, Trigger, Worker
+from workflows.errors import EventNotFound, InvalidInput, RunNotFound, StepRunNotFound
+from workflows.models import (
+    Attempt,
+    Event,
+    EventSchema,
+    FanOut,
+    Flow,
+    Item,
+    Organization,
+    Run,
+    StepRun,
+    Trigger,
+    TriggerOutcome,
+    Worker,
+)
 from workflows.models.run import LIVE_RUN
 
 MAX_PAGE = 200
@@ -125,15 +138,19 @@ class StepDetail:
     step_run: StepRun
     attempts: list[Attempt]
     compiled: CompiledStep | None
+    fan_out: FanOut | None = None
+    """Of a container: how far it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunDetail:
-    """A run with its steps in the order of the definition."""
+    """A run with its steps in the order of the definition; what stands in containers is read page by page."""
 
     run: Run
     steps: list[StepDetail]
     flow: CompiledFlow
+    is_busy: bool = False
+    """Something of it is ready or running."""
     counts: dict[str, int] = field(default_factory=dict)
     repeats: list[dict[str, str]] = field(default_factory=list)
     """The runs that repeat it, or handle its failure: {id, kind}."""
@@ -141,28 +158,85 @@ class RunDetail:
     @property
     def status(self) -> str:
         """The run's status; *waiting* while nothing of it is ready or running."""
-        if self.run.is_live and not self.counts.get("ready") and not self.counts.get("running"):
-            return "waiting"
-        return self.run.status
+        return "waiting" if self.run.is_live and not self.is_busy else self.run.status
 
 
 def run_detail(organization: Organization, run_id: UUID) -> RunDetail:
-    """The run, its steps and attempts: three queries. Raises RunNotFound."""
+    """The run, its steps and attempts: a handful of queries. Raises RunNotFound."""
     run = Run.objects.select_related("flow", "version").filter(org_id=organization.id, id=run_id).first()
     if run is None:
         raise RunNotFound
-    attempts: dict[UUID, list[Attempt]] = defaultdict(list)
-    for attempt in Attempt.objects.filter(run_id=run_id).order_by("id"):
-        attempts[attempt.step_run_id].append(attempt)
     flow = catalog.flow_of(run.version_id)
-    rows = StepRun.objects.filter(run_id=run_id).order_by("position", "path", "id")
-    steps = [StepDetail(step_run=row, attempts=attempts[row.id], compiled=flow.steps.get(row.key)) for row in rows]
+    rows = list(StepRun.objects.filter(run_id=run_id, path="").order_by("position", "id"))
+    has_containers = any(step.body for step in flow.steps.values())
+    fan_outs = {row.step_run_id: row for row in FanOut.objects.filter(run_id=run_id)} if has_containers else {}
+    attempts = _attempts_of(run_id, rows if has_containers else None)
+    steps = [
+        StepDetail(
+            step_run=row, attempts=attempts[row.id], compiled=flow.steps.get(row.key), fan_out=fan_outs.get(row.id)
+        )
+        for row in rows
+    ]
+    busy = any(row.status in {"ready", "running"} for row in rows)
+    if has_containers and run.is_live and not busy:
+        busy = StepRun.objects.filter(run_id=run_id, status__in=["ready", "running"]).exists()
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
         counts[row.status] += 1
     later = Run.objects.filter(origin_id=run_id).order_by("id").values_list("id", "origin_kind")[:100]
     repeats = [{"id": str(id_), "kind": kind} for id_, kind in later]
-    return RunDetail(run=run, steps=steps, flow=flow, counts=dict(counts), repeats=repeats)
+    return RunDetail(run=run, steps=steps, flow=flow, is_busy=busy, counts=dict(counts), repeats=repeats)
+
+
+def _attempts_of(run_id: UUID, rows: Sequence[StepRun] | None) -> dict[UUID, list[Attempt]]:
+    """The tries by step run, of these only or of the whole run."""
+    found = Attempt.objects.filter(run_id=run_id)
+    if rows is not None:
+        found = found.filter(step_run_id__in=[row.id for row in rows])
+    attempts: dict[UUID, list[Attempt]] = defaultdict(list)
+    for attempt in found.order_by("id"):
+        attempts[attempt.step_run_id].append(attempt)
+    return attempts
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemDetail:
+    """An item of a container with its steps."""
+
+    item: Item
+    steps: list[StepDetail]
+
+
+def items_page(
+    organization: Organization, step_run_id: UUID, *, status: str = "", limit: int = 50, cursor: str = ""
+) -> tuple[list[ItemDetail], str]:
+    """The items of a container in order, page by page. Raises StepRunNotFound, or InvalidInput for a bad argument."""
+    check_limit(limit)
+    container = StepRun.objects.filter(org_id=organization.id, id=step_run_id).first()
+    if container is None:
+        raise StepRunNotFound
+    found = Item.objects.filter(container_id=step_run_id)
+    if status and status not in Item.Status.values:
+        raise InvalidInput(f"status {status!r} is unknown; use {', '.join(Item.Status.values)}.")
+    if status:
+        found = found.filter(status=status)
+    if cursor:
+        if not cursor.isdigit():
+            raise InvalidInput("cursor: not one of this list; start without a cursor.")
+        found = found.filter(index__gt=int(cursor))
+    items = list(found.order_by("index")[: limit + 1])
+    page = items[:limit]
+    indexes = [item.index for item in page]
+    rows = list(StepRun.objects.filter(container_id=step_run_id, index__in=indexes).order_by("position"))
+    attempts = _attempts_of(container.run_id, rows)
+    flow = catalog.flow_of(container.version_id)
+    steps: dict[int, list[StepDetail]] = defaultdict(list)
+    for row in rows:
+        steps[row.index or 0].append(
+            StepDetail(step_run=row, attempts=attempts[row.id], compiled=flow.steps.get(row.key))
+        )
+    more = str(page[-1].index) if len(items) > limit else ""
+    return [ItemDetail(item=item, steps=steps[item.index]) for item in page], more
 
 
 FILTERS = {
@@ -280,6 +354,10 @@ class EventDetail:
 
     event: Event
     runs: list[Run]
+    outcomes: list[TriggerOutcome]
+    """Why flows that heard it have no run of its own."""
+    flows: dict[UUID, str]
+    """The slugs of their flows."""
 
 
 def event_detail(organization: Organization, event_id: UUID) -> EventDetail:
@@ -288,7 +366,9 @@ def event_detail(organization: Organization, event_id: UUID) -> EventDetail:
     if event is None:
         raise EventNotFound
     runs = Run.objects.filter(event_id=event_id, org_id=organization.id).select_related("flow", "version")
-    return EventDetail(event=event, runs=list(runs.order_by("id")[:MAX_PAGE]))
+    outcomes = list(TriggerOutcome.objects.filter(event_id=event_id, org_id=organization.id).order_by("id")[:MAX_PAGE])
+    slugs = dict(Flow.objects.filter(id__in=[each.flow_id for each in outcomes]).values_list("id", "slug"))
+    return EventDetail(event=event, runs=list(runs.order_by("id")[:MAX_PAGE]), outcomes=outcomes, flows=slugs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from workflows.engine import admission, catalog, idempotency, stopping, store, t
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.trigger import NO_LINEAGE, Lineage, NewRun, Triggered
 from workflows.engine.trigger import trigger as trigger_runs
-from workflows.errors import FlowNotFound, FlowNotPublished, InvalidInput, RunNotFound
+from workflows.errors import FlowNotFound, FlowNotPublished, FlowPaused, InvalidInput, RunNotFound, RunRateLimited
 from workflows.models import CancelRule, Flow, FlowVersion, Organization, Run, Step, Trigger
 from workflows.payload import Json
 
@@ -39,7 +39,6 @@ class Applied:
     flow: Flow
     version: FlowVersion
     changed: bool
-    not_enforced_yet: list[str]
 
 
 def apply_definition(organization: Organization, spec: FlowSpec) -> Applied:
@@ -52,7 +51,7 @@ def apply_definition(organization: Organization, spec: FlowSpec) -> Applied:
         )
         flow = Flow.objects.select_for_update(of=("self",)).select_related("current").get(id=flow.id)
         if flow.current is not None and flow.current.checksum == checksum:
-            return Applied(flow=flow, version=flow.current, changed=False, not_enforced_yet=spec.not_enforced_yet)
+            return Applied(flow=flow, version=flow.current, changed=False)
         latest = flow.versions.order_by("-number").first()
         version = FlowVersion(
             flow=flow, number=latest.number + 1 if latest else 1, definition=stored, checksum=checksum
@@ -72,7 +71,7 @@ def apply_definition(organization: Organization, spec: FlowSpec) -> Applied:
         scheduling.follow(flow)
         flow.cancel_rules.all().delete()
         CancelRule.objects.bulk_create(_cancel_rows(spec, flow))
-    return Applied(flow=flow, version=version, changed=True, not_enforced_yet=spec.not_enforced_yet)
+    return Applied(flow=flow, version=version, changed=True)
 
 
 def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:
@@ -165,12 +164,14 @@ def _cancel_rows(spec: FlowSpec, flow: Flow) -> list[CancelRule]:
 
 
 def published(organization: Organization, slug: str) -> CompiledFlow:
-    """The flow's current version. Raises FlowNotFound (with the nearest slugs) or FlowNotPublished."""
+    """The flow's current version. Raises FlowNotFound, FlowNotPublished or FlowPaused."""
     found = store.fetch("current_version", {"org": organization.id, "slug": slug})
     if not found:
         raise FlowNotFound(f"There is no flow {slug!r}; `manage.py flows list` shows what there is.")
     if found[0].current_id is None:
         raise FlowNotPublished
+    if found[0].skips_arrivals:
+        raise FlowPaused
     return catalog.flow_of(found[0].current_id)
 
 
@@ -194,14 +195,16 @@ def trigger(
     or text like "5m". `force`: make a run whatever idempotency keys say. `parent`: the run that starts this one, which
     is cancelled with it unless `on_parent_cancel` says otherwise.
 
-    Raises FlowNotFound, FlowNotPublished, InvalidInput, PayloadTooLarge, IdempotencyConflict.
+    A flow's `singleton`, `debounce` or `batch` gives the run that stands in the place of a new one; the answer's
+    `refused` says why. Raises FlowNotFound, FlowNotPublished, FlowPaused, RunRateLimited, InvalidInput,
+    PayloadTooLarge, IdempotencyConflict.
     """
     flow = published(organization, slug)
     value = {} if data is None else data
     run_at = _run_at(delay)
     keys = (idempotency.callers(idempotency_key),) if idempotency_key else ()
     lineage = Lineage(parent_id=parent, parent_policy=on_parent_cancel) if parent else NO_LINEAGE
-    return trigger_runs(
+    made = trigger_runs(
         flow,
         [NewRun(input=value, priority=_priority(priority), keys=keys)],
         org_id=organization.id,
@@ -211,6 +214,10 @@ def trigger(
         force=force,
         lineage=lineage,
     )
+    for refusal in made.refused.values():
+        if refusal.code == "rate_limited":
+            raise RunRateLimited(refusal.reason, retry_after_s=refusal.retry_after_s or 1.0)
+    return made
 
 
 def trigger_many(organization: Organization, slug: str, inputs: Sequence[Json], *, user_id: str = "") -> Triggered:

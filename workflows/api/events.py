@@ -55,4 +55,5 @@ def get_event(request: ApiRequest, event_id: UUID) -> dict[str, Any]:
     return {
         **presenters.event_out(detail.event),
         "runs": [presenters.run_summary(run) for run in detail.runs],
+        "outcomes": [presenters.outcome_out(each, detail.flows) for each in detail.outcomes],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from workflows.errors import WorkflowsError
+from workflows.errors import RunRateLimited, WorkflowsError
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +35,10 @@ def install(api: NinjaAPI) -> None:
 
     @api.exception_handler(WorkflowsError)
     def _known(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
-        return problem(error.status, error.code, str(error))
+        response = problem(error.status, error.code, str(error))
+        if isinstance(error, RunRateLimited):
+            response["Retry-After"] = str(math.ceil(error.retry_after_s))
+        return response
 
     @api.exception_handler(AuthenticationError)
     def _key(request: HttpRequest, error: AuthenticationError) -> HttpResponse:

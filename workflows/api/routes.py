@@ -10,7 +10,7 @@ from django.http import HttpResponse, JsonResponse
 from ninja import NinjaAPI, Router, Status
 
 from workflows import bulk, presenters, repair, scheduling, selectors, services
-from workflows.api import approvals, events, limits, problems
+from workflows.api import approvals, events, limits, pauses, problems
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.schemas import (
     BulkCancelIn,
@@ -84,6 +84,8 @@ def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -
     )
     run_id = triggered.run_ids[0]
     message = "An earlier run has this idempotency key" if triggered.existing else "Workflow queued for execution"
+    for refusal in triggered.refused.values():
+        message = refusal.reason
     started = {"job_id": run_id, "run_id": run_id, "existing": triggered.existing, "message": message}
     return Status(202, started)
 
@@ -193,6 +195,15 @@ def refresh_scheduler(request: ApiRequest) -> dict[str, Any]:
     return {"success": True, "scheduledWorkflows": scheduling.refresh(request.organization)}
 
 
+@router.get("/steps/{uuid:step_run_id}/items", tags=["runs"])
+def list_items(
+    request: ApiRequest, step_run_id: UUID, status: str = "", limit: int = 50, cursor: str = ""
+) -> dict[str, Any]:
+    """The items of a map, batch, loop or group in order, page by page, with the steps of each."""
+    page, more = selectors.items_page(request.organization, step_run_id, status=status, limit=limit, cursor=cursor)
+    return {"items": [presenters.item_out(item) for item in page], "nextCursor": more or None}
+
+
 @router.get("/operations", response=list[OperationOut], by_alias=True, tags=["operations"])
 def list_operations(request: ApiRequest) -> list[dict[str, Any]]:
     """The latest bulk operations."""
@@ -235,6 +246,7 @@ def make_api() -> NinjaAPI:
         description="Durable workflows on Postgres, Celery and Redis. Authorize with an API key.",
     )
     api.add_router("", router)
+    api.add_router("", pauses.router)
     api.add_router("/limits", limits.router)
     api.add_router("/events", events.router)
     api.add_router("/approvals", approvals.router)

@@ -172,6 +172,8 @@ class StepOut(Out):
     wake_at: dt.datetime | None
     reason: str | None = Field(description="Why it was skipped or cancelled: condition, deadline_passed, …")
     memoized_from: UUID | None = Field(description="The step run of an earlier run whose outcome was taken over.")
+    progress: dict[str, Any] | None = Field(description="What its handler reported: percent, message.")
+    items: dict[str, int] | None = Field(description="Of a container: total, open, ended, failed, parallelism.")
     attempts: list[AttemptOut]
 
 

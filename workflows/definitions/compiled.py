@@ -15,7 +15,14 @@ from throttling.limits import RetryPolicy, StepPolicy
 from throttling.policy import StepFacts, step_policy
 from workflows.definitions import graph as graphs
 from workflows.definitions.duration import parse_ms
-from workflows.definitions.schema import FlowSpec, StepSpec
+from workflows.definitions.schema import (
+    BatchSpec,
+    DebounceSpec,
+    FlowSpec,
+    RateLimitSpec,
+    SingletonSpec,
+    StepSpec,
+)
 from workflows.errors import ConfigurationFailure
 from workflows.expressions import Expression, Template, compile_expression, compile_template
 from workflows.steps.registry import REGISTRY, Mode, StepConfig, StepType
@@ -93,6 +100,21 @@ class Idempotency:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Controls:
+    """What decides whether and when a run is made; None where the flow does not ask for it. `keys`: by control."""
+
+    debounce: DebounceSpec | None
+    batch: BatchSpec | None
+    singleton: SingletonSpec | None
+    rate_limit: RateLimitSpec | None
+    keys: Mapping[str, Expression]
+
+    @property
+    def any(self) -> bool:
+        return bool(self.debounce or self.batch or self.singleton or self.rate_limit)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompiledFlow:
     """A version: its steps by key, in the order of the definition."""
 
@@ -109,6 +131,7 @@ class CompiledFlow:
     start_ms: int | None
     finish_ms: int | None
     idempotency: Idempotency | None
+    controls: Controls
     on_failure: str | None
     alert_on_failure: bool
     callbacks: tuple[str, ...]
@@ -162,6 +185,7 @@ def compile_flow(
         start_ms=spec.timeouts.start if spec.timeouts else None,
         finish_ms=spec.timeouts.finish if spec.timeouts else None,
         idempotency=_idempotency(spec),
+        controls=_controls(spec),
         on_failure=spec.on_failure,
         alert_on_failure=spec.alert_on_failure,
         callbacks=tuple(key for key, step in steps.items() if step.type.name == "wait_for_callback"),
@@ -179,6 +203,12 @@ def _idempotency(spec: FlowSpec) -> Idempotency | None:
         window_s=given.window / 1000,
         force=compile_expression(given.force) if given.force else None,
     )
+
+
+def _controls(spec: FlowSpec) -> Controls:
+    given = {name: getattr(spec, name) for name in ("debounce", "batch", "singleton", "rate_limit")}
+    keys = {name: compile_expression(each.key) for name, each in given.items() if each is not None and each.key}
+    return Controls(**given, keys=keys)
 
 
 @dataclass(frozen=True, kw_only=True)

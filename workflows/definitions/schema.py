@@ -190,12 +190,60 @@ class IdempotencySpec(Strict):
     force: str | None = Field(None, description="CEL: a run that is made whatever the key says, and takes it over.")
 
 
+class DebounceSpec(Strict):
+    """`debounce:` of a flow: events that follow each other within `period` give one run, with the last of them.
+
+    It starts when none has come for `period`, and at the latest `timeout` after the first.
+    """
+
+    period: Duration = Field(ge=1, le=7 * 86_400_000)
+    key: str | None = None
+    timeout: Duration | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _timeout_is_longer(self) -> DebounceSpec:
+        if self.timeout is not None and self.timeout < self.period:
+            raise ValueError("timeout is shorter than period: the run would never wait for quiet")
+        return self
+
+
+class BatchSpec(Strict):
+    """`batch:` of a flow: events are gathered, and one run gets them as `event.data.events`.
+
+    It starts when there are `max_size`, and at the latest `timeout` after the first.
+    """
+
+    max_size: int = Field(100, ge=2, le=1_000, strict=True, validation_alias=AliasChoices("max_size", "maxSize"))
+    timeout: Duration = Field(ge=1, le=7 * 86_400_000)
+    key: str | None = None
+
+
+class SingletonSpec(Strict):
+    """`singleton:` of a flow: one live run for each value of `key`; another is skipped, or cancels the one before."""
+
+    key: str | None = None
+    mode: Literal["skip", "cancel"] = "skip"
+
+
+class RateLimitSpec(Strict):
+    """`rate_limit:` of a flow: runs beyond `limit` in any `period` are dropped, and the event is marked."""
+
+    limit: int = Field(ge=1, le=MAX_LIMIT, strict=True)
+    period: Duration = Field(ge=1, le=MAX_PERIOD_MS)
+    key: str | None = None
+
+
 class TriggerSpec(Strict):
     """An entry of `on:`. One of `event`, `cron` and `webhook`."""
 
     event: str | None = Field(None, min_length=1, max_length=200)
     condition: str | None = Field(None, alias="if")
-    match: str | None = None
+    match: str | None = Field(
+        None,
+        pattern=r"^(data|user)(\.[A-Za-z_][A-Za-z0-9_-]*)+$",
+        max_length=200,
+        description="Of an event: within 24 hours, one value at this path gives one run.",
+    )
     webhook: Literal["stripe", "github", "standard", "hmac", "none"] | None = None
     name: str | None = Field(None, min_length=1, max_length=200, description="Of a webhook's event.")
     secret: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$", description="A stored secret's name.")
@@ -326,6 +374,10 @@ class FlowSpec(Strict):
     retry: RetrySpec | None = Field(None, description="For the steps that have no retry of their own.")
     cancel_on: tuple[CancelSpec, ...] = Field((), max_length=10)
     idempotency: IdempotencySpec | None = None
+    debounce: DebounceSpec | None = None
+    batch: BatchSpec | None = Field(None, validation_alias=AliasChoices("batch", "batchEvents"))
+    singleton: SingletonSpec | None = None
+    rate_limit: RateLimitSpec | None = Field(None, validation_alias=AliasChoices("rate_limit", "rateLimit"))
     on_failure: Slug | None = Field(None, description="A flow that gets error, event and run of a failed run.")
     alert_on_failure: bool = False
     steps: tuple[StepSpec, ...] = Field(min_length=1, max_length=1_000)
@@ -335,6 +387,11 @@ class FlowSpec(Strict):
     @classmethod
     def _only_a_key(cls, value: Any) -> Any:
         return {"key": value} if isinstance(value, str) else value
+
+    @field_validator("singleton", mode="before")
+    @classmethod
+    def _only_a_mode(cls, value: Any) -> Any:
+        return {"mode": value} if isinstance(value, str) else value
 
     @field_validator("on", "cancel_on", mode="before")
     @classmethod
@@ -354,11 +411,3 @@ class FlowSpec(Strict):
         """The limits that hold for the whole flow."""
         declared = [limit.declared() for limit in self.concurrency]
         return (*declared, self.throttle.declared()) if self.throttle else tuple(declared)
-
-    @property
-    def not_enforced_yet(self) -> list[str]:
-        """The fields that are checked and stored, and take effect with schedules and waits."""
-        names = []
-        if any(trigger.match for trigger in self.on):
-            names.append("on.match")
-        return names

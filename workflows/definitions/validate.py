@@ -120,6 +120,11 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
             yield from _expression(limit.key, f"concurrency[{position}].key", LIMIT_KEY_NAMES)
     if spec.throttle and spec.throttle.key:
         yield from _expression(spec.throttle.key, "throttle.key", LIMIT_KEY_NAMES)
+    for name in ("debounce", "batch", "singleton", "rate_limit"):
+        control = getattr(spec, name)
+        if control is not None and control.key:
+            yield from _expression(control.key, f"{name}.key", LIMIT_KEY_NAMES)
+    yield from _check_pairs(spec)
     if spec.output is not None:
         yield from _template(spec.output, "output", CONDITION_NAMES, known)
     if spec.input_schema is not None:
@@ -127,6 +132,29 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
             jsonschema.Draft202012Validator.check_schema(spec.input_schema)
         except jsonschema.SchemaError as error:
             yield _path(tuple(error.absolute_path), "input_schema"), f"no valid JSON Schema: {error.message}"
+
+
+REFUSED_PAIRS = (
+    ("batch", "debounce", "both gather events, each into a run of its own kind: choose one"),
+    ("batch", "singleton", "a skipped run would take all of its events along: use concurrency with scope run"),
+    ("batch", "rate_limit", "a dropped run would take all of its events along: use throttle"),
+    ("batch", "idempotency", "a run of many events has no single key; senders give each event its own id"),
+    ("batch", "cancel_on", "a run of many events can't be told by one of them"),
+    ("debounce", "singleton", "while a run is live the last event would be lost: use concurrency with scope run"),
+    ("debounce", "idempotency", "the key would refuse the later events that the debounce waits for"),
+)
+
+
+def _check_pairs(spec: FlowSpec) -> Iterator[tuple[str, str]]:
+    """Controls that contradict each other."""
+    for one, other, why in REFUSED_PAIRS:
+        if getattr(spec, one) and getattr(spec, other):
+            yield one, f"can't be combined with {other}: {why}"
+    if spec.batch and isinstance(spec.priority, str):
+        yield "batch", "can't be combined with a priority expression: a run has many events; give priority as a number"
+    for position, trigger in enumerate(spec.on):
+        if trigger.match and trigger.event is None:
+            yield f"on[{position}].match", "match belongs to an event trigger"
 
 
 def _check_steps(

@@ -276,7 +276,8 @@ def _longest_period_s(flows: Iterable[CompiledFlow]) -> float:
 def _runs() -> tuple[list[Request], list[PastStarts]]:
     """Live runs that hold slots, and the starts of runs within their windows."""
     current = overrides.current()
-    everywhere = current.runs.concurrency or current.runs.rate or current.override("runs")
+    drains = any(override.scope == "drain" for override in current.overrides.values())
+    everywhere = drains or current.runs.concurrency or current.runs.rate or current.override("runs")
     found = _usable(row.id for row in store.fetch("versions_in_use" if everywhere else "limited_versions", {}))
     # All steps of a version have the same run limits: the first one stands for them.
     first = {version_id: next(iter(catalog.flow_of(version_id).steps)) for version_id in found}

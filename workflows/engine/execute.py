@@ -66,6 +66,8 @@ class Visit:
     start_by: float = math.inf
     """When its stamp at the gate gets too old to start by, by the monotonic clock."""
     started: float | None = None
+    progress: dict[str, Any] | None = None
+    """What its handler reported, until that is stored."""
     _closed: bool = False
     _lock: Lock = field(default_factory=Lock)
 
@@ -189,6 +191,7 @@ def _context(visit: Visit, config: StepConfig, secrets: tuple[str, ...]) -> Step
         log=AttemptLog(functools.partial(_bound_log, visit), functools.partial(scope.mask, values=secrets)),
         cancelled=visit.cancelled,
         stoppers=visit.stoppers,
+        report=functools.partial(setattr, visit, "progress"),
     )
 
 

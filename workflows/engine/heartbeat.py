@@ -19,11 +19,13 @@ from workflows.engine.execute import Visit
 from workflows.engine.handover import HandOver
 from workflows.engine.outcome import Cancelled
 from workflows.engine.rows import Verdict
+from workflows.payload import dump
 
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_S = transitions.LEASE_S / 5
 RENEW_AFTER_S = HEARTBEAT_S
+PROGRESS_S = 0.5
 BLIND_AFTER_S = transitions.LEASE_S * 0.8
 OVERDUE_GRACE_S = 30.0
 LEAVE_HANDLER_S = 1.0
@@ -51,8 +53,13 @@ class Heartbeat(HandOver):
     def _beat_forever(self) -> None:
         """On its own thread and connection, so that no handler and no slow statement can delay it."""
         store.adopt()
-        while not self._stopped.wait(HEARTBEAT_S):
+        beat_at = time.monotonic() + HEARTBEAT_S
+        while not self._stopped.wait(min(PROGRESS_S, HEARTBEAT_S)):
             try:
+                self._store_progress()
+                if time.monotonic() < beat_at:
+                    continue
+                beat_at = time.monotonic() + HEARTBEAT_S
                 if not self._background[0].is_alive():
                     log.critical("the recorder has died: leases are no longer renewed, so that others take over")
                     continue
@@ -65,6 +72,16 @@ class Heartbeat(HandOver):
             except Exception:
                 log.exception("heartbeat failed")
         store.close()
+
+    def _store_progress(self) -> None:
+        """What handlers have reported since the last time, by one statement."""
+        reports = []
+        for visit in list(self._visits.values()):
+            if visit.progress is not None and not visit.is_closed:
+                report, visit.progress = visit.progress, None
+                reports.append({"id": str(visit.claim.id), "lease": str(visit.claim.lease), "progress": report})
+        if reports:
+            store.fetch("report_progress", {"reports": dump(reports, what="The progress")})
 
     def _beat(self) -> set[UUID]:
         """Renew what is held, and return what is cancelled of all that runs here, however young."""

@@ -46,6 +46,11 @@ def events(external_id: str) -> tuple[str, float]:
     return f"e:{_short(external_id)}", WINDOW_S
 
 
+def matches(path: str, value_hash: str) -> tuple[str, float]:
+    """The key of what stands at a path of an event, where its trigger asks for it (`match`)."""
+    return f"m:{_short(f'{path}={value_hash}')}", WINDOW_S
+
+
 def flows(flow: CompiledFlow, facts: Mapping[str, object]) -> tuple[tuple[str, float] | None, bool]:
     """The key by the flow's `idempotency`, and whether it is forced.
 

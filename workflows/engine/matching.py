@@ -17,11 +17,13 @@ import structlog
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
-from workflows.engine import cancel_on, catalog, idempotency, meeting, stopping, waits
+from workflows.engine import cancel_on, catalog, controls, idempotency, meeting, stopping, waits
+from workflows.engine.controls import Refusal
 from workflows.engine.dispatch import DISPATCHER
+from workflows.engine.terms import MISSING, hash_of, value_at
 from workflows.engine.trigger import NewRun, trigger
 from workflows.engine.waits import facts_of, patterns
-from workflows.errors import ExpressionError, IdempotencyConflict, WorkflowsError
+from workflows.errors import ExpressionError, FlowPaused, IdempotencyConflict, WorkflowsError
 from workflows.expressions import compile_expression
 from workflows.models import CancelRule, Event, Trigger
 
@@ -104,15 +106,24 @@ def _match_together(events: list[Event]) -> _Effect:
         if at_address:
             listening |= Q(kind=Trigger.Kind.WEBHOOK, id__in=at_address)
         triggers = Trigger.objects.filter(listening, organization_id=org_id, enabled=True)
-        for found in triggers.select_related("flow"):
+        for found in triggers.select_related("flow__organization"):
             wanted = [event for event in of_org if _hears(found, event) and _passes(found, event)]
-            if wanted and found.flow.current_id is not None:
+            if wanted and (found.flow.skips_arrivals or found.flow.organization.skips_arrivals):
+                _skip(found, wanted)
+            elif wanted and found.flow.current_id is not None:
                 effect.made += _start(found, found.flow.current_id, wanted)
         effect.met += waits.meet(org_id, of_org)
         if CancelRule.objects.filter(organization_id=org_id, event_name__in=names).exists():
             for event in of_org:
                 effect.cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
     return effect
+
+
+def _skip(found: Trigger, events: Sequence[Event]) -> None:
+    """The flow is paused, and what arrives starts nothing."""
+    if found.flow.current_id is not None:
+        refusals = [Refusal(code="paused", reason=str(FlowPaused()), event_id=event.id) for event in events]
+        controls.note(catalog.flow_of(found.flow.current_id), found.organization_id, refusals)
 
 
 def _hears(found: Trigger, event: Event) -> bool:
@@ -131,20 +142,34 @@ def _start(found: Trigger, version_id: UUID, events: Sequence[Event]) -> int:
             event=facts_of(event),
             event_name=event.name,
             user_id=str(event.user.get("id", ""))[:200],
-            keys=(idempotency.events(event.external_id),) if event.external_id else (),
+            keys=_keys(found, event),
         )
         for event in events
     ]
     try:
         with transaction.atomic():
-            return len(trigger(flow, runs, org_id=found.organization_id, kind=found.kind).run_ids)
+            made = trigger(flow, runs, org_id=found.organization_id, kind=found.kind)
+            return len(set(made.run_ids) - made.existing_ids - made.refused.keys())
     except IdempotencyConflict:
         raise
     except WorkflowsError as error:
         if len(events) == 1:
             log.warning("event does not start its flow", name=events[0].name, flow=flow.slug, error=str(error))
+            controls.note(
+                flow, found.organization_id, [Refusal(code="invalid", reason=str(error), event_id=events[0].id)]
+            )
             return 0
     return sum(_start(found, version_id, [event]) for event in events)
+
+
+def _keys(found: Trigger, event: Event) -> tuple[tuple[str, float], ...]:
+    """By what an event is told from those that have come before."""
+    keys = [idempotency.events(event.external_id)] if event.external_id else []
+    path = found.config.get("match")
+    value = value_at(facts_of(event), path) if path else MISSING
+    if value is not MISSING:
+        keys.append(idempotency.matches(path, hash_of(value)))
+    return tuple(keys)
 
 
 def _passes(found: Trigger, event: Event) -> bool:

@@ -16,7 +16,8 @@ import uuid6
 from django.db import connection, transaction
 
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine import idempotency, store
+from workflows.engine import controls, idempotency, stopping, store
+from workflows.engine.controls import Candidate, Refusal
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.rows import ReadyStep
 from workflows.engine.scope import MANUAL_EVENT
@@ -70,6 +71,8 @@ class Triggered:
 
     run_ids: list[UUID]
     existing_ids: frozenset[UUID] = frozenset()
+    refused: Mapping[UUID, Refusal] = field(default_factory=dict)
+    """By id of the wanted run: why it was not made. Its place in `run_ids` has the run that stands in for it."""
 
     @property
     def existing(self) -> bool:
@@ -92,42 +95,111 @@ def trigger(
 ) -> Triggered:
     """Make runs of a version, within the caller's transaction where there is one; dispatch them after the commit.
 
-    A run whose idempotency key stands for an earlier one is not made, unless by `force`; repeats pass the keys by.
+    A run whose idempotency key stands for an earlier one is not made, unless by `force`; nor one that the flow's
+    controls refuse (debounce, batch, singleton, rate_limit). Repeats pass both by.
     Raises InvalidInput (by the flow's input_schema), PayloadTooLarge, or IdempotencyConflict where another open
     transaction holds a key.
     """
     texts = {run.id: _checked(flow, run, limit_bytes) for run in runs}
     keyed = not lineage.repeats and (flow.idempotency is not None or any(run.keys for run in runs))
+    controlled = flow.controls.any and not lineage.repeats
     alone = not (
-        connection.in_atomic_block or keyed or lineage.parent_policy == "cancel"
+        connection.in_atomic_block or keyed or controlled or lineage.parent_policy == "cancel"
     )  # then the one statement is its own transaction
     with contextlib.nullcontext() if alone else transaction.atomic():
         if lineage.parent_policy == "cancel":
             _check_parent(org_id, lineage.parent_id)
         wanted = [_wanted(flow, run, org_id, event_name, force) for run in runs] if keyed else []
         stands_for = idempotency.take(flow, org_id, wanted) if keyed else {}
-        new = [run for run in runs if stands_for.get(run.id, run.id) == run.id]
+        new = [
+            Candidate(
+                id=run.id,
+                facts=_facts(run, org_id, event_name) if controlled else {},
+                text=texts[run.id],
+                event_id=run.event_id,
+                event_name=run.event_name or event_name,
+                user_id=run.user_id or user_id,
+                priority=priority_of(flow, run, org_id=org_id, event_name=event_name),
+                run_at=run_at,
+            )
+            for run in runs
+            if stands_for.get(run.id, run.id) == run.id
+        ]
+        duplicates = _duplicates(runs, stands_for)
+        refused: dict[UUID, Refusal] = {}
+        if controlled and new:
+            if run_at is not None and (flow.controls.debounce or flow.controls.batch):
+                raise InvalidInput(
+                    "The flow gathers events (debounce, batch), which decides when it runs: give no delay."
+                )
+            decision = controls.decide(flow, org_id, new)
+            new, refused = decision.make, decision.refused
+            if decision.cancelled:
+                transaction.on_commit(lambda: stopping.settle(decision.cancelled, start=DISPATCHER.submit), robust=True)
+            if refused and keyed:
+                _give_keys_back(flow, org_id, wanted, refused)
+        if refused or duplicates:
+            controls.note(flow, org_id, [*refused.values(), *duplicates])
+        ready = _insert(flow, org_id, new, kind=kind, lineage=lineage)
+        transaction.on_commit(lambda: DISPATCHER.submit(ready), robust=True)
+    made = {run.id for run in new}
+    instead = {run_id: each.run_id for run_id, each in refused.items() if each.run_id}
+    ids = [instead.get(owner, owner) for owner in (stands_for.get(run.id, run.id) for run in runs)]
+    return Triggered(run_ids=ids, existing_ids=frozenset(ids) - made, refused=refused)
+
+
+def _insert(
+    flow: CompiledFlow, org_id: UUID, new: Sequence[Candidate], *, kind: str, lineage: Lineage
+) -> list[ReadyStep]:
+    """The runs, by one statement for all that start at the same time. Returns their steps that are ready."""
+    ready: list[ReadyStep] = []
+    for run_at in dict.fromkeys(each.run_at for each in new):
+        group = [each for each in new if each.run_at == run_at]
         rows = store.fetch(
             "insert_runs",
             {
                 **of_flow(flow, org_id),
-                "ids": [run.id for run in new],
-                "inputs": [texts[run.id] for run in new],
-                "priorities": [priority_of(flow, run, org_id=org_id, event_name=event_name) for run in new],
-                "event_ids": [run.event_id for run in new],
-                "event_names": [run.event_name or event_name for run in new],
-                "user_ids": [run.user_id or user_id for run in new],
+                "ids": [each.id for each in group],
+                "inputs": [each.text for each in group],
+                "priorities": [each.priority for each in group],
+                "event_ids": [each.event_id for each in group],
+                "event_names": [each.event_name for each in group],
+                "user_ids": [each.user_id for each in group],
+                "gather_keys": [each.gather_key for each in group],
+                "gathered": [each.gathered for each in group],
+                "singleton_keys": [each.singleton_key for each in group],
                 "trigger": kind,
                 "run_at": run_at,
                 "dispatched": True,
                 **of_lineage(flow, lineage),
             },
         )
-        ready = [ReadyStep.of(row) for row in rows]
-        transaction.on_commit(lambda: DISPATCHER.submit(ready), robust=True)
-    made = {run.id for run in new}
-    ids = [stands_for.get(run.id, run.id) for run in runs]
-    return Triggered(run_ids=ids, existing_ids=frozenset(ids) - made)
+        ready += [ReadyStep.of(row) for row in rows]
+    return ready
+
+
+def _duplicates(runs: Sequence[NewRun], stands_for: Mapping[UUID, UUID]) -> list[Refusal]:
+    """The events whose keys stand for earlier runs."""
+    return [
+        Refusal(code="duplicate", reason=f"The run {owner} has its key.", run_id=owner, event_id=run.event_id)
+        for run in runs
+        if run.event_id and (owner := stands_for.get(run.id, run.id)) != run.id
+    ]
+
+
+def _give_keys_back(
+    flow: CompiledFlow, org_id: UUID, wanted: Sequence[idempotency.Wanted], refused: Mapping[UUID, Refusal]
+) -> None:
+    """The keys of a run that is not made stand for the one in its place, or for none."""
+    place = {"org": org_id, "flow": flow.flow_id}
+    keys = [(key, each.run_id) for each in wanted if each.run_id in refused for key, _ in each.keys]
+    moved = [(key, run_id, instead) for key, run_id in keys if (instead := refused[run_id].run_id)]
+    gone = [(key, run_id) for key, run_id in keys if not refused[run_id].run_id]
+    if moved:
+        names, unmade, owners = (list(column) for column in zip(*moved, strict=True))
+        store.fetch("point_keys_to", {**place, "keys": names, "unmade": unmade, "runs": owners})
+    if gone:
+        store.fetch("forget_keys", {**place, "keys": [key for key, _ in gone], "runs": [run_id for _, run_id in gone]})
 
 
 def _check_parent(org_id: UUID, parent_id: UUID | None) -> None:

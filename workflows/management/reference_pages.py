@@ -28,6 +28,7 @@ COMMANDS = (
     "alerts",
     "flows",
     "limits",
+    "pauses",
     "loadtest",
     "organization",
     "secret",

@@ -5,6 +5,7 @@ from workflows.models.fan_out import FanOut, Item
 from workflows.models.flow import CancelRule, CronFire, Flow, FlowVersion, Step, Trigger
 from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
+from workflows.models.outcome import RunStart, TriggerOutcome
 from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
 from workflows.models.wait import Wait
 from workflows.models.worker import LeaderLease, Worker
@@ -26,10 +27,12 @@ __all__ = [
     "OperationChange",
     "Organization",
     "Run",
+    "RunStart",
     "Secret",
     "Step",
     "StepRun",
     "Trigger",
+    "TriggerOutcome",
     "Wait",
     "Worker",
 ]

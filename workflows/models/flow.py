@@ -25,6 +25,7 @@ class Flow(models.Model):
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True)
     kind = models.CharField(max_length=20, choices=Kind.choices, default=Kind.DECLARATIVE)
+    skips_arrivals = models.BooleanField(db_default=False, help_text="While it is paused, what arrives starts nothing.")
     current = models.ForeignKey(
         "FlowVersion",
         on_delete=models.PROTECT,

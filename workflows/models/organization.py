@@ -21,6 +21,7 @@ class Organization(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
     slug = models.SlugField(max_length=100, unique=True)
     name = models.CharField(max_length=200)
+    skips_arrivals = models.BooleanField(db_default=False, help_text="While it is paused, what arrives starts nothing.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

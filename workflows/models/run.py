@@ -45,6 +45,13 @@ class Run(models.Model):
     user_id = models.CharField(max_length=200, blank=True)
     status = models.CharField(max_length=10, choices=Status.choices)
     priority = models.IntegerField(default=0, help_text="Seconds of head start, −600 … 600.")
+    gather_key = models.CharField(
+        max_length=64, db_default="", blank=True, help_text="While it gathers events (debounce, batch): for what."
+    )
+    gathered = models.IntegerField(db_default=0, help_text="How many events it has gathered.")
+    singleton_key = models.CharField(
+        max_length=64, db_default="", blank=True, help_text="While it is live, no other run of the flow has it."
+    )
     input = models.JSONField()
     output = models.JSONField(null=True, blank=True)
     error = models.JSONField(null=True, blank=True, help_text="Set as soon as the run is bound to fail.")
@@ -83,6 +90,12 @@ class Run(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(origin_kind__in=["", "replay", "resume", "fork", "on_failure"]), name="run_origin_kind"
+            ),
+            models.UniqueConstraint(fields=["flow", "gather_key"], name="run_gathers", condition=~Q(gather_key="")),
+            models.UniqueConstraint(
+                fields=["flow", "singleton_key"],
+                name="run_singleton",
+                condition=Q(status__in=LIVE_RUN) & ~Q(singleton_key=""),
             ),
             models.CheckConstraint(condition=Q(parent_policy__in=["", "cancel", "abandon"]), name="run_parent_policy"),
         ]
@@ -162,6 +175,7 @@ class StepRun(models.Model):
     dispatch_count = models.IntegerField(default=0)
     is_hook = models.BooleanField(db_default=False, help_text="Undoes another step of a run that stops.")
     reason = models.CharField(max_length=200, db_default="", blank=True, help_text="Why it was skipped or cancelled.")
+    progress = models.JSONField(null=True, blank=True, help_text="What its handler reported: {percent, message, at}.")
     memoized_from = models.UUIDField(null=True, blank=True, help_text="The step run whose outcome was taken over.")
     created_at = models.DateTimeField()
     ready_at = models.DateTimeField(null=True, blank=True)

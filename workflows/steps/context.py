@@ -48,6 +48,10 @@ class AttemptLog:
         for line in text.splitlines():
             self._keep(level, line)
 
+    def masked(self, text: str) -> str:
+        """The text without secrets, as it can be stored."""
+        return self._mask(text).replace("\0", "")
+
     def _add(self, level: str, message: str, fields: dict[str, Any]) -> None:
         hidden = {name: self._mask(value) if isinstance(value, str) else value for name, value in fields.items()}
         getattr(self._bind(), level)(self._mask(message), **hidden)
@@ -94,6 +98,17 @@ class StepContext:
     cancelled: Event = field(default_factory=Event)
     stoppers: list[Callable[[], None]] = field(default_factory=list)
     pause_s: float = 0.0
+    report: Callable[[dict[str, Any]], None] = lambda _: None
+
+    def progress(self, percent: float, message: str = "") -> None:
+        """Show how far the step is: 0 … 100, and a message of 500 characters at most. Costs nothing: the latest report
+        is stored twice a second.
+
+        Raises ValueError for a percentage out of range.
+        """
+        if not 0 <= percent <= 100:
+            raise ValueError(f"progress: {percent!r} is out of range; give 0 … 100")
+        self.report({"percent": round(float(percent), 2), "message": self.log.masked(message)[:500]})
 
     def on_stop(self, stop: Callable[[], None]) -> None:
         """Call `stop` (from another thread, possibly twice) when the run is cancelled or the step's time is up."""

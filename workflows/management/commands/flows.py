@@ -65,7 +65,7 @@ class Command(HeadraceCommand):
             self.print_json({"ok": True, "flows": [{"file": str(path), "flow": spec.flow} for path, spec in found]})
             return
         for path, spec in found:
-            self.stdout.write(f"{path}: {spec.flow} is valid ({len(spec.steps)} steps){_note(spec.not_enforced_yet)}")
+            self.stdout.write(f"{path}: {spec.flow} is valid ({len(spec.steps)} steps)")
 
     def _apply(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)
@@ -80,7 +80,7 @@ class Command(HeadraceCommand):
             return
         for _, each in applied:
             what = "published" if each.changed else "unchanged"
-            self.stdout.write(f"{each.flow.slug}: version {each.version.number} {what}{_note(each.not_enforced_yet)}")
+            self.stdout.write(f"{each.flow.slug}: version {each.version.number} {what}")
 
     def _export(self, options: dict[str, Any]) -> None:
         flows = {
@@ -111,7 +111,3 @@ class Command(HeadraceCommand):
             triggers = ", ".join(map(str, each.flow.triggers.all())) or "by hand"
             rows.add_row(each.flow.slug, version, triggers, str(each.live_runs), each.flow.name)
         self.console.print(rows)
-
-
-def _note(names: list[str]) -> str:
-    return f"; stored, not in force yet: {', '.join(names)}" if names else ""

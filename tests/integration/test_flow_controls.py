@@ -1,0 +1,494 @@
+"""Flow-level controls: what each makes of events, over time and together; pause, drain and resume.
+
+The tests own the clock: `pass_time` moves what is stored into the past. There are no workers but where a test says so.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from django.core.management import call_command
+from django.db import connection, connections
+
+from tests.workers import WorkerPool, await_end, await_that, publish
+from workflows import pausing, repair, services
+from workflows.definitions.validate import REFUSED_PAIRS, DefinitionProblems, parse
+from workflows.engine import events, transitions
+from workflows.engine.events import NewEvent
+from workflows.errors import FlowPaused, InvalidInput, RunRateLimited
+from workflows.models import Event, Organization, Run, StepRun, TriggerOutcome
+from workflows.pausing import Subject
+
+STEPS = [{"id": "a", "type": "noop"}]
+HEARS = [{"event": "x/y"}]
+
+
+def flow(org: Organization, **controls: Any) -> str:
+    return publish(org, STEPS, on=HEARS, **controls)
+
+
+def send(org: Organization, *data: dict[str, Any], **more: Any) -> list[UUID]:
+    """Events, in one call."""
+    return events.receive(org.id, [NewEvent(name="x/y", data=each, **more) for each in data])
+
+
+def pass_time(org: Organization, seconds: float) -> None:
+    """Everything of the organization's runs happened so much earlier."""
+    with connection.cursor() as cursor:
+        shift = f"- make_interval(secs => {seconds})"
+        cursor.execute(f"UPDATE workflows_run SET created_at = created_at {shift} WHERE org_id = %s", [org.id])
+        cursor.execute(f"UPDATE workflows_steprun SET wake_at = wake_at {shift} WHERE org_id = %s", [org.id])
+        cursor.execute(
+            f"UPDATE workflows_runstart SET at = at {shift} WHERE run_id IN (SELECT id FROM workflows_run WHERE org_id = %s)",
+            [org.id],
+        )
+
+
+def runs(org: Organization) -> list[Run]:
+    return list(Run.objects.filter(org_id=org.id).order_by("id"))
+
+
+def live(org: Organization) -> list[Any]:
+    """What the live runs were given, in the order in which they were made."""
+    return [run.input.get("n") for run in runs(org) if run.is_live and not run.cancel_requested_at]
+
+
+def outcomes(org: Organization) -> list[tuple[Any, str]]:
+    """(the event's n, what became of it), in the order of the events."""
+    found = TriggerOutcome.objects.filter(org_id=org.id)
+    numbers = {event.id: event.data.get("n") for event in Event.objects.filter(org_id=org.id)}
+    return sorted((numbers[each.event_id], each.code) for each in found if each.event_id)
+
+
+def starts_in_s(run: Run) -> float:
+    """Seconds until the run's first step wakes."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT extract(epoch FROM wake_at - clock_timestamp()) FROM workflows_steprun WHERE run_id = %s", [run.id]
+        )
+        return float(cursor.fetchone()[0])
+
+
+def n(number: int, **more: Any) -> dict[str, Any]:
+    return {"n": number, **more}
+
+
+# --- rate_limit ------------------------------------------------------------------------------------------------------
+
+RATE = {"rate_limit": {"limit": 2, "period": "10s", "key": "event.data.k"}}
+
+
+def test_a_rate_limit_drops_and_marks_what_is_too_much(org: Organization, published: list[Any]) -> None:
+    flow(org, **RATE)
+    send(org, n(1, k="a"), n(2, k="a"), n(3, k="a"), n(4, k="b"))
+    assert (live(org), outcomes(org)) == ([1, 2, 4], [(3, "rate_limited")])
+    pass_time(org, 9)
+    send(org, n(5, k="a"))
+    assert outcomes(org)[-1] == (5, "rate_limited")
+    pass_time(org, 1.5)
+    send(org, n(6, k="a"))
+    send(org, n(7, k="a"))
+    send(org, n(8, k="a"))
+    assert live(org) == [1, 2, 4, 6, 7]
+    assert outcomes(org) == [(3, "rate_limited"), (5, "rate_limited"), (8, "rate_limited")]
+
+
+def test_a_rate_limit_is_exact_over_many_senders(org: Organization, published: list[Any]) -> None:
+    flow(org, rate_limit={"limit": 7, "period": "1h"})
+
+    def one(number: int) -> None:
+        try:
+            send(org, n(number))
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(40)))
+    assert len(live(org)) == 7
+    assert len(outcomes(org)) == 33
+
+
+def test_a_request_beyond_the_rate_limit_is_told_when(
+    org: Organization, published: list[Any], api_key: str, address: str
+) -> None:
+    flow(org, rate_limit={"limit": 1, "period": "60s"})
+    services.trigger(org, "flow", {})
+    with pytest.raises(RunRateLimited):
+        services.trigger(org, "flow", {})
+    answer = httpx.post(f"{address}/api/workflows/flow/run", headers={"Authorization": f"Bearer {api_key}"}, json={})
+    assert (answer.status_code, answer.json()["code"]) == (429, "run_rate_limited")
+    assert 50 <= int(answer.headers["Retry-After"]) <= 60
+
+
+# --- debounce --------------------------------------------------------------------------------------------------------
+
+DEBOUNCE = {"debounce": {"period": "10s", "timeout": "25s", "key": "event.data.k"}}
+
+
+def test_a_debounce_gives_one_run_with_the_last_event(org: Organization, published: list[Any]) -> None:
+    flow(org, **DEBOUNCE)
+    for number, (pause_s, starts_s) in enumerate([(0, 10), (5, 10), (7, 10), (8, 5)]):
+        pass_time(org, pause_s)
+        send(org, n(number, k="a"))
+        (run,) = runs(org)
+        assert run.input["n"] == number
+        assert run.event_id == Event.objects.filter(org_id=org.id).order_by("-id")[0].id
+        assert abs(starts_in_s(run) - starts_s) < 0.9
+    assert outcomes(org) == [(1, "debounced"), (2, "debounced"), (3, "debounced")]
+    assert Run.objects.get(org_id=org.id).gathered == 4
+
+
+def test_what_comes_after_a_debounced_run_has_started_gives_another(org: Organization, published: list[Any]) -> None:
+    flow(org, **DEBOUNCE)
+    send(org, n(1, k="a"), n(2, k="b"), n(3, k="a"))
+    assert (live(org), outcomes(org)) == ([2, 3], [(1, "debounced")]) or live(org) == [3, 2]
+    pass_time(org, 11)
+    transitions.wake(batch=100)
+    send(org, n(4, k="a"))
+    assert sorted(live(org)) == [2, 3, 4]
+    assert Run.objects.filter(org_id=org.id).exclude(gather_key="").count() == 2
+
+
+def test_a_debounced_run_that_was_cancelled_gathers_no_more(org: Organization, published: list[Any]) -> None:
+    flow(org, **DEBOUNCE)
+    send(org, n(1, k="a"))
+    services.cancel_run(org, runs(org)[0].id)
+    send(org, n(2, k="a"))
+    assert live(org) == [2]
+
+
+def test_a_debounce_by_many_senders_makes_one_run(org: Organization, published: list[Any]) -> None:
+    flow(org, **DEBOUNCE)
+
+    def one(number: int) -> None:
+        try:
+            send(org, n(number, k="a"))
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(24)))
+    (run,) = runs(org)
+    assert run.gathered == 24
+    assert len(outcomes(org)) == 23
+
+
+# --- batch -----------------------------------------------------------------------------------------------------------
+
+BATCH = {"batch": {"max_size": 3, "timeout": "10s", "key": "event.data.k"}}
+
+
+def batches(org: Organization) -> list[list[int]]:
+    return [[event["data"]["n"] for event in run.input["events"]] for run in runs(org)]
+
+
+def ready(org: Organization) -> list[bool]:
+    """Of each run: whether it has started, or may."""
+    return [StepRun.objects.get(run_id=run.id).status != "waiting" for run in runs(org)]
+
+
+def test_a_batch_starts_when_it_is_full_or_its_time_is_up(org: Organization, published: list[Any]) -> None:
+    flow(org, **BATCH)
+    send(org, n(1, k="a"))
+    send(org, n(2, k="a"), n(3, k="b"))
+    assert (batches(org), ready(org)) == ([[1, 2], [3]], [False, False])
+    assert 9 < starts_in_s(runs(org)[0]) <= 10
+    send(org, n(4, k="a"))
+    transitions.wake(batch=100)
+    assert (batches(org), ready(org)) == ([[1, 2, 4], [3]], [True, False])
+    send(org, n(5, k="a"))
+    assert batches(org) == [[1, 2, 4], [3], [5]]
+    pass_time(org, 11)
+    transitions.wake(batch=100)
+    assert ready(org) == [True, True, True]
+    send(org, n(6, k="a"))
+    assert batches(org)[-1] == [6]
+
+
+def test_many_events_at_once_fill_batches_in_their_order(org: Organization, published: list[Any]) -> None:
+    flow(org, **BATCH)
+    send(org, n(0, k="a"))
+    send(org, *(n(number, k="a") for number in range(1, 9)))
+    assert batches(org) == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    transitions.wake(batch=100)
+    assert ready(org) == [True, True, True]
+    assert [code for _, code in outcomes(org)] == ["batched"] * 6
+
+
+def test_a_batch_by_many_senders_loses_and_doubles_nothing(org: Organization, published: list[Any]) -> None:
+    flow(org, **BATCH)
+
+    def one(number: int) -> None:
+        try:
+            send(org, n(number, k="a"))
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(31)))
+    found = batches(org)
+    assert sorted(number for batch in found for number in batch) == list(range(31))
+    assert sorted(len(batch) for batch in found) == [1] + [3] * 10
+
+
+# --- singleton -------------------------------------------------------------------------------------------------------
+
+
+def test_a_singleton_that_skips(org: Organization, published: list[Any]) -> None:
+    flow(org, singleton={"key": "event.data.k"})
+    send(org, n(1, k="a"), n(2, k="a"), n(3, k="b"))
+    send(org, n(4, k="a"))
+    assert (live(org), outcomes(org)) == ([1, 3], [(2, "singleton"), (4, "singleton")])
+    assert {each.run_id for each in TriggerOutcome.objects.filter(org_id=org.id)} == {runs(org)[0].id}
+    asked = services.trigger(org, "flow", {"k": "a"})
+    assert (asked.run_ids, asked.existing) == ([runs(org)[0].id], True)
+    services.cancel_run(org, runs(org)[0].id)
+    send(org, n(5, k="a"))
+    assert live(org) == [3, 5]
+
+
+def test_a_singleton_that_cancels(org: Organization, published: list[Any]) -> None:
+    flow(org, singleton={"key": "event.data.k", "mode": "cancel"})
+    send(org, n(1, k="a"), n(2, k="a"), n(3, k="b"))
+    assert (live(org), outcomes(org)) == ([2, 3], [(1, "singleton")])
+    send(org, n(4, k="a"))
+    assert live(org) == [3, 4]
+    cancelled = Run.objects.get(org_id=org.id, status="cancelled")
+    assert (cancelled.input["n"], cancelled.cancel_reason) == (2, "by a newer run (singleton)")
+
+
+@pytest.mark.parametrize("mode", ["skip", "cancel"])
+def test_a_singleton_by_many_senders(mode: str, org: Organization, published: list[Any]) -> None:
+    flow(org, singleton=mode)
+
+    def one(number: int) -> None:
+        try:
+            send(org, n(number))
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(16)))
+    assert len(live(org)) == 1
+    assert len(runs(org)) == (1 if mode == "skip" else 16)
+
+
+# --- together --------------------------------------------------------------------------------------------------------
+
+KEYED = {"idempotency": "event.data.id"}
+
+
+@pytest.mark.parametrize(
+    ("controls", "sent", "alive", "marked"),
+    [
+        # What a singleton skips does not count for the rate.
+        ({"singleton": "skip", "rate_limit": {"limit": 2, "period": "1h"}}, [[n(1)], [n(2)], [n(3)]], [1],
+         [(2, "singleton"), (3, "singleton")]),
+        # A run that cancels another one counts.
+        ({"singleton": "cancel", "rate_limit": {"limit": 2, "period": "1h"}}, [[n(1)], [n(2)], [n(3)]], [],
+         [(3, "rate_limited")]),
+        # Moving a debounced run does not count, another run does.
+        ({"debounce": {"period": "1h", "key": "event.data.k"}, "rate_limit": {"limit": 1, "period": "1h"}},
+         [[n(1, k="a")], [n(2, k="a")], [n(3, k="b")]], [2], [(2, "debounced"), (3, "rate_limited")]),
+        # A duplicate counts for nothing; what was dropped may come again with its id.
+        ({**KEYED, "rate_limit": {"limit": 2, "period": "1h"}}, [[n(1, id="x")], [n(2, id="x")], [n(3, id="y")]], [1, 3],
+         [(2, "duplicate")]),
+        ({**KEYED, "singleton": "skip"}, [[n(1, id="x")], [n(2, id="y")], [n(3, id="x")]], [1],
+         [(2, "singleton"), (3, "duplicate")]),
+        # Throttle and run concurrency hold runs back that were made; rate_limit decides which are.
+        ({"rate_limit": {"limit": 2, "period": "1h"}, "throttle": {"limit": 1, "period": "1h"},
+          "concurrency": {"limit": 1, "scope": "run"}}, [[n(1), n(2), n(3)]], [1, 2], [(3, "rate_limited")]),
+    ],
+)  # fmt: skip
+def test_controls_together(
+    controls: dict[str, Any], sent: list[list[dict[str, Any]]], alive: list[int], marked: list[tuple[int, str]],
+    org: Organization, published: list[Any],
+) -> None:  # fmt: skip
+    flow(org, **controls)
+    for group in sent:
+        send(org, *group)
+    assert live(org) == alive or (not alive and len(live(org)) == 0)
+    assert outcomes(org) == marked
+
+
+def test_a_dropped_event_may_come_again_with_its_id(org: Organization, published: list[Any]) -> None:
+    flow(org, rate_limit={"limit": 1, "period": "10s"})
+    send(org, n(1), external_id="one")
+    send(org, n(2), external_id="two")
+    pass_time(org, 11)
+    send(org, n(2), external_id="two")
+    assert live(org) == [1, 2]
+    assert [code for _, code in outcomes(org)] == ["rate_limited"]
+
+
+def test_a_debounced_event_that_comes_again_has_its_run(org: Organization, published: list[Any]) -> None:
+    flow(org, debounce={"period": "1h"})
+    send(org, n(1), external_id="one")
+    send(org, n(2), external_id="two")
+    send(org, n(2), external_id="two")
+    (run,) = runs(org)
+    assert {each.run_id for each in TriggerOutcome.objects.filter(org_id=org.id)} == {run.id}
+    assert [code for _, code in outcomes(org)] == ["debounced", "duplicate"]
+
+
+def test_repeats_pass_the_controls_by(org: Organization, published: list[Any]) -> None:
+    flow(org, rate_limit={"limit": 1, "period": "1h"}, singleton="skip")
+    run_id = services.trigger(org, "flow", {}).run_ids[0]
+    services.cancel_run(org, run_id)
+    assert repair.replay(org, run_id).run_id is not None
+
+
+def test_a_match_on_a_trigger_tells_duplicates(org: Organization, published: list[Any]) -> None:
+    publish(org, STEPS, on=[{"event": "x/y", "match": "data.id"}])
+    send(org, n(1, id="x"), n(2, id="x"), n(3, id="y"), n(4))
+    assert (live(org), outcomes(org)) == ([1, 3, 4], [(2, "duplicate")])
+
+
+def test_an_event_that_does_not_fit_is_marked(org: Organization, published: list[Any]) -> None:
+    flow(org, input_schema={"type": "object", "properties": {"n": {"type": "integer"}}})
+    send(org, {"n": "one"})
+    assert TriggerOutcome.objects.get(org_id=org.id).code == "invalid"
+
+
+def test_a_delay_and_a_flow_that_gathers_contradict_each_other(org: Organization, published: list[Any]) -> None:
+    flow(org, **DEBOUNCE)
+    with pytest.raises(InvalidInput, match="give no delay"):
+        services.trigger(org, "flow", {"k": "a"}, delay="5m")
+
+
+def test_a_key_that_can_not_be_used_is_told(org: Organization, published: list[Any]) -> None:
+    flow(org, singleton={"key": "event.data.k"})
+    send(org, n(1))
+    assert TriggerOutcome.objects.get(org_id=org.id).code == "invalid"
+    with pytest.raises(InvalidInput, match="singleton"):
+        services.trigger(org, "flow", {})
+
+
+EXAMPLES: dict[str, Any] = {
+    "batch": {"max_size": 2, "timeout": "1s"},
+    "debounce": {"period": "1s"},
+    "singleton": "skip",
+    "rate_limit": {"limit": 1, "period": "1s"},
+    "idempotency": "event.data.id",
+    "cancel_on": {"event": "x/z"},
+}
+
+
+@pytest.mark.parametrize(("one", "other", "why"), REFUSED_PAIRS)
+def test_controls_that_contradict_each_other_are_refused_with_the_reason(one: str, other: str, why: str) -> None:
+    with pytest.raises(DefinitionProblems) as raised:
+        parse({"flow": "flow", "steps": STEPS, one: EXAMPLES[one], other: EXAMPLES[other]})
+    assert why in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("controls", "problem"),
+    [
+        ({"batch": EXAMPLES["batch"], "priority": "event.data.p"}, "give priority as a number"),
+        ({"debounce": {"period": "10s", "timeout": "5s"}}, "timeout is shorter than period"),
+        ({"batch": {"max_size": 1, "timeout": "1s"}}, "batch.max_size"),
+        ({"rate_limit": {"limit": 0, "period": "1s"}}, "rate_limit.limit"),
+        ({"singleton": "queue"}, "singleton.mode"),
+        ({"singleton": {"key": "steps.a.output"}}, "unknown name 'steps'"),
+        ({"on": [{"cron": "0 3 * * *", "match": "data.id"}]}, "match belongs to an event trigger"),
+    ],
+)
+def test_a_bad_control_is_refused_with_the_reason(controls: dict[str, Any], problem: str) -> None:
+    with pytest.raises(DefinitionProblems, match=problem):
+        parse({"flow": "flow", "steps": STEPS, **controls})
+
+
+# --- pause, drain, resume --------------------------------------------------------------------------------------------
+
+TWO = [{"id": "a", "type": "delay", "config": {"for": "300ms"}}, {"id": "b", "type": "noop"}]
+
+
+def test_a_paused_flow_starts_nothing_until_it_is_resumed(
+    org: Organization, workers: WorkerPool, api_key: str, address: str
+) -> None:
+    publish(org, TWO, on=HEARS)
+    headers = {"Authorization": f"Bearer {api_key}"}
+    started = services.trigger(org, "flow").run_ids[0]
+    await_that(lambda: StepRun.objects.get(run_id=started, key="a").status == "waiting")
+    answer = httpx.post(f"{address}/api/workflows/flow/pause", headers=headers, json={"reason": "because"})
+    assert (answer.status_code, answer.json()["mode"], answer.json()["reason"]) == (200, "pause", "because")
+    later = services.trigger(org, "flow").run_ids[0]
+    step = await_that(lambda: StepRun.objects.filter(run_id=started, key="a", status="ready").first())
+    url = f"{address}/api/limits/explain?stepRun={step.id}"
+    await_that(lambda: "the pause of the flow" in httpx.get(url, headers=headers).text, what="the reason")
+    assert not StepRun.objects.filter(run_id=later, status="waiting").exists()
+    assert [each["flow"] for each in httpx.get(f"{address}/api/pauses", headers=headers).json()] == ["flow"]
+    assert httpx.post(f"{address}/api/workflows/flow/resume", headers=headers).status_code == 200
+    assert [await_end(org, run_id).run.status for run_id in (started, later)] == ["completed"] * 2
+    assert httpx.post(f"{address}/api/workflows/flow/resume", headers=headers).status_code == 409
+
+
+def test_a_drained_flow_ends_what_has_started(org: Organization, workers: WorkerPool) -> None:
+    publish(org, TWO)
+    started = services.trigger(org, "flow").run_ids[0]
+    await_that(lambda: StepRun.objects.get(run_id=started, key="a").status == "waiting")
+    pausing.stop(pausing.flow(org, "flow"), mode="drain", by="test")
+    later = services.trigger(org, "flow").run_ids[0]
+    assert await_end(org, started).run.status == "completed"
+    assert Run.objects.get(id=later).status == "queued"
+    pausing.resume(pausing.flow(org, "flow"), by="test")
+    assert await_end(org, later).run.status == "completed"
+
+
+def test_what_arrives_at_a_paused_flow_is_skipped_where_that_is_asked_for(
+    org: Organization, workers: WorkerPool, api_key: str, address: str
+) -> None:
+    flow(org)
+    subject = pausing.flow(org, "flow")
+    pausing.stop(subject, arrivals="skip", by="test")
+    (event,) = send(org, n(1))
+    with pytest.raises(FlowPaused):
+        services.trigger(org, "flow")
+    pausing.resume(subject, by="test")
+    assert not runs(org)
+    seen = httpx.get(f"{address}/api/events/{event}", headers={"Authorization": f"Bearer {api_key}"}).json()
+    assert [(each["workflow"], each["code"]) for each in seen["outcomes"]] == [("flow", "paused")]
+    send(org, n(2))
+    await_end(org, runs(org)[0].id)
+
+
+def test_an_organization_and_a_queue_can_be_paused(
+    org: Organization, other: Organization, workers: WorkerPool, api_key: str, address: str
+) -> None:
+    flow(org)
+    flow(other)
+    pausing.stop(Subject(organization=org), by="test")
+    held = services.trigger(org, "flow").run_ids[0]
+    assert await_end(other, services.trigger(other, "flow").run_ids[0]).run.status == "completed"
+    assert Run.objects.get(id=held).status == "queued"
+    pausing.resume(Subject(organization=org), by="test")
+    await_end(org, held)
+    refused = httpx.post(f"{address}/api/queues/io/pause", headers={"Authorization": f"Bearer {api_key}"})
+    assert refused.status_code == 403
+    call_command("pauses", "pause", "--queue", "io", "--json")
+    try:
+        held = services.trigger(org, "flow").run_ids[0]
+        await_that(lambda: StepRun.objects.get(run_id=held).waiting_for == "limit", what="the queue's pause")
+    finally:
+        call_command("pauses", "resume", "--queue", "io")
+    await_end(org, held)
+
+
+@pytest.mark.parametrize(
+    ("subject", "mode", "arrivals", "problem"),
+    [
+        (Subject(queue="headrace.io"), "drain", "queue", "no runs to drain"),
+        (Subject(queue="headrace.io"), "pause", "skip", "no arrivals of its own"),
+    ],
+)
+def test_a_stop_that_makes_no_sense_is_refused(
+    subject: Subject, mode: Any, arrivals: Any, problem: str, live_db: None
+) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        pausing.stop(subject, mode=mode, arrivals=arrivals, by="test")
+    with pytest.raises(InvalidInput, match="unknown"):
+        pausing.queue("nowhere")

@@ -1,0 +1,3 @@
+-- Idempotency keys of runs that are not made. Parameters: org, flow uuid, keys text[], runs uuid[]. Index: primary key.
+DELETE FROM workflows_idempotencykey
+ WHERE org_id = %(org)s AND flow_id = %(flow)s AND key = ANY (%(keys)s::text[]) AND run_id = ANY (%(runs)s::uuid[])

@@ -1,0 +1,5 @@
+-- What the handlers of running steps report. Parameters: reports: a JSON array as text of {id, lease, progress}.
+-- Index: primary key.
+UPDATE workflows_steprun s SET progress = p.progress
+  FROM json_to_recordset(%(reports)s::json) AS p (id uuid, lease uuid, progress jsonb)
+ WHERE s.id = p.id AND s.status || '' = 'running' AND s.lease_token = p.lease

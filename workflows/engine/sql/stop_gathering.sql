@@ -1,0 +1,3 @@
+-- What comes now is gathered by a new run: the one that did so is full, has started or was cancelled.
+-- Parameters: flow uuid, key text. Index: run_gathers.
+UPDATE workflows_run SET gather_key = '' WHERE flow_id = %(flow)s AND gather_key = %(key)s AND gather_key <> ''
