@@ -5,7 +5,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from config.api import api
-from workflows.api import inbox
+from workflows.api import inbox, streams
 from workflows.api.routes import healthz, readyz
 
 
@@ -17,6 +17,8 @@ def no_icon(_: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("favicon.ico", no_icon),
     path("admin/", admin.site.urls),
+    path("api/runs/<uuid:run_id>/stream", streams.run_stream),
+    path("api/stream", streams.organization_stream),
     path("api/", api.urls),
     path("e/<str:key>", inbox.receive),
     path("hooks/<str:token>", inbox.webhook),

@@ -86,6 +86,18 @@ for _name, _mode, _handler in (
     )
 
 
+def report(context: StepContext) -> Any:
+    """Reports that it is half done, and takes its time."""
+    context.progress(50, "half of it")
+    time.sleep(context.config.hold_ms / 1000)
+    return None
+
+
+register(
+    StepType(name="probe_progress", summary="Reports.", config_model=ProbeConfig, handler=report, mode=Mode.THREAD)
+)
+
+
 class RaisesConfig(StepConfig):
     """How its handler fails."""
 
