@@ -54,6 +54,7 @@ class RunStream:
     is_over: bool = False
     _steps: dict[UUID, tuple[Any, ...]] = field(default_factory=dict)
     _run: str = ""
+    _last_us: int = 0
 
     @classmethod
     def open(cls, organization: Organization, run_id: UUID, last_id: str = "") -> RunStream:
@@ -72,16 +73,21 @@ class RunStream:
             self.is_over = True
             return []
         changes = sorted(self._changes(), key=lambda change: change[0])
-        messages = [Message(name=name, id=str(at_us), data=data) for at_us, name, data in changes]
+        messages = [self._message(name, at_us, data) for at_us, name, data in changes]
         if run.status != self._run:
             self._run = run.status
             at_us = micros(run.ended_at or run.started_at or run.created_at)
             data = {**self._whose(), "status": run.status, "error": run.error, "at": _iso(at_us)}
-            messages.append(Message(name="run-status", id=str(at_us), data=data))
+            messages.append(self._message("run-status", at_us, data))
         if not run.is_live:
             self.is_over = True
-            messages.append(Message(name="end", id=str(micros(run.ended_at)), data=self._whose()))
+            messages.append(self._message("end", micros(run.ended_at), self._whose()))
         return messages
+
+    def _message(self, name: str, at_us: int, data: dict[str, Any]) -> Message:
+        """Its id is never lower than that of the one before."""
+        self._last_us = max(self._last_us, at_us)
+        return Message(name=name, id=str(self._last_us), data=data)
 
     def _whose(self) -> dict[str, Any]:
         return {"executionId": str(self.run_id), "channel": channel(self.org_id, self.run_id)}
@@ -174,8 +180,9 @@ class OrganizationStream:
         after = self.since - dt.timedelta(seconds=OVERLAP_S)
         steps = [*self._tries(after), *self._starts(after)]
         latest = {data["executionId"]: at for at, _, _, data in sorted(steps, key=lambda each: each[0])}
-        ends = [(max(at, latest.get(data["executionId"], at)), *rest, data) for at, *rest, data in self._ends(after)]
-        found = [*steps, *ends]  # a run ends after its last step, however many microseconds its row says
+        found = list(steps)
+        for at, key, name, data in self._ends(after):  # a run ends after its last step, whatever microseconds it says
+            found.append((max(at, latest.get(data["executionId"], at)), key, name, data))
         new = [each for each in sorted(found, key=lambda each: each[0]) if self._first(each[1])]
         if found:
             self.since = max(self.since, *(each[0] for each in found))
