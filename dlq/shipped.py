@@ -18,6 +18,7 @@ RULES: tuple[dict[str, Any], ...] = (
     {"name": "throttling-overhead", "metric": "throttling_overhead", "threshold": 10, "severity": "info"},
     {"name": "retries", "metric": "retries", "comparison": ">=", "threshold": 2, "severity": "info"},
     {"name": "processing-time", "metric": "processing_time", "threshold": 30, "severity": "info"},
+    {"name": "priority-targets", "metric": "priority_target", "threshold": 1, "severity": "warning"},
     {"name": "zombies", "metric": "zombies", "threshold": 0, "severity": "critical"},
     {"name": "auth-or-configuration", "metric": "auth_or_configuration", "threshold": 0, "severity": "critical"},
     {"name": "throughput", "metric": "throughput", "comparison": "<", "threshold": 1, "severity": "warning",

@@ -117,6 +117,8 @@ class Limit:
     override_revision: int = 0
     key: str | None = None
     runs: bool = False
+    level: str = ""
+    """Of the runs that it holds for: their priority's level; empty: all."""
     source: str = "shipped"
 
     @property
@@ -169,6 +171,12 @@ class LimitSet:
     def text(self) -> str:
         return _UNIT.join(self.steps) + _RECORD + _UNIT.join(self.runs)
 
+    def of_child(self, ancestors: frozenset[str]) -> LimitSet:
+        """For a run that others wait for: it needs no slot of its own where one of them (by the ids of their flows) has
+        one that counts for it, nor of the limits on all runs."""
+        kept = tuple(each for each in self.runs if _needs_own_slot(each[2:].split("@", 1)[0], ancestors))
+        return self if kept == self.runs else replace(self, runs=kept)
+
     @classmethod
     def of(cls, limits: Iterable[tuple[Limit, str | None]]) -> LimitSet:
         """From (limit, value of its key) pairs, in the order in which they are asked."""
@@ -180,6 +188,11 @@ class LimitSet:
             definitions=tuple({limit.name: limit.definition for limit, _ in pairs if limit.is_defined}.items()),
             paused_by_provider=tuple(own) or tuple(limit.instance() for limit, _ in pairs if limit.bound is None),
         )
+
+
+def _needs_own_slot(name: str, ancestors: frozenset[str]) -> bool:
+    scope, *parts = name.split(":")
+    return scope == "run" and parts[0] not in ancestors
 
 
 @dataclass(frozen=True, kw_only=True)

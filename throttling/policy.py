@@ -105,13 +105,24 @@ def _positive(environment: Mapping[str, str], name: str) -> int | None:
     return None
 
 
+PRIORITY_LEVELS = {"critical": 600, "high": 300, "normal": 0, "low": -300, "background": -600}
+"""Seconds of head start."""
+
+
+def level_of(priority: int) -> str:
+    """The level that a priority (seconds of head start) is nearest to."""
+    return min(PRIORITY_LEVELS, key=lambda level: (abs(PRIORITY_LEVELS[level] - priority), PRIORITY_LEVELS[level]))
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeclaredLimit:
-    """A limit that a flow declares: `bound` per value of `key`; with `runs` it counts whole runs."""
+    """A limit that a flow declares: `bound` per value of `key`; with `runs` it counts whole runs. With `level` it holds
+    for runs of that priority only."""
 
     bound: Bound
     key: str | None = None
     runs: bool = False
+    level: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,7 +353,8 @@ class Policies:
         dimension = "rate" if isinstance(declared.bound, RateLimit) else "concurrency"
         what = "run" if declared.runs else "flow"
         name = f"{what}:{facts.flow_id}:{position}:{dimension}"
-        return self._limit(name, declared.bound, facts.version, source=what, key=declared.key, runs=declared.runs)
+        limit = self._limit(name, declared.bound, facts.version, source=what, key=declared.key, runs=declared.runs)
+        return replace(limit, level=declared.level) if declared.level else limit
 
     def _scope_limits(self, source: str, prefix: str, override: Override | None) -> Iterator[Limit]:
         """The limits that only an override makes."""

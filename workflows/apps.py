@@ -9,10 +9,11 @@ class WorkflowsConfig(AppConfig):
         from workflows.steps.registry import load_types  # noqa: PLC0415  (models must be loaded)
 
         load_types()
-        from workflows import approvals, bulk, repair, scheduling  # noqa: F401, PLC0415  (repair registers its actions)
+        from workflows import approvals, bulk, repair, scheduling, system_events  # noqa: F401, PLC0415  (repair registers its actions)
         from workflows.engine import follow_up, jobs  # noqa: PLC0415
 
         jobs.register("follow-up", lambda: follow_up.follow_up() == follow_up.BATCH, every_s=1.0)
         jobs.register("schedules", scheduling.tick, every_s=1.0)
         jobs.register("approvals", approvals.remind, every_s=1.0)
+        jobs.register("system events", system_events.tell, every_s=0.5)
         jobs.register("bulk", bulk.pump, every_s=0.5)

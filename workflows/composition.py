@@ -22,6 +22,7 @@ def invoke(
     on_parent_cancel: Literal["cancel", "abandon"],
     once: str,
     priority: str | int | None,
+    awaited: bool,
 ) -> UUID:
     """Start a run of a flow as the child of another run, once for each value of `once`. Returns the run.
 
@@ -42,6 +43,7 @@ def invoke(
             kind="invoke",
             parent=parent,
             on_parent_cancel=on_parent_cancel,
+            awaited=awaited,
         )
     except (FlowNotFound, FlowNotPublished, InvalidInput, PayloadTooLarge) as error:
         raise NonRetriable(f"The flow {slug!r} can't be started: {error}") from error

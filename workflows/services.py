@@ -14,7 +14,8 @@ from uuid import UUID
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
-from workflows import scheduling, selectors
+from throttling.policy import PRIORITY_LEVELS
+from workflows import scheduling, selectors, system_events
 from workflows.definitions import document
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.duration import parse_ms
@@ -28,7 +29,6 @@ from workflows.errors import FlowNotFound, FlowNotPublished, FlowPaused, Invalid
 from workflows.models import CancelRule, Flow, FlowVersion, Organization, Run, Step, Trigger
 from workflows.payload import Json
 
-PRIORITY_LEVELS = {"critical": 600, "high": 300, "normal": 0, "low": -300, "background": -600}
 MAX_RUNS_AT_ONCE = 5_000
 
 
@@ -71,6 +71,7 @@ def apply_definition(organization: Organization, spec: FlowSpec) -> Applied:
         scheduling.follow(flow)
         flow.cancel_rules.all().delete()
         CancelRule.objects.bulk_create(_cancel_rows(spec, flow))
+        system_events.flow_published(flow, version)
     return Applied(flow=flow, version=version, changed=True)
 
 
@@ -188,12 +189,13 @@ def trigger(
     kind: str = "manual",
     parent: UUID | None = None,
     on_parent_cancel: Literal["cancel", "abandon"] = "cancel",
+    awaited: bool = False,
 ) -> Triggered:
     """Start one run of a flow. Inside a transaction the run belongs to it, and starts when it commits.
 
     `priority`: 1…10 (lower is sooner) or critical, high, normal, low, background. `delay`: a number of milliseconds
     or text like "5m". `force`: make a run whatever idempotency keys say. `parent`: the run that starts this one, which
-    is cancelled with it unless `on_parent_cancel` says otherwise.
+    is cancelled with it unless `on_parent_cancel` says otherwise; with `awaited` it waits for this one.
 
     A flow's `singleton`, `debounce` or `batch` gives the run that stands in the place of a new one; the answer's
     `refused` says why. Raises FlowNotFound, FlowNotPublished, FlowPaused, RunRateLimited, InvalidInput,
@@ -203,7 +205,7 @@ def trigger(
     value = {} if data is None else data
     run_at = _run_at(delay)
     keys = (idempotency.callers(idempotency_key),) if idempotency_key else ()
-    lineage = Lineage(parent_id=parent, parent_policy=on_parent_cancel) if parent else NO_LINEAGE
+    lineage = Lineage(parent_id=parent, parent_policy=on_parent_cancel, awaited=awaited) if parent else NO_LINEAGE
     made = trigger_runs(
         flow,
         [NewRun(input=value, priority=_priority(priority), keys=keys)],

@@ -223,7 +223,7 @@ class Simulation:
             found = admission.evaluate(
                 admission.StepLimits(
                     revision=entry.revision, limits=limits, keyed=True, fixed=entry.fixed, slack_us=entry.slack_us,
-                    problem=entry.problem,
+                    by_level=entry.by_level, problem=entry.problem,
                 ),
                 scope,
             )  # fmt: skip

@@ -33,6 +33,7 @@ class Metric(models.TextChoices):
     PROCESSING_TIME = "processing_time", "average duration of the runs ended within the window, in seconds"
     ZOMBIES = "zombies", "running steps whose worker is lost and that nobody has taken over"
     THROUGHPUT = "throughput", "runs ended per minute within the window"
+    PRIORITY_TARGET = "priority_target", "longest wait for a start, as a share of what its priority level allows"
     UNCONFIGURED = "auth_or_configuration", "failures for good by credentials or configuration within the window"
 
 

@@ -143,9 +143,13 @@ class ConcurrencySpec(Strict):
     limit: int = Field(ge=1, le=MAX_LIMIT, strict=True)
     key: str | None = None
     scope: Literal["step", "run"] = "step"
+    level: Literal["critical", "high", "normal", "low", "background"] | None = Field(
+        None, description="Holds for runs whose priority is of this level."
+    )
 
     def declared(self) -> DeclaredLimit:
-        return DeclaredLimit(bound=ConcurrencyLimit(max_running=self.limit), key=self.key, runs=self.scope == "run")
+        bound = ConcurrencyLimit(max_running=self.limit)
+        return DeclaredLimit(bound=bound, key=self.key, runs=self.scope == "run", level=self.level or "")
 
 
 class ThrottleSpec(Strict):

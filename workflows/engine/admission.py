@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -19,7 +20,15 @@ from throttling import overrides
 from throttling.errors import ThrottlingError
 from throttling.gate import Answer, Gate, Request
 from throttling.limits import Limit, LimitSet, RateLimit, key_text
-from throttling.policy import Policies, StepFacts, UnknownLimit, flow_control_is_on, queue_limit
+from throttling.policy import (
+    PRIORITY_LEVELS,
+    Policies,
+    StepFacts,
+    UnknownLimit,
+    flow_control_is_on,
+    level_of,
+    queue_limit,
+)
 from workflows.engine import catalog, scope, store
 from workflows.errors import ConfigurationFailure, ExpressionError
 from workflows.expressions import compile_expression
@@ -81,7 +90,17 @@ class StepLimits:
     fixed: LimitSet
     """Without those that have a key: all, where none has."""
     slack_us: int
+    by_level: Mapping[str, LimitSet]
+    """`fixed`, by priority level; empty where no limit holds for one level only."""
     problem: str = ""
+
+    @property
+    def counts_runs(self) -> bool:
+        return any(limit.runs for limit in self.limits)
+
+    def without_keys(self, priority: int) -> LimitSet:
+        """Those without a key, for a run of this priority."""
+        return self.by_level[level_of(priority)] if self.by_level else self.fixed
 
 
 _known: OrderedDict[tuple[UUID, str], StepLimits] = OrderedDict()
@@ -106,11 +125,17 @@ def _find(current: Policies, facts: StepFacts) -> StepLimits:
     except UnknownLimit as error:
         problem, limits = str(error), current.limits(facts, lenient=True)
     queue = queue_limit(facts.lane)
+    fixed = [limit for limit in (*limits, queue) if not limit.key]
+    leveled = any(limit.level for limit in limits)
     return StepLimits(
         revision=current.revision,
         limits=(*limits, queue),
         keyed=any(limit.key for limit in limits),
-        fixed=LimitSet.of([(limit, None) for limit in (*limits, queue) if not limit.key]),
+        fixed=LimitSet.of([(limit, None) for limit in fixed]),
+        by_level={
+            level: LimitSet.of([(limit, None) for limit in fixed if limit.level in {"", level}])
+            for level in (PRIORITY_LEVELS if leveled else ())
+        },
         slack_us=min(
             (limit.bound.slack_us for limit in limits if isinstance(limit.bound, RateLimit)), default=5_000_000
         ),
@@ -126,14 +151,17 @@ def known_definitions() -> Iterable[tuple[str, str]]:
                 yield limit.name, limit.definition
 
 
-def evaluate(found: StepLimits, scope_: Mapping[str, Any]) -> LimitSet:
+def evaluate(found: StepLimits, scope_: Mapping[str, Any], priority: int = 0) -> LimitSet:
     """The limits with their keys. Raises ConfigurationFailure for a key that can't be used, or an unknown limit."""
     if found.problem:
         raise ConfigurationFailure(found.problem)
     if not found.keyed:
-        return found.fixed
+        return found.without_keys(priority)
     pairs: list[tuple[Limit, str | None]] = []
+    level = level_of(priority) if found.by_level else ""
     for limit in found.limits:
+        if limit.level not in {"", level}:
+            continue
         value = None
         if limit.key:
             try:
@@ -151,7 +179,7 @@ def check(step: WantsToStart, scope_: Mapping[str, Any]) -> None:
         return
     found = limits_of(step.version_id, step.key)
     if found.problem or found.keyed:
-        evaluate(found, scope_ or scope.load([step.run_id], ())[step.run_id])
+        evaluate(found, scope_ or scope.load([step.run_id], ())[step.run_id], step.priority)
 
 
 def requests(steps: Sequence[WantsToStart], *, leases: Mapping[UUID, str] | None = None) -> list[Request]:
@@ -171,19 +199,45 @@ def requests(steps: Sequence[WantsToStart], *, leases: Mapping[UUID, str] | None
         step.run_id for step in steps if (entry := kinds[step.version_id, step.key].limits).keyed and not entry.problem
     }
     scopes = scope.load(readers, ()) if readers else {}
+    of_runs = {step.run_id for step in steps if kinds[step.version_id, step.key].limits.counts_runs}
+    families = FAMILIES.of(of_runs) if of_runs else {}
     made = []
     for step in steps:
         entry, tenant, weight = kinds[step.version_id, step.key]
-        limits = entry.fixed
+        limits = entry.without_keys(step.priority)
         if entry.keyed and step.run_id in scopes:
-            try:
-                limits = evaluate(entry, scopes[step.run_id])
-            except ConfigurationFailure:
-                limits = entry.fixed
+            with contextlib.suppress(ConfigurationFailure):
+                limits = evaluate(entry, scopes[step.run_id], step.priority)
+        if families.get(step.run_id):
+            limits = limits.of_child(families[step.run_id])
         lease = leases.get(step.id, "") if leases else ""
         run = step.run_id.hex if limits.runs else ""
         made.append(Request(step.id.hex, limits, tenant, step.queue, weight, step.priority, run, lease))
     return made
+
+
+class Families:
+    """Of runs that others wait for: the flows of those. A child runs within the slots that its ancestors hold; else all
+    slots may be held by runs that wait for their children."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[UUID, frozenset[str]] = OrderedDict()
+
+    def of(self, run_ids: Iterable[UUID]) -> dict[UUID, frozenset[str]]:
+        """By run; empty for one that nobody waits for."""
+        wanted = set(run_ids)
+        unknown = [run_id for run_id in wanted if run_id not in self._known]
+        found: dict[UUID, frozenset[str]] = dict.fromkeys(unknown, frozenset())
+        for row in store.fetch("waiting_ancestors", {"ids": unknown}) if unknown else ():
+            found[row.id] = frozenset(str(flow_id) for flow_id in row.flows)
+        answer = {run_id: self._known.get(run_id, found.get(run_id, frozenset())) for run_id in wanted}
+        self._known.update(found)
+        while len(self._known) > MAX_STEPS_KNOWN:
+            self._known.popitem(last=False)
+        return answer
+
+
+FAMILIES = Families()
 
 
 class _Kind(NamedTuple):
@@ -222,6 +276,7 @@ def free_steps() -> Callable[[UUID, str], bool]:
             entry = limits_of(version_id, key)
             found = not entry.keyed and not entry.problem
             found = found and all(_refused.get(instance, -math.inf) < since for instance in entry.fixed.steps)
+            found = found and not entry.by_level
             known[version_id, key] = found
         return found
 
@@ -238,4 +293,4 @@ def provider_pauses(step: WantsToStart, scope_: Mapping[str, Any]) -> tuple[str,
     found = limits_of(step.version_id, step.key)
     if not found.keyed:
         return found.fixed.paused_by_provider
-    return evaluate(found, scope_ or scope.load([step.run_id], ())[step.run_id]).paused_by_provider
+    return evaluate(found, scope_ or scope.load([step.run_id], ())[step.run_id], step.priority).paused_by_provider

@@ -136,6 +136,8 @@ class Recorded:
     ready: list[ReadyStep] = field(default_factory=list)
     claimed: list[Claim] = field(default_factory=list)
     ended: list[tuple[UUID, str]] = field(default_factory=list)
+    versions: dict[UUID, UUID] = field(default_factory=dict)
+    """Of the runs that ended, or stop."""
     stopping: list[UUID] = field(default_factory=list)
     waiting: list[UUID] = field(default_factory=list)
     """Steps that wait for something now: it may have happened already."""
@@ -149,6 +151,7 @@ class Recorded:
     def add(self, more: Recorded) -> None:
         """Take in what another group led to, which has claimed nothing."""
         self.landed |= more.landed
+        self.versions |= more.versions
         for name in ("ready", "claimed", "ended", "stopping", "waiting", "over", "children", "withdrawn"):
             getattr(self, name).extend(getattr(more, name))
 

@@ -321,10 +321,9 @@ class Runtime(Heartbeat):
     def _follow(self, result: Recorded, verdicts: list[Verdict], budget: int) -> tuple[list[Claim], float] | None:
         """Log the runs that ended, and go on with what became ready. What fails here, rescue makes good."""
         try:
-            versions = {verdict.claim.run_id: verdict.claim.version_id for verdict in verdicts} if result.ended else {}
             for run_id, status in result.ended:
                 event = {"completed": "job completed", "failed": "job failed"}.get(status, "job cancelled")
-                job_log.info(event, jobId=str(run_id), jobType=catalog.flow_of(versions[run_id]).slug)
+                job_log.info(event, jobId=str(run_id), jobType=catalog.flow_of(result.versions[run_id]).slug)
             if admission.ENABLED:
                 return self._hand_over(result, verdicts, budget)
             if result.ready:

@@ -285,8 +285,10 @@ def record(recording: Recording, cursor: store.Cursor | None = None) -> Recorded
             else:
                 result.ready.append(ReadyStep.of(row))
         elif row.stopping:
+            result.versions[row.id] = row.version_id
             result.stopping.append(row.id)
         else:
+            result.versions[row.id] = row.version_id
             result.ended.append((row.id, row.status))
             if row.run_id is not None:  # of a run: the one that started it
                 result.children.append(row.id)

@@ -56,6 +56,8 @@ class Lineage:
     origin_kind: Literal["", "replay", "resume", "fork", "on_failure"] = ""
     parent_id: UUID | None = None
     parent_policy: Literal["", "cancel", "abandon"] = ""
+    awaited: bool = False
+    """The parent waits for it: it runs within the slots that the parent holds."""
 
     @property
     def repeats(self) -> bool:
@@ -232,6 +234,7 @@ def of_lineage(flow: CompiledFlow, lineage: Lineage) -> dict[str, object]:
         "origin_kind": lineage.origin_kind,
         "parent_id": lineage.parent_id,
         "parent_policy": lineage.parent_policy,
+        "awaited": lineage.awaited,
     }
 
 

@@ -42,8 +42,9 @@ def facts_of(event: Any) -> dict[str, Any]:
 
 
 def patterns(name: str) -> list[str]:
-    """The event's name, and the patterns that it fits."""
-    return [name, *(f"{name[:i]}/*" for i, character in enumerate(name) if character == "/"), "*"]
+    """The event's name, and the patterns that it fits. `*` hears no system events."""
+    everything = [] if name.startswith("headrace/") else ["*"]
+    return [name, *(f"{name[:i]}/*" for i, character in enumerate(name) if character == "/"), *everything]
 
 
 # --- storing --------------------------------------------------------------------------------------------------------

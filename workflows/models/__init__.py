@@ -1,6 +1,6 @@
 """The tables. Definitions (organization, flow) use foreign keys; history (event, run) has none into it (ADR 0003)."""
 
-from workflows.models.event import Event, EventSchema
+from workflows.models.event import Event, EventSchema, SystemFeed
 from workflows.models.fan_out import FanOut, Item
 from workflows.models.flow import CancelRule, CronFire, Flow, FlowVersion, Step, Trigger
 from workflows.models.operation import BulkOperation, OperationChange
@@ -31,6 +31,7 @@ __all__ = [
     "Secret",
     "Step",
     "StepRun",
+    "SystemFeed",
     "Trigger",
     "TriggerOutcome",
     "Wait",

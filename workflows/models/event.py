@@ -39,6 +39,18 @@ class Event(models.Model):
         return f"{self.name} {self.id}"
 
 
+class SystemFeed(models.Model):
+    """How far a kind of system events of an organization has been told; there is one where somebody listens."""
+
+    pk = models.CompositePrimaryKey("org_id", "source")
+    org_id = models.UUIDField()
+    source = models.CharField(max_length=30)
+    told_until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.source} until {self.told_until}"
+
+
 class EventSchema(models.Model):
     """The form that the data of events of a name must have; others are refused, and kept as rejected."""
 

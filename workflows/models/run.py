@@ -72,6 +72,7 @@ class Run(models.Model):
     origin_kind = models.CharField(max_length=20, db_default="", blank=True)
     parent_id = models.UUIDField(null=True, blank=True, help_text="The run that started it.")
     parent_policy = models.CharField(max_length=10, db_default="", blank=True)
+    awaited = models.BooleanField(db_default=False, help_text="The run that started it waits for it.")
     created_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)

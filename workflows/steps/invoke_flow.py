@@ -43,6 +43,7 @@ def handle(context: StepContext) -> WaitFor | dict[str, str]:
         on_parent_cancel=policy,
         once=f"invoke:{context.step_run_id}:{context.attempt}",
         priority=config.priority,
+        awaited=config.wait,
     )
     if not config.wait:
         return {"runId": str(child)}

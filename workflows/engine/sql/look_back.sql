@@ -12,7 +12,7 @@ SELECT w.step_run_id, w.run_id, w.match_path, w.value_hash, w.condition, e.*
          WHERE e.org_id = w.org_id AND e.name = w.event_name AND e.received_at >= w.since AND e.rejected = ''
         UNION ALL
         SELECT e.id, e.name, e.data, e."user", e.ts, e.received_at FROM workflows_event e
-         WHERE right(w.event_name, 1) = '*' AND e.org_id = w.org_id AND starts_with(e.name, left(w.event_name, -1))
+         WHERE right(w.event_name, 1) = '*' AND (w.event_name <> '*' OR NOT starts_with(e.name, 'headrace/')) AND e.org_id = w.org_id AND starts_with(e.name, left(w.event_name, -1))
            AND e.received_at >= w.since AND e.rejected = '') f
      WHERE f.id IS DISTINCT FROM r.event_id
        AND (%(after_at)s::timestamptz IS NULL OR (f.received_at, f.id) > (%(after_at)s::timestamptz, %(after_id)s::uuid))

@@ -1,0 +1,34 @@
+"""The system event `headrace/dead_letter.created`."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from uuid import UUID
+
+from dlq.models import DeadLetter
+from workflows.system_events import BY_SYSTEM, PREFIX, Source, Told
+
+NAME = f"{PREFIX}dead_letter.created"
+
+
+def _created(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int) -> Iterable[Told]:
+    """Of runs that were started by such an event nothing is told, so that nothing goes in circles."""
+    letters = DeadLetter.objects.filter(org_id=org_id, failed_at__gte=since).exclude(BY_SYSTEM)
+    for letter in letters.select_related("flow").order_by("failed_at")[:limit]:
+        data = {
+            "deadLetterId": str(letter.id),
+            "groupId": str(letter.group_id),
+            "runId": str(letter.run_id),
+            "workflow": letter.flow.slug,
+            "step": letter.step_key,
+            "stepType": letter.step_type,
+            "category": letter.category,
+            "error": {"name": letter.error_name, "message": letter.error_message},
+            "event": letter.event_name,
+            "attempts": letter.attempts,
+        }
+        yield Told(at=letter.failed_at, name=NAME, identity=str(letter.id), data=data)
+
+
+SOURCE = Source(names=frozenset({NAME}), since=_created)
