@@ -88,7 +88,7 @@ def _row(found: Trigger, at: dt.datetime, outcome: str) -> CronFire:
 
 def _fire_once(found: Trigger, at: dt.datetime) -> bool:
     row = _row(found, at, Outcome.QUEUED)
-    row.config = {"jitter_ms": found.config.get("jitter_ms"), "schedule": found.config["schedule"]}
+    row.config = {**{n: found.config.get(n) for n in ("jitter_ms", "delay_ms")}, "schedule": found.config["schedule"]}
     CronFire.objects.bulk_create([row], ignore_conflicts=True)
     if not CronFire.objects.filter(id=row.id).exists():
         return False  # somebody else was first
@@ -113,8 +113,8 @@ def _fire_once(found: Trigger, at: dt.datetime) -> bool:
 
 def _start(row: CronFire, flow: Flow) -> None:
     assert flow.current_id is not None
-    jitter_ms = row.config.get("jitter_ms") or 0
-    run_at = timezone.now() + dt.timedelta(milliseconds=random.uniform(0, jitter_ms)) if jitter_ms else None
+    later_ms = random.uniform(0, row.config.get("jitter_ms") or 0) + (row.config.get("delay_ms") or 0)
+    run_at = timezone.now() + dt.timedelta(milliseconds=later_ms) if later_ms else None
     value = {"cron": row.config["schedule"], "scheduledFor": row.fire_at.isoformat()}
     try:
         if flow.skips_arrivals or flow.organization.skips_arrivals:

@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from throttling.policy import PRIORITY_LEVELS
-from workflows import scheduling, selectors, system_events
+from workflows import scheduling, selectors
 from workflows.definitions import document
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.duration import parse_ms
@@ -23,7 +23,7 @@ from workflows.definitions.graph import place
 from workflows.definitions.schema import FlowSpec
 from workflows.engine import admission, catalog, idempotency, stopping, store, transitions
 from workflows.engine.dispatch import DISPATCHER
-from workflows.engine.trigger import NO_LINEAGE, Lineage, NewRun, Triggered
+from workflows.engine.trigger import NO_LINEAGE, Lineage, NewRun, Triggered, checked_start
 from workflows.engine.trigger import trigger as trigger_runs
 from workflows.errors import FlowNotFound, FlowNotPublished, FlowPaused, InvalidInput, RunNotFound, RunRateLimited
 from workflows.models import CancelRule, Flow, FlowVersion, Organization, Run, Step, Trigger
@@ -71,7 +71,6 @@ def apply_definition(organization: Organization, spec: FlowSpec) -> Applied:
         scheduling.follow(flow)
         flow.cancel_rules.all().delete()
         CancelRule.objects.bulk_create(_cancel_rows(spec, flow))
-        system_events.flow_published(flow, version)
     return Applied(flow=flow, version=version, changed=True)
 
 
@@ -134,7 +133,9 @@ def _trigger_rows(spec: FlowSpec, flow: Flow, addresses: dict[str, str]) -> list
                 "jitter_ms": trigger.jitter,
             }
         elif trigger.match:
-            config = {"match": trigger.match}
+            config["match"] = trigger.match
+        later = {"delay_ms": trigger.delay, "run_at": trigger.run_at}
+        config |= {name: value for name, value in later.items() if value is not None}
         rows.append(
             Trigger(
                 organization=flow.organization,
@@ -183,6 +184,7 @@ def trigger(
     *,
     priority: str | int | None = None,
     delay: str | int | None = None,
+    run_at: dt.datetime | None = None,
     idempotency_key: str = "",
     force: bool = False,
     user_id: str = "",
@@ -194,8 +196,9 @@ def trigger(
     """Start one run of a flow. Inside a transaction the run belongs to it, and starts when it commits.
 
     `priority`: 1…10 (lower is sooner) or critical, high, normal, low, background. `delay`: a number of milliseconds
-    or text like "5m". `force`: make a run whatever idempotency keys say. `parent`: the run that starts this one, which
-    is cancelled with it unless `on_parent_cancel` says otherwise; with `awaited` it waits for this one.
+    or text like "5m"; `run_at`: a time instead (one that has passed is now). `force`: make a run whatever idempotency
+    keys say. `parent`: the run that starts this one, which is cancelled with it unless `on_parent_cancel` says
+    otherwise; with `awaited` it waits for this one.
 
     A flow's `singleton`, `debounce` or `batch` gives the run that stands in the place of a new one; the answer's
     `refused` says why. Raises FlowNotFound, FlowNotPublished, FlowPaused, RunRateLimited, InvalidInput,
@@ -203,7 +206,7 @@ def trigger(
     """
     flow = published(organization, slug)
     value = {} if data is None else data
-    run_at = _run_at(delay)
+    starts_at = _starts_at(delay, run_at)
     keys = (idempotency.callers(idempotency_key),) if idempotency_key else ()
     lineage = Lineage(parent_id=parent, parent_policy=on_parent_cancel, awaited=awaited) if parent else NO_LINEAGE
     made = trigger_runs(
@@ -212,7 +215,7 @@ def trigger(
         org_id=organization.id,
         kind=kind,
         user_id=user_id,
-        run_at=run_at,
+        run_at=starts_at,
         force=force,
         lineage=lineage,
     )
@@ -246,7 +249,11 @@ def _priority(given: str | int | None) -> int | None:
     return (5 - given) * 120
 
 
-def _run_at(delay: str | int | None) -> dt.datetime | None:
+def _starts_at(delay: str | int | None, run_at: dt.datetime | None) -> dt.datetime | None:
+    if run_at is not None:
+        if delay is not None:
+            raise InvalidInput("Give either delay or runAt.")
+        return checked_start(run_at)
     if delay is None:
         return None
     try:

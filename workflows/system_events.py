@@ -1,6 +1,6 @@
 """System events: `headrace/run.completed`, `run.failed`, `run.cancelled`, `dead_letter.created`, `flow.published`.
 
-Runs and dead letters are told of where somebody listens (a trigger, a wait or a cancel rule), by the leader, from what
+They are told of where somebody listens (a trigger, a wait or a cancel rule), by the leader, from what
 is stored: recording a step costs nothing for it, and a leader that dies loses nothing. Each has an id made of what it
 tells, so that none is told twice. Runs that a system event has started are not told of: nothing goes in circles.
 """
@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from workflows.engine import events
 from workflows.engine.events import NewEvent
-from workflows.models import CancelRule, Event, Flow, FlowVersion, Run, SystemFeed, Trigger, Wait
+from workflows.models import CancelRule, Event, FlowVersion, Run, SystemFeed, Trigger, Wait
 
 NAMESPACE = uuid.UUID("0a8d3f52-7a2c-4a53-9d0b-b6a3cf9b5a77")
 PREFIX = "headrace/"
@@ -149,10 +149,17 @@ register("runs", Source(names=frozenset(RUN_NAMES.values()), since=_ended_runs))
 # --- flows ----------------------------------------------------------------------------------------------------------
 
 
-def flow_published(flow: Flow, version: FlowVersion) -> None:
-    """Within the transaction that publishes a version."""
-    data = {"workflow": flow.slug, "version": version.number, "steps": len(version.definition.get("steps", []))}
-    events.receive(
-        flow.organization_id,
-        [NewEvent(id=uuid.uuid5(NAMESPACE, str(version.id)), name=f"{PREFIX}flow.published", data=data)],
-    )
+def _published(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int) -> Iterable[Told]:
+    rows = FlowVersion.objects.filter(flow__organization_id=org_id, published_at__gte=since).select_related("flow")
+    for version in rows.order_by("published_at")[:limit]:
+        assert version.published_at is not None
+        data = {
+            "workflow": version.flow.slug,
+            "version": version.number,
+            "steps": len(version.definition.get("steps", [])),
+        }
+        yield Told(at=version.published_at, name=FLOW_PUBLISHED, identity=str(version.id), data=data)
+
+
+FLOW_PUBLISHED = f"{PREFIX}flow.published"
+register("flows", Source(names=frozenset({FLOW_PUBLISHED}), since=_published))

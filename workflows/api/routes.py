@@ -77,6 +77,7 @@ def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -
         wanted.trigger_data,
         priority=wanted.priority,
         delay=wanted.delay,
+        run_at=wanted.run_at,
         idempotency_key=wanted.idempotency_key,
         force=wanted.force,
         user_id=wanted.user_id,

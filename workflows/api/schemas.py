@@ -50,7 +50,8 @@ class RunIn(Body):
     priority: StrictInt | StrictStr | None = Field(
         None, description="1 (first) … 10 (last), or critical, high, normal, low, background."
     )
-    delay: StrictInt | StrictStr | None = Field(None, description="Milliseconds, or text such as 5m.")
+    delay: StrictInt | StrictStr | None = Field(None, description="Milliseconds, or text such as 5m; a year at most.")
+    run_at: dt.datetime | None = Field(None, description="When it starts, instead of a delay; with its time zone.")
     idempotency_key: str = Field("", max_length=200, description="Within 24 hours the same key gives the same run.")
     force: bool = Field(False, description="Make a run whatever idempotency keys say; it takes them over.")
     user_id: str = Field("", max_length=200)

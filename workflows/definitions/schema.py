@@ -248,6 +248,8 @@ class TriggerSpec(Strict):
         max_length=200,
         description="Of an event: within 24 hours, one value at this path gives one run.",
     )
+    delay: Duration | None = Field(None, ge=1, description="The run starts so long after its event.")
+    run_at: str | None = Field(None, description="CEL over event: when the run starts, as a time or in milliseconds.")
     webhook: Literal["stripe", "github", "standard", "hmac", "none"] | None = None
     name: str | None = Field(None, min_length=1, max_length=200, description="Of a webhook's event.")
     secret: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$", description="A stored secret's name.")
@@ -302,6 +304,10 @@ class TriggerSpec(Strict):
     def _one_source(self) -> TriggerSpec:
         if sum(source is not None for source in (self.event, self.cron, self.webhook)) != 1:
             raise ValueError("a trigger has one of event, cron and webhook")
+        if self.delay is not None and self.run_at is not None:
+            raise ValueError("give either delay or run_at")
+        if self.cron is not None and self.run_at is not None:
+            raise ValueError("a cron says by its schedule when it runs; delay moves it")
         of_webhook = ("name", "secret", "signature_header", "signature_prefix", "id_header", "tolerance", "transform")
         if self.webhook is None:
             for name in of_webhook:

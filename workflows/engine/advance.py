@@ -4,6 +4,8 @@ skipped, which may make others ready, and so on until nothing changes."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
 
 from workflows.engine import catalog, scope, transitions
 from workflows.engine.recording import record
@@ -11,17 +13,28 @@ from workflows.engine.rows import ReadyStep
 from workflows.errors import ExpressionError
 
 
-def prepare(steps: Sequence[ReadyStep]) -> list[ReadyStep]:
+class Prepared(NamedTuple):
+    """The steps to be published; what skips led to: steps that were ready and will not start, and runs that ended."""
+
+    steps: list[ReadyStep]
+    withdrawn: list[UUID]
+    ended: list[UUID]
+
+
+def prepare(steps: Sequence[ReadyStep]) -> Prepared:
     """The steps to be published, after recording every skip (and what it makes ready)."""
-    admitted: list[ReadyStep] = []
+    prepared = Prepared([], [], [])
     open_steps = list(steps)
     while open_steps:
         skipped, kept = _divide(open_steps)
-        admitted.extend(kept)
+        prepared.steps.extend(kept)
         open_steps = []
         if skipped:
-            open_steps = record([transitions.skip(step) for step in skipped]).ready
-    return admitted
+            recorded = record([transitions.skip(step) for step in skipped])
+            prepared.withdrawn.extend(recorded.withdrawn)
+            prepared.ended.extend(run_id for run_id, _ in recorded.ended)
+            open_steps = recorded.ready
+    return prepared
 
 
 def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep]]:

@@ -117,7 +117,8 @@ def dispatch(steps: Sequence[ReadyStep]) -> None:
 
 
 def _dispatch(steps: Sequence[ReadyStep]) -> None:
-    prepared = advance.prepare(steps)
+    prepared, withdrawn, ended = advance.prepare(steps)
+    withdraw(withdrawn, ended)
     if not prepared:
         return
     if not admission.ENABLED:

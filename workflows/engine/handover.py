@@ -75,7 +75,8 @@ class HandOver:
 
         Returns what this visit continues with, and when it asked.
         """
-        ready = advance.prepare(result.ready)
+        prepared = advance.prepare(result.ready)
+        ready = prepared.steps
         held: dict[UUID, list[str]] = {}
         back: dict[UUID, str] = {}
         for verdict in verdicts:
@@ -95,8 +96,8 @@ class HandOver:
             answer = admission.gate().release(
                 leases,
                 requests,
-                unused=[id_.hex for id_ in result.withdrawn],
-                runs=[run_id.hex for run_id, _ in result.ended],
+                unused=[id_.hex for id_ in (*result.withdrawn, *prepared.withdrawn)],
+                runs=[run_id.hex for run_id in (*(run_id for run_id, _ in result.ended), *prepared.ended)],
                 pauses=self._pauses(verdicts),
                 take=take,
             )

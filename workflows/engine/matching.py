@@ -17,13 +17,14 @@ import structlog
 from django.db import DatabaseError, transaction
 from django.db.models import Q
 
+from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import cancel_on, catalog, controls, idempotency, meeting, stopping, waits
 from workflows.engine.controls import Refusal
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.terms import MISSING, hash_of, value_at
-from workflows.engine.trigger import NewRun, trigger
+from workflows.engine.trigger import NewRun, checked_start, trigger
 from workflows.engine.waits import facts_of, patterns
-from workflows.errors import ExpressionError, FlowPaused, IdempotencyConflict, WorkflowsError
+from workflows.errors import ExpressionError, FlowPaused, IdempotencyConflict, InvalidInput, WorkflowsError
 from workflows.expressions import compile_expression
 from workflows.models import CancelRule, Event, Trigger
 
@@ -135,6 +136,20 @@ def _hears(found: Trigger, event: Event) -> bool:
 def _start(found: Trigger, version_id: UUID, events: Sequence[Event]) -> int:
     """A run for each event; those whose data does not fit the flow are left out, and the log says why."""
     flow = catalog.flow_of(version_id)
+    try:
+        return _start_together(found, flow, events)
+    except IdempotencyConflict:
+        raise
+    except WorkflowsError as error:
+        if len(events) == 1:
+            log.warning("event does not start its flow", name=events[0].name, flow=flow.slug, error=str(error))
+            refusal = Refusal(code="invalid", reason=str(error), event_id=events[0].id)
+            controls.note(flow, found.organization_id, [refusal])
+            return 0
+    return sum(_start(found, version_id, [event]) for event in events)
+
+
+def _start_together(found: Trigger, flow: CompiledFlow, events: Sequence[Event]) -> int:
     runs = [
         NewRun(
             input=event.data,
@@ -143,23 +158,29 @@ def _start(found: Trigger, version_id: UUID, events: Sequence[Event]) -> int:
             event_name=event.name,
             user_id=str(event.user.get("id", ""))[:200],
             keys=_keys(found, event),
+            run_at=_starts_at(found, event),
         )
         for event in events
     ]
+    with transaction.atomic():
+        made = trigger(flow, runs, org_id=found.organization_id, kind=found.kind)
+    return len(set(made.run_ids) - made.existing_ids - made.refused.keys())
+
+
+def _starts_at(found: Trigger, event: Event) -> dt.datetime | None:
+    """When the run of an event starts, where its trigger says so. Raises InvalidInput for what is no time."""
+    delay_ms, source = found.config.get("delay_ms"), found.config.get("run_at")
+    if delay_ms:
+        return dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=delay_ms)
+    if not source:
+        return None
+    value = compile_expression(source).evaluate({"event": facts_of(event)})
     try:
-        with transaction.atomic():
-            made = trigger(flow, runs, org_id=found.organization_id, kind=found.kind)
-            return len(set(made.run_ids) - made.existing_ids - made.refused.keys())
-    except IdempotencyConflict:
-        raise
-    except WorkflowsError as error:
-        if len(events) == 1:
-            log.warning("event does not start its flow", name=events[0].name, flow=flow.slug, error=str(error))
-            controls.note(
-                flow, found.organization_id, [Refusal(code="invalid", reason=str(error), event_id=events[0].id)]
-            )
-            return 0
-    return sum(_start(found, version_id, [event]) for event in events)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return checked_start(dt.datetime.fromtimestamp(value / 1000, dt.UTC))
+        return checked_start(dt.datetime.fromisoformat(str(value)))
+    except (ValueError, OverflowError, OSError):
+        raise InvalidInput(f"run_at: `{source}` gives {value!r}, which is no time.") from None
 
 
 def _keys(found: Trigger, event: Event) -> tuple[tuple[str, float], ...]:

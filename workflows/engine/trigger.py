@@ -42,6 +42,8 @@ class NewRun:
     user_id: str = ""
     extra: Mapping[str, Json] = field(default_factory=dict)
     """Added to an input that is an object, after it was checked."""
+    run_at: dt.datetime | None = None
+    """When it starts; now, where neither it nor the call says."""
     keys: tuple[tuple[str, float], ...] = ()
     """Idempotency keys besides the flow's own, with their windows in seconds."""
     id: UUID = field(default_factory=uuid6.uuid7)
@@ -122,7 +124,7 @@ def trigger(
                 event_name=run.event_name or event_name,
                 user_id=run.user_id or user_id,
                 priority=priority_of(flow, run, org_id=org_id, event_name=event_name),
-                run_at=run_at,
+                run_at=run.run_at or run_at,
             )
             for run in runs
             if stands_for.get(run.id, run.id) == run.id
@@ -130,7 +132,7 @@ def trigger(
         duplicates = _duplicates(runs, stands_for)
         refused: dict[UUID, Refusal] = {}
         if controlled and new:
-            if run_at is not None and (flow.controls.debounce or flow.controls.batch):
+            if any(each.run_at for each in new) and (flow.controls.debounce or flow.controls.batch):
                 raise InvalidInput(
                     "The flow gathers events (debounce, batch), which decides when it runs: give no delay."
                 )
@@ -202,6 +204,19 @@ def _give_keys_back(
         store.fetch("point_keys_to", {**place, "keys": names, "unmade": unmade, "runs": owners})
     if gone:
         store.fetch("forget_keys", {**place, "keys": [key for key, _ in gone], "runs": [run_id for _, run_id in gone]})
+
+
+MAX_DELAY = dt.timedelta(days=366)
+
+
+def checked_start(at: dt.datetime) -> dt.datetime | None:
+    """The start of a delayed run; None for now. Raises InvalidInput for a time without a zone, or too far away."""
+    if at.tzinfo is None:
+        raise InvalidInput(f"{at.isoformat()} has no time zone; write it as 2026-11-22T10:00:00Z.")
+    now = dt.datetime.now(dt.UTC)
+    if at > now + MAX_DELAY:
+        raise InvalidInput(f"{at.isoformat()} is more than a year away.")
+    return at if at > now else None
 
 
 def _check_parent(org_id: UUID, parent_id: UUID | None) -> None:
