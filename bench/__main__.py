@@ -29,7 +29,7 @@ from django.core.management import call_command  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from bench import gate  # noqa: E402
+from bench import edges, gate  # noqa: E402
 from bench.contenders import Headrace, PlainCelery, Workers, count_costs  # noqa: E402
 from workflows.engine import admission  # noqa: E402
 
@@ -47,6 +47,11 @@ def main() -> None:
         headrace, plain = Headrace(), PlainCelery()
         workers.start_all()
         report = measure(headrace, plain, workers, options.rounds)
+        outside = edges.Edges()
+        try:
+            report["edges"] = edges.measure(outside, options.rounds)
+        finally:
+            outside.stop()
     finally:
         workers.stop()
     options.out.parent.mkdir(exist_ok=True)
@@ -155,7 +160,7 @@ def show(report: dict[str, object]) -> None:
     for row in rows_of_gate:
         calls.add_row(*(f"{value:,.0f}" for value in row.values()))
     console.print(calls)
-    for title in ("ratios", "counts", "memory_mib"):
+    for title in ("ratios", "edges", "counts", "memory_mib"):
         found: dict[str, object] = report[title]  # type: ignore[assignment]
         console.print(f"\n[bold]{title}[/]" + (" (above 1: Headrace is the faster)" if title == "ratios" else ""))
         for name, value in found.items():
