@@ -14,9 +14,9 @@ import pytest
 from django.contrib.auth import get_user_model
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.workers import WorkerPool, await_end, publish
+from tests.workers import WorkerPool, await_end, await_that, publish
 from workflows import services
-from workflows.models import Organization
+from workflows.models import Organization, Wait
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SHOTS = Path(os.environ["HEADRACE_VAR_DIR"]) / "screenshots"
@@ -249,3 +249,46 @@ def test_a_failed_run_is_resumed(page: Page, tenant: Organization, workers: Work
     expect(page.locator(".facts")).to_contain_text("resume: ")
     page.get_by_role("button", name="Replay").click()
     expect(page.locator(".facts")).to_contain_text(f"replay of {run_id}")
+
+
+def test_a_flow_is_paused_and_resumed_and_shows_when_it_fires_next(
+    page: Page, tenant: Organization, workers: WorkerPool
+) -> None:
+    publish(tenant, [{"id": "a", "type": "noop"}], on=[{"cron": "0 3 * * *", "timezone": "Europe/Berlin"}])
+    log_in(page)
+    page.get_by_role("link", name="Flows").click()
+    row = page.get_by_role("row").filter(has_text="0 3 * * *")
+    expect(row.locator("td").nth(3)).to_contain_text(re.compile(r"\d{4}-\d\d-\d\d 0[12]:00"))
+    row.get_by_role("button", name="Pause").click()
+    expect(row).to_contain_text("pause")
+    shoot(page, "flows")
+    row.get_by_role("button", name="Resume").click()
+    expect(row).to_contain_text("runs")
+
+
+def test_an_approval_is_given_on_its_page(page: Page, tenant: Organization, workers: WorkerPool) -> None:
+    config = {"title": "Pay 500?", "message": "The refund is large.", "details": {"amount": 500}}
+    steps = [{"id": "ok", "type": "wait_for_approval", "config": config}, {"id": "after", "type": "noop"}]
+    run_id = services.trigger(tenant, publish(tenant, steps)).run_ids[0]
+    await_that(lambda: Wait.objects.filter(run_id=run_id).exists(), what="the approval")
+    log_in(page)
+    page.get_by_role("link", name="Approvals").click()
+    page.get_by_role("link", name="Pay 500?").click()
+    expect(page.get_by_text('"amount": 500')).to_be_visible()
+    page.get_by_label("Comment").fill("as agreed")
+    shoot(page, "approval")
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text("Nothing waits for a decision.")).to_be_visible()
+    output = await_end(tenant, run_id).steps[0].step_run.output
+    assert (output["approved"], output["comment"], bool(output["by"])) == (True, "as agreed", True)
+
+
+def test_a_map_shows_its_progress(page: Page, tenant: Organization, workers: WorkerPool) -> None:
+    nap = {"id": "nap", "type": "delay", "config": {"for": "1s"}}
+    steps = [{"id": "all", "type": "map", "config": {"items": [1, 2, 3, 4], "parallelism": 1}, "steps": [nap]}]
+    run_id = services.trigger(tenant, publish(tenant, steps)).run_ids[0]
+    log_in(page)
+    page.goto(f"/runs/{run_id}/")
+    expect(page.get_by_text("2 of 4")).to_be_visible(timeout=15_000)
+    shoot(page, "map")
+    await_end(tenant, run_id)

@@ -1,7 +1,7 @@
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
-from workflows.dashboard import views
+from workflows.dashboard import operations, views
 
 app_name = "dashboard"
 urlpatterns = [
@@ -9,8 +9,10 @@ urlpatterns = [
     path("runs/<uuid:run_id>/", views.run, name="run"),
     path("runs/<uuid:run_id>/cancel/", views.cancel, name="cancel"),
     path("runs/<uuid:run_id>/replay/<slug:mode>/", views.replay, name="replay"),
-    path("approvals/", views.approvals_page, name="approvals"),
-    path("approvals/<uuid:step_run_id>/", views.approval, name="approval"),
+    path("flows/", operations.flows, name="flows"),
+    path("flows/<slug:slug>/<slug:mode>/", operations.stop_flow, name="stop_flow"),
+    path("approvals/", operations.approvals_page, name="approvals"),
+    path("approvals/<uuid:step_run_id>/", operations.approval, name="approval"),
     path("login/", LoginView.as_view(template_name="dashboard/login.html"), name="login"),
     path("logout/", LogoutView.as_view(next_page="/login/"), name="logout"),
 ]

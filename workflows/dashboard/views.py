@@ -12,10 +12,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_POST
 
-from workflows import approvals, presenters, repair, selectors, services
-from workflows.approvals import ApprovalNotFound, Decider
+from workflows import presenters, repair, selectors, services
 from workflows.dashboard.timeline import timeline
 from workflows.errors import InvalidInput, RunNotFound, WorkflowsError
 from workflows.models import Organization, Run
@@ -23,7 +22,7 @@ from workflows.models import Organization, Run
 FILTERS = ("status", "workflow", "trigger", "event", "since", "until")
 
 
-def _organization(request: HttpRequest) -> Organization:
+def shown_organization(request: HttpRequest) -> Organization:
     """The organization that the dashboard shows: the first one, until memberships choose."""
     found = Organization.objects.order_by("created_at").first()
     if found is None:
@@ -44,7 +43,7 @@ def _moment(text: str) -> dt.datetime | None:
 @require_GET
 def runs(request: HttpRequest) -> HttpResponse:
     """The run list; the table alone for htmx."""
-    organization = _organization(request)
+    organization = shown_organization(request)
     chosen = {name: request.GET.get(name, "") for name in FILTERS}
     sort = request.GET.get("sort", "created")
     context: dict[str, Any] = {
@@ -79,7 +78,7 @@ def runs(request: HttpRequest) -> HttpResponse:
 def run(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """A run with its waterfall; the live part alone for htmx."""
     try:
-        detail = selectors.run_detail(_organization(request), run_id)
+        detail = selectors.run_detail(shown_organization(request), run_id)
     except RunNotFound as error:
         raise Http404(str(error)) from None
     context = {
@@ -97,7 +96,7 @@ def run(request: HttpRequest, run_id: UUID) -> HttpResponse:
 def replay(request: HttpRequest, run_id: UUID, mode: str) -> HttpResponse:
     """Run an ended run again, and show the new one."""
     try:
-        repeat = repair.replay(_organization(request), run_id, mode=mode)
+        repeat = repair.replay(shown_organization(request), run_id, mode=mode)
     except RunNotFound as error:
         raise Http404(str(error)) from None
     except WorkflowsError as error:  # not ended yet, or an input that the flow takes no more
@@ -111,52 +110,7 @@ def replay(request: HttpRequest, run_id: UUID, mode: str) -> HttpResponse:
 def cancel(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Cancel the run and show it again."""
     try:
-        services.cancel_run(_organization(request), run_id, reason=f"by {request.user.get_username()}")
+        services.cancel_run(shown_organization(request), run_id, reason=f"by {request.user.get_username()}")
     except RunNotFound as error:
         raise Http404(str(error)) from None
     return redirect("dashboard:run", run_id=run_id)
-
-
-@login_required
-@require_GET
-def approvals_page(request: HttpRequest) -> HttpResponse:
-    """What waits for a decision."""
-    found = approvals.waiting(_organization(request))
-    decider = _decider(request)
-    rows = [
-        {"facts": approvals.facts(each.wait), "run": each.run, "mine": decider.may_decide(each.wait)} for each in found
-    ]
-    return render(request, "dashboard/approvals.html", {"approvals": rows})
-
-
-@login_required
-@require_http_methods(["GET", "POST"])
-def approval(request: HttpRequest, step_run_id: UUID) -> HttpResponse:
-    """One approval: what it is about, and the buttons."""
-    organization = _organization(request)
-    if request.method == "POST":
-        approve = request.POST.get("decision") == "approve"
-        try:
-            comment = request.POST.get("comment", "")
-            approvals.decide(organization, step_run_id, approve=approve, comment=comment, by=_decider(request))
-            messages.info(request, "Approved." if approve else "Rejected.")
-        except WorkflowsError as error:
-            messages.error(request, str(error))
-        return redirect("dashboard:approvals")
-    try:
-        found = approvals.get(organization, step_run_id)
-    except ApprovalNotFound as error:
-        raise Http404(str(error)) from None
-    context = {
-        "facts": approvals.facts(found.wait),
-        "run": found.run,
-        "mine": _decider(request).may_decide(found.wait),
-    }
-    return render(request, "dashboard/approval.html", context)
-
-
-def _decider(request: HttpRequest) -> Decider:
-    user = request.user
-    groups = user.groups.values_list("name", flat=True)
-    roles = {f"user:{user.get_username()}", *(f"group:{name}" for name in groups)}
-    return Decider(name=user.get_username(), roles=frozenset(roles), everything=user.is_superuser)

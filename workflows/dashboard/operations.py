@@ -1,0 +1,107 @@
+"""The pages of what people decide: approvals, and which flows run, with their next fire times."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from workflows import approvals, pausing, scheduling, selectors
+from workflows.approvals import ApprovalNotFound, Decider
+from workflows.dashboard.views import shown_organization
+from workflows.errors import FlowNotFound, WorkflowsError
+
+SHOWN_FIRES = 3
+
+
+@login_required
+@require_GET
+def flows(request: HttpRequest) -> HttpResponse:
+    """The flows: what starts them, when next, and whether they are paused."""
+    organization = shown_organization(request)
+    stops = {each["flow"]: each for each in pausing.stopped(organization)}
+    rows = [_flow_row(summary, stops) for summary in selectors.flows(organization)]
+    whole = next((each for each in stops.values() if each["what"] == "organization"), None)
+    return render(request, "dashboard/flows.html", {"flows": rows, "whole": whole})
+
+
+def _flow_row(summary: selectors.FlowSummary, stops: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    triggers = list(summary.flow.triggers.all())
+    fires = [at for each in triggers if each.kind == "cron" and each.enabled for at in scheduling.next_fires(each)]
+    return {
+        "flow": summary.flow,
+        "triggers": triggers,
+        "live_runs": summary.live_runs,
+        "next_fires": sorted(fires)[:SHOWN_FIRES],
+        "stop": stops.get(summary.flow.slug),
+    }
+
+
+@login_required
+@require_POST
+def stop_flow(request: HttpRequest, slug: str, mode: str) -> HttpResponse:
+    """Pause, drain or resume a flow, and show the list again."""
+    by = request.user.get_username()
+    try:
+        subject = pausing.flow(shown_organization(request), slug)
+        if mode == "resume":
+            pausing.resume(subject, by=by)
+        elif mode in {"pause", "drain"}:
+            pausing.stop(subject, mode=mode, by=by)  # type: ignore[arg-type]
+        else:
+            raise Http404
+    except FlowNotFound as error:
+        raise Http404(str(error)) from None
+    except WorkflowsError as error:
+        messages.error(request, str(error))
+    return redirect("dashboard:flows")
+
+
+@login_required
+@require_GET
+def approvals_page(request: HttpRequest) -> HttpResponse:
+    """What waits for a decision."""
+    found = approvals.waiting(shown_organization(request))
+    decider = _decider(request)
+    rows = [
+        {"facts": approvals.facts(each.wait), "run": each.run, "mine": decider.may_decide(each.wait)} for each in found
+    ]
+    return render(request, "dashboard/approvals.html", {"approvals": rows})
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def approval(request: HttpRequest, step_run_id: UUID) -> HttpResponse:
+    """One approval: what it is about, and the buttons."""
+    organization = shown_organization(request)
+    if request.method == "POST":
+        approve = request.POST.get("decision") == "approve"
+        try:
+            comment = request.POST.get("comment", "")
+            approvals.decide(organization, step_run_id, approve=approve, comment=comment, by=_decider(request))
+            messages.info(request, "Approved." if approve else "Rejected.")
+        except WorkflowsError as error:
+            messages.error(request, str(error))
+        return redirect("dashboard:approvals")
+    try:
+        found = approvals.get(organization, step_run_id)
+    except ApprovalNotFound as error:
+        raise Http404(str(error)) from None
+    context = {
+        "facts": approvals.facts(found.wait),
+        "run": found.run,
+        "mine": _decider(request).may_decide(found.wait),
+    }
+    return render(request, "dashboard/approval.html", context)
+
+
+def _decider(request: HttpRequest) -> Decider:
+    user = request.user
+    groups = user.groups.values_list("name", flat=True)
+    roles = {f"user:{user.get_username()}", *(f"group:{name}" for name in groups)}
+    return Decider(name=user.get_username(), roles=frozenset(roles), everything=user.is_superuser)
