@@ -20,7 +20,7 @@ from throttling.policy import STOPS
 from workflows.engine import admission, catalog, epoch
 from workflows.errors import FlowNotFound, InvalidInput, StepRunNotFound
 from workflows.expressions import compile_expression
-from workflows.models import Flow, Organization, StepRun
+from workflows.models import Flow, Organization, StepRun, Wait
 from workflows.models.run import first_id
 from workflows.steps.registry import REGISTRY
 
@@ -277,7 +277,11 @@ def reason_of(row: StepRun) -> Reason:
             "event": "an event from outside",
             "approval": "a person's decision",
             "run": "the end of the run that it started",
+            "items": "its items",
+            "pause": "the end of its container's pause",
         }
+        if row.waiting_for == "event":
+            what["event"] = _awaited_event(row)
         until = f", at {row.wake_at:%Y-%m-%d %H:%M:%S} UTC" if row.wake_at else ""
         return Reason(sentence=f"Waits for {what.get(row.waiting_for, row.waiting_for)}{until}.")
     if row.status != "ready":
@@ -288,6 +292,15 @@ def reason_of(row: StepRun) -> Reason:
         return from_gate(admission.gate().explain(row.id.hex), row)
     except (StoreUnavailable, EpochClosed):
         return Reason(sentence=CLOSED)
+
+
+def _awaited_event(row: StepRun) -> str:
+    """What a waiting step waits for, in words."""
+    wait = Wait.objects.filter(step_run_id=row.id).first()
+    if wait is None or wait.options.get("callback"):
+        return "a call of its address" if wait else "an event"
+    where = f" with the same {wait.match_path}" if wait.match_path else ""
+    return f"the event {wait.event_name}{where}"
 
 
 def from_gate(found: Explanation, row: StepRun) -> Reason:

@@ -87,6 +87,13 @@ EXAMPLES = (
         data={"refundId": "r-2", "amount": 4000},
         statuses={"pay-at-once": "skipped", "ask-a-person": "completed"},
     ),
+    Example(
+        flow="shipment",
+        data={
+            "orderId": "o-77",
+            "items": [{"sku": f"SKU-{number}", "quantity": number} for number in range(1, 6)],
+        },
+    ),
 )
 STARTED_BY_EVENT = ("refund-log", 2)
 
