@@ -9,7 +9,18 @@ from django.utils.safestring import SafeString
 from workflows import repair, services
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.errors import WorkflowsError
-from workflows.models import Attempt, Event, LeaderLease, Organization, Run, StepRun, Worker
+from workflows.models import (
+    Attempt,
+    Event,
+    FanOut,
+    LeaderLease,
+    Organization,
+    Run,
+    StepRun,
+    TriggerOutcome,
+    Wait,
+    Worker,
+)
 
 
 class StepRunInline(ReadOnlyInline):
@@ -124,3 +135,27 @@ class WorkerAdmin(ReadOnlyAdmin):
 @admin.register(LeaderLease)
 class LeaderLeaseAdmin(ReadOnlyAdmin):
     list_display = ("name", "holder", "expires_at")
+
+
+@admin.register(Wait)
+class WaitAdmin(ReadOnlyAdmin):
+    """What waiting steps wait for."""
+
+    list_display = ("kind", "event_name", "run_id", "created_at", "expires_at", "taken_by")
+    list_filter = ("kind",)
+
+
+@admin.register(FanOut)
+class FanOutAdmin(ReadOnlyAdmin):
+    """Containers, and how far they are."""
+
+    list_display = ("run_id", "kind", "total", "open", "ended", "failed", "parallelism")
+    list_filter = ("kind",)
+
+
+@admin.register(TriggerOutcome)
+class TriggerOutcomeAdmin(ReadOnlyAdmin):
+    """Why events and requests have no runs of their own."""
+
+    list_display = ("created_at", "code", "reason", "event_id", "run_id")
+    list_filter = ("code",)
