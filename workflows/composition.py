@@ -7,7 +7,16 @@ from uuid import UUID
 
 from workflows import services
 from workflows.engine import store
-from workflows.errors import FlowNotFound, FlowNotPublished, InvalidInput, NonRetriable, PayloadTooLarge
+from workflows.errors import (
+    FlowNotFound,
+    FlowNotPublished,
+    FlowPaused,
+    InvalidInput,
+    NonRetriable,
+    PayloadTooLarge,
+    RetryAfter,
+    RunRateLimited,
+)
 from workflows.models import Organization
 
 MAX_DEPTH = 20
@@ -26,8 +35,8 @@ def invoke(
 ) -> UUID:
     """Start a run of a flow as the child of another run, once for each value of `once`. Returns the run.
 
-    Raises NonRetriable where there is no such flow, where it does not take the data, and where runs start each other
-    too deeply.
+    Raises RetryAfter beyond the flow's rate_limit; NonRetriable where there is no such flow, where it does not take the
+    data, and where runs start each other too deeply.
     """
     depth = store.fetch("run_depth", {"id": parent, "limit": MAX_DEPTH})[0].depth
     if depth >= MAX_DEPTH:
@@ -45,6 +54,8 @@ def invoke(
             on_parent_cancel=on_parent_cancel,
             awaited=awaited,
         )
-    except (FlowNotFound, FlowNotPublished, InvalidInput, PayloadTooLarge) as error:
+    except RunRateLimited as error:
+        raise RetryAfter(error.retry_after_s, str(error)) from error
+    except (FlowNotFound, FlowNotPublished, FlowPaused, InvalidInput, PayloadTooLarge) as error:
         raise NonRetriable(f"The flow {slug!r} can't be started: {error}") from error
     return made.run_ids[0]

@@ -136,7 +136,7 @@ def _version(run: Run, version: str) -> CompiledFlow:
 
 def _plan(run: Run, flow: CompiledFlow, again: Sequence[str] = ()) -> list[Planned]:
     past, undone = fork.past_of(run, catalog.flow_of(run.version_id))
-    return fork.plan(flow, past, undone=undone, again=again)
+    return fork.plan(flow, past, undone=undone, again={flow.outermost(key) for key in again if key in flow.steps})
 
 
 def _repeat(

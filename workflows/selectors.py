@@ -285,13 +285,16 @@ def ended_runs_matching(organization: Organization, given: Mapping[str, Any]) ->
 
 
 def find_run(organization: Organization, reference: UUID) -> UUID:
-    """The run with this id, or the first one that this event started. Raises RunNotFound."""
+    """The run with this id, or the first one that this event started or joined. Raises RunNotFound."""
     found = (
         Run.objects.filter(Q(id=reference) | Q(event_id=reference), org_id=organization.id)
         .order_by("id")
         .values_list("id", flat=True)
         .first()
     )
+    if found is None:
+        joined = TriggerOutcome.objects.filter(event_id=reference, org_id=organization.id).exclude(run_id=None)
+        found = joined.order_by("id").values_list("run_id", flat=True).first()
     if found is None:
         raise RunNotFound
     return found

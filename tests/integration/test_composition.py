@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from dlq import services as dead_letters
+from dlq.models import DeadLetter
 from tests import probes
 from tests.by_hand import start
 from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end
@@ -132,6 +134,40 @@ def test_a_resume_takes_the_items_over_that_were_done(org: Organization, workers
     assert by_key(again)["after"].step_run.output["successful"] == 4
     kept = StepRun.objects.filter(run_id=again.run.id, key="work").exclude(memoized_from=None)
     assert sorted(row.path for row in kept) == ["all[0]", "all[1]"]
+
+
+def test_the_failed_items_of_a_completed_map_are_run_again_by_their_dead_letter(
+    org: Organization, workers: WorkerPool
+) -> None:
+    body = {"id": "work", "type": "raises", "config": {"how": "${ item }"}, "retry": {"attempts": 1}}
+    run = run_to_end(org, container("map", body, items=["fine", "final", "fine"], on_failure="continue")).run
+    assert run.status == "completed"
+    letter = DeadLetter.objects.get(org_id=org.id)
+    again = dead_letters.replay(org, letter.id, mode="resume", by="test")
+    detail = await_end(org, again.run_id)
+    assert [span.run for span in probes.spans({str(detail.run.id)})] == [str(detail.run.id)]
+    assert by_key(detail)["after"].step_run.output["failed"] == 1
+
+
+def test_a_fork_from_a_container_runs_all_of_it_again(org: Organization, workers: WorkerPool) -> None:
+    body = {"id": "work", "type": "raises", "config": {"how": "fine"}}
+    run = run_to_end(org, container("map", body, items=[1, 2])).run
+    again = await_end(org, repair.fork_run(org, run.id, ["all"]).run_id or run.id)
+    assert len(probes.spans({str(again.run.id)})) == 2
+
+
+@pytest.mark.parametrize("how", ["stands in", "is undone"])
+def test_a_container_that_fails_has_a_fallback_or_is_undone(how: str, org: Organization, workers: WorkerPool) -> None:
+    body = {"id": "work", "type": "raises", "config": {"how": "final"}}
+    failing = {"id": "all", "type": "map", "config": {"items": [1]}, "steps": [body]}
+    other = {"id": "other", "type": "noop", "config": {"output": "instead"}}
+    if how == "stands in":
+        steps = [failing, {**other, "fallback_for": "all"}]
+    else:
+        steps = [{**failing, "critical": False, "on_failure": "other"}, {"id": "end", "type": "noop"}, other]
+    detail = run_to_end(org, steps)
+    assert detail.run.status == "completed"
+    assert by_key(detail)["other"].step_run.output == "instead"
 
 
 def test_a_batch_takes_parts_with_pauses_and_counts_elements(org: Organization, workers: WorkerPool) -> None:

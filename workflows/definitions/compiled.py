@@ -145,6 +145,12 @@ class CompiledFlow:
         """The steps of its graph: those in containers and those that undo others stand outside."""
         return [key for key, step in self.steps.items() if not step.container and not step.is_hook]
 
+    def outermost(self, key: str) -> str:
+        """The step of the graph that a step stands in, or is."""
+        while self.steps[key].container:
+            key = self.steps[key].container
+        return key
+
     def with_fallbacks(self, keys: Iterable[str]) -> set[str]:
         """The steps, and those that may stand in for them."""
         return {each for key in keys for each in (key, *self.chains.get(key, ()))}

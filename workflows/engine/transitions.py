@@ -344,7 +344,7 @@ def _undo(run_id: UUID, cursor: store.Cursor) -> list[ReadyStep] | None:
 def undo_failed(verdicts: Sequence[Verdict], cursor: store.Cursor) -> list[ReadyStep]:
     """Before failures are recorded that do not stop their runs: what undoes the failed steps becomes ready."""
     failed = [
-        {"step": str(verdict.claim.id), "lease": str(verdict.claim.lease), "key": key}
+        {"step": str(verdict.claim.id), "lease": str(verdict.claim.lease) if verdict.claim.lease else None, "key": key}
         for verdict in verdicts
         if isinstance(verdict.outcome, Failed) and (step := _compiled(verdict.claim)[1]) and not step.stops_run
         for key in step.on_failure

@@ -1,5 +1,5 @@
--- Containers begin, in the transaction that makes them wait: their state, and their items. What a run repeats and has
--- done already (the same value, completed) is taken over from the container of the run that it repeats.
+-- Containers begin, in the transaction that makes them wait: their state, and their items. What a resumed run had done
+-- already (the same value, completed) is taken over from its container.
 -- Parameters: fan_outs: a JSON array as text of {id (of the step run), kind, parallelism, max_failures, pause_ms, sinks,
 --   options, items: [[position, size, value], …]}. Returns: step_run_id. Indexes: primary keys, step_run_identity.
 WITH given AS (
@@ -9,7 +9,7 @@ WITH given AS (
       JOIN workflows_steprun s ON s.id = f.id AND s.status || '' = 'waiting' AND s.waiting_for = 'items'
       JOIN workflows_run r ON r.id = s.run_id
       LEFT JOIN workflows_steprun old ON old.run_id = r.origin_id AND old.key = s.key AND old.path = s.path
-                                     AND r.origin_kind IN ('resume', 'fork') AND f.kind <> 'loop'
+                                     AND r.origin_kind = 'resume' AND f.kind <> 'loop'
 ), item AS MATERIALIZED (
     SELECT g.id AS container_id, (e.nr - 1)::int AS index, (e.item->>0)::int AS position, (e.item->>1)::int AS size,
            e.item->2 AS value, done.index AS old_index, g.old_id

@@ -1,10 +1,11 @@
 -- Steps that undo others become ready since those have failed, while their runs go on; the runs wait for them too.
--- Parameters: failed: a JSON array as text of {step, lease, key (of the step that undoes it)}.
+-- Parameters: failed: a JSON array as text of {step, lease (null: it waited), key (of the step that undoes it)}.
 -- Returns: the steps, to be dispatched. Indexes: primary keys, step_key, step_run_identity.
 WITH failed AS (
     SELECT DISTINCT s.run_id, f.key
       FROM json_to_recordset(%(failed)s::json) AS f (step uuid, lease uuid, key text)
-      JOIN workflows_steprun s ON s.id = f.step AND s.status || '' = 'running' AND s.lease_token = f.lease
+      JOIN workflows_steprun s ON s.id = f.step
+       AND ((s.status || '' = 'running' AND s.lease_token = f.lease) OR (f.lease IS NULL AND s.status || '' = 'waiting'))
 ), new AS (
     INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, priority, status,
         attempt, losses, told_waits, needs_total, needs_left, needs_met, is_sink, is_hook, timeout_ms, wake_seq, waiting_for,
