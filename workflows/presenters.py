@@ -12,9 +12,10 @@ from workflows import flow_control
 from workflows.engine import admission
 from workflows.engine.metrics import throttling_config
 from workflows.flow_control import LimitLine, Reason
+from workflows.item_selectors import ItemDetail
 from workflows.models import Attempt, BulkOperation, Event, EventSchema, FanOut, Run, StepRun, TriggerOutcome
 from workflows.repair import Repeat
-from workflows.selectors import ItemDetail, RunDetail, StepDetail
+from workflows.selectors import RunDetail, StepDetail
 from workflows.steps.registry import StepType
 
 _ENDED = {"completed", "failed", "skipped", "cancelled"}

@@ -18,14 +18,11 @@ from django.utils import timezone
 
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import catalog
-from workflows.errors import EventNotFound, InvalidInput, RunNotFound, StepRunNotFound
+from workflows.errors import InvalidInput, RunNotFound
 from workflows.models import (
     Attempt,
-    Event,
-    EventSchema,
     FanOut,
     Flow,
-    Item,
     Organization,
     Run,
     StepRun,
@@ -170,7 +167,7 @@ def run_detail(organization: Organization, run_id: UUID) -> RunDetail:
     rows = list(StepRun.objects.filter(run_id=run_id, path="").order_by("position", "id"))
     has_containers = any(step.body for step in flow.steps.values())
     fan_outs = {row.step_run_id: row for row in FanOut.objects.filter(run_id=run_id)} if has_containers else {}
-    attempts = _attempts_of(run_id, rows if has_containers else None)
+    attempts = attempts_of(run_id, rows if has_containers else None)
     steps = [
         StepDetail(
             step_run=row, attempts=attempts[row.id], compiled=flow.steps.get(row.key), fan_out=fan_outs.get(row.id)
@@ -188,7 +185,7 @@ def run_detail(organization: Organization, run_id: UUID) -> RunDetail:
     return RunDetail(run=run, steps=steps, flow=flow, is_busy=busy, counts=dict(counts), repeats=repeats)
 
 
-def _attempts_of(run_id: UUID, rows: Sequence[StepRun] | None) -> dict[UUID, list[Attempt]]:
+def attempts_of(run_id: UUID, rows: Sequence[StepRun] | None) -> dict[UUID, list[Attempt]]:
     """The tries by step run, of these only or of the whole run."""
     found = Attempt.objects.filter(run_id=run_id)
     if rows is not None:
@@ -197,46 +194,6 @@ def _attempts_of(run_id: UUID, rows: Sequence[StepRun] | None) -> dict[UUID, lis
     for attempt in found.order_by("id"):
         attempts[attempt.step_run_id].append(attempt)
     return attempts
-
-
-@dataclass(frozen=True, kw_only=True)
-class ItemDetail:
-    """An item of a container with its steps."""
-
-    item: Item
-    steps: list[StepDetail]
-
-
-def items_page(
-    organization: Organization, step_run_id: UUID, *, status: str = "", limit: int = 50, cursor: str = ""
-) -> tuple[list[ItemDetail], str]:
-    """The items of a container in order, page by page. Raises StepRunNotFound, or InvalidInput for a bad argument."""
-    check_limit(limit)
-    container = StepRun.objects.filter(org_id=organization.id, id=step_run_id).first()
-    if container is None:
-        raise StepRunNotFound
-    found = Item.objects.filter(container_id=step_run_id)
-    if status and status not in Item.Status.values:
-        raise InvalidInput(f"status {status!r} is unknown; use {', '.join(Item.Status.values)}.")
-    if status:
-        found = found.filter(status=status)
-    if cursor:
-        if not cursor.isdigit():
-            raise InvalidInput("cursor: not one of this list; start without a cursor.")
-        found = found.filter(index__gt=int(cursor))
-    items = list(found.order_by("index")[: limit + 1])
-    page = items[:limit]
-    indexes = [item.index for item in page]
-    rows = list(StepRun.objects.filter(container_id=step_run_id, index__in=indexes).order_by("position"))
-    attempts = _attempts_of(container.run_id, rows)
-    flow = catalog.flow_of(container.version_id)
-    steps: dict[int, list[StepDetail]] = defaultdict(list)
-    for row in rows:
-        steps[row.index or 0].append(
-            StepDetail(step_run=row, attempts=attempts[row.id], compiled=flow.steps.get(row.key))
-        )
-    more = str(page[-1].index) if len(items) > limit else ""
-    return [ItemDetail(item=item, steps=steps[item.index]) for item in page], more
 
 
 FILTERS = {
@@ -322,56 +279,6 @@ def check_limit(limit: int) -> None:
     """Raises InvalidInput for a page that is empty or too large."""
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidInput(f"limit {limit} is out of range; use 1…{MAX_PAGE}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EventPage:
-    """Some events, and the cursor of the next page (empty at the end)."""
-
-    events: list[Event]
-    next_cursor: str
-
-
-def events_page(
-    organization: Organization, *, name: str = "", rejected: bool = False, limit: int = 50, cursor: str = ""
-) -> EventPage:
-    """One page, newest first. Raises InvalidInput for a bad limit or cursor."""
-    refuse_nul(name)
-    found = Event.objects.filter(org_id=organization.id)
-    if name:
-        found = found.filter(name=name)
-    if rejected:
-        found = found.exclude(rejected="")
-    events, next_cursor = page_by_id(found, limit=limit, cursor=cursor)
-    return EventPage(events=events, next_cursor=next_cursor)
-
-
-def event_schemas(organization: Organization) -> list[EventSchema]:
-    """The schemas, by event name."""
-    return list(EventSchema.objects.filter(organization=organization))
-
-
-@dataclass(frozen=True, kw_only=True)
-class EventDetail:
-    """An event and the runs that it started."""
-
-    event: Event
-    runs: list[Run]
-    outcomes: list[TriggerOutcome]
-    """Why flows that heard it have no run of its own."""
-    flows: dict[UUID, str]
-    """The slugs of their flows."""
-
-
-def event_detail(organization: Organization, event_id: UUID) -> EventDetail:
-    """Raises EventNotFound."""
-    event = Event.objects.filter(org_id=organization.id, id=event_id).first()
-    if event is None:
-        raise EventNotFound
-    runs = Run.objects.filter(event_id=event_id, org_id=organization.id).select_related("flow", "version")
-    outcomes = list(TriggerOutcome.objects.filter(event_id=event_id, org_id=organization.id).order_by("id")[:MAX_PAGE])
-    slugs = dict(Flow.objects.filter(id__in=[each.flow_id for each in outcomes]).values_list("id", "slug"))
-    return EventDetail(event=event, runs=list(runs.order_by("id")[:MAX_PAGE]), outcomes=outcomes, flows=slugs)
 
 
 @dataclass(frozen=True, kw_only=True)

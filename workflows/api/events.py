@@ -8,7 +8,7 @@ from uuid import UUID
 from ninja import Router
 from pydantic import Field
 
-from workflows import ingest, presenters, selectors
+from workflows import event_selectors, ingest, presenters
 from workflows.api.auth import ApiKeyAuth, ApiRequest
 from workflows.api.schemas import Body
 
@@ -26,14 +26,14 @@ def list_events(
     request: ApiRequest, name: str = "", rejected: bool = False, limit: int = 50, cursor: str = ""
 ) -> dict[str, Any]:
     """Events, newest first, page by page; with `rejected` only those that did not fit their schema."""
-    page = selectors.events_page(request.organization, name=name, rejected=rejected, limit=limit, cursor=cursor)
+    page = event_selectors.events_page(request.organization, name=name, rejected=rejected, limit=limit, cursor=cursor)
     return {"events": [presenters.event_out(event) for event in page.events], "nextCursor": page.next_cursor or None}
 
 
 @router.get("/schemas")
 def list_schemas(request: ApiRequest) -> list[dict[str, Any]]:
     """The schemas, by event name."""
-    return [presenters.event_schema_out(row) for row in selectors.event_schemas(request.organization)]
+    return [presenters.event_schema_out(row) for row in event_selectors.event_schemas(request.organization)]
 
 
 @router.put("/schemas/{path:name}")
@@ -51,7 +51,7 @@ def delete_schema(request: ApiRequest, name: str) -> dict[str, Any]:
 @router.get("/{uuid:event_id}")
 def get_event(request: ApiRequest, event_id: UUID) -> dict[str, Any]:
     """An event and the runs that it started."""
-    detail = selectors.event_detail(request.organization, event_id)
+    detail = event_selectors.event_detail(request.organization, event_id)
     return {
         **presenters.event_out(detail.event),
         "runs": [presenters.run_summary(run) for run in detail.runs],

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.http import HttpResponse, JsonResponse
 from ninja import NinjaAPI, Router, Status
 
-from workflows import bulk, presenters, repair, scheduling, selectors, services
+from workflows import bulk, item_selectors, presenters, repair, scheduling, selectors, services
 from workflows.api import approvals, events, limits, pauses, problems
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.schemas import (
@@ -201,7 +201,7 @@ def list_items(
     request: ApiRequest, step_run_id: UUID, status: str = "", limit: int = 50, cursor: str = ""
 ) -> dict[str, Any]:
     """The items of a map, batch, loop or group in order, page by page, with the steps of each."""
-    page, more = selectors.items_page(request.organization, step_run_id, status=status, limit=limit, cursor=cursor)
+    page, more = item_selectors.items_page(request.organization, step_run_id, status=status, limit=limit, cursor=cursor)
     return {"items": [presenters.item_out(item) for item in page], "nextCursor": more or None}
 
 

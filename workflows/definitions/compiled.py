@@ -15,14 +15,8 @@ from throttling.limits import RetryPolicy, StepPolicy
 from throttling.policy import StepFacts, step_policy
 from workflows.definitions import graph as graphs
 from workflows.definitions.duration import parse_ms
-from workflows.definitions.schema import (
-    BatchSpec,
-    DebounceSpec,
-    FlowSpec,
-    RateLimitSpec,
-    SingletonSpec,
-    StepSpec,
-)
+from workflows.definitions.schema import FlowSpec, StepSpec
+from workflows.definitions.triggers import BatchSpec, DebounceSpec, RateLimitSpec, SingletonSpec
 from workflows.errors import ConfigurationFailure
 from workflows.expressions import Expression, Template, compile_expression, compile_template
 from workflows.steps.registry import REGISTRY, Mode, StepConfig, StepType

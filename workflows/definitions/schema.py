@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from celery.schedules import ParseException, crontab
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from throttling.defaults import PRESETS
 from throttling.limits import (
@@ -20,19 +19,14 @@ from throttling.limits import (
     RetryPolicy,
 )
 from throttling.policy import DeclaredLimit, StepThrottling
-from workflows.definitions import cron
 from workflows.definitions.duration import Duration
+from workflows.definitions.strict import Strict
+from workflows.definitions.triggers import BatchSpec, DebounceSpec, RateLimitSpec, SingletonSpec, TriggerSpec
 from workflows.errors import Category
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,99}$")]
 MAX_TIMEOUT_MS = 2_000_000_000  # 23 days; longer waits are for `delay`, which holds nothing
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")]
-
-
-class Strict(BaseModel):
-    """A model that refuses fields it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class RetrySpec(Strict):
@@ -192,136 +186,6 @@ class IdempotencySpec(Strict):
     key: str = Field(min_length=1)
     window: Duration = Field(86_400_000, ge=1_000)
     force: str | None = Field(None, description="CEL: a run that is made whatever the key says, and takes it over.")
-
-
-class DebounceSpec(Strict):
-    """`debounce:` of a flow: events that follow each other within `period` give one run, with the last of them.
-
-    It starts when none has come for `period`, and at the latest `timeout` after the first.
-    """
-
-    period: Duration = Field(ge=1, le=7 * 86_400_000)
-    key: str | None = None
-    timeout: Duration | None = Field(None, ge=1)
-
-    @model_validator(mode="after")
-    def _timeout_is_longer(self) -> DebounceSpec:
-        if self.timeout is not None and self.timeout < self.period:
-            raise ValueError("timeout is shorter than period: the run would never wait for quiet")
-        return self
-
-
-class BatchSpec(Strict):
-    """`batch:` of a flow: events are gathered, and one run gets them as `event.data.events`.
-
-    It starts when there are `max_size`, and at the latest `timeout` after the first.
-    """
-
-    max_size: int = Field(100, ge=2, le=1_000, strict=True, validation_alias=AliasChoices("max_size", "maxSize"))
-    timeout: Duration = Field(ge=1, le=7 * 86_400_000)
-    key: str | None = None
-
-
-class SingletonSpec(Strict):
-    """`singleton:` of a flow: one live run for each value of `key`; another is skipped, or cancels the one before."""
-
-    key: str | None = None
-    mode: Literal["skip", "cancel"] = "skip"
-
-
-class RateLimitSpec(Strict):
-    """`rate_limit:` of a flow: runs beyond `limit` in any `period` are dropped, and the event is marked."""
-
-    limit: int = Field(ge=1, le=MAX_LIMIT, strict=True)
-    period: Duration = Field(ge=1, le=MAX_PERIOD_MS)
-    key: str | None = None
-
-
-class TriggerSpec(Strict):
-    """An entry of `on:`. One of `event`, `cron` and `webhook`."""
-
-    event: str | None = Field(None, min_length=1, max_length=200)
-    condition: str | None = Field(None, alias="if")
-    match: str | None = Field(
-        None,
-        pattern=r"^(data|user)(\.[A-Za-z_][A-Za-z0-9_-]*)+$",
-        max_length=200,
-        description="Of an event: within 24 hours, one value at this path gives one run.",
-    )
-    delay: Duration | None = Field(None, ge=1, description="The run starts so long after its event.")
-    run_at: str | None = Field(None, description="CEL over event: when the run starts, as a time or in milliseconds.")
-    webhook: Literal["stripe", "github", "standard", "hmac", "none"] | None = None
-    name: str | None = Field(None, min_length=1, max_length=200, description="Of a webhook's event.")
-    secret: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$", description="A stored secret's name.")
-    signature_header: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,100}$")
-    signature_prefix: str | None = Field(None, max_length=50)
-    id_header: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,100}$")
-    tolerance: Duration | None = Field(None, ge=1_000, le=86_400_000)
-    transform: str | None = Field(None, description="CEL over body and headers: the event's data.")
-    cron: str | None = None
-    timezone: str = "UTC"
-    jitter: Duration | None = Field(None, ge=1, le=3_600_000, description="Of a cron: a random delay up to this.")
-    overlap: Literal["allow", "skip", "queue", "cancel_running"] = "allow"
-    catch_up: Literal["none", "latest", "all"] = "latest"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _seed_spelling(cls, value: Any) -> Any:
-        """The seeds write `{type: cron, config: {schedule: …}}`."""
-        if isinstance(value, dict) and value.get("type") == "cron" and isinstance(value.get("config"), dict):
-            config = dict(value["config"])
-            return {"cron": config.pop("schedule", None), **config}
-        return value
-
-    @field_validator("cron")
-    @classmethod
-    def _five_fields(cls, value: str | None) -> str | None:
-        if value is not None:
-            parts = value.split()
-            if len(parts) != 5:
-                raise ValueError(f"{value!r} has {len(parts)} fields; cron has five: minute hour day month weekday")
-            try:
-                crontab(*parts[:2], day_of_month=parts[2], month_of_year=parts[3], day_of_week=parts[4])
-            except (ParseException, ValueError) as error:
-                raise ValueError(f"{value!r} is no cron schedule: {error}") from None
-            problem = cron.problem_of(value)
-            if problem:
-                raise ValueError(f"{value!r} is no cron schedule: {problem}")
-        return value
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, value: str) -> str:
-        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415
-
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Europe/Berlin") from None
-        return value
-
-    @model_validator(mode="after")
-    def _one_source(self) -> TriggerSpec:
-        if sum(source is not None for source in (self.event, self.cron, self.webhook)) != 1:
-            raise ValueError("a trigger has one of event, cron and webhook")
-        if self.delay is not None and self.run_at is not None:
-            raise ValueError("give either delay or run_at")
-        if self.cron is not None and self.run_at is not None:
-            raise ValueError("a cron says by its schedule when it runs; delay moves it")
-        of_webhook = ("name", "secret", "signature_header", "signature_prefix", "id_header", "tolerance", "transform")
-        if self.webhook is None:
-            for name in of_webhook:
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} belongs to a webhook")
-        elif (self.webhook == "none") != (self.secret is None):
-            raise ValueError("a webhook names its secret, but for webhook: none, which is not signed")
-        elif self.webhook != "hmac" and (self.signature_header or self.signature_prefix):
-            raise ValueError("signature_header and signature_prefix belong to webhook: hmac")
-        elif self.tolerance is not None and self.webhook != "stripe":
-            raise ValueError("tolerance belongs to webhook: stripe (standard webhooks have five minutes)")
-        elif self.id_header is not None and self.webhook not in {"hmac", "none"}:
-            raise ValueError("id_header belongs to webhook: hmac or none; the others have their own")
-        return self
 
 
 class StepSpec(Strict):
