@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import structlog
 from django.db import transaction
 from django.utils import timezone
 
@@ -16,6 +17,7 @@ from workflows.errors import Forbidden, InvalidInput, WorkflowsError
 from workflows.models import Organization, Run, Wait
 from workflows.payload import holds_nul
 
+log = structlog.get_logger(__name__)
 MAX_OPEN = 200
 BATCH = 100
 
@@ -102,13 +104,22 @@ def remind() -> bool:
             .order_by("remind_at")[:BATCH]
         )
         for wait in due:
-            name = "headrace/approval.reminder" if wait.reminders else "headrace/approval.requested"
-            again_ms = wait.options.get("remind_ms")
-            wait.reminders += 1
-            wait.remind_at = timezone.now() + dt.timedelta(milliseconds=again_ms) if again_ms else None
-            wait.save(update_fields=["reminders", "remind_at"])
-            events.receive(wait.org_id, [events.NewEvent(name=name, data=facts(wait))])
+            _remind(wait)
     return len(due) == BATCH
+
+
+def _remind(wait: Wait) -> None:
+    """Tell of one; what is wrong with it keeps no other from being told of."""
+    name = "headrace/approval.reminder" if wait.reminders else "headrace/approval.requested"
+    again_ms = wait.options.get("remind_ms")
+    wait.reminders += 1
+    wait.remind_at = timezone.now() + dt.timedelta(milliseconds=again_ms) if again_ms else None
+    wait.save(update_fields=["reminders", "remind_at"])
+    try:
+        with transaction.atomic():
+            events.receive(wait.org_id, [events.NewEvent(name=name, data=facts(wait))])
+    except WorkflowsError as error:
+        log.warning("an approval can't be told of", step_run_id=str(wait.step_run_id), error=str(error))
 
 
 def facts(wait: Wait) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.signing import BadSignature, Signer
+from django.db import transaction
 
 from workflows.errors import WorkflowsError
 
@@ -48,7 +49,7 @@ def event_name(token: str) -> str:
 
 def take(token: str, body: dict[str, Any]) -> None:
     """Take in a call. Raises CallbackNotFound, CallbackUsed, or PayloadTooLarge."""
-    from workflows.engine import events  # noqa: PLC0415  (the engine imports the step types, which import this)
+    from workflows.engine import events, store  # noqa: PLC0415  (the engine imports the step types, which import this)
     from workflows.models import Event, Run  # noqa: PLC0415
 
     try:
@@ -60,6 +61,8 @@ def take(token: str, body: dict[str, Any]) -> None:
     if run is None:
         raise CallbackNotFound
     event = events.NewEvent(id=uuid.uuid5(NAMESPACE, token), name=event_name(token), data=body)
-    if not run.is_live or Event.objects.filter(id=event.id).exists():
-        raise CallbackUsed
-    events.receive(run.org_id, [event])
+    with transaction.atomic():
+        store.fetch("lock_controls", {"flow": run.flow_id, "keys": [event.name]})  # of two calls at once one is later
+        if not run.is_live or Event.objects.filter(id=event.id).exists():
+            raise CallbackUsed
+        events.receive(run.org_id, [event])

@@ -38,8 +38,8 @@ def invoke(
     Raises RetryAfter beyond the flow's rate_limit; NonRetriable where there is no such flow, where it does not take the
     data, and where runs start each other too deeply.
     """
-    depth = store.fetch("run_depth", {"id": parent, "limit": MAX_DEPTH})[0].depth
-    if depth >= MAX_DEPTH:
+    above = {row.id for row in store.fetch("runs_above", {"id": parent, "limit": MAX_DEPTH})}
+    if len(above) > MAX_DEPTH:
         raise NonRetriable(f"Runs start each other {MAX_DEPTH} levels deep: does a flow invoke itself?")
     organization = Organization.objects.get(id=org_id)
     try:
@@ -58,4 +58,6 @@ def invoke(
         raise RetryAfter(error.retry_after_s, str(error)) from error
     except (FlowNotFound, FlowNotPublished, FlowPaused, InvalidInput, PayloadTooLarge) as error:
         raise NonRetriable(f"The flow {slug!r} can't be started: {error}") from error
+    if made.run_ids[0] in above:
+        raise NonRetriable(f"The flow {slug!r} gives the run {made.run_ids[0]}, which waits for this one.")
     return made.run_ids[0]

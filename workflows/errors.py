@@ -82,6 +82,12 @@ class RunRateLimited(WorkflowsError):
         self.retry_after_s = retry_after_s
 
 
+class TooManyChanges(WorkflowsError):
+    """The organization's limits and pauses were changed ten times within ten seconds; try again in a moment."""
+
+    status, code = 429, "too_many_changes"
+
+
 class RunNotEnded(WorkflowsError):
     """The run has not ended yet; cancel it, or wait for its end."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.utils import timezone
 
 from throttling import overrides
 from throttling.defaults import BY_TYPE
@@ -18,12 +20,14 @@ from throttling.limits import Limit
 from throttling.models import ThrottleChange, ThrottleOverride
 from throttling.policy import STOPS
 from workflows.engine import admission, catalog, epoch
-from workflows.errors import FlowNotFound, InvalidInput, StepRunNotFound
+from workflows.errors import FlowNotFound, InvalidInput, StepRunNotFound, TooManyChanges
 from workflows.expressions import compile_expression
 from workflows.models import Flow, Organization, StepRun, Wait
 from workflows.models.run import first_id
 from workflows.steps.registry import REGISTRY
 
+MAX_CHANGES = 10
+CHANGES_WITHIN_S = 10.0
 KEY_NAMES = frozenset({"event", "input", "org"})
 CLOSED = "The throttle store is away or being rebuilt: nothing starts until it is back."
 
@@ -36,6 +40,7 @@ def put_limit(row: ThrottleOverride, *, by: str, instead_of: ThrottleOverride | 
 
     `instead_of`: the one that was edited; where it was for another subject, it is removed.
     """
+    check_pace(row.org_id)
     try:
         check_limit(row)
         with transaction.atomic():
@@ -49,8 +54,21 @@ def put_limit(row: ThrottleOverride, *, by: str, instead_of: ThrottleOverride | 
     return row
 
 
+def check_pace(org_id: UUID | None) -> None:
+    """Nothing starts for a moment, anywhere, where limits come or go: an organization may have that so often only.
+
+    Raises TooManyChanges.
+    """
+    if org_id is None:
+        return
+    since = timezone.now() - dt.timedelta(seconds=CHANGES_WITHIN_S)
+    if ThrottleChange.objects.filter(org_id=org_id, at__gt=since).count() >= MAX_CHANGES:
+        raise TooManyChanges
+
+
 def delete_limit(row: ThrottleOverride, *, by: str) -> None:
     """Remove an override: what is shipped, configured or defined holds again."""
+    check_pace(row.org_id)
     announce(overrides.delete(row, by=by))
 
 

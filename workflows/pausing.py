@@ -78,23 +78,26 @@ def stop(
     """
     if arrivals == "skip" and subject.queue:
         raise InvalidInput("A queue has no arrivals of its own: pause its flows or the organization.")
+    flow_control.check_pace(subject.org_id)
     row = subject.row(mode)
     row.note = reason[:500]
     try:
         with transaction.atomic():
+            structural = False
             for other in _rows(subject):
                 if other.scope != mode:
-                    overrides.delete(other, by=by)
-            overrides.put(row, by=by)
+                    structural = overrides.delete(other, by=by) or structural
+            structural = overrides.put(row, by=by) or structural
             _skip_arrivals(subject, arrivals == "skip")
     except ThrottlingError as error:
         raise InvalidInput(str(error)) from None
-    flow_control.announce(structural=True)
+    flow_control.announce(structural)
     return as_json(row)
 
 
 def resume(subject: Subject, *, by: str) -> None:
     """Let it go on: what waits starts in its old order. Raises NotPaused."""
+    flow_control.check_pace(subject.org_id)
     with transaction.atomic():
         rows = _rows(subject)
         if not rows:
@@ -102,7 +105,7 @@ def resume(subject: Subject, *, by: str) -> None:
         for row in rows:
             overrides.delete(row, by=by)
         _skip_arrivals(subject, False)
-    flow_control.announce(structural=True)
+    flow_control.announce(True)
 
 
 def _rows(subject: Subject) -> list[ThrottleOverride]:

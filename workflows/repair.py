@@ -13,7 +13,8 @@ from django.db import transaction
 from workflows import bulk, selectors, services
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import catalog, fork
-from workflows.engine.fork import Planned
+from workflows.engine.controls import MAX_BATCH_BYTES
+from workflows.engine.plan import Planned, plan, with_items
 from workflows.engine.trigger import Lineage, NewRun, trigger
 from workflows.errors import FlowNotPublished, InvalidInput, RunNotEnded, RunNotFound
 from workflows.models import BulkOperation, Organization, Run
@@ -67,6 +68,8 @@ def replay(
         steps = _plan(run, flow, again)
         if all(step.source is not None for step in steps) and run.status == Run.Status.COMPLETED:
             raise InvalidInput("The run has completed: there is nothing to resume. Fork it from a step, or replay it.")
+        edited = new_input is not KEEP and bool(_diff(run, new_input))
+        steps = _with_items(run, flow, steps, edited=edited)
         return _repeat(run, flow, steps, "resume", new_input, extra, dry_run)
     value = _own_input(run) if new_input is KEEP else new_input
     wanted = NewRun(input=value, priority=run.priority, event_id=run.event_id, extra=extra or {})
@@ -136,7 +139,15 @@ def _version(run: Run, version: str) -> CompiledFlow:
 
 def _plan(run: Run, flow: CompiledFlow, again: Sequence[str] = ()) -> list[Planned]:
     past, undone = fork.past_of(run, catalog.flow_of(run.version_id))
-    return fork.plan(flow, past, undone=undone, again={flow.outermost(key) for key in again if key in flow.steps})
+    return plan(flow, past, undone=undone, again={flow.outermost(key) for key in again if key in flow.steps})
+
+
+def _with_items(run: Run, flow: CompiledFlow, steps: list[Planned], *, edited: bool) -> list[Planned]:
+    """Of a resume: within the same version, items that were done are taken over."""
+    if flow.version_id != run.version_id:
+        return steps
+    past, undone = fork.past_of(run, flow)
+    return with_items(flow, steps, past, undone=undone, edited=edited)
 
 
 def _repeat(
@@ -178,8 +189,8 @@ def _diff(run: Run, value: Json) -> list[dict[str, Any]]:
 
 
 def _limit(new_input: Json) -> int:
-    """An input that was accepted once is accepted again; that of an on_failure flow is larger than others."""
-    return 2 * MAX_EVENT_BYTES if new_input is KEEP else MAX_EVENT_BYTES
+    """An input that was accepted once is accepted again; that of an on_failure flow or a batch is larger."""
+    return 2 * MAX_BATCH_BYTES if new_input is KEEP else MAX_EVENT_BYTES
 
 
 def _own_input(run: Run) -> Json:

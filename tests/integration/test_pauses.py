@@ -10,9 +10,9 @@ from django.core.management import call_command
 
 from tests.workers import WorkerPool, await_end, await_that, publish
 from workflows import pausing, services
-from workflows.engine import events
+from workflows.engine import admission, events
 from workflows.engine.events import NewEvent
-from workflows.errors import FlowPaused, InvalidInput
+from workflows.errors import FlowPaused, InvalidInput, TooManyChanges
 from workflows.models import Organization, Run, StepRun
 from workflows.pausing import Subject
 
@@ -27,7 +27,7 @@ def send(org: Organization, number: int) -> Any:
     return events.receive(org.id, [NewEvent(name="x/y", data={"n": number})])[0]
 
 
-TWO = [{"id": "a", "type": "delay", "config": {"for": "300ms"}}, {"id": "b", "type": "noop"}]
+TWO = [{"id": "a", "type": "delay", "config": {"for": "1500ms"}}, {"id": "b", "type": "noop"}]
 
 
 def test_a_paused_flow_starts_nothing_until_it_is_resumed(
@@ -115,3 +115,20 @@ def test_a_stop_that_makes_no_sense_is_refused(
         pausing.stop(subject, mode=mode, arrivals=arrivals, by="test")
     with pytest.raises(InvalidInput, match="unknown"):
         pausing.queue("nowhere")
+
+
+def test_an_organization_can_not_stop_the_others_by_pausing_again_and_again(
+    org: Organization, other: Organization, workers: WorkerPool
+) -> None:
+    """Each change of which limits apply stops everything for a moment; what changes nothing does not."""
+    flow(org)
+    subject = Subject(organization=org)
+    pausing.stop(subject, by="test")
+    before = admission.gate().epoch()
+    pausing.stop(subject, by="test")
+    assert admission.gate().epoch()[0] == before[0]
+    with pytest.raises(TooManyChanges):
+        for _ in range(10):
+            pausing.resume(subject, by="test")
+            pausing.stop(subject, by="test")
+    assert await_end(other, services.trigger(other, flow(other)).run_ids[0]).run.status == "completed"

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -80,7 +80,10 @@ def approval(request: HttpRequest, step_run_id: UUID) -> HttpResponse:
     """One approval: what it is about, and the buttons."""
     organization = shown_organization(request)
     if request.method == "POST":
-        approve = request.POST.get("decision") == "approve"
+        decision = request.POST.get("decision")
+        if decision not in {"approve", "reject"}:
+            return HttpResponseBadRequest("decision: approve or reject")
+        approve = decision == "approve"
         try:
             comment = request.POST.get("comment", "")
             approvals.decide(organization, step_run_id, approve=approve, comment=comment, by=_decider(request))

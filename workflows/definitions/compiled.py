@@ -55,6 +55,8 @@ class CompiledStep:
     reads_steps: frozenset[str]
     reads_scope: bool
     reads_secrets: bool
+    reads_input: bool
+    reads_callbacks: bool
     branch_targets: frozenset[str]
     """Of a `conditional`: the steps of its branches."""
     container: str
@@ -63,10 +65,8 @@ class CompiledStep:
     """Of such a container: the steps directly in it."""
     body_sinks: int
 
-    @property
-    def result_key(self) -> str:
-        """Of a container: the step whose output is an item's result."""
-        return self.body[-1]
+    result_keys: list[str]
+    """Of a container: the step whose output is an item's result (the last that is no fallback), and its fallbacks."""
 
     def render(self, scope: Mapping[str, Any]) -> tuple[StepConfig, Any]:
         """The validated configuration and what is kept of it as the attempt's input (None for a constant one).
@@ -139,20 +139,32 @@ class CompiledFlow:
         """The steps of its graph: those in containers and those that undo others stand outside."""
         return [key for key, step in self.steps.items() if not step.container and not step.is_hook]
 
+    def containers_of(self, key: str) -> list[str]:
+        """The containers that a step stands in, the outermost first."""
+        around: list[str] = []
+        while key := self.steps[key].container:
+            around.insert(0, key)
+        return around
+
     def outermost(self, key: str) -> str:
         """The step of the graph that a step stands in, or is."""
-        while self.steps[key].container:
-            key = self.steps[key].container
-        return key
+        return (self.containers_of(key) or [key])[0]
 
     def with_fallbacks(self, keys: Iterable[str]) -> set[str]:
         """The steps, and those that may stand in for them."""
         return {each for key in keys for each in (key, *self.chains.get(key, ()))}
 
     def input_problems(self, value: Any) -> list[str]:
-        """What is wrong with an input by the flow's `input_schema`, each with its path."""
+        """What is wrong with an input by the flow's `input_schema`, each with its path. Of a batch: with each event."""
         if self.input_validator is None:
             return []
+        if self.controls.batch and isinstance(value, dict) and isinstance(value.get("events"), list):
+            datas = [each.get("data") if isinstance(each, dict) else each for each in value["events"]]
+            return [f"events[{at}].{problem}" for at, data in enumerate(datas) for problem in self._problems(data)][:20]
+        return self._problems(value)
+
+    def _problems(self, value: Any) -> list[str]:
+        assert self.input_validator is not None
         errors = sorted(
             self.input_validator.iter_errors(value), key=lambda error: [str(p) for p in error.absolute_path]
         )
@@ -263,9 +275,12 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         any(limit.key for limit in owner.spec.limits) or (own and (own.key or own.limit or (own.rate and own.rate.key)))
     )
     whole_scope = step_type.whole_scope(step.config)
+    inside = graphs.build(step.steps)
+    last = [inner.id for inner in step.steps if not inner.fallback_for][-1:]
     raw = {name: value for name, value in step.config.items() if name in step_type.raw_fields}
     timeout_ms = step.timeout or max(step_type.timeout_ms, _own_timeout_ms(step))
     everything = [*template.expressions, *inner, *(each for each in (condition, deadline) if each)]
+    names = frozenset().union(*(each.names for each in everything))
     read = placed.before if whole_scope else frozenset().union(*(e.steps for e in everything))
     return CompiledStep(
         key=step.id,
@@ -294,10 +309,13 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         reads_steps=frozenset(each for key in read for each in (key, *owner.chains.get(key, ()))),
         reads_scope=bool(everything) or keyed or bool(step_type.raw_fields & raw.keys()),
         reads_secrets="secrets" in template.names,
+        reads_input=whole_scope or bool({"input", "event"} & names),
+        reads_callbacks="callbacks" in names,
         branch_targets=graph.branches.get(step.id, frozenset()),
         container=placed.container,
         body=tuple(inner.id for inner in step.steps),
-        body_sinks=len(graphs.build(step.steps).sinks),
+        body_sinks=len(inside.sinks),
+        result_keys=[*last, *(inside.chain(last[0]) if last else ())],
     )
 
 

@@ -155,11 +155,9 @@ def _check_pairs(spec: FlowSpec) -> Iterator[tuple[str, str]]:
     for position, trigger in enumerate(spec.on):
         if trigger.match and trigger.event is None:
             yield f"on[{position}].match", "match belongs to an event trigger"
-        if (trigger.delay or trigger.run_at) and (spec.debounce or spec.batch):
-            yield (
-                f"on[{position}]",
-                "delay and run_at can't be combined with debounce or batch, which decide when it runs",
-            )
+        if (trigger.delay or trigger.run_at or trigger.jitter) and (spec.debounce or spec.batch):
+            reason = "delay, run_at and jitter can't be combined with debounce or batch, which decide when it runs"
+            yield f"on[{position}]", reason
         if trigger.run_at:
             yield from _expression(trigger.run_at, f"on[{position}].run_at", TRIGGER_NAMES)
 

@@ -40,6 +40,9 @@ class Candidate:
     event_name: str
     user_id: str
     priority: int
+    received_at: dt.datetime | None = None
+    """When its event was received; None: now."""
+    newest_at: dt.datetime | None = None
     gather_key: str = ""
     gathered: int = 0
     singleton_key: str = ""
@@ -111,11 +114,12 @@ def _groups(decision: Decision, keys: Sequence[str]) -> dict[str, list[Candidate
 def _debounce(flow: CompiledFlow, decision: Decision, keys: Sequence[str]) -> None:
     spec = flow.controls.debounce
     assert spec is not None
-    groups = _groups(decision, keys)
+    groups, now = _groups(decision, keys), timezone.now()
     decision.make = []
     for key, group in sorted(groups.items()):
-        last = group[-1]
+        _, _, last = max((each.received_at or now, position, each) for position, each in enumerate(group))
         parameters = {
+            "received_at": last.received_at or now,
             "flow": flow.flow_id,
             "key": key,
             "input": last.text,
@@ -129,12 +133,13 @@ def _debounce(flow: CompiledFlow, decision: Decision, keys: Sequence[str]) -> No
         }
         rows = store.fetch("debounce_run", parameters)
         run_id = rows[0].id if rows else last.id
-        for each in group if rows else group[:-1]:
+        for each in group if rows else [each for each in group if each is not last]:
             decision.refused[each.id] = _joined("debounced", each, run_id)
         if rows:
             continue
         store.fetch("stop_gathering", {"flow": flow.flow_id, "key": key})
         last.gather_key, last.gathered = key, len(group)
+        last.newest_at = last.received_at or now
         last.run_at = timezone.now() + dt.timedelta(milliseconds=spec.period)
         decision.make.append(last)
 

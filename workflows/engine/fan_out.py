@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import psycopg
+
 from workflows.engine import catalog, scope, store
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Completed, Failed, FanOut, Outcome, StepError
 from workflows.engine.rows import Claim, ReadyStep, Recorded, Verdict
-from workflows.errors import Category, WorkflowsError
+from workflows.errors import Category, PayloadTooLarge, WorkflowsError
 from workflows.expressions import compile_expression
-from workflows.payload import dump
+from workflows.payload import MAX_OUTPUT_BYTES, MAX_RUN_BYTES, dump
 
 ITEM_FAILED = "ItemFailed"
+WAITS_FOR = "items"
 _ENDED = frozenset({"completed", "failed", "skipped"})
 
 
@@ -34,6 +37,20 @@ class Advanced:
     withdrawn: list[UUID] = field(default_factory=list)
     over: list[UUID] = field(default_factory=list)
     halved: set[UUID] = field(default_factory=set)
+
+
+def stop_strays(verdicts: Sequence[Verdict], result: Recorded, cursor: store.Cursor) -> Advanced:
+    """Within the transaction that has recorded outcomes: cancel steps that would go on in items that have ended."""
+    open_ = [
+        each.claim.id
+        for each in verdicts
+        if each.claim.path and result.landed.get(each.claim.id) in {"waiting", "ready"}
+    ]
+    advanced = Advanced()
+    for row in store.fetch("cancel_strays", {"ids": open_}, cursor) if open_ else ():
+        result.landed[row.id] = "cancelled"
+        advanced.over.append(row.container_id)
+    return advanced
 
 
 def begin(verdicts: Iterable[Verdict], result: Recorded, cursor: store.Cursor) -> Advanced:
@@ -85,7 +102,7 @@ def advance(verdicts: Sequence[Verdict], result: Recorded, cursor: store.Cursor)
         return Advanced()
     advanced = Advanced()
     room: list[UUID] = []
-    for row in store.fetch("end_items", {"ended": json.dumps(ended)}, cursor):
+    for row in store.fetch("end_items", {"ended": json.dumps(ended), "max_bytes": MAX_RUN_BYTES}, cursor):
         if row.stopped or row.stopping:
             indexes = None if row.stopping else row.stopped
             gone = store.fetch("cancel_items", {"id": row.step_run_id, "indexes": indexes}, cursor)
@@ -96,6 +113,8 @@ def advance(verdicts: Sequence[Verdict], result: Recorded, cursor: store.Cursor)
             }
         if row.over:
             advanced.over.append(row.step_run_id)
+        if row.around:
+            advanced.over.append(row.around)
         if row.room:
             room.append(row.step_run_id)
     advanced.ready = _open(room, cursor, paused=True)
@@ -140,59 +159,80 @@ def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[Verdict], list[ReadySte
                 ready += _next_round(row)
                 continue
             output = dump(outcome.output) if isinstance(outcome, Completed) else None
-        except WorkflowsError as error:
+        except Exception as error:  # one that can't be summed up must not keep the others from it
+            if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08").startswith(("08", "57P")):
+                raise
             outcome, output = Failed(error=describe(error)), None
         verdicts.append(Verdict(claim=claim, outcome=outcome, output=output))
     return verdicts, ready
 
 
+def close(step_run_ids: Sequence[UUID]) -> None:
+    """After their outcomes are recorded."""
+    if step_run_ids:
+        store.fetch("concluded_fan_outs", {"ids": list(step_run_ids)})
+
+
 def _outcome(row: Any) -> Outcome | None:
     """None for a loop that goes on."""
+    if row.bytes > MAX_RUN_BYTES:
+        message = f"The outputs of the steps in it would have more than {MAX_RUN_BYTES:,} bytes together."
+        return Failed(error=describe(PayloadTooLarge(message)))
     if row.stopping:
         return Failed(error=_item_failure(row))
     step = catalog.flow_of(row.version_id).steps[row.key]
     if row.kind == "loop":
-        going_on = row.total > 0 and _goes_on(row, step.result_key)
+        going_on = row.total > 0 and _goes_on(row, step.result_keys)
         if going_on and row.total < row.options["max_iterations"]:
             return None
         if going_on and row.options["on_limit"] == "fail":
             message = f"The loop would go on after {row.total:,} rounds (max_iterations)."
             return Failed(error=StepError(category=Category.BUSINESS, name="LoopLimit", message=message))
     if row.kind == "group":
-        results = _results(row, step.result_key)
+        results = _results(row, step.result_keys)
         return Completed(output=results[0] if results else None)
     summary = {"total": row.elements, "successful": row.successful, "failed": row.elements - row.successful,
                "errors": row.errors or []}  # fmt: skip
     if row.options.get("collect", True):
-        summary["results"] = _results(row, step.result_key)
+        summary["results"] = _results(row, step.result_keys)
     return Completed(output=summary)
 
 
-def _results(row: Any, key: str) -> list[Any]:
-    return list(store.fetch("item_results", {"id": row.id, "key": key})[0].results)
+def _results(row: Any, keys: list[str]) -> list[Any]:
+    parameters = {"id": row.id, "keys": keys}
+    size = store.fetch("item_results_size", parameters)[0].bytes
+    if size > MAX_OUTPUT_BYTES:
+        raise PayloadTooLarge(
+            f"The results have {size:,} bytes, {MAX_OUTPUT_BYTES:,} are allowed: collect: false leaves them out."
+        )
+    return list(store.fetch("item_results", parameters)[0].results)
 
 
 def _item_failure(row: Any) -> StepError:
     first = (row.errors or [{"index": 0, "error": {}}])[0]
     inner = first["error"] or {}
     category = Category(inner["category"]) if inner.get("category") in set(Category) else Category.BUSINESS
-    message = f"{row.failed} of {row.total} items failed; the first, [{first['index']}]: {inner.get('message', '')}"
+    message = f"{row.failed} of {row.elements} items failed; the first, [{first['index']}]: {inner.get('message', '')}"
     return StepError(category=category, name=ITEM_FAILED, message=message)
 
 
-def _goes_on(row: Any, key: str) -> bool:
+def _goes_on(row: Any, keys: list[str]) -> bool:
     """Whether a loop's condition asks for another round. Raises ExpressionError where it can't be evaluated."""
     source, wanted = (row.options["while"], True) if row.options.get("while") else (row.options["until"], False)
-    last = store.fetch("last_round", {"id": row.id, "index": row.total - 1, "key": key})[0]
+    last = _last_round(row, keys)
     expression = compile_expression(source)
-    scopes = scope.load_steps([(last.id, row.run_id)], expression.steps, inner=[last.id])
-    seen = {**scopes[last.id], "item": last.output, "index": row.total}
-    return expression.is_true(seen) is wanted
+    read = catalog.flow_of(row.version_id).with_fallbacks(expression.steps)
+    scopes = scope.load_steps([(last.id, row.run_id)], read, inner=[last.id])
+    return expression.holds({**scopes[last.id], "item": last.output, "index": row.total}) is wanted
+
+
+def _last_round(row: Any, keys: list[str]) -> Any:
+    return store.fetch("last_round", {"id": row.id, "index": row.total - 1, "keys": keys})[0]
 
 
 def _next_round(row: Any) -> list[ReadyStep]:
     step = catalog.flow_of(row.version_id).steps[row.key]
-    last = store.fetch("last_round", {"id": row.id, "index": row.total - 1, "key": step.result_key})[0]
+    last = _last_round(row, step.result_keys)
     with store.transaction() as cursor:
         parameters = {"id": row.id, "total": row.total, "value": json.dumps(last.output)}
         added = store.fetch("add_round", parameters, cursor)

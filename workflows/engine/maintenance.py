@@ -39,6 +39,7 @@ from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed
 from workflows.engine.rows import Claim, ReadyStep, Verdict
 from workflows.errors import ResourceExhausted
+from workflows.models.run import first_id
 from workflows.steps.registry import QUEUES
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,7 @@ OVERTAKEN_BY_S = 5.0
 OVERTAKEN_WHILE_HELD_S = 60.0
 DELIVERED_WITHIN_S = 5.0
 BATCH = 1_000
+LONGEST_RATE_S = 31 * 86_400.0
 MAX_PAGES = 20
 
 
@@ -167,6 +169,7 @@ def sweep(keeper: epoch.Keeper) -> None:
         lambda: _settle_runs(deep=True),
         lambda: store.fetch("close_orphan_steps", {"batch": BATCH}),
         lambda: store.fetch("orphan_waits", {"batch": BATCH}),
+        lambda: store.fetch("forget_run_marks", {"first": first_id(time.time() - LONGEST_RATE_S), "batch": BATCH}),
         lambda: store.fetch("forget_workers", {"id": None, "silent_s": 600.0}),
         epoch.audit,
         keeper.sweep,

@@ -16,6 +16,7 @@ import psycopg
 import structlog
 from django.db import DatabaseError, transaction
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import cancel_on, catalog, controls, idempotency, meeting, stopping, waits
@@ -42,7 +43,7 @@ def match(event_ids: Sequence[UUID]) -> int:
         found = Event.objects.select_for_update(skip_locked=True).filter(id__in=event_ids, matched_at=None)
         events = sorted(found.order_by("id"), key=lambda event: (event.received_at, event.id))
         matched, effect = _match_group(events)
-        Event.objects.filter(id__in=matched).update(matched_at=dt.datetime.now(dt.UTC))
+        Event.objects.filter(id__in=matched).update(matched_at=Now())
         if effect.cancelled:
             transaction.on_commit(lambda: stopping.settle(effect.cancelled, start=DISPATCHER.submit), robust=True)
         if effect.met:
@@ -158,6 +159,7 @@ def _start_together(found: Trigger, flow: CompiledFlow, events: Sequence[Event])
             event_name=event.name,
             user_id=str(event.user.get("id", ""))[:200],
             keys=_keys(found, event),
+            received_at=event.received_at,
             run_at=_starts_at(found, event),
         )
         for event in events

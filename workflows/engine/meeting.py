@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
+import psycopg
+import structlog
+
 from workflows.engine import dispatch, fan_out, recording, store, waits
 from workflows.engine.rows import ReadyStep, Verdict
 
+log = structlog.get_logger(__name__)
 GROUP = 200
 BATCH = 1_000
 
@@ -15,9 +19,21 @@ BATCH = 1_000
 def resolve(step_run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep]], None] = dispatch.dispatch) -> None:
     """Record the outcomes of waits that are taken, and `start` what became ready. Rescue makes good what fails."""
     for first in range(0, len(step_run_ids), GROUP):
-        group = waits.verdicts(step_run_ids[first : first + GROUP])
-        _record(group, start)
-        waits.drop([verdict.claim.id for verdict in group])
+        group = step_run_ids[first : first + GROUP]
+        try:
+            _resolve(group, start)
+        except psycopg.OperationalError:
+            raise
+        except Exception:
+            log.exception("the ends of waits can't be recorded together", steps=len(group))
+            for step_run_id in group if len(group) > 1 else ():
+                resolve([step_run_id], start=start)
+
+
+def _resolve(step_run_ids: Sequence[UUID], start: Callable[[Sequence[ReadyStep]], None]) -> None:
+    verdicts = waits.verdicts(step_run_ids)
+    _record(verdicts, start)
+    waits.drop([verdict.claim.id for verdict in verdicts])
 
 
 def _record(verdicts: Sequence[Verdict], start: Callable[[Sequence[ReadyStep]], None]) -> None:
@@ -31,6 +47,7 @@ def conclude(step_run_ids: Sequence[UUID]) -> None:
     """Record what containers whose items have ended came to, and go on with their loops."""
     verdicts, ready = fan_out.conclude(step_run_ids)
     _record(verdicts, dispatch.dispatch)
+    fan_out.close(step_run_ids)
     if ready:
         dispatch.dispatch(ready)
 

@@ -51,14 +51,20 @@ def record(
     while part.waiting or part.children or part.over:
         try:
             given, ready = _over(given, part)
-        except psycopg.Error as error:
-            log.warning("what waits could not be looked at; rescue will", steps=len(part.waiting), error=str(error))
+            result.ready.extend(ready)
+            part = _record_and_settle(given, replace(going, budget=0))
+            result.add(part)
+            forget(given)
+        except Exception:  # what was recorded counts, and the caller goes on with it
+            log.exception("what waits could not be looked at; rescue will", steps=len(part.waiting) + len(part.over))
             break
-        result.ready.extend(ready)
-        part = _record_and_settle(given, replace(going, budget=0))
-        waits.drop([verdict.claim.id for verdict in given])
-        result.add(part)
     return result
+
+
+def forget(verdicts: Sequence[Verdict]) -> None:
+    """The ends of waiting steps are recorded: their waits and containers need no more care."""
+    waits.drop([verdict.claim.id for verdict in verdicts if verdict.claim.waited_for != fan_out.WAITS_FOR])
+    fan_out.close([verdict.claim.id for verdict in verdicts if verdict.claim.waited_for == fan_out.WAITS_FOR])
 
 
 def _over(verdicts: Sequence[Verdict], result: Recorded) -> tuple[list[Verdict], list[ReadyStep]]:
@@ -180,9 +186,10 @@ def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: s
     undoing = transitions.undo_failed(verdicts, cursor)
     result = transitions.record(recording, cursor)
     result.ready.extend(undoing)
+    strays = fan_out.stop_strays(verdicts, result, cursor)
     result.waiting = waits.store_new(verdicts, result, cursor)
     halved: set[UUID] = set()
-    for part in (fan_out.begin(verdicts, result, cursor), fan_out.advance(verdicts, result, cursor)):
+    for part in (strays, fan_out.begin(verdicts, result, cursor), fan_out.advance(verdicts, result, cursor)):
         result.ready.extend(part.ready)
         result.withdrawn.extend(part.withdrawn)
         result.over.extend(part.over)

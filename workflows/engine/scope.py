@@ -79,11 +79,10 @@ def load_steps(
     for row in store.fetch("load_inner", {"ids": list(inner), "keys": keys}) if inner else ():
         around = scopes[row.id]
         own = _outcomes(row.outcomes, row.version_id)
-        urls = {key: callbacks.url_of(row.run_id, key, row.path) for key in catalog.flow_of(row.version_id).callbacks}
         scopes[row.id] = {
             **around,
             "steps": {**around["steps"], **own},
-            "callbacks": urls,
+            "callbacks": _addresses(row.run_id, row.version_id, row.path),
             "item": row.item,
             "index": row.position,
         }
@@ -92,9 +91,8 @@ def load_steps(
 
 def _scope(row: Any, data: Any) -> Scope:
     happened = row.event_ts or row.created_at
-    flow = catalog.flow_of(row.version_id)
     return {
-        "callbacks": {key: callbacks.url_of(row.id, key) for key in flow.callbacks},
+        "callbacks": _addresses(row.id, row.version_id, ""),
         "input": data,
         "event": {
             "id": str(row.event_id or row.id),
@@ -116,6 +114,19 @@ def _scope(row: Any, data: Any) -> Scope:
         },
         "org": {"id": str(row.org_id), "slug": row.org_slug},
     }
+
+
+def _addresses(run_id: UUID, version_id: UUID, path: str) -> dict[str, str]:
+    """The callback addresses that can be read at a path: of steps at the top, and of those around and beside."""
+    flow = catalog.flow_of(version_id)
+    parts = path.split("/") if path else []
+    found = {}
+    for key in flow.callbacks:
+        around = flow.containers_of(key)
+        own = parts[: len(around)]
+        if [part.split("[", 1)[0] for part in own] == around:
+            found[key] = callbacks.url_of(run_id, key, "/".join(own))
+    return found
 
 
 def _outcomes(found: Mapping[str, Any] | None, version_id: UUID) -> dict[str, Any]:

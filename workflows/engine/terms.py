@@ -15,6 +15,7 @@ MISSING = object()
 _PATH = r"async((?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:'[^'\\]*'|\"[^\"\\]*\")\s*\])+)"
 _LEFT = re.compile(rf"^{_PATH}\s*==\s*(?P<other>[^=].*)$", re.DOTALL)
 _RIGHT = re.compile(rf"^(?P<other>.*[^=!<>])==\s*{_PATH}$", re.DOTALL)
+_OTHER_OPERATOR = re.compile(r"[=!<>]=|&&|\|\||[?<>]|\bin\b")
 _TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 _PART = re.compile(r"\.\s*([A-Za-z_]\w*)|\[\s*'([^']*)'\s*\]|\[\s*\"([^\"]*)\"\s*\]")
 _OPENING, _CLOSING = "([{", ")]}"
@@ -64,7 +65,7 @@ def term_of(condition: str, scope: Mapping[str, Any]) -> Term:
     for conjunct in _conjuncts(condition):
         found = _LEFT.match(conjunct) or _RIGHT.match(conjunct)
         other = _TEXT.sub("''", found["other"]) if found else ""
-        if found is None or any(mark in other for mark in ("==", "!=", "&&", "||", "?", "<", ">")):
+        if found is None or _OTHER_OPERATOR.search(other):
             continue
         parts = ["".join(part) for part in _PART.findall(found[1] if found.re is _LEFT else found[2])]
         if any("." in part or not part for part in parts):

@@ -188,8 +188,7 @@ class _Builder:
         elif isinstance(outcome, Skipped):
             row["reason"] = outcome.reason
         self.outcomes.append(row)
-        if claimed.path and status in _ENDED:
-            self.company = True
+        self.company = self.company or bool(claimed.path)
         if flow is not None and step is not None and status in _ENDED and not row.get("fatal") and not stops_item:
             if (step.is_sink or step.is_hook) and not claimed.path and flow.output is not None:
                 self.may_end_with_output = True

@@ -42,6 +42,8 @@ class NewRun:
     user_id: str = ""
     extra: Mapping[str, Json] = field(default_factory=dict)
     """Added to an input that is an object, after it was checked."""
+    received_at: dt.datetime | None = None
+    """When the event that starts it was received."""
     run_at: dt.datetime | None = None
     """When it starts; now, where neither it nor the call says."""
     keys: tuple[tuple[str, float], ...] = ()
@@ -125,6 +127,7 @@ def trigger(
                 user_id=run.user_id or user_id,
                 priority=priority_of(flow, run, org_id=org_id, event_name=event_name),
                 run_at=run.run_at or run_at,
+                received_at=run.received_at,
             )
             for run in runs
             if stands_for.get(run.id, run.id) == run.id
@@ -171,6 +174,7 @@ def _insert(
                 "user_ids": [each.user_id for each in group],
                 "gather_keys": [each.gather_key for each in group],
                 "gathered": [each.gathered for each in group],
+                "newest_at": [each.newest_at for each in group],
                 "singleton_keys": [each.singleton_key for each in group],
                 "trigger": kind,
                 "run_at": run_at,

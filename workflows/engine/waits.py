@@ -15,7 +15,8 @@ from uuid import UUID
 
 import structlog
 
-from workflows.engine import scope, store
+from workflows.engine import catalog, scope, store
+from workflows.engine.failure import describe
 from workflows.engine.outcome import Completed, Failed, Outcome, StepError, WaitFor
 from workflows.engine.rows import Claim, Recorded, Verdict
 from workflows.engine.terms import MISSING, NO_TERM, hash_of, value_at
@@ -161,7 +162,7 @@ def _first_that_fit(candidates: Sequence[tuple[Any, Sequence[Any]]]) -> dict[UUI
             open_.append((wait, fitting))
     for first in range(0, len(open_), PAGE):
         page = open_[first : first + PAGE]
-        keys = {key for wait, _ in page for key in compile_expression(wait.condition).steps}
+        keys = {key for wait, _ in page for key in _read(wait)}
         pairs = [(wait.step_run_id, wait.run_id) for wait, _ in page]
         scopes = scope.load_steps(pairs, keys, inner=[id_ for id_, _ in pairs])
         for wait, events in page:
@@ -171,6 +172,11 @@ def _first_that_fit(candidates: Sequence[tuple[Any, Sequence[Any]]]) -> dict[UUI
                     met[wait.step_run_id] = event.id
                     break
     return met
+
+
+def _read(wait: Any) -> set[str]:
+    """The steps that a condition reads, and those that may stand in for them."""
+    return catalog.flow_of(wait.version_id).with_fallbacks(compile_expression(wait.condition).steps)
 
 
 def _has_value(wait: Any, event: Any) -> bool:
@@ -224,13 +230,13 @@ def drop(step_run_ids: Sequence[UUID]) -> None:
 
 
 def _verdict(row: Any) -> Verdict:
-    outcome = _outcome(row)
-    output = outcome.output if isinstance(outcome, Completed) else None
-    return Verdict(
-        claim=Claim.of(row, None),
-        outcome=outcome,
-        output=None if output is None else dump(output),
-    )
+    claim = Claim.of(row, None)
+    try:
+        outcome = _outcome(row)
+        output = outcome.output if isinstance(outcome, Completed) else None
+        return Verdict(claim=claim, outcome=outcome, output=None if output is None else dump(output))
+    except Exception as error:  # one that can't be recorded must not keep the others from it
+        return Verdict(claim=claim, outcome=Failed(error=describe(error)))
 
 
 def _outcome(row: Any) -> Outcome:

@@ -53,15 +53,19 @@ class Expression:
         ) as error:
             raise ExpressionError(f"`{self.source}`: {_plain(error)}") from None
 
-    def is_true(self, scope: Mapping[str, Any]) -> bool:
-        """The expression as a filter: a missing field makes it false, a value that is no boolean is an error."""
-        try:
-            value = self.evaluate(scope)
-        except MissingField:
-            return False
+    def holds(self, scope: Mapping[str, Any]) -> bool:
+        """The expression as a condition; a missing field is an error. Raises MissingField or ExpressionError."""
+        value = self.evaluate(scope)
         if not isinstance(value, bool):
             raise ExpressionError(f"`{self.source}` gives {type(value).__name__}, a condition must give true or false")
         return value
+
+    def is_true(self, scope: Mapping[str, Any]) -> bool:
+        """The expression as a filter: a missing field makes it false, a value that is no boolean is an error."""
+        try:
+            return self.holds(scope)
+        except MissingField:
+            return False
 
 
 @functools.lru_cache(maxsize=4096)

@@ -20,12 +20,14 @@ class FanOut(models.Model):
     next_index = models.IntegerField(default=0, help_text="The first item that has not been looked at.")
     open = models.IntegerField(default=0, help_text="Items under way.")
     ended = models.IntegerField(default=0)
-    failed = models.IntegerField(default=0)
+    failed = models.IntegerField(default=0, help_text="Elements of items that failed.")
     max_failures = models.IntegerField(null=True, blank=True, help_text="One more stops it; empty: none does.")
     pause_ms = models.PositiveIntegerField(default=0, help_text="Between the end of an item and the next one.")
     body_sinks = models.IntegerField(help_text="How many last steps an item has.")
     options = models.JSONField(default=dict)
+    bytes = models.BigIntegerField(db_default=0, help_text="Of the outputs of the steps in it, as they are stored.")
     stopping = models.BooleanField(default=False)
+    concluded = models.BooleanField(db_default=False, help_text="What it came to is recorded.")
     changed_at = models.DateTimeField()
 
     class Meta:
@@ -34,7 +36,14 @@ class FanOut(models.Model):
             models.CheckConstraint(condition=Q(ended__lte=F("total")), name="fan_out_ended"),
             models.CheckConstraint(condition=Q(parallelism__gte=1), name="fan_out_parallelism"),
         ]
-        indexes: ClassVar = [models.Index(fields=["run_id"], name="fan_out_by_run")]
+        indexes: ClassVar = [
+            models.Index(fields=["run_id"], name="fan_out_by_run"),
+            models.Index(
+                fields=["changed_at"],
+                name="fan_out_over",
+                condition=Q(concluded=False) & (Q(stopping=True) | Q(ended=F("total"))),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.ended}/{self.total}"

@@ -49,6 +49,9 @@ class Run(models.Model):
         max_length=64, db_default="", blank=True, help_text="While it gathers events (debounce, batch): for what."
     )
     gathered = models.IntegerField(db_default=0, help_text="How many events it has gathered.")
+    newest_at = models.DateTimeField(
+        null=True, blank=True, help_text="While it is debounced: when the event was received whose data it has."
+    )
     singleton_key = models.CharField(
         max_length=64, db_default="", blank=True, help_text="While it is live, no other run of the flow has it."
     )
@@ -176,6 +179,9 @@ class StepRun(models.Model):
     dispatch_count = models.IntegerField(default=0)
     is_hook = models.BooleanField(db_default=False, help_text="Undoes another step of a run that stops.")
     reason = models.CharField(max_length=200, db_default="", blank=True, help_text="Why it was skipped or cancelled.")
+    takes_items = models.BooleanField(
+        db_default=False, help_text="Of a container of a resumed run: items that were done are taken over."
+    )
     progress = models.JSONField(null=True, blank=True, help_text="What its handler reported: {percent, message, at}.")
     memoized_from = models.UUIDField(null=True, blank=True, help_text="The step run whose outcome was taken over.")
     created_at = models.DateTimeField()

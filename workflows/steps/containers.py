@@ -61,7 +61,8 @@ class LoopConfig(StepConfig):
     """Runs the steps in it again and again: `while` is asked before each round, `until` after it (CEL).
 
     They see the outputs of the last round's steps, `item` (the output of the last one of them; null before the first
-    round) and `index` (rounds so far); so do the steps. After `max_iterations` rounds the step fails, or with
+    round) and `index` (rounds so far); so do the steps. A field that is not there is an error: before the first round
+    no step in the loop has an output (`index == 0 || …`). After `max_iterations` rounds the step fails, or with
     `on_limit: continue` ends. Output: as of `map`, one result for each round.
     """
 
@@ -116,7 +117,7 @@ def handle_loop(context: StepContext) -> FanOut:
         "collect": config.collect,
     }
     seen = {**context.scope, "item": None, "index": 0}
-    begins = config.while_ is None or compile_expression(config.while_).is_true(seen)
+    begins = config.while_ is None or compile_expression(config.while_).holds(seen)
     return FanOut(items=[None] if begins else [], pause_s=config.pause / 1000, options=options)
 
 

@@ -41,7 +41,7 @@ def handle(context: StepContext) -> WaitFor | dict[str, str]:
         config.data,
         parent=context.run_id,
         on_parent_cancel=policy,
-        once=f"invoke:{context.step_run_id}:{context.attempt}",
+        once=f"invoke:{context.step_run_id}",
         priority=config.priority,
         awaited=config.wait,
     )

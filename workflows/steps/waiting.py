@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from workflows.callbacks import event_name, token_of
 from workflows.definitions.duration import Duration
@@ -15,6 +16,7 @@ from workflows.errors import ConfigurationFailure
 from workflows.steps.context import StepContext
 from workflows.steps.registry import Mode, StepConfig, StepType, register
 
+MAX_DETAILS_CHARACTERS = 64 * 1024
 WEEK_MS = 7 * 86_400_000
 OnTimeout = Literal["continue", "fail"]
 
@@ -99,6 +101,13 @@ class WaitForApprovalConfig(StepConfig):
     remind: Duration | None = Field(None, ge=60_000)
     on_timeout: OnTimeout = "continue"
     on_reject: Literal["continue", "fail"] = "continue"
+
+    @field_validator("details")
+    @classmethod
+    def _not_too_large(cls, value: Any) -> Any:
+        if len(json.dumps(value, default=str)) > MAX_DETAILS_CHARACTERS:
+            raise ValueError(f"details have more than {MAX_DETAILS_CHARACTERS:,} characters: name where to find them")
+        return value
 
     @model_validator(mode="after")
     def _known_kinds(self) -> WaitForApprovalConfig:

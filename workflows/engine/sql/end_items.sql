@@ -1,13 +1,15 @@
 -- Steps in containers have ended: count down their items, end those whose last steps have ended or one of whose critical
 -- steps has failed, and count those for their containers. After a failure for lack of resources a map works on half as
 -- many items at a time, and a batch halves the part that failed.
--- Parameters: ended: a JSON array as text of {id (of the step run), fatal, resource, error}.
--- Returns a row per container of which an item has ended: step_run_id, over (everything has ended, or it is to stop), room
---   (it may open more), stopping, stopped (the items that have failed now, or were halved), split (the latter of these).
+-- Parameters: ended: a JSON array as text of {id (of the step run), fatal, resource, error}; max_bytes bigint (of all
+--   outputs in a container: beyond it, it stops).
+-- Returns a row per container: step_run_id, over (everything has ended, or it is to stop), room (it may open more),
+--   stopping, stopped (the items that have failed now, or were halved), split (the latter of these), around (the container
+--   around one that is cancelled already).
 -- Containers are locked in the order of their ids. Indexes: primary keys.
 WITH ended AS MATERIALIZED (
     SELECT s.container_id, s.index, count(*) FILTER (WHERE s.is_sink AND NOT e.fatal)::int AS sinks,
-           bool_or(e.fatal) AS fatal, bool_or(e.fatal AND e.resource) AS resource,
+           bool_or(e.fatal) AS fatal, bool_or(e.fatal AND e.resource) AS resource, sum(pg_column_size(s.output)) AS bytes,
            (array_agg(e.error) FILTER (WHERE e.fatal))[1] AS error
       FROM json_to_recordset(%(ended)s::json) AS e (id uuid, fatal bool, resource bool, error jsonb)
       JOIN workflows_steprun s ON s.id = e.id
@@ -37,20 +39,24 @@ WITH ended AS MATERIALIZED (
      WHERE i.status = 'split'
 ), counted AS (
     UPDATE workflows_fanout f
-       SET open = f.open - c.ended, ended = f.ended + c.ended, failed = f.failed + c.failed,
+       SET bytes = f.bytes + c.bytes, open = f.open - c.ended, ended = f.ended + c.ended, failed = f.failed + c.failed,
            total = f.total + 2 * c.split,
            parallelism = CASE WHEN c.resource AND f.kind = 'map' THEN greatest(1, f.parallelism / 2) ELSE f.parallelism END,
-           stopping = f.stopping OR (f.max_failures IS NOT NULL AND f.failed + c.failed > f.max_failures),
+           stopping = f.stopping OR f.bytes + c.bytes > %(max_bytes)s
+                      OR (f.max_failures IS NOT NULL AND f.failed + c.failed > f.max_failures),
            changed_at = clock_timestamp()
-      FROM (SELECT i.container_id, count(*) FILTER (WHERE i.status <> 'open')::int AS ended,
-                   count(*) FILTER (WHERE i.status = 'failed')::int AS failed,
+      FROM (SELECT e.container_id, COALESCE(sum(e.bytes), 0)::bigint AS bytes,
+                   count(*) FILTER (WHERE i.status <> 'open')::int AS ended,
+                   COALESCE(sum(i.size) FILTER (WHERE i.status = 'failed'), 0)::int AS failed,
                    count(*) FILTER (WHERE i.status = 'split')::int AS split, bool_or(i.resource) AS resource,
                    array_agg(i.index) FILTER (WHERE i.status IN ('failed', 'split')) AS stopped
-              FROM item i GROUP BY i.container_id) c
-     WHERE f.step_run_id = c.container_id AND c.ended > 0
+              FROM ended e LEFT JOIN item i ON i.container_id = e.container_id AND i.index = e.index
+             GROUP BY e.container_id) c
+     WHERE f.step_run_id = c.container_id
     RETURNING f.*, c.stopped
 )
-SELECT c.step_run_id, c.ended = c.total OR c.stopping AS over, NOT c.stopping AND c.open < c.parallelism AND c.next_index < c.total AS room,
-       c.stopping, c.stopped,
-       ARRAY(SELECT i.index FROM item i WHERE i.container_id = c.step_run_id AND i.status = 'split') AS split
+SELECT c.step_run_id, c.ended = c.total OR c.stopping AS over,
+       NOT c.stopping AND c.open < c.parallelism AND c.next_index < c.total AS room, c.stopping, c.stopped,
+       ARRAY(SELECT i.index FROM item i WHERE i.container_id = c.step_run_id AND i.status = 'split') AS split,
+       (SELECT s.container_id FROM workflows_steprun s WHERE s.id = c.step_run_id AND s.status <> 'waiting') AS around
   FROM counted c

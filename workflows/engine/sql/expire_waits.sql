@@ -1,7 +1,7 @@
 -- Take the waits whose time is up. Two at once share the work. Parameters: batch int. Returns: step_run_id.
 -- Index: wait_timeout.
 WITH due AS (
-    SELECT step_run_id FROM workflows_wait WHERE taken_at IS NULL AND expires_at <= clock_timestamp()
+    SELECT step_run_id FROM workflows_wait WHERE taken_at IS NULL AND expires_at <= statement_timestamp()
      ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 )
 UPDATE workflows_wait w SET taken_at = clock_timestamp(), taken_by = 'timeout'

@@ -1,11 +1,11 @@
 -- Containers of which every item has ended, or that are to stop, and what recording them needs. Parameters: ids uuid[].
--- Returns: the waiting step; kind, total, failed, stopping, options, busy (something in it still executes), elements,
+-- Returns: the waiting step; kind, total, failed, stopping, bytes, options, busy (something in it still executes), elements,
 --   successful (elements of items that are completed), errors (the first 100: {index, error}).
 -- Indexes: primary keys, step_run_item.
 SELECT s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses, s.told_waits, s.timeout_ms,
        s.queue, s.type, s.priority, s.needs_met, s.needs_total, s.waiting_for, 0::float8 AS queued_s,
-       f.kind, f.total, f.failed, f.stopping, f.options, i.elements, i.successful, e.errors,
-       f.stopping AND EXISTS (WITH RECURSIVE inner_step AS (
+       f.kind, f.total, f.failed, f.stopping, f.bytes, f.options, i.elements, i.successful, e.errors,
+       (f.stopping OR f.failed > 0) AND EXISTS (WITH RECURSIVE inner_step AS (
                                   SELECT b.id, b.status FROM workflows_steprun b WHERE b.container_id = f.step_run_id
                                   UNION ALL
                                   SELECT b.id, b.status FROM inner_step n JOIN workflows_steprun b ON b.container_id = n.id)

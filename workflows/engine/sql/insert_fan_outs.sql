@@ -8,8 +8,7 @@ WITH given AS (
            pause_ms int, sinks int, options jsonb, items jsonb)
       JOIN workflows_steprun s ON s.id = f.id AND s.status || '' = 'waiting' AND s.waiting_for = 'items'
       JOIN workflows_run r ON r.id = s.run_id
-      LEFT JOIN workflows_steprun old ON old.run_id = r.origin_id AND old.key = s.key AND old.path = s.path
-                                     AND r.origin_kind = 'resume' AND f.kind <> 'loop'
+      LEFT JOIN workflows_steprun old ON s.takes_items AND old.run_id = r.origin_id AND old.key = s.key AND old.path = ''
 ), item AS MATERIALIZED (
     SELECT g.id AS container_id, (e.nr - 1)::int AS index, (e.item->>0)::int AS position, (e.item->>1)::int AS size,
            e.item->2 AS value, done.index AS old_index, g.old_id

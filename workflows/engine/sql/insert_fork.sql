@@ -1,9 +1,10 @@
 -- Insert a run that takes over outcomes of an earlier one. Parameters as of insert_runs, for one run: id, input, priority,
 --   event_id; and steps: a JSON array as text of {key, status, needs_left, needs_met, source (the step run whose outcome
---   is taken over; absent for a step that runs)}.
+--   is taken over; absent for a step that runs), takes_items}.
 -- Returns: the steps that are ready. Indexes: workflows_step (version, key), primary keys.
 WITH planned AS (
-    SELECT * FROM json_to_recordset(%(steps)s::json) AS p (key text, status text, needs_left int, needs_met int, source uuid)
+    SELECT * FROM json_to_recordset(%(steps)s::json) AS p (key text, status text, needs_left int, needs_met int, source uuid,
+           takes_items bool)
 ), new_run AS (
     INSERT INTO workflows_run (id, org_id, flow_id, version_id, event_id, event_name, trigger, user_id, status, priority,
                                input, sinks_left, cancel_reason, created_at, timeout_at, finish_ms, has_hooks,
@@ -16,11 +17,12 @@ WITH planned AS (
 ), new_steps AS (
     INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, priority, status,
         attempt, losses, told_waits, needs_total, needs_left, needs_met, is_sink, timeout_ms, wake_seq, waiting_for,
-        dispatch_count, created_at, ready_at, started_at, ended_at, output, reason, memoized_from)
+        dispatch_count, created_at, ready_at, started_at, ended_at, output, reason, memoized_from, takes_items)
     SELECT headrace_uuid7(), %(org)s, r.id, %(version)s, s.id, s.key, '', s.position, s.type, s.queue, r.priority, p.status,
            COALESCE(o.attempt, 1), 0, 0, cardinality(s.needs), p.needs_left, p.needs_met, s.is_sink, s.timeout_ms, 0, '',
            0, clock_timestamp(), CASE WHEN p.status = 'ready' THEN clock_timestamp() ELSE o.ready_at END,
-           o.started_at, o.ended_at, o.output, COALESCE(o.reason, ''), COALESCE(o.memoized_from, o.id)
+           o.started_at, o.ended_at, o.output, COALESCE(o.reason, ''), COALESCE(o.memoized_from, o.id),
+           COALESCE(p.takes_items, false)
       FROM new_run r CROSS JOIN planned p
       JOIN workflows_step s ON s.version_id = %(version)s AND s.key = p.key
       LEFT JOIN workflows_steprun o ON o.id = p.source

@@ -1,11 +1,14 @@
 -- Store what steps wait for, in the transaction that makes them wait.
 -- Parameters: waits: a JSON array as text of {id (of the step run), kind, event_name, match_path, value_hash, condition,
---   lookback_s, since_run, child_id, remind_s, options}. Events count from when the step became ready, less `lookback_s`,
+--   lookback_s, since_run, child_id, remind_s, options}. Events count from when the step first became ready, less `lookback_s`,
 --   or from when the run was made. Returns: step_run_id. Index: primary keys.
 INSERT INTO workflows_wait (step_run_id, org_id, run_id, kind, event_name, match_path, value_hash, condition, since,
                             looked_back, child_id, options, remind_at, expires_at, created_at, taken_by)
 SELECT s.id, s.org_id, s.run_id, w.kind, w.event_name, w.match_path, w.value_hash, w.condition,
-       CASE WHEN w.since_run THEN r.created_at ELSE s.ready_at - make_interval(secs => w.lookback_s) END,
+       CASE WHEN w.since_run THEN r.created_at
+            ELSE least(s.ready_at, (SELECT min(a.ready_at) FROM workflows_attempt a
+                                     WHERE a.run_id = s.run_id AND a.step_run_id = s.id))
+                 - make_interval(secs => w.lookback_s) END,
        w.kind = 'approval', w.child_id, w.options, clock_timestamp() + make_interval(secs => w.remind_s), s.wake_at,
        clock_timestamp(), ''
   FROM json_to_recordset(%(waits)s::json) AS w (id uuid, kind text, event_name text, match_path text, value_hash text,

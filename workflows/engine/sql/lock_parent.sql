@@ -1,4 +1,4 @@
 -- The run that starts another one, held so that its cancel waits for that. Parameters: org, id uuid.
--- Returns: cancelled. Index: primary key.
-SELECT cancel_requested_at IS NOT NULL AS cancelled FROM workflows_run
+-- Returns: cancelled (or ended). Index: primary key.
+SELECT cancel_requested_at IS NOT NULL OR ended_at IS NOT NULL AS cancelled FROM workflows_run
  WHERE id = %(id)s AND org_id = %(org)s FOR SHARE

@@ -1,7 +1,7 @@
 -- waiting → ready for every timer that is due. Two pumps at once share the work. (Waits have their own timeouts.)
 -- Parameters: batch int. Returns: the steps, to be dispatched. Index: step_run_wake.
 WITH due AS (
-    SELECT id FROM workflows_steprun WHERE status = 'waiting' AND wake_at <= clock_timestamp() AND waiting_for IN ('retry', 'sleep', 'delay', 'pause')
+    SELECT id FROM workflows_steprun WHERE status = 'waiting' AND wake_at <= statement_timestamp() AND waiting_for IN ('retry', 'sleep', 'delay', 'pause')
      ORDER BY wake_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 )
 UPDATE workflows_steprun s

@@ -1,8 +1,0 @@
--- How many runs stand above a run that others have started. Parameters: id uuid, limit int (no further).
--- Returns: depth. Index: primary key.
-WITH RECURSIVE line AS (
-    SELECT r.parent_id, 0 AS depth FROM workflows_run r WHERE r.id = %(id)s
-    UNION ALL
-    SELECT r.parent_id, l.depth + 1 FROM line l JOIN workflows_run r ON r.id = l.parent_id WHERE l.depth < %(limit)s
-)
-SELECT max(depth) AS depth FROM line
