@@ -6,6 +6,7 @@ The tests own the clock: `pass_time` moves what is stored into the past. There a
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
@@ -34,6 +35,19 @@ def flow(org: Organization, **controls: Any) -> str:
 def send(org: Organization, *data: dict[str, Any], **more: Any) -> list[UUID]:
     """Events, in one call."""
     return events.receive(org.id, [NewEvent(name="x/y", data=each, **more) for each in data])
+
+
+def by_many_senders(work: Callable[[int], object], number: int) -> None:
+    """Eight at once."""
+
+    def one(index: int) -> None:
+        try:
+            work(index)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(number)))
 
 
 def pass_time(org: Organization, seconds: float) -> None:
@@ -100,14 +114,7 @@ def test_a_rate_limit_drops_and_marks_what_is_too_much(org: Organization, publis
 def test_a_rate_limit_is_exact_over_many_senders(org: Organization, published: list[Any]) -> None:
     flow(org, rate_limit={"limit": 7, "period": "1h"})
 
-    def one(number: int) -> None:
-        try:
-            send(org, n(number))
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(one, range(40)))
+    by_many_senders(lambda number: send(org, n(number)), 40)
     assert len(live(org)) == 7
     assert len(outcomes(org)) == 33
 
@@ -164,14 +171,7 @@ def test_a_debounced_run_that_was_cancelled_gathers_no_more(org: Organization, p
 def test_a_debounce_by_many_senders_makes_one_run(org: Organization, published: list[Any]) -> None:
     flow(org, **DEBOUNCE)
 
-    def one(number: int) -> None:
-        try:
-            send(org, n(number, k="a"))
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(one, range(24)))
+    by_many_senders(lambda number: send(org, n(number, k="a")), 24)
     (run,) = runs(org)
     assert run.gathered == 24
     assert len(outcomes(org)) == 23
@@ -222,14 +222,7 @@ def test_many_events_at_once_fill_batches_in_their_order(org: Organization, publ
 def test_a_batch_by_many_senders_loses_and_doubles_nothing(org: Organization, published: list[Any]) -> None:
     flow(org, **BATCH)
 
-    def one(number: int) -> None:
-        try:
-            send(org, n(number, k="a"))
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(one, range(31)))
+    by_many_senders(lambda number: send(org, n(number, k="a")), 31)
     found = batches(org)
     assert sorted(number for batch in found for number in batch) == list(range(31))
     assert sorted(len(batch) for batch in found) == [1] + [3] * 10
@@ -265,14 +258,7 @@ def test_a_singleton_that_cancels(org: Organization, published: list[Any]) -> No
 def test_a_singleton_by_many_senders(mode: str, org: Organization, published: list[Any]) -> None:
     flow(org, singleton=mode)
 
-    def one(number: int) -> None:
-        try:
-            send(org, n(number))
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(one, range(16)))
+    by_many_senders(lambda number: send(org, n(number)), 16)
     assert len(live(org)) == 1
     assert len(runs(org)) == (1 if mode == "skip" else 16)
 
