@@ -193,3 +193,100 @@ def test_a_retry_of_a_step_in_an_ended_item_is_not_waited_for(org: Organization,
     assert Run.objects.get(id=run_id).is_live
     record(second, WaitFor(kind="event", event_name="x/y", timeout_s=7 * 86_400))
     assert Run.objects.get(id=run_id).status == "completed"
+
+
+# --- what a resume takes over within an item ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("type_", "config", "when"),
+    [
+        ("group", {}, "true"),
+        ("map", {"items": [1, 2], "parallelism": 1}, "index == 1"),
+        ("batch", {"items": [1, 2], "size": 1}, "index == 1"),
+        ("loop", {"until": "index == 4", "max_iterations": 4}, "index == 2"),
+    ],
+)
+def test_a_resume_runs_no_step_again_that_was_done_in_an_item(
+    type_: str, config: dict[str, Any], when: str, org: Organization, workers: WorkerPool
+) -> None:
+    """charge → ship, where shipping fails again and again: the card is not charged twice."""
+    charge = {"id": "charge", "type": "probe_async", "config": {"label": "charge"}}
+    ship = {"id": "ship", "type": "raises", "if": when, "config": {"how": "final"}}
+    after = {"id": "tell", "type": "noop", "needs": ["charge", "ship"], "config": {"output": "told"}}
+    slug = publish(org, container(type_, charge, ship, after, **config))
+    run = await_end(org, services.trigger(org, slug).run_ids[0]).run
+    assert run.status == "failed"
+    again = await_end(org, repair.replay(org, run.id, mode="resume").run_id or run.id).run
+    assert [span.label for span in probes.spans({str(again.id)})].count("charge") == 0
+
+
+def test_a_resume_goes_on_within_an_item(org: Organization, published: list[Any]) -> None:
+    """By hand: of a, b, c in a row b fails; the resumed run has a, runs b, then c."""
+    body = [{"id": key, "type": "noop", "config": {"output": f"${{ item }}{key}"}} for key in ("a", "b", "c")]
+    items = {"items": [0, 1], "parallelism": 2}
+    run_id = start(org, [{"id": "all", "type": "map", "config": items, "steps": body}])
+    record(claim(run_id, "all"), FanOut(items=[0, 1], parallelism=2))
+    first, second = inner_claims(run_id, "a")
+    record(first, Completed(), '"0a"')
+    record(second, Completed(), '"1a"')
+    first, second = inner_claims(run_id, "b")
+    record(second, Completed(), '"1b"')
+    record(*_last(run_id, "c"), '"1c"')
+    record(first, Failed(error=NO))
+    assert Run.objects.get(id=run_id).status == "failed"
+    again = repair.replay(org, run_id, mode="resume").run_id
+    assert again is not None
+    record(claim(again, "all"), FanOut(items=[0, 1], parallelism=2))
+    rows = StepRun.objects.filter(run_id=again).exclude(path="").order_by("path", "position")
+    assert [(row.path, row.key, row.status, row.output, row.memoized_from is None) for row in rows] == [
+        ("all[0]", "a", "completed", "0a", False), ("all[0]", "b", "ready", None, True),
+        ("all[0]", "c", "pending", None, True),
+        ("all[1]", "a", "completed", "1a", False), ("all[1]", "b", "completed", "1b", False),
+        ("all[1]", "c", "completed", "1c", False),
+    ]  # fmt: skip
+    record(*_last(again, "b"), '"0b"')
+    record(*_last(again, "c"), '"0c"')
+    output = StepRun.objects.get(run_id=again, key="all").output
+    assert (output["results"], Run.objects.get(id=again).status) == (["0c", "1c"], "completed")
+
+
+def _last(run_id: UUID, key: str) -> tuple[Claim, Outcome]:
+    return inner_claims(run_id, key)[-1], Completed()
+
+
+def test_a_resume_keeps_the_halves_of_a_batch(org: Organization, published: list[Any]) -> None:
+    from workflows.engine.failure import describe
+
+    steps = [
+        {"id": "all", "type": "batch", "config": {"items": [1, 2], "size": 2}, "steps": [{"id": "x", "type": "noop"}]}
+    ]
+    run_id = start(org, steps)
+    whole = FanOut(items=[[1, 2]], sizes=[2])
+    record(claim(run_id, "all"), whole)
+    record(inner_claims(run_id, "x")[0], Failed(error=describe(MemoryError("full"))))
+    record(inner_claims(run_id, "x")[0], Completed(), "1")
+    record(inner_claims(run_id, "x")[0], Failed(error=NO))
+    again = repair.replay(org, run_id, mode="resume").run_id
+    assert again is not None
+    record(claim(again, "all"), whole)
+    (half,) = inner_claims(again, "x")
+    record(half, Completed(), "2")
+    output = StepRun.objects.get(run_id=again, key="all").output
+    assert (output["total"], output["successful"], output["results"]) == (2, 2, [1, 2])
+
+
+def test_a_resume_of_a_loop_keeps_its_rounds(org: Organization, published: list[Any]) -> None:
+    body = {"id": "next", "type": "noop"}
+    run_id = start(org, [{"id": "all", "type": "loop", "config": {"until": "index == 4"}, "steps": [body]}])
+    options = {"while": None, "until": "index == 4", "max_iterations": 9, "on_limit": "fail", "collect": True}
+    record(claim(run_id, "all"), FanOut(items=[None], options=options))
+    record(*_last(run_id, "next"), "10")
+    record(*_last(run_id, "next"), "11")
+    record(inner_claims(run_id, "next")[0], Failed(error=NO))
+    again = repair.replay(org, run_id, mode="resume").run_id
+    assert again is not None
+    record(claim(again, "all"), FanOut(items=[None], options=options))
+    record(*_last(again, "next"), "12")
+    record(*_last(again, "next"), "13")
+    assert StepRun.objects.get(run_id=again, key="all").output["results"] == [10, 11, 12, 13]

@@ -8,6 +8,7 @@ is recorded afterwards, as the end of a waiting step; rescue does so for process
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ import psycopg
 from workflows.engine import catalog, scope, store
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Completed, Failed, FanOut, Outcome, StepError
+from workflows.engine.plan import Past, Planned, plan
 from workflows.engine.rows import Claim, ReadyStep, Recorded, Verdict
 from workflows.errors import Category, PayloadTooLarge, WorkflowsError
 from workflows.expressions import compile_expression
@@ -64,7 +66,33 @@ def begin(verdicts: Iterable[Verdict], result: Recorded, cursor: store.Cursor) -
         return Advanced()
     rows = store.fetch("insert_fan_outs", {"fan_outs": json.dumps(new)}, cursor)
     ids = [row.step_run_id for row in rows]
+    _plan_items(ids, cursor)
     return Advanced(ready=_open(ids, cursor, paused=False), over=ids)
+
+
+def _plan_items(container_ids: Sequence[UUID], cursor: store.Cursor) -> None:
+    """Of containers of resumed runs: within items that did not end well, steps that did are taken over."""
+    items: dict[tuple[UUID, int], list[Any]] = defaultdict(list)
+    for row in store.fetch("unfinished_items", {"ids": list(container_ids)}, cursor):
+        items[row.container_id, row.index].append(row)
+    plans = []
+    for (container_id, index), rows in items.items():
+        flow = catalog.flow_of(rows[0].version_id)
+        past = {
+            row.key: Past(id=row.id, type=row.type, status=row.status, then=frozenset(row.taken or ())) for row in rows
+        }
+        planned = plan(flow, past, container=rows[0].container)
+        sinks = sum(1 for each in planned if each.source is None and flow.steps[each.key].is_sink)
+        if sinks and any(each.source for each in planned):
+            steps = {each.key: _as_planned(each) for each in planned}
+            plans.append({"container_id": str(container_id), "index": index, "plan": {"sinks": sinks, "steps": steps}})
+    if plans:
+        store.fetch("set_item_plans", {"plans": json.dumps(plans)}, cursor)
+
+
+def _as_planned(step: Planned) -> dict[str, Any]:
+    source = str(step.source) if step.source else None
+    return {"status": step.status, "left": step.needs_left, "met": step.needs_met, "source": source}
 
 
 def _row(verdict: Verdict, fan_out: FanOut) -> dict[str, Any]:

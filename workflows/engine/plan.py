@@ -64,7 +64,7 @@ def plan(
         if primary in kept and not all(kept[each] for each in chain):
             _drop(flow, kept, primary)
     for key in keys:  # their addresses belonged to the earlier run
-        if kept[key] and flow.steps[key].reads_callbacks and not all(kept.get(each, True) for each in flow.callbacks):
+        if flow.steps[key].reads_callbacks and not all(kept.get(each, not container) for each in flow.callbacks):
             _drop(flow, kept, key)
     return [_planned(flow, key, past, kept) for key in keys]
 
@@ -82,7 +82,9 @@ def with_items(
             return False
         inner = [each for each in flow.steps.values() if each.container and flow.outermost(each.key) == key]
         changed = edited and any(each.reads_input for each in inner)
-        return not changed and all(source[need] is not None for need in step.needs)
+        waits = any(source.get(each, key) is None for each in flow.callbacks)
+        stale = waits and any(each.reads_callbacks for each in inner)
+        return not changed and not stale and all(source[need] is not None for need in step.needs)
 
     return [replace(each, takes_items=may(each.key)) for each in planned]
 

@@ -68,6 +68,9 @@ class Item(models.Model):
     status = models.CharField(max_length=10, choices=Status.choices)
     sinks_left = models.IntegerField(default=0)
     error = models.JSONField(null=True, blank=True)
+    plan = models.JSONField(
+        null=True, blank=True, help_text="Of a resumed run: what is taken over of its steps, and what runs."
+    )
 
     class Meta:
         constraints: ClassVar = [

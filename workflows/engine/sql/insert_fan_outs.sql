@@ -1,9 +1,16 @@
 -- Containers begin, in the transaction that makes them wait: their state, and their items. What a resumed run had done
--- already (the same value, completed) is taken over from its container.
+-- already (the same value, completed) is taken over from its container: items, the rounds of a loop, the halves of a batch.
 -- Parameters: fan_outs: a JSON array as text of {id (of the step run), kind, parallelism, max_failures, pause_ms, sinks,
 --   options, items: [[position, size, value], …]}. Returns: step_run_id. Indexes: primary keys, step_run_identity.
 WITH given AS (
-    SELECT f.*, s.org_id, s.run_id, old.id AS old_id
+    SELECT f.id, f.kind, f.parallelism, f.max_failures, f.pause_ms, f.sinks, f.options, s.org_id, s.run_id, old.id AS old_id,
+           COALESCE(CASE WHEN f.kind IN ('loop', 'batch') AND jsonb_array_length(f.items) > 0
+                          AND (f.kind = 'loop' OR f.items = (
+                                SELECT jsonb_agg(jsonb_build_array(i.position, i.size, i.value) ORDER BY i.index)
+                                  FROM workflows_item i
+                                 WHERE i.container_id = old.id AND i.index < jsonb_array_length(f.items)))
+                         THEN (SELECT jsonb_agg(jsonb_build_array(i.position, i.size, i.value) ORDER BY i.index)
+                                 FROM workflows_item i WHERE i.container_id = old.id) END, f.items) AS items
       FROM json_to_recordset(%(fan_outs)s::json) AS f (id uuid, kind text, parallelism int, max_failures int,
            pause_ms int, sinks int, options jsonb, items jsonb)
       JOIN workflows_steprun s ON s.id = f.id AND s.status || '' = 'waiting' AND s.waiting_for = 'items'
@@ -11,10 +18,10 @@ WITH given AS (
       LEFT JOIN workflows_steprun old ON s.takes_items AND old.run_id = r.origin_id AND old.key = s.key AND old.path = ''
 ), item AS MATERIALIZED (
     SELECT g.id AS container_id, (e.nr - 1)::int AS index, (e.item->>0)::int AS position, (e.item->>1)::int AS size,
-           e.item->2 AS value, done.index AS old_index, g.old_id
+           e.item->2 AS value, done.index AS old_index, done.status AS old_status, g.old_id
       FROM given g CROSS JOIN LATERAL jsonb_array_elements(g.items) WITH ORDINALITY AS e (item, nr)
       LEFT JOIN workflows_item done ON done.container_id = g.old_id AND done.index = (e.nr - 1)::int
-            AND done.status = 'completed' AND done.value = e.item->2 AND done.size = (e.item->>1)::int
+            AND done.status IN ('completed', 'split') AND done.value = e.item->2 AND done.size = (e.item->>1)::int
 ), fan AS (
     INSERT INTO workflows_fanout (step_run_id, org_id, run_id, kind, total, parallelism, next_index, open, ended, failed,
                                   max_failures, pause_ms, body_sinks, options, stopping, changed_at)
@@ -27,7 +34,7 @@ WITH given AS (
 ), items AS (
     INSERT INTO workflows_item (container_id, index, position, size, value, status, sinks_left)
     SELECT i.container_id, i.index, i.position, i.size, i.value,
-           CASE WHEN i.old_index IS NULL THEN 'pending' ELSE 'completed' END, 0
+           COALESCE(i.old_status, 'pending'), 0
       FROM item i JOIN fan ON fan.step_run_id = i.container_id
 ), taken_over AS (
     INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, index, container_id, position, type,
@@ -38,7 +45,7 @@ WITH given AS (
            0, '', 0, clock_timestamp(), o.ready_at, o.started_at, o.ended_at, o.output, o.reason,
            COALESCE(o.memoized_from, o.id)
       FROM item i
-      JOIN fan ON fan.step_run_id = i.container_id
+      JOIN fan ON fan.step_run_id = i.container_id AND i.old_status = 'completed'
       JOIN workflows_steprun c ON c.id = i.container_id
       JOIN workflows_steprun o ON o.container_id = i.old_id AND o.index = i.old_index
                               AND o.status IN ('completed', 'failed', 'skipped')
