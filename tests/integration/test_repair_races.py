@@ -25,10 +25,9 @@ from workflows import bulk, services
 from workflows.engine import (
     catalog,
     follow_up,
-    fork,
 )
 from workflows.engine.failure import describe
-from workflows.engine.fork import Past
+from workflows.engine.plan import Past, plan
 from workflows.errors import RetryAfter
 from workflows.models import BulkOperation, Organization, Run
 from workflows.steps.registry import REGISTRY
@@ -132,7 +131,7 @@ def test_a_plan_of_a_thousand_steps_looks_at_each_once(org: Organization) -> Non
     past = {
         key: Past(id=uuid.uuid4(), type="noop", status="completed" if key != "s700" else "failed") for key in flow.steps
     }
-    planned = fork.plan(flow, past)
+    planned = plan(flow, past)
     assert sum(step.source is not None for step in planned) == 700
     assert [step.status for step in planned[698:703]] == ["completed", "completed", "ready", "pending", "pending"]
 
