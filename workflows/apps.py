@@ -15,5 +15,5 @@ class WorkflowsConfig(AppConfig):
         jobs.register("follow-up", lambda: follow_up.follow_up() == follow_up.BATCH, every_s=1.0)
         jobs.register("schedules", scheduling.tick, every_s=1.0)
         jobs.register("approvals", approvals.remind, every_s=1.0)
-        jobs.register("system events", system_events.tell, every_s=0.5)
+        jobs.register("system events", system_events.tell, every_s=1.0)
         jobs.register("bulk", bulk.pump, every_s=0.5)

@@ -68,9 +68,10 @@ def register(name: str, source: Source) -> None:
 def tell() -> bool:
     """Send what has happened where somebody listens. Returns whether there may be more."""
     more = False
-    for name, source in SOURCES.items():
-        for org_id, heard in _listeners(source.names).items():
-            more = _tell(name, source, org_id, heard) or more
+    for org_id, heard in _listeners(frozenset().union(*(source.names for source in SOURCES.values()))).items():
+        for name, source in SOURCES.items():
+            if heard & source.names:
+                more = _tell(name, source, org_id, heard & source.names) or more
     return more
 
 
