@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from workflows.errors import ExpressionError
 from workflows.expressions import compile_expression
+from workflows.expressions.scan import outside_strings
 
 MISSING = object()
 _PATH = r"async((?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:'[^'\\]*'|\"[^\"\\]*\")\s*\])+)"
@@ -82,26 +83,17 @@ def term_of(condition: str, scope: Mapping[str, Any]) -> Term:
 
 def _conjuncts(condition: str) -> Iterator[str]:
     """The parts that `&&` joins at the top; nothing where `||` or a choice stands there."""
-    parts, depth, quote, start, position = [], 0, "", 0, 0
-    while position < len(condition):
-        character = condition[position]
-        if quote:
-            if character == "\\":
-                position += 1
-            elif character == quote:
-                quote = ""
-        elif character in "'\"":
-            quote = character
-        elif character in _OPENING:
+    parts, depth, start = [], 0, 0
+    for position, character in outside_strings(condition):
+        if character in _OPENING:
             depth += 1
         elif character in _CLOSING:
             depth -= 1
-        elif depth == 0 and condition.startswith("&&", position):
+        elif depth == 0 and position >= start and condition.startswith("&&", position):
             parts.append(condition[start:position])
-            start, position = position + 2, position + 1
+            start = position + 2
         elif depth == 0 and (condition.startswith("||", position) or character == "?"):
             return
-        position += 1
     parts.append(condition[start:])
     yield from (_unwrapped(part.strip()) for part in parts)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from workflows.errors import ExpressionError
 from workflows.expressions.cel import NAMES, Expression, compile_expression
+from workflows.expressions.scan import outside_strings
 
 type_name = type
 Render = Callable[[Mapping[str, Any]], Any]
@@ -108,21 +109,12 @@ def split(source: str) -> list[tuple[bool, str]]:
 
 def _closing(source: str, start: int) -> int:
     """The index of the `}` that ends the expression starting at `start`, past strings and inner braces."""
-    depth, quote, position = 0, "", start
-    while position < len(source):
-        character = source[position]
-        if quote:
-            if character == "\\":
-                position += 1
-            elif character == quote:
-                quote = ""
-        elif character in "'\"":
-            quote = character
-        elif character == "{":
+    depth = 0
+    for position, character in outside_strings(source, start):
+        if character == "{":
             depth += 1
         elif character == "}":
             if depth == 0:
                 return position
             depth -= 1
-        position += 1
     raise ExpressionError(f"`{source}`: the `${{` at column {start - 1} is never closed")
