@@ -7,20 +7,17 @@ own `throttling` replaces what its type says, dimension by dimension.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from uuid import UUID
 
-from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, SIZES
+from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE
+from throttling.environment import RunPolicy, global_policy, global_run_policy
 from throttling.errors import ThrottlingError
 from throttling.limits import BackoffKind, ConcurrencyLimit, Limit, RateLimit, RetryPolicy, StepPolicy
 
 BOOT = int(time.time())
-_VARIABLES = ("CONCURRENCY", "RATE_LIMIT_EXECUTIONS", "RATE_LIMIT_PERIOD_MS", "RETRY_ATTEMPTS", "RETRY_DELAY_MS")
-_RUN_VARIABLES = ("RUN_CONCURRENCY", "RUN_RATE_LIMIT_EXECUTIONS", "RUN_RATE_LIMIT_PERIOD_MS")
 SCOPES = ("global", "runs", "type", "flow", "org", "limit")
 STOPS = ("pause", "drain")
 """Scopes of overrides that are limits of 0: of steps, and of runs that have not started."""
@@ -32,77 +29,6 @@ def step_policy(step_type: str, *, critical: bool, retry: RetryPolicy | None = N
     table = CRITICAL_BY_TYPE if critical and step_type in CRITICAL_BY_TYPE else BY_TYPE
     policy = table.get(step_type) or global_policy()
     return replace(policy, retry=retry) if retry else policy
-
-
-@lru_cache(maxsize=1)
-def global_policy() -> StepPolicy:
-    """The global policy, with `HEADRACE_GLOBAL_*` (or the seeds' `INNGEST_GLOBAL_*`) from the environment."""
-    return read_global_policy(os.environ)
-
-
-def read_global_policy(environment: Mapping[str, str]) -> StepPolicy:
-    """Raises ThrottlingError naming the variable that is no whole number above zero."""
-    values = {name: _positive(environment, name) for name in _VARIABLES}
-    return StepPolicy(
-        concurrency=values["CONCURRENCY"] or GLOBAL.concurrency,
-        rate=RateLimit(
-            max_executions=values["RATE_LIMIT_EXECUTIONS"] or GLOBAL.rate.max_executions,
-            per_ms=values["RATE_LIMIT_PERIOD_MS"] or GLOBAL.rate.per_ms,
-        ),
-        retry=replace(
-            GLOBAL.retry,
-            max_attempts=values["RETRY_ATTEMPTS"] or GLOBAL.retry.max_attempts,
-            delay_ms=values["RETRY_DELAY_MS"] or GLOBAL.retry.delay_ms,
-        ),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunPolicy:
-    """How many whole runs may be live at once, and may start in a period; None: as many as there are."""
-
-    concurrency: int | None = None
-    rate: RateLimit | None = None
-
-
-@lru_cache(maxsize=1)
-def global_run_policy() -> RunPolicy:
-    """From `HEADRACE_GLOBAL_RUN_*`, or from the preset `HEADRACE_SIZE`."""
-    return read_run_policy(os.environ)
-
-
-def read_run_policy(environment: Mapping[str, str]) -> RunPolicy:
-    """Raises ThrottlingError for an unknown size or a number that can't be used."""
-    size = environment.get("HEADRACE_SIZE", "").strip().lower()
-    if size and size not in SIZES:
-        raise ThrottlingError(f"HEADRACE_SIZE={size!r} is unknown; set it to {', '.join(SIZES)}")
-    base = RunPolicy(concurrency=SIZES[size][0], rate=SIZES[size][1]) if size else RunPolicy()
-    concurrency, executions, period = (_positive(environment, name) for name in _RUN_VARIABLES)
-    rate = base.rate
-    if executions or (period and rate):
-        rate = RateLimit(
-            max_executions=executions or (rate.max_executions if rate else 1),
-            per_ms=period or (rate.per_ms if rate else 60_000),
-        )
-    return RunPolicy(concurrency=concurrency or base.concurrency, rate=rate)
-
-
-def flow_control_is_on() -> bool:
-    """`HEADRACE_FLOW_CONTROL=off` admits everything without a store call: for emergencies and comparison."""
-    raw = os.environ.get("HEADRACE_FLOW_CONTROL", "on").strip().lower()
-    if raw not in {"on", "off"}:
-        raise ThrottlingError(f"HEADRACE_FLOW_CONTROL={raw!r} is unknown; set it to on or off")
-    return raw == "on"
-
-
-def _positive(environment: Mapping[str, str], name: str) -> int | None:
-    for prefix in ("HEADRACE_GLOBAL_", "INNGEST_GLOBAL_"):
-        raw = environment.get(prefix + name, "").strip()
-        if raw:
-            if not raw.isdigit() or int(raw) == 0:
-                raise ThrottlingError(f"{prefix}{name}={raw!r} must be a whole number above zero")
-            return int(raw)
-    return None
 
 
 PRIORITY_LEVELS = {"critical": 600, "high": 300, "normal": 0, "low": -300, "background": -600}

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, PRESETS
+from throttling.environment import read_global_policy
 from throttling.errors import ThrottlingError
 from throttling.limits import BackoffKind, Jitter, RetryPolicy
-from throttling.policy import read_global_policy, step_policy
+from throttling.policy import step_policy
 from workflows.engine.failure import decide
 from workflows.engine.outcome import Failed, Retry, StepError
 from workflows.errors import Category

@@ -17,18 +17,11 @@ import structlog
 from django.conf import settings
 
 from throttling import overrides
+from throttling.environment import flow_control_is_on
 from throttling.errors import ThrottlingError
 from throttling.gate import Answer, Gate, Request
 from throttling.limits import Limit, LimitSet, RateLimit, key_text
-from throttling.policy import (
-    PRIORITY_LEVELS,
-    Policies,
-    StepFacts,
-    UnknownLimit,
-    flow_control_is_on,
-    level_of,
-    queue_limit,
-)
+from throttling.policy import PRIORITY_LEVELS, Policies, StepFacts, UnknownLimit, level_of, queue_limit
 from workflows.engine import catalog, scope, store
 from workflows.errors import ConfigurationFailure, ExpressionError
 from workflows.expressions import compile_expression

@@ -1,0 +1,86 @@
+"""What the environment says about limits: the global policy, the policy of whole runs, the emergency switch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from throttling.defaults import GLOBAL, SIZES
+from throttling.errors import ThrottlingError
+from throttling.limits import RateLimit, StepPolicy
+
+_VARIABLES = ("CONCURRENCY", "RATE_LIMIT_EXECUTIONS", "RATE_LIMIT_PERIOD_MS", "RETRY_ATTEMPTS", "RETRY_DELAY_MS")
+_RUN_VARIABLES = ("RUN_CONCURRENCY", "RUN_RATE_LIMIT_EXECUTIONS", "RUN_RATE_LIMIT_PERIOD_MS")
+
+
+@lru_cache(maxsize=1)
+def global_policy() -> StepPolicy:
+    """The global policy, with `HEADRACE_GLOBAL_*` (or the seeds' `INNGEST_GLOBAL_*`) from the environment."""
+    return read_global_policy(os.environ)
+
+
+def read_global_policy(environment: Mapping[str, str]) -> StepPolicy:
+    """Raises ThrottlingError naming the variable that is no whole number above zero."""
+    values = {name: _positive(environment, name) for name in _VARIABLES}
+    return StepPolicy(
+        concurrency=values["CONCURRENCY"] or GLOBAL.concurrency,
+        rate=RateLimit(
+            max_executions=values["RATE_LIMIT_EXECUTIONS"] or GLOBAL.rate.max_executions,
+            per_ms=values["RATE_LIMIT_PERIOD_MS"] or GLOBAL.rate.per_ms,
+        ),
+        retry=replace(
+            GLOBAL.retry,
+            max_attempts=values["RETRY_ATTEMPTS"] or GLOBAL.retry.max_attempts,
+            delay_ms=values["RETRY_DELAY_MS"] or GLOBAL.retry.delay_ms,
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPolicy:
+    """How many whole runs may be live at once, and may start in a period; None: as many as there are."""
+
+    concurrency: int | None = None
+    rate: RateLimit | None = None
+
+
+@lru_cache(maxsize=1)
+def global_run_policy() -> RunPolicy:
+    """From `HEADRACE_GLOBAL_RUN_*`, or from the preset `HEADRACE_SIZE`."""
+    return read_run_policy(os.environ)
+
+
+def read_run_policy(environment: Mapping[str, str]) -> RunPolicy:
+    """Raises ThrottlingError for an unknown size or a number that can't be used."""
+    size = environment.get("HEADRACE_SIZE", "").strip().lower()
+    if size and size not in SIZES:
+        raise ThrottlingError(f"HEADRACE_SIZE={size!r} is unknown; set it to {', '.join(SIZES)}")
+    base = RunPolicy(concurrency=SIZES[size][0], rate=SIZES[size][1]) if size else RunPolicy()
+    concurrency, executions, period = (_positive(environment, name) for name in _RUN_VARIABLES)
+    rate = base.rate
+    if executions or (period and rate):
+        rate = RateLimit(
+            max_executions=executions or (rate.max_executions if rate else 1),
+            per_ms=period or (rate.per_ms if rate else 60_000),
+        )
+    return RunPolicy(concurrency=concurrency or base.concurrency, rate=rate)
+
+
+def flow_control_is_on() -> bool:
+    """`HEADRACE_FLOW_CONTROL=off` admits everything without a store call: for emergencies and comparison."""
+    raw = os.environ.get("HEADRACE_FLOW_CONTROL", "on").strip().lower()
+    if raw not in {"on", "off"}:
+        raise ThrottlingError(f"HEADRACE_FLOW_CONTROL={raw!r} is unknown; set it to on or off")
+    return raw == "on"
+
+
+def _positive(environment: Mapping[str, str], name: str) -> int | None:
+    for prefix in ("HEADRACE_GLOBAL_", "INNGEST_GLOBAL_"):
+        raw = environment.get(prefix + name, "").strip()
+        if raw:
+            if not raw.isdigit() or int(raw) == 0:
+                raise ThrottlingError(f"{prefix}{name}={raw!r} must be a whole number above zero")
+            return int(raw)
+    return None
