@@ -217,7 +217,8 @@ def perform_all(run_id: Any, work: Any, *, category: Any, error: Any) -> None:
                 text = None if given == "full" else str(given)
                 verdicts.append(Verdict(claim=visit.claim, outcome=outcome, output=text))
             else:
-                verdicts.append(execute.perform(execute.prepare(visit)))  # type: ignore[arg-type]
+                prepared = execute.prepare(visit)
+                verdicts.append(prepared if isinstance(prepared, Verdict) else execute.perform(prepared))
         recording.record(verdicts)
 
 
