@@ -21,7 +21,7 @@ from throttling.models import ThrottleChange, ThrottleOverride
 from throttling.policy import STOPS
 from workflows.engine import admission, catalog, epoch
 from workflows.errors import FlowNotFound, InvalidInput, StepRunNotFound, TooManyChanges
-from workflows.expressions import compile_expression
+from workflows.expressions import check_bounds, compile_expression
 from workflows.models import Flow, Organization, StepRun, Wait
 from workflows.models.run import first_id
 from workflows.steps.registry import REGISTRY
@@ -90,7 +90,7 @@ def _check_subject(row: ThrottleOverride) -> None:
     if row.org_id is not None and not Organization.objects.filter(id=row.org_id).exists():
         raise InvalidInput(f"There is no organization {row.org_id}.")
     if row.key:
-        compile_expression(row.key, KEY_NAMES)
+        check_bounds(compile_expression(row.key, KEY_NAMES, owner=row.org_id, is_key=True))
 
 
 def announce(structural: bool) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-import jsonschema
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from workflows.engine import events
 from workflows.engine.events import NewEvent
 from workflows.errors import InvalidInput, WorkflowsError
+from workflows.json_schema import compile_schema, stored_schema
 from workflows.models import AccessKey, Event, EventSchema, Organization
 from workflows.payload import holds_nul
 
@@ -123,19 +123,15 @@ def _parse(listed: Sequence[Any]) -> tuple[list[EventIn], list[EventProblem]]:
 def _misfits(organization: Organization, parsed: Sequence[EventIn]) -> dict[int, list[EventProblem]]:
     """By place: what does not fit the schemas of the events' names."""
     rows = EventSchema.objects.filter(organization=organization, name__in={event.name for event in parsed})
-    validators = {row.name: jsonschema.Draft202012Validator(row.schema) for row in rows}
+    schemas = {row.name: stored_schema(row.schema) for row in rows}
     misfits: dict[int, list[EventProblem]] = {}
     for index, event in enumerate(parsed):
-        if event.name in validators:
-            errors = sorted(
-                validators[event.name].iter_errors(event.data), key=lambda each: [str(p) for p in each.absolute_path]
-            )
-            found = [
-                EventProblem(index=index, path=".".join(map(str, ("data", *each.absolute_path))), message=each.message)
-                for each in errors[:20]
-            ]
-            if found:
-                misfits[index] = found
+        if event.name in schemas:
+            problems = schemas[event.name].problems(event.data)
+            if problems:
+                misfits[index] = [
+                    EventProblem(index=index, path=each.at("data"), message=each.message) for each in problems
+                ]
     return misfits
 
 
@@ -166,24 +162,14 @@ def _new(event: EventIn) -> NewEvent:
 
 
 def put_schema(organization: Organization, name: str, schema: Any) -> EventSchema:
-    """Set the form that events of a name must have. Raises InvalidInput for what is no JSON Schema."""
+    """Set the form that events of a name must have. Raises InvalidInput for what is no JSON Schema that
+    resolves within itself."""
     if not 1 <= len(name) <= 200 or "\0" in name:
         raise InvalidInput("name: 1 to 200 characters.")
-    check_schema(schema)
+    compile_schema(schema)
     with transaction.atomic():
         row, _ = EventSchema.objects.update_or_create(organization=organization, name=name, defaults={"schema": schema})
     return row
-
-
-def check_schema(schema: Any) -> None:
-    """Raises InvalidInput for what is no JSON Schema."""
-    if not isinstance(schema, dict):
-        raise InvalidInput("schema: a JSON Schema is an object.")
-    try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        path = ".".join(map(str, ("schema", *error.absolute_path)))
-        raise InvalidInput(f"{path}: no valid JSON Schema: {error.message}") from None
 
 
 def delete_schema(organization: Organization, name: str) -> bool:

@@ -53,7 +53,7 @@ def take(token: str, headers: Mapping[str, str], body: bytes) -> None:
     _verify(trigger, headers, body, now)
     value = _parsed(headers, body)
     delivery = _delivery(config, headers, value, body)
-    data = _data(config, headers, value, delivery, now)
+    data = _data(trigger, headers, value, delivery, now)
     event = NewEvent(
         name=trigger.event_name, data=data, external_id=f"{token[:12]}:{delivery}"[:200], trigger_id=trigger.id
     )
@@ -102,14 +102,14 @@ def _delivery(config: Mapping[str, Any], headers: Mapping[str, str], value: Json
     return found[:150] or hashlib.sha256(body).hexdigest()
 
 
-def _data(
-    config: Mapping[str, Any], headers: Mapping[str, str], value: Json, delivery: str, now: dt.datetime
-) -> dict[str, Any]:
+def _data(trigger: Trigger, headers: Mapping[str, str], value: Json, delivery: str, now: dt.datetime) -> dict[str, Any]:
     """The event's data: {eventId, eventType, data, receivedAt}, or what the trigger's transform makes."""
+    config: Mapping[str, Any] = trigger.config
     if config.get("transform"):
         shown = {name: text for name, text in headers.items() if name not in HIDDEN_HEADERS}
         try:
-            made = compile_expression(config["transform"]).evaluate({"body": value, "headers": shown})
+            transform = compile_expression(config["transform"], owner=trigger.organization_id)
+            made = transform.evaluate({"body": value, "headers": shown})
         except ExpressionError as error:
             raise InvalidInput(f"The trigger's transform can't be evaluated: {error}") from None
         if not isinstance(made, dict):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import jsonschema
 from pydantic import ValidationError
 
 from throttling.limits import RetryPolicy, StepPolicy
@@ -18,7 +18,8 @@ from workflows.definitions.duration import parse_ms
 from workflows.definitions.schema import FlowSpec, StepSpec
 from workflows.definitions.triggers import BatchSpec, DebounceSpec, RateLimitSpec, SingletonSpec
 from workflows.errors import ConfigurationFailure
-from workflows.expressions import Expression, Template, compile_expression, compile_template
+from workflows.expressions import STEP_UNITS, Expression, Template, compile_expression, compile_template
+from workflows.json_schema import JsonSchema, stored_schema
 from workflows.steps.registry import REGISTRY, Mode, StepConfig, StepType
 
 
@@ -132,7 +133,7 @@ class CompiledFlow:
     """The steps that wait for their callback addresses."""
     chains: Mapping[str, tuple[str, ...]]
     """By step: its fallbacks, in the order in which they are tried."""
-    input_validator: jsonschema.Draft202012Validator | None = field(repr=False)
+    input_schema: JsonSchema | None = field(repr=False)
 
     @property
     def top(self) -> list[str]:
@@ -156,7 +157,7 @@ class CompiledFlow:
 
     def input_problems(self, value: Any) -> list[str]:
         """What is wrong with an input by the flow's `input_schema`, each with its path. Of a batch: with each event."""
-        if self.input_validator is None:
+        if self.input_schema is None:
             return []
         if self.controls.batch and isinstance(value, dict) and isinstance(value.get("events"), list):
             datas = [each.get("data") if isinstance(each, dict) else each for each in value["events"]]
@@ -164,11 +165,8 @@ class CompiledFlow:
         return self._problems(value)
 
     def _problems(self, value: Any) -> list[str]:
-        assert self.input_validator is not None
-        errors = sorted(
-            self.input_validator.iter_errors(value), key=lambda error: [str(p) for p in error.absolute_path]
-        )
-        return [f"{'.'.join(map(str, ('input', *error.absolute_path)))}: {error.message}" for error in errors[:20]]
+        assert self.input_schema is not None
+        return [f"{problem.at('input')}: {problem.message}" for problem in self.input_schema.problems(value)]
 
 
 NOBODY = UUID(int=0)
@@ -191,35 +189,43 @@ def compile_flow(
         steps=steps,
         sinks=len(graph.sinks),
         org_id=org_id,
-        priority=compile_expression(spec.priority) if isinstance(spec.priority, str) else spec.priority or 0,
-        output=compile_template(spec.output) if spec.output is not None else None,
+        priority=_priority(spec, org_id),
+        output=compile_template(spec.output, owner=org_id) if spec.output is not None else None,
         hooks=graph.hooks,
         start_ms=spec.timeouts.start if spec.timeouts else None,
         finish_ms=spec.timeouts.finish if spec.timeouts else None,
-        idempotency=_idempotency(spec),
-        controls=_controls(spec),
+        idempotency=_idempotency(spec, org_id),
+        controls=_controls(spec, org_id),
         on_failure=spec.on_failure,
         alert_on_failure=spec.alert_on_failure,
         callbacks=tuple(key for key, step in steps.items() if step.type.name == "wait_for_callback"),
         chains=chains,
-        input_validator=jsonschema.Draft202012Validator(spec.input_schema) if spec.input_schema else None,
+        input_schema=stored_schema(spec.input_schema) if spec.input_schema else None,
     )
 
 
-def _idempotency(spec: FlowSpec) -> Idempotency | None:
+def _priority(spec: FlowSpec, org_id: UUID) -> Expression | int:
+    return compile_expression(spec.priority, owner=org_id) if isinstance(spec.priority, str) else spec.priority or 0
+
+
+def _idempotency(spec: FlowSpec, org_id: UUID) -> Idempotency | None:
     given = spec.idempotency
     if given is None:
         return None
     return Idempotency(
-        key=compile_expression(given.key),
+        key=compile_expression(given.key, owner=org_id, is_key=True),
         window_s=given.window / 1000,
-        force=compile_expression(given.force) if given.force else None,
+        force=compile_expression(given.force, owner=org_id) if given.force else None,
     )
 
 
-def _controls(spec: FlowSpec) -> Controls:
+def _controls(spec: FlowSpec, org_id: UUID) -> Controls:
     given = {name: getattr(spec, name) for name in ("debounce", "batch", "singleton", "rate_limit")}
-    keys = {name: compile_expression(each.key) for name, each in given.items() if each is not None and each.key}
+    keys = {
+        name: compile_expression(each.key, owner=org_id, is_key=True)
+        for name, each in given.items()
+        if each is not None and each.key
+    }
     return Controls(**given, keys=keys)
 
 
@@ -260,10 +266,11 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
     step, graph = placed.step, placed.graph
     step_type = REGISTRY[step.type]
     source, expressions = step_type.split_config(step.config)
-    template = compile_template(source)
-    inner = [compile_expression(expression) for _, expression in expressions]
-    condition = compile_expression(step.condition) if step.condition else None
-    deadline = compile_expression(step.deadline) if step.deadline else None
+    template = compile_template(source, owner=owner.org_id)
+    compiled = functools.partial(compile_expression, owner=owner.org_id, units=STEP_UNITS)
+    inner = [compiled(expression) for _, expression in expressions]
+    condition = compiled(step.condition) if step.condition else None
+    deadline = compiled(step.deadline) if step.deadline else None
     fallback, is_hook = graph.fallbacks.get(step.id), step.id in graph.hooks
     policy = step_policy(step.type, critical=step.critical is True)
     retry = owner.spec.retry.policy(policy.retry) if owner.spec.retry else None

@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
+import io
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.representer import SafeRepresenter
 
+from workflows.definitions import yaml_text
+from workflows.definitions.plain import Oddity, Pairs
 from workflows.definitions.schema import FlowSpec
-from workflows.definitions.validate import DefinitionProblems, Problem, parse
+from workflows.definitions.validate import DefinitionProblems, Problem, parse, plain_json
 
 MAX_BYTES = 1024 * 1024
 SUFFIXES = {".yaml", ".yml", ".json"}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's booleans: `on` is a key, not true."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|false|True|False|TRUE|FALSE)$"), list("tTfF")
-)
-
-
 def loads(text: str, *, file: str = "", json_only: bool = False) -> Any:
-    """The document in the text. Raises DefinitionProblems with line and column where it is malformed."""
-    if len(text.encode()) > MAX_BYTES:
+    """The document in the text, as plain JSON. Raises DefinitionProblems: malformed text with its line and column, or
+    everything that plain JSON can't hold, each with its path."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise DefinitionProblems([Problem(file=file, path="", reason="larger than 1 MiB")])
     try:
-        return json.loads(text) if json_only else yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        value = _from_json(text) if json_only else yaml_text.loads(text)
     except json.JSONDecodeError as error:
         reason = f"line {error.lineno}, column {error.colno}: {error.msg}"
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        reason = f"{where}{error.problem or error}"
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = str(error) or "nested too deeply"
+    except RecursionError:
+        reason = "nested too deeply"
+    except ValueError as error:
+        reason = str(error)
+    else:
+        return plain_json(value, file=file)
     raise DefinitionProblems([Problem(file=file, path="", reason=reason)])
+
+
+def _from_json(text: str) -> Any:
+    return json.loads(
+        text.removeprefix("\ufeff"), object_pairs_hook=Pairs, parse_constant=lambda name: Oddity(f"{name} is no JSON")
+    )
 
 
 def read(path: Path) -> FlowSpec:
@@ -75,4 +72,26 @@ def dumps(document: dict[str, Any], *, form: str = "yaml") -> str:
     """The document as YAML or JSON text that reads back to the same definition."""
     if form == "json":
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.allow_unicode = True
+    writer.width = 110
+    writer.sort_base_mapping_type_on_output = False
+    writer.Representer = _Representer
+    text = io.StringIO()
+    writer.dump(document, text)
+    return text.getvalue()
+
+
+class _Representer(SafeRepresenter):
+    """Texts that YAML 1.1 would read as something else are quoted too: other readers may be older."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_str(self, data: str) -> Any:
+        plain = yaml_text.reads_as_text(data)
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=None if plain else "'")
+
+
+_Representer.add_representer(str, _Representer.represent_str)

@@ -8,16 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jsonschema
 from pydantic import BaseModel, ValidationError
 
 from throttling.errors import ThrottlingError
 from throttling.policy import step_policy
 from workflows.definitions import graph as graphs
 from workflows.definitions import schema
+from workflows.definitions.plain import to_plain
 from workflows.definitions.schema import FlowSpec, RetrySpec, StepSpec
 from workflows.errors import ExpressionError, InvalidDefinition
-from workflows.expressions import NAMES, Expression, compile_expression, compile_template
+from workflows.expressions import NAMES, Expression, check_bounds, compile_expression, compile_template
+from workflows.json_schema import SchemaRefused, compile_schema
 from workflows.steps.registry import REGISTRY, StepType
 
 STEP_NAMES = NAMES - {"async", "item", "index", "body", "headers"}
@@ -51,6 +52,7 @@ class DefinitionProblems(InvalidDefinition):
 
 def parse(document: Any, *, file: str = "") -> FlowSpec:
     """A checked definition. Raises DefinitionProblems with everything that is wrong."""
+    document = plain_json(document, file=file)
     if not isinstance(document, dict):
         raise DefinitionProblems([Problem(file=file, path="", reason="a definition is a mapping with flow and steps")])
     try:
@@ -61,6 +63,14 @@ def parse(document: Any, *, file: str = "") -> FlowSpec:
     if problems:
         raise DefinitionProblems(problems)
     return spec
+
+
+def plain_json(value: Any, *, file: str = "") -> Any:
+    """The value as plain JSON. Raises DefinitionProblems with everything that JSON or the database can't hold."""
+    document, problems = to_plain(value)
+    if problems:
+        raise DefinitionProblems([Problem(file=file, path=_path(path), reason=reason) for path, reason in problems])
+    return document
 
 
 def _pydantic_problems(
@@ -129,9 +139,10 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
         yield from _template(spec.output, "output", CONDITION_NAMES, known)
     if spec.input_schema is not None:
         try:
-            jsonschema.Draft202012Validator.check_schema(spec.input_schema)
-        except jsonschema.SchemaError as error:
-            yield _path(tuple(error.absolute_path), "input_schema"), f"no valid JSON Schema: {error.message}"
+            compile_schema(spec.input_schema)
+        except SchemaRefused as error:
+            for problem in error.problems:
+                yield _path(problem.path, "input_schema"), problem.message
 
 
 REFUSED_PAIRS = (
@@ -330,7 +341,8 @@ def _expression(
     before: frozenset[str] | None = None,
 ) -> Iterator[tuple[str, str]]:
     try:
-        expression = compile_expression(source, names)
+        expression = compile_expression(source, names, owner="publishing")
+        check_bounds(expression)
     except ExpressionError as error:
         yield path, str(error)
     else:
@@ -341,7 +353,9 @@ def _template(
     source: Any, path: str, names: frozenset[str], known: frozenset[str], before: frozenset[str] | None = None
 ) -> Iterator[tuple[str, str]]:
     try:
-        template = compile_template(source, names)
+        template = compile_template(source, names, owner="publishing")
+        for expression in template.expressions:
+            check_bounds(expression)
     except ExpressionError as error:
         yield path, str(error)
     else:

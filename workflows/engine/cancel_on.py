@@ -61,7 +61,7 @@ def _candidates(rule: CancelRule, event: Event, facts: dict[str, Any]) -> list[A
 
 def _holding(rule: CancelRule, run_ids: Sequence[UUID], facts: dict[str, Any]) -> set[UUID]:
     """The runs for which the rule's expression holds; a field that is not there makes it false."""
-    expression = compile_expression(rule.condition)
+    expression = compile_expression(rule.condition, owner=rule.organization_id)
     holding: set[UUID] = set()
     for first in range(0, len(run_ids), PAGE):
         for run_id, loaded in scope.load(run_ids[first : first + PAGE], ()).items():

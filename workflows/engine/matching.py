@@ -176,7 +176,7 @@ def _starts_at(found: Trigger, event: Event) -> dt.datetime | None:
         return dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=delay_ms)
     if not source:
         return None
-    value = compile_expression(source).evaluate({"event": facts_of(event)})
+    value = compile_expression(source, owner=event.org_id).evaluate({"event": facts_of(event)})
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return checked_start(dt.datetime.fromtimestamp(value / 1000, dt.UTC))
@@ -199,7 +199,7 @@ def _passes(found: Trigger, event: Event) -> bool:
     if not found.condition:
         return True
     try:
-        return compile_expression(found.condition).is_true({"event": facts_of(event)})
+        return compile_expression(found.condition, owner=event.org_id).is_true({"event": facts_of(event)})
     except ExpressionError as error:
         log.warning("event filter fails", name=event.name, flow=found.flow.slug, error=str(error))
         return False

@@ -21,7 +21,7 @@ from workflows.engine.outcome import Completed, Failed, Outcome, StepError, Wait
 from workflows.engine.rows import Claim, Recorded, Verdict
 from workflows.engine.terms import MISSING, NO_TERM, hash_of, value_at
 from workflows.errors import Category, ExpressionError
-from workflows.expressions import compile_expression
+from workflows.expressions import Expression, compile_expression
 from workflows.models import Event
 from workflows.payload import dump
 
@@ -174,9 +174,13 @@ def _first_that_fit(candidates: Sequence[tuple[Any, Sequence[Any]]]) -> dict[UUI
     return met
 
 
+def _condition_of(wait: Any) -> Expression:
+    return compile_expression(wait.condition, owner=catalog.flow_of(wait.version_id).org_id)
+
+
 def _read(wait: Any) -> set[str]:
     """The steps that a condition reads, and those that may stand in for them."""
-    return catalog.flow_of(wait.version_id).with_fallbacks(compile_expression(wait.condition).steps)
+    return catalog.flow_of(wait.version_id).with_fallbacks(_condition_of(wait).steps)
 
 
 def _has_value(wait: Any, event: Any) -> bool:
@@ -188,7 +192,7 @@ def _has_value(wait: Any, event: Any) -> bool:
 
 def _holds(wait: Any, scope_: Mapping[str, Any]) -> bool:
     try:
-        return compile_expression(wait.condition).is_true(scope_)
+        return _condition_of(wait).is_true(scope_)
     except ExpressionError as error:
         log.info("a wait's condition does not hold", run_id=str(wait.run_id), error=str(error))
         return False

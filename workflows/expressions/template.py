@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from workflows.errors import ExpressionError
-from workflows.expressions.cel import NAMES, Expression, compile_expression
+from workflows.expressions.cel import NAMES, STEP_UNITS, Expression, compile_expression, shown
 from workflows.expressions.scan import outside_strings
 
 type_name = type
@@ -44,32 +44,43 @@ class Template:
         return self._render(scope)
 
 
-def compile_template(source: Any, allowed: frozenset[str] = NAMES) -> Template:
+def compile_template(source: Any, allowed: frozenset[str] = NAMES, *, owner: Hashable = None) -> Template:
     """Compile any JSON value. Raises ExpressionError with the path, the expression and the position."""
-    expressions: list[Expression] = []
-    render = _compile(source, "", allowed, expressions)
-    return Template(source=source, expressions=tuple(expressions), _render=render)
-
-
-def _compile(source: Any, path: str, allowed: frozenset[str], found: list[Expression]) -> Render:
-    if isinstance(source, dict):
-        fields = {key: _compile(value, f"{path}.{key}", allowed, found) for key, value in source.items()}
-        return lambda scope: {key: render(scope) for key, render in fields.items()}
-    if isinstance(source, list):
-        items = [_compile(value, f"{path}[{i}]", allowed, found) for i, value in enumerate(source)]
-        return lambda scope: [render(scope) for render in items]
-    if isinstance(source, str) and "${" in source:
-        return _compile_string(source, path.lstrip(".") or "template", allowed, found)
-    return lambda _: source
-
-
-def _compile_string(source: str, path: str, allowed: frozenset[str], found: list[Expression]) -> Render:
+    compiler = _Compiler(allowed=allowed, owner=owner)
     try:
-        parts = [part if literal else compile_expression(part, allowed) for literal, part in split(source)]
-    except ExpressionError as error:
-        raise ExpressionError(f"{path}: {error}") from None
-    found.extend(part for part in parts if isinstance(part, Expression))
-    return functools.partial(_render_string, parts, path)
+        render = compiler.compile(source, "")
+    except RecursionError:
+        raise ExpressionError("A template is nested too deeply.") from None
+    return Template(source=source, expressions=tuple(compiler.expressions), _render=render)
+
+
+@dataclass(kw_only=True)
+class _Compiler:
+    allowed: frozenset[str]
+    owner: Hashable
+    expressions: list[Expression] = field(default_factory=list)
+
+    def compile(self, source: Any, path: str) -> Render:
+        if isinstance(source, dict):
+            fields = {key: self.compile(value, f"{path}.{key}") for key, value in source.items()}
+            return lambda scope: {key: render(scope) for key, render in fields.items()}
+        if isinstance(source, list):
+            items = [self.compile(value, f"{path}[{i}]") for i, value in enumerate(source)]
+            return lambda scope: [render(scope) for render in items]
+        if isinstance(source, str) and "${" in source:
+            return self._string(source, path.lstrip(".") or "template")
+        return lambda _: source
+
+    def _string(self, source: str, path: str) -> Render:
+        try:
+            parts = [part if literal else self._expression(part) for literal, part in split(source)]
+        except ExpressionError as error:
+            raise ExpressionError(f"{path}: {error}") from None
+        self.expressions.extend(part for part in parts if isinstance(part, Expression))
+        return functools.partial(_render_string, parts, path)
+
+    def _expression(self, source: str) -> Expression:
+        return compile_expression(source, self.allowed, owner=self.owner, units=STEP_UNITS)
 
 
 def _render_string(parts: list[str | Expression], path: str, scope: Mapping[str, Any]) -> Any:
@@ -117,4 +128,4 @@ def _closing(source: str, start: int) -> int:
             if depth == 0:
                 return position
             depth -= 1
-    raise ExpressionError(f"`{source}`: the `${{` at column {start - 1} is never closed")
+    raise ExpressionError(f"`{shown(source)}`: the `${{` at column {start - 1} is never closed")

@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import Field
 
 from workflows.engine.outcome import Completed
-from workflows.expressions import compile_expression
 from workflows.steps.context import StepContext
 from workflows.steps.registry import Mode, StepConfig, StepType, register
 
@@ -38,7 +37,7 @@ def handle(context: StepContext) -> Completed:
     config: ConditionalConfig = context.config
     everything = {key for branch in config.branches for key in branch.then} | set(config.otherwise)
     for position, branch in enumerate(config.branches):
-        if compile_expression(branch.condition).is_true(context.scope):
+        if context.expression(branch.condition).is_true(context.scope):
             return _taken(f"branches[{position}]", branch.then, everything)
     return _taken("else", config.otherwise, everything)
 

@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 
 from workflows.definitions.duration import Duration
 from workflows.engine.outcome import FanOut
-from workflows.expressions import compile_expression
 from workflows.steps.context import StepContext
 from workflows.steps.registry import Mode, StepConfig, StepType, register
 
@@ -117,7 +116,7 @@ def handle_loop(context: StepContext) -> FanOut:
         "collect": config.collect,
     }
     seen = {**context.scope, "item": None, "index": 0}
-    begins = config.while_ is None or compile_expression(config.while_).holds(seen)
+    begins = config.while_ is None or context.expression(config.while_).holds(seen)
     return FanOut(items=[None] if begins else [], pause_s=config.pause / 1000, options=options)
 
 

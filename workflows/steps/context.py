@@ -13,6 +13,7 @@ from uuid import UUID
 from structlog.stdlib import BoundLogger
 
 from workflows.errors import StepCancelled
+from workflows.expressions import STEP_UNITS, Expression, compile_expression
 
 MAX_LOG_LINES = 200
 MAX_LOG_CHARACTERS = 16_000
@@ -99,6 +100,10 @@ class StepContext:
     stoppers: list[Callable[[], None]] = field(default_factory=list)
     pause_s: float = 0.0
     report: Callable[[dict[str, Any]], None] = lambda _: None
+
+    def expression(self, source: str) -> Expression:
+        """The CEL expression of this organization, compiled once. Raises ExpressionError."""
+        return compile_expression(source, owner=self.org_id, units=STEP_UNITS)
 
     def progress(self, percent: float, message: str = "") -> None:
         """Show how far the step is: 0 … 100, and a message of 500 characters at most. Costs nothing: the latest report

@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from workflows import sandbox
-from workflows.expressions import compile_expression
 from workflows.steps.context import StepContext
 from workflows.steps.registry import Mode, StepConfig, StepType, register
 
@@ -38,7 +37,7 @@ def handle(context: StepContext) -> Any:
     if config.input is not None:
         scope["input"] = config.input
     if config.expression is not None:
-        return compile_expression(config.expression).evaluate(scope)
+        return context.expression(config.expression).evaluate(scope)
     return sandbox.run(
         config.script or "",
         sandbox.variables(scope, context.attempt),
