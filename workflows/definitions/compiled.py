@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -267,10 +266,9 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
     step_type = REGISTRY[step.type]
     source, expressions = step_type.split_config(step.config)
     template = compile_template(source, owner=owner.org_id)
-    compiled = functools.partial(compile_expression, owner=owner.org_id, units=STEP_UNITS)
-    inner = [compiled(expression) for _, expression in expressions]
-    condition = compiled(step.condition) if step.condition else None
-    deadline = compiled(step.deadline) if step.deadline else None
+    inner = [compile_expression(each, owner=owner.org_id, units=STEP_UNITS) for _, each in expressions]
+    condition = compile_expression(step.condition, owner=owner.org_id) if step.condition else None
+    deadline = compile_expression(step.deadline, owner=owner.org_id) if step.deadline else None
     fallback, is_hook = graph.fallbacks.get(step.id), step.id in graph.hooks
     policy = step_policy(step.type, critical=step.critical is True)
     retry = owner.spec.retry.policy(policy.retry) if owner.spec.retry else None

@@ -22,7 +22,7 @@ from workflows.engine.outcome import Completed, Failed, FanOut, Outcome, StepErr
 from workflows.engine.plan import Past, Planned, plan
 from workflows.engine.rows import Claim, ReadyStep, Recorded, Verdict
 from workflows.errors import Category, PayloadTooLarge, WorkflowsError
-from workflows.expressions import STEP_UNITS, compile_expression
+from workflows.expressions import compile_expression
 from workflows.payload import MAX_OUTPUT_BYTES, MAX_RUN_BYTES, dump
 
 ITEM_FAILED = "ItemFailed"
@@ -248,7 +248,7 @@ def _goes_on(row: Any, keys: list[str]) -> bool:
     """Whether a loop's condition asks for another round. Raises ExpressionError where it can't be evaluated."""
     source, wanted = (row.options["while"], True) if row.options.get("while") else (row.options["until"], False)
     last = _last_round(row, keys)
-    expression = compile_expression(source, owner=row.org_id, units=STEP_UNITS)
+    expression = compile_expression(source, owner=row.org_id)
     read = catalog.flow_of(row.version_id).with_fallbacks(expression.steps)
     scopes = scope.load_steps([(last.id, row.run_id)], read, inner=[last.id])
     return expression.holds({**scopes[last.id], "item": last.output, "index": row.total}) is wanted

@@ -27,8 +27,6 @@ STEP_UNITS = 1_000_000
 PUBLISHED_CHARACTERS = 8 * 1024
 PUBLISHED_NODES = 2_000
 PUBLISHED_DEPTH = 32
-MAX_RESULT = 32 * 1024 * 1024
-"""Bytes of memory that a result takes, at the most and by estimate."""
 CACHED_OWNERS = 1_000
 CACHED_EXPRESSIONS = 512
 
@@ -47,13 +45,16 @@ class Expression:
     tree: syntax.Tree = field(repr=False, compare=False)
     _program: program.Program = field(repr=False, compare=False)
 
-    def evaluate(self, scope: Mapping[str, Any]) -> Any:
-        """The value in this scope, as JSON. Raises MissingField or ExpressionError, naming the expression."""
+    def evaluate(self, scope: Mapping[str, Any], budget: Budget | None = None) -> Any:
+        """The value in this scope, as JSON. Raises MissingField or ExpressionError, naming the expression.
+
+        `budget`: one that it shares with others.
+        """
         inner: dict[str, Any] = {name: scope.get(name) for name in self.names}
-        inner[program.BUDGET] = Budget(self.units)
+        inner[program.BUDGET] = budget = budget or Budget(self.units)
         try:
             value = self._program(inner)
-            return value if value is True or value is False else _Result().as_json(value)
+            return value if value is True or value is False else _as_json(value, budget)
         except NoSuchField as error:
             raise MissingField(f"`{self.shown}`: there is no field {error.args[0]!r}") from None
         except (CelError, BudgetSpent) as error:
@@ -202,42 +203,32 @@ def _is_free(node: Node, name: str, bound: frozenset[str]) -> bool:
     return isinstance(node, Name) and node.text == name and name not in bound
 
 
-class _Result:
-    """From a value of CEL to JSON, within a bound on its size: a value that is shared counts each time."""
-
-    def __init__(self) -> None:
-        self._left = MAX_RESULT
-
-    def as_json(self, value: Any) -> Any:
-        match value:
-            case str():
-                self._count(8 + len(value))
-                return str(value) if type(value) is TypeName else value
-            case None | bool():
-                return value
-            case int():
-                self._count(16)
-                return int(value)
-            case float():
-                self._count(16)
-                if not math.isfinite(value):
-                    raise CelError(f"gives {value}, which JSON can't hold")
-                return value
-            case list() | tuple():
-                self._count(64 + 8 * len(value))
-                return [self.as_json(item) for item in value]
-            case dt.datetime():
-                return value.isoformat()
-            case dt.timedelta():
-                return value.total_seconds()
-            case bytes():
-                raise CelError("gives bytes, which JSON can't hold; use string(…)")
-            case Mapping():
-                self._count(64 + 16 * len(value))
-                return {str(key): self.as_json(item) for key, item in value.items()}
-        raise CelError(f"gives {type_name(value)}, which JSON can't hold")
-
-    def _count(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
-            raise BudgetSpent(f"it gives a value of more than {MAX_RESULT // 1024 // 1024} MiB")
+def _as_json(value: Any, budget: Budget) -> Any:
+    """From a value of CEL to JSON, within the budget: a value that is shared counts each time."""
+    match value:
+        case str():
+            budget.give(8 + len(value))
+            return str(value) if type(value) is TypeName else value
+        case None | bool():
+            return value
+        case int():
+            budget.give(16)
+            return int(value)
+        case float():
+            budget.give(16)
+            if not math.isfinite(value):
+                raise CelError(f"gives {value}, which JSON can't hold")
+            return value
+        case list() | tuple():
+            budget.give(64 + 8 * len(value))
+            return [_as_json(item, budget) for item in value]
+        case dt.datetime():
+            return value.isoformat()
+        case dt.timedelta():
+            return value.total_seconds()
+        case bytes():
+            raise CelError("gives bytes, which JSON can't hold; use string(…)")
+        case Mapping():
+            budget.give(64 + 16 * len(value))
+            return {str(key): _as_json(item, budget) for key, item in value.items()}
+    raise CelError(f"gives {type_name(value)}, which JSON can't hold")

@@ -11,9 +11,10 @@ from typing import Any
 from workflows.errors import ExpressionError
 from workflows.expressions.cel import NAMES, STEP_UNITS, Expression, compile_expression, shown
 from workflows.expressions.scan import outside_strings
+from workflows.expressions.values import Budget
 
 type_name = type
-Render = Callable[[Mapping[str, Any]], Any]
+Render = Callable[[Mapping[str, Any], Budget], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +40,11 @@ class Template:
     def render(self, scope: Mapping[str, Any]) -> Any:
         """The value in this scope; a string that is exactly one `${ … }` keeps the value's type.
 
+        All expressions of it share one budget.
+
         Raises MissingField or ExpressionError with the path of the string and its expression.
         """
-        return self._render(scope)
+        return self._render(scope, Budget(STEP_UNITS))
 
 
 def compile_template(source: Any, allowed: frozenset[str] = NAMES, *, owner: Hashable = None) -> Template:
@@ -63,13 +66,13 @@ class _Compiler:
     def compile(self, source: Any, path: str) -> Render:
         if isinstance(source, dict):
             fields = {key: self.compile(value, f"{path}.{key}") for key, value in source.items()}
-            return lambda scope: {key: render(scope) for key, render in fields.items()}
+            return lambda scope, budget: {key: render(scope, budget) for key, render in fields.items()}
         if isinstance(source, list):
             items = [self.compile(value, f"{path}[{i}]") for i, value in enumerate(source)]
-            return lambda scope: [render(scope) for render in items]
+            return lambda scope, budget: [render(scope, budget) for render in items]
         if isinstance(source, str) and "${" in source:
             return self._string(source, path.lstrip(".") or "template")
-        return lambda _: source
+        return lambda scope, budget: source
 
     def _string(self, source: str, path: str) -> Render:
         try:
@@ -83,11 +86,11 @@ class _Compiler:
         return compile_expression(source, self.allowed, owner=self.owner, units=STEP_UNITS)
 
 
-def _render_string(parts: list[str | Expression], path: str, scope: Mapping[str, Any]) -> Any:
+def _render_string(parts: list[str | Expression], path: str, scope: Mapping[str, Any], budget: Budget) -> Any:
     try:
         if len(parts) == 1 and isinstance(parts[0], Expression):
-            return parts[0].evaluate(scope)
-        return "".join(part if isinstance(part, str) else _text(part.evaluate(scope)) for part in parts)
+            return parts[0].evaluate(scope, budget)
+        return "".join(part if isinstance(part, str) else _text(part.evaluate(scope, budget)) for part in parts)
     except ExpressionError as error:
         raise type_name(error)(f"{path}: {error}") from None
 

@@ -21,6 +21,7 @@ from workflows.expressions.syntax import INT_MAX, INT_MIN, UINT_MAX, Unsigned
 
 MAX_TEXT = 4 * 1024 * 1024
 MAX_ITEMS = 1_000_000
+MAX_RESULT = 32 * 1024 * 1024
 MAX_PATTERN = 1_000
 _CHARACTERS_PER_UNIT = 256
 _ITEMS_PER_UNIT = 8
@@ -46,19 +47,30 @@ class BudgetSpent(Exception):
 
 
 class Budget:
-    """What one evaluation may still cost: `left` in units of about a third of a microsecond, `built` in characters."""
+    """What one evaluation, or all of a template's, may still cost.
 
-    __slots__ = ("built", "left")
+    `left`: steps of about a third of a microsecond. `built`: characters that operations make. `given`: bytes of memory
+    that the results take.
+    """
+
+    __slots__ = ("built", "given", "left")
 
     def __init__(self, units: int) -> None:
         self.left = units
         self.built = 4 * MAX_TEXT
+        self.given = MAX_RESULT
 
     def spend(self, units: int) -> None:
         """Raises BudgetSpent."""
         self.left -= units
         if self.left < 0:
             raise BudgetSpent("it takes too many steps; iterate over less, or compute it in a script")
+
+    def give(self, size: int) -> None:
+        """Count a part of a result. Raises BudgetSpent."""
+        self.given -= size
+        if self.given < 0:
+            raise BudgetSpent(f"it gives values of more than {MAX_RESULT // 1024 // 1024} MiB")
 
     def build(self, size: int) -> None:
         """Count what an operation makes. Raises BudgetSpent."""
@@ -132,7 +144,9 @@ def equals(left: Any, right: Any, budget: Budget) -> bool:
 def contains(item: Any, container: Any, budget: Budget) -> bool:
     """`item in container`: an element of a list, or a key of a map."""
     if isinstance(container, Mapping):
-        return isinstance(item, str | int) and item in container
+        if not isinstance(item, str | int | float):
+            raise _undefined("in", item, container)
+        return _key_in(container, item) is not None
     if not isinstance(container, list | tuple):
         raise _undefined("in", item, container)
     budget.spend(len(container) // _ITEMS_PER_UNIT)
@@ -283,18 +297,28 @@ def field_of(value: Any, name: str) -> Any:
 def item_of(value: Any, key: Any) -> Any:
     """`value[key]`. Raises NoSuchField or CelError."""
     if isinstance(value, list | tuple):
-        if type(key) is not int and type(key) is not Unsigned:
+        if not _is_number(key):
             raise CelError(f"the index of a list is a whole number, not {type_name(key)}")
-        if not 0 <= key < len(value):
+        if not 0 <= key < len(value) or key != int(key):
             raise CelError(f"index out of bounds: {key} of {len(value)}")
-        return value[key]
+        return value[int(key)]
     if not isinstance(value, Mapping):
         raise CelError(f"{type_name(value)} has no items")
-    if not isinstance(key, str | int):
+    if not isinstance(key, str | int | float):
         raise CelError(f"a key of a map is a text, a whole number or a boolean, not {type_name(key)}")
-    if key not in value:
+    found = _key_in(value, key)
+    if found is None:
         raise NoSuchField(str(key))
-    return value[key]
+    return value[found]
+
+
+def _key_in(value: Mapping[Any, Any], key: Any) -> Any:
+    """The key of the map that equals this one; None where there is none. `true` is no 1."""
+    if key not in value:
+        return None
+    if type(key) is str:
+        return key
+    return next((own for own in value if own == key and isinstance(own, bool) is isinstance(key, bool)), None)
 
 
 # --- functions ------------------------------------------------------------------------------------------------------
@@ -362,7 +386,7 @@ def _duration_text(value: dt.timedelta) -> str:
 def to_int(value: Any, budget: Budget) -> int:
     match value:
         case bool():
-            pass
+            return int(value)
         case int():
             return _checked(int(value), 0)
         case float():
