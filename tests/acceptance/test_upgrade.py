@@ -39,7 +39,7 @@ MAY_BE_REFUSED = {
 """Runs whose versions new rules may refuse, and the path that a dead letter has to name then."""
 REFUSED_FAULTS = frozenset({"refusedFlows"})
 """What `doctor` may report beside faults: current flows that new rules refuse."""
-ANSWERS = (
+ANSWERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("acme", "everything/go", {"id": "v1"}), ("acme", "everything/go", {"id": "v2"}),
     ("acme", "order/paid", {"orderId": "o-1", "total": 150}), ("acme", "order/paid", {"orderId": "o-2", "total": 150}),
     ("acme", "order/priced", {"total": 20}), ("acme", "parcel/sent", {}), ("acme", "child/go", {"id": "c-1"}),
