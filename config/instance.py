@@ -72,7 +72,8 @@ def prepare(*, base_url: str, example_server: str) -> Credentials:
                 secret.value = example_server
                 secret.save()
         for file in document.files_in([EXAMPLES]):
-            services.apply_definition(organization, document.read(file))
+            read = document.read(file)
+            services.apply_definition(organization, read.spec, source=read.source)
     credentials.write(path)
     return credentials
 

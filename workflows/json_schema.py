@@ -25,9 +25,11 @@ MAX_EVALUATIONS = 2_000_000
 """Schema nodes times values: about a third of a second."""
 MAX_VISITS = 200_000
 MAX_PROBLEMS = 20
-DETAILED_COST = 2_000_000
+DETAILED_COST = 500_000
 """All problems are listed where characters times schema nodes stay below; else the first one is."""
 MAX_MESSAGE = 300
+_LOOK_AROUND = re.compile(r"\(\?<?[=!]|\(\?>|\\[1-9]|\\k<")
+"""What the linear engine has no form for; such patterns backtrack, within a bound."""
 METASCHEMAS = re.compile(r"^https?://json-schema\.org/draft(/2019-09|/2020-12|-0[467])/")
 
 _IN_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
@@ -140,8 +142,18 @@ def stored_schema(schema: Mapping[str, Any]) -> JsonSchema:
 
 def _build(schema: Any) -> Any:
     """Raises ValidationError, ValueError or RecursionError."""
-    options = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
+    options: jsonschema_rs.RegexOptions | jsonschema_rs.FancyRegexOptions = jsonschema_rs.RegexOptions()
+    if any(_LOOK_AROUND.search(pattern) for pattern in _patterns(schema)):
+        options = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
     return jsonschema_rs.Draft202012Validator(schema, offline=True, pattern_options=options)
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    for _, node in _nodes(schema):
+        if isinstance(node, dict):
+            yield from (node[keyword] for keyword in ("pattern",) if isinstance(node.get(keyword), str))
+            named = node.get("patternProperties")
+            yield from (named if isinstance(named, dict) else ())
 
 
 def _said(error: Exception) -> str:

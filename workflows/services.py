@@ -41,8 +41,11 @@ class Applied:
     changed: bool
 
 
-def apply_definition(organization: Organization, spec: FlowSpec) -> Applied:
-    """Publish a checked definition as the flow's next version; an unchanged one makes no new version."""
+def apply_definition(organization: Organization, spec: FlowSpec, *, source: str = "") -> Applied:
+    """Publish a checked definition as the flow's next version; an unchanged one makes no new version.
+
+    `source`: the YAML text that it was read from, kept for `flows export`.
+    """
     stored = document.to_document(spec)
     checksum = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
     with transaction.atomic():
@@ -51,10 +54,17 @@ def apply_definition(organization: Organization, spec: FlowSpec) -> Applied:
         )
         flow = Flow.objects.select_for_update(of=("self",)).select_related("current").get(id=flow.id)
         if flow.current is not None and flow.current.checksum == checksum:
+            if source and flow.current.source != source:  # comments, or the order of keys
+                flow.current.source = source
+                flow.current.save(update_fields=["source"])
             return Applied(flow=flow, version=flow.current, changed=False)
         latest = flow.versions.order_by("-number").first()
         version = FlowVersion(
-            flow=flow, number=latest.number + 1 if latest else 1, definition=stored, checksum=checksum
+            flow=flow,
+            number=latest.number + 1 if latest else 1,
+            definition=stored,
+            checksum=checksum,
+            source=source,
         )
         version.save()
         Step.objects.bulk_create(_step_rows(spec, version))

@@ -29,7 +29,7 @@ def test_a_priority_has_the_level_that_it_is_nearest_to(priority: int, level: st
 
 
 def test_the_shipped_jobs_have_the_limits_of_their_levels(org: Organization, published: list[Any]) -> None:
-    services.apply_definition(org, document.read(Path("examples/flows/priority-jobs.yaml")))
+    services.apply_definition(org, document.read(Path("examples/flows/priority-jobs.yaml")).spec)
     for level in PRIORITY_LEVELS:
         event = queueing.queue_job(org, "report.generate", {"n": 1}, level.upper())
         run = Run.objects.get(event_id=event)

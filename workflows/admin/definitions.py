@@ -36,7 +36,8 @@ class FlowForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.instance._state.adding and self.instance.current:
-            self.initial["definition"] = document.dumps(self.instance.current.definition)
+            current = self.instance.current
+            self.initial["definition"] = current.source or document.dumps(current.definition)
 
     def clean_definition(self) -> str:
         text: str = self.cleaned_data["definition"]
@@ -74,7 +75,7 @@ class FlowAdmin(admin.ModelAdmin[Flow]):
 
     def save_model(self, request: HttpRequest, obj: Flow, form: Any, change: bool) -> None:
         organization: Organization = obj.organization
-        applied = services.apply_definition(organization, form.spec)
+        applied = services.apply_definition(organization, form.spec, source=form.cleaned_data["definition"])
         obj.pk, obj.slug, obj.name = applied.flow.pk, applied.flow.slug, applied.flow.name
         obj.refresh_from_db()
         text = f"Version {applied.version.number} published." if applied.changed else "Nothing changed."

@@ -14,7 +14,7 @@ from throttling.limits import RetryPolicy, StepPolicy
 from throttling.policy import StepFacts, step_policy
 from workflows.definitions import graph as graphs
 from workflows.definitions.duration import parse_ms
-from workflows.definitions.schema import FlowSpec, StepSpec
+from workflows.definitions.schema import MAX_TIMEOUT_MS, FlowSpec, StepSpec
 from workflows.definitions.triggers import BatchSpec, DebounceSpec, RateLimitSpec, SingletonSpec
 from workflows.errors import ConfigurationFailure
 from workflows.expressions import STEP_UNITS, Expression, Template, compile_expression, compile_template
@@ -335,6 +335,6 @@ def _own_timeout_ms(step: StepSpec) -> int:
     """A timeout within the config (`http_request`, sandboxes) with time to report it."""
     own = step.config.get("timeout")
     try:
-        return parse_ms(own) + 5_000 if own is not None else 0
+        return min(parse_ms(own) + 5_000, MAX_TIMEOUT_MS) if own is not None else 0
     except ValueError:
         return 0  # a template: known at the attempt, and bounded by the type's timeout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,30 @@ def _from_json(text: str) -> Any:
     )
 
 
-def read(path: Path) -> FlowSpec:
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A definition file: what it defines, its text where that is YAML, and what an older reader took otherwise."""
+
+    path: Path
+    spec: FlowSpec
+    source: str
+    changed_readings: list[str]
+
+
+def read(path: Path) -> Document:
     """The checked definition in a file. Raises DefinitionProblems, each problem with the file's name."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionProblems([Problem(file=str(path), path="", reason=f"can't be read: {error}")]) from None
-    return parse(loads(text, file=str(path), json_only=path.suffix == ".json"), file=str(path))
+    is_json = path.suffix == ".json"
+    spec = parse(loads(text, file=str(path), json_only=is_json), file=str(path))
+    return Document(
+        path=path,
+        spec=spec,
+        source="" if is_json else text,
+        changed_readings=[] if is_json else yaml_text.changed_readings(text),
+    )
 
 
 def files_in(paths: list[Path]) -> list[Path]:

@@ -121,7 +121,7 @@ class _Builder:
             if is_merge:
                 merged += self._merged(inner, value)
             else:
-                pairs.append((key if not isinstance(key, list | Oddity) else repr(key), value))
+                pairs.append((key, value))
         own = {key for key, _ in pairs if isinstance(key, str)}
         inherited = {key: value for key, value in reversed(merged) if isinstance(key, str) and key not in own}
         pairs[:0] = inherited.items()
@@ -153,10 +153,38 @@ def _scalar(text: str) -> Any:
     return text
 
 
-_OLD_FORMS = re.compile(r"(?i:y|n|yes|no|on|off|=|<<)|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?|[-+]?0b[01_]+|"
-                        r"[-+]?[0-9][0-9_,]*(?:\.[0-9_]*)?|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*")  # fmt: skip
+_OLD_NUMBER = re.compile(
+    r"[-+]?0b[01_]+|[-+]?0[0-7_]+|[-+]?[0-9][0-9_]*_[0-9_]*(?:\.[0-9_]*)?|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"
+    r"|[-+]?0x[0-9a-fA-F_]*_[0-9a-fA-F_]*"
+)
+_OLD_TIME = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9].*)?")
+_OLD_WORD = re.compile(r"(?i:y|n|yes|no|on|off)|=|<<")
 
 
 def reads_as_text(text: str) -> bool:
     """Whether YAML of any version reads the plain scalar as this text."""
-    return isinstance(_scalar(text), str) and not _OLD_FORMS.fullmatch(text)
+    old = _OLD_WORD.fullmatch(text) or _OLD_NUMBER.fullmatch(text) or _OLD_TIME.fullmatch(text)
+    return isinstance(_scalar(text), str) and not old
+
+
+def changed_readings(text: str) -> list[str]:
+    """The plain values that version 0.1.0 read as something else, each with its line; for text that `loads` reads."""
+    found = []
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if not isinstance(event, events.ScalarEvent) or event.style:
+            continue
+        now, before = _scalar(event.value), _old_reading(event.value)
+        if before:
+            reads = "text" if isinstance(now, str) else f"the number {now}"
+            line = event.start_mark.line + 1
+            found.append(f"line {line}: {event.value} is {reads} now; 0.1.0 read {before}. Quote it if you mean text")
+    return found
+
+
+def _old_reading(text: str) -> str:
+    if _OLD_TIME.fullmatch(text):
+        return "a date"
+    if _OLD_NUMBER.fullmatch(text):
+        return "another number"
+    is_new_number = re.fullmatch(r"0o[0-7]+|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?[0-9]*\.?[0-9]+[eE][0-9]+", text)
+    return "text" if is_new_number else ""

@@ -52,7 +52,10 @@ class FlowVersion(models.Model):
     flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField()
     definition = models.JSONField(encoder=DjangoJSONEncoder)
-    checksum = models.CharField(max_length=64)
+    checksum = models.CharField(max_length=64, help_text="Of the definition as canonical JSON.")
+    source = models.TextField(
+        blank=True, db_default="", help_text="The YAML that it was published from, with its comments; empty for JSON."
+    )
     published_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

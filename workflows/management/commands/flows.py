@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
 
 from workflows import selectors, services
 from workflows.definitions import document
-from workflows.definitions.schema import FlowSpec
+from workflows.definitions.document import Document
 from workflows.definitions.validate import DefinitionProblems, Problem
 from workflows.errors import FlowNotFound
 from workflows.management.output import HeadraceCommand, table
+from workflows.models import FlowVersion
+
+
+def _text(version: FlowVersion, form: str) -> str:
+    """As it was written, with its comments, where that is known; else made from the stored definition."""
+    if form == "yaml" and version.source:
+        return version.source.removesuffix("\n") + "\n"
+    return document.dumps(version.definition, form=form)
 
 
 class Command(HeadraceCommand):
@@ -33,9 +42,9 @@ class Command(HeadraceCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         getattr(self, f"_{options['verb']}")(options)
 
-    def _read(self, options: dict[str, Any]) -> list[tuple[Path, FlowSpec]]:
+    def _read(self, options: dict[str, Any]) -> list[Document]:
         """All definitions, or an error that names everything wrong in all files. Nothing is applied then."""
-        found: list[tuple[Path, FlowSpec]] = []
+        found: list[Document] = []
         problems: list[Problem] = []
         seen: dict[str, Path] = {}
         files = document.files_in(options["paths"])
@@ -43,16 +52,15 @@ class Command(HeadraceCommand):
             raise CommandError("There is no .yaml, .yml or .json file at the given paths.")
         for path in files:
             try:
-                spec = document.read(path)
+                read = document.read(path)
             except DefinitionProblems as error:
                 problems.extend(error.problems)
                 continue
-            if spec.flow in seen:
-                problems.append(
-                    Problem(file=str(path), path="flow", reason=f"{spec.flow!r} is defined in {seen[spec.flow]} too")
-                )
-            seen[spec.flow] = path
-            found.append((path, spec))
+            slug = read.spec.flow
+            if slug in seen:
+                problems.append(Problem(file=str(path), path="flow", reason=f"{slug!r} is defined in {seen[slug]} too"))
+            seen[slug] = path
+            found.append(read)
         if problems:
             if options["as_json"]:
                 self.print_json({"ok": False, "problems": [dataclasses.asdict(problem) for problem in problems]})
@@ -62,14 +70,23 @@ class Command(HeadraceCommand):
     def _validate(self, options: dict[str, Any]) -> None:
         found = self._read(options)
         if options["as_json"]:
-            self.print_json({"ok": True, "flows": [{"file": str(path), "flow": spec.flow} for path, spec in found]})
+            flows = [
+                {"file": str(each.path), "flow": each.spec.flow, "warnings": each.changed_readings} for each in found
+            ]
+            self.print_json({"ok": True, "flows": flows})
             return
-        for path, spec in found:
-            self.stdout.write(f"{path}: {spec.flow} is valid ({len(spec.steps)} steps)")
+        for each in found:
+            self.stdout.write(f"{each.path}: {each.spec.flow} is valid ({len(each.spec.steps)} steps)")
+            for warning in each.changed_readings:
+                self.stdout.write(f"  {warning}")
 
     def _apply(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)
-        applied = [(path, services.apply_definition(organization, spec)) for path, spec in self._read(options)]
+        read = self._read(options)
+        with transaction.atomic():
+            applied = [
+                (each.path, services.apply_definition(organization, each.spec, source=each.source)) for each in read
+            ]
         if options["as_json"]:
             self.print_json(
                 [
@@ -91,9 +108,9 @@ class Command(HeadraceCommand):
         for slug in options["slugs"] or flows:
             if slug not in flows:
                 raise FlowNotFound(f"There is no published flow {slug!r}.")
-        chosen = [flows[slug].definition for slug in options["slugs"] or flows]
+        chosen = [flows[slug] for slug in options["slugs"] or flows]
         form = "json" if options["as_json"] else options["format"]
-        self.stdout.write("---\n".join(document.dumps(definition, form=form) for definition in chosen))
+        self.stdout.write("---\n".join(_text(version, form) for version in chosen))
 
     def _list(self, options: dict[str, Any]) -> None:
         found = selectors.flows(self.organization(options))
