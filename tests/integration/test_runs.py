@@ -408,8 +408,8 @@ def test_bad_triggers_store_nothing(org: Organization) -> None:
     schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
     slug = publish(org, [step("a")], input_schema=schema)
     for data, error, says in (
-        ({"n": "x"}, InvalidInput, "input.n: 'x' is not of type 'integer'"),
-        ({}, InvalidInput, "'n' is a required property"),
+        ({"n": "x"}, InvalidInput, "input.n: .x. is not of type .integer."),
+        ({}, InvalidInput, ".n. is a required property"),
         ({"n": 1, "x": "y" * 600_000}, PayloadTooLarge, "the limit is 524,288"),
         ({"n": 1, "x": "\0"}, InvalidOutput, "NUL"),
     ):
