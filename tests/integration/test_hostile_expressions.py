@@ -38,7 +38,7 @@ def bomb(request: pytest.FixtureRequest) -> str:
 
 
 def send(org: Organization, name: str, data: Any = None) -> None:
-    ingest.receive(org, [{"name": name, "data": DATA if data is None else data}])
+    ingest.send(org, [{"name": name, "data": DATA if data is None else data}])
 
 
 def test_as_a_filter_it_is_false(org: Organization, workers: WorkerPool, bomb: str) -> None:
@@ -96,7 +96,7 @@ def test_in_a_step_it_fails_the_step(org: Organization, workers: WorkerPool, ste
     assert detail.run.status == "failed"
     letter = DeadLetter.objects.get(org_id=org.id)
     assert letter.category == "configuration"
-    assert any(word in letter.message for word in ("too many steps", "builds too much", "MiB"))
+    assert any(word in letter.error_message for word in ("too many steps", "builds too much", "MiB"))
 
 
 def test_in_a_wait_it_does_not_hold(org: Organization, workers: WorkerPool, bomb: str) -> None:
@@ -160,7 +160,7 @@ def test_an_oversized_text_is_refused_at_every_door(org: Organization, api_key: 
         {"throttle": {"limit": 1, "period": "1s", "key": source}},
         {"output": f"${{ {source} }}"},
     ):
-        with pytest.raises(WorkflowsError, match="characters|parts|levels|nested"):
+        with pytest.raises(WorkflowsError, match="characters|parts|levels|nested|too early"):
             publish(org, NOOP, slug="refused", **definition)
     body = {"scope": "key", "key": source, "concurrency": 3}
     answer = Client(raise_request_exception=False).put(
