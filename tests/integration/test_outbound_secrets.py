@@ -36,7 +36,9 @@ def everything(org: Organization) -> str:
     tables = [
         runs.values(),
         StepRun.objects.filter(run_id__in=runs.values("id")).values(),
-        Attempt.objects.filter(step_run_id__in=StepRun.objects.filter(run_id__in=runs.values("id")).values("id")).values(),
+        Attempt.objects.filter(
+            step_run_id__in=StepRun.objects.filter(run_id__in=runs.values("id")).values("id")
+        ).values(),
         DeadLetter.objects.filter(org_id=org.id).values(),
         DeadLetterGroup.objects.filter(org_id=org.id).values(),
         Alert.objects.filter(org_id=org.id).values(),

@@ -142,7 +142,7 @@ def test_a_redirect_that_makes_it_a_get_takes_no_body_along(
 
 @pytest.mark.parametrize(
     ("to", "says"),
-    [("ftp://example.org/", "no http or https"), ("file:///etc/passwd", "no http or https"), ("http://[", "redirect"),
+    [("ftp://example.org/", "no http or https"), ("file:///etc/passwd", "no http or https"), ("http://x:port/", "redirects to no address"),
      ("javascript:alert(1)", "no http or https")],
 )  # fmt: skip
 def test_a_redirect_to_no_http_address_fails_once(org: Organization, peer: Peer, to: str, says: str) -> None:

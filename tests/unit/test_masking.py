@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from workflows.engine import scope
 
 SECRETS = st.text(
-    st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=("Cs", "Cc", "Cn")), min_size=6, max_size=24
+    st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=("Cs", "Cc", "Cn")),
+    min_size=6,
+    max_size=24,
 ).filter(lambda text: text.strip() == text)
 
 
@@ -67,16 +69,14 @@ def test_a_secret_within_a_longer_base64_text_is_masked(secret: str, before: str
     masked = scope.mask(f"Authorization: Basic {whole}", [secret])
     assert "***" in masked
     kept = max(masked.removeprefix("Authorization: Basic ").split("***"), key=len)
-    assert len(kept) <= len(base64.b64encode(max(before, after, key=len).encode(errors="replace"))) + 4
+    longest = max(len(each.encode(errors="replace")) for each in (before, after))
+    assert len(kept) <= len(base64.b64encode(bytes(longest))) + 4, "but for what stands around it"
 
 
-@given(secret=SECRETS, text=st.text(max_size=40))
+@given(secret=SECRETS, text=st.text(st.sampled_from("0123456789 .,:;!?()[]{}"), max_size=40))
 def test_what_holds_no_secret_is_left_alone(secret: str, text: str) -> None:
-    assume("***" in scope.mask(text, [secret]) or True)
-    if not any(character.lower() in text.lower() for character in secret if character.isalnum()):
-        assume(any(character.isalnum() and character.isascii() for character in secret))
-        assume(not set("%&\\") & set(text))
-        assert scope.mask(text, [secret]) == text
+    assume(any(character.isalpha() for character in secret))
+    assert scope.mask(text, [secret]) == text
 
 
 def test_secrets_that_overlap_leave_nothing_of_either() -> None:
@@ -105,7 +105,8 @@ def test_json_values_are_masked_wherever_text_is() -> None:
     assert value["a"][0] == "s3cret-value", "the value itself is not changed"
 
 
-def test_a_large_text_with_many_secrets_is_masked_in_time() -> None:
+def test_a_large_text_with_many_secrets_is_masked() -> None:
+    """With a timeout far above what it takes: it was minutes where every secret was sought everywhere."""
     secrets = [f"secret-value-{number:04}-{number * 7919:x}" for number in range(200)]
     text = "All work and no play makes a dull text. " * 50_000 + secrets[150]
     masked = scope.mask(text, secrets)
