@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-
-IPv4, IPv6 = ipaddress.IPv4Address, ipaddress.IPv6Address
+from ipaddress import IPv4Address as IPv4
+from ipaddress import IPv6Address as IPv6
 
 _SPECIAL_4 = tuple(
     ipaddress.IPv4Network(text)

@@ -1,9 +1,9 @@
 """Secrets are replaced by `***` in whatever is stored, logged or shown, in every way in which formats write them.
 
-A value is found as it stands, in any case (a host is lower-cased), percent-encoded, within JSON, Python or HTML text, in
-hexadecimal, and in base64 at any offset of a longer text. A quick look for its longest plain part decides whether a text
-is searched at all, so that texts without secrets cost little. Mask first, then cut: what is left of a secret by a cut is
-not found any more.
+A value is found as it stands, in any case (a host is lower-cased), percent-encoded, within JSON, Python or HTML text,
+in hexadecimal, and in base64 at any offset of a longer text. A quick look for its plain parts decides where a text is
+searched at all, so that texts without secrets cost little. Mask first, then cut: what a cut leaves of a secret is not
+found any more.
 """
 
 from __future__ import annotations

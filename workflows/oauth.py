@@ -62,7 +62,7 @@ class OAuth(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """An access token, and the refresh token that the server gave with it (None: the one that was used is still good)."""
+    """An access token, and the refresh token that the server gave with it (None: the one used stays good)."""
 
     value: str
     good_s: float
@@ -168,7 +168,7 @@ async def _renewed_by_one(key: Key, oauth: OAuth, fetch: Fetch, secrets: Secrets
 
 
 async def _spend(key: Key, oauth: OAuth, fetch: Fetch, secrets: Secrets, lease: UUID, claim: _Claim) -> Token:
-    """Use the refresh token and store what comes of it. A stored one that is refused gives way to the configured one."""
+    """Use the refresh token and store what it gives. A stored one that is refused gives way to the configured one."""
     refused = False
     candidates = dict.fromkeys([claim.refresh_token or oauth.refresh_token, oauth.refresh_token])
     secrets.add(*candidates)

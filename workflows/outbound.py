@@ -55,7 +55,7 @@ def check_address(host: str, port: int, address: str) -> None:
     ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
     if not addresses.is_public(ip) and not is_allowed_private(host, port):
         raise AddressRefused(
-            f"{host} is at {ip}, a loopback, private or otherwise special address. Add {host} to "
+            f"{host} is at {ip}, a loopback, special or private address. Add {host} to "
             "HEADRACE_ALLOWED_PRIVATE_HOSTS if steps may call it."
         )
 

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.core.serializers.json import DjangoJSONEncoder
@@ -101,7 +100,7 @@ def test_credentials_within_an_address_are_masked(org: Organization, peer: Peer)
 
 def test_fetched_tokens_are_masked(org: Organization, peer: Peer) -> None:
     keep_secret(org, "CLIENT", "client-secret-value")
-    config = oauth(peer, client_secret="${ secrets.CLIENT }")  # noqa: S106
+    config = oauth(peer, client_secret="${ secrets.CLIENT }")
     done = call(org, config, kind="oauth_api_call")
     assert peer.asked[-1].headers["authorization"] == "Bearer fetched-access-1"
     assert done.step_run.output["body"]["headers"]["authorization"] == "Bearer ***"
@@ -118,7 +117,7 @@ def test_the_refusal_of_a_token_shows_no_client_credentials(org: Organization, p
     for before in range(255, 300, 7):
         peer.refuses = "x" * before
         for more in ({}, {"client_auth": "body", "grant": "refresh_token", "refresh_token": "${ secrets.REFRESH }"}):
-            config = oauth(peer, client_secret="${ secrets.CLIENT }", **more)  # noqa: S106
+            config = oauth(peer, client_secret="${ secrets.CLIENT }", **more)
             step = call(org, config, kind="oauth_api_call")
             assert step.attempts[-1].error["category"] == "auth"
     text = everything(org)

@@ -121,7 +121,7 @@ class StepContext:
     deadline: float
     log: AttemptLog
     secrets: Secrets = field(default_factory=Secrets)
-    """What is masked in all that is kept of the try. A handler adds what it derives from secrets or fetches with them."""
+    """What is masked in all that is kept of the try. A handler adds what it derives from them or fetches with them."""
     cancelled: Event = field(default_factory=Event)
     stoppers: list[Callable[[], None]] = field(default_factory=list)
     pause_s: float = 0.0
