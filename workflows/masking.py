@@ -27,7 +27,7 @@ _PIECES = re.compile(r"\\+|[^\\]", re.DOTALL)
 """A run of backslashes, which every escaping makes longer, or one character."""
 _MARKER = re.compile(r"-----[A-Z ]+-----")
 _WIDEST = 40
-"""Characters that one is written as, at most: within reason: escaped eight times, quoted for URLs three times."""
+"""Characters that one is written as, at most."""
 _BASE64 = "[A-Za-z0-9+/_-]"
 
 
@@ -126,7 +126,9 @@ def _of_base64(character: str) -> str:
 def _written(character: str, is_long: bool) -> str:
     """A pattern of the ways of writing a character. Those of a long value write letters and digits as they are."""
     if character[0] == "\\":
-        return rf"(?:\\{{{len(character)},{8 * len(character)}}}|(?:%(?:25){{0,3}}5c){{{len(character)}}})"
+        count = len(character)
+        one = r"(?:%(?:25){0,3}5c|&(?:amp;){0,2}#0{0,4}92;|&(?:amp;){0,2}#x0{0,4}5c;|\\{1,8}u005c)"
+        return rf"(?:\\{{{count},{8 * count}}}|{one}{{{count}}})"
     if is_long and character.isascii() and character.isalnum():
         return character
     # Two ways that match the same text would make a search take exponential time: in any case it is one.

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from workflows.engine import scope
@@ -55,6 +55,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @given(secret=SECRETS, before=st.text(max_size=3), after=st.text(max_size=3))
+@example(secret="00000\\", before="", after="")
 def test_a_secret_is_masked_in_every_form(form: str, secret: str, before: str, after: str) -> None:
     written = FORMS[form](secret)
     masked = scope.mask(f"{before}{written}{after}", [secret])
