@@ -38,6 +38,8 @@ def configure(*, log_format: str, level: str) -> None:
             "loggers": {
                 "httpx": {"level": "WARNING"},
                 "httpcore": {"level": "WARNING"},
+                "apprise": {"level": "INFO"},  # its debug lines hold the tokens of channels …
+                "urllib3": {"level": "INFO"},  # … and these the paths that they are sent to
                 "celery.worker.strategy": {"level": "WARNING"},
                 "celery.app.trace": {"level": "WARNING"},
             },

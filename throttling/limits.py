@@ -181,13 +181,18 @@ class LimitSet:
     def of(cls, limits: Iterable[tuple[Limit, str | None]]) -> LimitSet:
         """From (limit, value of its key) pairs, in the order in which they are asked."""
         pairs = list(limits)
-        own = [limit.instance(value) for limit, value in pairs if limit.key or limit.source == "named"]
+        own = [limit.instance(value) for limit, value in pairs if _is_paused_by_answers(limit)]
         return cls(
             steps=tuple(dict.fromkeys(limit.instance(value) for limit, value in pairs if not limit.runs)),
             runs=tuple(dict.fromkeys(limit.instance(value) for limit, value in pairs if limit.runs)),
             definitions=tuple({limit.name: limit.definition for limit, _ in pairs if limit.is_defined}.items()),
             paused_by_provider=tuple(own) or tuple(limit.instance() for limit, _ in pairs if limit.bound is None),
         )
+
+
+def _is_paused_by_answers(limit: Limit) -> bool:
+    """A limit of all organizations is not: one of them chooses what it calls, and would stop the others with it."""
+    return bool(limit.key or limit.source == "named") and not limit.name.startswith("limit:all:")
 
 
 def _needs_own_slot(name: str, ancestors: frozenset[str]) -> bool:

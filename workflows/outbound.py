@@ -1,4 +1,6 @@
-"""HTTP to the outside: pooled, size-limited, and never to a private address that was not allowed.
+"""HTTP to the outside: size-limited, never to a private address that was not allowed, and without a memory.
+
+There is no client and no cookie jar. Connections are kept by organization; no call leaves anything else behind.
 
 The address check happens where the connection is made, on the address that is really used, so a name that resolves
 differently a moment later (DNS rebinding) or a redirect can't get past it.
@@ -7,22 +9,34 @@ differently a moment later (DNS rebinding) or a redirect can't get past it.
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
+import functools
 import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import httpcore
 import httpx
 from django.conf import settings
 
+from workflows import addresses, redirects
 from workflows.errors import Category, NonRetriable
+from workflows.masking import Secrets
 
 MAX_CONNECTIONS = 200
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+MAX_POOLS = 100
+KEPT_FOR_S = 15.0
+LOOKUPS_AT_ONCE = 16
+DRAINED_BYTES = 16 * 1024
 
 
 class AddressRefused(NonRetriable):
@@ -38,28 +52,20 @@ def is_allowed_private(host: str, port: int) -> bool:
 
 def check_address(host: str, port: int, address: str) -> None:
     """Raises AddressRefused for an address that is not public, unless its host is allowed."""
-    ip = _inner(ipaddress.ip_address(address.split("%", maxsplit=1)[0]))
-    if (not ip.is_global or ip.is_multicast) and not is_allowed_private(host, port):
+    ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
+    if not addresses.is_public(ip) and not is_allowed_private(host, port):
         raise AddressRefused(
-            f"{host} is at {ip}, a loopback or private address. Add {host} to HEADRACE_ALLOWED_PRIVATE_HOSTS if "
-            "steps may call it."
+            f"{host} is at {ip}, a loopback, special or private address. Add {host} to "
+            "HEADRACE_ALLOWED_PRIVATE_HOSTS if steps may call it."
         )
 
 
-def _inner(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address that an IPv6 address carries (mapped, 6to4, Teredo, NAT64), else the address itself."""
-    if isinstance(ip, ipaddress.IPv4Address):
-        return ip
-    if ip in NAT64:
-        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
-
-
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to a checked address only."""
+    """Connects to a checked address only. Names are looked up anew for every connection, a few at a time."""
 
     def __init__(self) -> None:
         self._inner = httpcore.AnyIOBackend()
+        self._lookups = asyncio.Semaphore(LOOKUPS_AT_ONCE)
 
     async def connect_tcp(
         self,
@@ -69,23 +75,37 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        loop = asyncio.get_running_loop()
         try:
-            found = await asyncio.wait_for(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout)
+            found = await asyncio.wait_for(self._look_up(host, port), timeout)
         except (socket.gaierror, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} can't be resolved: {error}") from None
         except TimeoutError:
             raise httpcore.ConnectTimeout(f"resolving {host} took too long") from None
-        addresses = [str(item[4][0]) for item in found]
-        for address in addresses:
+        for address in found:
             check_address(host, port, address)
         failure: Exception | None = None
-        for address in dict.fromkeys(addresses):
+        for address in dict.fromkeys(found):
             try:
                 return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure or httpcore.ConnectError(f"{host} has no address")
+
+    async def _look_up(self, host: str, port: int) -> list[str]:
+        """The addresses of a host. A lookup that nobody waits for any more holds its place until it ends: a thread
+        that waits for a name server can't be stopped."""
+        await self._lookups.acquire()
+        loop = asyncio.get_running_loop()
+        lookup = loop.run_in_executor(
+            _LOOKUP_THREADS, functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        )
+        lookup.add_done_callback(self._looked_up)
+        return [str(item[4][0]) for item in await asyncio.shield(lookup)]
+
+    def _looked_up(self, lookup: asyncio.Future[Any]) -> None:
+        self._lookups.release()
+        if not lookup.cancelled():
+            lookup.exception()  # taken note of: nobody may be waiting any more
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
@@ -96,34 +116,70 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-def _transport() -> httpx.AsyncHTTPTransport:
-    transport = httpx.AsyncHTTPTransport()
-    transport._pool = httpcore.AsyncConnectionPool(
-        ssl_context=ssl.create_default_context(),
-        max_connections=MAX_CONNECTIONS,
-        max_keepalive_connections=50,
-        keepalive_expiry=15,
-        http1=True,
-        network_backend=_GuardedBackend(),
-    )
-    return transport
+_LOOKUP_THREADS = ThreadPoolExecutor(max_workers=64, thread_name_prefix="lookup")
 
 
-_local = threading.local()
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """One for the process. It keeps no session of a client: Python resumes one only where it is told to."""
+    return ssl.create_default_context()
 
 
-def client() -> httpx.AsyncClient:
-    """The client of the running loop's thread: one connection pool for all outbound steps of the worker."""
-    if getattr(_local, "client", None) is None:
-        _local.client = httpx.AsyncClient(transport=_transport(), trust_env=False)
-    return _local.client  # type: ignore[no-any-return]
+class _Pool:
+    """The connections of one organization. A server may tie a login or half an answer to a connection (NTLM, requests
+    that were smuggled into another), so no other organization gets it."""
+
+    def __init__(self) -> None:
+        self.transport = httpx.AsyncHTTPTransport(verify=_tls(), trust_env=False)
+        self.transport._pool = httpcore.AsyncConnectionPool(
+            ssl_context=_tls(),
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=50,
+            keepalive_expiry=KEPT_FOR_S,
+            http1=True,
+            network_backend=_GuardedBackend(),
+        )
+        self.calls = 0
+        self.used_at = 0.0
+
+
+class _Pools(threading.local):
+    """By organization, for the loop of this thread; the least recently used first."""
+
+    def __init__(self) -> None:
+        self.of: OrderedDict[UUID, _Pool] = OrderedDict()
+
+
+_pools = _Pools()
+
+
+@contextlib.asynccontextmanager
+async def _connections(org_id: UUID) -> AsyncIterator[httpx.AsyncHTTPTransport]:
+    """The organization's connections, for one call. Those that nobody has used for a while are closed."""
+    pool = _pools.of.get(org_id)
+    if pool is None:
+        pool = _pools.of[org_id] = _Pool()
+    _pools.of.move_to_end(org_id)
+    pool.calls += 1
+    try:
+        now = time.monotonic()
+        idle = [
+            other
+            for other, each in _pools.of.items()
+            if not each.calls and (now - each.used_at > KEPT_FOR_S or len(_pools.of) > MAX_POOLS)
+        ]
+        for closing in [_pools.of.pop(other) for other in idle]:
+            await closing.transport.aclose()
+        yield pool.transport
+    finally:
+        pool.calls -= 1
+        pool.used_at = time.monotonic()
 
 
 async def close() -> None:
-    """Close the client of this loop's thread."""
-    if getattr(_local, "client", None) is not None:
-        await _local.client.aclose()
-        _local.client = None
+    """Close the connections of this loop's thread."""
+    while _pools.of:
+        await _pools.of.popitem()[1].transport.aclose()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,22 +198,70 @@ class AnswerTooLarge(NonRetriable):
     category = Category.INVALID_INPUT
 
 
-async def send(request: httpx.Request, *, limit_bytes: int, follow_redirects: bool, auth: Any = None) -> Answer:
-    """Send and read the answer. Raises AnswerTooLarge, AddressRefused or an httpx error."""
-    response = await client().send(
-        request, stream=True, follow_redirects=follow_redirects, auth=auth or httpx.USE_CLIENT_DEFAULT
+def request(
+    method: str, url: str, *, headers: Mapping[str, str], timeout_s: float, params: Any = None, **body: Any
+) -> httpx.Request:
+    """A request of one call: nothing is added to it but what every HTTP client says of itself.
+
+    `body` is `content` or `data`. Raises httpx.InvalidURL, ValueError or TypeError for what can't be sent.
+    """
+    address = httpx.URL(url)
+    return httpx.Request(
+        method,
+        address.copy_merge_params(params) if params else address,
+        headers={"accept": "*/*", "accept-encoding": "gzip, deflate", "connection": "keep-alive", **headers},
+        extensions={"timeout": httpx.Timeout(timeout_s).as_dict()},
+        **body,
     )
-    try:
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > limit_bytes:
-                raise AnswerTooLarge(
-                    f"The answer of {request.url.host} is larger than {limit_bytes:,} bytes; raise max_response_bytes "
-                    "or ask for less."
-                )
-    finally:
-        await response.aclose()
+
+
+def basic(username: str, password: str) -> str:
+    """The value of an Authorization header (RFC 7617)."""
+    return f"Basic {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
+
+
+async def send(
+    request: httpx.Request, *, org_id: UUID, limit_bytes: int, follow_redirects: bool, secrets: Secrets
+) -> Answer:
+    """Send and read the answer. What the answers set (cookies) is forgotten, also between redirects.
+
+    `secrets`: what the step knows; it does not follow a redirect to another origin (workflows/redirects.py).
+    Raises AnswerTooLarge, AddressRefused, RedirectRefused or an httpx error.
+    """
+    first = request.url.host
+    async with _connections(org_id) as transport:
+        for _ in range(redirects.MAX_REDIRECTS + 1):
+            response = await transport.handle_async_request(request)
+            try:
+                response.request = request
+                if follow_redirects and response.has_redirect_location:
+                    await _drain(response)
+                    request = redirects.following(request, response, secrets)
+                    continue
+                return await _read(response, limit_bytes)
+            finally:
+                await response.aclose()
+    raise redirects.RedirectRefused(f"{first}: more than {redirects.MAX_REDIRECTS} redirects follow each other.")
+
+
+async def _drain(response: httpx.Response) -> None:
+    """Read a short answer to its end, so that its connection can be used again."""
+    size = 0
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > DRAINED_BYTES:
+            return
+
+
+async def _read(response: httpx.Response, limit_bytes: int) -> Answer:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > limit_bytes:
+            raise AnswerTooLarge(
+                f"The answer of {response.request.url.host} is larger than {limit_bytes:,} bytes; raise "
+                "max_response_bytes or ask for less."
+            )
     return Answer(
         status=response.status_code,
         headers={name.lower(): value for name, value in response.headers.items()},

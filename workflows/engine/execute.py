@@ -33,6 +33,7 @@ from workflows.engine.outcome import (
 )
 from workflows.engine.rows import Claim, Verdict
 from workflows.errors import ConfigurationFailure, ResourceExhausted, StepCancelled, StepFailure, WorkflowsError
+from workflows.masking import Secrets
 from workflows.payload import dump
 from workflows.steps.context import AttemptLog, StepContext
 from workflows.steps.registry import StepConfig
@@ -114,13 +115,13 @@ class Prepared:
     visit: Visit
     context: StepContext
     input: str | None
-    secrets: tuple[str, ...]
+    secrets: Secrets
 
 
 def prepare(visit: Visit) -> Prepared | Verdict:
     """Evaluate the condition, render and validate the configuration; a verdict where that already decides."""
     claim, step = visit.claim, visit.step
-    secrets: tuple[str, ...] = ()
+    secrets = Secrets()
     try:
         if claim.all_needs_skipped or (step.condition is not None and not step.condition.is_true(visit.scope)):
             return Verdict(claim=claim, outcome=Skipped(reason=_skip_reason(claim)))
@@ -132,8 +133,7 @@ def prepare(visit: Visit) -> Prepared | Verdict:
         admission.check(claim, visit.scope)
         scope_ = visit.scope
         if step.reads_secrets:
-            values = scope.SECRETS.of(claim.org_id)
-            secrets = tuple(values.values())
+            values, secrets = scope.SECRETS.of(claim.org_id)
             scope_ = {**visit.scope, "secrets": values}
         config, rendered = step.render(scope_)
         kept = _kept_input(rendered, secrets)
@@ -168,13 +168,13 @@ def _left_s(value: Any, source: str) -> float:
     return at.timestamp() - time.time()
 
 
-def _kept_input(rendered: Any, secrets: tuple[str, ...]) -> str | None:
+def _kept_input(rendered: Any, secrets: Secrets) -> str | None:
     if rendered is None:
         return None
-    return dump(scope.mask_json(rendered, secrets), what="The rendered configuration")
+    return dump(secrets.mask_json(rendered), what="The rendered configuration")
 
 
-def _context(visit: Visit, config: StepConfig, secrets: tuple[str, ...]) -> StepContext:
+def _context(visit: Visit, config: StepConfig, secrets: Secrets) -> StepContext:
     claim = visit.claim
     return StepContext(
         config=config,
@@ -188,7 +188,8 @@ def _context(visit: Visit, config: StepConfig, secrets: tuple[str, ...]) -> Step
         attempt=claim.attempt,
         wake_seq=claim.wake_seq,
         deadline=visit.deadline,
-        log=AttemptLog(functools.partial(_bound_log, visit), functools.partial(scope.mask, values=secrets)),
+        log=AttemptLog(functools.partial(_bound_log, visit), secrets),
+        secrets=secrets,
         cancelled=visit.cancelled,
         stoppers=visit.stoppers,
         report=functools.partial(setattr, visit, "progress"),
@@ -249,14 +250,31 @@ def judge_value(prepared: Prepared, value: Any) -> Verdict:
     """The verdict on what a handler gave back: an Outcome, or a plain value that is the output."""
     outcome: Outcome = value if isinstance(value, _OUTCOMES) else Completed(output=value)
     if not isinstance(outcome, Completed):
-        return _verdict(prepared, outcome)
+        return _verdict(prepared, masked_outcome(outcome, prepared.secrets))
     try:
         output = None if outcome.output is None else dump(outcome.output)
         if output is not None and prepared.secrets:
-            output = dump(scope.mask_json(outcome.output, prepared.secrets))
+            masked = prepared.secrets.mask_json(outcome.output, output)
+            output = output if masked is outcome.output else dump(masked)
     except WorkflowsError as error:
         return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
     return _verdict(prepared, outcome, output)
+
+
+def masked_outcome(outcome: Outcome, secrets: Secrets) -> Outcome:
+    """The outcome with the secrets replaced in all that is stored of it."""
+    if not secrets:
+        return outcome
+    if isinstance(outcome, Failed | Retry):
+        error = outcome.error
+        message, trace = secrets.mask(error.message), secrets.mask(error.traceback)
+        return replace(outcome, error=replace(error, message=message, traceback=trace))
+    if isinstance(outcome, FanOut):
+        items, options = secrets.mask_json(outcome.items), secrets.mask_json(outcome.options)
+        return replace(outcome, items=items, options=options)
+    if isinstance(outcome, WaitFor):
+        return replace(outcome, options=secrets.mask_json(outcome.options))
+    return replace(outcome, reason=secrets.mask(outcome.reason)) if isinstance(outcome, Skipped) else outcome
 
 
 def _verdict(prepared: Prepared, outcome: Outcome, output: str | None = None) -> Verdict:
@@ -281,10 +299,10 @@ def _logs(prepared: Prepared) -> str | None:
 
 
 def judge_error(
-    visit: Visit, error: BaseException, secrets: tuple[str, ...] = (), kept_input: str | None = None
+    visit: Visit, error: BaseException, secrets: Secrets | None = None, kept_input: str | None = None
 ) -> Verdict:
     """The verdict on an exception: its category, the step's policy and the tries so far decide."""
-    described = failure.describe(error, secrets)
+    described = failure.describe(error, secrets or ())
     outcome = failure.decide(
         described,
         policy=admission.policies().retry(visit.step.facts),

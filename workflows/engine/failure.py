@@ -6,24 +6,25 @@ import traceback
 from collections.abc import Iterable
 
 from throttling.limits import RetryPolicy
-from workflows import taxonomy
-from workflows.engine import scope
+from workflows import masking, taxonomy
 from workflows.engine.outcome import Failed, Outcome, Retry, StepError
 from workflows.errors import NonRetriable
+from workflows.masking import Secrets
 
 MAX_MESSAGE_CHARACTERS = 4_000
 MAX_TRACEBACK_CHARACTERS = 16_000
 
 
-def describe(error: BaseException, secrets: Iterable[str] = ()) -> StepError:
+def describe(error: BaseException, secrets: Secrets | Iterable[str] = ()) -> StepError:
     """The exception as it is stored: masked, then bounded (a secret must not survive by being cut), fit for JSON."""
+    known = masking.of(secrets)
     notes = getattr(error, "__notes__", [])
     detail = "\n".join(notes) if notes else "".join(traceback.format_exception(error))
     return StepError(
         category=taxonomy.of_exception(error),
         name=type(error).__name__,
-        message=storable(scope.mask(str(error) or type(error).__name__, secrets))[:MAX_MESSAGE_CHARACTERS],
-        traceback=storable(scope.mask(detail, secrets))[-MAX_TRACEBACK_CHARACTERS:],
+        message=storable(known.mask(str(error) or type(error).__name__))[:MAX_MESSAGE_CHARACTERS],
+        traceback=storable(known.mask(detail))[-MAX_TRACEBACK_CHARACTERS:],
     )
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, quote_plus
 from uuid import UUID
+
+from cachetools import TTLCache
 
 from workflows import callbacks
 from workflows.engine import catalog, store
+from workflows.masking import Secrets, mask, mask_json
 from workflows.models import Secret
+
+__all__ = ["Scope", "load", "load_steps", "mask", "mask_json"]
 
 Scope = Mapping[str, Any]
 SECRETS_TTL_S = 10.0
+SECRETS_OF_ORGANIZATIONS = 1_000
 MANUAL_EVENT = "headrace/manual"
 
 
@@ -145,44 +149,24 @@ class SecretValues:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[UUID, tuple[float, dict[str, str]]] = {}
+        self._kept: TTLCache[UUID, tuple[dict[str, str], Secrets]] = TTLCache(
+            SECRETS_OF_ORGANIZATIONS, SECRETS_TTL_S, timer=time.monotonic
+        )
 
-    def of(self, org_id: UUID) -> dict[str, str]:
-        """Name → value. Raises ConfigurationFailure for a secret that can't be decrypted."""
+    def of(self, org_id: UUID) -> tuple[dict[str, str], Secrets]:
+        """Name → value, and what masks them, to be added to by one try of a step.
+
+        Raises ConfigurationFailure for a secret that can't be decrypted.
+        """
         with self._lock:
             kept = self._kept.get(org_id)
-            if kept and kept[0] > time.monotonic():
-                return kept[1]
+        if kept is None:
             rows = store.fetch("load_secrets", {"org": org_id})
             values = {row.name: Secret(name=row.name, ciphertext=row.ciphertext).value for row in rows}
-            self._kept[org_id] = (time.monotonic() + SECRETS_TTL_S, values)
-            return values
+            kept = values, Secrets(values.values())
+            with self._lock:
+                self._kept[org_id] = kept
+        return kept[0], kept[1].copy()
 
 
 SECRETS = SecretValues()
-
-
-def mask_json(value: Any, values: Iterable[str]) -> Any:
-    """The JSON value with the secrets replaced in every text, keys included."""
-    secrets = [*values]
-    if isinstance(value, str):
-        return mask(value, secrets)
-    if isinstance(value, dict):
-        return {mask_json(key, secrets): mask_json(item, secrets) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [mask_json(item, secrets) for item in value]
-    return value
-
-
-def mask(text: str, values: Iterable[str]) -> str:
-    """The text with every secret value replaced."""
-    for spelling in sorted({each for value in values for each in _spellings(value)}, key=len, reverse=True):
-        text = text.replace(spelling, "***")
-    return text
-
-
-def _spellings(value: str) -> Iterator[str]:
-    """The value as it is, within JSON, and within a URL."""
-    if value:
-        yield from (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], quote(value, safe=""))
-        yield quote_plus(value)

@@ -1,5 +1,6 @@
 """The tables. Definitions (organization, flow) use foreign keys; history (event, run) has none into it (ADR 0003)."""
 
+from workflows.models.credential import OAuthCredential
 from workflows.models.event import Event, EventSchema, SystemFeed
 from workflows.models.fan_out import FanOut, Item
 from workflows.models.flow import CancelRule, CronFire, Flow, FlowVersion, Step, Trigger
@@ -24,6 +25,7 @@ __all__ = [
     "IdempotencyKey",
     "Item",
     "LeaderLease",
+    "OAuthCredential",
     "OperationChange",
     "Organization",
     "Run",

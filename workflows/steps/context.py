@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import json
+import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
@@ -14,6 +18,7 @@ from structlog.stdlib import BoundLogger
 
 from workflows.errors import StepCancelled
 from workflows.expressions import STEP_UNITS, Expression, compile_expression
+from workflows.masking import Secrets
 
 MAX_LOG_LINES = 200
 MAX_LOG_CHARACTERS = 16_000
@@ -25,9 +30,9 @@ class AttemptLog:
     Kept are 200 lines and 16,000 characters at most; the last line says how many more there were.
     """
 
-    def __init__(self, bind: Callable[[], BoundLogger], mask: Callable[[str], str]) -> None:
-        """`bind` gives the worker's log with the step's names, when there is something to say; `mask` hides secrets."""
-        self._bind, self._mask = bind, mask
+    def __init__(self, bind: Callable[[], BoundLogger], secrets: Secrets) -> None:
+        """`bind` gives the worker's log with the step's names, when there is something to say."""
+        self._bind, self._secrets = bind, secrets
         self._kept: list[dict[str, str]] = []
         self._room = MAX_LOG_CHARACTERS
         self._dropped = 0
@@ -46,20 +51,34 @@ class AttemptLog:
 
     def keep(self, level: str, text: str) -> None:
         """Keep text with the attempt only, line by line (what sandboxed code prints)."""
-        for line in text.splitlines():
+        for line in self._secrets.mask(text).splitlines():  # masked first: a secret may have several lines
             self._keep(level, line)
 
     def masked(self, text: str) -> str:
         """The text without secrets, as it can be stored."""
-        return self._mask(text).replace("\0", "")
+        return self._secrets.mask(text.replace("\0", ""))
 
     def _add(self, level: str, message: str, fields: dict[str, Any]) -> None:
-        hidden = {name: self._mask(value) if isinstance(value, str) else value for name, value in fields.items()}
-        getattr(self._bind(), level)(self._mask(message), **hidden)
+        if fields.get("exc_info"):  # its text, since the log would write it as it is
+            fields["exc_info"] = _traceback(fields["exc_info"])
+        hidden = {name: self._hidden(value) for name, value in fields.items()}
+        if "exc_info" in hidden:
+            hidden["exception"] = hidden.pop("exc_info")
+        getattr(self._bind(), level)(self._secrets.mask(message), **hidden)
         self._keep(level, " ".join([message, *(f"{name}={value!r}" for name, value in fields.items())]))
 
+    def _hidden(self, value: Any) -> Any:
+        """A field of a line without secrets: JSON as it is, all else as text."""
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, str | dict | list | tuple):
+            with contextlib.suppress(TypeError, ValueError, RecursionError):
+                json.dumps(value)
+                return self._secrets.mask_json(value)
+        return self._secrets.mask(str(value))
+
     def _keep(self, level: str, text: str) -> None:
-        line = self._mask(text)
+        line = self._secrets.mask(text)
         if len(self._kept) >= MAX_LOG_LINES or len(line) > self._room:
             self._dropped += 1
             return
@@ -69,10 +88,16 @@ class AttemptLog:
     @property
     def lines(self) -> list[dict[str, str]]:
         """The kept lines: {at, level, message}."""
+        kept = [{**line, "message": self._secrets.mask(line["message"])} for line in self._kept]  # some came later
         if not self._dropped:
-            return self._kept
+            return kept
         at = dt.datetime.now(dt.UTC).isoformat()
-        return [*self._kept, {"at": at, "level": "info", "message": f"… and {self._dropped} more lines"}]
+        return [*kept, {"at": at, "level": "info", "message": f"… and {self._dropped} more lines"}]
+
+
+def _traceback(exc_info: Any) -> str:
+    error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
+    return "".join(traceback.format_exception(error)) if error else ""
 
 
 @dataclass(kw_only=True)
@@ -96,6 +121,8 @@ class StepContext:
     wake_seq: int
     deadline: float
     log: AttemptLog
+    secrets: Secrets = field(default_factory=Secrets)
+    """What is masked in all that is kept of the try. A handler adds what it derives from them or fetches with them."""
     cancelled: Event = field(default_factory=Event)
     stoppers: list[Callable[[], None]] = field(default_factory=list)
     pause_s: float = 0.0

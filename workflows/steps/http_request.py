@@ -82,14 +82,24 @@ def build(config: RequestConfig, headers: dict[str, str], context: StepContext) 
         body["content"] = config.body.encode()
     timeout_s = min(config.timeout / 1000, max(context.remaining_s, 0.001))
     try:
-        request = outbound.client().build_request(
-            config.method, config.url, params=config.query or None, headers=sent, timeout=timeout_s, **body
+        request = outbound.request(
+            config.method, config.url, params=config.query or None, headers=sent, timeout_s=timeout_s, **body
         )
     except (httpx.InvalidURL, UnicodeError, ValueError, TypeError) as error:
         raise NonRetriable(f"The request can't be built: {error}", category=Category.CONFIGURATION) from None
     if request.url.scheme not in {"http", "https"} or not request.url.host:
         raise NonRetriable(f"{config.url!r} is no http or https URL with a host.", category=Category.CONFIGURATION)
+    if request.url.userinfo:
+        request.headers["authorization"] = basic(request.url.username, request.url.password, context)
+        context.secrets.add(request.url.password)
     return request
+
+
+def basic(username: str, password: str, context: StepContext) -> str:
+    """The Authorization header for a name and a password; what it is made of is masked from now on."""
+    value = outbound.basic(username, password)
+    context.secrets.add(value.removeprefix("Basic "), value.removeprefix("Basic ").rstrip("="))
+    return value
 
 
 def _lower(headers: dict[str, str]) -> dict[str, str]:
@@ -100,17 +110,19 @@ def _text(value: Scalar) -> str:
     return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
-async def perform(config: RequestConfig, request: httpx.Request, auth: Any = None) -> Answer:
+async def perform(config: RequestConfig, request: httpx.Request, context: StepContext) -> Answer:
     """Send it; network errors become transient failures that name the host."""
     host = request.url.host
     try:
         return await outbound.send(
-            request, limit_bytes=config.max_response_bytes, follow_redirects=config.follow_redirects, auth=auth
+            request,
+            org_id=context.org_id,
+            limit_bytes=config.max_response_bytes,
+            follow_redirects=config.follow_redirects,
+            secrets=context.secrets,
         )
     except httpx.TimeoutException as error:
         raise StepFailure(f"{host} did not answer within {config.timeout} ms ({type(error).__name__}).") from None
-    except httpx.TooManyRedirects as error:
-        raise NonRetriable(f"{host}: {error}", category=Category.CONFIGURATION) from None
     except httpx.HTTPError as error:
         raise StepFailure(f"{host} can't be reached: {str(error) or type(error).__name__}") from None
 
@@ -136,12 +148,12 @@ def exhausted_for_s(headers: Mapping[str, str], now: dt.datetime, *, refused: bo
     return None
 
 
-def judge(config: RequestConfig, answer: Answer, host: str) -> dict[str, Any]:
-    """The step's output, or the failure that the status code stands for."""
+def judge(config: RequestConfig, answer: Answer, host: str, context: StepContext) -> dict[str, Any]:
+    """The step's output. Raises the failure that the status code means."""
     expected = answer.status in config.success if config.success else 200 <= answer.status < 300
     if expected:
         return {"status": answer.status, "headers": dict(answer.headers), "body": parse(config, answer)}
-    message = f"{host} answered {answer.status}: {answer.body[:500].decode('utf-8', 'replace')}"
+    message = f"{host} answered {answer.status}: {quoted(answer, 500, context)}"
     now = dt.datetime.now(dt.UTC)
     wait_s = taxonomy.retry_after_s(answer.headers.get("retry-after"), now)
     if wait_s is None and answer.status == 429:
@@ -149,6 +161,11 @@ def judge(config: RequestConfig, answer: Answer, host: str) -> dict[str, Any]:
     if wait_s is not None and answer.status in {429, 503}:
         raise RetryAfter(wait_s, message)
     raise StepFailure(message, category=taxonomy.of_status(answer.status))
+
+
+def quoted(answer: Answer, characters: int, context: StepContext) -> str:
+    """The beginning of an answer, for a message. Masked before it is cut: half a secret is not recognised any more."""
+    return context.secrets.mask(answer.body.decode("utf-8", "replace"))[:characters]
 
 
 def parse(config: RequestConfig, answer: Answer) -> Any:
@@ -175,15 +192,15 @@ def parse(config: RequestConfig, answer: Answer) -> Any:
 async def handle(context: StepContext) -> Any:
     config: HttpRequestConfig = context.config
     headers: dict[str, str] = {}
-    auth: Any = None
     if config.auth and config.auth.type == "bearer":
         headers["authorization"] = f"Bearer {config.auth.token}"
-    elif config.auth:
-        auth = httpx.BasicAuth(config.auth.username or "", config.auth.password or "")
     request = build(config, headers, context)
-    answer = await perform(config, request, auth)
+    if config.auth and config.auth.type == "basic":
+        username, password = config.auth.username or "", config.auth.password or ""
+        request.headers["authorization"] = basic(username, password, context)
+    answer = await perform(config, request, context)
     heed(answer, context)
-    return judge(config, answer, request.url.host)
+    return judge(config, answer, request.url.host, context)
 
 
 register(

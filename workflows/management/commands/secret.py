@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from workflows.management.output import HeadraceCommand, table
+from workflows.masking import SHORTEST
 from workflows.models import Secret
 
 
@@ -28,6 +29,10 @@ class Command(HeadraceCommand):
             if not options["name"].isidentifier() or not options["name"].isascii():
                 raise CommandError(f"{options['name']!r}: a name has letters, digits and _, and no digit first.")
             value = getpass.getpass("value: ") if sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
+            if len(value) < SHORTEST:
+                self.stderr.write(
+                    f"{options['name']} has fewer than {SHORTEST} characters: it is masked only where it stands alone."
+                )
             secret = Secret.objects.filter(organization=organization, name=options["name"]).first()
             secret = secret or Secret(organization=organization, name=options["name"])
             secret.value = value
