@@ -23,7 +23,7 @@ from workflows import selectors, services
 from workflows.definitions.validate import parse
 from workflows.engine import admission, epoch, stopping, transitions
 from workflows.models import Organization, Run, Trigger, Worker
-from workflows.steps.registry import QUEUES
+from workflows.steps.registry import LANES
 
 PROFILES = {
     "io": ["-P", "threads", "-c", "4", "-Q", "headrace.io,headrace.tasks"],
@@ -136,7 +136,7 @@ def shipped_policies() -> Iterator[None]:
 def open_queues() -> None:
     """For tests that are the worker themselves: the queues admit, although nobody has announced slots."""
     epoch.Keeper().rebuild()  # there may be no leader either
-    admission.gate().wake(epoch.queue_definitions(dict.fromkeys(QUEUES, 100_000)))
+    admission.gate().wake(epoch.queue_definitions(dict.fromkeys(LANES, 100_000)))
 
 
 def scalar(sql: str, *parameters: Any) -> Any:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from workflows.steps.context import StepContext
 
 MAX_CODE_CHARACTERS = 200_000
+DEFAULT_TIMEOUT_MS = 30_000
+MAX_TIMEOUT_MS = 3_600_000
 DEFAULT_MEMORY_BYTES = 128 * 1024 * 1024
 MAX_PRINT_BYTES = 64 * 1024
 MAX_PROCESSES = 8
@@ -69,6 +71,13 @@ def variables(scope: Mapping[str, Any], attempt: int) -> dict[str, Any]:
     """What a script may see of its scope, and the number of its try (from 1). Never the secrets."""
     seen = {name: scope[name] for name in ("input", "event", "steps", "run", "org") if name in scope}
     return {**seen, "attempt": attempt}
+
+
+def timeout_s(context: StepContext, own_ms: int | None = None) -> float:
+    """Seconds that the code of a step may take: what its configuration says, else the step's `timeout`, else 30; an hour
+    at most, and never beyond the step's deadline."""
+    given_ms = own_ms or context.given_timeout_ms or DEFAULT_TIMEOUT_MS
+    return min(given_ms, MAX_TIMEOUT_MS, context.remaining_s * 1000) / 1000
 
 
 def run(

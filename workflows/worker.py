@@ -18,10 +18,11 @@ import structlog
 from celery import bootsteps, signals
 from django.core.exceptions import ImproperlyConfigured
 
+from workflows import sandbox
 from workflows.engine import store
 from workflows.engine.maintenance import Maintenance
 from workflows.engine.runtime import Runtime
-from workflows.steps.registry import QUEUES
+from workflows.steps.registry import COMPUTE_QUEUE, DETACHED_LANE, IO_QUEUE, QUEUES, SCRIPTS_LANE
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +87,7 @@ class EngineStep(bootsteps.StartStopStep):
             threads=IO_THREADS,
             own_thread=False,
             max_continued=MAX_CONTINUED,
+            lanes=_io_lanes(),
         )
         _runtime.start()
         self.maintenance = Maintenance(_runtime.id)
@@ -98,6 +100,27 @@ class EngineStep(bootsteps.StartStopStep):
         _stop_runtime()
 
     terminate = stop
+
+
+def _io_lanes() -> dict[str, int]:
+    """Beside what executes as many again wait in the broker, which keeps short steps flowing. Scripts compute: they may
+    hold half of the threads, and none of them waits in the broker."""
+    return {
+        name: places
+        for name, places in (
+            (IO_QUEUE, 2 * IO_SLOTS),
+            (SCRIPTS_LANE, max(1, min(IO_THREADS // 2, sandbox.MAX_PROCESSES))),
+        )
+        if IO_QUEUE in _queues
+    } | ({COMPUTE_QUEUE: max(1, IO_THREADS // 2), DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in _queues else {})
+
+
+def _compute_lanes() -> dict[str, int]:
+    """Of a prefork child: one step in its Celery task, and detached ones beside it. No more: a step in the broker waits
+    behind what executes, whoever's turn it would be."""
+    return ({COMPUTE_QUEUE: 1, DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in _queues else {}) | (
+        {IO_QUEUE: 2, SCRIPTS_LANE: 1} if IO_QUEUE in _queues else {}
+    )
 
 
 def _stop_runtime(**_: Any) -> None:
@@ -120,6 +143,7 @@ def _start_in_child(**_: Any) -> None:
         threads=DETACHED_THREADS,
         own_thread=True,
         max_continued=MAX_CONTINUED,
+        lanes=_compute_lanes(),
     )
     _runtime.start()
 

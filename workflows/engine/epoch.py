@@ -18,13 +18,13 @@ from throttling.defaults import BY_TYPE
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.gate import PastStarts, Request
 from throttling.limits import RateLimit
-from throttling.policy import queue_name
+from throttling.policy import queue_name, queue_value
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import admission, catalog, dispatch, store
 from workflows.engine.rows import NOBODY
 from workflows.errors import WorkflowsError
 from workflows.models.run import first_id
-from workflows.steps.registry import QUEUES
+from workflows.steps.registry import LANES, TIMED_LANES
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -33,6 +33,7 @@ QUIET_S = 0.25
 """After a loss nothing is looked at for so long: a step may start this long after its stamp by the old epoch."""
 PAGE = 1_000
 MAX_CALLS = 20
+WORKER_SILENT_S = 8.0
 
 
 class Keeper:
@@ -91,8 +92,8 @@ class Keeper:
             admission.gate().sweep()
 
     def size_queues(self, announced: dict[str, int]) -> None:
-        """A queue may have as many permits out as its live workers announce."""
-        permits = {name: announced.get(name, 0) for name in QUEUES}
+        """A lane may have as many permits out as its live workers announce."""
+        permits = {name: announced.get(name, 0) for name in LANES}
         if not admission.ENABLED or permits == self._queue_permits:
             return
         answer, _ = admission.gate().wake(queue_definitions(permits))
@@ -121,9 +122,7 @@ class Keeper:
         leases = _executing()
         runs, run_starts = _runs()
         starts = [*_starts(), *run_starts]
-        rows = store.fetch("queue_states", {"silent_s": 8.0})
-        permits = dict.fromkeys(QUEUES, 0) | {row.queue: row.permits for row in rows}
-        gate.restore(definitions=queue_definitions(permits))
+        gate.restore(definitions=queue_definitions(dict.fromkeys(LANES, 0) | announced_places()))
         for page in _pages(leases):
             gate.restore(leases=page)
         for page in _pages(runs):
@@ -143,9 +142,18 @@ class Keeper:
         return opened
 
 
+def announced_places() -> dict[str, int]:
+    """How many permits each lane may have out, by what live workers say."""
+    return {row.lane: row.places for row in store.fetch("lane_places", {"silent_s": WORKER_SILENT_S})}
+
+
 def queue_definitions(permits: dict[str, int]) -> dict[str, str]:
+    """The definitions of the lanes' limits in the store."""
     stamp = time.time_ns() // 1_000_000
-    return {queue_name(name): f"{number}|{stamp}||0" for name, number in permits.items()}
+    return {
+        queue_name(name): f"{queue_value(number, timed=name in TIMED_LANES)}|{stamp}||0"
+        for name, number in permits.items()
+    }
 
 
 def bring_policies() -> None:

@@ -14,7 +14,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
@@ -57,14 +57,17 @@ class Runtime(Heartbeat):
         threads: int,
         own_thread: bool,
         max_continued: int = MAX_CONTINUED,
+        lanes: Mapping[str, int] | None = None,
     ) -> None:
         """`slots`: steps executing at once; `threads`: the pool of blocking handlers; `own_thread`: perform blocking
         handlers in the visiting thread (prefork children), except detached ones; `max_continued`: with how many steps
-        it goes on after recording a group."""
+        it goes on after recording a group; `lanes`: how many permits it adds to each (as many as its slots, and as many
+        again in the broker, unless told)."""
         self.id: UUID = uuid4()
         self.name = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self.queues = frozenset(queues)
         self.slots = slots
+        self.lanes = dict(lanes) if lanes is not None else dict.fromkeys(self.queues, 2 * slots)
         self.own_thread = own_thread
         self._threads = threads
         self._max_continued = max_continued

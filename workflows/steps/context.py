@@ -99,6 +99,8 @@ class StepContext:
     stoppers: list[Callable[[], None]] = field(default_factory=list)
     pause_s: float = 0.0
     report: Callable[[dict[str, Any]], None] = lambda _: None
+    given_timeout_ms: int | None = None
+    """The `timeout` that the definition gives the step, where it gives one."""
 
     def progress(self, percent: float, message: str = "") -> None:
         """Show how far the step is: 0 … 100, and a message of 500 characters at most. Costs nothing: the latest report

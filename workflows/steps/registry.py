@@ -16,6 +16,12 @@ from pydantic import BaseModel, ConfigDict
 IO_QUEUE = "headrace.io"
 COMPUTE_QUEUE = "headrace.compute"
 QUEUES = (IO_QUEUE, COMPUTE_QUEUE)
+DETACHED_LANE = f"{COMPUTE_QUEUE}.detached"
+SCRIPTS_LANE = f"{IO_QUEUE}.scripts"
+LANES = (*QUEUES, DETACHED_LANE, SCRIPTS_LANE)
+"""What a queue's permits are counted by: a queue, or a part of its steps that needs places of another kind."""
+TIMED_LANES = frozenset({COMPUTE_QUEUE, DETACHED_LANE, SCRIPTS_LANE})
+"""Lanes of steps that compute: organizations share their time, and none holds all places."""
 
 
 class StepConfig(BaseModel):
@@ -54,6 +60,8 @@ class StepType:
     handler: Callable[..., Any]
     mode: Mode | Callable[[Mapping[str, Any]], Mode] = Mode.THREAD
     queue: str = IO_QUEUE
+    lane: str | Callable[[Mapping[str, Any]], str] = ""
+    """Where its permits are counted by themselves, one of LANES (by its config); empty: with those of its queue."""
     max_batch: int = 50
     timeout_ms: int = 60_000
     outbound: bool = False
@@ -73,6 +81,9 @@ class StepType:
 
     def mode_of(self, config: Mapping[str, Any]) -> Mode:
         return self.mode if isinstance(self.mode, Mode) else self.mode(config)
+
+    def lane_of(self, config: Mapping[str, Any]) -> str:
+        return (self.lane if isinstance(self.lane, str) else self.lane(config)) or self.queue
 
     def split_config(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         """The part of the config that is a template, and the CEL expressions of the rest with their paths."""
