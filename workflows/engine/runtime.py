@@ -25,8 +25,9 @@ from django.db import connections
 
 from workflows import outbound, sandbox
 from workflows.engine import admission, catalog, dispatch, execute, metrics, speed, store, transitions
+from workflows.engine.alone import Alone
 from workflows.engine.execute import Prepared, Visit
-from workflows.engine.heartbeat import BLIND_AFTER_S, Heartbeat
+from workflows.engine.heartbeat import BLIND_AFTER_S
 from workflows.engine.outcome import HandBack
 from workflows.engine.recording import record
 from workflows.engine.rows import Claim, Recorded, Verdict, always
@@ -45,7 +46,7 @@ CLAIM_PATIENCE_S = 5.0
 VISITORS = 4
 
 
-class Runtime(Heartbeat):
+class Runtime(Alone):
     """One per worker process. `start` it after a fork, never before."""
 
     def __init__(
@@ -77,6 +78,9 @@ class Runtime(Heartbeat):
         self._visiting = 0
         self._blocking = 0
         self._going = 0
+        self._suspects = 0
+        self._solitary_threads = None
+        self._solitary = {}
         self._claimed_until: dict[str, float] = {}
         self._verdicts: queue.SimpleQueue[Verdict | None] = queue.SimpleQueue()
         self._pool: ThreadPoolExecutor | None = None
@@ -115,6 +119,7 @@ class Runtime(Heartbeat):
             self._visitors.shutdown(wait=False, cancel_futures=True)
         for visit in list(self._visits.values()):  # … before it is handed back
             self.finish(visit, Verdict(claim=visit.claim, outcome=HandBack()))
+        self._end_solitary()
         self._stopped.set()
         self._verdicts.put(None)
         for thread in self._background:
@@ -207,6 +212,9 @@ class Runtime(Heartbeat):
         here: list[Prepared] = []
         verdicts: list[Verdict] = []
         for visit in visits:
+            if self._is_suspect(visit):
+                self._start_alone(visit)
+                continue
             prepared = execute.prepare(visit)
             if isinstance(prepared, Verdict):
                 self._close(visit, prepared, verdicts)
