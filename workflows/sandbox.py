@@ -59,6 +59,7 @@ class _Pool:
         self._pid: int | None = None
         self._pool: Monty | None = None
         self._directory: str | None = None
+        self.max_processes = MAX_PROCESSES
 
     def get(self) -> Monty:
         with self._lock:
@@ -67,7 +68,7 @@ class _Pool:
                 self._pool = Monty(
                     binary_path=self._launcher(),
                     min_processes=0,
-                    max_processes=MAX_PROCESSES,
+                    max_processes=self.max_processes,
                     max_checkouts_per_worker=500,
                 )
                 self._pool.__enter__()
@@ -99,6 +100,11 @@ class _Pool:
 
 _pool = _Pool()
 close = _pool.close
+
+
+def allow(processes: int) -> None:
+    """Before first use: how many interpreters this process may have at once."""
+    _pool.max_processes = processes
 
 
 def variables(scope: Mapping[str, Any], attempt: int) -> dict[str, Any]:

@@ -44,6 +44,7 @@ LEAVE_AFTER_S = 1.0
 
 _runtime: Runtime | None = None
 _queues: frozenset[str] = frozenset()
+_children = 1
 
 
 class NoRuntime(RuntimeError):
@@ -67,8 +68,12 @@ class EngineStep(bootsteps.StartStopStep):
         self.maintenance: Maintenance | None = None
 
     def create(self, parent: Any) -> None:
-        global _queues
+        global _queues, _children
         _queues = frozenset(parent.app.amqp.queues.consume_from) & frozenset(QUEUES)
+        _children = parent.concurrency or 1
+        conf = parent.app.conf
+        if "prefork" in parent.pool_cls.__module__ and str(conf.broker_read_url or "").startswith(("redis", "sentinel")):
+            conf.worker_disable_prefetch = True  # a step is not taken by a machine that has no place for it
         gc.collect()
         gc.freeze()  # what is loaded by now stays shared with the children to be forked
 
@@ -132,15 +137,21 @@ def _stop_runtime(**_: Any) -> None:
 
 @signals.worker_process_init.connect(weak=False)
 def _start_in_child(**_: Any) -> None:
-    """A prefork child: its own runtime, connections and interpreter pool."""
+    """A prefork child: its own runtime, connections and interpreter pool.
+
+    Detached steps come to whichever child is free, and the gate bounds their number over all children: each child has
+    threads for all of them, lest one waits behind another's in the same child.
+    """
     global _runtime
     if not _queues:
         return
+    detached = DETACHED_THREADS * _children
+    sandbox.allow(1 + detached)
     _runtime = Runtime(
         name="compute",
         queues=_queues,
-        slots=1 + DETACHED_THREADS,
-        threads=DETACHED_THREADS,
+        slots=1 + detached,
+        threads=detached,
         own_thread=True,
         max_continued=MAX_CONTINUED,
         lanes=_compute_lanes(),
