@@ -48,6 +48,24 @@ def test_a_step_is_claimed_by_one(org: Organization, published: list[ReadyStep])
     assert claim(again).claims == []
 
 
+@pytest.mark.parametrize(("step", "durable"), [
+    ({"type": "http_request", "config": {"url": "http://127.0.0.1:1/"}}, True),
+    ({"type": "raises", "config": {"how": "fine"}}, True),
+    ({"type": "noop"}, False),
+])  # fmt: skip
+def test_the_claim_of_a_step_that_acts_outside_is_on_disk_before_it_starts(
+    org: Organization, published: list[ReadyStep], step: dict[str, Any], durable: bool
+) -> None:
+    """So that a crash of Postgres can't keep the effect and lose the claim. Seen by what has been flushed when the claim
+    returns; others write too, so most of the tries decide."""
+    start(org, [{"id": "a", **step}], runs=20)
+    on_disk = 0
+    for ready in list(published):
+        transitions.claim([(str(ready.id), 1)], worker=WORKER)
+        on_disk += scalar("SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()")
+    assert on_disk > 12 if durable else on_disk < 8
+
+
 def test_a_message_of_an_earlier_try_claims_nothing(org: Organization, published: list[ReadyStep]) -> None:
     start(org, [noop("a")])
     stale = [(str(published[0].id), 1)]

@@ -138,6 +138,7 @@ register(
         config_model=MapConfig,
         handler=handle_map,
         mode=Mode.INLINE,
+        pure=True,
         container=True,
     )
 )
@@ -148,6 +149,7 @@ register(
         config_model=BatchConfig,
         handler=handle_batch,
         mode=Mode.INLINE,
+        pure=True,
         container=True,
     )
 )
@@ -158,6 +160,7 @@ register(
         config_model=LoopConfig,
         handler=handle_loop,
         mode=Mode.INLINE,
+        pure=True,
         container=True,
         raw_fields=frozenset({"while", "until"}),
         expressions=_conditions,
@@ -171,6 +174,7 @@ register(
         config_model=GroupConfig,
         handler=handle_group,
         mode=Mode.INLINE,
+        pure=True,
         container=True,
     )
 )

@@ -56,6 +56,7 @@ register(
         config_model=DataTransformConfig,
         handler=handle,
         mode=lambda config: Mode.THREAD if "script" in config else Mode.INLINE,
+        pure=True,
         lane=lambda config: SCRIPTS_LANE if "script" in config else "",
         raw_fields=frozenset({"expression", "script"}),
         expressions=expressions,

@@ -66,6 +66,8 @@ class StepType:
     timeout_ms: int = 60_000
     outbound: bool = False
     detached: bool = False
+    pure: bool = False
+    """It changes nothing outside of this database, so that no crash of Postgres keeps the effect and loses the claim."""
     raw_fields: frozenset[str] = frozenset()
     expressions: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]] = _no_expressions
     expression_names: frozenset[str] = frozenset()
@@ -100,6 +102,11 @@ def register(step_type: StepType) -> StepType:
         raise ValueError(f"the step type {step_type.name!r} is registered twice")
     REGISTRY[step_type.name] = step_type
     return step_type
+
+
+def pure_types() -> list[str]:
+    """The names of the types that may be performed twice without a trace."""
+    return [step_type.name for step_type in REGISTRY.values() if step_type.pure]
 
 
 def load_types() -> None:

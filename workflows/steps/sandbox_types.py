@@ -79,6 +79,7 @@ for name, summary, model, handler, detached in (
             config_model=model,
             handler=handler,
             mode=Mode.THREAD,
+            pure=True,
             queue=COMPUTE_QUEUE,
             lane=DETACHED_LANE if detached else "",
             max_batch=1,
