@@ -154,6 +154,27 @@ def leave_nothing(org: Organization) -> None:
     stopping.settle(transitions.request_cancel(org.id, ids, reason="the test is over"), start=lambda steps: None)
 
 
+def children_of(parent: int, what: str) -> list[int]:
+    """The processes that a process has started and that live, of those in whose command line `what` stands."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            state, of = (directory / "stat").read_text().rsplit(")", 1)[1].split()[:2]
+            if int(of) == parent and state != "Z" and what in (directory / "cmdline").read_text():
+                found.append(int(directory.name))
+        except OSError:
+            continue
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Not so for a process that has ended and is not yet waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def start_beat(environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """celery-beat as a real process, which looks at its rows every second."""
     command = [

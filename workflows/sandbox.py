@@ -83,8 +83,10 @@ class _Pool:
             self._pool = self._directory = None
 
     def _launcher(self) -> str | None:
-        """The program that starts an interpreter (sandbox_launcher.py): a file, since the pool takes no arguments. None,
-        the interpreter itself, where there is no Linux kernel to end it with this process."""
+        """The program that starts an interpreter (sandbox_launcher.py): a file, since the pool takes no arguments.
+
+        None, for the interpreter itself, where there is no Linux kernel to end it with this process.
+        """
         if sys.platform != "linux":
             return None
         self._directory = tempfile.mkdtemp(prefix="headrace-sandbox-")
@@ -114,8 +116,10 @@ def variables(scope: Mapping[str, Any], attempt: int) -> dict[str, Any]:
 
 
 def timeout_s(context: StepContext, own_ms: int | None = None) -> float:
-    """Seconds that the code of a step may take: what its configuration says, else the step's `timeout`, else 30; an hour
-    at most, and never beyond the step's deadline."""
+    """Seconds that the code of a step may take: what its configuration says, else the step's `timeout`, else 30.
+
+    An hour at most, and never beyond the step's deadline.
+    """
     given_ms = own_ms or context.given_timeout_ms or DEFAULT_TIMEOUT_MS
     return min(given_ms, MAX_TIMEOUT_MS, context.remaining_s * 1000) / 1000
 

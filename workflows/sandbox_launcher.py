@@ -1,13 +1,14 @@
-"""Becomes a sandbox's interpreter process that ends with its worker. Run as a script: `sandbox_launcher.py parent binary …`.
+"""Becomes a sandbox's interpreter process that ends with its worker. A script: `sandbox_launcher.py parent binary …`.
 
 The interpreter's pool kills a process that overruns its limits, but a worker that is killed kills nothing: its sandbox
-would go on computing to its own time limit. Here the kernel is told to end it with its parent. It is also the first that
-the kernel ends where memory is short, so that the worker stays, and the kernel bounds its memory where its own count fails.
-Only the standard library: this runs before anything of the project is loaded.
+would go on computing to its own time limit. Here the kernel is told to end it with its parent. It is also the first
+that the kernel ends where memory is short, so that the worker stays, and the kernel bounds its memory where its own
+count fails. Only the standard library: this runs before anything of the project is loaded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -31,11 +32,9 @@ def main(parent: int, command: list[str]) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     most = MOST_ADDRESS_SPACE if hard == resource.RLIM_INFINITY else min(hard, MOST_ADDRESS_SPACE)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    try:
+    with contextlib.suppress(OSError):  # without the right to, the worker is as likely to go
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
-    except OSError:
-        pass  # a container without the right to: the worker is as likely to go then
-    os.execv(command[0], command)
+    os.execv(command[0], command)  # noqa: S606  (the interpreter's path, from our own pool)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,9 @@ class EngineStep(bootsteps.StartStopStep):
         _queues = frozenset(parent.app.amqp.queues.consume_from) & frozenset(QUEUES)
         _children = parent.concurrency or 1
         conf = parent.app.conf
-        if "prefork" in parent.pool_cls.__module__ and str(conf.broker_read_url or "").startswith(("redis", "sentinel")):
+        if "prefork" in parent.pool_cls.__module__ and str(conf.broker_read_url or "").startswith(
+            ("redis", "sentinel")
+        ):
             conf.worker_disable_prefetch = True  # a step is not taken by a machine that has no place for it
         gc.collect()
         gc.freeze()  # what is loaded by now stays shared with the children to be forked

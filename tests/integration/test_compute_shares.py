@@ -34,7 +34,9 @@ def gate(live_db: None) -> Iterator[Gate]:
 class Places:
     """A worker of so many places on the gate's clock: it executes what is handed to it, each tenant's for its time."""
 
-    def __init__(self, gate: Gate, places: int, takes_s: dict[str, float], weights: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, gate: Gate, places: int, takes_s: dict[str, float], weights: dict[str, float] | None = None
+    ) -> None:
         self.gate, self.takes_s, self.weights = gate, takes_s, weights or {}
         self.now_us = 2_000_000_000_000_000
         self.limits = LimitSet.of([(queue_limit(LANE), None)])

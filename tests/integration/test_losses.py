@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from tests.workers import WorkerPool, await_that, by_key, publish
+from tests.workers import WorkerPool, await_that, by_key, children_of, is_alive, publish
 from workflows import selectors, services
 from workflows.models import Attempt, Organization, Run, StepRun
 
@@ -41,7 +40,9 @@ def test_only_the_step_that_ends_its_worker_fails(org: Organization, immortal: W
     innocent = publish(org, [{"id": "a", "type": "probe_thread", "config": {"hold_ms": 1_500}},
                              {"id": "b", "type": "probe_async", "config": {"hold_ms": 1_500}, "needs": []}],
                        slug="innocent")  # fmt: skip
-    culprit = publish(org, [{"id": "k", "type": "kills", "config": {"signal": int(how), "after_ms": 300}}], slug="culprit")
+    culprit = publish(
+        org, [{"id": "k", "type": "kills", "config": {"signal": int(how), "after_ms": 300}}], slug="culprit"
+    )
     good, bad = services.trigger_many(org, innocent, [{}] * 5), services.trigger_many(org, culprit, [{}] * 2)
     runs = [*good.run_ids, *bad.run_ids]
     await_that(lambda: not Run.objects.filter(id__in=runs, ended_at=None).exists(), 120, "all runs end")
@@ -119,26 +120,6 @@ def test_a_process_for_suspects_ends_with_its_worker(org: Organization, own_work
     slug = publish(org, [{"id": "a", "type": "raises", "config": {"how": "ignores", "seconds": 60}}])
     run_id = services.trigger(org, slug, {}, delay="1s").run_ids[0]
     StepRun.objects.filter(run_id=run_id).update(losses=2)
-    child = await_that(lambda: _children(worker.pid, b"perform_alone"), 30, "its process is started")[0]
+    child = await_that(lambda: children_of(worker.pid, "perform_alone"), 30, "its process is started")[0]
     own_workers.kill(worker)
-    await_that(lambda: not _lives(child), 10, "its process has ended")
-
-
-def _children(parent: int, what: bytes) -> list[int]:
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/stat") as stat, open(f"/proc/{name}/cmdline", "rb") as command:
-                if int(stat.read().rsplit(")", 1)[1].split()[1]) == parent and what in command.read():
-                    found.append(int(name))
-        except OSError:
-            continue
-    return found
-
-
-def _lives(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+    await_that(lambda: not is_alive(child), 10, "its process has ended")

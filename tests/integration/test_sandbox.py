@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end
+from tests.workers import WorkerPool, await_end, await_that, by_key, children_of, is_alive, publish, run_to_end
 from workflows import sandbox, services
 from workflows.errors import ResourceExhausted
 from workflows.models import Organization, StepRun, Worker
@@ -24,24 +24,7 @@ SPIN = "while True:\n    pass"
 
 def _sandboxes(parent: int) -> list[int]:
     """The interpreter processes of a process."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/stat") as stat, open(f"/proc/{name}/cmdline", "rb") as command:
-                state, of = stat.read().rsplit(")", 1)[1].split()[:2]
-                if int(of) == parent and state != "Z" and b"monty" in command.read():
-                    found.append(int(name))
-        except OSError:
-            continue
-    return found
-
-
-def _lives(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+    return children_of(parent, "monty")
 
 
 def test_a_sandbox_ends_with_its_worker(live_db: None) -> None:
@@ -51,7 +34,7 @@ def test_a_sandbox_ends_with_its_worker(live_db: None) -> None:
     (spinning,) = await_that(lambda: _sandboxes(worker.pid), 30, "it computes")
     worker.kill()
     worker.wait()
-    await_that(lambda: not _lives(spinning), 10, "the sandbox has ended")
+    await_that(lambda: not is_alive(spinning), 10, "the sandbox has ended")
 
 
 def test_a_sandbox_that_is_killed_costs_one_try_and_not_the_worker(org: Organization, own_workers: WorkerPool) -> None:
@@ -63,7 +46,9 @@ def test_a_sandbox_that_is_killed_costs_one_try_and_not_the_worker(org: Organiza
                           "retry": {"attempts": 2, "delay": "1ms"}}])  # fmt: skip
     run_id = services.trigger(org, slug).run_ids[0]
     await_that(lambda: StepRun.objects.get(run_id=run_id).status == "running", 30, "it executes")
-    pids = [int(name.rsplit(":", 1)[1]) for name in Worker.objects.filter(id__in=children).values_list("name", flat=True)]
+    pids = [
+        int(name.rsplit(":", 1)[1]) for name in Worker.objects.filter(id__in=children).values_list("name", flat=True)
+    ]
     (spinning,) = await_that(lambda: [found for pid in pids for found in _sandboxes(pid)], 30, "it computes")
     os.kill(spinning, signal.SIGKILL)
     step = by_key(await_end(org, run_id))["a"]
@@ -84,9 +69,10 @@ def test_the_kernel_bounds_what_escapes_the_count_and_ends_a_sandbox_first(live_
     thread = threading.Thread(target=_swallow, args=(SPIN, 2.0))
     thread.start()
     (pid,) = await_that(lambda: _sandboxes(os.getpid()), 10, "it computes")
-    with open(f"/proc/{pid}/limits") as limits, open(f"/proc/{pid}/oom_score_adj") as score:
-        assert any(line.startswith("Max address space") and "4294967296" in line for line in limits)
-        assert int(score.read()) > int(Path("/proc/self/oom_score_adj").read_text())
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    assert any(line.startswith("Max address space") and "4294967296" in line for line in limits)
+    own, its = (int(Path(f"/proc/{name}/oom_score_adj").read_text()) for name in ("self", pid))
+    assert its > own
     thread.join()
 
 
@@ -97,7 +83,12 @@ def _swallow(code: str, seconds: float) -> None:
 
 def step(kind: str, **more: Any) -> dict[str, Any]:
     config = more.pop("config", {})
-    return {"id": "a", "type": kind, "config": {("script" if kind == "data_transform" else "code"): SPIN, **config}, **more}
+    return {
+        "id": "a",
+        "type": kind,
+        "config": {("script" if kind == "data_transform" else "code"): SPIN, **config},
+        **more,
+    }
 
 
 @pytest.mark.parametrize("kind", ["sandbox_sync", "code_execution", "data_transform"])

@@ -97,7 +97,9 @@ class Alone(Heartbeat):
         if visit.is_closed:
             return None
         message = f"Its process {lost} while it performed this step alone."
-        log.warning("a step has ended its process", step_run_id=str(visit.claim.id), type=visit.claim.type, how=str(lost))
+        log.warning(
+            "a step has ended its process", step_run_id=str(visit.claim.id), type=visit.claim.type, how=str(lost)
+        )
         rows = store.fetch("charge_loss", {"id": visit.claim.id, "lease": visit.claim.lease, "message": message})
         if not rows:
             return None

@@ -40,7 +40,7 @@ class Keeper:
     """The state of the leader's work on the gate."""
 
     def __init__(self) -> None:
-        self._queue_permits: dict[str, int] = {}
+        self._places: Places | None = None
         self._warned = False
         self._old_generations = True
         self._idle_since: dict[str, float] = {}
@@ -55,7 +55,7 @@ class Keeper:
 
     def forget(self) -> None:
         """Another leads: what this process brought to the store may be changed."""
-        self._queue_permits, self._idle_since = {}, {}
+        self._places, self._idle_since = None, {}
 
     def wake(self) -> float:
         """Hand over what time has freed; seconds until there is something to do next."""
@@ -91,13 +91,12 @@ class Keeper:
             self._old_generations = False
             admission.gate().sweep()
 
-    def size_queues(self, announced: dict[str, int]) -> None:
+    def size_queues(self, announced: Places) -> None:
         """A lane may have as many permits out as its live workers announce."""
-        permits = {name: announced.get(name, 0) for name in LANES}
-        if not admission.ENABLED or permits == self._queue_permits:
+        if not admission.ENABLED or announced == self._places:
             return
-        answer, _ = admission.gate().wake(queue_definitions(permits))
-        self._queue_permits = permits
+        answer, _ = admission.gate().wake(queue_definitions(announced.by_lane, shared=announced.shared))
+        self._places = announced
         dispatch.follow(answer)
 
     def follow_policies(self) -> None:
@@ -116,13 +115,14 @@ class Keeper:
             return False
         started = time.monotonic()
         time.sleep(QUIET_S)
-        self._queue_permits, self._old_generations = {}, True
+        self._places, self._old_generations = None, True
         with store.borrowed_from_django():
             current = overrides.reload()
         leases = _executing()
         runs, run_starts = _runs()
         starts = [*_starts(), *run_starts]
-        gate.restore(definitions=queue_definitions(dict.fromkeys(LANES, 0) | announced_places()))
+        places = announced_places()
+        gate.restore(definitions=queue_definitions(places.by_lane, shared=places.shared))
         for page in _pages(leases):
             gate.restore(leases=page)
         for page in _pages(runs):
@@ -142,16 +142,27 @@ class Keeper:
         return opened
 
 
-def announced_places() -> dict[str, int]:
-    """How many permits each lane may have out, by what live workers say."""
-    return {row.lane: row.places for row in store.fetch("lane_places", {"silent_s": WORKER_SILENT_S})}
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """How many permits each lane may have out, by what live workers say. `shared`: by more than one organization; a
+    single one need not leave a place free."""
+
+    by_lane: dict[str, int]
+    shared: bool
 
 
-def queue_definitions(permits: dict[str, int]) -> dict[str, str]:
+def announced_places() -> Places:
+    """What the live workers announce now."""
+    rows = store.fetch("lane_places", {"silent_s": WORKER_SILENT_S})
+    by_lane = dict.fromkeys(LANES, 0) | {row.lane: row.places for row in rows if row.lane in LANES}
+    return Places(by_lane=by_lane, shared=any(row.shared for row in rows))
+
+
+def queue_definitions(permits: dict[str, int], *, shared: bool = True) -> dict[str, str]:
     """The definitions of the lanes' limits in the store."""
     stamp = time.time_ns() // 1_000_000
     return {
-        queue_name(name): f"{queue_value(number, timed=name in TIMED_LANES)}|{stamp}||0"
+        queue_name(name): f"{queue_value(number, timed=shared and name in TIMED_LANES)}|{stamp}||0"
         for name, number in permits.items()
     }
 

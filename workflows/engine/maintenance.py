@@ -201,7 +201,9 @@ def _dead_leases(worker: UUID) -> int:
         log.warning("workers were lost, their steps run again", steps=len(rows))
     given_up = [Claim.of(row, lease) for row in rows if row.status == "running"]
     if given_up:
-        error = describe(ResourceExhausted(f"The step's worker was lost {transitions.MAX_LOSSES} times while it ran alone."))
+        error = describe(
+            ResourceExhausted(f"The step's worker was lost {transitions.MAX_LOSSES} times while it ran alone.")
+        )
         recorded = recording.record([Verdict(claim=claim, outcome=Failed(error=error)) for claim in given_up])
         dispatch.dispatch(recorded.ready)
     dispatch.dispatch([ReadyStep.of(row) for row in rows if row.status == "ready"])

@@ -107,7 +107,7 @@ class SolitaryProcess:
 
 
 def serve(handle: int, parent: int) -> None:
-    """The process's side: perform what comes, one step at a time, until the worker ends or nothing comes for a while."""
+    """The process's side: perform what comes, one step at a time, until the worker ends or it is idle for a while."""
     end_with(parent)
     connection = Connection(handle)
     store.adopt()
@@ -117,6 +117,7 @@ def serve(handle: int, parent: int) -> None:
         while connection.poll(IDLE_S):
             claim = connection.recv()
             connection.send(("began", None))
+            answer: tuple[str, Any]
             try:
                 answer = ("verdict", _perform(claim, loop, lambda report: connection.send(("progress", report))))
             except Exception as error:

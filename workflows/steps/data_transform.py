@@ -14,8 +14,8 @@ from workflows.steps.registry import SCRIPTS_LANE, Mode, StepConfig, StepType, r
 
 
 class DataTransformConfig(StepConfig):
-    """Exactly one of `expression` and `script`; `input` replaces the run's input within it. A script may take 30 s, or as
-    long as the step's `timeout` says (an hour at most)."""
+    """Exactly one of `expression` and `script`; `input` replaces the run's input within it. A script may take 30 s, or
+    as long as the step's `timeout` says (an hour at most)."""
 
     expression: str | None = Field(None, min_length=1)
     script: str | None = Field(None, min_length=1, max_length=sandbox.MAX_CODE_CHARACTERS)

@@ -67,7 +67,7 @@ class StepType:
     outbound: bool = False
     detached: bool = False
     pure: bool = False
-    """It changes nothing outside of this database, so that no crash of Postgres keeps the effect and loses the claim."""
+    """It changes nothing outside of this database: no crash of Postgres keeps the effect and loses the claim."""
     raw_fields: frozenset[str] = frozenset()
     expressions: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]] = _no_expressions
     expression_names: frozenset[str] = frozenset()
