@@ -15,7 +15,7 @@ from tests.workers import WorkerPool, await_end, await_that, leave_nothing, publ
 from throttling.gate import Gate, Request, Take
 from throttling.limits import LimitSet
 from throttling.policy import queue_limit, queue_name, queue_value
-from workflows import services
+from workflows import flow_control, services
 from workflows.models import Organization, StepRun
 
 LANE = "spins"
@@ -153,6 +153,9 @@ def test_a_short_step_does_not_wait_behind_two_hundred_long_ones(
     await_end(other, services.trigger(other, short).run_ids[0])  # everything is warm
     services.trigger_many(org, long, [{}] * 200)
     await_that(lambda: StepRun.objects.filter(org_id=org.id, status="completed").count() >= 2, 60, "it is at work")
+    parked = StepRun.objects.filter(org_id=org.id, status="ready", waiting_for="limit").last()
+    assert parked is not None
+    assert "kept free of each organization" in flow_control.explain(org, parked.id).sentence
     waited = []
     for _ in range(3):
         run_id = services.trigger(other, short).run_ids[0]
