@@ -153,9 +153,9 @@ def test_a_short_step_does_not_wait_behind_two_hundred_long_ones(
     await_end(other, services.trigger(other, short).run_ids[0])  # everything is warm
     services.trigger_many(org, long, [{}] * 200)
     await_that(lambda: StepRun.objects.filter(org_id=org.id, status="completed").count() >= 2, 60, "it is at work")
-    parked = StepRun.objects.filter(org_id=org.id, status="ready", waiting_for="limit").last()
-    assert parked is not None
-    assert "kept free of each organization" in flow_control.explain(org, parked.id).sentence
+    parked = StepRun.objects.filter(org_id=org.id, status="ready")[:10]
+    reasons = [flow_control.explain(org, row.id).sentence for row in parked]  # one may just have got its turn
+    assert any("kept free of each organization" in reason for reason in reasons), reasons
     waited = []
     for _ in range(3):
         run_id = services.trigger(other, short).run_ids[0]
