@@ -27,7 +27,7 @@ from workflows.engine import admission, dispatch, epoch
 from workflows.engine import store as engine_store
 from workflows.engine.runtime import Runtime
 from workflows.models import Attempt, Organization, Worker
-from workflows.steps.registry import QUEUES
+from workflows.steps.registry import LANES
 
 _QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "ERROR"]
 
@@ -260,7 +260,7 @@ def _statements_per_step(headrace: Headrace, runs: int, steps: int) -> float:
     setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
     runtime = Runtime(name="bench", queues={"headrace.io"}, slots=200, threads=2, own_thread=False)
     runtime.start()
-    admission.gate().wake(epoch.queue_definitions(dict.fromkeys(QUEUES, 100_000)))
+    admission.gate().wake(epoch.queue_definitions(dict.fromkeys(LANES, 100_000)))
     try:
         services.trigger_many(headrace.organization, "five", [{}] * runs)
         engine_store.counter.by_name.clear()

@@ -167,6 +167,30 @@ for _name, _queue in (("raises", IO_QUEUE), ("raises_compute", COMPUTE_QUEUE)):
     )  # fmt: skip
 
 
+class KillsConfig(StepConfig):
+    """How its handler ends the process that it runs in: the number of a signal, or 0 to exit."""
+
+    signal: int = 9
+    after_ms: int = 0
+
+
+def kill(context: StepContext) -> Any:
+    time.sleep(context.config.after_ms / 1000)
+    if context.config.signal:
+        os.kill(os.getpid(), context.config.signal)
+        time.sleep(60)
+    os._exit(7)
+
+
+for _name, _queue in (("kills", IO_QUEUE), ("kills_compute", COMPUTE_QUEUE)):
+    register(
+        StepType(
+            name=_name, summary="Ends its process.", config_model=KillsConfig, handler=kill, mode=Mode.THREAD,
+            queue=_queue, max_batch=1 if _queue == COMPUTE_QUEUE else 50,
+        )
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class Span:
     """One execution of a handler; `end_us` is None where its process was killed."""

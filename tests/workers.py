@@ -23,7 +23,7 @@ from workflows import selectors, services
 from workflows.definitions.validate import parse
 from workflows.engine import admission, epoch, stopping, transitions
 from workflows.models import Organization, Run, Trigger, Worker
-from workflows.steps.registry import QUEUES
+from workflows.steps.registry import LANES
 
 PROFILES = {
     "io": ["-P", "threads", "-c", "4", "-Q", "headrace.io,headrace.tasks"],
@@ -136,7 +136,7 @@ def shipped_policies() -> Iterator[None]:
 def open_queues() -> None:
     """For tests that are the worker themselves: the queues admit, although nobody has announced slots."""
     epoch.Keeper().rebuild()  # there may be no leader either
-    admission.gate().wake(epoch.queue_definitions(dict.fromkeys(QUEUES, 100_000)))
+    admission.gate().wake(epoch.queue_definitions(dict.fromkeys(LANES, 100_000)))
 
 
 def scalar(sql: str, *parameters: Any) -> Any:
@@ -152,6 +152,27 @@ def leave_nothing(org: Organization) -> None:
     Trigger.objects.filter(organization=org).delete()
     ids = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))
     stopping.settle(transitions.request_cancel(org.id, ids, reason="the test is over"), start=lambda steps: None)
+
+
+def children_of(parent: int, what: str) -> list[int]:
+    """The processes that a process has started and that live, of those in whose command line `what` stands."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            state, of = (directory / "stat").read_text().rsplit(")", 1)[1].split()[:2]
+            if int(of) == parent and state != "Z" and what in (directory / "cmdline").read_text():
+                found.append(int(directory.name))
+        except OSError:
+            continue
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Not so for a process that has ended and is not yet waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def start_beat(environment: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -20,7 +20,7 @@ from throttling.limits import LimitSet
 
 T = TypeVar("T")
 LUA_DIR = Path(__file__).parent / "lua"
-CORE = ("definitions", "windows", "permits", "waiting", "answer")
+CORE = ("definitions", "windows", "shares", "permits", "waiting", "answer")
 RESERVATION_S = 15.0
 LEASE_S = 15.0
 ANSWER_WITHIN_S = 2.0

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 RESERVATION_US = 15_000_000
+START_COSTS_S = 1
 LEASE_US = 15_000_000
 
 
@@ -21,6 +22,8 @@ class Rule:
     limit: int = 0
     period_us: int = 0
     burst: int = 1
+    kept: int = 0
+    """Of a queue that is shared by time: how many places one tenant leaves free."""
 
     @property
     def bucket_us(self) -> int:
@@ -123,6 +126,7 @@ class Model:
             elif not (permit and permit.state == "L" and permit.token == lease):
                 unknown.append(id_)
         self._pump_all({limit for limit in touched if limit[0] in "wg"})
+        self._end()
         return unknown
 
     def release(
@@ -226,6 +230,21 @@ class Model:
         ahead = self.now_us + (rule.burst - 1) * each - max(self.now_us, self.arrival.get(limit, 0))
         return math.floor(ahead / each + 1e-9) + 1 - self.in_use(limit)
 
+    def is_timed(self, limit: str) -> bool:
+        """Shared by time, and never by one tenant alone."""
+        rule = self.rules.get(limit)
+        return limit.startswith("c:queue:") and rule is not None and rule.kept > 0
+
+    def share_left(self, limit: str, tenant: str) -> int:
+        """How many more places of a timed limit a tenant may hold."""
+        rule = self.rules[limit]
+        held = sum(
+            limit in permit.item.steps and permit.item.tenant == tenant
+            for id_, permit in self.permits.items()
+            if not id_.startswith("run:")
+        )
+        return max(1, rule.limit - rule.kept) - held
+
     def waiting(self, limit: str) -> list[Waiter]:
         return [*self.queues.get(limit, {}).values()]
 
@@ -249,7 +268,26 @@ class Model:
         self._take, self._lanes, self._lease, self._sequence = take, frozenset(lanes), lease, 0
 
     def _end(self) -> tuple[list[str], list[str], list[str]]:
+        for limit in [limit for limit in self.virtual if self.is_timed(limit)]:
+            if not self.waiting(limit) and not self.in_use(limit):
+                self._forget_shares(limit)
         return self.granted, self.taken, self.parked
+
+    def _forget_shares(self, limit: str) -> None:
+        self.virtual.pop(limit, None)
+        self.served.pop(limit, None)
+
+    def _bill_start(self, limit: str, item: Item) -> None:
+        times = self.virtual.setdefault(limit, {})
+        self.served[limit] = max(times.get(item.tenant, 0.0), self.served.get(limit, 0.0))
+        times[item.tenant] = self.served[limit] + START_COSTS_S / item.weight
+
+    def _bill_end(self, permit: Permit) -> None:
+        limit = "c:queue:" + permit.item.lane
+        times = self.virtual.get(limit, {})
+        if self.is_timed(limit) and permit.item.tenant in times:
+            used = (self.now_us - permit.stamp_us) / 1_000_000 if permit.state == "L" else 0
+            times[permit.item.tenant] += (used - START_COSTS_S) / permit.item.weight
 
     def _run(self, item: Item) -> Permit | None:
         return self.permits.get("run:" + item.run)
@@ -258,6 +296,7 @@ class Model:
         permit = self.permits.pop(id_)
         if id_.startswith("run:"):
             return set(permit.item.runs)
+        self._bill_end(permit)
         return {"c:queue:" + permit.item.lane} if permit.state == "l" else set(permit.item.steps)
 
     def _stamp(self, limits: Iterable[str], count: int) -> None:
@@ -273,7 +312,12 @@ class Model:
 
     def _blocker(self, item: Item, *, ahead: bool) -> str | None:
         wanted = [*item.runs, *item.steps] if item.runs and not self._run(item) else [*item.steps]
-        return next((each for each in wanted if (ahead and self.waiting(each)) or self.room(each) < 1), None)
+        for limit in wanted:
+            if (ahead and self.waiting(limit)) or self.room(limit) < 1:
+                return limit
+            if self.is_timed(limit) and self.share_left(limit, item.tenant) < 1:
+                return limit
+        return None
 
     def _admit_one(self, item: Item) -> None:
         self._sequence += 1
@@ -314,7 +358,7 @@ class Model:
         self.waited_us[waiter.limit] = self.waited_us.get(waiter.limit, 0) + self.now_us - waiter.since_us
         return waiter
 
-    def _grant(self, item: Item, score: int) -> None:
+    def _grant(self, item: Item, score: int, by: str = "") -> None:
         starts = self._take > 0 and item.lane in self._lanes
         if item.runs:
             run = self._run(item)
@@ -328,6 +372,9 @@ class Model:
             elif starts and run.state == "r":
                 run.state, run.expires_us = "h", math.inf
                 self._stamp(item.runs, 1)
+        for limit in item.steps:
+            if limit != by and self.is_timed(limit):
+                self._bill_start(limit, item)
         if starts:
             self._stamp(item.steps, 1)
             self._take -= 1
@@ -352,7 +399,12 @@ class Model:
         moved: set[str] = set()
         while (here := self.waiting(limit)) and self.room(limit) >= 1:
             times = self.virtual[limit]
-            tenant = min({w.item.tenant for w in here}, key=lambda name: (times[name], name))
+            tenants = {w.item.tenant for w in here}
+            if self.is_timed(limit):
+                tenants = {tenant for tenant in tenants if self.share_left(limit, tenant) >= 1}
+                if not tenants:
+                    break
+            tenant = min(tenants, key=lambda name: (times[name], name))
             first = min((w for w in here if w.item.tenant == tenant), key=lambda w: (w.score, w.item.id))
             self._leave(first.item.id)
             other = self._blocker(first.item, ahead=False)
@@ -360,10 +412,9 @@ class Model:
                 self._park(first.item, other, first.score)
                 moved.add(other)
                 continue
-            self._grant(first.item, first.score)
+            self._grant(first.item, first.score, limit)
             self.served[limit] = times[tenant]
-            times[tenant] += 1 / first.item.weight
-        if not self.waiting(limit):
-            self.virtual.pop(limit, None)
-            self.served.pop(limit, None)
+            times[tenant] += START_COSTS_S / first.item.weight
+        if not self.waiting(limit) and not self.is_timed(limit):
+            self._forget_shares(limit)
         return moved

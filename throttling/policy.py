@@ -73,11 +73,14 @@ class StepFacts:
     org_id: UUID
     version: int
     lane: str
+    """Where its queue's permits are counted: the queue, or a part of it."""
     retry: RetryPolicy | None = None
     throttling: StepThrottling | None = None
     flow_limits: tuple[DeclaredLimit, ...] = ()
     provider: str = ""
     """The host that the step calls, where it is known before the step runs."""
+    queue: str = ""
+    """What pauses and drains name; empty: as `lane`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +226,7 @@ class Policies:
             for found in (
                 self.override(scope, flow_id=facts.flow_id, org_id=facts.org_id),
                 self.override(scope, org_id=facts.org_id),
-                self.override(scope, name=facts.lane),
+                self.override(scope, name=facts.queue or facts.lane),
             ):
                 if found is not None:
                     subject = f"flow:{found.flow_id}" if found.flow_id else (found.name or "org")
@@ -379,6 +382,11 @@ def name_dimension(name: str) -> str:
 
 def queue_name(lane: str) -> str:
     return f"queue:{lane}"
+
+
+def queue_value(places: int, *, timed: bool) -> str:
+    """A queue's definition in the store. `timed`: shared by time, and one place is kept free of each tenant."""
+    return f"{places},0,1,1" if timed else str(places)
 
 
 def queue_limit(lane: str, permits: int | None = None) -> Limit:

@@ -24,7 +24,7 @@ from workflows.errors import FlowNotFound, InvalidInput, StepRunNotFound, TooMan
 from workflows.expressions import check_bounds, compile_expression
 from workflows.models import Flow, Organization, StepRun, Wait
 from workflows.models.run import first_id
-from workflows.steps.registry import REGISTRY
+from workflows.steps.registry import REGISTRY, TIMED_LANES
 
 MAX_CHANGES = 10
 CHANGES_WITHIN_S = 10.0
@@ -362,8 +362,14 @@ def _sentence(state: LimitState, wait: WaitState, used: int, expected: float | N
     others = f", {wait.ahead} of all come first" if wait.tenants > 1 else ""
     return (
         f"Waits for {describe(state.instance)}: {used} of {_bound(state)} in use, "
-        f"{wait.place} of {wait.of_tenant} in line{others}{when}."
+        f"{wait.place} of {wait.of_tenant} in line{others}{when}.{_kept_free(state)}"
     )
+
+
+def _kept_free(state: LimitState) -> str:
+    """Why a step waits although there is a place: only where that place is another organization's to take."""
+    shared = state.instance[8:] in TIMED_LANES and state.instance.startswith("c:queue:")
+    return " One place is kept free of each organization." if shared and state.in_use < state.bound else ""
 
 
 def expected_in_s(state: LimitState, wait: WaitState) -> float | None:

@@ -1,7 +1,8 @@
 """Untrusted Python, run by pydantic-monty: no files, no network, no environment, in processes of its own.
 
 Time, sleep and memory are limited by the interpreter; a worker process that does not stop by itself is killed by the
-pool a second later. A crash of the interpreter costs one failed attempt and nothing else.
+pool a second later, and the kernel ends it with its worker. A crash of the interpreter costs one failed attempt and
+nothing else.
 """
 
 from __future__ import annotations
@@ -10,24 +11,36 @@ import contextlib
 import datetime as dt
 import functools
 import os
+import shlex
+import shutil
 import signal
+import sys
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pydantic_monty
+import structlog
 from pydantic_monty import Monty
+from pydantic_monty._binary import find_monty_binary
 
 from workflows.errors import Category, InvalidOutput, NonRetriable, ResourceExhausted, StepFailure
 
 if TYPE_CHECKING:
     from workflows.steps.context import StepContext
 
+log = structlog.get_logger(__name__)
+
 MAX_CODE_CHARACTERS = 200_000
+DEFAULT_TIMEOUT_MS = 30_000
+MAX_TIMEOUT_MS = 3_600_000
 DEFAULT_MEMORY_BYTES = 128 * 1024 * 1024
 MAX_PRINT_BYTES = 64 * 1024
 MAX_PROCESSES = 8
+LAUNCHER = Path(__file__).with_name("sandbox_launcher.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,30 +58,70 @@ class _Pool:
         self._lock = threading.Lock()
         self._pid: int | None = None
         self._pool: Monty | None = None
+        self._directory: str | None = None
+        self.max_processes = MAX_PROCESSES
 
     def get(self) -> Monty:
         with self._lock:
             if self._pool is None or self._pid != os.getpid():
-                self._pool = Monty(min_processes=0, max_processes=MAX_PROCESSES, max_checkouts_per_worker=500)
-                self._pool.__enter__()
                 self._pid = os.getpid()
+                self._pool = Monty(
+                    binary_path=self._launcher(),
+                    min_processes=0,
+                    max_processes=self.max_processes,
+                    max_checkouts_per_worker=500,
+                )
+                self._pool.__enter__()
             return self._pool
 
     def close(self) -> None:
         with self._lock:
             if self._pool is not None and self._pid == os.getpid():
                 self._pool.__exit__(None, None, None)
-            self._pool = None
+                if self._directory is not None:
+                    shutil.rmtree(self._directory, ignore_errors=True)
+            self._pool = self._directory = None
+
+    def _launcher(self) -> str | None:
+        """The program that starts an interpreter (sandbox_launcher.py): a file, since the pool takes no arguments.
+
+        None, for the interpreter itself, where there is no Linux kernel to end it with this process.
+        """
+        if sys.platform != "linux":
+            return None
+        self._directory = tempfile.mkdtemp(prefix="headrace-sandbox-")
+        path = Path(self._directory) / "sandbox"
+        command = shlex.join([sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), find_monty_binary()])
+        path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        path.chmod(0o700)
+        if os.access(path, os.X_OK):
+            return str(path)
+        log.warning("no program may be started there, sandboxes may outlive a killed worker", directory=self._directory)
+        return None
 
 
 _pool = _Pool()
 close = _pool.close
 
 
+def allow(processes: int) -> None:
+    """Before first use: how many interpreters this process may have at once."""
+    _pool.max_processes = processes
+
+
 def variables(scope: Mapping[str, Any], attempt: int) -> dict[str, Any]:
     """What a script may see of its scope, and the number of its try (from 1). Never the secrets."""
     seen = {name: scope[name] for name in ("input", "event", "steps", "run", "org") if name in scope}
     return {**seen, "attempt": attempt}
+
+
+def timeout_s(context: StepContext, own_ms: int | None = None) -> float:
+    """Seconds that the code of a step may take: what its configuration says, else the step's `timeout`, else 30.
+
+    An hour at most, and never beyond the step's deadline.
+    """
+    given_ms = own_ms or context.given_timeout_ms or DEFAULT_TIMEOUT_MS
+    return min(given_ms, MAX_TIMEOUT_MS, context.remaining_s * 1000) / 1000
 
 
 def run(

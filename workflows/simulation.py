@@ -211,7 +211,7 @@ class Simulation:
         found = self._cache.get((key, number))
         if found is None:
             entry = admission.limits_of(self.flow.version_id, key)
-            lane = self.flow.steps[key].type.queue
+            lane = self.flow.steps[key].facts.lane
             queue = queue_limit(lane, self.permits.get(lane) or DEFAULT_PERMITS)
             limits = (*[limit for limit in entry.limits if limit.source != "queue"], queue)
             data = self.inputs[number]
@@ -223,6 +223,7 @@ class Simulation:
             found = admission.evaluate(
                 admission.StepLimits(
                     revision=entry.revision, limits=limits, keyed=True, fixed=entry.fixed, slack_us=entry.slack_us,
+                    lane=lane,
                     by_level=entry.by_level, problem=entry.problem,
                 ),
                 scope,
@@ -255,7 +256,7 @@ class Simulation:
             steps=limits.steps,
             runs=limits.runs,
             run=run.id if limits.runs else "",
-            lane=step.type.queue,
+            lane=step.facts.lane,
             tenant=self.organization.id.hex,
         )
 

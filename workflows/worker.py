@@ -18,10 +18,11 @@ import structlog
 from celery import bootsteps, signals
 from django.core.exceptions import ImproperlyConfigured
 
+from workflows import sandbox
 from workflows.engine import store
 from workflows.engine.maintenance import Maintenance
 from workflows.engine.runtime import Runtime
-from workflows.steps.registry import QUEUES
+from workflows.steps.registry import COMPUTE_QUEUE, DETACHED_LANE, IO_QUEUE, QUEUES, SCRIPTS_LANE
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ LEAVE_AFTER_S = 1.0
 
 _runtime: Runtime | None = None
 _queues: frozenset[str] = frozenset()
+_children = 1
 
 
 class NoRuntime(RuntimeError):
@@ -66,8 +68,14 @@ class EngineStep(bootsteps.StartStopStep):
         self.maintenance: Maintenance | None = None
 
     def create(self, parent: Any) -> None:
-        global _queues
+        global _queues, _children
         _queues = frozenset(parent.app.amqp.queues.consume_from) & frozenset(QUEUES)
+        _children = parent.concurrency or 1
+        conf = parent.app.conf
+        if "prefork" in parent.pool_cls.__module__ and str(conf.broker_read_url or "").startswith(
+            ("redis", "sentinel")
+        ):
+            conf.worker_disable_prefetch = True  # a step is not taken by a machine that has no place for it
         gc.collect()
         gc.freeze()  # what is loaded by now stays shared with the children to be forked
 
@@ -86,6 +94,7 @@ class EngineStep(bootsteps.StartStopStep):
             threads=IO_THREADS,
             own_thread=False,
             max_continued=MAX_CONTINUED,
+            lanes=_io_lanes(),
         )
         _runtime.start()
         self.maintenance = Maintenance(_runtime.id)
@@ -100,6 +109,27 @@ class EngineStep(bootsteps.StartStopStep):
     terminate = stop
 
 
+def _io_lanes() -> dict[str, int]:
+    """Beside what executes as many again wait in the broker, which keeps short steps flowing. Scripts compute: they may
+    hold half of the threads, and none of them waits in the broker."""
+    return {
+        name: places
+        for name, places in (
+            (IO_QUEUE, 2 * IO_SLOTS),
+            (SCRIPTS_LANE, max(1, min(IO_THREADS // 2, sandbox.MAX_PROCESSES))),
+        )
+        if IO_QUEUE in _queues
+    } | ({COMPUTE_QUEUE: max(1, IO_THREADS // 2), DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in _queues else {})
+
+
+def _compute_lanes() -> dict[str, int]:
+    """Of a prefork child: one step in its Celery task, and detached ones beside it. No more: a step in the broker waits
+    behind what executes, whoever's turn it would be."""
+    return ({COMPUTE_QUEUE: 1, DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in _queues else {}) | (
+        {IO_QUEUE: 2, SCRIPTS_LANE: 1} if IO_QUEUE in _queues else {}
+    )
+
+
 def _stop_runtime(**_: Any) -> None:
     global _runtime
     if _runtime is not None:
@@ -109,17 +139,24 @@ def _stop_runtime(**_: Any) -> None:
 
 @signals.worker_process_init.connect(weak=False)
 def _start_in_child(**_: Any) -> None:
-    """A prefork child: its own runtime, connections and interpreter pool."""
+    """A prefork child: its own runtime, connections and interpreter pool.
+
+    Detached steps come to whichever child is free, and the gate bounds their number over all children: each child has
+    threads for all of them, lest one waits behind another's in the same child.
+    """
     global _runtime
     if not _queues:
         return
+    detached = DETACHED_THREADS * _children
+    sandbox.allow(1 + detached)
     _runtime = Runtime(
         name="compute",
         queues=_queues,
-        slots=1 + DETACHED_THREADS,
-        threads=DETACHED_THREADS,
+        slots=1 + detached,
+        threads=detached,
         own_thread=True,
         max_continued=MAX_CONTINUED,
+        lanes=_compute_lanes(),
     )
     _runtime.start()
 

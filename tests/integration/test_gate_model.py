@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -48,9 +49,11 @@ class GateMachine(RuleBasedStateMachine):
     client: Any
 
     @initialize(
-        a=SMALL, b=SMALL, window=SMALL, gcra=SMALL, burst=st.integers(1, 3), runs=SMALL, queue=st.integers(2, 8)
-    )
-    def begin(self, a: int, b: int, window: int, gcra: int, burst: int, runs: int, queue: int) -> None:
+        a=SMALL, b=SMALL, window=SMALL, gcra=SMALL, burst=st.integers(1, 3), runs=SMALL, queue=st.integers(2, 8),
+        kept=st.integers(0, 1),
+    )  # fmt: skip
+    def begin(self, a: int, b: int, window: int, gcra: int, burst: int, runs: int, queue: int, kept: int) -> None:
+        self.kept = kept
         self.gate = Gate(settings.REDIS_URL, prefix=f"model-{uuid.uuid4().hex[:8]}")
         self.gate.open_epoch(self.gate.begin_epoch()[0], 1)
         self.limits = {
@@ -61,11 +64,12 @@ class GateMachine(RuleBasedStateMachine):
             "p": Limit(name="p", bound=None),
             "runs": concurrency("runs", runs, runs=True),
             "starts": rate("starts", runs + 1, 2_000, runs=True),
-            "queue": concurrency(f"queue:{LANE}", queue),
+            "queue": replace(concurrency(f"queue:{LANE}", queue), base=f"{queue},0,1,{kept}"),
         }
         self.model = Model()
         for limit in self.limits.values():
             self.model.rules[limit.instance()] = self.rule_of(limit)
+        self.model.rules[f"c:queue:{LANE}"].kept = kept
         self.time_us = 2_000_000_000_000_000
         self.number = 0
         self.items: dict[str, tuple[Item, Request]] = {}
@@ -149,8 +153,6 @@ class GateMachine(RuleBasedStateMachine):
         self.note(answer.taken, lease)
 
     def with_lease(self, id_: str, leases: dict[str, str] | None) -> Item:
-        from dataclasses import replace
-
         return replace(self.items[id_][0], lease=(leases or {}).get(id_, ""))
 
     @staticmethod
@@ -234,6 +236,8 @@ class GateMachine(RuleBasedStateMachine):
         rule_ = self.rule_of(limit)
         value = f"{number},{rule_.period_us}" if name == "w" else str(number)
         rule_.limit = number
+        if name == "queue":
+            value, rule_.kept = f"{number},0,1,{self.kept}", self.kept
         self.wake({limit.name: f"{limit.base}|0|{value}|{self.revision}"}, {limit.instance(): rule_})
 
     def wake(self, definitions: dict[str, str], rules: dict[str, Rule] | None = None) -> None:
@@ -257,6 +261,17 @@ class GateMachine(RuleBasedStateMachine):
             state = found[instance]
             assert state.in_use == self.model.in_use(instance), instance
             assert state.waiting == len(self.model.waiting(instance)), instance
+        if self.kept:
+            self.shares_are_the_same(f"c:queue:{LANE}")
+
+    def shares_are_the_same(self, queue: str) -> None:
+        root = f"{self.gate.prefix}{self.gate.epoch()[0]}:"
+        most = max(1, self.model.rules[queue].limit - 1)
+        held = {tenant: most - self.model.share_left(queue, tenant) for tenant in TENANTS}
+        stored = {name: int(number) for name, number in self.gate.client.hgetall(f"{root}o:{queue}").items()}
+        assert stored == {tenant: number for tenant, number in held.items() if number}
+        times = {name: float(time) for name, time in self.gate.client.hgetall(f"{root}v:{queue}").items() if name}
+        assert times == pytest.approx(self.model.virtual.get(queue, {}))
 
     @invariant()
     def no_limit_is_exceeded(self) -> None:

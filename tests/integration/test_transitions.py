@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import uuid
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.utils import timezone
 
 from tests.workers import await_that, publish, scalar, statuses
 from workflows import selectors, services, signals
@@ -17,7 +19,7 @@ from workflows.engine.recording import record
 from workflows.engine.rows import ClaimedBatch, ReadyStep, StepFailed, Verdict
 from workflows.engine.runtime import Runtime
 from workflows.errors import Category
-from workflows.models import Attempt, Organization, StepRun
+from workflows.models import Attempt, Organization, StepRun, Worker
 from workflows.payload import MAX_OUTPUT_BYTES
 from workflows.steps.registry import REGISTRY, Mode, StepConfig, StepType
 
@@ -46,6 +48,24 @@ def test_a_step_is_claimed_by_one(org: Organization, published: list[ReadyStep])
     assert claim(again).claims == []
 
 
+@pytest.mark.parametrize(("step", "durable"), [
+    ({"type": "http_request", "config": {"url": "http://127.0.0.1:1/"}}, True),
+    ({"type": "raises", "config": {"how": "fine"}}, True),
+    ({"type": "noop"}, False),
+])  # fmt: skip
+def test_the_claim_of_a_step_that_acts_outside_is_on_disk_before_it_starts(
+    org: Organization, published: list[ReadyStep], step: dict[str, Any], durable: bool
+) -> None:
+    """So that a crash of Postgres can't keep the effect and lose the claim. Seen by what has been flushed when the claim
+    returns; others write too, so most of the tries decide."""
+    start(org, [{"id": "a", **step}], runs=20)
+    on_disk = 0
+    for ready in list(published):
+        transitions.claim([(str(ready.id), 1)], worker=WORKER)
+        on_disk += scalar("SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()")
+    assert on_disk > 12 if durable else on_disk < 8
+
+
 def test_a_message_of_an_earlier_try_claims_nothing(org: Organization, published: list[ReadyStep]) -> None:
     start(org, [noop("a")])
     stale = [(str(published[0].id), 1)]
@@ -71,17 +91,71 @@ def test_a_late_worker_can_not_overwrite_a_rescued_step(org: Organization, publi
     assert selectors.run_detail(org, run_id).run.is_live
 
 
+def lose(worker: uuid.UUID, *steps: uuid.UUID) -> None:
+    """One worker claims these steps, is lost, and its steps are rescued."""
+    assert len(transitions.claim([(str(id_), 1) for id_ in steps], worker=worker).claims) == len(steps)
+    StepRun.objects.filter(id__in=steps).update(lease_until="2020-01-01T00:00:00Z")
+    maintenance._dead_leases(WORKER)
+
+
 def test_three_losses_fail_the_step(org: Organization, published: list[ReadyStep]) -> None:
     run_id = start(org, [noop("a")])[0]
     for _ in range(transitions.MAX_LOSSES):
-        step = StepRun.objects.get(run_id=run_id)
-        transitions.claim([(str(step.id), 1)], worker=WORKER)
-        StepRun.objects.filter(id=step.id).update(lease_until="2020-01-01T00:00:00Z")
-        maintenance._dead_leases(WORKER)
+        lose(uuid.uuid4(), StepRun.objects.get(run_id=run_id).id)
     detail = selectors.run_detail(org, run_id)
     assert (detail.run.status, statuses(detail)) == ("failed", {"a": "failed"})
     assert detail.run.error is not None
     assert detail.run.error["category"] == "resource"
+
+
+def test_losses_beside_other_steps_do_not_count(org: Organization, published: list[ReadyStep]) -> None:
+    """Any of them may be the cause: none fails for it, and the history says so."""
+    start(org, [noop("a")], runs=2)
+    steps = [step.id for step in published]
+    for _ in range(transitions.MAX_LOSSES + 2):
+        lose(uuid.uuid4(), *steps)
+    rows = StepRun.objects.filter(id__in=steps)
+    assert {(row.status, row.losses, row.solitary_losses) for row in rows} == {("ready", 5, 0)}
+    attempts = Attempt.objects.filter(step_run_id__in=steps)
+    assert {(a.status, "does not count" in a.error["message"]) for a in attempts} == {("lost", True)}
+    for _ in range(transitions.MAX_LOSSES):
+        lose(uuid.uuid4(), steps[0])
+    assert StepRun.objects.get(id=steps[0]).status == "failed"
+    assert StepRun.objects.get(id=steps[1]).status == "ready"
+
+
+def test_a_lost_lease_of_a_worker_that_lives_does_not_count(org: Organization, published: list[ReadyStep]) -> None:
+    start(org, [noop("a")])
+    step, worker = published[0].id, uuid.uuid4()
+    now = timezone.now()
+    Worker.objects.create(id=worker, name="w", queues=[], slots=1, active=1, unclaimed=0, started_at=now, seen_at=now)
+    lose(worker, step)
+    row = StepRun.objects.get(id=step)
+    assert (row.status, row.losses, row.solitary_losses) == ("ready", 1, 0)
+
+
+def test_the_steps_of_a_lost_worker_are_looked_at_together(org: Organization, published: list[ReadyStep]) -> None:
+    """Their leases end one after the other; the last one must not look as if it had been alone."""
+    start(org, [noop("a")], runs=2)
+    first, second = (step.id for step in published)
+    transitions.claim([(str(first), 1), (str(second), 1)], worker=uuid.uuid4())
+    StepRun.objects.filter(id=first).update(lease_until=timezone.now())
+    maintenance._dead_leases(WORKER)
+    assert StepRun.objects.get(id=first).status == "running"
+    StepRun.objects.filter(id=second).update(lease_until=timezone.now())
+    maintenance._dead_leases(WORKER)
+    rows = StepRun.objects.filter(id__in=[first, second])
+    assert {(row.status, row.losses, row.solitary_losses) for row in rows} == {("ready", 1, 0)}
+
+
+def test_a_lost_lease_is_not_held_back_for_long(org: Organization, published: list[ReadyStep]) -> None:
+    start(org, [noop("a")], runs=2)
+    first, second = (step.id for step in published)
+    transitions.claim([(str(first), 1), (str(second), 1)], worker=uuid.uuid4())
+    StepRun.objects.filter(id=first).update(lease_until=timezone.now() - dt.timedelta(seconds=transitions.LEASE_S))
+    maintenance._dead_leases(WORKER)
+    rows = {row.id: (row.status, row.solitary_losses) for row in StepRun.objects.filter(id__in=[first, second])}
+    assert rows == {first: ("ready", 0), second: ("running", 0)}
 
 
 def test_a_recorded_step_never_runs_again(org: Organization, published: list[ReadyStep]) -> None:

@@ -6,22 +6,26 @@
 -- call.starts   [[limit, age in µs, count], …] oldest first: starts within the windows
 -- Result        …
 define(call.define)
-local function count(limits)
+local function count(tail, limits)
     for _, limit in ipairs(limits) do
         if string.sub(limit, 1, 1) == 'c' then use(limit, 1) end
+        if is_timed(limit) then
+            hold(limit, tail.tenant, 1)
+            bill_starts(limit, tail, 1)
+        end
     end
 end
 for _, row in ipairs(call.leases) do
     local tail = tail_of(table.concat({ row[3], row[4], row[5], row[6], row[7] }, GS))
     if not record_of(row[1]) then
-        count(tail.set.steps)
+        count(tail, tail.set.steps)
         save({ id = row[1], state = 'L', token = row[2], stamp = now, score = whole(now), tail = tail }, now + LEASE)
     end
 end
 for _, row in ipairs(call.runs) do
     local tail = tail_of(table.concat({ row[2], row[3], '', row[1], row[4] }, GS))
     if not record_of('run:' .. row[1]) then
-        count(tail.set.runs)
+        count(tail, tail.set.runs)
         save({ id = 'run:' .. row[1], state = 'h', token = '', stamp = now, score = whole(now), tail = tail })
     end
 end

@@ -39,6 +39,8 @@ class CompiledStep:
     """As shipped and as the definition says; `facts` are what the live policy is found by."""
     facts: StepFacts
     timeout_ms: int
+    given_timeout_ms: int | None
+    """What the definition says itself."""
     condition: Expression | None
     deadline: Expression | None
     fallback: str | None
@@ -245,7 +247,8 @@ def _facts(step: StepSpec, step_type: StepType, retry: RetryPolicy | None, owner
         flow_id=owner.flow_id,
         org_id=owner.org_id,
         version=owner.number,
-        lane=step_type.queue,
+        lane=step_type.lane_of(step.config),
+        queue=step_type.queue,
         retry=retry,
         throttling=step.throttling.declared() if step.throttling else None,
         flow_limits=owner.spec.limits,
@@ -299,6 +302,7 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         policy=policy,
         facts=facts,
         timeout_ms=timeout_ms,
+        given_timeout_ms=step.timeout,
         condition=condition,
         deadline=deadline,
         fallback=fallback,

@@ -83,6 +83,7 @@ class StepLimits:
     fixed: LimitSet
     """Without those that have a key: all, where none has."""
     slack_us: int
+    lane: str
     by_level: Mapping[str, LimitSet]
     """`fixed`, by priority level; empty where no limit holds for one level only."""
     problem: str = ""
@@ -133,6 +134,7 @@ def _find(current: Policies, facts: StepFacts) -> StepLimits:
             (limit.bound.slack_us for limit in limits if isinstance(limit.bound, RateLimit)), default=5_000_000
         ),
         problem=problem,
+        lane=facts.lane,
     )
 
 
@@ -206,7 +208,7 @@ def requests(steps: Sequence[WantsToStart], *, leases: Mapping[UUID, str] | None
             limits = limits.of_child(families[step.run_id])
         lease = leases.get(step.id, "") if leases else ""
         run = step.run_id.hex if limits.runs else ""
-        made.append(Request(step.id.hex, limits, tenant, step.queue, weight, step.priority, run, lease))
+        made.append(Request(step.id.hex, limits, tenant, entry.lane, weight, step.priority, run, lease))
     return made
 
 

@@ -18,13 +18,13 @@ from throttling.defaults import BY_TYPE
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.gate import PastStarts, Request
 from throttling.limits import RateLimit
-from throttling.policy import queue_name
+from throttling.policy import queue_name, queue_value
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import admission, catalog, dispatch, store
 from workflows.engine.rows import NOBODY
 from workflows.errors import WorkflowsError
 from workflows.models.run import first_id
-from workflows.steps.registry import QUEUES
+from workflows.steps.registry import LANES, TIMED_LANES
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -33,13 +33,14 @@ QUIET_S = 0.25
 """After a loss nothing is looked at for so long: a step may start this long after its stamp by the old epoch."""
 PAGE = 1_000
 MAX_CALLS = 20
+WORKER_SILENT_S = 8.0
 
 
 class Keeper:
     """The state of the leader's work on the gate."""
 
     def __init__(self) -> None:
-        self._queue_permits: dict[str, int] = {}
+        self._places: Places | None = None
         self._warned = False
         self._old_generations = True
         self._idle_since: dict[str, float] = {}
@@ -54,7 +55,7 @@ class Keeper:
 
     def forget(self) -> None:
         """Another leads: what this process brought to the store may be changed."""
-        self._queue_permits, self._idle_since = {}, {}
+        self._places, self._idle_since = None, {}
 
     def wake(self) -> float:
         """Hand over what time has freed; seconds until there is something to do next."""
@@ -90,13 +91,12 @@ class Keeper:
             self._old_generations = False
             admission.gate().sweep()
 
-    def size_queues(self, announced: dict[str, int]) -> None:
-        """A queue may have as many permits out as its live workers announce."""
-        permits = {name: announced.get(name, 0) for name in QUEUES}
-        if not admission.ENABLED or permits == self._queue_permits:
+    def size_queues(self, announced: Places) -> None:
+        """A lane may have as many permits out as its live workers announce."""
+        if not admission.ENABLED or announced == self._places:
             return
-        answer, _ = admission.gate().wake(queue_definitions(permits))
-        self._queue_permits = permits
+        answer, _ = admission.gate().wake(queue_definitions(announced.by_lane, shared=announced.shared))
+        self._places = announced
         dispatch.follow(answer)
 
     def follow_policies(self) -> None:
@@ -115,15 +115,14 @@ class Keeper:
             return False
         started = time.monotonic()
         time.sleep(QUIET_S)
-        self._queue_permits, self._old_generations = {}, True
+        self._places, self._old_generations = None, True
         with store.borrowed_from_django():
             current = overrides.reload()
         leases = _executing()
         runs, run_starts = _runs()
         starts = [*_starts(), *run_starts]
-        rows = store.fetch("queue_states", {"silent_s": 8.0})
-        permits = dict.fromkeys(QUEUES, 0) | {row.queue: row.permits for row in rows}
-        gate.restore(definitions=queue_definitions(permits))
+        places = announced_places()
+        gate.restore(definitions=queue_definitions(places.by_lane, shared=places.shared))
         for page in _pages(leases):
             gate.restore(leases=page)
         for page in _pages(runs):
@@ -143,9 +142,29 @@ class Keeper:
         return opened
 
 
-def queue_definitions(permits: dict[str, int]) -> dict[str, str]:
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """How many permits each lane may have out, by what live workers say. `shared`: by more than one organization; a
+    single one need not leave a place free."""
+
+    by_lane: dict[str, int]
+    shared: bool
+
+
+def announced_places() -> Places:
+    """What the live workers announce now."""
+    rows = store.fetch("lane_places", {"silent_s": WORKER_SILENT_S})
+    by_lane = dict.fromkeys(LANES, 0) | {row.lane: row.places for row in rows if row.lane in LANES}
+    return Places(by_lane=by_lane, shared=any(row.shared for row in rows))
+
+
+def queue_definitions(permits: dict[str, int], *, shared: bool = True) -> dict[str, str]:
+    """The definitions of the lanes' limits in the store."""
     stamp = time.time_ns() // 1_000_000
-    return {queue_name(name): f"{number}|{stamp}||0" for name, number in permits.items()}
+    return {
+        queue_name(name): f"{queue_value(number, timed=shared and name in TIMED_LANES)}|{stamp}||0"
+        for name, number in permits.items()
+    }
 
 
 def bring_policies() -> None:

@@ -193,6 +193,7 @@ def _context(visit: Visit, config: StepConfig, secrets: Secrets) -> StepContext:
         cancelled=visit.cancelled,
         stoppers=visit.stoppers,
         report=functools.partial(setattr, visit, "progress"),
+        given_timeout_ms=visit.step.given_timeout_ms,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -25,6 +25,7 @@ class HandOver:
 
     id: UUID
     queues: frozenset[str]
+    lanes: Mapping[str, int]
     slots: int
     own_thread: bool
     _threads: int
@@ -45,7 +46,7 @@ class HandOver:
             dispatch.follow(answer)
             if unknown:  # their reservations are gone: they ask again, with their old places
                 asked = admission.requests([by_id[id_] for id_ in unknown])
-                again = gate.admit(asked, take=Take(count=len(unknown), lanes=tuple(self.queues), lease=str(lease)))
+                again = gate.admit(asked, take=Take(count=len(unknown), lanes=tuple(self.lanes), lease=str(lease)))
                 taken = again.taken
                 dispatch.follow(again)
         except dispatch.GATE_ERRORS as error:
@@ -90,7 +91,7 @@ class HandOver:
         lease, asked = str(result.lease), time.monotonic()
         going = result.claimed
         count = max(self._room_for(budget), len(going)) if budget else 0
-        take = Take(count=count, lanes=tuple(self.queues), lease=lease) if count else None
+        take = Take(count=count, lanes=tuple(self.lanes), lease=lease) if count else None
         requests = admission.requests([*going, *ready], leases=back)
         try:
             answer = admission.gate().release(

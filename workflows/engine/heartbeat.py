@@ -162,6 +162,7 @@ class Heartbeat(HandOver):
                 "queues": sorted(self.queues),
                 "slots": slots,
                 "capacity": self.slots,
+                "lanes": Jsonb(self.lanes),
                 "active": active,
                 "unclaimed": self._unclaimed,
                 "claimed_until": Jsonb(self._claimed_until),

@@ -48,7 +48,6 @@ LEADER_LEASE_S = 3.0
 TICK_S = 0.075
 RESCUE_EVERY_S = 1.0
 SWEEP_EVERY_S = 10.0
-WORKER_SILENT_S = 8.0
 OVERTAKEN_BY_S = 5.0
 OVERTAKEN_WHILE_HELD_S = 60.0
 DELIVERED_WITHIN_S = 5.0
@@ -129,9 +128,9 @@ class Maintenance:
 
 def rescue(worker: UUID, keeper: epoch.Keeper) -> None:
     """Find what was lost and set it going again. One sweep that fails does not keep the others from their work."""
-    states = {row.queue: row for row in store.fetch("queue_states", {"silent_s": WORKER_SILENT_S})}
+    states = {row.queue: row for row in store.fetch("queue_states", {"silent_s": epoch.WORKER_SILENT_S})}
     _each(
-        lambda: keeper.size_queues({name: state.permits for name, state in states.items()}),
+        lambda: keeper.size_queues(epoch.announced_places()),
         keeper.follow_policies,
         _undispatched,
         lambda: _dead_leases(worker),
@@ -194,13 +193,17 @@ def _dead_leases(worker: UUID) -> int:
             "lease": lease,
             "worker": worker,
             "lease_s": transitions.LEASE_S,
+            "grace_s": transitions.LEASE_S / 2,
+            "silent_s": transitions.LEASE_S / 2,
         },
     )
     if rows:
         log.warning("workers were lost, their steps run again", steps=len(rows))
     given_up = [Claim.of(row, lease) for row in rows if row.status == "running"]
     if given_up:
-        error = describe(ResourceExhausted(f"The step's worker was lost {transitions.MAX_LOSSES} times."))
+        error = describe(
+            ResourceExhausted(f"The step's worker was lost {transitions.MAX_LOSSES} times while it ran alone.")
+        )
         recorded = recording.record([Verdict(claim=claim, outcome=Failed(error=error)) for claim in given_up])
         dispatch.dispatch(recorded.ready)
     dispatch.dispatch([ReadyStep.of(row) for row in rows if row.status == "ready"])

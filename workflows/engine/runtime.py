@@ -14,7 +14,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
@@ -25,8 +25,9 @@ from django.db import connections
 
 from workflows import outbound, sandbox
 from workflows.engine import admission, catalog, dispatch, execute, metrics, speed, store, transitions
+from workflows.engine.alone import Alone
 from workflows.engine.execute import Prepared, Visit
-from workflows.engine.heartbeat import BLIND_AFTER_S, Heartbeat
+from workflows.engine.heartbeat import BLIND_AFTER_S
 from workflows.engine.outcome import HandBack
 from workflows.engine.recording import record
 from workflows.engine.rows import Claim, Recorded, Verdict, always
@@ -45,7 +46,7 @@ CLAIM_PATIENCE_S = 5.0
 VISITORS = 4
 
 
-class Runtime(Heartbeat):
+class Runtime(Alone):
     """One per worker process. `start` it after a fork, never before."""
 
     def __init__(
@@ -57,14 +58,17 @@ class Runtime(Heartbeat):
         threads: int,
         own_thread: bool,
         max_continued: int = MAX_CONTINUED,
+        lanes: Mapping[str, int] | None = None,
     ) -> None:
         """`slots`: steps executing at once; `threads`: the pool of blocking handlers; `own_thread`: perform blocking
         handlers in the visiting thread (prefork children), except detached ones; `max_continued`: with how many steps
-        it goes on after recording a group."""
+        it goes on after recording a group; `lanes`: how many permits it adds to each (as many as its slots, and as many
+        again in the broker, unless told)."""
         self.id: UUID = uuid4()
         self.name = f"{name}@{socket.gethostname()}:{os.getpid()}"
         self.queues = frozenset(queues)
         self.slots = slots
+        self.lanes = dict(lanes) if lanes is not None else dict.fromkeys(self.queues, 2 * slots)
         self.own_thread = own_thread
         self._threads = threads
         self._max_continued = max_continued
@@ -74,6 +78,9 @@ class Runtime(Heartbeat):
         self._visiting = 0
         self._blocking = 0
         self._going = 0
+        self._suspects = 0
+        self._solitary_threads = None
+        self._solitary = {}
         self._claimed_until: dict[str, float] = {}
         self._verdicts: queue.SimpleQueue[Verdict | None] = queue.SimpleQueue()
         self._pool: ThreadPoolExecutor | None = None
@@ -112,6 +119,7 @@ class Runtime(Heartbeat):
             self._visitors.shutdown(wait=False, cancel_futures=True)
         for visit in list(self._visits.values()):  # … before it is handed back
             self.finish(visit, Verdict(claim=visit.claim, outcome=HandBack()))
+        self._end_solitary()
         self._stopped.set()
         self._verdicts.put(None)
         for thread in self._background:
@@ -204,6 +212,9 @@ class Runtime(Heartbeat):
         here: list[Prepared] = []
         verdicts: list[Verdict] = []
         for visit in visits:
+            if self._is_suspect(visit):
+                self._start_alone(visit)
+                continue
             prepared = execute.prepare(visit)
             if isinstance(prepared, Verdict):
                 self._close(visit, prepared, verdicts)

@@ -33,6 +33,7 @@ from workflows.engine.outcome import (
 from workflows.engine.rows import NOBODY, Claim, ClaimedBatch, MayContinue, ReadyStep, Recorded, Verdict, always
 from workflows.errors import WorkflowsError
 from workflows.payload import dump
+from workflows.steps.registry import pure_types
 
 LEASE_S = max(2.0, float(os.environ.get("HEADRACE_LEASE_S", "10")))
 MAX_LOSSES = 3
@@ -100,6 +101,7 @@ def claim(
             "lease": lease,
             "worker": worker,
             "lease_s": lease_s,
+            "pure": pure_types(),
         },
     )
     newest: dict[str, float] = {}

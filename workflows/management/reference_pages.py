@@ -220,7 +220,11 @@ SETTINGS = (
     Setting("`HEADRACE_DEBUG`", "0", "Django's debug mode."),
     Setting("`HEADRACE_IO_SLOTS`", "200", "Steps that an I/O worker executes at once."),
     Setting("`HEADRACE_IO_THREADS`", "16", "Threads of an I/O worker for blocking handlers."),
-    Setting("`HEADRACE_DETACHED_THREADS`", "4", "`sandbox_async` steps at once, per compute child."),
+    Setting(
+        "`HEADRACE_DETACHED_THREADS`",
+        "4",
+        "`sandbox_async` steps at once, for each compute child; a free child takes them over those of its neighbours.",
+    ),
     Setting("`HEADRACE_DRAIN_S`", "10", "Seconds that a worker lets its steps end after SIGTERM."),
     Setting(
         "`HEADRACE_MAX_CONTINUED`", "50", "Steps that a worker goes on with at once; 0 sends each through the broker."

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("workflows", "0015_oauth_credentials")]
+    dependencies = [("workflows", "0019_compute")]
 
     operations = [
         migrations.AddField(

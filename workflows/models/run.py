@@ -160,6 +160,9 @@ class StepRun(models.Model):
     status = models.CharField(max_length=10, choices=Status.choices)
     attempt = models.IntegerField(default=1, help_text="The current try, from 1.")
     losses = models.IntegerField(default=0, help_text="How often its worker was lost.")
+    solitary_losses = models.IntegerField(
+        db_default=0, help_text="How often that was while nothing else ran in the same process: these count against it."
+    )
     told_waits = models.IntegerField(default=0, help_text="Waits that the other side asked for; they cost no attempt.")
     needs_total = models.IntegerField(default=0)
     needs_left = models.IntegerField(default=0)

@@ -18,6 +18,9 @@ class Worker(models.Model):
     capacity = models.PositiveIntegerField(
         default=0, help_text="How many steps it can execute at once, detached ones included."
     )
+    lanes = models.JSONField(
+        db_default={}, help_text="How many permits it adds to each lane: what a queue's permits are counted by."
+    )
     active = models.PositiveIntegerField(help_text="How many it executes now.")
     unclaimed = models.PositiveIntegerField(help_text="Messages that it holds and has not claimed yet.")
     claimed_until = models.JSONField(

@@ -53,6 +53,7 @@ register(
         config_model=ConditionalConfig,
         handler=handle,
         mode=Mode.INLINE,
+        pure=True,
         raw_fields=frozenset({"branches", "else"}),
         expressions=expressions,
     )

@@ -137,6 +137,7 @@ register(
         config_model=MapConfig,
         handler=handle_map,
         mode=Mode.INLINE,
+        pure=True,
         container=True,
     )
 )
@@ -147,6 +148,7 @@ register(
         config_model=BatchConfig,
         handler=handle_batch,
         mode=Mode.INLINE,
+        pure=True,
         container=True,
     )
 )
@@ -157,6 +159,7 @@ register(
         config_model=LoopConfig,
         handler=handle_loop,
         mode=Mode.INLINE,
+        pure=True,
         container=True,
         raw_fields=frozenset({"while", "until"}),
         expressions=_conditions,
@@ -170,6 +173,7 @@ register(
         config_model=GroupConfig,
         handler=handle_group,
         mode=Mode.INLINE,
+        pure=True,
         container=True,
     )
 )

@@ -127,6 +127,8 @@ class StepContext:
     stoppers: list[Callable[[], None]] = field(default_factory=list)
     pause_s: float = 0.0
     report: Callable[[dict[str, Any]], None] = lambda _: None
+    given_timeout_ms: int | None = None
+    """The `timeout` that the definition gives the step, where it gives one."""
 
     def expression(self, source: str) -> Expression:
         """The CEL expression of this organization, compiled once. Raises ExpressionError."""

@@ -9,11 +9,12 @@ from pydantic import Field, model_validator
 
 from workflows import sandbox
 from workflows.steps.context import StepContext
-from workflows.steps.registry import Mode, StepConfig, StepType, register
+from workflows.steps.registry import SCRIPTS_LANE, Mode, StepConfig, StepType, register
 
 
 class DataTransformConfig(StepConfig):
-    """Exactly one of `expression` and `script`; `input` replaces the run's input within it."""
+    """Exactly one of `expression` and `script`; `input` replaces the run's input within it. A script may take 30 s, or
+    as long as the step's `timeout` says (an hour at most)."""
 
     expression: str | None = Field(None, min_length=1)
     script: str | None = Field(None, min_length=1, max_length=sandbox.MAX_CODE_CHARACTERS)
@@ -41,7 +42,7 @@ def handle(context: StepContext) -> Any:
     return sandbox.run(
         config.script or "",
         sandbox.variables(scope, context.attempt),
-        timeout_s=min(context.remaining_s, 10),
+        timeout_s=sandbox.timeout_s(context),
         name=f"{context.key}.py",
         context=context,
     ).value
@@ -54,6 +55,8 @@ register(
         config_model=DataTransformConfig,
         handler=handle,
         mode=lambda config: Mode.THREAD if "script" in config else Mode.INLINE,
+        pure=True,
+        lane=lambda config: SCRIPTS_LANE if "script" in config else "",
         raw_fields=frozenset({"expression", "script"}),
         expressions=expressions,
         whole_scope=lambda config: "steps" in str(config.get("script", "")),

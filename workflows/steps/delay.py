@@ -45,5 +45,6 @@ register(
         config_model=DelayConfig,
         handler=handle,
         mode=Mode.INLINE,
+        pure=True,
     )
 )

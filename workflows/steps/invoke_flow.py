@@ -62,5 +62,6 @@ register(
         config_model=InvokeFlowConfig,
         handler=handle,
         mode=Mode.THREAD,
+        pure=True,
     )
 )

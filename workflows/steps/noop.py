@@ -19,5 +19,12 @@ def handle(context: StepContext) -> Any:
 
 
 register(
-    StepType(name="noop", summary="Gives back its `output`.", config_model=NoopConfig, handler=handle, mode=Mode.INLINE)
+    StepType(
+        name="noop",
+        summary="Gives back its `output`.",
+        config_model=NoopConfig,
+        handler=handle,
+        mode=Mode.INLINE,
+        pure=True,
+    )
 )

@@ -34,5 +34,6 @@ register(
         config_model=PublishEventConfig,
         handler=handle,
         mode=Mode.THREAD,
+        pure=True,
     )
 )

@@ -16,6 +16,12 @@ from pydantic import BaseModel, ConfigDict
 IO_QUEUE = "headrace.io"
 COMPUTE_QUEUE = "headrace.compute"
 QUEUES = (IO_QUEUE, COMPUTE_QUEUE)
+DETACHED_LANE = f"{COMPUTE_QUEUE}.detached"
+SCRIPTS_LANE = f"{IO_QUEUE}.scripts"
+LANES = (*QUEUES, DETACHED_LANE, SCRIPTS_LANE)
+"""What a queue's permits are counted by: a queue, or a part of its steps that needs places of another kind."""
+TIMED_LANES = frozenset({COMPUTE_QUEUE, DETACHED_LANE, SCRIPTS_LANE})
+"""Lanes of steps that compute: organizations share their time, and none holds all places."""
 
 
 class StepConfig(BaseModel):
@@ -54,10 +60,14 @@ class StepType:
     handler: Callable[..., Any]
     mode: Mode | Callable[[Mapping[str, Any]], Mode] = Mode.THREAD
     queue: str = IO_QUEUE
+    lane: str | Callable[[Mapping[str, Any]], str] = ""
+    """Where its permits are counted by themselves, one of LANES (by its config); empty: with those of its queue."""
     max_batch: int = 50
     timeout_ms: int = 60_000
     outbound: bool = False
     detached: bool = False
+    pure: bool = False
+    """It changes nothing outside of this database: no crash of Postgres keeps the effect and loses the claim."""
     raw_fields: frozenset[str] = frozenset()
     expressions: Callable[[Mapping[str, Any]], Iterable[tuple[str, str]]] = _no_expressions
     expression_names: frozenset[str] = frozenset()
@@ -74,6 +84,9 @@ class StepType:
     def mode_of(self, config: Mapping[str, Any]) -> Mode:
         return self.mode if isinstance(self.mode, Mode) else self.mode(config)
 
+    def lane_of(self, config: Mapping[str, Any]) -> str:
+        return (self.lane if isinstance(self.lane, str) else self.lane(config)) or self.queue
+
     def split_config(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         """The part of the config that is a template, and the CEL expressions of the rest with their paths."""
         template = {name: value for name, value in config.items() if name not in self.raw_fields}
@@ -89,6 +102,11 @@ def register(step_type: StepType) -> StepType:
         raise ValueError(f"the step type {step_type.name!r} is registered twice")
     REGISTRY[step_type.name] = step_type
     return step_type
+
+
+def pure_types() -> list[str]:
+    """The names of the types that may be performed twice without a trace."""
+    return [step_type.name for step_type in REGISTRY.values() if step_type.pure]
 
 
 def load_types() -> None:

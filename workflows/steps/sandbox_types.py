@@ -10,9 +10,7 @@ from pydantic import Field
 from workflows import sandbox
 from workflows.definitions.duration import Duration
 from workflows.steps.context import StepContext
-from workflows.steps.registry import COMPUTE_QUEUE, Mode, StepConfig, StepType, register
-
-DEFAULT_TIMEOUT_MS = 30_000
+from workflows.steps.registry import COMPUTE_QUEUE, DETACHED_LANE, Mode, StepConfig, StepType, register
 
 
 class SandboxConfig(StepConfig):
@@ -20,8 +18,11 @@ class SandboxConfig(StepConfig):
 
     code: str = Field(min_length=1, max_length=sandbox.MAX_CODE_CHARACTERS)
     input: Any = None
-    timeout: Duration = Field(
-        DEFAULT_TIMEOUT_MS, ge=1, le=3_600_000, description="Of the code itself, sleeps included."
+    timeout: Duration | None = Field(
+        None,
+        ge=1,
+        le=sandbox.MAX_TIMEOUT_MS,
+        description="Of the code itself, sleeps included, an hour at most. Else the step's `timeout`, else 30 s.",
     )
     memory_mb: int = Field(128, ge=1, le=2_048)
 
@@ -40,7 +41,7 @@ def _run(context: StepContext) -> sandbox.Result:
     return sandbox.run(
         config.code,
         sandbox.variables(scope, context.attempt),
-        timeout_s=min(config.timeout / 1000, context.remaining_s),
+        timeout_s=sandbox.timeout_s(context, config.timeout),
         memory_bytes=config.memory_mb * 1024 * 1024,
         name=f"{context.key}.py",
         context=context,
@@ -78,9 +79,11 @@ for name, summary, model, handler, detached in (
             config_model=model,
             handler=handler,
             mode=Mode.THREAD,
+            pure=True,
             queue=COMPUTE_QUEUE,
+            lane=DETACHED_LANE if detached else "",
             max_batch=1,
-            timeout_ms=DEFAULT_TIMEOUT_MS + 5_000,
+            timeout_ms=sandbox.DEFAULT_TIMEOUT_MS + 5_000,
             detached=detached,
             raw_fields=frozenset({"code"}),
             whole_scope=_whole_scope,

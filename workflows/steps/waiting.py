@@ -143,6 +143,7 @@ register(
         config_model=WaitForEventConfig,
         handler=wait_for_event,
         mode=Mode.INLINE,
+        pure=True,
         raw_fields=frozenset({"if", "match"}),
         expressions=_conditions,
         expression_names=frozenset({"async"}),
@@ -155,6 +156,7 @@ register(
         config_model=WaitForCallbackConfig,
         handler=wait_for_callback,
         mode=Mode.INLINE,
+        pure=True,
     )
 )
 register(
@@ -164,5 +166,6 @@ register(
         config_model=WaitForApprovalConfig,
         handler=wait_for_approval,
         mode=Mode.INLINE,
+        pure=True,
     )
 )

@@ -26,6 +26,7 @@ local function finish(...)
     for limit, change in pairs(use_change) do
         if uses[limit] <= 0 then
             redis.call('DEL', root .. 'u:' .. limit)
+            if is_timed(limit) and waiting(limit) <= 0 then forget_shares(limit) end
         elseif change ~= 0 then
             redis.call('SET', root .. 'u:' .. limit, uses[limit])
         end

@@ -18,6 +18,7 @@
 --   g:K         string  the theoretical arrival time of a GCRA limit
 --   w:K         zset  tenant → virtual time             w:K|t   zset  waiting step → priority-shifted time
 --   v:K         hash  tenant → virtual time after its last grant; '' → that of the last one served
+--   o:K         hash  tenant → how many permits it holds, of a queue that is shared by time
 --   waiter      hash  waiting step → its record         waits   hash  K → how many wait
 --   timers      zset  K → when its waiters are to be looked at again
 --   instances:n set   the K of the limit n that have waiters
@@ -76,6 +77,7 @@ local function understand(kind, stored)
     return {
         kind = kind, limit = limit, period = period, burst = tonumber(numbers[3] or '1'),
         bucket = math.max(1, math.floor(period / 1000)), slack = math.min(100000, math.floor(period / 50)),
+        kept = tonumber(numbers[4] or '0'),  -- places that one tenant leaves free (shares.lua)
     }
 end
 
@@ -84,7 +86,7 @@ local function definition(limit)
     if not found then
         local kind = string.sub(limit, 1, 1)
         if kind == 'p' then
-            found = { kind = kind }
+            found = { kind = kind, kept = 0 }
         else
             -- One without a definition admits nothing: nothing is unlimited by accident.
             found = understand(kind, redis.call('HGET', root .. 'limits', name_of(limit)) or '0,1000000|0||0')

@@ -77,6 +77,7 @@ local function give_back(permit, limits, except, count)
             local kind = string.sub(limit, 1, 1)
             if kind == 'c' then
                 use(limit, -count)
+                if is_timed(limit) then hold(limit, permit.tail.tenant, -count) end
                 if permit.state == 'L' and waiting(limit) > 0 then
                     local name = name_of(limit)
                     local before = tonumber(redis.call('HGET', root .. 'hold', name) or '0')
@@ -93,6 +94,12 @@ end
 
 local function lane_limit(permit) return 'c:queue:' .. permit.tail.lane end
 
+local function settle_time(permit)
+    if string.sub(permit.id, 1, 4) == 'run:' then return end
+    local limit = lane_limit(permit)
+    if is_timed(limit) then bill_end(limit, permit) end
+end
+
 local function give_all_back(permit, count)
     if string.sub(permit.id, 1, 4) == 'run:' then
         give_back(permit, permit.tail.set.runs, nil, count)
@@ -104,6 +111,7 @@ local function give_all_back(permit, count)
 end
 
 local function release(permit)
+    settle_time(permit)
     give_all_back(permit, 1)
     drop(permit)
 end
@@ -112,6 +120,7 @@ end
 local function release_many(permits)
     local alike = { r = {}, l = {}, L = {}, h = {} }
     for _, permit in ipairs(permits) do
+        settle_time(permit)
         local same = alike[permit.state][permit.tail]
         if same then same.count = same.count + 1
         else alike[permit.state][permit.tail] = { permit = permit, count = 1 } end

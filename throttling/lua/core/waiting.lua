@@ -19,7 +19,9 @@ local function park(item, limit)
     if redis.call('ZADD', queue .. '|' .. tenant, item.score, item.id) == 1
         and not redis.call('ZSCORE', queue, tenant) then
         local times = redis.call('HMGET', root .. 'v:' .. limit, tenant, '')
-        redis.call('ZADD', queue, math.max(tonumber(times[1] or '0'), tonumber(times[2] or '0')), tenant)
+        local time = math.max(tonumber(times[1] or '0'), tonumber(times[2] or '0'))
+        redis.call('ZADD', queue, time, tenant)
+        if is_timed(limit) then redis.call('HSET', root .. 'v:' .. limit, tenant, time) end
     end
     if waiting(limit) == 0 then redis.call('SADD', root .. 'instances:' .. name_of(limit), limit) end
     count_waiting(limit, 1)
@@ -46,9 +48,12 @@ local granted, taken, parked, refused = {}, {}, {}, {}
 
 local function run_of(tail) return record_of('run:' .. tail.run) end
 
-local function in_the_way(limits, ahead)
+local function in_the_way(tail, limits, ahead)
     for _, limit in ipairs(limits) do
-        if (ahead and waiting(limit) > 0) or room(limit) < 1 then return limit end
+        if (ahead and waiting(limit) > 0) or room(limit) < 1
+            or (is_timed(limit) and share_left(limit, tail.tenant) < 1) then
+            return limit
+        end
     end
     return nil
 end
@@ -59,17 +64,18 @@ local function blocker(tail, ahead)
     local set = tail.set
     prefetch(set.steps)
     if #set.runs > 0 and not run_of(tail) then
-        local limit = in_the_way(set.runs, ahead)
+        local limit = in_the_way(tail, set.runs, ahead)
         if limit then return limit end
     end
-    return in_the_way(set.steps, ahead)
+    return in_the_way(tail, set.steps, ahead)
 end
 
-local function charge(limits, starts, count)
+local function charge(tail, limits, starts, count)
     for _, limit in ipairs(limits) do
         local kind = string.sub(limit, 1, 1)
         if kind == 'c' or (not starts and kind ~= 'p') then
             use(limit, count)
+            if is_timed(limit) then hold(limit, tail.tenant, count) end
         elseif starts then
             stamp(limit, count)
         end
@@ -91,7 +97,7 @@ end
 local function hold_run(tail, starts, score)
     local run = run_of(tail)
     if not run then
-        charge(tail.set.runs, starts, 1)
+        charge(tail, tail.set.runs, starts, 1)
         save({ id = 'run:' .. tail.run, state = starts and 'h' or 'r', token = '', stamp = now, score = whole(score),
             tail = tail }, not starts and now + RESERVATION or nil)
     elseif starts and run.state == 'r' then
@@ -101,12 +107,16 @@ local function hold_run(tail, starts, score)
     end
 end
 
--- Grant what was looked at before: reserved, or started here where the caller can take it.
-local function grant(item)
+-- Grant what was looked at before: reserved, or started here where the caller can take it. `by`: the limit that hands
+-- it over, which bills it itself.
+local function grant(item, by)
     local tail = item.tail
     local starts = take_left > 0 and lanes[tail.lane] or false
     if #tail.set.runs > 0 then hold_run(tail, starts, item.score) end
-    charge(tail.set.steps, starts, 1)
+    charge(tail, tail.set.steps, starts, 1)
+    for _, limit in ipairs(tail.set.steps) do
+        if limit ~= by and is_timed(limit) then bill_starts(limit, tail, 1) end
+    end
     save({ id = item.id, state = starts and 'L' or 'r', token = starts and call.lease or '', stamp = now,
         score = whole(item.score), tail = tail }, now + (starts and LEASE or RESERVATION))
     if starts then
@@ -117,13 +127,20 @@ local function grant(item)
     end
 end
 
--- Hand over what the limit has room for: the tenant that had least comes first, within it the earliest step.
+-- Hand over what the limit has room for: the tenant that had least comes first, within it the earliest step. Of a limit
+-- that is shared by time, the one that holds all it may is passed over: where there is room, there is one such at most.
 local function pump(limit)
-    local queue, served = root .. 'w:' .. limit, false
+    local queue, timed, all_full = root .. 'w:' .. limit, is_timed(limit), false
     while pops_left > 0 and waiting(limit) > 0 and room(limit) >= 1 do
+        local first = redis.call('ZRANGE', queue, 0, timed and 1 or 0, 'WITHSCORES')
+        local at = 1
+        if timed and first[1] and share_left(limit, first[1]) < 1 then at = 3 end
+        if at == 3 and not first[3] then
+            all_full = true
+            break
+        end
         pops_left = pops_left - 1
-        local first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
-        local tenant, time = first[1], tonumber(first[2] or '0')
+        local tenant, time = first[at], tonumber(first[at + 1] or '0')
         local popped = tenant and redis.call('ZPOPMIN', queue .. '|' .. tenant) or {}
         if not popped[1] then
             if not tenant then
@@ -143,8 +160,8 @@ local function pump(limit)
                 if other then
                     park(item, other)
                 else
-                    grant(item)
-                    local after = time + 1 / item.tail.weight
+                    grant(item, limit)
+                    local after = time + START_COSTS / item.tail.weight
                     redis.call('HSET', root .. 'v:' .. limit, tenant, after, '', time)
                     if not emptied then redis.call('ZADD', queue, after, tenant) end
                 end
@@ -152,7 +169,7 @@ local function pump(limit)
         end
     end
     if waiting(limit) > 0 then
-        if room(limit) >= 1 then
+        if room(limit) >= 1 and not all_full then
             more = 1
             redis.call('ZADD', root .. 'timers', 0, limit)
         else
@@ -162,7 +179,11 @@ local function pump(limit)
     elseif wait_change[limit] then
         redis.call('ZREM', root .. 'timers', limit)
         redis.call('SREM', root .. 'instances:' .. name_of(limit), limit)
-        redis.call('DEL', root .. 'v:' .. limit)
+        if not timed then
+            redis.call('DEL', root .. 'v:' .. limit)
+        elseif in_use(limit) <= 0 then
+            forget_shares(limit)
+        end
     end
 end
 
@@ -202,6 +223,7 @@ local function admit_one(item)
         refused[limit] = (refused[limit] or 0) + 1
         parked[#parked + 1] = item.id
         park(item, limit)
+        if is_timed(limit) and room(limit) >= 1 then pump(limit) end  -- who waits there may all have their shares
     else
         grant(item)
     end
@@ -211,15 +233,21 @@ end
 local function admit_together(tail, steps)
     if #tail.set.runs > 0 then return false end
     for _, limit in ipairs(tail.set.steps) do
-        if waiting(limit) > 0 or room(limit) < #steps then return false end
+        if waiting(limit) > 0 or room(limit) < #steps
+            or (is_timed(limit) and share_left(limit, tail.tenant) < #steps) then
+            return false
+        end
     end
     for _, step in ipairs(steps) do
         if type(step) == 'table' or known[step] or waiters[step] then return false end
     end
     local here = lanes[tail.lane] and math.min(take_left, #steps) or 0
     take_left = take_left - here
-    if here > 0 then charge(tail.set.steps, true, here) end
-    if here < #steps then charge(tail.set.steps, false, #steps - here) end
+    if here > 0 then charge(tail, tail.set.steps, true, here) end
+    if here < #steps then charge(tail, tail.set.steps, false, #steps - here) end
+    for _, limit in ipairs(tail.set.steps) do
+        if is_timed(limit) then bill_starts(limit, tail, #steps) end
+    end
     local moment, rest = whole(now), GS .. tail.text
     local begun = 'L' .. GS .. (call.lease or '') .. GS .. moment .. GS .. moment
     local reserved = 'r' .. GS .. GS .. moment .. GS .. moment

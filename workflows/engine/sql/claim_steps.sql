@@ -1,12 +1,13 @@
--- ready → running for a batch, with a fresh lease; starts the runs that were still queued. The commit is asynchronous:
--- a lost claim is found by rescue.
--- Parameters: ids uuid[], attempts int[] (as dispatched; null for a step that the gate has handed over), lease, worker uuid, lease_s float8.
+-- ready → running for a batch, with a fresh lease; starts the runs that were still queued. Where its steps change
+-- nothing outside of this database, the commit is asynchronous: after a crash of Postgres they are still ready, and what
+-- they did is lost with the claim. Else it is as durable as any other: a try that may have done something outside is in
+-- the history, as lost (docs/adr/0012-durable-claims.md).
+-- Parameters: pure text[] (the types that change nothing outside), ids uuid[], attempts int[] (as dispatched; null for a
+-- step that the gate has handed over), lease, worker uuid, lease_s float8.
 -- (A run is live while ended_at is null, and a step's status is compared as an expression: else the planner may choose
 -- the partial index of all live runs or ready steps.)
 -- Returns: what was claimed; a row that did not change belongs to someone else. Indexes: primary keys.
-WITH relaxed AS MATERIALIZED (
-    SELECT set_config('synchronous_commit', 'off', true)
-), wanted AS (
+WITH wanted AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS w (id, attempt)
      ORDER BY id
 ), claimed AS (
@@ -26,5 +27,9 @@ WITH relaxed AS MATERIALIZED (
            timeout_at = clock_timestamp() + make_interval(secs => r.finish_ms / 1000.0)
       FROM (SELECT DISTINCT run_id FROM claimed WHERE run_status = 'queued' ORDER BY run_id) c
      WHERE r.id = c.run_id AND r.status = 'queued'
+), durable AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', CASE WHEN bool_and(type = ANY (%(pure)s::text[])) THEN 'off'
+                                                 ELSE current_setting('synchronous_commit') END, true)
+      FROM claimed
 )
-SELECT claimed.* FROM relaxed, claimed
+SELECT claimed.* FROM durable, claimed

@@ -1,9 +1,7 @@
--- What live workers say of the queues: the newest dispatch time that was claimed, messages held, steps executing, and
--- how many permits the queue may have out: as many as can execute, and as many again in the broker as it has slots.
+-- What live workers say of the queues: the newest dispatch time that was claimed, messages held, steps executing.
 -- Parameters: silent_s float8. Returns a row per queue. Index: worker_seen.
 SELECT q.queue, count(*)::int AS workers, max((w.claimed_until ->> q.queue)::float8) AS claimed_until,
-       sum(w.unclaimed)::int AS unclaimed, sum(w.active)::int AS active, sum(w.slots)::int AS slots,
-       sum(w.slots + w.capacity)::int AS permits
+       sum(w.unclaimed)::int AS unclaimed, sum(w.active)::int AS active, sum(w.slots)::int AS slots
   FROM workflows_worker w CROSS JOIN unnest(w.queues) AS q (queue)
  WHERE w.seen_at > clock_timestamp() - make_interval(secs => %(silent_s)s)
  GROUP BY q.queue
