@@ -18,10 +18,11 @@ import ssl
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import httpcore
@@ -199,16 +200,25 @@ class AnswerTooLarge(NonRetriable):
 
 
 def request(
-    method: str, url: str, *, headers: Mapping[str, str], timeout_s: float, params: Any = None, **body: Any
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    query: Sequence[tuple[str, str]] = (),
+    **body: Any,
 ) -> httpx.Request:
     """A request of one call: nothing is added to it but what every HTTP client says of itself.
 
     `body` is `content` or `data`. Raises httpx.InvalidURL, ValueError or TypeError for what can't be sent.
     """
     address = httpx.URL(url)
+    if query:  # after the query that the URL has: httpx would replace it, or a name that comes twice
+        own = [address.query.decode("ascii")] if address.query else []
+        address = address.copy_with(query="&".join([*own, urlencode(query)]).encode("ascii"))
     return httpx.Request(
         method,
-        address.copy_merge_params(params) if params else address,
+        address,
         headers={"accept": "*/*", "accept-encoding": "gzip, deflate", "connection": "keep-alive", **headers},
         extensions={"timeout": httpx.Timeout(timeout_s).as_dict()},
         **body,

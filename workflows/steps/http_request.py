@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import datetime as dt
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -20,6 +22,9 @@ from workflows.steps.context import StepContext
 from workflows.steps.registry import Mode, StepConfig, StepType, register
 
 Scalar = str | int | float | bool
+MAX_HEADER = 8_000
+_JSON_TYPE = re.compile(r"(?:application|text)/(?:[\w.!#$&^-]+\+)?json", re.IGNORECASE)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class Auth(StepConfig):
@@ -44,10 +49,12 @@ class RequestConfig(StepConfig):
 
     url: str = Field(min_length=1, max_length=8_000)
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
-    headers: dict[str, str] = Field(default_factory=dict)
-    query: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
+    headers: dict[str, Scalar | None] = Field(default_factory=dict, description="Null: the header is left out.")
+    query: dict[str, Scalar | list[Scalar | None] | None] = Field(
+        default_factory=dict, description="Added to the query of the url. Null: the parameter is left out."
+    )
     json_body: Any = Field(None, alias="json")
-    form: dict[str, Scalar] | None = None
+    form: dict[str, Scalar | list[Scalar | None] | None] | None = None
     body: str | None = None
     timeout: Duration = Field(30_000, ge=1, le=3_600_000)
     success: list[int] | None = Field(None, description="Status codes that count as success; by default 200 … 299.")
@@ -71,19 +78,27 @@ class HttpRequestConfig(RequestConfig):
 
 def build(config: RequestConfig, headers: dict[str, str], context: StepContext) -> httpx.Request:
     """The request. Raises NonRetriable (configuration) for a URL that can't be used."""
-    sent = {"user-agent": "headrace", "idempotency-key": f"{context.step_run_id}", **_lower(config.headers), **headers}
+    try:
+        sent = {
+            "user-agent": "headrace",
+            "idempotency-key": f"{context.step_run_id}",
+            **_headers(config.headers),
+            **headers,
+        }
+    except ValueError as error:
+        raise NonRetriable(f"The request can't be built: {error}.", category=Category.CONFIGURATION) from None
     body: dict[str, Any] = {}
     if "json_body" in config.model_fields_set:
         body["content"] = json.dumps(config.json_body, ensure_ascii=False).encode()
         sent.setdefault("content-type", "application/json")
     elif config.form is not None:
-        body["data"] = {name: _text(value) for name, value in config.form.items()}
+        body["data"] = {name: [value for _, value in _pairs({name: given})] for name, given in config.form.items()}
     elif config.body is not None:
         body["content"] = config.body.encode()
     timeout_s = min(config.timeout / 1000, max(context.remaining_s, 0.001))
     try:
         request = outbound.request(
-            config.method, config.url, params=config.query or None, headers=sent, timeout_s=timeout_s, **body
+            config.method, config.url, query=_pairs(config.query), headers=sent, timeout_s=timeout_s, **body
         )
     except (httpx.InvalidURL, UnicodeError, ValueError, TypeError) as error:
         raise NonRetriable(f"The request can't be built: {error}", category=Category.CONFIGURATION) from None
@@ -102,8 +117,27 @@ def basic(username: str, password: str, context: StepContext) -> str:
     return value
 
 
-def _lower(headers: dict[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+def _headers(given: Mapping[str, Scalar | None]) -> dict[str, str]:
+    """The headers with lower-case names. Raises ValueError, naming the header, for what no header can hold."""
+    found: dict[str, str] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        text = _text(value)
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name[:60]!r} is no name of a header")
+        if any(character in text for character in "\r\n\0") or len(text) > MAX_HEADER:
+            raise ValueError(f"the header {name!r} holds a line break or NUL, or more than {MAX_HEADER:,} characters")
+        if not text.isascii():
+            raise ValueError(f"the header {name!r} holds characters beyond ASCII: encode them")
+        found[name.lower()] = text.strip(" \t")
+    return found
+
+
+def _pairs(given: Mapping[str, Scalar | list[Scalar | None] | None]) -> list[tuple[str, str]]:
+    """Names with their values as text, each value of a list by itself; null is left out."""
+    listed = ((name, value if isinstance(value, list) else [value]) for name, value in given.items())
+    return [(name, _text(value)) for name, values in listed for value in values if value is not None]
 
 
 def _text(value: Scalar) -> str:
@@ -175,18 +209,27 @@ def parse(config: RequestConfig, answer: Answer) -> Any:
         return None
     if kind == "base64":
         return base64.b64encode(answer.body).decode()
-    is_json = "json" in answer.headers.get("content-type", "")
-    if kind == "json" or (kind == "auto" and is_json):
+    if kind == "json" or (kind == "auto" and _is_json(answer.headers.get("content-type", ""))):
         try:
-            return json.loads(answer.body)
-        except ValueError as error:
-            raise InvalidOutput(f"The answer is no JSON: {error}") from None
+            return json.loads(answer.body.removeprefix(codecs.BOM_UTF8))
+        except (ValueError, RecursionError) as error:
+            raise InvalidOutput(f"The answer is no JSON: {str(error) or 'nested too deeply'}") from None
     try:
-        return answer.body.decode(answer.encoding)
+        text = answer.body.decode(answer.encoding)
     except (UnicodeDecodeError, LookupError):
-        if kind == "text":
-            raise InvalidOutput(f"The answer is no {answer.encoding} text; use response: base64.") from None
-        return base64.b64encode(answer.body).decode()
+        text = "\0"
+    if "\0" not in text:
+        return text
+    if kind == "text":
+        raise InvalidOutput(
+            f"The answer is no {answer.encoding} text that can be stored; use response: base64."
+        ) from None
+    return base64.b64encode(answer.body).decode()
+
+
+def _is_json(content_type: str) -> bool:
+    """Whether it is the media type of one JSON document (application/json, …+json); ndjson and json-seq are none."""
+    return bool(_JSON_TYPE.fullmatch(content_type.split(";", 1)[0].strip()))
 
 
 async def handle(context: StepContext) -> Any:
