@@ -1,0 +1,117 @@
+"""Two hundred streams of one web process: what they hold, what they are refused, and what stays when they are cut."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.web import Stream, Web
+from tests.workers import await_that
+from workflows.models import AccessKey, Organization
+
+
+@pytest.fixture(scope="module")
+def web(live_db: None, worker_environment: dict[str, str]) -> Iterator[Web]:
+    started = Web(worker_environment)
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def opened(web: Web) -> Iterator[list[Stream]]:
+    """Streams that are cut at the end; the next test finds all places free."""
+    streams: list[Stream] = []
+    files = web.files
+    yield streams
+    for stream in streams:
+        stream.cut()
+    await_that(lambda: web.files <= files + 10, 20, "the sockets to be closed")
+
+
+def keys_of(organization: Organization, count: int) -> list[str]:
+    return [AccessKey.issue(organization, AccessKey.Kind.API, f"k{number}")[1] for number in range(count)]
+
+
+def connect(web: Web, key: str) -> Stream:
+    return Stream(web.port, "/api/stream", {"Authorization": f"Bearer {key}"})
+
+
+def seconds_of_requests(web: Web, key: str, count: int = 20) -> list[float]:
+    """How long other requests take; each must succeed."""
+    taken = []
+    with httpx.Client(base_url=web.address, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
+        for _ in range(count):
+            started = time.monotonic()
+            answer = client.get("/api/runs")
+            taken.append(time.monotonic() - started)
+            assert answer.status_code == 200, answer.text
+    return taken
+
+
+def test_streams_hold_no_connection_while_they_wait(
+    web: Web, opened: list[Stream], org: Organization, api_key: str
+) -> None:
+    opened.extend(connect(web, key) for key in keys_of(org, 2) for _ in range(6))
+    assert [stream.open() for stream in opened] == [200] * 12
+    assert max(seconds_of_requests(web, api_key)) < 5  # for want of a connection they fail after 10 s
+
+
+def test_two_hundred_are_served_cut_and_opened_again(
+    web: Web, opened: list[Stream], org: Organization, other: Organization, api_key: str
+) -> None:
+    before, threads = statistics.median(seconds_of_requests(web, api_key)), web.threads
+    keys = [key for organization in (org, other) for key in keys_of(organization, 5)]
+    for key in keys:
+        some = [connect(web, key) for _ in range(20)]
+        opened.extend(some)
+        assert {stream.open() for stream in some} == {200}
+    stranger = Organization.objects.create(slug=f"s-{org.slug}", name="Stranger")
+    refused = connect(web, keys_of(stranger, 1)[0])
+    opened.append(refused)
+    assert refused.open() == 429
+    refused.until(b'"code": "too_many_streams"')
+    assert b"retry-after: " in refused.heard.lower()
+    during = statistics.median(seconds_of_requests(web, api_key))
+    assert during < max(0.2, 3 * before), (during, before)
+    assert web.connections <= 8
+    await_that(lambda: web.threads <= threads + 10, 20, f"no thread a stream ({web.threads}, before {threads})")
+
+    files = web.files
+    half, kept = opened[:200:2], opened[1:200:2]
+    for stream in half:
+        stream.cut()
+    await_that(lambda: web.files <= files - 90, 20, "the sockets of the half to be closed")
+    again = [connect(web, key) for key in keys for _ in range(10)]
+    assert [stream.open() for stream in again] == [200] * 100
+    opened[:] = [*kept, refused, *again]
+    seconds_of_requests(web, api_key)
+    assert web.connections <= 8
+    await_that(lambda: web.threads <= threads + 10, 20, "no thread is left over")
+    one_more = connect(web, keys[0])
+    opened.append(one_more)
+    assert one_more.open() == 429
+
+
+def test_a_key_has_twenty_streams_and_an_organization_half_of_all(
+    web: Web, opened: list[Stream], org: Organization
+) -> None:
+    keys = keys_of(org, 6)
+    for key in keys[:5]:
+        opened.extend(connect(web, key) for _ in range(20))
+    assert {stream.open() for stream in opened} == {200}
+    by_key, by_organization = connect(web, keys[0]), connect(web, keys[5])
+    opened += [by_key, by_organization]
+    assert (by_key.open(), by_organization.open()) == (429, 429)
+    by_key.until(b"20 streams")
+    by_organization.until(b"100 streams")
+    opened.pop(0).cut()
+
+    def is_open() -> bool:
+        opened.append(connect(web, keys[5]))
+        return opened[-1].open() == 200
+
+    await_that(is_open, 20, "the place of the stream that was cut")
