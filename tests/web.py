@@ -112,6 +112,11 @@ class Stream:
             while not self.heard.endswith(b"0\r\n\r\n") and self._read():
                 pass
 
+    def read_for(self, seconds: float) -> None:
+        """Read what comes within this. Raises TimeoutError where nothing does."""
+        self._socket.settimeout(seconds)
+        assert self._read(), "the stream ended"
+
     def cut(self) -> None:
         """Reset the connection."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
+import uuid
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.utils import timezone
 
 from tests.web import Stream, Web
 from tests.workers import await_that
@@ -115,3 +119,58 @@ def test_a_key_has_twenty_streams_and_an_organization_half_of_all(
         return opened[-1].open() == 200
 
     await_that(is_open, 20, "the place of the stream that was cut")
+
+
+def test_a_revoked_key_ends_its_streams_and_no_others(web: Web, opened: list[Stream], org: Organization) -> None:
+    revoked, kept = keys_of(org, 2)
+    opened += [connect(web, revoked), connect(web, kept)]
+    assert [stream.open() for stream in opened] == [200, 200]
+    AccessKey.objects.filter(digest=AccessKey.digest_of(revoked)).update(revoked_at=timezone.now())
+    opened[0].until_its_end()
+    with pytest.raises(TimeoutError):
+        opened[1].read_for(1.0)
+    again = connect(web, revoked)
+    opened.append(again)
+    assert again.open() == 401
+
+
+@pytest.mark.parametrize("how", ["logs out", "changes the password", "is deactivated"])
+def test_a_session_that_ends_ends_its_streams(web: Web, opened: list[Stream], tenant: Organization, how: str) -> None:
+    user = get_user_model().objects.create_superuser(f"u-{tenant.slug}", password="correct horse")
+    client = Client()
+    client.force_login(user)
+    stream = Stream(web.port, "/api/stream", {"Cookie": f"sessionid={client.cookies['sessionid'].value}"})
+    opened.append(stream)
+    assert stream.open() == 200
+    if how == "logs out":
+        client.logout()
+    elif how == "changes the password":
+        user.set_password("battery staple")
+        user.save()
+    else:
+        get_user_model().objects.filter(pk=user.pk).update(is_active=False)
+    stream.until_its_end()
+
+
+def test_the_web_stops_in_time_and_its_streams_are_told_to_come_back(
+    worker_environment: dict[str, str], api_key: str
+) -> None:
+    web = Web(worker_environment)
+    try:
+        stream = connect(web, api_key)
+        assert stream.open() == 200
+    finally:
+        took_s = web.stop()
+    stream.until_its_end()
+    stream.close()
+    assert took_s < 11  # supervisor kills it then
+    assert stream.heard.count(b"retry: 1000") == 2
+
+
+@pytest.fixture
+def tenant(live_db: None) -> Iterator[Organization]:
+    """The organization that the dashboard shows: the oldest."""
+    made = Organization.objects.create(slug=f"first-{uuid.uuid4().hex[:6]}", name="First")
+    Organization.objects.filter(id=made.id).update(created_at="2000-01-01T00:00:00Z")
+    yield made
+    Organization.objects.filter(id=made.id).update(created_at="2100-01-01T00:00:00Z")
