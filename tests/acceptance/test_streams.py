@@ -152,9 +152,7 @@ def test_a_session_that_ends_ends_its_streams(web: Web, opened: list[Stream], te
     stream.until_its_end()
 
 
-def test_the_web_stops_in_time_and_its_streams_are_told_to_come_back(
-    worker_environment: dict[str, str], api_key: str
-) -> None:
+def test_open_streams_do_not_keep_the_web_from_stopping(worker_environment: dict[str, str], api_key: str) -> None:
     web = Web(worker_environment)
     try:
         stream = connect(web, api_key)
@@ -164,7 +162,6 @@ def test_the_web_stops_in_time_and_its_streams_are_told_to_come_back(
     stream.until_its_end()
     stream.close()
     assert took_s < 11  # supervisor kills it then
-    assert stream.heard.count(b"retry: 1000") == 2
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-LAST_WORD_S = 0.5
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -66,10 +65,6 @@ async def _serve(ticket: Ticket, start: Message, receive: Receive, send: Send) -
         return
     try:
         await _stream(ticket, start, receive, send)
-    except asyncio.CancelledError:  # the server stops: the client comes back to the next one
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORD_S):
-                await send({"type": "http.response.body", "body": RETRY, "more_body": False})
     finally:
         place.release()
 
