@@ -1,4 +1,5 @@
-// Keeps the live parts of pages fresh: elements with `data-live` (milliseconds between polls) and perhaps `data-run`.
+// Keeps the live parts of pages fresh: elements with `data-live`, the milliseconds between polls. Where they have
+// `data-followed` too, the organization's stream tells of their changes, and polls are rarer.
 //
 // All tabs of a browser share one stream: over HTTP/1.1 a browser opens six connections to a host, and a stream in each
 // tab would take them all. The tab that holds a Web Lock reads the stream and tells the others over a broadcast channel;
@@ -7,9 +8,9 @@
 (() => {
   const TICK_MS = 250;
   const CHANGED_MS = 1000; // after a change a part is fetched, at most so often
-  const SLOWER = 3; // with a stream, polls are so many times rarer: for times that pass, and what the stream does not tell
+  const SLOWER = 3; // with a stream, polls are so many times rarer: for what it does not tell, such as runs in the queue
   const PULSE_MS = 3000;
-  const SILENT_MS = 10000; // after so long without a word from the tab with the stream, the others poll
+  const SILENT_MS = 70000; // without a word for so long there is no stream: a hidden tab may speak once a minute only
   const REFUSED_MS = 30000;
 
   const channel = "BroadcastChannel" in window ? new BroadcastChannel("headrace-stream") : null;
@@ -17,12 +18,13 @@
   let lastId = "";
   let isWaiting = false;
   let fetchedAt = performance.now();
-  const changed = new Set();
+  let isChanged = false;
 
   function hear(word) {
-    heardAt = performance.now();
-    if (word.id) lastId = word.id;
-    if (word.run) changed.add(word.run);
+    heardAt = word.isLost ? -Infinity : performance.now();
+    if (!word.id) return;
+    lastId = word.id;
+    isChanged = true;
   }
 
   function tell(word) {
@@ -35,11 +37,10 @@
     const pulse = setInterval(() => source.readyState === EventSource.OPEN && tell({}), PULSE_MS);
     source.onopen = () => tell({});
     for (const name of ["step-status", "run-status"]) {
-      source.addEventListener(name, (message) => {
-        tell({ id: message.lastEventId, run: JSON.parse(message.data).executionId });
-      });
+      source.addEventListener(name, (message) => tell({ id: message.lastEventId }));
     }
     source.onerror = () => {
+      tell({ isLost: true });
       if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
       clearInterval(pulse);
       setTimeout(read, REFUSED_MS);
@@ -56,16 +57,16 @@
 
   function tick() {
     const parts = document.querySelectorAll("[data-live]");
-    if (parts.length) follow();
+    if (document.querySelector("[data-followed]")) follow();
     if (document.hidden) return;
     const now = performance.now();
-    const slower = now - heardAt < SILENT_MS ? SLOWER : 1;
+    const isFollowing = now - heardAt < SILENT_MS;
     for (const part of parts) {
-      const isChanged = part.dataset.run ? changed.has(part.dataset.run) : changed.size > 0;
-      const dueMs = isChanged ? Math.min(CHANGED_MS, part.dataset.live) : slower * part.dataset.live;
+      const slower = isFollowing && "followed" in part.dataset ? SLOWER : 1;
+      const dueMs = isChanged ? CHANGED_MS : slower * part.dataset.live;
       if (now - fetchedAt < dueMs) continue;
       fetchedAt = now;
-      changed.clear();
+      isChanged = false;
       htmx.trigger(part, "refresh");
     }
   }

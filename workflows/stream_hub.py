@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
+import psycopg
 import structlog
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
@@ -39,6 +40,8 @@ RECHECK_S = 5.0
 QUEUE_BYTES = 512 * 1024
 """A reader that is further behind is cut; it comes back with the id of the last message that it had."""
 RETRY = b"retry: 1000\n\n"
+_AWAY = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
+"""Postgres does not answer: by the ORM, and by the engine's statements."""
 
 
 class Subscription:
@@ -186,7 +189,7 @@ class Hub:
                 self._recheck()
             self._hand_out(self._readers)
             self._share()
-        except (OperationalError, InterfaceError) as error:
+        except _AWAY as error:
             log.warning("the streams could not be served from Postgres; trying again", error=str(error)[:200])
             return False
         except Exception:
@@ -201,7 +204,7 @@ class Hub:
         for reader in self._readers:
             try:
                 self._hand_out([reader])
-            except (OperationalError, InterfaceError):
+            except _AWAY:
                 raise
             except Exception:
                 log.exception("a stream was cut: its rows can't be told", subject=str(reader.source.subject))
@@ -238,8 +241,15 @@ class Hub:
         """End the streams whose holders may read no more."""
         with self._lock:
             open_ = [each for reader in self._readers for each in reader.subscriptions]
-        ended = revoked({each.holder for each in open_})
         self._rechecked = time.monotonic()
+        holders = {each.holder for each in open_}
+        try:
+            ended = revoked(holders)
+        except _AWAY:
+            raise
+        except Exception:  # nobody reads on unchecked; those who may come back
+            log.exception("the keys and sessions of the streams could not be checked: all were cut")
+            ended = holders
         for subscription in open_:
             if subscription.holder in ended:
                 subscription.cut()
