@@ -83,7 +83,10 @@ class Stream:
     """An open stream over a bare socket."""
 
     def __init__(self, port: int, path: str, headers: dict[str, str], patience_s: float = 30) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=patience_s)
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        self._socket.settimeout(patience_s)
+        self._socket.connect(("127.0.0.1", port))
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n".encode())
         self.heard = b""

@@ -14,8 +14,9 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.web import Stream, Web
-from tests.workers import await_that
-from workflows.models import AccessKey, Organization
+from tests.workers import await_that, publish
+from workflows import services
+from workflows.models import AccessKey, Organization, Run
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +163,23 @@ def test_open_streams_do_not_keep_the_web_from_stopping(worker_environment: dict
     stream.until_its_end()
     stream.close()
     assert took_s < 11  # supervisor kills it then
+
+
+def test_clients_that_do_not_read_a_large_answer_hold_nothing(
+    web: Web, opened: list[Stream], org: Organization, api_key: str
+) -> None:
+    """The same kind: what has been decided is sent without a connection and without a thread."""
+    run_id = services.trigger(org, publish(org, [{"id": "a", "type": "noop"}])).run_ids[0]
+    Run.objects.filter(id=run_id).update(input={"large": "x" * 12_000_000})
+    threads = web.threads
+    for _ in range(12):
+        stalled = Stream(web.port, f"/api/runs/{run_id}", {"Authorization": f"Bearer {api_key}"})
+        opened.append(stalled)
+        stalled.until(b"\r\n\r\n")
+        assert b" 200 " in stalled.heard
+    assert max(seconds_of_requests(web, api_key)) < 5
+    assert web.connections <= 8
+    await_that(lambda: web.threads <= threads + 4, 20, "no thread is left over")
 
 
 @pytest.fixture

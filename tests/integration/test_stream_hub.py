@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -92,7 +93,8 @@ def test_streams_of_one_organization_share_a_source_once_they_have_caught_up(
     await_that(lambda: len(hub._readers) == 1, what="one source for both")
     run_id = services.trigger(org, slug).run_ids[0]
     for each in (first, late):
-        await_that(lambda each=each: each.hears(b"run-status") and each.hears(str(run_id).encode()), what="the run")
+        await_that(partial(each.hears, str(run_id).encode()), what="the run")
+        await_that(partial(each.hears, b"run-status"), what="its end")
     await_end(org, run_id)
     for each in (first, late):
         each.leave()

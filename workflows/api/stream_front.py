@@ -1,15 +1,16 @@
-"""The ASGI application in front of Django that sends the live streams.
+"""The ASGI application in front of Django: it sends the answers and the live streams.
 
-Django serves a stream within its request: until the stream ends, a thread and whatever the view has opened stay with
-it. So here Django's request ends with the view's decision (a ticket), and only then the stream begins: two tasks of
-the event loop, and nothing else. Every other request is passed on as it is.
+Django sends an answer within its request. Until the client has read it, a thread and the view's connection to Postgres
+stay with it: a few clients that do not read would take the process down. So here Django's request ends first. Its
+answer is sent then, or, where a view has admitted a live stream (a ticket), the stream: two tasks of the event loop,
+and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from django.http import HttpResponse
@@ -19,26 +20,22 @@ from workflows.api.streams import KEEP_ALIVE_S, LONGEST_S, SLOT, STILL_HERE, Tic
 from workflows.errors import TooManyStreams
 from workflows.stream_hub import HUB, RETRY, Subscription
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
+Message = Mapping[str, Any]
+Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class _Slot:
-    """Where a view leaves its ticket. From then on Django's answer is kept here: its headers are the stream's."""
+class _Answer:
+    """Django's answer, kept until its request is over, and the ticket that a view may leave."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self) -> None:
         self.ticket: Ticket | None = None
-        self.start: Message | None = None
+        self.messages: list[Message] = []
 
-    async def send(self, message: Message) -> None:
-        if self.ticket is None:
-            await self._send(message)
-        elif message["type"] == "http.response.start":
-            self.start = message
+    async def keep(self, message: Message) -> None:
+        self.messages.append(message)
 
 
 class StreamFront:
@@ -51,10 +48,13 @@ class StreamFront:
         if scope["type"] != "http":
             await self._django(scope, receive, send)
             return
-        slot = _Slot(send)
-        await self._django({**scope, SLOT: slot}, receive, slot.send)
-        if slot.ticket is not None and slot.start is not None:
-            await _serve(slot.ticket, slot.start, receive, send)
+        answer = _Answer()
+        await self._django({**scope, SLOT: answer}, receive, answer.keep)
+        if answer.ticket is None:
+            for message in answer.messages:
+                await send(message)
+        elif answer.messages:
+            await _serve(answer.ticket, answer.messages[0], receive, send)
 
 
 async def _serve(ticket: Ticket, start: Message, receive: Receive, send: Send) -> None:
