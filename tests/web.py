@@ -40,7 +40,7 @@ class Web:
                 shlex.split(commands(ports)["web"]), env=environment, stderr=output, stdout=output
             )
         try:
-            await_that(self.answers, 30, "the site")
+            await_that(self.answers, 90, "the site")
         except BaseException:
             self.stop()
             raise
