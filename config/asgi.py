@@ -1,4 +1,4 @@
-"""The ASGI application (served by uvicorn)."""
+"""The ASGI application (served by uvicorn): the live streams, and behind them Django."""
 
 import os
 
@@ -8,4 +8,8 @@ from config import embedded
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 embedded.use()
-application = get_asgi_application()
+django = get_asgi_application()
+
+from workflows.api.stream_front import StreamFront  # noqa: E402  (needs the apps)
+
+application = StreamFront(django)

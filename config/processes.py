@@ -77,7 +77,7 @@ def commands(ports: Ports) -> dict[str, str]:
     celery = f"{python} -m celery -A config"
     return {
         "web": f"{python} -m uvicorn config.asgi:application --host 127.0.0.1 --port {ports.web} --lifespan off"
-        " --no-access-log --log-level warning",
+        " --no-access-log --log-level warning --timeout-graceful-shutdown 3",  # streams never end by themselves
         "worker-io": f"{celery} worker -P threads -c 4 -Q headrace.io,headrace.tasks -n io@%%h -l INFO {_QUIET}",
         "worker-compute": f"{celery} worker -P prefork -c 2 -Q headrace.compute -n compute@%%h -l INFO {_QUIET}",
         "beat": f"{celery} beat -l INFO --pidfile= --max-interval 5",

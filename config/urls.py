@@ -6,7 +6,7 @@ from django.urls import include, path
 
 from config.api import api
 from workflows.api import inbox, streams
-from workflows.api.routes import healthz, readyz
+from workflows.api.health import healthz, readyz
 
 
 def no_icon(_: HttpRequest) -> HttpResponse:

@@ -88,6 +88,13 @@ class TooManyChanges(WorkflowsError):
     status, code = 429, "too_many_changes"
 
 
+class TooManyStreams(WorkflowsError):
+    """Too many live streams are open; close one, or try again in a moment."""
+
+    status, code = 429, "too_many_streams"
+    retry_after_s = 5
+
+
 class RunNotEnded(WorkflowsError):
     """The run has not ended yet; cancel it, or wait for its end."""
 

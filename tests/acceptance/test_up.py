@@ -149,7 +149,7 @@ def test_the_pages_are_served(instance: Instance) -> None:
     with instance.client() as client:
         assert client.get("/readyz").json() == {
             "ready": True,
-            "checks": {"database": True, "store": True, "broker": True, "workers": True},
+            "checks": {"database": True, "connections": True, "store": True, "broker": True, "workers": True},
         }
         assert "swagger" in client.get("/api/docs").text.lower()
         assert client.get("/admin/login/").status_code == 200

@@ -250,7 +250,13 @@ def test_a_run_can_be_cancelled(api: Api, org: Organization) -> None:
 def test_health_and_documents_need_no_key(live_db: None) -> None:
     client = Client()
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert set(client.get("/readyz").json()["checks"]) == {"database", "store", "broker", "workers"}
+    assert set(client.get("/readyz").json()["checks"]) == {
+        "database",
+        "connections",
+        "store",
+        "broker",
+        "workers",
+    }
     schema = client.get("/api/openapi.json").json()
     assert {"/api/workflows/{slug}/run", "/api/runs", "/api/runs/{run_id}", "/api/workflows/queue/stats"} <= set(
         schema["paths"]

@@ -140,6 +140,27 @@ def test_a_container_shows_how_far_it_is(org: Organization, workers: WorkerPool)
         ("/api/stream?org=somebody-else", {"Authorization": "KEY"}, 404),
         ("/api/runs/01900000-0000-7000-8000-000000000000/stream", {"Authorization": "KEY"}, 404),
         ("/api/stream", {"Authorization": "KEY", "Last-Event-ID": "x"}, 422),
+        *(
+            (f"/api/stream?lastEventId={last_id}", {"Authorization": "KEY"}, 422)
+            for last_id in (
+                "-1",
+                "%2B1",
+                "1.5",
+                "1e9",
+                "%C2%B2",
+                "%00",
+                "1%00",
+                "%D9%A3",
+                "%ED%A0%80",
+                "9" * 17,
+                "9" * 400,
+            )
+        ),
+        ("/api/stream", {"Authorization": "KEY", "Last-Event-ID": "9" * 400}, 422),
+        ("/api/runs/01900000-0000-7000-8000-000000000000/stream?lastEventId=%C2%B2", {"Authorization": "KEY"}, 422),
+        ("/api/stream?org=%00", {"Authorization": "KEY"}, 404),
+        ("/api/stream?org=%ED%A0%80", {"Authorization": "KEY"}, 404),
+        ("/api/stream?org=", {"Authorization": "KEY"}, 404),
     ],
 )
 def test_a_stream_is_refused_with_the_reason(
@@ -148,3 +169,10 @@ def test_a_stream_is_refused_with_the_reason(
     sent = {name: f"Bearer {api_key}" if value == "KEY" else value for name, value in headers.items()}
     answer = httpx.get(asgi + path, headers=sent)
     assert (answer.status_code, answer.json()["status"]) == (status, status)
+
+
+@pytest.mark.parametrize("last_id", ["0", "1", "9" * 16])
+def test_every_id_that_a_stream_can_have_is_taken(last_id: str, api_key: str, asgi: str) -> None:
+    headers = {"Authorization": f"Bearer {api_key}", "Last-Event-ID": last_id}
+    with httpx.stream("GET", f"{asgi}/api/stream", headers=headers, timeout=30) as answer:
+        assert next(answer.iter_lines()) == "retry: 1000"

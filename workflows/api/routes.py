@@ -28,7 +28,7 @@ from workflows.api.schemas import (
     RunStarted,
     WorkflowsOut,
 )
-from workflows.engine.probes import broker_answers, store_answers
+from workflows.engine.probes import store_answers
 from workflows.errors import InvalidInput
 from workflows.steps.registry import REGISTRY
 
@@ -253,14 +253,3 @@ def make_api() -> NinjaAPI:
     api.add_router("/approvals", approvals.router)
     problems.install(api)
     return api
-
-
-def healthz(_: Any) -> HttpResponse:
-    """The process answers."""
-    return JsonResponse({"status": "ok"})
-
-
-def readyz(_: Any) -> HttpResponse:
-    """The database, the store and the broker answer, and somebody works; 503 with what is missing."""
-    checks = services.readiness(store=store_answers(), broker=broker_answers())
-    return JsonResponse({"ready": all(checks.values()), "checks": checks}, status=200 if all(checks.values()) else 503)

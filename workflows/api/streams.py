@@ -1,59 +1,46 @@
-"""Server-sent events: `/api/runs/{id}/stream` and `/api/stream`. Plain views: the responses never end by themselves."""
+"""Server-sent events: `/api/runs/{id}/stream` and `/api/stream`.
+
+The views only decide who reads what. Over ASGI the request is over then, with its thread and its connection to
+Postgres, and `StreamFront` sends the stream. Under WSGI (the development server, the live server of tests) a stream
+occupies the server's thread, and nothing else.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
+from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from workflows.api.auth import ApiKeyAuth
 from workflows.api.problems import problem
-from workflows.errors import WorkflowsError
+from workflows.api.stream_places import PLACES
+from workflows.dashboard.views import shown_organization
+from workflows.errors import TooManyStreams, WorkflowsError
 from workflows.models import Organization
-from workflows.streaming import Message, OrganizationStream, RunStream
+from workflows.stream_holders import Holder
+from workflows.stream_hub import HUB, RETRY, Source
+from workflows.streaming import OrganizationStream, RunStream
 
-POLL_S = 0.4
 KEEP_ALIVE_S = 15.0
 LONGEST_S = 3_600.0
-MAX_STREAMS = 200
+STILL_HERE = b": still here\n\n"
+SLOT = "headrace.stream"
+"""The key of the ASGI scope under which `StreamFront` looks for the view's ticket."""
 
 
-class Source(Protocol):
-    """What is streamed."""
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """What a view has admitted: who reads what."""
 
-    is_over: bool
-
-    def poll(self) -> list[Message]: ...
-
-
-class Places:
-    """How many streams this process serves at once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.taken = 0
-
-    def take(self) -> bool:
-        with self._lock:
-            free = self.taken < MAX_STREAMS
-            self.taken += free
-            return free
-
-    def give_back(self) -> None:
-        with self._lock:
-            self.taken -= 1
-
-
-PLACES = Places()
+    source: Source
+    holder: Holder
 
 
 def run_stream(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
@@ -68,96 +55,97 @@ def organization_stream(request: HttpRequest) -> HttpResponseBase:
 
 def _stream(request: HttpRequest, open_: Callable[[Organization, str], Source]) -> HttpResponseBase:
     if request.method != "GET":
-        return _refuse(405, "method_not_allowed", "Streams are read with GET.")
-    organization = _organization(request)
-    if organization is None:
-        response = _refuse(401, "unauthorized", "Send a valid API key: Authorization: Bearer hr_api_…")
+        return problem(405, "method_not_allowed", "Streams are read with GET.")
+    try:
+        known = _organization(request)
+    except Http404 as error:
+        return problem(404, "not_found", str(error))
+    except PermissionDenied as error:
+        return problem(403, "forbidden", str(error) or "This login may not see an organization.")
+    if known is None:
+        response = problem(401, "unauthorized", "Send a valid API key: Authorization: Bearer hr_api_…")
         response["WWW-Authenticate"] = "Bearer"
         return response
+    organization, holder = known
     wanted = request.GET.get("org", organization.slug)
     if wanted not in {organization.slug, str(organization.id)}:
-        return _refuse(404, "not_found", "The key belongs to another organization.")
+        return problem(404, "not_found", "The key belongs to another organization.")
     try:
         source = open_(organization, request.headers.get("Last-Event-ID", "") or request.GET.get("lastEventId", ""))
+        return _answer(request, Ticket(source=source, holder=holder))
+    except TooManyStreams as error:
+        return too_many(error)
     except WorkflowsError as error:
-        return _refuse(error.status, error.code, str(error))
-    if not PLACES.take():
-        response = _refuse(503, "too_many_streams", f"This process serves {MAX_STREAMS} streams already; try again.")
-        response["Retry-After"] = "5"
-        return response
-    body = _lines_async(source) if isinstance(request, ASGIRequest) else _lines(source)
-    streaming = StreamingHttpResponse(body, content_type="text/event-stream")
-    streaming["Cache-Control"] = "no-cache"
-    streaming["X-Accel-Buffering"] = "no"
-    return streaming
+        return problem(error.status, error.code, str(error))
 
 
-def _refuse(status: int, code: str, detail: str) -> HttpResponse:
-    return problem(status, code, detail)
-
-
-def _organization(request: HttpRequest) -> Organization | None:
+def _organization(request: HttpRequest) -> tuple[Organization, Holder] | None:
     """By API key; or for a browser that is logged in, the one that the dashboard shows."""
     header = request.headers.get("Authorization", "")
     if header.startswith("Bearer "):
         key = ApiKeyAuth().authenticate(request, header.removeprefix("Bearer ").strip())
-        return key.organization if key else None
-    if request.user.is_authenticated:
-        return Organization.objects.order_by("created_at").first()
+        return (key.organization, Holder(kind="key", id=str(key.id), org_id=key.organization_id)) if key else None
+    if request.user.is_authenticated and request.session.session_key:
+        organization = shown_organization(request)
+        return organization, Holder(kind="session", id=request.session.session_key, org_id=organization.id)
     return None
 
 
-def _text(message: Message) -> bytes:
-    return f"id: {message.id}\nevent: {message.name}\ndata: {json.dumps(message.data, default=str)}\n\n".encode()
+def too_many(error: TooManyStreams) -> HttpResponse:
+    """The problem document of a refused stream."""
+    response = problem(error.status, error.code, str(error))
+    response["Retry-After"] = str(error.retry_after_s)
+    return response
 
 
-def _poll(source: Source) -> list[bytes]:
-    try:
-        return [_text(message) for message in source.poll()]
-    finally:
-        connections.close_all()
+def _answer(request: HttpRequest, ticket: Ticket) -> HttpResponseBase:
+    """The ticket for the front, or where there is none the stream itself."""
+    response: HttpResponseBase
+    if not isinstance(request, ASGIRequest):
+        response = StreamingHttpResponse(Body(ticket))
+    elif SLOT in request.scope:
+        request.scope[SLOT].ticket = ticket
+        response = HttpResponse()
+    else:
+        return problem(503, "streams_unavailable", "This server has no streams: serve config.asgi:application.")
+    response["Content-Type"] = "text/event-stream"
+    response["Cache-Control"] = "no-cache"
+    response["X-Accel-Buffering"] = "no"
+    return response
 
 
-class _Pace:
-    """When to say that the stream is alive, and when it has lasted long enough."""
+class Body:
+    """A stream for a server with a thread per request. Raises TooManyStreams; `close` gives everything back, once."""
 
-    def __init__(self) -> None:
+    def __init__(self, ticket: Ticket) -> None:
+        self._place = PLACES.take(ticket.holder)
+        self._woken = threading.Event()
         self._until = time.monotonic() + LONGEST_S
-        self._spoke = time.monotonic()
+        self._is_over = False
+        self._first = RETRY
+        try:
+            self._subscription = HUB.follow(ticket.source, ticket.holder, self._woken.set)
+        except BaseException:
+            self._place.release()
+            raise
 
-    def goes_on(self, source: Source) -> bool:
-        return not source.is_over and time.monotonic() < self._until
+    def __iter__(self) -> Body:
+        return self
 
-    def filler(self, said: bool) -> bytes:
-        now = time.monotonic()
-        if said or now - self._spoke > KEEP_ALIVE_S:
-            self._spoke = now
-            return b"" if said else b": still here\n\n"
-        return b""
+    def __next__(self) -> bytes:
+        if self._first:
+            connections.close_all()  # the view's: Django would give it back at the end of the stream only
+            first, self._first = self._first, b""
+            return first
+        while not self._is_over and time.monotonic() < self._until:
+            self._woken.clear()
+            chunk, self._is_over = self._subscription.take()
+            if chunk:
+                return chunk
+            if not self._is_over and not self._woken.wait(KEEP_ALIVE_S):
+                return STILL_HERE
+        raise StopIteration
 
-
-def _lines(source: Source) -> Iterator[bytes]:
-    pace = _Pace()
-    try:
-        yield b"retry: 1000\n\n"
-        while pace.goes_on(source):
-            chunks = _poll(source)
-            yield b"".join(chunks) or pace.filler(bool(chunks))
-            if not source.is_over:
-                time.sleep(POLL_S)
-    finally:
-        PLACES.give_back()
-
-
-async def _lines_async(source: Source) -> AsyncIterator[bytes]:
-    pace = _Pace()
-    poll: Callable[..., Any] = sync_to_async(_poll, thread_sensitive=False)
-    try:
-        yield b"retry: 1000\n\n"
-        while pace.goes_on(source):
-            chunks = await poll(source)
-            yield b"".join(chunks) or pace.filler(bool(chunks))
-            if not source.is_over:
-                await asyncio.sleep(POLL_S)
-    finally:
-        PLACES.give_back()
+    def close(self) -> None:
+        HUB.leave(self._subscription)
+        self._place.release()

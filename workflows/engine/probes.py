@@ -1,13 +1,42 @@
-"""Do the store and the broker answer, within a second?"""
+"""Do Postgres, the store and the broker answer?"""
 
 from __future__ import annotations
 
+from typing import Any
+
+import psycopg
 import redis
 from celery import current_app
 from django.conf import settings
+from django.db import connection as django_connection
 from kombu.exceptions import KombuError
 
+from workflows.engine import store
+from workflows.engine.maintenance import WORKER_SILENT_S
+
 PATIENCE_S = 1.0
+
+
+async def database_answers() -> bool:
+    """Whether a new connection to Postgres can be made and answers; as long as that takes."""
+    return await _ask("SELECT true")
+
+
+async def workers_alive() -> bool:
+    """Whether a worker was seen lately, over a new connection. Raises psycopg.Error where Postgres does not answer."""
+    return await _ask(store.statement("worker_seen"), {"silent_s": WORKER_SILENT_S})
+
+
+async def _ask(statement: str, parameters: dict[str, Any] | None = None) -> bool:
+    given = {
+        name: value
+        for name, value in django_connection.get_connection_params().items()
+        if name not in {"cursor_factory", "pool", "prepare_threshold", "context"}
+    }
+    async with await psycopg.AsyncConnection.connect(**given, autocommit=True) as own:
+        cursor = await own.execute(statement, parameters)
+        row = await cursor.fetchone()
+        return bool(row and row[0])
 
 
 def store_answers() -> bool:

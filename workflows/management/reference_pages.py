@@ -258,7 +258,11 @@ def api_page() -> str:
     parts = [
         "`Authorization: Bearer <API key>`. JSON is camelCase, times are ISO 8601, durations milliseconds. Errors are "
         "problem documents (RFC 9457): `{type, title, status, code, detail}`. Try the routes at `/api/docs`.",
-        "`GET /healthz` and `GET /readyz` need no key.",
+        "`GET /healthz` (liveness) and `GET /readyz` (readiness) need no key: [what they check]"
+        "(../howto/run_in_production.md#web).",
+        "`GET /api/stream` and `GET /api/runs/{id}/stream` are server-sent events: "
+        "[how to follow](../howto/wait_and_compose.md#follow-a-run-live). At most 20 streams by key or session, 100 by "
+        "organization and 200 in all by web process; one more gives 429 `too_many_streams` with `Retry-After`.",
     ]
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
