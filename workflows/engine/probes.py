@@ -12,7 +12,7 @@ from django.db import connection as django_connection
 from kombu.exceptions import KombuError
 
 from workflows.engine import store
-from workflows.engine.maintenance import WORKER_SILENT_S
+from workflows.engine.epoch import WORKER_SILENT_S
 
 PATIENCE_S = 1.0
 
