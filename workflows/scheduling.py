@@ -167,7 +167,8 @@ def _prefix(flow_id: UUID) -> str:
 
 
 def _beat_row(flow: Flow, found: Trigger) -> None:
-    minute, hour, day, month, weekday = found.config["schedule"].split()
+    minute, hour, day, month, _ = found.config["schedule"].split()
+    weekday = cron.weekdays_from_sunday(found.config["schedule"])
     if "*" not in (day, weekday):
         day = weekday = "*"  # cron fires on either, beat only on both: it looks every day, and the fire times decide
     schedule, _ = CrontabSchedule.objects.get_or_create(

@@ -7,6 +7,7 @@ one that a change repeats fires once; schedules with `*` in minute or hour go by
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,8 +19,21 @@ LATE_AFTER = dt.timedelta(seconds=60)
 MAX_DUE = 1_000
 
 
+FIELDS = (("minute", 60), ("hour", 24), ("day", 31), ("month", 12), ("weekday", 7))
+
+
 def problem_of(schedule: str) -> str | None:
     """What is wrong with a schedule; None where it can fire."""
+    parts = schedule.split()
+    if len(parts) != len(FIELDS):
+        return f"it has {len(parts)} fields; cron has five: minute hour day month weekday"
+    for (name, size), part in zip(FIELDS, parts, strict=True):
+        for item in part.split(","):
+            if re.search(r"[LW#?]", re.sub(r"[A-Z]{3}", "", item.upper())):
+                return f"{name}: {item!r}; L, W, # and ? are not understood: list the days"
+            _, slash, step = item.partition("/")
+            if slash and step.isdecimal() and int(step) >= size + (name in {"day", "month"}):
+                return f"{name}: every {step} never comes within {size}; list the values, or use another field"
     try:
         next(CronSim(schedule, dt.datetime(2026, 1, 1, tzinfo=dt.UTC)))
     except CronSimError as error:
@@ -27,6 +41,15 @@ def problem_of(schedule: str) -> str | None:
     except StopIteration:
         return "it never fires"
     return None
+
+
+def weekdays_from_sunday(schedule: str) -> str:
+    """The weekday field as celery-beat reads it: 0 is Sunday, and there is no 7."""
+    field = schedule.split()[4]
+    if field.startswith("*"):
+        return field
+    days = CronSim(schedule, dt.datetime(2026, 1, 1, tzinfo=dt.UTC)).weekdays
+    return ",".join(str(day) for day in sorted({int(day) % 7 for day in days if not isinstance(day, tuple)}))
 
 
 def upcoming(schedule: str, zone: str, after: dt.datetime, count: int) -> list[dt.datetime]:

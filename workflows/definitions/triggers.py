@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 from typing import Any, Literal
+from zoneinfo import available_timezones
 
-from celery.schedules import ParseException, crontab
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from throttling.limits import MAX_LIMIT, MAX_PERIOD_MS
 from workflows.definitions import cron
 from workflows.definitions.duration import Duration
 from workflows.definitions.strict import Strict
+
+
+@functools.cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
 
 
 class TriggerSpec(Strict):
@@ -53,13 +60,6 @@ class TriggerSpec(Strict):
     @classmethod
     def _five_fields(cls, value: str | None) -> str | None:
         if value is not None:
-            parts = value.split()
-            if len(parts) != 5:
-                raise ValueError(f"{value!r} has {len(parts)} fields; cron has five: minute hour day month weekday")
-            try:
-                crontab(*parts[:2], day_of_month=parts[2], month_of_year=parts[3], day_of_week=parts[4])
-            except (ParseException, ValueError) as error:
-                raise ValueError(f"{value!r} is no cron schedule: {error}") from None
             problem = cron.problem_of(value)
             if problem:
                 raise ValueError(f"{value!r} is no cron schedule: {problem}")
@@ -68,12 +68,10 @@ class TriggerSpec(Strict):
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
-        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415
-
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Europe/Berlin") from None
+        if value not in _zones():
+            close = difflib.get_close_matches(value, _zones(), n=1)
+            hint = f"did you mean {close[0]}?" if close else "use an IANA name such as Europe/Berlin"
+            raise ValueError(f"unknown time zone {value!r}; {hint}")
         return value
 
     @model_validator(mode="after")
