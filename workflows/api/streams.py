@@ -15,6 +15,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
+from workflows import access
 from workflows.api.auth import ApiKeyAuth
 from workflows.api.problems import problem
 from workflows.errors import WorkflowsError
@@ -69,7 +70,10 @@ def organization_stream(request: HttpRequest) -> HttpResponseBase:
 def _stream(request: HttpRequest, open_: Callable[[Organization, str], Source]) -> HttpResponseBase:
     if request.method != "GET":
         return _refuse(405, "method_not_allowed", "Streams are read with GET.")
-    organization = _organization(request)
+    try:
+        organization = _organization(request)
+    except WorkflowsError as error:
+        return _refuse(error.status, error.code, str(error))
     if organization is None:
         response = _refuse(401, "unauthorized", "Send a valid API key: Authorization: Bearer hr_api_…")
         response["WWW-Authenticate"] = "Bearer"
@@ -97,13 +101,13 @@ def _refuse(status: int, code: str, detail: str) -> HttpResponse:
 
 
 def _organization(request: HttpRequest) -> Organization | None:
-    """By API key; or for a browser that is logged in, the one that the dashboard shows."""
+    """By API key; or for a browser that is logged in, the one that its login sees. Raises Forbidden, NoOrganization."""
     header = request.headers.get("Authorization", "")
     if header.startswith("Bearer "):
         key = ApiKeyAuth().authenticate(request, header.removeprefix("Bearer ").strip())
         return key.organization if key else None
     if request.user.is_authenticated:
-        return Organization.objects.order_by("created_at").first()
+        return access.organization_of(request.user, wanted=request.GET.get("org", ""))
     return None
 
 
