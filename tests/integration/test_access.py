@@ -112,6 +112,7 @@ def test_an_approval_that_names_nobody_takes_the_permission_and_a_named_login_ne
             kind="approval",
             options={"title": "x"},
             since=timezone.now(),
+            created_at=timezone.now(),
         )
         wait.save(force_insert=True)
         path = f"/approvals/{wait.step_run_id}/"
