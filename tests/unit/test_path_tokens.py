@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -15,7 +16,7 @@ SECRET = "s3cr3t-Tok_en:Abc"
 
 
 @pytest.fixture
-def lines(request: pytest.FixtureRequest) -> io.StringIO:
+def lines(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     """What the root handler writes, as JSON or text."""
     form = request.param
     handlers = list(logging.getLogger().handlers)
