@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from celery import Celery, signals
@@ -52,6 +53,12 @@ app.autodiscover_tasks()
 @signals.setup_logging.connect
 def _keep_our_logging(**_: Any) -> None:
     """A receiver here tells Celery to leave logging as Django's settings made it."""
+
+
+if "flower" in sys.argv[1:]:
+    from config import flower_guard
+
+    flower_guard.install()
 
 
 def _add_engine() -> None:

@@ -49,6 +49,9 @@ _POSTGRES_SETTINGS = {
     "synchronous_commit": "on",
     "unix_socket_permissions": "0700",
     "log_min_messages": "warning",
+    # Statements and details of errors hold values: tokens of addresses, payloads. The caller gets them anyway.
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 
 
@@ -162,6 +165,7 @@ def start(var: Path) -> Services:
     paths = Paths(var=var)
     for directory in (paths.var, paths.valkey, paths.logs):
         directory.mkdir(parents=True, exist_ok=True)
+    make_private(paths)
     lock = (paths.var / "services.lock").open("a")
     try:
         with _start_lock(paths):
@@ -171,6 +175,20 @@ def start(var: Path) -> Services:
         lock.close()
         raise
     return Services(database_url=addresses[0], redis_url=addresses[1], paths=paths, _lock=lock)
+
+
+def make_private(paths: Paths) -> None:
+    """Take logs, keys and the store's files from others. (Not `var` itself: Postgres' user enters it.)"""
+    for directory in (paths.logs, paths.valkey):
+        directory.chmod(0o700)
+        for file in filter(Path.is_file, directory.iterdir()):
+            with contextlib.suppress(FileNotFoundError):  # rotated meanwhile
+                file.chmod(0o600)
+
+
+def _private(path: Path) -> IO[str]:
+    """A file to append to that its owner alone can read."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a")
 
 
 def revive(paths: Paths) -> list[str]:
@@ -274,7 +292,7 @@ def _run_postgres(paths: Paths, as_postgres: Identity) -> None:
     command += [part for name, value in _POSTGRES_SETTINGS.items() for part in ("-c", f"{name}={value}")]
     deadline = time.monotonic() + 20
     while True:
-        with (paths.logs / "postgres.log").open("a") as log:
+        with _private(paths.logs / "postgres.log") as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -381,42 +399,55 @@ def _start_valkey(paths: Paths) -> str:
 
     port_file = paths.valkey / "port"
     if not _valkey_pid(paths):
-        port = _free_port(port_file)
-        port_file.write_text(str(port))
+        port_file.write_text(str(_free_port(port_file)))
         (paths.valkey / "valkey.pid").unlink(missing_ok=True)
-        with (paths.logs / "valkey.log").open("a") as log:
+        with _private(paths.logs / "valkey.log") as log:
             process = subprocess.Popen(
-                [
-                    get_binary_path(),
-                    "--port",
-                    str(port),
-                    "--bind",
-                    "127.0.0.1",
-                    "--dir",
-                    paths.valkey,
-                    "--maxmemory-policy",
-                    "noeviction",
-                    "--appendonly",
-                    "no",
-                    "--save",
-                    "300 1",
-                    "--daemonize",
-                    "no",
-                    "--protected-mode",
-                    "yes",
-                    "--loglevel",
-                    "notice",
-                ],
+                [get_binary_path(), _valkey_configuration(paths)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=0o077,
             )
         _children.append(process)
         (paths.valkey / "valkey.pid").write_text(str(process.pid))
-    address = f"redis://127.0.0.1:{port_file.read_text().strip()}/0"
+    address = _valkey_address(paths)
     _await(lambda: _pings(address), "Valkey", paths.logs / "valkey.log")
     return address
+
+
+def _valkey_address(paths: Paths) -> str:
+    """With the password: others on this machine, and pages in its browsers, reach the port too."""
+    password = paths.valkey / "password"
+    login = f":{password.read_text()}@" if password.exists() else ""  # one of an earlier version may still run without
+    return f"redis://{login}127.0.0.1:{(paths.valkey / 'port').read_text().strip()}/0"
+
+
+def _valkey_configuration(paths: Paths) -> Path:
+    """The file with what Valkey is told, made anew; the password stays. (On a command line everybody could read it.)"""
+    password = paths.valkey / "password"
+    if not password.exists() or not password.read_text():
+        password.unlink(missing_ok=True)
+        with _private(password) as file:
+            file.write(secrets.token_urlsafe(32))
+    settings = {
+        "port": (paths.valkey / "port").read_text(),
+        "bind": "127.0.0.1",
+        "dir": f'"{paths.valkey}"',
+        "requirepass": password.read_text(),
+        "maxmemory-policy": "noeviction",
+        "appendonly": "no",
+        "save": "300 1",
+        "daemonize": "no",
+        "protected-mode": "yes",
+        "loglevel": "notice",
+    }
+    configuration = paths.valkey / "valkey.conf"
+    configuration.unlink(missing_ok=True)
+    with _private(configuration) as file:
+        file.writelines(f"{name} {value}\n" for name, value in settings.items())
+    return configuration
 
 
 def _free_port(port_file: Path) -> int:

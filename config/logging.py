@@ -7,6 +7,8 @@ import logging.config
 import structlog
 from structlog.typing import Processor
 
+from workflows.path_tokens import mask_path_tokens
+
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
@@ -15,6 +17,13 @@ _SHARED: list[Processor] = [
     structlog.processors.StackInfoRenderer(),
     structlog.processors.format_exc_info,
 ]
+
+
+class MaskingFormatter(structlog.stdlib.ProcessorFormatter):
+    """Every line, a traceback included, without the secret parts of addresses: the last place that all of them pass."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask_path_tokens(super().format(record))
 
 
 def configure(*, log_format: str, level: str) -> None:
@@ -28,7 +37,7 @@ def configure(*, log_format: str, level: str) -> None:
             "disable_existing_loggers": False,
             "formatters": {
                 "line": {
-                    "()": structlog.stdlib.ProcessorFormatter,
+                    "()": MaskingFormatter,
                     "foreign_pre_chain": _SHARED,
                     "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
                 }
@@ -42,6 +51,10 @@ def configure(*, log_format: str, level: str) -> None:
                 "urllib3": {"level": "INFO"},  # … and these the paths that they are sent to
                 "celery.worker.strategy": {"level": "WARNING"},
                 "celery.app.trace": {"level": "WARNING"},
+                # Uvicorn brings handlers of its own, which would write addresses as they come. (Levels stay its own.)
+                **{
+                    name: {"handlers": [], "propagate": True} for name in ("uvicorn", "uvicorn.error", "uvicorn.access")
+                },
             },
         }
     )

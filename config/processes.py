@@ -99,7 +99,7 @@ class ProcessGroup:
         self._stopping = False
         self._mark = secrets.token_hex(8)
         self._log = var / "log" / "supervisord.log"
-        self._log.touch()
+        self._log.touch(mode=0o600)
         self._log_start = self._log.stat().st_size
 
     def _write(self, programs: dict[str, str]) -> None:
@@ -107,7 +107,7 @@ class ProcessGroup:
         logs.mkdir(parents=True, exist_ok=True)
         user = "user=root\n" if os.geteuid() == 0 else ""
         text = (
-            f"[supervisord]\nnodaemon=true\nsilent=true\nlogfile={logs}/supervisord.log\npidfile={self.var}/supervisord.pid\n"
+            f"[supervisord]\nnodaemon=true\nsilent=true\numask=077\nlogfile={logs}/supervisord.log\npidfile={self.var}/supervisord.pid\n"
             f"loglevel=info\nchildlogdir={logs}\n{user}"
         )
         text += f"\n[group:headrace]\nprograms={','.join(programs)}\n"  # one group: all stop at the same time
@@ -118,8 +118,9 @@ class ProcessGroup:
                 f"killasgroup=true\nredirect_stderr=true\nstdout_logfile={logs}/{name}.log\n"
                 f"stdout_logfile_maxbytes=20MB\nstdout_logfile_backups=2\n"
             )
-        self._configuration.write_text(text)
+        self._configuration.touch(mode=0o600)
         self._configuration.chmod(0o600)
+        self._configuration.write_text(text)
 
     def start(self) -> None:
         """Start the supervisor; raises StartError where the web does not become ready within a minute."""
@@ -140,6 +141,7 @@ class ProcessGroup:
             cwd=BASE_DIR,
             env=environment,
             start_new_session=True,
+            umask=0o077,  # logs and what the processes write: for nobody else
             preexec_fn=lambda: library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
         )
         threading.Thread(target=self._pass_on, daemon=True).start()

@@ -7,6 +7,7 @@ from django.urls import include, path
 from config.api import api
 from workflows.api import inbox, streams
 from workflows.api.health import healthz, readyz
+from workflows.dashboard.login import admin_login
 
 
 def no_icon(_: HttpRequest) -> HttpResponse:
@@ -16,6 +17,7 @@ def no_icon(_: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("favicon.ico", no_icon),
+    path("admin/login/", admin_login),
     path("admin/", admin.site.urls),
     path("api/runs/<uuid:run_id>/stream", streams.run_stream),
     path("api/stream", streams.organization_stream),

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from throttling.defaults import GLOBAL, SIZES
 from throttling.errors import ThrottlingError
-from throttling.limits import RateLimit, StepPolicy
+from throttling.limits import MAX_LIMIT, MAX_PERIOD_MS, RateLimit, StepPolicy
 
 _VARIABLES = ("CONCURRENCY", "RATE_LIMIT_EXECUTIONS", "RATE_LIMIT_PERIOD_MS", "RETRY_ATTEMPTS", "RETRY_DELAY_MS")
 _RUN_VARIABLES = ("RUN_CONCURRENCY", "RUN_RATE_LIMIT_EXECUTIONS", "RUN_RATE_LIMIT_PERIOD_MS")
@@ -76,11 +76,19 @@ def flow_control_is_on() -> bool:
     return raw == "on"
 
 
+def _bounded(name: str, value: int) -> int:
+    """Raises ThrottlingError where the number can't be used: at the start, rather than at each step."""
+    high = 100 if name.endswith("RETRY_ATTEMPTS") else MAX_PERIOD_MS if name.endswith("_MS") else MAX_LIMIT
+    if value > high:
+        raise ThrottlingError(f"{name}={value} is out of range; set it to 1…{high:,}")
+    return value
+
+
 def _positive(environment: Mapping[str, str], name: str) -> int | None:
     for prefix in ("HEADRACE_GLOBAL_", "INNGEST_GLOBAL_"):
         raw = environment.get(prefix + name, "").strip()
         if raw:
-            if not raw.isdigit() or int(raw) == 0:
+            if not raw.isdecimal() or int(raw) == 0:
                 raise ThrottlingError(f"{prefix}{name}={raw!r} must be a whole number above zero")
-            return int(raw)
+            return _bounded(prefix + name, int(raw))
     return None

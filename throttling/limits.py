@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import re
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ MAX_KEY_CHARACTERS = 200
 MAX_SLACK_US = 100_000
 LONG_DELAY_MS = 30_000
 LONG_MAX_DELAY_MS = 6 * 3_600_000
+MIN_WEIGHT = 0.01
+MAX_WEIGHT = 100.0
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
 
@@ -51,6 +54,20 @@ def checked_limit(value: object, what: str) -> int:
     if not 1 <= value <= MAX_LIMIT:
         raise ThrottlingError(f"{what}={value} is out of range; set it to 1…{MAX_LIMIT:,}")
     return value
+
+
+def checked_weight(value: object) -> float:
+    """An organization's share from outside. Raises ThrottlingError for what is no number of 0.01 … 100."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not MIN_WEIGHT <= value <= MAX_WEIGHT:
+        raise ThrottlingError(f"weight={value!r} is out of range; set it to {MIN_WEIGHT}…{MAX_WEIGHT:.0f}")
+    return float(value)
+
+
+def usable_weight(stored: float | None) -> float:
+    """A stored share within 0.01 … 100: rows from before the bounds go on with the nearest one. None and NaN are 1."""
+    if stored is None or math.isnan(stored):
+        return 1.0
+    return min(max(stored, MIN_WEIGHT), MAX_WEIGHT)
 
 
 @dataclass(frozen=True, kw_only=True)

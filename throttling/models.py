@@ -7,6 +7,8 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
+from throttling.limits import MAX_WEIGHT, MIN_WEIGHT
+
 
 class ThrottleOverride(models.Model):
     """Values that replace the shipped or configured ones at once, on all workers. Empty fields change nothing."""
@@ -44,7 +46,11 @@ class ThrottleOverride(models.Model):
     )
     delay_ms = models.PositiveBigIntegerField(null=True, blank=True)
     max_delay_ms = models.PositiveBigIntegerField(null=True, blank=True)
-    weight = models.FloatField(null=True, blank=True, help_text="Of an organization: its share where it has to wait.")
+    weight = models.FloatField(
+        null=True,
+        blank=True,
+        help_text="Of an organization: its share where it has to wait, 0.01 … 100; operators set it.",
+    )
     note = models.CharField(max_length=500, blank=True, help_text="Why.")
     changed_by = models.CharField(max_length=200, editable=False)
     changed_at = models.DateTimeField(auto_now=True)
@@ -67,7 +73,10 @@ class ThrottleOverride(models.Model):
                 condition=Q(rate_limit=None, rate_period_ms=None) | Q(rate_limit__gt=0, rate_period_ms__gt=0),
                 name="throttle_override_rate",
             ),
-            models.CheckConstraint(condition=Q(weight=None) | Q(weight__gt=0), name="throttle_override_weight"),
+            models.CheckConstraint(
+                condition=Q(weight=None) | Q(weight__gte=MIN_WEIGHT, weight__lte=MAX_WEIGHT),
+                name="throttle_override_weight",
+            ),
         ]  # fmt: skip
 
     def __str__(self) -> str:

@@ -12,11 +12,18 @@ from django.db.models import Max
 
 from throttling.defaults import BY_TYPE
 from throttling.errors import ThrottlingError
-from throttling.limits import Algorithm, BackoffKind, RateLimit, RetryPolicy, checked_limit
+from throttling.limits import (
+    Algorithm,
+    BackoffKind,
+    RateLimit,
+    RetryPolicy,
+    checked_limit,
+    checked_weight,
+    usable_weight,
+)
 from throttling.models import ThrottleChange, ThrottleOverride
 from throttling.policy import SCOPES, STOPS, Override, Policies
 
-MAX_WEIGHT = 1_000.0
 _CHANGE_LOCK = 0x48454144
 _FIELDS = (
     "concurrency", "rate_limit", "rate_period_ms", "rate_algorithm", "rate_burst", "key", "max_attempts", "backoff",
@@ -108,8 +115,10 @@ def check(row: ThrottleOverride) -> None:
         checked_limit(row.concurrency, "concurrency")
     if (row.rate_limit is None) != (row.rate_period_ms is None):
         raise ThrottlingError("a rate needs both limit and period")
-    if row.weight is not None and (row.scope != "org" or not 0 < row.weight <= MAX_WEIGHT):
-        raise ThrottlingError(f"weight belongs to an organization, and is above 0 and at most {MAX_WEIGHT:.0f}")
+    if row.weight is not None:
+        if row.scope != "org":
+            raise ThrottlingError("weight belongs to an override of scope org")
+        checked_weight(row.weight)
     override = as_override(row)
     retry = (override.max_attempts, override.backoff, override.delay_ms, override.max_delay_ms)
     if any(value is not None for value in retry):
@@ -137,9 +146,11 @@ def values(row: ThrottleOverride) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _FIELDS}
 
 
-def put(row: ThrottleOverride, *, by: str) -> bool:
+def put(row: ThrottleOverride, *, by: str, keep_weight: bool = False) -> bool:
     """Store an override in place of the one for the same subject. True where it changes which limits apply.
 
+    `keep_weight`: the weight of the one before stays, whatever the row says. (It is read here, under the lock: else two
+    changes at once could drop it.)
     Raises ThrottlingError where it can't be used. Nothing is stored then.
     """
     check(row)
@@ -150,6 +161,8 @@ def put(row: ThrottleOverride, *, by: str) -> bool:
         ).first()
         before = values(found) if found else None
         old = as_override(found) if found else None
+        if keep_weight:
+            row.weight = _weight_of(found)
         row.pk = found.pk if found else None
         row.changed_by = by
         try:
@@ -161,10 +174,18 @@ def put(row: ThrottleOverride, *, by: str) -> bool:
     return changes_limits(old, as_override(row))
 
 
-def delete(row: ThrottleOverride, *, by: str) -> bool:
-    """Remove an override. True where that changes which limits apply."""
+def _weight_of(row: ThrottleOverride | None) -> float | None:
+    """The weight of a stored row, as it may be stored today; None where it has none."""
+    return usable_weight(row.weight) if row and row.weight is not None else None
+
+
+def delete(row: ThrottleOverride, *, by: str, keep_weight: bool = False) -> bool:
+    """Remove an override. True where that changes which limits apply. `keep_weight`: its weight stays, alone."""
     with transaction.atomic():
         _serialise()
+        weight = _weight_of(ThrottleOverride.objects.filter(pk=row.pk).first()) if keep_weight else None
+        if weight is not None:
+            return put(ThrottleOverride(scope=row.scope, org_id=row.org_id, weight=weight, note=row.note), by=by)
         ThrottleChange.objects.create(by=by, place=str(row), org_id=row.org_id, before=values(row), after=None)
         old = as_override(row)
         ThrottleOverride.objects.filter(pk=row.pk).delete()

@@ -15,7 +15,15 @@ from uuid import UUID
 from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE
 from throttling.environment import RunPolicy, global_policy, global_run_policy
 from throttling.errors import ThrottlingError
-from throttling.limits import BackoffKind, ConcurrencyLimit, Limit, RateLimit, RetryPolicy, StepPolicy
+from throttling.limits import (
+    BackoffKind,
+    ConcurrencyLimit,
+    Limit,
+    RateLimit,
+    RetryPolicy,
+    StepPolicy,
+    usable_weight,
+)
 
 BOOT = int(time.time())
 SCOPES = ("global", "runs", "type", "flow", "org", "limit")
@@ -111,10 +119,15 @@ class Override:
         return self.rate
 
     def retry(self, base: RetryPolicy) -> RetryPolicy:
+        """The base with what the override says. A cap below the base's own delay shortens that delay: an override is
+        checked once, and must then be usable with the base of every step type."""
+        delay_ms = self.delay_ms
+        if delay_ms is None and self.max_delay_ms is not None and self.backoff is not BackoffKind.LONG_EXPONENTIAL:
+            delay_ms = min(base.delay_ms, self.max_delay_ms)
         return base.changed(
             max_attempts=self.max_attempts,
             backoff=self.backoff,
-            delay_ms=self.delay_ms,
+            delay_ms=delay_ms,
             max_delay_ms=self.max_delay_ms,
         )
 
@@ -148,7 +161,7 @@ class Policies:
     def weight(self, org_id: UUID) -> float:
         """The share of an organization among those that wait for the same limit."""
         found = self.override("org", org_id=org_id)
-        return found.weight if found and found.weight else 1.0
+        return usable_weight(found.weight if found else None)
 
     def retry(self, facts: StepFacts) -> RetryPolicy:
         """The step's own or its flow's; else that of its type, with the overrides for all, for the organization and for

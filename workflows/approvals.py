@@ -30,15 +30,19 @@ class ApprovalNotFound(WorkflowsError):
 
 @dataclass(frozen=True, kw_only=True)
 class Decider:
-    """Who decides: `name` for the record, `roles` (`user:anna`, `group:finance`, `key:deploy`) for the check."""
+    """Who decides: `name` for the record, `roles` (`user:anna`, `group:finance`, `key:deploy`) for the check.
+
+    `unnamed`: may decide where the flow names nobody.
+    """
 
     name: str
     roles: frozenset[str]
     everything: bool = False
+    unnamed: bool = True
 
     def may_decide(self, wait: Wait) -> bool:
         approvers = wait.options.get("approvers") or []
-        return self.everything or not approvers or bool(self.roles.intersection(approvers))
+        return self.everything or (bool(self.roles.intersection(approvers)) if approvers else self.unnamed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,8 @@ def decide(
         raise InvalidInput("comment: at most 4,000 characters, without NUL.")
     found = get(organization, step_run_id)
     if not by.may_decide(found.wait):
-        raise Forbidden(f"{by.name} may not decide this: {', '.join(found.wait.options['approvers'])} may.")
+        named = ", ".join(found.wait.options.get("approvers") or ["those who may change runs"])
+        raise Forbidden(f"{by.name} may not decide this: {named} may.")
     answer = {"approved": approve, "by": by.name, "comment": comment, "at": timezone.now().isoformat()}
     with transaction.atomic():
         taken = waits.take({step_run_id: None}, by="answer", answer=answer, org_id=organization.id)

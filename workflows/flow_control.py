@@ -35,10 +35,13 @@ CLOSED = "The throttle store is away or being rebuilt: nothing starts until it i
 # --- changing -----------------------------------------------------------------------------------------------------
 
 
-def put_limit(row: ThrottleOverride, *, by: str, instead_of: ThrottleOverride | None = None) -> ThrottleOverride:
+def put_limit(
+    row: ThrottleOverride, *, by: str, instead_of: ThrottleOverride | None = None, keep_weight: bool = False
+) -> ThrottleOverride:
     """Store an override; it holds on all workers within a second. Raises InvalidInput with what to do.
 
-    `instead_of`: the one that was edited; where it was for another subject, it is removed.
+    `instead_of`: the one that was edited; where it was for another subject, it is removed. `keep_weight`: the caller is
+    no operator, so the weight that an operator gave the organization stays.
     """
     check_pace(row.org_id)
     try:
@@ -47,7 +50,7 @@ def put_limit(row: ThrottleOverride, *, by: str, instead_of: ThrottleOverride | 
             structural = False
             if instead_of is not None and overrides.as_override(instead_of).place != overrides.as_override(row).place:
                 structural = overrides.delete(instead_of, by=by)
-            structural = overrides.put(row, by=by) or structural
+            structural = overrides.put(row, by=by, keep_weight=keep_weight) or structural
     except ThrottlingError as error:
         raise InvalidInput(str(error)) from None
     announce(structural)
@@ -66,10 +69,10 @@ def check_pace(org_id: UUID | None) -> None:
         raise TooManyChanges
 
 
-def delete_limit(row: ThrottleOverride, *, by: str) -> None:
-    """Remove an override: what is shipped, configured or defined holds again."""
+def delete_limit(row: ThrottleOverride, *, by: str, keep_weight: bool = False) -> None:
+    """Remove an override: what is shipped, configured or defined holds again. `keep_weight`: but for its weight."""
     check_pace(row.org_id)
-    announce(overrides.delete(row, by=by))
+    announce(overrides.delete(row, by=by, keep_weight=keep_weight))
 
 
 def check_limit(row: ThrottleOverride) -> None:

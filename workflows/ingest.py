@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -178,22 +177,15 @@ def delete_schema(organization: Organization, name: str) -> bool:
     return bool(removed)
 
 
-def owner_of(key: str, *, address: str) -> Organization | None:
+def owner_of(key: str, *, on_this_machine: bool) -> Organization | None:
     """The organization of an event key that is not revoked.
 
-    In development, from this machine, a key that was never issued will do: clients without one send a placeholder. What
-    they send belongs to the first organization.
+    In development, for a program `on_this_machine`, a key that was never issued will do: clients without one send a
+    placeholder. What they send belongs to the first organization.
     """
     found = AccessKey.objects.select_related("organization").filter(digest=AccessKey.digest_of(key)).first()
     if found is not None:
         return found.organization if found.kind == AccessKey.Kind.EVENT and found.revoked_at is None else None
-    if settings.ANY_EVENT_KEY_ON_LOOPBACK and _is_loopback(address):
+    if settings.ANY_EVENT_KEY_ON_LOOPBACK and on_this_machine:
         return Organization.objects.order_by("created_at").first()
     return None
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False

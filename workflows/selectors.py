@@ -16,6 +16,7 @@ from django.db.models import Count, DateTimeField, DurationField, ExpressionWrap
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
+from throttling.limits import MAX_WEIGHT, MIN_WEIGHT
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine import catalog
 from workflows.errors import InvalidInput, RunNotFound
@@ -364,7 +365,9 @@ SELECT (SELECT count(*) FROM workflows_steprun WHERE status = 'running'
        (SELECT count(*) FROM workflows_steprun WHERE status = 'ready' AND waiting_for = 'limit') AS "waitingForLimits",
        (SELECT count(*) FROM workflows_steprun WHERE status = 'running') AS running,
        (SELECT count(*) FROM workflows_steprun WHERE dispatch_count > 1) AS "publishedAgain",
-       (SELECT count(*) FROM workflows_run WHERE status IN ('queued', 'running')) AS "liveRuns"
+       (SELECT count(*) FROM workflows_run WHERE status IN ('queued', 'running')) AS "liveRuns",
+       (SELECT count(*) FROM throttling_throttleoverride
+         WHERE NOT weight BETWEEN %(lowest)s AND %(highest)s) AS "weightsOutOfRange"
 """
 FAULTS = ("zombies", "undispatched", "overdueTimers", "lostJoins", "stuckRuns", "orphanSteps")
 
@@ -372,6 +375,6 @@ FAULTS = ("zombies", "undispatched", "overdueTimers", "lostJoins", "stuckRuns", 
 def health() -> dict[str, int]:
     """What `doctor` reports: the FAULTS should all be zero, the rest describes the load."""
     with connection.cursor() as cursor:
-        cursor.execute(_HEALTH)
+        cursor.execute(_HEALTH, {"lowest": MIN_WEIGHT, "highest": MAX_WEIGHT})
         names = [column.name for column in cursor.description]
         return dict(zip(names, cursor.fetchone(), strict=True))

@@ -134,6 +134,7 @@ def test_an_override_is_put_read_and_removed(api: Api, org: Organization) -> Non
         ({"scope": "limit", "name": "x", "rate": {"limit": 5, "period": "soon"}}, 422, "rate.period"),
         ({"scope": "limit", "name": "x", "concurrency": 1, "key": "event.("}, 422, "event.("),
         ({"scope": "org", "weight": 0}, 422, "weight"),
+        ({"scope": "org", "weight": 2}, 403, "No API key sets a weight"),
         ({"scope": "global", "concurrency": 5}, 403, "operator"),
         ({"scope": "type", "type": "noop", "concurrency": 5, "organization": "all"}, 403, "operator"),
         ({"scope": "type", "type": "noop", "concurrency": 5, "surprise": 1}, 422, "surprise"),

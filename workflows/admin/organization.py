@@ -34,7 +34,7 @@ class AccessKeyAdmin(admin.ModelAdmin[AccessKey]):
         obj.pk, obj.prefix, obj.digest = row.pk, row.prefix, row.digest
         messages.warning(request, f"The new key, shown this once: {key}")
 
-    @admin.action(description="Revoke the selected keys")
+    @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, keys: Any) -> None:
         count = keys.filter(revoked_at=None).update(revoked_at=timezone.now())
         messages.success(request, f"{count} keys revoked.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -14,11 +14,14 @@ from workflows.templatetags.headrace import pretty
 
 def json_block(value: Any) -> SafeString:
     """A JSON value as an indented block."""
-    return format_html('<pre style="white-space:pre-wrap;max-width:70rem">{}</pre>', pretty(value))
+    return format_html('<pre class="json">{}</pre>', pretty(value))
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Nothing can be added, changed or deleted: executions are written by the engine alone."""
+
+    class Media:
+        css: ClassVar = {"all": ["headrace_admin.css"]}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

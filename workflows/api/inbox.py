@@ -10,11 +10,14 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from workflows import callbacks, ingest, webhooks
+from workflows.api.origin import is_foreign_page, is_program_here
 from workflows.api.problems import problem
 from workflows.errors import WorkflowsError
 from workflows.ingest import EventsRefused
 
 log = structlog.get_logger(__name__)
+UNKNOWN_KEY = "The event key is unknown or revoked."
+UNKNOWN_KEY_OF_PAGE = f"{UNKNOWN_KEY} A page of another site needs a real one, in development too."
 
 
 @csrf_exempt
@@ -22,9 +25,9 @@ def receive(request: HttpRequest, key: str) -> HttpResponse:
     """One event or an array of at most 5,000; all of them are stored when this answers, or none."""
     if request.method != "POST":
         return _only_post()
-    organization = ingest.owner_of(key, address=request.META.get("REMOTE_ADDR", ""))
+    organization = ingest.owner_of(key, on_this_machine=is_program_here(request))
     if organization is None:
-        return _refuse(401, "The event key is unknown or revoked.")
+        return _refuse(401, UNKNOWN_KEY_OF_PAGE if is_foreign_page(request) else UNKNOWN_KEY)
     try:
         payload = json.loads(request.body)
     except RequestDataTooBig:

@@ -8,6 +8,8 @@ from uuid import UUID
 from ninja import Router
 from pydantic import Field, StrictInt, StrictStr
 
+from throttling.errors import ThrottlingError
+from throttling.limits import checked_weight
 from throttling.models import ThrottleOverride
 from workflows import flow_control
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
@@ -18,6 +20,10 @@ from workflows.models import Organization
 from workflows.presenters import change_out, line_out, override_out, reason_out
 
 router = Router(auth=ApiKeyAuth(), tags=["limits"])
+NO_WEIGHT = (
+    "No API key sets a weight, since it decides over the shares of other organizations: an operator does, in the admin "
+    "or by `manage.py limits set --organization --weight 2 --org <slug>` (0.01…100)."
+)
 
 
 class RateIn(Body):
@@ -46,7 +52,9 @@ class LimitIn(Body):
     rate: RateIn | None = None
     key: str = Field("", max_length=500, description="CEL: a limit of its own for each value.")
     retry: RetryIn | None = None
-    weight: float | None = None
+    weight: Any = Field(
+        None, description="Not by API key: operators set it, in the admin or by `manage.py limits set`."
+    )
     note: str = Field("", max_length=500)
 
 
@@ -64,6 +72,17 @@ def _subject(request: ApiRequest, scope: str, organization: str) -> Organization
             )
         return None
     return request.organization
+
+
+def _refuse_weight(weight: Any) -> None:
+    """Raises InvalidInput for a weight that nobody could set, and Forbidden for any other."""
+    if weight is None:
+        return
+    try:
+        checked_weight(weight)
+    except ThrottlingError as error:
+        raise InvalidInput(str(error)) from None
+    raise Forbidden(NO_WEIGHT)
 
 
 @router.get("")
@@ -87,6 +106,7 @@ def list_limits(request: ApiRequest) -> dict[str, Any]:
 @router.put("")
 def put_limit(request: ApiRequest, payload: LimitIn) -> dict[str, Any]:
     """Set an override. It holds on all workers within a second; steps that wait start at once where they may."""
+    _refuse_weight(payload.weight)
     organization = _subject(request, payload.scope, payload.organization)
     retry = payload.retry or RetryIn()
     row = ThrottleOverride(
@@ -105,10 +125,9 @@ def put_limit(request: ApiRequest, payload: LimitIn) -> dict[str, Any]:
         backoff=retry.backoff or "",
         delay_ms=_optional_ms(retry.delay, "retry.delay"),
         max_delay_ms=_optional_ms(retry.max_delay, "retry.maxDelay"),
-        weight=payload.weight,
         note=payload.note,
     )
-    return override_out(flow_control.put_limit(row, by=who(request)))
+    return override_out(flow_control.put_limit(row, by=who(request), keep_weight=True))
 
 
 @router.delete("")
@@ -126,7 +145,7 @@ def delete_limit(
     if row is None:
         raise LimitNotFound
     removed = override_out(row)
-    flow_control.delete_limit(row, by=who(request))
+    flow_control.delete_limit(row, by=who(request), keep_weight=True)
     return {"removed": removed}
 
 

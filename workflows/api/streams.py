@@ -13,15 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
+from workflows import access
 from workflows.api.auth import ApiKeyAuth
 from workflows.api.problems import problem
 from workflows.api.stream_places import PLACES
-from workflows.dashboard.views import shown_organization
 from workflows.errors import TooManyStreams, WorkflowsError
 from workflows.models import Organization
 from workflows.stream_holders import Holder
@@ -58,10 +57,8 @@ def _stream(request: HttpRequest, open_: Callable[[Organization, str], Source]) 
         return problem(405, "method_not_allowed", "Streams are read with GET.")
     try:
         known = _organization(request)
-    except Http404 as error:
-        return problem(404, "not_found", str(error))
-    except PermissionDenied as error:
-        return problem(403, "forbidden", str(error) or "This login may not see an organization.")
+    except WorkflowsError as error:
+        return problem(error.status, error.code, str(error))
     if known is None:
         response = problem(401, "unauthorized", "Send a valid API key: Authorization: Bearer hr_api_…")
         response["WWW-Authenticate"] = "Bearer"
@@ -80,13 +77,13 @@ def _stream(request: HttpRequest, open_: Callable[[Organization, str], Source]) 
 
 
 def _organization(request: HttpRequest) -> tuple[Organization, Holder] | None:
-    """By API key; or for a browser that is logged in, the one that the dashboard shows."""
+    """By API key; or for a browser that is logged in, the one that its login sees. Raises Forbidden, NoOrganization."""
     header = request.headers.get("Authorization", "")
     if header.startswith("Bearer "):
         key = ApiKeyAuth().authenticate(request, header.removeprefix("Bearer ").strip())
         return (key.organization, Holder(kind="key", id=str(key.id), org_id=key.organization_id)) if key else None
     if request.user.is_authenticated and request.session.session_key:
-        organization = shown_organization(request)
+        organization = access.organization_of(request.user, wanted=request.GET.get("org", ""))
         return organization, Holder(kind="session", id=request.session.session_key, org_id=organization.id)
     return None
 

@@ -6,49 +6,52 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from workflows import approvals, pausing, scheduling, selectors
+from workflows import access, approvals, pausing, scheduling, selectors
+from workflows.access import CHANGE_FLOWS, CHANGE_RUNS
 from workflows.approvals import ApprovalNotFound, Decider
-from workflows.dashboard.views import shown_organization
+from workflows.dashboard.access import page
 from workflows.errors import FlowNotFound, WorkflowsError
+from workflows.models import Organization
+from workflows.path_tokens import mask_path_tokens
 
 SHOWN_FIRES = 3
 
 
-@login_required
+@page()
 @require_GET
-def flows(request: HttpRequest) -> HttpResponse:
+def flows(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The flows: what starts them, when next, and whether they are paused."""
-    organization = shown_organization(request)
     stops = {each["flow"]: each for each in pausing.stopped(organization)}
-    rows = [_flow_row(summary, stops) for summary in selectors.flows(organization)]
+    open_addresses = access.allows(request.user, CHANGE_FLOWS)
+    rows = [_flow_row(summary, stops, open_addresses) for summary in selectors.flows(organization)]
     whole = next((each for each in stops.values() if each["what"] == "organization"), None)
     return render(request, "dashboard/flows.html", {"flows": rows, "whole": whole})
 
 
-def _flow_row(summary: selectors.FlowSummary, stops: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _flow_row(summary: selectors.FlowSummary, stops: dict[str, dict[str, Any]], open_addresses: bool) -> dict[str, Any]:
     triggers = list(summary.flow.triggers.all())
+    texts = [str(each) if open_addresses else mask_path_tokens(str(each)) for each in triggers]
     fires = [at for each in triggers if each.kind == "cron" and each.enabled for at in scheduling.next_fires(each)]
     return {
         "flow": summary.flow,
-        "triggers": triggers,
+        "triggers": [{"text": text, "enabled": each.enabled} for text, each in zip(texts, triggers, strict=True)],
         "live_runs": summary.live_runs,
         "next_fires": sorted(fires)[:SHOWN_FIRES],
         "stop": stops.get(summary.flow.slug),
     }
 
 
-@login_required
+@page(CHANGE_FLOWS)
 @require_POST
-def stop_flow(request: HttpRequest, slug: str, mode: str) -> HttpResponse:
+def stop_flow(request: HttpRequest, organization: Organization, slug: str, mode: str) -> HttpResponse:
     """Pause, drain or resume a flow, and show the list again."""
     by = request.user.get_username()
     try:
-        subject = pausing.flow(shown_organization(request), slug)
+        subject = pausing.flow(organization, slug)
         if mode == "resume":
             pausing.resume(subject, by=by)
         elif mode in {"pause", "drain"}:
@@ -62,11 +65,11 @@ def stop_flow(request: HttpRequest, slug: str, mode: str) -> HttpResponse:
     return redirect("dashboard:flows")
 
 
-@login_required
+@page()
 @require_GET
-def approvals_page(request: HttpRequest) -> HttpResponse:
+def approvals_page(request: HttpRequest, organization: Organization) -> HttpResponse:
     """What waits for a decision."""
-    found = approvals.waiting(shown_organization(request))
+    found = approvals.waiting(organization)
     decider = _decider(request)
     rows = [
         {"facts": approvals.facts(each.wait), "run": each.run, "mine": decider.may_decide(each.wait)} for each in found
@@ -74,11 +77,10 @@ def approvals_page(request: HttpRequest) -> HttpResponse:
     return render(request, "dashboard/approvals.html", {"approvals": rows})
 
 
-@login_required
+@page()
 @require_http_methods(["GET", "POST"])
-def approval(request: HttpRequest, step_run_id: UUID) -> HttpResponse:
-    """One approval: what it is about, and the buttons."""
-    organization = shown_organization(request)
+def approval(request: HttpRequest, organization: Organization, step_run_id: UUID) -> HttpResponse:
+    """One approval: what it is about, and the buttons. Those whom the flow names may decide, without a permission."""
     if request.method == "POST":
         decision = request.POST.get("decision")
         if decision not in {"approve", "reject"}:
@@ -107,4 +109,9 @@ def _decider(request: HttpRequest) -> Decider:
     user = request.user
     groups = user.groups.values_list("name", flat=True)
     roles = {f"user:{user.get_username()}", *(f"group:{name}" for name in groups)}
-    return Decider(name=user.get_username(), roles=frozenset(roles), everything=user.is_superuser)
+    return Decider(
+        name=user.get_username(),
+        roles=frozenset(roles),
+        everything=user.is_superuser,
+        unnamed=access.allows(user, CHANGE_RUNS),
+    )

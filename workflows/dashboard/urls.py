@@ -1,7 +1,8 @@
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from workflows.dashboard import operations, views
+from workflows.dashboard.login import dashboard_login
 
 app_name = "dashboard"
 urlpatterns = [
@@ -13,6 +14,6 @@ urlpatterns = [
     path("flows/<slug:slug>/<slug:mode>/", operations.stop_flow, name="stop_flow"),
     path("approvals/", operations.approvals_page, name="approvals"),
     path("approvals/<uuid:step_run_id>/", operations.approval, name="approval"),
-    path("login/", LoginView.as_view(template_name="dashboard/login.html"), name="login"),
+    path("login/", dashboard_login, name="login"),
     path("logout/", LogoutView.as_view(next_page="/login/"), name="logout"),
 ]

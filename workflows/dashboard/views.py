@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -15,19 +14,13 @@ from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET, require_POST
 
 from workflows import presenters, repair, selectors, services
+from workflows.access import CHANGE_RUNS
+from workflows.dashboard.access import page
 from workflows.dashboard.timeline import timeline
 from workflows.errors import InvalidInput, RunNotFound, WorkflowsError
 from workflows.models import Organization, Run
 
 FILTERS = ("status", "workflow", "trigger", "event", "since", "until")
-
-
-def shown_organization(request: HttpRequest) -> Organization:
-    """The organization that the dashboard shows: the first one, until memberships choose."""
-    found = Organization.objects.order_by("created_at").first()
-    if found is None:
-        raise Http404("There is no organization yet; `make up` creates one.")
-    return found
 
 
 def _moment(text: str) -> dt.datetime | None:
@@ -39,11 +32,10 @@ def _moment(text: str) -> dt.datetime | None:
     return found.replace(tzinfo=dt.UTC) if found and found.tzinfo is None else found
 
 
-@login_required
+@page()
 @require_GET
-def runs(request: HttpRequest) -> HttpResponse:
+def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The run list; the table alone for htmx."""
-    organization = shown_organization(request)
     chosen = {name: request.GET.get(name, "") for name in FILTERS}
     sort = request.GET.get("sort", "created")
     context: dict[str, Any] = {
@@ -73,12 +65,12 @@ def runs(request: HttpRequest) -> HttpResponse:
     return render(request, template, context)
 
 
-@login_required
+@page()
 @require_GET
-def run(request: HttpRequest, run_id: UUID) -> HttpResponse:
+def run(request: HttpRequest, organization: Organization, run_id: UUID) -> HttpResponse:
     """A run with its waterfall; the live part alone for htmx."""
     try:
-        detail = selectors.run_detail(shown_organization(request), run_id)
+        detail = selectors.run_detail(organization, run_id)
     except RunNotFound as error:
         raise Http404(str(error)) from None
     context = {
@@ -91,12 +83,12 @@ def run(request: HttpRequest, run_id: UUID) -> HttpResponse:
     return render(request, template, context)
 
 
-@login_required
+@page(CHANGE_RUNS)
 @require_POST
-def replay(request: HttpRequest, run_id: UUID, mode: str) -> HttpResponse:
+def replay(request: HttpRequest, organization: Organization, run_id: UUID, mode: str) -> HttpResponse:
     """Run an ended run again, and show the new one."""
     try:
-        repeat = repair.replay(shown_organization(request), run_id, mode=mode)
+        repeat = repair.replay(organization, run_id, mode=mode)
     except RunNotFound as error:
         raise Http404(str(error)) from None
     except WorkflowsError as error:  # not ended yet, or an input that the flow takes no more
@@ -105,12 +97,12 @@ def replay(request: HttpRequest, run_id: UUID, mode: str) -> HttpResponse:
     return redirect("dashboard:run", run_id=repeat.run_id)
 
 
-@login_required
+@page(CHANGE_RUNS)
 @require_POST
-def cancel(request: HttpRequest, run_id: UUID) -> HttpResponse:
+def cancel(request: HttpRequest, organization: Organization, run_id: UUID) -> HttpResponse:
     """Cancel the run and show it again."""
     try:
-        services.cancel_run(shown_organization(request), run_id, reason=f"by {request.user.get_username()}")
+        services.cancel_run(organization, run_id, reason=f"by {request.user.get_username()}")
     except RunNotFound as error:
         raise Http404(str(error)) from None
     return redirect("dashboard:run", run_id=run_id)

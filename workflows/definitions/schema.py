@@ -53,6 +53,14 @@ class RetrySpec(Strict):
             value = {**value, "backoff": inner.pop("type", None), **{k: v for k, v in inner.items() if k not in value}}
         return value
 
+    @field_validator("attempts", "retries", "factor", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any) -> Any:
+        """A boolean is no number (Python counts it as 0 or 1)."""
+        if isinstance(value, bool):
+            raise ValueError(f"{str(value).lower()} is no number")
+        return value
+
     @field_validator("preset")
     @classmethod
     def _known_preset(cls, value: str | None) -> str | None:

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("workflows", "0015_oauth_credentials")]
+    dependencies = [("workflows", "0017_access")]
 
     operations = [
         migrations.AddField(

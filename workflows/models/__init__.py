@@ -4,6 +4,7 @@ from workflows.models.credential import OAuthCredential
 from workflows.models.event import Event, EventSchema, SystemFeed
 from workflows.models.fan_out import FanOut, Item
 from workflows.models.flow import CancelRule, CronFire, Flow, FlowVersion, Step, Trigger
+from workflows.models.login import LoginTry
 from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
 from workflows.models.outcome import RunStart, TriggerOutcome
@@ -25,6 +26,7 @@ __all__ = [
     "IdempotencyKey",
     "Item",
     "LeaderLease",
+    "LoginTry",
     "OAuthCredential",
     "OperationChange",
     "Organization",

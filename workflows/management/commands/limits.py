@@ -29,7 +29,7 @@ def duration_s(text: str) -> float:
 def rate(text: str) -> tuple[int, int]:
     """(limit, period in ms) of "20/60s". Raises CommandError."""
     number, _, period = text.partition("/")
-    if not number.isdigit() or not period:
+    if not number.isdecimal() or not period:
         raise CommandError(f"{text!r} is no rate; write 20/60s")
     return int(number), round(duration_s(period if period[0].isdigit() else f"1{period}") * 1000)
 
@@ -57,7 +57,9 @@ class Command(HeadraceCommand):
                 verb.add_argument("--burst", type=int, default=1, help="of gcra")
                 verb.add_argument("--key", default="", help="CEL: a limit of its own for each value")
                 verb.add_argument("--attempts", type=int, help="tries, the first included")
-                verb.add_argument("--weight", type=float, help="the organization's share where it has to wait")
+                verb.add_argument(
+                    "--weight", type=float, help="the organization's share where it has to wait, 0.01 … 100"
+                )
                 verb.add_argument("--note", default="", help="why")
         explain = self.add_verb(verbs, "explain", "why a step waits")
         explain.add_argument("step_run", help="the id of the step run, or of a run")

@@ -1,0 +1,247 @@
+"""Who sees and does what until there are roles; where events without a key may come from; what pages may load."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.db import connection, transaction
+from django.test import Client
+from django.utils import timezone
+
+from tests.workers import leave_nothing, publish
+from workflows import services
+from workflows.models import AccessKey, Organization, Run, Trigger, Wait
+
+
+def login(*permissions: str, staff: bool = False, superuser: bool = False) -> Client:
+    user = get_user_model().objects.create_user(
+        f"user-{uuid.uuid4().hex[:8]}", password="x", is_staff=staff, is_superuser=superuser
+    )
+    for name in permissions:
+        app, _, code = name.partition(".")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=code))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@contextlib.contextmanager
+def alone(org: Organization) -> Iterator[None]:
+    """The organization is the only one, for this connection."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")  # what belongs to the others stays
+            cursor.execute("DELETE FROM workflows_organization WHERE id <> %s", (org.id,))
+        yield
+        transaction.set_rollback(True)
+
+
+@pytest.fixture
+def run(org: Organization) -> Iterator[Run]:
+    """A run that waits for a decision of anybody."""
+    slug = publish(
+        org, [{"id": "ask", "type": "wait_for_approval", "config": {"title": "Sure?"}}], slug="asks",
+        on={"webhook": "none", "name": "hook/called"},
+    )  # fmt: skip
+    yield Run.objects.get(id=services.trigger(org, slug).run_ids[0])
+    leave_nothing(org)
+
+
+def actions(run: Run) -> list[str]:
+    return [
+        f"/runs/{run.id}/cancel/", f"/runs/{run.id}/replay/start/", f"/runs/{run.id}/replay/resume/",
+        "/flows/asks/pause/", "/flows/asks/drain/", "/flows/asks/resume/",
+    ]  # fmt: skip
+
+
+PAGES = ["/", "/flows/", "/approvals/"]
+
+
+def test_a_login_without_permissions_sees_the_only_organization_and_changes_nothing(
+    org: Organization, run: Run
+) -> None:
+    with alone(org):
+        client = login()
+        for path in [*PAGES, f"/runs/{run.id}/"]:
+            assert client.get(path).status_code == 200, path
+        for path in actions(run):
+            answer = client.post(path)
+            assert (answer.status_code, b"an operator can give it" in answer.content) == (403, True), path
+        assert b"<button>Cancel" not in client.get(f"/runs/{run.id}/").content
+        assert b"<button>Pause" not in client.get("/flows/").content
+        run.refresh_from_db()
+        assert run.cancel_requested_at is None
+
+
+def test_the_permission_is_what_an_action_takes(org: Organization, run: Run) -> None:
+    with alone(org):
+        client = login("workflows.change_flow")
+        assert b"<button>Pause" in client.get("/flows/").content
+        assert client.post("/flows/asks/pause/").status_code == 302
+        assert client.post(f"/runs/{run.id}/cancel/").status_code == 403
+        client = login("workflows.change_run")
+        assert client.post("/flows/asks/resume/").status_code == 403
+        assert client.post(f"/runs/{run.id}/cancel/").status_code == 302
+        run.refresh_from_db()
+        assert run.cancel_requested_at is not None
+
+
+def test_the_address_of_a_webhook_is_shown_to_those_only_who_may_change_flows(org: Organization, run: Run) -> None:
+    token = Trigger.objects.get(organization=org).token
+    with alone(org):
+        page = login().get("/flows/").content.decode()
+        assert (token in page, "/hooks/***" in page) == (False, True)
+        assert token in login("workflows.change_flow").get("/flows/").content.decode()
+
+
+def test_an_approval_that_names_nobody_takes_the_permission_and_a_named_login_needs_none(
+    org: Organization, run: Run
+) -> None:
+    with alone(org):
+        wait = Wait(
+            org_id=org.id,
+            run_id=run.id,
+            step_run_id=uuid.uuid4(),
+            kind="approval",
+            options={"title": "x"},
+            since=timezone.now(),
+            created_at=timezone.now(),
+        )
+        wait.save(force_insert=True)
+        path = f"/approvals/{wait.step_run_id}/"
+        client = login()
+        assert b"You may not decide this" in client.get(path).content
+        answer = client.post(path, {"decision": "approve"}, follow=True)
+        assert b"may not decide this" in answer.content
+        wait.refresh_from_db()
+        assert wait.taken_at is None
+        named = get_user_model().objects.create_user(f"anna-{uuid.uuid4().hex[:6]}")
+        Wait.objects.filter(step_run_id=wait.step_run_id).update(
+            options={"title": "x", "approvers": [f"user:{named.username}"]}
+        )
+        anna = Client()
+        anna.force_login(named)
+        assert b'value="approve"' in anna.get(path).content
+
+
+@pytest.mark.parametrize("permissions", [[], ["workflows.change_run", "workflows.change_flow"]])
+def test_a_login_is_refused_where_several_organizations_are_and_nothing_says_which(
+    org: Organization, other: Organization, run: Run, permissions: list[str]
+) -> None:
+    client = login(*permissions, staff=True)
+    for path in [*PAGES, f"/runs/{run.id}/"]:
+        answer = client.get(path)
+        assert (answer.status_code, b"several organizations" in answer.content) == (403, True), path
+    for path in actions(run):
+        assert client.post(path).status_code == 403, path
+    for path in ("/api/stream", f"/api/runs/{run.id}/stream"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), path
+        assert "several organizations" in answer.json()["detail"]
+
+
+def test_a_superuser_chooses_and_the_choice_stays(org: Organization, run: Run) -> None:
+    client = login(superuser=True)
+    assert client.get(f"/runs/{run.id}/?org=nobody").status_code == 404
+    assert client.get(f"/runs/{run.id}/?org={org.slug}").status_code == 200
+    assert org.slug.encode() in client.get("/flows/").content
+    assert client.post("/flows/asks/pause/").status_code == 302
+    assert client.post("/flows/asks/resume/").status_code == 302
+
+
+def test_a_login_may_not_choose_another_organization(org: Organization, run: Run) -> None:
+    with alone(org):
+        assert login().get(f"/?org={org.slug}").status_code == 200
+        assert login().get("/?org=somebody").status_code == 404
+        assert login().get("/?org=%00").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("model", "verb", "see"),
+    [
+        ("workflows/run", "cancel", "workflows.view_run"),
+        ("workflows/run", "replay", "workflows.view_run"),
+        ("workflows/accesskey", "revoke", "workflows.view_accesskey"),
+        ("workflows/bulkoperation", "stop", "workflows.view_bulkoperation"),
+        ("dlq/deadletter", "ignore", "dlq.view_deadletter"),
+        ("django_celery_beat/periodictask", "run_tasks", "django_celery_beat.view_periodictask"),
+        ("django_celery_beat/periodictask", "disable_tasks", "django_celery_beat.view_periodictask"),
+    ],
+)
+def test_who_may_only_look_has_no_action_in_the_admin(org: Organization, model: str, verb: str, see: str) -> None:
+    row, _ = AccessKey.issue(org, "api", "kept")
+    client = login(see, staff=True)
+    page = client.get(f"/admin/{model}/")
+    assert (page.status_code, f'value="{verb}"' in page.content.decode()) == (200, False)
+    client.post(f"/admin/{model}/", {"action": verb, "_selected_action": [str(row.pk)]})
+    row.refresh_from_db()
+    assert row.revoked_at is None
+
+
+# --- events without a key -------------------------------------------------------------------------------------------
+
+
+def send(headers: dict[str, str], key: str = "NO_EVENT_KEY_SET", **more: Any) -> Any:
+    body = json.dumps({"name": f"page/{uuid.uuid4()}"})
+    return Client().post(f"/e/{key}", body, content_type="text/plain", headers=headers, **more)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://testserver:3000"},
+        {"origin": "https://testserver"},
+        {"referer": "https://evil.example/page"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "same-origin", "origin": "https://evil.example"},
+    ],
+)
+def test_a_page_of_another_site_starts_nothing_without_a_real_key(
+    org: Organization, headers: dict[str, str], settings: Any
+) -> None:
+    assert settings.ANY_EVENT_KEY_ON_LOOPBACK
+    answer = send(headers)
+    assert (answer.status_code, "page of another site" in answer.json()["error"]) == (401, True)
+    key = AccessKey.issue(org, "event", "real")[1]
+    assert send(headers, key).status_code == 200  # one with a real key may send from wherever it is
+
+
+@pytest.mark.parametrize("headers", [{}, {"sec-fetch-site": "none"}, {"origin": "http://testserver"}])
+def test_a_program_of_this_machine_needs_no_key(org: Organization, headers: dict[str, str]) -> None:
+    assert send(headers).status_code == 200
+
+
+def test_a_name_that_points_here_is_no_way_in(org: Organization, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["*"]
+    assert send({}, SERVER_NAME="evil.example").status_code == 401
+    assert send({}, SERVER_NAME="127.0.0.1").status_code == 200
+    settings.ALLOWED_HOSTS = ["localhost"]
+    assert send({}, SERVER_NAME="evil.example").status_code == 400
+
+
+# --- what pages may load --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["/login/", "/admin/login/", "/", "/api/docs", "/api/openapi.json", "/healthz", "/nothing"]
+)
+def test_every_answer_has_a_policy_without_inline_scripts(org: Organization, path: str) -> None:
+    answer = login(superuser=True).get(path)
+    rules = dict(rule.strip().split(" ", 1) for rule in answer["Content-Security-Policy"].split(";"))
+    assert rules["script-src"] == "'self'"
+    assert (rules["default-src"], rules["frame-ancestors"], rules["base-uri"]) == ("'none'", "'none'", "'none'")
+    assert ("unsafe-inline" in rules["style-src"]) == path.startswith(("/admin", "/api/docs"))
+    assert answer["Referrer-Policy"] == "same-origin"
+    assert answer["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert answer["X-Frame-Options"] == "DENY"
+    assert b"https://cdn" not in answer.content

@@ -1,0 +1,52 @@
+"""Who gets a page: a login, its organization, and the permission that the page's action takes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Concatenate
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from workflows import access
+from workflows.access import NoOrganization
+from workflows.errors import WorkflowsError
+from workflows.models import Organization
+
+CHOSEN = "organization"
+View = Callable[Concatenate[HttpRequest, Organization, ...], HttpResponse]
+
+
+def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
+    """The view for logins only, with the organization that the login sees; `permission`: which it must have besides."""
+
+    def decorate(view: View) -> Callable[..., HttpResponse]:
+        @functools.wraps(view)
+        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            try:
+                organization = _organization(request)
+                if permission:
+                    access.require(request.user, permission)
+            except WorkflowsError as error:
+                return render(request, "dashboard/refused.html", {"reason": str(error)}, status=error.status)
+            request.organization = organization  # type: ignore[attr-defined]  # the header of the pages names it
+            return view(request, organization, *args, **kwargs)
+
+        return login_required(checked)
+
+    return decorate
+
+
+def _organization(request: HttpRequest) -> Organization:
+    """The one of `?org=`, which a superuser's session keeps; else the one that the session kept; else the login's."""
+    asked = request.GET.get("org", "")
+    if asked:
+        found = access.organization_of(request.user, wanted=asked)
+        request.session[CHOSEN] = str(found.id)
+        return found
+    try:
+        return access.organization_of(request.user, wanted=request.session.get(CHOSEN, ""))
+    except NoOrganization:  # the one that was chosen is gone
+        return access.organization_of(request.user)
