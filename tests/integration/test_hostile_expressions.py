@@ -32,7 +32,7 @@ def resident_mib(pid: int) -> float:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
 
 
-@pytest.fixture(params=BOMBS.values(), ids=BOMBS)
+@pytest.fixture(params=list(BOMBS.values()), ids=list(BOMBS))
 def bomb(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -53,7 +53,7 @@ def test_as_a_filter_it_is_false(org: Organization, workers: WorkerPool, bomb: s
 
 @pytest.mark.parametrize("control", ["idempotency", "singleton", "rate_limit", "debounce"])
 def test_as_a_key_of_a_control_it_is_refused(org: Organization, workers: WorkerPool, control: str, bomb: str) -> None:
-    more = {"rate_limit": {"limit": 5, "period": "1m"}, "debounce": {"period": "1s"}}.get(control, {})
+    more: dict[str, Any] = {"rate_limit": {"limit": 5, "period": "1m"}, "debounce": {"period": "1s"}}.get(control, {})
     publish(org, NOOP, slug="bombed", on={"event": "bomb/key"}, **{control: {"key": f"string({bomb})", **more}})
     with pytest.raises(InvalidInput, match=ENDS):
         services.trigger(org, "bombed", DATA)

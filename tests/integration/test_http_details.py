@@ -34,7 +34,8 @@ def call(org: Organization, config: dict[str, Any], data: Any = None) -> dict[st
     detail = run_to_end(org, [{"id": "call", "type": "http_request", "config": config}], data or {})
     step = by_key(detail)["call"]
     if step.step_run.status == "completed":
-        return step.output
+        output: dict[str, Any] = step.output
+        return output
     return {**step.error, "attempts": len(step.attempts)}
 
 
