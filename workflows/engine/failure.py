@@ -9,7 +9,7 @@ from throttling.limits import RetryPolicy
 from workflows import taxonomy
 from workflows.engine import scope
 from workflows.engine.outcome import Failed, Outcome, Retry, StepError
-from workflows.errors import NonRetriable
+from workflows.errors import Category, NonRetriable
 
 MAX_MESSAGE_CHARACTERS = 4_000
 MAX_TRACEBACK_CHARACTERS = 16_000
@@ -17,12 +17,16 @@ MAX_TRACEBACK_CHARACTERS = 16_000
 
 def describe(error: BaseException, secrets: Iterable[str] = ()) -> StepError:
     """The exception as it is stored: masked, then bounded (a secret must not survive by being cut), fit for JSON."""
-    notes = getattr(error, "__notes__", [])
+    try:
+        notes = [str(note) for note in getattr(error, "__notes__", [])]
+        said, category = str(error), taxonomy.of_exception(error)
+    except BaseException:  # an exception that can't even be described
+        notes, said, category = [], "", Category.TRANSIENT
     detail = "\n".join(notes) if notes else "".join(traceback.format_exception(error))
     return StepError(
-        category=taxonomy.of_exception(error),
+        category=category,
         name=type(error).__name__,
-        message=storable(scope.mask(str(error) or type(error).__name__, secrets))[:MAX_MESSAGE_CHARACTERS],
+        message=storable(scope.mask(said or type(error).__name__, secrets))[:MAX_MESSAGE_CHARACTERS],
         traceback=storable(scope.mask(detail, secrets))[-MAX_TRACEBACK_CHARACTERS:],
     )
 
