@@ -166,7 +166,7 @@ def _known_limits(organization: Organization) -> Iterable[Limit]:
     """Without a key: those of all flows, and of all step types."""
     seen: set[str] = set()
     current = Flow.objects.filter(organization=organization, current__isnull=False).values_list("current_id", flat=True)
-    for compiled in catalog.load(id_ for id_ in current if id_ is not None).flows.values():
+    for compiled in catalog.load(current).flows.values():
         for key in compiled.steps:
             for limit in admission.limits_of(compiled.version_id, key).limits:
                 if not limit.key and limit.name not in seen and limit.bound is not None:
