@@ -7,8 +7,9 @@ be said about it is a row per channel in the same transaction; those are deliver
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
 from django.db import transaction
@@ -18,6 +19,7 @@ from django.utils import timezone
 from dlq import channels, metrics
 from dlq.models import Alert, AlertChannel, AlertNotification, AlertRule, DeadLetter
 from dlq.models.alert import RANK, Metric
+from workflows.engine import store, sweeps
 from workflows.models import Organization
 
 log = structlog.get_logger(__name__)
@@ -25,6 +27,11 @@ BATCH = 100
 MAX_TRIES = 8
 CLAIMED_FOR_S = 60
 FIRST_PAUSE_S = 10
+EVALUATE_WITHIN_S = 30.0
+RULES = "alert rules"
+OF_RULES = "alerts of rules"
+OF_DISABLED_RULES = "alerts of disabled rules"
+OF_FAILURES = "alerts of failures"
 Kind = AlertNotification.Kind
 
 
@@ -38,21 +45,58 @@ class Change:
 
 def evaluate() -> Change:
     """Look at every rule: fire what holds and did not, and recover what held and does not."""
+    changes: list[Change] = []
+    sweeps.isolated(
+        sweeps.Items(
+            name=RULES,
+            work=lambda some: changes.extend(_evaluate(rule) for rule in some),
+            key=lambda rule: str(rule.id),
+            org=lambda rule: rule.org_id,
+            budget_s=EVALUATE_WITHIN_S,
+        ),
+        AlertRule.objects.filter(enabled=True),
+    )
+    disabled = Alert.objects.filter(recovered_at=None, rule__enabled=False)
+    sweeps.isolated(
+        sweeps.Items(
+            name=OF_DISABLED_RULES,
+            work=lambda some: changes.append(Change(recovered=sum(_recover(alert, None) for alert in some))),
+            key=lambda alert: str(alert.id),
+            org=lambda alert: alert.org_id,
+        ),
+        disabled,
+    )
+    return Change(fired=sum(each.fired for each in changes), recovered=sum(each.recovered for each in changes))
+
+
+def _evaluate(rule: AlertRule) -> Change:
+    """Look at a rule. An organization whose alert can't be fired keeps no other's from it."""
     fired = recovered = 0
-    for rule in AlertRule.objects.filter(enabled=True):
-        readings = {reading.org_id: reading for reading in metrics.read(rule)}
-        held = {alert.org_id: alert for alert in rule.alerts.filter(recovered_at=None)}
-        breaching = {org_id: reading for org_id, reading in readings.items() if holds(rule, reading.value)}
-        for org_id, reading in breaching.items():
-            if org_id in held:
-                Alert.objects.filter(id=held[org_id].id).update(seen_at=timezone.now(), value=reading.value)
-            else:
-                fired += _fire(rule, reading)
-        for org_id, alert in held.items():
-            if org_id not in breaching:
-                recovered += _recover(alert, readings.get(org_id))
-    for alert in Alert.objects.filter(recovered_at=None, rule__enabled=False):
-        recovered += _recover(alert, None)
+    readings = {reading.org_id: reading for reading in metrics.read(rule)}
+    held = {alert.org_id: alert for alert in rule.alerts.filter(recovered_at=None)}
+    breaching = {org_id: reading for org_id, reading in readings.items() if holds(rule, reading.value)}
+
+    def change(some: Sequence[UUID]) -> None:
+        nonlocal fired, recovered
+        (org_id,) = some
+        if org_id not in breaching:
+            recovered += _recover(held[org_id], readings.get(org_id))
+        elif org_id in held:
+            value = breaching[org_id].value
+            Alert.objects.filter(id=held[org_id].id).update(seen_at=timezone.now(), value=value)
+        else:
+            fired += _fire(rule, breaching[org_id])
+
+    sweeps.isolated(
+        sweeps.Items(
+            name=OF_RULES,
+            work=change,
+            key=lambda org_id: f"{rule.id} {org_id}",
+            org=lambda org_id: org_id,
+            budget_s=EVALUATE_WITHIN_S,
+        ),
+        sorted(breaching.keys() | held.keys()),
+    )
     return Change(fired=fired, recovered=recovered)
 
 
@@ -116,9 +160,26 @@ def _message(rule: AlertRule, reading: metrics.Reading) -> str:
 
 def alert_of_failures() -> bool:
     """An alert for each failure of a flow that asks for it (`alert_on_failure`). True where there is more."""
+    rows = sweeps.fair_page(OF_FAILURES, DeadLetter.objects.filter(alert_due=True), by="id", limit=BATCH)
+    sweeps.isolated(
+        sweeps.Items(
+            name=OF_FAILURES,
+            work=lambda some: _alert_of([row.id for row in some]),
+            key=sweeps.row_id,
+            org=sweeps.row_org,
+            group=BATCH,
+            give_up=lambda row, _: DeadLetter.objects.filter(id=row.id).update(alert_due=False),
+        ),
+        rows,
+    )
+    return len(rows) == BATCH
+
+
+def _alert_of(letter_ids: Sequence[UUID]) -> None:
+    """An alert for each of the letters, all or none."""
     with transaction.atomic():
         due = DeadLetter.objects.select_for_update(skip_locked=True, of=("self",)).filter(alert_due=True)
-        letters = list(due.select_related("flow").order_by("id")[:BATCH])
+        letters = list(due.filter(id__in=letter_ids).select_related("flow").order_by("id"))
         now = timezone.now()
         for letter in letters:
             alert = Alert.objects.create(
@@ -134,7 +195,6 @@ def alert_of_failures() -> bool:
             )
             _notify(alert, Kind.FIRED)
         DeadLetter.objects.filter(id__in=[letter.id for letter in letters]).update(alert_due=False)
-    return len(letters) == BATCH
 
 
 def _failure_message(letter: DeadLetter) -> str:
@@ -176,7 +236,7 @@ def deliver() -> int:
         notification = _claim()
         if notification is None:
             break
-        error = channels.send(notification)
+        error = _send(notification)
         if error is None:
             AlertNotification.objects.filter(id=notification.id).update(status="sent", sent_at=timezone.now(), error="")
             delivered += 1
@@ -191,6 +251,16 @@ def deliver() -> int:
             due_at=timezone.now() + dt.timedelta(seconds=FIRST_PAUSE_S * 2 ** (notification.tries - 1)),
         )
     return delivered
+
+
+def _send(notification: AlertNotification) -> str | None:
+    """What went wrong, or None. Whatever a channel raises, the other notifications go on."""
+    try:
+        return channels.send(notification)
+    except BaseException as error:
+        if store.is_away(error):
+            raise
+        return sweeps.reason_of(error)
 
 
 def _claim() -> AlertNotification | None:

@@ -17,6 +17,7 @@ from dlq.errors import AlreadyHandled, DeadLetterNotFound, GroupNotFound
 from dlq.models import DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
 from workflows import bulk, repair
 from workflows.definitions.duration import MAX_MS
+from workflows.engine import sweeps
 from workflows.errors import InvalidInput, RunNotEnded
 from workflows.models import BulkOperation, Organization
 from workflows.payload import Json
@@ -29,6 +30,7 @@ AUTO_BATCH = 50
 MAX_AUTO_REPLAY_S = 7 * 86_400
 LOOK_AGAIN_S = 60
 OPERATIONAL = (psycopg.OperationalError, OperationalError)
+AUTO_REPLAYS = "automatic replays"
 THE_ENGINE = "automatic replay"
 Status = DeadLetter.Status
 
@@ -195,28 +197,40 @@ def _text(text: str, what: str) -> str:
 
 def replay_due() -> bool:
     """Resume the letters whose automatic replay is due, keeping what was done. True where there is more."""
-    due = DeadLetter.objects.filter(status=Status.FAILED, auto_replay_at__lte=timezone.now()).order_by("auto_replay_at")
-    letters = list(due[:AUTO_BATCH])
-    organizations = Organization.objects.in_bulk({letter.org_id for letter in letters})
-    for letter in letters:
-        try:
-            replay(organizations[letter.org_id], letter.id, by=THE_ENGINE, mode="resume", auto=True)
-        except RunNotEnded:
-            later = timezone.now() + dt.timedelta(seconds=LOOK_AGAIN_S)
-            DeadLetter.objects.filter(id=letter.id, status=Status.FAILED).update(auto_replay_at=later)
-        except OPERATIONAL:
-            raise
-        except Exception as error:  # it stays on the list, for a person
-            log.warning("a dead letter can't be replayed by itself", letter=str(letter.id), reason=str(error))
-            _note_refusal(letter, str(error))
-    return len(letters) == AUTO_BATCH
+    due = DeadLetter.objects.filter(status=Status.FAILED, auto_replay_at__lte=timezone.now())
+    rows = sweeps.fair_page(AUTO_REPLAYS, due, by="auto_replay_at", limit=AUTO_BATCH)
+    sweeps.isolated(
+        sweeps.Items(
+            name=AUTO_REPLAYS,
+            work=lambda some: _replay_due(some[0]),
+            key=sweeps.row_id,
+            org=sweeps.row_org,
+            give_up=lambda row, error: _note_refusal(row.id, sweeps.reason_of(error)),
+        ),
+        rows,
+    )
+    return len(rows) == AUTO_BATCH
 
 
-def _note_refusal(letter: DeadLetter, reason: str) -> None:
+def _replay_due(row: sweeps.Row) -> None:
+    """Resume one. What can't be stays on the list, for a person; what may pass is an error."""
+    try:
+        replay(Organization.objects.get(id=row.org_id), row.id, by=THE_ENGINE, mode="resume", auto=True)
+    except RunNotEnded:
+        later = timezone.now() + dt.timedelta(seconds=LOOK_AGAIN_S)
+        DeadLetter.objects.filter(id=row.id, status=Status.FAILED).update(auto_replay_at=later)
+    except OPERATIONAL:
+        raise
+    except BaseException as error:
+        log.warning("a dead letter can't be replayed by itself", letter=str(row.id), reason=str(error))
+        _note_refusal(row.id, str(error))
+
+
+def _note_refusal(letter_id: UUID, reason: str) -> None:
     with transaction.atomic():
-        if not DeadLetter.objects.filter(id=letter.id, status=Status.FAILED).update(auto_replay_at=None):
+        if not DeadLetter.objects.filter(id=letter_id, status=Status.FAILED).update(auto_replay_at=None):
             return  # somebody has dealt with it meanwhile
-        DeadLetterChange.objects.create(letter=letter, what="not replayed", by=THE_ENGINE, reason=reason)
+        DeadLetterChange.objects.create(letter_id=letter_id, what="not replayed", by=THE_ENGINE, reason=reason)
 
 
 def _replay_one(operation: BulkOperation, organization: Organization, letter_id: UUID) -> None:

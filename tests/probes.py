@@ -228,3 +228,84 @@ def most_at_once(found: list[Span], killed_us: dict[int, int]) -> int:
     return simulation.most_at_once(
         (span.start_us, span.end_us if span.end_us is not None else killed_us[span.pid]) for span in found
     )
+
+
+# --- what a worker should survive, and what it should not ----------------------------------------------------------
+
+
+class Panic(BaseException):
+    """What `except Exception` does not catch, as the panics of extension modules."""
+
+
+class Unspeakable(Exception):
+    """An exception that can't even be described."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+_DEADLY: dict[str, type[BaseException]] = {
+    error.__name__: error for error in (Panic, SystemExit, KeyboardInterrupt, GeneratorExit, MemoryError, Unspeakable)
+}
+
+
+class DiesConfig(StepConfig):
+    """What its handler raises."""
+
+    error: str = "SystemExit"
+
+
+def die(context: StepContext) -> Any:
+    raise _DEADLY[context.config.error]("on purpose")
+
+
+async def die_async(context: StepContext) -> Any:
+    await asyncio.sleep(0)
+    raise _DEADLY[context.config.error]("on purpose")
+
+
+async def die_in_a_task(context: StepContext) -> Any:
+    """A task of its own raises what asyncio lets through to the loop itself."""
+
+    async def inner() -> None:
+        raise SystemExit("on purpose")
+
+    await asyncio.create_task(inner())
+
+
+for _name, _mode, _handler, _queue in (
+    ("dies", Mode.INLINE, die, IO_QUEUE),
+    ("dies_thread", Mode.THREAD, die, IO_QUEUE),
+    ("dies_async", Mode.ASYNC, die_async, IO_QUEUE),
+    ("dies_in_a_task", Mode.ASYNC, die_in_a_task, IO_QUEUE),
+    ("dies_compute", Mode.THREAD, die, COMPUTE_QUEUE),
+):
+    register(
+        StepType(
+            name=_name, summary="Raises.", config_model=DiesConfig, handler=_handler, mode=_mode, queue=_queue,
+            max_batch=1 if _queue == COMPUTE_QUEUE else 50,
+        )
+    )  # fmt: skip
+
+
+def _let_a_thread_die(name: str, mark: str) -> None:
+    """The engine thread of this name panics instead of doing its work: `once` where a mark is given."""
+    real = vital.start
+
+    def start(thread: str, work: Any) -> Any:
+        def panic() -> None:
+            if thread == name and not (mark and Path(mark).exists()):
+                if mark:
+                    Path(mark).touch()
+                raise Panic("on purpose")
+            work()
+
+        return real(thread, panic)
+
+    vital.start = start
+
+
+if os.environ.get("HEADRACE_TEST_DIES"):
+    from workflows.engine import vital
+
+    _let_a_thread_die(os.environ["HEADRACE_TEST_DIES"], os.environ.get("HEADRACE_TEST_DIES_ONCE", ""))

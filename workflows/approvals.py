@@ -11,7 +11,7 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
-from workflows.engine import events, meeting, waits
+from workflows.engine import events, meeting, sweeps, waits
 from workflows.engine.dispatch import DISPATCHER
 from workflows.errors import Forbidden, InvalidInput, WorkflowsError
 from workflows.models import Organization, Run, Wait
@@ -20,6 +20,7 @@ from workflows.payload import holds_nul
 log = structlog.get_logger(__name__)
 MAX_OPEN = 200
 BATCH = 100
+REMINDERS = "reminders of approvals"
 
 
 class ApprovalNotFound(WorkflowsError):
@@ -102,19 +103,31 @@ def decide(
 
 def remind() -> bool:
     """Tell of new approvals, and again of those that still wait, by system events. True: there may be more."""
+    due = Wait.objects.filter(kind=Wait.Kind.APPROVAL, taken_at=None, remind_at__lte=timezone.now())
+    rows = sweeps.fair_page(REMINDERS, due, by="remind_at", limit=BATCH, pk="step_run_id")
+    sweeps.isolated(
+        sweeps.Items(
+            name=REMINDERS,
+            work=lambda some: _remind_one(some[0].id),
+            key=sweeps.row_id,
+            org=sweeps.row_org,
+            give_up=lambda row, _: Wait.objects.filter(step_run_id=row.id).update(remind_at=None),
+        ),
+        rows,
+    )
+    return len(rows) == BATCH
+
+
+def _remind_one(step_run_id: UUID) -> None:
     with transaction.atomic():
-        due = list(
-            Wait.objects.select_for_update(skip_locked=True)
-            .filter(kind=Wait.Kind.APPROVAL, taken_at=None, remind_at__lte=timezone.now())
-            .order_by("remind_at")[:BATCH]
-        )
-        for wait in due:
+        due = Wait.objects.select_for_update(skip_locked=True).filter(step_run_id=step_run_id, taken_at=None)
+        wait = due.filter(remind_at__lte=timezone.now()).first()
+        if wait is not None:
             _remind(wait)
-    return len(due) == BATCH
 
 
 def _remind(wait: Wait) -> None:
-    """Tell of one; what is wrong with it keeps no other from being told of."""
+    """Tell of one, and note when it is told of again."""
     name = "headrace/approval.reminder" if wait.reminders else "headrace/approval.requested"
     again_ms = wait.options.get("remind_ms")
     wait.reminders += 1

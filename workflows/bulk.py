@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from django.db import OperationalError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from workflows.engine import sweeps
 from workflows.errors import InvalidInput, OperationNotFound, WorkflowsError
 from workflows.models import BulkOperation, OperationChange, Organization
 
@@ -28,6 +30,8 @@ log = structlog.get_logger(__name__)
 CONNECTION_LOST = (psycopg.OperationalError, OperationalError)
 BATCH = 200
 MAX_PROBLEMS = 100
+MAX_AT_ONCE = 1_000
+OPERATIONS = "bulk operations"
 BEHIND_S = 2.0
 MAX_PER_SECOND = 1_000.0
 Filter = Mapping[str, Any]
@@ -144,16 +148,33 @@ def _note(operation: BulkOperation, what: str, by: str) -> None:
 
 def pump() -> bool:
     """Take a step of every running operation. True while there is one."""
-    running = BulkOperation.objects.filter(status=BulkOperation.Status.RUNNING).order_by("id")
-    ids = list(running.values_list("id", flat=True))
-    for operation_id in ids:
-        try:
-            _step(operation_id)
-        except CONNECTION_LOST:
-            raise
-        except Exception:
-            log.exception("a bulk operation can't go on; the others do", operation=str(operation_id))
-    return bool(ids)
+    running = BulkOperation.objects.filter(status=BulkOperation.Status.RUNNING)
+    rows = sweeps.fair_page(OPERATIONS, running, by="id", limit=MAX_AT_ONCE)
+    random.shuffle(rows)  # where the time of a turn does not suffice for all, it is not always the same ones that wait
+    sweeps.isolated(
+        sweeps.Items(
+            name=OPERATIONS,
+            work=lambda some: _step(some[0].id),
+            key=sweeps.row_id,
+            org=sweeps.row_org,
+            give_up=lambda row, error: _give_up(row.id, error),
+        ),
+        rows,
+    )
+    return bool(rows)
+
+
+def _give_up(operation_id: UUID, error: BaseException) -> None:
+    """Stop an operation that could not go on for ten minutes. It can be resumed, after its last item."""
+    with transaction.atomic():
+        operation = BulkOperation.objects.select_for_update().get(id=operation_id)
+        if operation.status != BulkOperation.Status.RUNNING:
+            return
+        reason = f"It was stopped, since it can't go on: {sweeps.reason_of(error)}"
+        operation.status = BulkOperation.Status.STOPPED
+        operation.problems = [*operation.problems[: MAX_PROBLEMS - 1], {"id": str(operation_id), "reason": reason}]
+        operation.save(update_fields=["status", "problems"])
+        _note(operation, "given up", "the leader")
 
 
 def _step(operation_id: UUID) -> None:
@@ -204,9 +225,9 @@ def _act(operation: BulkOperation, organization: Organization, item: UUID) -> No
         with transaction.atomic():
             ACTIONS[operation.action].act(operation, organization, item)
         operation.done += 1
-    except CONNECTION_LOST:
-        raise  # or a deadlock: the whole step is taken again
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, CONNECTION_LOST):
+            raise  # or a deadlock: the whole step is taken again
         if not isinstance(error, WorkflowsError):
             log.exception("an item of a bulk operation fails", operation=str(operation.id), item=str(item))
         operation.passed_over += 1

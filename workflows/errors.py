@@ -236,5 +236,17 @@ class ConfigurationFailure(StepFailure):
     category = Category.CONFIGURATION
 
 
+class UnloadableVersion(ConfigurationFailure):
+    """The flow version can't be loaded; correct the flow and publish it again."""
+
+    status, code = 409, "unloadable_version"
+
+    def __init__(self, message: str | None = None, *, path: str = "", reason: str = "", newer: bool = False) -> None:
+        """`path`, `reason`: what of its definition is wrong. `newer`: it has a step type or a field that this process
+        does not know, so a process of a newer release may load it."""
+        super().__init__(message)
+        self.path, self.reason, self.newer = path, reason, newer
+
+
 class StepCancelled(BaseException):
     """The step's run was cancelled while it ran. Not an Exception, so that handlers don't swallow it."""

@@ -168,8 +168,8 @@ def overview(organization: Organization) -> list[LimitLine]:
 def _known_limits(organization: Organization) -> Iterable[Limit]:
     """Without a key: those of all flows, and of all step types."""
     seen: set[str] = set()
-    for flow in Flow.objects.filter(organization=organization, current__isnull=False):
-        compiled = catalog.flow_of(flow.current_id)  # type: ignore[arg-type]
+    current = Flow.objects.filter(organization=organization, current__isnull=False).values_list("current_id", flat=True)
+    for compiled in catalog.load(current).flows.values():
         for key in compiled.steps:
             for limit in admission.limits_of(compiled.version_id, key).limits:
                 if not limit.key and limit.name not in seen and limit.bound is not None:

@@ -42,11 +42,12 @@ def items_page(
     indexes = [item.index for item in page]
     rows = list(StepRun.objects.filter(container_id=step_run_id, index__in=indexes).order_by("position"))
     attempts = attempts_of(container.run_id, rows)
-    flow = catalog.flow_of(container.version_id)
+    flow = catalog.found(container.version_id)
+    compiled = flow.steps if flow is not None else {}
     steps: dict[int, list[StepDetail]] = defaultdict(list)
     for row in rows:
         steps[row.index or 0].append(
-            StepDetail(step_run=row, attempts=attempts[row.id], compiled=flow.steps.get(row.key))
+            StepDetail(step_run=row, attempts=attempts[row.id], compiled=compiled.get(row.key))
         )
     more = str(page[-1].index) if len(items) > limit else ""
     return [ItemDetail(item=item, steps=steps[item.index]) for item in page], more

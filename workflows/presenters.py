@@ -71,7 +71,7 @@ def run_out(detail: RunDetail) -> dict[str, Any]:
 
 def run_output(detail: RunDetail) -> Any:
     """What the flow's `output` gave; without one, the output of its only last step."""
-    if detail.run.output is not None or detail.flow.output is not None:
+    if detail.run.output is not None or (detail.flow is not None and detail.flow.output is not None):
         return detail.run.output
     sinks = [step.step_run for step in detail.steps if step.step_run.is_sink]
     return sinks[0].output if len(sinks) == 1 and detail.run.status == "completed" else None

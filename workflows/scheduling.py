@@ -14,12 +14,13 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from django.db import transaction
+from django.db import OperationalError, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from workflows.definitions import cron
-from workflows.engine import catalog, stopping, transitions
+from workflows.engine import catalog, stopping, store, sweeps, transitions, unloadable
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.trigger import NewRun, trigger
 from workflows.errors import FlowPaused, WorkflowsError
@@ -28,6 +29,8 @@ from workflows.models import CronFire, Flow, Organization, Run, Trigger
 log = structlog.get_logger(__name__)
 BATCH = 100
 TASK = "headrace.cron_tick"
+FIRES = "cron triggers"
+QUEUED = "queued cron fires"
 Outcome = CronFire.Outcome
 
 
@@ -35,14 +38,13 @@ def tick(now: dt.datetime | None = None) -> bool:
     """Fire what is due, and start what waited for its turn. True where there is more."""
     moment = now or timezone.now()
     due = Trigger.objects.filter(kind=Trigger.Kind.CRON, enabled=True, next_fire_at__lte=moment)
-    ids = list(due.order_by("next_fire_at").values_list("id", flat=True)[:BATCH])
-    for trigger_id in ids:
-        try:
-            fire(trigger_id, moment)
-        except (WorkflowsError, LookupError, ValueError):
-            log.exception("a cron trigger can't fire now", trigger=str(trigger_id))
-    _start_queued()
-    return len(ids) == BATCH
+    rows = sweeps.fair_page(FIRES, due, by="next_fire_at", limit=BATCH, org="organization_id")
+    sweeps.isolated(
+        sweeps.Items(name=FIRES, work=lambda some: fire(some[0].id, moment), key=sweeps.row_id, org=sweeps.row_org),
+        rows,
+    )
+    sweeps.guarded(QUEUED, _start_queued)
+    return len(rows) == BATCH
 
 
 def fire(trigger_id: UUID, now: dt.datetime | None = None) -> int:
@@ -131,22 +133,35 @@ def _start(row: CronFire, flow: Flow) -> None:
         row.outcome, row.run_id = Outcome.STARTED, triggered.run_ids[0]
         for refusal in triggered.refused.values():
             row.outcome, row.run_id, row.reason = Outcome.REFUSED, refusal.run_id, refusal.reason[:500]
-    except WorkflowsError as error:
+    except BaseException as error:
+        if store.is_away(error) or isinstance(error, OperationalError) or unloadable.is_newer(error):
+            raise  # it may pass: the fire time stays due
         log.warning("a cron trigger does not start its flow", flow=flow.slug, error=str(error))
-        row.outcome, row.reason = Outcome.REFUSED, str(error)[:500]
+        reason = str(error) if isinstance(error, WorkflowsError) else sweeps.reason_of(error)
+        row.outcome, row.reason = Outcome.REFUSED, reason[:500]
 
 
 def _start_queued() -> None:
     """`overlap: queue`: the earliest of each flow, once no run of its schedule is live."""
     waiting = CronFire.objects.filter(outcome=Outcome.QUEUED).order_by("flow_id", "fire_at").distinct("flow_id")
-    for row_id in list(waiting.values_list("id", flat=True)[:BATCH]):
-        with transaction.atomic():
-            rows = CronFire.objects.select_for_update(skip_locked=True, of=("self",)).select_related("flow")
-            row = rows.filter(id=row_id, outcome=Outcome.QUEUED).first()
-            if row is None or Run.objects.filter(flow_id=row.flow_id, trigger="cron", ended_at=None).exists():
-                continue
-            _start(row, row.flow)
-            row.save(update_fields=["outcome", "run_id", "reason"])
+    live = Run.objects.filter(flow_id=OuterRef("flow_id"), trigger="cron", ended_at=None)
+    first = CronFire.objects.filter(~Exists(live), id__in=waiting.values("id"))
+    sweeps.isolated(
+        sweeps.Items(
+            name=QUEUED, work=lambda some: _start_one_queued(some[0].id), key=sweeps.row_id, org=sweeps.row_org
+        ),
+        sweeps.fair_page(QUEUED, first, by="fire_at", limit=BATCH),
+    )
+
+
+def _start_one_queued(row_id: UUID) -> None:
+    with transaction.atomic():
+        rows = CronFire.objects.select_for_update(skip_locked=True, of=("self",)).select_related("flow")
+        row = rows.filter(id=row_id, outcome=Outcome.QUEUED).first()
+        if row is None or Run.objects.filter(flow_id=row.flow_id, trigger="cron", ended_at=None).exists():
+            return
+        _start(row, row.flow)
+        row.save(update_fields=["outcome", "run_id", "reason"])
 
 
 # --- keeping rows in step ------------------------------------------------------------------------------------------

@@ -146,7 +146,8 @@ class RunDetail:
 
     run: Run
     steps: list[StepDetail]
-    flow: CompiledFlow
+    flow: CompiledFlow | None
+    """None for a version that can't be loaded."""
     is_busy: bool = False
     """Something of it is ready or running."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -164,14 +165,15 @@ def run_detail(organization: Organization, run_id: UUID) -> RunDetail:
     run = Run.objects.select_related("flow", "version").filter(org_id=organization.id, id=run_id).first()
     if run is None:
         raise RunNotFound
-    flow = catalog.flow_of(run.version_id)
+    flow = catalog.found(run.version_id)
+    compiled: Mapping[str, CompiledStep] = flow.steps if flow is not None else {}
     rows = list(StepRun.objects.filter(run_id=run_id, path="").order_by("position", "id"))
-    has_containers = any(step.body for step in flow.steps.values())
+    has_containers = any(step.body for step in compiled.values())
     fan_outs = {row.step_run_id: row for row in FanOut.objects.filter(run_id=run_id)} if has_containers else {}
     attempts = attempts_of(run_id, rows if has_containers else None)
     steps = [
         StepDetail(
-            step_run=row, attempts=attempts[row.id], compiled=flow.steps.get(row.key), fan_out=fan_outs.get(row.id)
+            step_run=row, attempts=attempts[row.id], compiled=compiled.get(row.key), fan_out=fan_outs.get(row.id)
         )
         for row in rows
     ]
@@ -361,6 +363,13 @@ SELECT (SELECT count(*) FROM workflows_steprun WHERE status = 'running'
               AND s.status IN ('pending', 'ready', 'running', 'waiting'))) AS "stuckRuns",
        (SELECT count(*) FROM workflows_steprun s JOIN workflows_run r ON r.id = s.run_id
          WHERE s.status IN ('ready', 'running', 'waiting') AND r.status NOT IN ('queued', 'running')) AS "orphanSteps",
+       (SELECT count(*) FROM workflows_event WHERE matched_at IS NULL
+           AND received_at < clock_timestamp() - interval '10 seconds') AS "unmatchedEvents",
+       (SELECT count(*) FROM workflows_sweepfailure WHERE kind = 'fails' AND item = '') AS "failingSweeps",
+       (SELECT count(*) FROM workflows_sweepfailure WHERE kind = 'fails' AND item <> '' AND given_up_at IS NULL)
+           AS "failingItems",
+       (SELECT count(*) FROM workflows_sweepfailure WHERE kind = 'overran') AS "overBudget",
+       (SELECT count(*) FROM workflows_sweepfailure WHERE given_up_at IS NOT NULL) AS "givenUp",
        (SELECT count(*) FROM workflows_steprun WHERE status = 'ready') AS ready,
        (SELECT count(*) FROM workflows_steprun WHERE status = 'ready' AND waiting_for = 'limit') AS "waitingForLimits",
        (SELECT count(*) FROM workflows_steprun WHERE status = 'running') AS running,
@@ -369,7 +378,18 @@ SELECT (SELECT count(*) FROM workflows_steprun WHERE status = 'running'
        (SELECT count(*) FROM throttling_throttleoverride
          WHERE NOT weight BETWEEN %(lowest)s AND %(highest)s) AS "weightsOutOfRange"
 """
-FAULTS = ("zombies", "undispatched", "overdueTimers", "lostJoins", "stuckRuns", "orphanSteps")
+FAULTS = (
+    "zombies",
+    "undispatched",
+    "overdueTimers",
+    "lostJoins",
+    "stuckRuns",
+    "orphanSteps",
+    "unmatchedEvents",
+    "failingSweeps",
+    "failingItems",
+    "overBudget",
+)
 
 
 def health() -> dict[str, int]:

@@ -8,25 +8,29 @@ tells, so that none is told twice. Runs that a system event has started are not 
 from __future__ import annotations
 
 import datetime as dt
+import random
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+import structlog
+from django.db import OperationalError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from workflows.engine import events
+from workflows.engine import events, store, sweeps
 from workflows.engine.events import NewEvent
 from workflows.models import CancelRule, Event, FlowVersion, Run, SystemFeed, Trigger, Wait
 
+log = structlog.get_logger(__name__)
 NAMESPACE = uuid.UUID("0a8d3f52-7a2c-4a53-9d0b-b6a3cf9b5a77")
 PREFIX = "headrace/"
 OVERLAP = dt.timedelta(seconds=10)
 """What is stored with an earlier time may be committed so much later."""
 PAGE = 500
+FEEDS = "feeds of system events"
 MAX_OUTPUT_CHARACTERS = 64 * 1024
 BY_SYSTEM = Q(event_name__startswith=f"{PREFIX}run.") | Q(event_name__startswith=f"{PREFIX}dead_letter.")
 """Runs that were started by what is told here."""
@@ -67,12 +71,39 @@ def register(name: str, source: Source) -> None:
 
 def tell() -> bool:
     """Send what has happened where somebody listens. Returns whether there may be more."""
-    more = False
-    for org_id, heard in _listeners(frozenset().union(*(source.names for source in SOURCES.values()))).items():
-        for name, source in SOURCES.items():
-            if heard & source.names:
-                more = _tell(name, source, org_id, heard & source.names) or more
-    return more
+    listeners = _listeners(frozenset().union(*(source.names for source in SOURCES.values())))
+    feeds = [
+        _Feed(org_id=org_id, source=name, heard=heard & source.names)
+        for org_id, heard in listeners.items()
+        for name, source in SOURCES.items()
+        if heard & source.names
+    ]
+    random.shuffle(feeds)  # where the time of a turn does not suffice for all, it is not always the same ones that wait
+    full: list[_Feed] = []
+
+    def tell_one(some: Sequence[_Feed]) -> None:
+        if _tell(some[0]):
+            full.extend(some)
+
+    now = timezone.now()
+    put_off = {item for item, entry in sweeps.LEDGER.of(FEEDS).items() if entry.try_again_at > now}
+    sweeps.isolated(
+        sweeps.Items(name=FEEDS, work=tell_one, key=_Feed.key, org=lambda feed: feed.org_id),
+        [feed for feed in feeds if feed.key() not in put_off],
+    )
+    return bool(full)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Feed:
+    """The system events of a kind that somebody in an organization listens to."""
+
+    org_id: UUID
+    source: str
+    heard: frozenset[str]
+
+    def key(self) -> str:
+        return f"{self.source} {self.org_id}"
 
 
 def _listeners(names: frozenset[str]) -> dict[UUID, frozenset[str]]:
@@ -91,7 +122,9 @@ def _listeners(names: frozenset[str]) -> dict[UUID, frozenset[str]]:
     return {org_id: frozenset(heard) for org_id, heard in found.items()}
 
 
-def _tell(name: str, source: Source, org_id: UUID, heard: frozenset[str]) -> bool:
+def _tell(wanted: _Feed) -> bool:
+    """Tell what is new of a feed. Returns whether there may be more."""
+    org_id, name = wanted.org_id, wanted.source
     now = timezone.now()
     feed, _ = SystemFeed.objects.get_or_create(org_id=org_id, source=name, defaults={"told_until": now - OVERLAP})
     with transaction.atomic():
@@ -99,18 +132,35 @@ def _tell(name: str, source: Source, org_id: UUID, heard: frozenset[str]) -> boo
         if locked is None:
             return False  # another leader does it
         feed = locked
-        page = list(source.since(org_id, feed.told_until - OVERLAP, heard, PAGE))
+        page = list(SOURCES[name].since(org_id, feed.told_until - OVERLAP, wanted.heard, PAGE))
         known = set(Event.objects.filter(id__in=[told.id for told in page]).values_list("id", flat=True))
         new = [
             NewEvent(id=told.id, name=told.name, data=told.data, ts=told.at) for told in page if told.id not in known
         ]
-        if new:
-            events.receive(org_id, new)
+        _receive(org_id, new)
         full = len(page) == PAGE
         told_until = page[-1].at + OVERLAP if full else now
         if told_until > feed.told_until or not full:
             SystemFeed.objects.filter(org_id=org_id, source=name).update(told_until=told_until)
     return full
+
+
+def _receive(org_id: UUID, new: Sequence[NewEvent]) -> None:
+    """Store the events; one that can't be stored is left out, since its feed would never get past it."""
+    if not new:
+        return
+    try:
+        with transaction.atomic():
+            events.receive(org_id, new)
+    except BaseException as error:
+        if store.is_away(error) or isinstance(error, OperationalError):
+            raise
+        if len(new) == 1:
+            log.error("a system event can't be told", name=new[0].name, event_id=str(new[0].id), error=str(error))
+            return
+        middle = len(new) // 2
+        _receive(org_id, new[:middle])
+        _receive(org_id, new[middle:])
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from workflows.engine import catalog, scope, transitions
+from workflows.engine import catalog, scope, transitions, unloadable
 from workflows.engine.recording import record
-from workflows.engine.rows import ReadyStep
-from workflows.errors import ExpressionError
+from workflows.engine.rows import ReadyStep, Recorded
 
 
 class Prepared(NamedTuple):
@@ -19,22 +18,34 @@ class Prepared(NamedTuple):
     steps: list[ReadyStep]
     withdrawn: list[UUID]
     ended: list[UUID]
+    left: list[ReadyStep]
+    """Of versions that this process does not know how to load, and another may."""
 
 
 def prepare(steps: Sequence[ReadyStep]) -> Prepared:
-    """The steps to be published, after recording every skip (and what it makes ready)."""
-    prepared = Prepared([], [], [])
+    """The steps to be published, after recording every skip (and what it makes ready). Those of a version that can't be
+    loaded fail, each by itself."""
+    prepared = Prepared([], [], [], [])
     open_steps = list(steps)
     while open_steps:
-        skipped, kept = _divide(open_steps)
+        usable, refused = unloadable.divide(open_steps)
+        skipped, kept = _divide(usable)
         prepared.steps.extend(kept)
         open_steps = []
+        prepared.left.extend(step for step, error in refused if unloadable.is_newer(error))
+        for version_id in {step.version_id for step, error in refused if not unloadable.is_newer(error)}:
+            bad = [(step, error) for step, error in refused if step.version_id == version_id]
+            open_steps += _after(unloadable.fail([step for step, _ in bad], bad[0][1]), prepared)
         if skipped:
-            recorded = record([transitions.skip(step) for step in skipped])
-            prepared.withdrawn.extend(recorded.withdrawn)
-            prepared.ended.extend(run_id for run_id, _ in recorded.ended)
-            open_steps = recorded.ready
+            open_steps += _after(record([transitions.skip(step) for step in skipped]), prepared)
     return prepared
+
+
+def _after(recorded: Recorded, prepared: Prepared) -> list[ReadyStep]:
+    """What became ready; who has ended is noted."""
+    prepared.withdrawn.extend(recorded.withdrawn)
+    prepared.ended.extend(run_id for run_id, _ in recorded.ended)
+    return recorded.ready
 
 
 def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep]]:
@@ -58,7 +69,7 @@ def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep
             condition = compiled[step.id].condition
             try:
                 holds = condition is None or condition.is_true(scopes[step.id])
-            except ExpressionError:
+            except BaseException:  # whatever it is, it is about this step only
                 holds = True
             (kept if holds else skipped).append(step)
     return skipped, kept

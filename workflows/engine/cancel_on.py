@@ -11,7 +11,6 @@ from uuid import UUID
 import structlog
 
 from workflows.engine import scope, store, transitions
-from workflows.errors import ExpressionError
 from workflows.expressions import compile_expression
 from workflows.models import CancelRule, Event
 
@@ -61,13 +60,17 @@ def _candidates(rule: CancelRule, event: Event, facts: dict[str, Any]) -> list[A
 
 def _holding(rule: CancelRule, run_ids: Sequence[UUID], facts: dict[str, Any]) -> set[UUID]:
     """The runs for which the rule's expression holds; a field that is not there makes it false."""
-    expression = compile_expression(rule.condition, owner=rule.organization_id)
     holding: set[UUID] = set()
+    try:
+        expression = compile_expression(rule.condition, owner=rule.organization_id)
+    except BaseException as error:  # a rule of earlier days: it cancels nothing, and keeps no other from it
+        log.warning("cancel_on can't be evaluated", flow=rule.flow.slug, error=str(error))
+        return holding
     for first in range(0, len(run_ids), PAGE):
         for run_id, loaded in scope.load(run_ids[first : first + PAGE], ()).items():
             try:
                 if expression.is_true({"event": loaded["event"], "async": facts}):
                     holding.add(run_id)
-            except ExpressionError as error:
+            except BaseException as error:  # whatever it is, it is about this run only
                 log.info("cancel_on does not hold", flow=rule.flow.slug, run_id=str(run_id), error=str(error))
     return holding

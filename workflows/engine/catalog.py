@@ -1,45 +1,154 @@
-"""Published versions by id, compiled at first use; they are immutable, so an entry never goes stale."""
+"""Published versions by id, compiled at first use; they are immutable, so an entry never goes stale.
+
+A version that can't be compiled keeps no other from it: `load` gives what loads, and of the rest why it does not.
+"""
 
 from __future__ import annotations
 
+import copy
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
+import structlog
+from pydantic import ValidationError
+
+from workflows.definitions import validate
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.schema import FlowSpec
 from workflows.engine import store
-from workflows.errors import FlowNotFound
+from workflows.errors import FlowNotFound, UnloadableVersion, WorkflowsError
+from workflows.steps.registry import REGISTRY
 
+log = structlog.get_logger(__name__)
 MAX_VERSIONS = 2_000
+TRY_AGAIN_AFTER_S = 30.0
+"""Why a version does not load is remembered for so long: trying costs more than knowing."""
 _cache: OrderedDict[UUID, CompiledFlow] = OrderedDict()
+_refused: dict[UUID, tuple[float, UnloadableVersion]] = {}
 _lock = threading.Lock()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """What could be loaded of the versions asked for, and why the others could not."""
+
+    flows: dict[UUID, CompiledFlow] = field(default_factory=dict)
+    refused: dict[UUID, WorkflowsError] = field(default_factory=dict)
+    """By version: UnloadableVersion, or FlowNotFound for one that is not there."""
+
+
 def flow_of(version_id: UUID) -> CompiledFlow:
-    """The compiled version. Raises FlowNotFound for an unknown id."""
-    found = _cache.get(version_id)
-    return found if found is not None else load([version_id])[version_id]
+    """The compiled version. Raises FlowNotFound for an unknown id, UnloadableVersion for one that can't be compiled."""
+    kept = _cache.get(version_id)
+    if kept is not None:
+        return kept
+    loaded = load([version_id])
+    if version_id in loaded.refused:
+        raise loaded.refused[version_id]
+    return loaded.flows[version_id]
 
 
-def load(version_ids: Iterable[UUID]) -> dict[UUID, CompiledFlow]:
-    """Several versions at once, from the cache or by one query."""
+def found(version_id: UUID) -> CompiledFlow | None:
+    """The compiled version; None for one that this process can't load."""
+    return load([version_id]).flows.get(version_id)
+
+
+def slug_of(version_id: UUID) -> str:
+    """The flow's name for a log line; empty where the version can't be loaded."""
+    flow = found(version_id)
+    return flow.slug if flow is not None else ""
+
+
+def load(version_ids: Iterable[UUID]) -> Loaded:
+    """Several versions at once, from the cache or by one query. Raises for none of them."""
     wanted = set(version_ids)
-    found = {version_id: _cache[version_id] for version_id in wanted if version_id in _cache}
-    missing = wanted - found.keys()
+    flows = {version_id: _cache[version_id] for version_id in wanted if version_id in _cache}
+    refused: dict[UUID, WorkflowsError] = {}
+    for version_id in wanted - flows.keys():
+        since, error = _refused.get(version_id, (float("-inf"), None))
+        if error is not None and time.monotonic() - since < TRY_AGAIN_AFTER_S:
+            refused[version_id] = copy.copy(error)  # each raising adds to the traceback
+    missing = wanted - flows.keys() - refused.keys()
     for row in store.fetch("load_versions", {"ids": list(missing)}) if missing else ():
+        try:
+            flows[row.id] = _compile(row)
+        except UnloadableVersion as error:
+            refused[row.id] = error
+    for version_id in wanted - flows.keys() - refused.keys():
+        refused[version_id] = FlowNotFound(f"There is no flow version {version_id}.")
+    return Loaded(flows=flows, refused=refused)
+
+
+def _compile(row: Any) -> CompiledFlow:
+    """Raises UnloadableVersion, whatever compiling raises: a tenant's text is at fault, or this process is too old."""
+    try:
         spec = FlowSpec.model_validate(row.definition)
-        found[row.id] = compile_flow(spec, version_id=row.id, flow_id=row.flow_id, number=row.number, org_id=row.org_id)
+        flow = compile_flow(spec, version_id=row.id, flow_id=row.flow_id, number=row.number, org_id=row.org_id)
+    except BaseException as error:
+        refusal = _refusal(row, error)
+        log.warning("a flow version can't be loaded", version=str(row.id), path=refusal.path, reason=refusal.reason)
         with _lock:
-            _cache[row.id] = found[row.id]
-            while len(_cache) > MAX_VERSIONS:
-                _cache.popitem(last=False)
-    for version_id in wanted - found.keys():
-        raise FlowNotFound(f"There is no flow version {version_id}.")
-    return found
+            _refused[row.id] = (time.monotonic(), copy.copy(refusal))
+            while len(_refused) > MAX_VERSIONS:
+                del _refused[next(iter(_refused))]
+        raise refusal from error
+    with _lock:
+        _cache[row.id] = flow
+        _refused.pop(row.id, None)
+        while len(_cache) > MAX_VERSIONS:
+            _cache.popitem(last=False)
+    return flow
+
+
+def _refusal(row: Any, error: BaseException) -> UnloadableVersion:
+    path, reason = _what_is_wrong(row.definition, error)
+    slug = row.definition.get("flow", "") if isinstance(row.definition, dict) else ""
+    return UnloadableVersion(
+        f"Version {row.number} of the flow {slug!r} can't be loaded: {path or 'definition'}: {reason} "
+        "Correct it and publish the flow again.",
+        path=path,
+        reason=reason,
+        newer=_is_newer(row.definition, error),
+    )
+
+
+def _what_is_wrong(definition: Any, error: BaseException) -> tuple[str, str]:
+    """(path, reason), by the checks that publishing makes; where those find nothing, what compiling said."""
+    try:
+        validate.parse(definition)
+    except validate.DefinitionProblems as problems:
+        first = problems.problems[0]
+        return first.path, f"{first.reason.removesuffix('.')}."
+    except BaseException as another:
+        error = another
+    said = " ".join(str(error).split()) or type(error).__name__
+    return str(getattr(error, "path", "")), f"{said.removesuffix('.')}."[:1_000]
+
+
+def _is_newer(definition: Any, error: BaseException) -> bool:
+    """Whether it has a field or a step type that this process does not know: one of a newer release may."""
+    if isinstance(error, ValidationError):
+        return any(each["type"] == "extra_forbidden" for each in error.errors(include_url=False))
+    return any(name not in REGISTRY for name in _types(definition))
+
+
+def _types(definition: Any) -> Iterator[Any]:
+    """The step types of a definition, those in containers included."""
+    open_ = [definition]
+    while open_:
+        steps = open_.pop().get("steps", [])
+        for step in steps if isinstance(steps, list) else ():
+            if isinstance(step, dict):
+                yield step.get("type")
+                open_.append(step)
 
 
 def forget() -> None:
     """Empty the cache (for tests that rebuild the database)."""
     _cache.clear()
+    _refused.clear()

@@ -259,12 +259,12 @@ def _rate_limit(flow: CompiledFlow, decision: Decision, keys: Mapping[UUID, str]
         store.fetch("mark_runs", marks)
 
 
-def note(flow: CompiledFlow, org_id: UUID, refusals: Sequence[Refusal]) -> None:
+def note(flow_id: UUID, org_id: UUID, refusals: Sequence[Refusal]) -> None:
     """Keep why events and requests have no runs of their own."""
     TriggerOutcome.objects.bulk_create(
         TriggerOutcome(
             org_id=org_id,
-            flow_id=flow.flow_id,
+            flow_id=flow_id,
             event_id=each.event_id,
             code=each.code,
             reason=each.reason[:500],

@@ -13,9 +13,9 @@ import queue
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import psycopg
 import structlog
 from amqp.exceptions import AMQPError
 from celery import current_app
@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.gate import Answer
-from workflows.engine import admission, advance, catalog, speed, store
+from workflows.engine import admission, advance, catalog, speed, store, vital
 from workflows.engine.rows import ReadyStep
 from workflows.steps.registry import REGISTRY, StepType
 
@@ -66,7 +66,10 @@ def messages(steps: Iterable[ReadyStep]) -> Iterator[tuple[str, str, list[tuple[
 
 
 def _batch_size(step_type: StepType, step: ReadyStep) -> int:
-    mode = catalog.flow_of(step.version_id).steps[step.key].mode
+    flow = catalog.found(step.version_id)
+    if flow is None or step.key not in flow.steps:
+        return 1
+    mode = flow.steps[step.key].mode
     return speed.batch_size(step_type, mode, step.version_id, step.key)
 
 
@@ -102,34 +105,49 @@ def dispatch(steps: Sequence[ReadyStep]) -> None:
     A broker or a store that does not answer is no error here: the steps are noted as not dispatched, and rescue tries
     again. A step that can't be dispatched (its type is unknown to this process) does not keep the others back.
     """
+    for step, error in attempt(steps):
+        log.warning("this step can't be dispatched", step_run_id=str(step.id), type=step.type, reason=str(error))
+
+
+Culprit = tuple[ReadyStep, BaseException]
+
+
+def attempt(steps: Sequence[ReadyStep]) -> list[Culprit]:
+    """Dispatch the steps, in halves where they can't be together. Returns those that can't be dispatched, and why.
+
+    Raises only where the database is away.
+    """
     try:
-        _dispatch(steps)
-    except psycopg.Error:
-        raise
-    except Exception:
+        return dispatch_together(steps)
+    except BaseException as error:
+        if store.is_away(error):
+            raise
         if len(steps) == 1:
-            log.exception("this step can't be dispatched", step_run_id=str(steps[0].id), type=steps[0].type)
-            return
-        log.exception("dispatch failed, trying the steps in halves", steps=len(steps))
+            return [(steps[0], error)]
+        log.warning("dispatch failed, trying the steps in halves", steps=len(steps), exc_info=error)
         middle = len(steps) // 2
-        dispatch(steps[:middle])
-        dispatch(steps[middle:])
+        return [*attempt(steps[:middle]), *attempt(steps[middle:])]
 
 
-def _dispatch(steps: Sequence[ReadyStep]) -> None:
-    prepared, withdrawn, ended = advance.prepare(steps)
-    withdraw(withdrawn, ended)
-    if not prepared:
-        return
+class NotMine(RuntimeError):
+    """The step is of a version that this process does not know how to load; a process of a newer release may."""
+
+
+def dispatch_together(steps: Sequence[ReadyStep]) -> list[Culprit]:
+    """Dispatch the steps; raises where one of them keeps the others from it. Returns as `attempt` does."""
+    prepared = advance.prepare(steps)
+    withdraw(prepared.withdrawn, prepared.ended)
+    left: list[Culprit] = [(step, NotMine(f"The version of {step.key!r} is newer.")) for step in prepared.left]
+    if not prepared.steps:
+        return left
     if not admission.ENABLED:
-        _publish_marked(prepared)
-        return
+        return left + _publish_marked(prepared.steps)
     try:
-        answer = admission.gate().admit(admission.requests(prepared))
+        answer = admission.gate().admit(admission.requests(prepared.steps))
     except GATE_ERRORS as error:
-        put_off(prepared, error)
-        return
-    follow(answer, prepared)
+        put_off(prepared.steps, error)
+        return left
+    return left + follow(answer, prepared.steps)
 
 
 def put_off(steps: Sequence[ReadyStep], error: Exception) -> None:
@@ -140,8 +158,9 @@ def put_off(steps: Sequence[ReadyStep], error: Exception) -> None:
         store.fetch("mark_dispatched", {"ids": marked, "published": False})
 
 
-def follow(answer: Answer, asked: Sequence[ReadyStep] = ()) -> None:
-    """Publish what the gate has granted: steps asked for, and others whose turn it was.
+def follow(answer: Answer, asked: Sequence[ReadyStep] = ()) -> list[Culprit]:
+    """Publish what the gate has granted: steps asked for, and others whose turn it was. Returns those that can't be
+    published, and why; they stay ready.
 
     Where there is more to hand over than one call does, the leader goes on: nobody here waits for it.
     """
@@ -152,10 +171,10 @@ def follow(answer: Answer, asked: Sequence[ReadyStep] = ()) -> None:
     noted = [step.id for step in waiting if step.unprepared]
     if noted:
         store.fetch("mark_parked", {"ids": noted})
-    _publish_granted(answer.granted, known)
+    return _publish_granted(answer.granted, known)
 
 
-def _publish_granted(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> None:
+def _publish_granted(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> list[Culprit]:
     ready = [known[id_] for id_ in granted if id_ in known and not known[id_].unprepared]
     others = [id_ for id_ in granted if id_ not in known or known[id_].unprepared]
     if others:
@@ -164,8 +183,7 @@ def _publish_granted(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> 
         gone = set(others) - {row.id.hex for row in rows}
         if gone:
             withdraw([uuid.UUID(id_) for id_ in gone])
-    if ready:
-        _publish_marked(ready)
+    return _publish_marked(ready) if ready else []
 
 
 def withdraw(ids: Iterable[uuid.UUID], runs: Iterable[uuid.UUID] = ()) -> None:
@@ -181,7 +199,7 @@ def withdraw(ids: Iterable[uuid.UUID], runs: Iterable[uuid.UUID] = ()) -> None:
         log.info("permits could not be given back; the audit will", permits=len(unused), reason=str(error))
 
 
-def _publish_marked(steps: Sequence[ReadyStep]) -> None:
+def _publish_marked(steps: Sequence[ReadyStep]) -> list[Culprit]:
     unmarked = [step.id for step in steps if step.unprepared]
     if unmarked:
         store.fetch("mark_dispatched", {"ids": unmarked, "published": True})
@@ -190,6 +208,14 @@ def _publish_marked(steps: Sequence[ReadyStep]) -> None:
     except PUBLISH_ERRORS as error:
         log.warning("broker does not answer, steps stay ready", steps=len(steps), error=str(error))
         store.fetch("mark_dispatched", {"ids": [step.id for step in steps], "published": False})
+    except BaseException as error:  # one of them is bad: its type is unknown to this process, say
+        if len(steps) == 1:
+            log.warning("this step can't be published", step_run_id=str(steps[0].id), reason=str(error))
+            store.fetch("mark_dispatched", {"ids": [steps[0].id], "published": False})
+            return [(steps[0], error)]
+        marked, middle = [replace(step, unprepared=False) for step in steps], len(steps) // 2
+        return _publish_marked(marked[:middle]) + _publish_marked(marked[middle:])
+    return []
 
 
 class Dispatcher:
@@ -218,8 +244,7 @@ class Dispatcher:
             if self._pid != os.getpid():
                 self._queue, self._thread, self._pid = queue.SimpleQueue(), None, os.getpid()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
-                self._thread.start()
+                self._thread = vital.start("dispatcher", self._run)
                 atexit.register(self.stop)
 
     def stop(self) -> None:
@@ -240,7 +265,7 @@ class Dispatcher:
             try:
                 if steps:
                     dispatch(steps)
-            except Exception:
+            except BaseException:
                 log.exception("dispatch failed; rescue will publish", steps=len(steps))
             if None in groups:
                 store.close()

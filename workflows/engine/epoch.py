@@ -22,7 +22,6 @@ from throttling.policy import queue_name, queue_value
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import admission, catalog, dispatch, store
 from workflows.engine.rows import NOBODY
-from workflows.errors import WorkflowsError
 from workflows.models.run import first_id
 from workflows.steps.registry import LANES, TIMED_LANES
 
@@ -229,14 +228,7 @@ class _Step:
 
 def _usable(version_ids: Iterable[UUID]) -> set[UUID]:
     """The versions that this process can load; the steps of others fail elsewhere."""
-    found: set[UUID] = set()
-    for version_id in set(version_ids):
-        try:
-            catalog.flow_of(version_id)
-            found.add(version_id)
-        except (WorkflowsError, LookupError, ValueError) as error:
-            log.warning("a version can't be loaded", version=str(version_id), error=str(error))
-    return found
+    return set(catalog.load(version_ids).flows)
 
 
 def _executing() -> list[Request]:

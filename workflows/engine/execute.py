@@ -41,7 +41,6 @@ from workflows.steps.registry import StepConfig
 log = structlog.get_logger("workflows.steps")
 _OUTCOMES = (Completed, Failed, Retry, Sleep, WaitFor, FanOut, Skipped, Cancelled, HandBack)
 _NO_SCOPE: scope.Scope = {}
-_FATAL = (KeyboardInterrupt, SystemExit)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -88,7 +87,10 @@ class Visit:
 
 
 def open_visits(claims: list[Claim]) -> list[Visit]:
-    """Visits with the scopes that their steps read, loaded by one statement for all of them."""
+    """Visits with the scopes that their steps read, loaded by one statement for all of them.
+
+    Claims whose versions can't be loaded have been taken out before, by `unloadable.divide`.
+    """
     visits = []
     keys: set[str] = set()
     readers: list[tuple[UUID, UUID]] = []
@@ -137,8 +139,6 @@ def prepare(visit: Visit) -> Prepared | Verdict:
             scope_ = {**visit.scope, "secrets": values}
         config, rendered = step.render(scope_)
         kept = _kept_input(rendered, secrets)
-    except _FATAL:
-        raise
     except BaseException as error:  # whatever it is, it must not take the worker's slot along
         return judge_error(visit, error, secrets)
     return Prepared(visit=visit, context=_context(visit, config, secrets), input=kept, secrets=secrets)
@@ -210,8 +210,6 @@ def perform(prepared: Prepared) -> Verdict:
     prepared.visit.started = time.monotonic()
     try:
         return judge_value(prepared, prepared.visit.step.type.handler(prepared.context))
-    except _FATAL:
-        raise
     except BaseException as error:
         return _judge_performed(prepared, error)
 
@@ -226,8 +224,6 @@ async def perform_async(prepared: Prepared) -> Verdict:
         return judge_value(prepared, value)
     except TimeoutError as error:
         return _judge_performed(prepared, timed_out(prepared.visit) if timer.expired() else error)
-    except _FATAL:
-        raise
     except BaseException as error:
         return _judge_performed(prepared, error)
 
@@ -299,6 +295,14 @@ def _logs(prepared: Prepared) -> str | None:
     )
 
 
+def _told_wait_s(error: BaseException) -> float | None:
+    """How long the other side wants to be left alone; None for an exception that can't even say so."""
+    try:
+        return taxonomy.told_wait_s(error)
+    except BaseException:
+        return None
+
+
 def judge_error(
     visit: Visit, error: BaseException, secrets: Secrets | None = None, kept_input: str | None = None
 ) -> Verdict:
@@ -309,7 +313,7 @@ def judge_error(
         policy=admission.policies().retry(visit.step.facts),
         attempt=visit.claim.attempt,
         told_waits=visit.claim.told_waits,
-        told_s=taxonomy.told_wait_s(error),
+        told_s=_told_wait_s(error),
         final=failure.is_final(error),
     )
     log.info(

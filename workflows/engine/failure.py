@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from throttling.limits import RetryPolicy
 from workflows import masking, taxonomy
 from workflows.engine.outcome import Failed, Outcome, Retry, StepError
-from workflows.errors import NonRetriable
+from workflows.errors import Category, NonRetriable
 from workflows.masking import Secrets
 
 MAX_MESSAGE_CHARACTERS = 4_000
@@ -18,12 +18,16 @@ MAX_TRACEBACK_CHARACTERS = 16_000
 def describe(error: BaseException, secrets: Secrets | Iterable[str] = ()) -> StepError:
     """The exception as it is stored: masked, then bounded (a secret must not survive by being cut), fit for JSON."""
     known = masking.of(secrets)
-    notes = getattr(error, "__notes__", [])
+    try:
+        notes = [str(note) for note in getattr(error, "__notes__", [])]
+        said, category = str(error), taxonomy.of_exception(error)
+    except BaseException:  # an exception that can't even be described
+        notes, said, category = [], "", Category.TRANSIENT
     detail = "\n".join(notes) if notes else "".join(traceback.format_exception(error))
     return StepError(
-        category=taxonomy.of_exception(error),
+        category=category,
         name=type(error).__name__,
-        message=storable(known.mask(str(error) or type(error).__name__))[:MAX_MESSAGE_CHARACTERS],
+        message=storable(known.mask(said or type(error).__name__))[:MAX_MESSAGE_CHARACTERS],
         traceback=storable(known.mask(detail))[-MAX_TRACEBACK_CHARACTERS:],
     )
 

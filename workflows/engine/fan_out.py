@@ -14,14 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-import psycopg
-
 from workflows.engine import catalog, scope, store
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Completed, Failed, FanOut, Outcome, StepError
 from workflows.engine.plan import Past, Planned, plan
 from workflows.engine.rows import Claim, ReadyStep, Recorded, Verdict
-from workflows.errors import Category, PayloadTooLarge, WorkflowsError
+from workflows.errors import Category, PayloadTooLarge
 from workflows.expressions import compile_expression
 from workflows.payload import MAX_OUTPUT_BYTES, MAX_RUN_BYTES, dump
 
@@ -164,10 +162,8 @@ def _ended(verdict: Verdict) -> dict[str, Any]:
 
 
 def _stops_item(claim: Claim) -> bool:
-    try:
-        return catalog.flow_of(claim.version_id).steps[claim.key].stops_run
-    except (LookupError, ValueError, WorkflowsError):
-        return True  # a step that this process can't load
+    flow = catalog.found(claim.version_id)
+    return flow is None or claim.key not in flow.steps or flow.steps[claim.key].stops_run
 
 
 # --- the end --------------------------------------------------------------------------------------------------------
@@ -187,8 +183,8 @@ def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[Verdict], list[ReadySte
                 ready += _next_round(row)
                 continue
             output = dump(outcome.output) if isinstance(outcome, Completed) else None
-        except Exception as error:  # one that can't be summed up must not keep the others from it
-            if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08").startswith(("08", "57P")):
+        except BaseException as error:  # one that can't be summed up must not keep the others from it
+            if store.is_away(error):
                 raise
             outcome, output = Failed(error=describe(error)), None
         verdicts.append(Verdict(claim=claim, outcome=outcome, output=output))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import structlog
-from django.db import OperationalError, transaction
-from django.utils import timezone
+from django.db import transaction
 
-from workflows.engine import catalog, recording, scope, store
+from workflows.definitions.compiled import CompiledFlow
+from workflows.engine import catalog, recording, scope, store, sweeps, unloadable
 from workflows.engine.failure import describe
 from workflows.engine.trigger import Lineage, NewRun, trigger
 from workflows.errors import ConfigurationFailure, WorkflowsError
@@ -21,23 +19,24 @@ from workflows.payload import MAX_EVENT_BYTES
 log = structlog.get_logger(__name__)
 EVENT = "headrace/run.failed"
 BATCH = 100
-GIVE_UP_AFTER_S = 600.0
+NAME = "follow-up"
 
 
 def follow_up() -> int:
     """Start what is to start for runs that have failed. Returns how many there were."""
-    ids = Run.objects.filter(follow_up=True, status=Run.Status.FAILED).order_by("id").values_list("id", flat=True)
-    found = list(ids[:BATCH])
-    for run_id in found:
-        try:
-            _follow(run_id)
-        except (psycopg.OperationalError, OperationalError):
-            raise
-        except Exception:  # a version that this process can't load, say: another one may
-            log.exception("what follows a failure can't be started now", run_id=str(run_id))
-            long_ago = timezone.now() - dt.timedelta(seconds=GIVE_UP_AFTER_S)
-            Run.objects.filter(id=run_id, ended_at__lt=long_ago).update(follow_up=False)
-    return len(found)
+    due = Run.objects.filter(follow_up=True, status=Run.Status.FAILED)
+    rows = sweeps.fair_page(NAME, due, by="id", limit=BATCH)
+    sweeps.isolated(
+        sweeps.Items(
+            name=NAME,
+            work=lambda some: _follow(some[0].id),
+            key=sweeps.row_id,
+            org=sweeps.row_org,
+            give_up=lambda row, _: Run.objects.filter(id=row.id).update(follow_up=False),
+        ),
+        rows,
+    )
+    return len(rows)
 
 
 def _follow(run_id: UUID) -> None:
@@ -47,18 +46,24 @@ def _follow(run_id: UUID) -> None:
             return
         Run.objects.filter(id=run.id).update(follow_up=False)
         try:
+            flow = catalog.flow_of(run.version_id)
+        except WorkflowsError as error:
+            if unloadable.is_newer(error):
+                raise  # another process may load it
+            log.warning("nobody knows what follows the failure", run_id=str(run_id), error=str(error))
+            return  # its dead letter says why it can't be loaded
+        try:
             with transaction.atomic():
-                _start(run)
+                _start(run, flow)
         except WorkflowsError as error:  # nobody would see it otherwise: it becomes a dead letter
+            if unloadable.is_newer(error):
+                raise
             log.warning("the on_failure flow does not start", run_id=str(run_id), error=str(error))
-            described = describe(error)
-            failure = recording.of_run(catalog.flow_of(run.version_id), run.id, described, what="on_failure")
             with store.transaction() as cursor:
-                recording.announce([failure], cursor)
+                recording.announce([recording.of_run(flow, run.id, describe(error), what="on_failure")], cursor)
 
 
-def _start(run: Run) -> None:
-    flow = catalog.flow_of(run.version_id)
+def _start(run: Run, flow: CompiledFlow) -> None:
     handler = Flow.objects.filter(organization_id=run.org_id, slug=flow.on_failure or "").first()
     if handler is None or handler.current_id is None:
         raise ConfigurationFailure(f"on_failure: there is no published flow {flow.on_failure!r}.")

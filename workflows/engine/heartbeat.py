@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Container, Sequence
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -60,9 +61,6 @@ class Heartbeat(HandOver):
                 if time.monotonic() < beat_at:
                     continue
                 beat_at = time.monotonic() + HEARTBEAT_S
-                if not self._background[0].is_alive():
-                    log.critical("the recorder has died: leases are no longer renewed, so that others take over")
-                    continue
                 self._cancel_some(self._beat())
                 self._report()
                 self._last_seen = time.monotonic()
@@ -81,7 +79,20 @@ class Heartbeat(HandOver):
                 report, visit.progress = visit.progress, None
                 reports.append({"id": str(visit.claim.id), "lease": str(visit.claim.lease), "progress": report})
         if reports:
+            self._store_reports(reports)
+
+    def _store_reports(self, reports: list[dict[str, Any]]) -> None:
+        """All together; each by itself where that fails, so that a bad one keeps no other from being stored."""
+        try:
             store.fetch("report_progress", {"reports": dump(reports, what="The progress")})
+        except BaseException as error:
+            if store.is_away(error):
+                raise
+            if len(reports) == 1:
+                log.warning("progress can't be stored", step_run_id=reports[0]["id"], error=str(error))
+                return
+            for report in reports:
+                self._store_reports([report])
 
     def _beat(self) -> set[UUID]:
         """Renew what is held, and return what is cancelled of all that runs here, however young."""
@@ -119,7 +130,10 @@ class Heartbeat(HandOver):
 
     def _stop_handler(self, visit: Visit) -> None:
         for stop in list(visit.stoppers):
-            stop()
+            try:
+                stop()
+            except BaseException:  # the beat goes on: it is everybody's
+                log.exception("a handler can't be stopped", step_run_id=str(visit.claim.id))
         if visit.task is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(visit.task.cancel)
 

@@ -1,15 +1,18 @@
-"""The leader's work: timers, rescue, and matching of left-over events. Two leaders at once are harmless.
+"""The leader's work: timers and rescue. Two leaders at once are harmless.
 
-Every sweep is idempotent, since a claim admits one. A long queue is never mistaken for a lost one: a message counts as
-lost only when one published well after it has been claimed, or when the queue is empty and no worker holds a message.
+The tables at the end name every sweep. One that raises keeps no other from its turn (`sweeps`), and one that takes long
+is told of (`budgets`). Every sweep is idempotent, since a claim admits one. A long queue is never mistaken for a lost
+one: a message counts as lost only when one published well after it has been claimed, or when the queue is empty and no
+worker holds a message.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,26 +21,27 @@ import psycopg
 import structlog
 from amqp.exceptions import AMQPError
 from celery import current_app
-from django.db import connections
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from throttling.errors import ThrottlingError
 from workflows.engine import (
     admission,
+    budgets,
     dispatch,
     epoch,
     jobs,
-    matching,
     meeting,
     recording,
     stopping,
     store,
+    sweeps,
     transitions,
+    unloadable,
+    vital,
 )
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed
-from workflows.engine.rows import Claim, ReadyStep, Verdict
+from workflows.engine.rows import NOBODY, Claim, ReadyStep, Verdict
 from workflows.errors import ResourceExhausted
 from workflows.models.run import first_id
 from workflows.steps.registry import QUEUES
@@ -54,6 +58,12 @@ DELIVERED_WITHIN_S = 5.0
 BATCH = 1_000
 LONGEST_RATE_S = 31 * 86_400.0
 MAX_PAGES = 20
+KEY_PAGES = 10
+SWEEP_BUDGET_S = 5.0
+TURN_S = 1.0
+"""Seconds that the timers of one kind may take in a turn; the leader's lease is three."""
+UNDISPATCHED = "undispatched steps"
+UNSETTLED = "unsettled runs"
 
 
 @dataclass(kw_only=True)
@@ -75,16 +85,17 @@ class Maintenance:
         self._keeper = epoch.Keeper()
         self._jobs = jobs.JobRunner(lambda: time.monotonic() < self._clock.leading_until)
         self._pause_s = TICK_S
-        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        self._thread = vital.start("maintenance", self._run)
         self._jobs.start()
 
     def stop(self) -> None:
         self._stop.set()
         self._jobs.stop()
-        self._thread.join(timeout=5)
+        if self._thread is not None:
+            self._thread.join(timeout=5)
 
     def _run(self) -> None:
         store.adopt()
@@ -113,74 +124,100 @@ class Maintenance:
                 self._stop.wait(LEADER_LEASE_S / 3)
                 return
             self._clock.leading_until = now + LEADER_LEASE_S
-        while woken := transitions.wake(batch=BATCH):
-            dispatch.dispatch(woken)
-        while meeting.expire():
-            pass
-        self._pause_s = max(0.001, min(TICK_S, self._keeper.wake()))
+        turn = Turn(worker=self.worker, keeper=self._keeper)
+        each(TIMERS, turn)
+        self._pause_s = max(0.001, min(TICK_S, turn.gate_due_s))
         if now - self._clock.rescued > RESCUE_EVERY_S:
             self._clock.rescued = now
-            rescue(self.worker, self._keeper)
+            each(RESCUES, turn)
         if now - self._clock.swept > SWEEP_EVERY_S:
             self._clock.swept = now
-            sweep(self._keeper)
+            each(RARE, turn)
+
+
+@dataclass(kw_only=True)
+class Turn:
+    """One turn of the leader: for whom, and what its sweeps have in common."""
+
+    worker: UUID
+    keeper: epoch.Keeper
+    gate_due_s: float = TICK_S
+    """Seconds until the gate has something to hand over."""
+
+    @functools.cached_property
+    def states(self) -> dict[str, Any]:
+        """What live workers say of the queues."""
+        return {row.queue: row for row in store.fetch("queue_states", {"silent_s": epoch.WORKER_SILENT_S})}
+
+
+Sweep = Callable[[Turn], object]
+
+
+def each(table: Mapping[str, Sweep], turn: Turn) -> None:
+    """Do every sweep of a table. One that raises, or takes long, is noted, and the others have their turn."""
+    for name, work in table.items():
+        with budgets.watched(name, BUDGETS_S.get(name, SWEEP_BUDGET_S)):
+            sweeps.guarded(name, functools.partial(work, turn))
 
 
 def rescue(worker: UUID, keeper: epoch.Keeper) -> None:
-    """Find what was lost and set it going again. One sweep that fails does not keep the others from their work."""
-    states = {row.queue: row for row in store.fetch("queue_states", {"silent_s": epoch.WORKER_SILENT_S})}
-    _each(
-        lambda: keeper.size_queues(epoch.announced_places()),
-        keeper.follow_policies,
-        _undispatched,
-        lambda: _dead_leases(worker),
-        lambda: _lost_messages(states, keeper),
-        lambda: store.fetch("rescue_unmarked", {"batch": BATCH}),
-        lambda: stopping.expire(batch=BATCH),
-        lambda: _settle_runs(deep=False),
-        _left_over_events,
-        meeting.rescue,
-    )
-
-
-def _each(*sweeps: Callable[[], object]) -> None:
-    for work in sweeps:
-        try:
-            work()
-        except psycopg.OperationalError:
-            raise
-        except ThrottlingError as error:
-            log.info("the gate is closed for now", reason=str(error))
-        except Exception:
-            log.exception("a sweep failed; the others go on")
-
-
-def _left_over_events() -> None:
-    try:
-        matching.match_left_over()
-    finally:
-        connections.close_all()
+    """Find what was lost and set it going again."""
+    each(RESCUES, Turn(worker=worker, keeper=keeper))
 
 
 def sweep(keeper: epoch.Keeper) -> None:
     """The rarer checks: live runs without open steps, steps of ended runs, workers that are gone, permits of nobody."""
-    _each(
-        lambda: _settle_runs(deep=True),
-        lambda: store.fetch("close_orphan_steps", {"batch": BATCH}),
-        lambda: store.fetch("orphan_waits", {"batch": BATCH}),
-        lambda: store.fetch("forget_run_marks", {"first": first_id(time.time() - LONGEST_RATE_S), "batch": BATCH}),
-        lambda: store.fetch("forget_workers", {"id": None, "silent_s": 600.0}),
-        epoch.audit,
-        keeper.sweep,
-    )
+    each(RARE, Turn(worker=NOBODY, keeper=keeper))
+
+
+# --- timers ---------------------------------------------------------------------------------------------------------
+
+
+def _wake(_: Turn) -> None:
+    until = time.monotonic() + TURN_S
+    while (woken := transitions.wake(batch=BATCH)) and time.monotonic() < until:
+        dispatch.dispatch(woken)
+    dispatch.dispatch(woken)
+
+
+def _expire_waits(_: Turn) -> None:
+    until = time.monotonic() + TURN_S
+    while meeting.expire() and time.monotonic() < until:
+        pass
+
+
+def _wake_gate(turn: Turn) -> None:
+    turn.gate_due_s = turn.keeper.wake()
+
+
+# --- what was lost --------------------------------------------------------------------------------------------------
 
 
 def _undispatched() -> None:
-    for _ in range(MAX_PAGES):
-        rows = store.fetch("rescue_undispatched", {"batch": BATCH, "queues": list(QUEUES)})
-        dispatch.dispatch([ReadyStep.of(row) for row in rows])
-        if len(rows) < BATCH:
-            return
+    """Ready steps that nobody published: a page that is fair, since the steps of one organization may all be bad."""
+    rows = store.fetch(
+        "rescue_undispatched",
+        {"batch": MAX_PAGES * BATCH, "queues": list(QUEUES), "put_off": sweeps.LEDGER.put_off(UNDISPATCHED)},
+    )
+    owners = {row.id: row.org_id for row in rows}
+    sweeps.isolated(
+        sweeps.Items(
+            name=UNDISPATCHED,
+            work=lambda steps: sweeps.Refused(dispatch.dispatch_together(steps)),
+            key=lambda step: str(step.id),
+            org=lambda step: owners[step.id],
+            group=BATCH,
+            give_up=_fail,
+        ),
+        [ReadyStep.of(row) for row in rows],
+    )
+
+
+def _fail(step: ReadyStep, error: BaseException) -> None:
+    """A step that could not be dispatched for ten minutes: it fails, and its dead letter says why."""
+    recorded = unloadable.fail([step], error)
+    dispatch.withdraw([step.id, *recorded.withdrawn], [run_id for run_id, _ in recorded.ended])
+    dispatch.dispatch(recorded.ready)
 
 
 def _dead_leases(worker: UUID) -> int:
@@ -237,29 +274,38 @@ def _lost_messages(states: dict[str, Any], keeper: epoch.Keeper) -> int:
         log.info("the broker does not answer", error=str(error))
         return 0
     touched = 0
-    for name in QUEUES:
-        state = states.get(name)
-        if state is None:
-            continue  # nobody works on this queue: its messages wait
-        margin_s = OVERTAKEN_BY_S if state.unclaimed == 0 else OVERTAKEN_WHILE_HELD_S
-        idle = lengths[name] == 0 and state.unclaimed == 0 and state.active < state.slots
-        idle = keeper.idle_for(name, idle) > DELIVERED_WITHIN_S
-        rows = store.fetch(
-            "rescue_lost_messages",
-            {
-                "queue": name,
-                "before": (state.claimed_until or 0.0) - margin_s,
-                "idle_s": DELIVERED_WITHIN_S if idle else None,
-                "batch": BATCH,
-            },
-        )
-        lost = _not_at_the_gate([row.id for row in rows]) if rows else []
-        if lost:
-            log.warning("messages were lost, publishing again", queue=name, steps=len(lost))
-            again = store.fetch("publish_again", {"ids": lost})
-            dispatch.dispatch([ReadyStep.of(row) for row in again])
-            touched += len(again)
+
+    def look(names: Sequence[str]) -> None:
+        nonlocal touched
+        touched += sum(_lost_of_queue(name, states[name], lengths[name], keeper) for name in names)
+
+    # The messages of a queue that nobody works on wait.
+    sweeps.isolated(
+        sweeps.Items(name="lost messages of a queue", work=look), [name for name in QUEUES if name in states]
+    )
     return touched
+
+
+def _lost_of_queue(name: str, state: Any, length: int, keeper: epoch.Keeper) -> int:
+    margin_s = OVERTAKEN_BY_S if state.unclaimed == 0 else OVERTAKEN_WHILE_HELD_S
+    idle = length == 0 and state.unclaimed == 0 and state.active < state.slots
+    idle = keeper.idle_for(name, idle) > DELIVERED_WITHIN_S
+    rows = store.fetch(
+        "rescue_lost_messages",
+        {
+            "queue": name,
+            "before": (state.claimed_until or 0.0) - margin_s,
+            "idle_s": DELIVERED_WITHIN_S if idle else None,
+            "batch": BATCH,
+        },
+    )
+    lost = _not_at_the_gate([row.id for row in rows]) if rows else []
+    if not lost:
+        return 0
+    log.warning("messages were lost, publishing again", queue=name, steps=len(lost))
+    again = store.fetch("publish_again", {"ids": lost})
+    dispatch.dispatch([ReadyStep.of(row) for row in again])
+    return len(again)
 
 
 def _not_at_the_gate(ids: list[UUID]) -> list[UUID]:
@@ -274,8 +320,72 @@ def _not_at_the_gate(ids: list[UUID]) -> list[UUID]:
 
 
 def _settle_runs(*, deep: bool) -> None:
-    rows = store.fetch("find_unsettled", {"batch": BATCH, "deep": deep})
-    if not rows:
-        return
-    stopping.settle([row.id for row in rows])
-    recording.finish([row.id for row in rows if row.finished])
+    rows = store.fetch("find_unsettled", {"batch": BATCH, "deep": deep, "put_off": sweeps.LEDGER.put_off(UNSETTLED)})
+
+    def settle(some: Sequence[Any]) -> None:
+        stopping.settle_together([row.id for row in some])
+        for row in some:
+            if row.finished:
+                recording.finish([row.id])
+
+    sweeps.isolated(
+        sweeps.Items(
+            name=UNSETTLED,
+            work=settle,
+            key=lambda row: str(row.id),
+            org=lambda row: row.org_id,
+            group=stopping.SETTLE_GROUP,
+        ),
+        rows,
+    )
+
+
+# --- what only grows ------------------------------------------------------------------------------------------------
+
+
+def _forget_keys(_: Turn) -> None:
+    """Idempotency keys that have expired, a bounded number at a time: a trigger never waits for this."""
+    for _page in range(KEY_PAGES):
+        if len(store.fetch("forget_expired_keys", {"batch": BATCH})) < BATCH:
+            return
+
+
+# --- the sweeps, all of them ----------------------------------------------------------------------------------------
+
+TIMERS: dict[str, Sweep] = {
+    "timers": _wake,
+    "timeouts of waits": _expire_waits,
+    "the gate's timers": _wake_gate,
+}
+"""At every tick."""
+BUDGETS_S = {"the gate's timers": 60.0}
+"""Where it is another: a store that was lost is rebuilt there."""
+RESCUES: dict[str, Sweep] = {
+    "queue sizes": lambda turn: turn.keeper.size_queues(epoch.announced_places()),
+    "policies": lambda turn: turn.keeper.follow_policies(),
+    UNDISPATCHED: lambda _: _undispatched(),
+    "lost workers": lambda turn: _dead_leases(turn.worker),
+    "lost messages": lambda turn: _lost_messages(turn.states, turn.keeper),
+    "lost joins": lambda _: store.fetch("rescue_unmarked", {"batch": BATCH}),
+    "timeouts of runs": lambda _: stopping.expire(batch=BATCH),
+    UNSETTLED: lambda _: _settle_runs(deep=False),
+    meeting.NOT_LOOKED_BACK: lambda _: meeting.look_back_late(),
+    meeting.TAKEN_WAITS: lambda _: meeting.resolve_late(),
+    meeting.OVER_CONTAINERS: lambda _: meeting.conclude_late(),
+    meeting.ENDED_CHILDREN: lambda _: meeting.resolve_for_ended(),
+}
+"""Every second."""
+RARE: dict[str, Sweep] = {
+    "stuck runs": lambda _: _settle_runs(deep=True),
+    "orphan steps": lambda _: store.fetch("close_orphan_steps", {"batch": BATCH}),
+    "orphan waits": lambda _: store.fetch("orphan_waits", {"batch": BATCH}),
+    "run marks": lambda _: store.fetch(
+        "forget_run_marks", {"first": first_id(time.time() - LONGEST_RATE_S), "batch": BATCH}
+    ),
+    "idempotency keys": _forget_keys,
+    "workers that are gone": lambda _: store.fetch("forget_workers", {"id": None, "silent_s": 600.0}),
+    "notes of sweeps": lambda _: store.fetch("forget_stale_sweep_failures", {"stale_s": sweeps.STALE_AFTER_S}),
+    "the gate's audit": lambda _: epoch.audit(),
+    "the gate's old epochs": lambda turn: turn.keeper.sweep(),
+}
+"""Every ten seconds."""

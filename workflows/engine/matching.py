@@ -1,64 +1,79 @@
 """Matching stored events: by name (exact, `prefix/*`) and by the trigger's filter, in one pass for a group.
 
-A group is matched together: one look at the triggers, one insert per trigger. Where that fails, each event is matched
-by itself, so that a bad one harms no other. Events that can't be matched now are left to rescue.
+A group is matched together: one look at the triggers, one insert per trigger. Where that fails, it is halved until the
+bad event stands alone, so that it harms no other; and a flow that a bad event can't start keeps no other flow from it.
+Events that can't be matched now are left to rescue.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from uuid import UUID
 
 import psycopg
 import structlog
-from django.db import DatabaseError, transaction
-from django.db.models import Q
+from django.db import OperationalError, transaction
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine import cancel_on, catalog, controls, idempotency, meeting, stopping, waits
+from workflows.engine import (
+    cancel_on,
+    catalog,
+    controls,
+    idempotency,
+    meeting,
+    stopping,
+    store,
+    sweeps,
+    unloadable,
+    waits,
+)
 from workflows.engine.controls import Refusal
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.terms import MISSING, hash_of, value_at
 from workflows.engine.trigger import NewRun, checked_start, trigger
 from workflows.engine.waits import facts_of, patterns
-from workflows.errors import ExpressionError, FlowPaused, IdempotencyConflict, InvalidInput, WorkflowsError
+from workflows.errors import FlowPaused, IdempotencyConflict, InvalidInput, WorkflowsError
 from workflows.expressions import compile_expression
 from workflows.models import CancelRule, Event, Trigger
 
 log = structlog.get_logger(__name__)
 LEFT_OVER_AFTER_S = 2.0
 GROUP = 500
-GIVE_UP_AFTER_S = 600.0
-_PASSING = (IdempotencyConflict, DatabaseError, psycopg.Error, LookupError, ValueError)
-"""A lock that another transaction holds, a connection, a version that this process can't load: it is tried again."""
+BATCH = 2_000
+LEFT_OVER = "left-over events"
 
 
 def match(event_ids: Sequence[UUID]) -> int:
-    """Match stored events that nobody has matched yet. Returns how many runs were made."""
-    with transaction.atomic():
-        found = Event.objects.select_for_update(skip_locked=True).filter(id__in=event_ids, matched_at=None)
-        events = sorted(found.order_by("id"), key=lambda event: (event.received_at, event.id))
-        matched, effect = _match_group(events)
-        Event.objects.filter(id__in=matched).update(matched_at=Now())
-        if effect.cancelled:
-            transaction.on_commit(lambda: stopping.settle(effect.cancelled, start=DISPATCHER.submit), robust=True)
-        if effect.met:
-            transaction.on_commit(lambda: meeting.resolve(effect.met, start=DISPATCHER.submit), robust=True)
-        if effect.made:
-            transaction.on_commit(lambda: _cancel_again(events), robust=True)
-    return effect.made
+    """Match stored events that nobody has matched yet. Returns how many runs were made.
+
+    An event that can't be matched now is left to rescue.
+    """
+    return _in_one_transaction(event_ids, _match_apart)
 
 
 def match_left_over() -> int:
-    """Match the events whose process died after their commit, or that could not be matched then."""
-    before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=LEFT_OVER_AFTER_S)
-    left = Event.objects.filter(matched_at=None, received_at__lt=before).order_by("id")
-    ids = list(left.values_list("id", flat=True)[:GROUP])
-    return match(ids) if ids else 0
+    """Match the events whose process died after their commit, or that could not be matched then. Returns how many."""
+    rows = store.fetch(
+        "left_over_events",
+        {"late_s": LEFT_OVER_AFTER_S, "each": GROUP, "batch": BATCH, "put_off": sweeps.LEDGER.put_off(LEFT_OVER)},
+    )
+    return sweeps.isolated(
+        sweeps.Items(
+            name=LEFT_OVER,
+            work=lambda some: _in_one_transaction([row.id for row in some], _match_all),
+            key=sweeps.row_id,
+            org=sweeps.row_org,
+            group=GROUP,
+            give_up=lambda row, _: _in_one_transaction([row.id], _match_what_can_be),
+        ),
+        [sweeps.Row(row.id, row.org_id) for row in rows],
+    )
 
 
 @dataclass(kw_only=True)
@@ -75,57 +90,109 @@ class _Effect:
         self.met += more.met
 
 
-def _match_group(events: list[Event]) -> tuple[list[UUID], _Effect]:
-    """The events that are matched now, and what they did."""
-    if len(events) > 1:
-        try:
-            with transaction.atomic():
-                return [event.id for event in events], _match_together(events)
-        except (*_PASSING, WorkflowsError) as error:
-            log.info("a group of events is matched one by one", events=len(events), reason=str(error))
-    matched: list[UUID] = []
-    effect = _Effect()
-    for event in events:
-        try:
-            with transaction.atomic():
-                effect.add(_match_together([event]))
-        except _PASSING as error:
-            age_s = (dt.datetime.now(dt.UTC) - event.received_at).total_seconds()
-            log.warning("event can't be matched now", name=event.name, event_id=str(event.id), error=str(error))
-            matched += [event.id] if age_s > GIVE_UP_AFTER_S else []
-            continue
-        matched.append(event.id)
-    return matched, effect
+Matched = tuple[list[UUID], _Effect]
+"""The events that are matched now, and what they did."""
 
 
-def _match_together(events: list[Event]) -> _Effect:
+def _in_one_transaction(event_ids: Sequence[UUID], how: Callable[[list[Event]], Matched]) -> int:
+    with transaction.atomic():
+        found = Event.objects.select_for_update(skip_locked=True).filter(id__in=event_ids, matched_at=None)
+        events = sorted(found.order_by("id"), key=lambda event: (event.received_at, event.id))
+        matched, effect = how(events)
+        Event.objects.filter(id__in=matched).update(matched_at=Now())
+        if effect.cancelled:
+            transaction.on_commit(lambda: stopping.settle(effect.cancelled, start=DISPATCHER.submit), robust=True)
+        if effect.met:
+            transaction.on_commit(lambda: meeting.resolve(effect.met, start=DISPATCHER.submit), robust=True)
+        if effect.made:
+            transaction.on_commit(lambda: _cancel_again(events), robust=True)
+    return effect.made
+
+
+def _match_all(events: list[Event]) -> Matched:
+    """All of the events, or an error."""
+    return [event.id for event in events], _match_together(events)
+
+
+def _match_apart(events: list[Event]) -> Matched:
+    """All of the events together; in halves where that fails, so that a bad one harms no other."""
+    if not events:
+        return [], _Effect()
+    try:
+        with transaction.atomic():
+            return _match_all(events)
+    except BaseException as error:
+        if store.is_away(error):
+            raise
+        if len(events) == 1:
+            log.warning("event can't be matched now", name=events[0].name, event_id=str(events[0].id), error=str(error))
+            return [], _Effect()
+        log.info("a group of events is matched in halves", events=len(events), reason=str(error))
+    middle = len(events) // 2
+    matched, effect = _match_apart(events[:middle])
+    more, further = _match_apart(events[middle:])
+    effect.add(further)
+    return [*matched, *more], effect
+
+
+def _match_what_can_be(events: list[Event]) -> Matched:
+    """Events that are given up: each flow that can be started is, and what fails is left out."""
+    return [event.id for event in events], _match_together(events, giving_up=True)
+
+
+def _match_together(events: list[Event], *, giving_up: bool = False) -> _Effect:
     effect = _Effect()
     for org_id, group in groupby(sorted(events, key=lambda event: event.org_id), key=lambda event: event.org_id):
         of_org = list(group)
         names = {name for event in of_org for name in patterns(event.name)}
-        at_address = {event.trigger_id for event in of_org if event.trigger_id}
-        listening = Q(kind=Trigger.Kind.EVENT, event_name__in=names)
-        if at_address:
-            listening |= Q(kind=Trigger.Kind.WEBHOOK, id__in=at_address)
-        triggers = Trigger.objects.filter(listening, organization_id=org_id, enabled=True)
-        for found in triggers.select_related("flow__organization"):
+        for found in _listening(org_id, of_org, names):
             wanted = [event for event in of_org if _hears(found, event) and _passes(found, event)]
             if wanted and (found.flow.skips_arrivals or found.flow.organization.skips_arrivals):
                 _skip(found, wanted)
             elif wanted and found.flow.current_id is not None:
-                effect.made += _start(found, found.flow.current_id, wanted)
-        effect.met += waits.meet(org_id, of_org)
-        if CancelRule.objects.filter(organization_id=org_id, event_name__in=names).exists():
-            for event in of_org:
-                effect.cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
+                effect.made += _start(found, found.flow.current_id, wanted, giving_up=giving_up)
+        with _left_out(giving_up, "waits"):
+            effect.met += waits.meet(org_id, of_org)
+        with _left_out(giving_up, "cancel_on"):
+            if CancelRule.objects.filter(organization_id=org_id, event_name__in=names).exists():
+                for event in of_org:
+                    effect.cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
     return effect
+
+
+def _listening(org_id: UUID, events: Sequence[Event], names: Iterable[str]) -> QuerySet[Trigger]:
+    """The triggers that may hear one of the events."""
+    at_address = {event.trigger_id for event in events if event.trigger_id}
+    listening = Q(kind=Trigger.Kind.EVENT, event_name__in=names)
+    if at_address:
+        listening |= Q(kind=Trigger.Kind.WEBHOOK, id__in=at_address)
+    triggers = Trigger.objects.filter(listening, organization_id=org_id, enabled=True)
+    return triggers.select_related("flow__organization")
+
+
+@contextlib.contextmanager
+def _left_out(giving_up: bool, what: str) -> Iterator[None]:
+    """What fails in here is left out of events that are given up; of others it is an error."""
+    if not giving_up:
+        yield
+        return
+    try:
+        with transaction.atomic():
+            yield
+    except BaseException as error:
+        if store.is_away(error):
+            raise
+        log.error("an event is given up", left_out=what, error=sweeps.reason_of(error))
 
 
 def _skip(found: Trigger, events: Sequence[Event]) -> None:
     """The flow is paused, and what arrives starts nothing."""
     if found.flow.current_id is not None:
-        refusals = [Refusal(code="paused", reason=str(FlowPaused()), event_id=event.id) for event in events]
-        controls.note(catalog.flow_of(found.flow.current_id), found.organization_id, refusals)
+        _note(found, [Refusal(code="paused", reason=str(FlowPaused()), event_id=event.id) for event in events])
+
+
+def _note(found: Trigger, refusals: Sequence[Refusal]) -> None:
+    controls.note(found.flow_id, found.organization_id, refusals)
 
 
 def _hears(found: Trigger, event: Event) -> bool:
@@ -134,20 +201,27 @@ def _hears(found: Trigger, event: Event) -> bool:
     return found.event_name in patterns(event.name)
 
 
-def _start(found: Trigger, version_id: UUID, events: Sequence[Event]) -> int:
-    """A run for each event; those whose data does not fit the flow are left out, and the log says why."""
-    flow = catalog.flow_of(version_id)
+def _start(found: Trigger, version_id: UUID, events: Sequence[Event], *, giving_up: bool) -> int:
+    """A run for each event; those that can't start the flow are left out, and the log and the event say why."""
     try:
-        return _start_together(found, flow, events)
-    except IdempotencyConflict:
-        raise
-    except WorkflowsError as error:
+        with transaction.atomic():
+            return _start_together(found, catalog.flow_of(version_id), events)
+    except BaseException as error:
+        if store.is_away(error) or (_may_pass(error) and not giving_up):
+            raise
         if len(events) == 1:
-            log.warning("event does not start its flow", name=events[0].name, flow=flow.slug, error=str(error))
-            refusal = Refusal(code="invalid", reason=str(error), event_id=events[0].id)
-            controls.note(flow, found.organization_id, [refusal])
+            log.warning("event does not start its flow", name=events[0].name, flow=found.flow.slug, error=str(error))
+            reason = str(error) if isinstance(error, WorkflowsError) else sweeps.reason_of(error)
+            _note(found, [Refusal(code="invalid", reason=reason, event_id=events[0].id)])
             return 0
-    return sum(_start(found, version_id, [event]) for event in events)
+    return sum(_start(found, version_id, [event], giving_up=giving_up) for event in events)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """A lock that another transaction holds, a version that another process may load: it is tried again."""
+    return isinstance(error, IdempotencyConflict | OperationalError | psycopg.OperationalError) or unloadable.is_newer(
+        error
+    )
 
 
 def _start_together(found: Trigger, flow: CompiledFlow, events: Sequence[Event]) -> int:
@@ -200,7 +274,7 @@ def _passes(found: Trigger, event: Event) -> bool:
         return True
     try:
         return compile_expression(found.condition, owner=event.org_id).is_true({"event": facts_of(event)})
-    except ExpressionError as error:
+    except BaseException as error:  # whatever it is, it is about this flow only
         log.warning("event filter fails", name=event.name, flow=found.flow.slug, error=str(error))
         return False
 

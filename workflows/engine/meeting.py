@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
 from uuid import UUID
 
-import psycopg
 import structlog
 
-from workflows.engine import dispatch, fan_out, recording, store, waits
+from workflows.engine import dispatch, fan_out, recording, store, sweeps, unloadable, waits
+from workflows.engine.failure import describe
+from workflows.engine.outcome import Failed
 from workflows.engine.rows import ReadyStep, Verdict
 
 log = structlog.get_logger(__name__)
@@ -22,34 +24,51 @@ def resolve(step_run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep
         group = step_run_ids[first : first + GROUP]
         try:
             _resolve(group, start)
-        except psycopg.OperationalError:
-            raise
-        except Exception:
-            log.exception("the ends of waits can't be recorded together", steps=len(group))
-            for step_run_id in group if len(group) > 1 else ():
-                resolve([step_run_id], start=start)
+        except BaseException as error:
+            if store.is_away(error):
+                raise
+            log.warning("the ends of waits can't be recorded together", steps=len(group), exc_info=error)
+            middle = len(group) // 2
+            for half in (group[:middle], group[middle:]) if middle else ():
+                resolve(half, start=start)
 
 
 def _resolve(step_run_ids: Sequence[UUID], start: Callable[[Sequence[ReadyStep]], None]) -> None:
     verdicts = waits.verdicts(step_run_ids)
-    _record(verdicts, start)
-    waits.drop([verdict.claim.id for verdict in verdicts])
+    _, refused = unloadable.divide([verdict.claim for verdict in verdicts])
+    newer = {claim.id: error for claim, error in refused if unloadable.is_newer(error)}
+    mine = [verdict for verdict in verdicts if verdict.claim.id not in newer]
+    landed = _record(mine, start)
+    waits.drop([verdict.claim.id for verdict in mine if verdict.claim.id in landed])
+    for error in newer.values():
+        raise error  # they are left to others
+    if len(mine) > len(landed) and len(mine) > 1:
+        raise NotAllRecorded
 
 
-def _record(verdicts: Sequence[Verdict], start: Callable[[Sequence[ReadyStep]], None]) -> None:
+class NotAllRecorded(RuntimeError):
+    """Some of the group were recorded; the others are looked at by themselves."""
+
+
+def _record(verdicts: Sequence[Verdict], start: Callable[[Sequence[ReadyStep]], None]) -> Set[UUID]:
+    """Record, and go on. Returns the step runs whose verdicts counted."""
     recorded = recording.record(verdicts)
     dispatch.withdraw(recorded.withdrawn, [run_id for run_id, _ in recorded.ended])
     if recorded.ready:
         start(recorded.ready)
+    return recorded.landed.keys()
 
 
 def conclude(step_run_ids: Sequence[UUID]) -> None:
     """Record what containers whose items have ended came to, and go on with their loops."""
     verdicts, ready = fan_out.conclude(step_run_ids)
-    _record(verdicts, dispatch.dispatch)
-    fan_out.close(step_run_ids)
+    landed = _record(verdicts, dispatch.dispatch)
     if ready:
         dispatch.dispatch(ready)
+    unrecorded = {verdict.claim.id for verdict in verdicts} - landed
+    fan_out.close([id_ for id_ in step_run_ids if id_ not in unrecorded or len(verdicts) == 1])
+    if unrecorded and len(verdicts) > 1:
+        raise NotAllRecorded
 
 
 def expire() -> bool:
@@ -59,10 +78,75 @@ def expire() -> bool:
     return len(due) == BATCH
 
 
+# --- for processes that died ----------------------------------------------------------------------------------------
+
+NOT_LOOKED_BACK = "waits that have not looked back"
+TAKEN_WAITS = "ends of waits"
+OVER_CONTAINERS = "ends of containers"
+ENDED_CHILDREN = "ends of awaited runs"
+
+
 def rescue() -> None:
     """Make good for processes that died: after a wait was stored, after it was taken, after a run's end."""
-    late = {"grace_s": waits.GRACE_S, "batch": BATCH}
-    resolve(waits.look_back([row.step_run_id for row in store.fetch("waits_to_look_back", late)]))
-    resolve([row.step_run_id for row in store.fetch("left_over_waits", late)])
-    conclude([row.step_run_id for row in store.fetch("left_over_fan_outs", late)])
-    resolve(waits.take_for_runs([row.child_id for row in store.fetch("ended_children", {"batch": BATCH})]))
+    for sweep in (look_back_late, resolve_late, conclude_late, resolve_for_ended):
+        sweep()
+
+
+def look_back_late() -> None:
+    """Waits that were stored, and whose look at what came before did not happen."""
+    _sweep(
+        NOT_LOOKED_BACK,
+        _page(NOT_LOOKED_BACK, "waits_to_look_back", grace_s=waits.GRACE_S),
+        lambda ids: resolve(waits.look_back(ids)),
+        give_up=lambda id_, _: store.fetch("looked_back", {"ids": [id_]}),  # it waits for what is still to come
+    )
+
+
+def resolve_late() -> None:
+    """Waits that were taken, and whose ends were not recorded."""
+    rows = _page(TAKEN_WAITS, "left_over_waits", grace_s=waits.GRACE_S)
+    _sweep(TAKEN_WAITS, rows, lambda ids: _resolve(ids, dispatch.dispatch), give_up=_fail_wait)
+
+
+def _fail_wait(step_run_id: UUID, error: BaseException) -> None:
+    """Its end can't be recorded as it is: its step fails, and its dead letter says why."""
+    failed = Failed(error=describe(error))
+    _record([replace(each, outcome=failed, output=None) for each in waits.verdicts([step_run_id])], dispatch.dispatch)
+    waits.drop([step_run_id])
+
+
+def conclude_late() -> None:
+    """Containers whose items have ended, and whose own ends were not recorded."""
+    rows = _page(OVER_CONTAINERS, "left_over_fan_outs", grace_s=waits.GRACE_S)
+    _sweep(OVER_CONTAINERS, rows, conclude, give_up=None)
+
+
+def resolve_for_ended() -> None:
+    """Waits for runs that have ended, and that were not taken."""
+    rows = _page(ENDED_CHILDREN, "ended_children")
+    _sweep(ENDED_CHILDREN, rows, lambda ids: resolve(waits.take_for_runs(ids)), give_up=None)
+
+
+def _page(sweep: str, statement: str, **more: float) -> list[sweeps.Row]:
+    rows = store.fetch(statement, {"batch": BATCH, "put_off": sweeps.LEDGER.put_off(sweep), **more})
+    return [sweeps.Row(row.id, row.org_id) for row in rows]
+
+
+def _sweep(
+    name: str,
+    rows: Sequence[sweeps.Row],
+    work: Callable[[Sequence[UUID]], object],
+    *,
+    give_up: Callable[[UUID, BaseException], object] | None,
+) -> None:
+    sweeps.isolated(
+        sweeps.Items(
+            name=name,
+            work=lambda some: work([row.id for row in some]),
+            key=sweeps.row_id,
+            org=sweeps.row_org,
+            group=GROUP,
+            give_up=(lambda row, error: give_up(row.id, error)) if give_up else None,
+        ),
+        rows,
+    )

@@ -52,9 +52,9 @@ def log_steps(verdicts: Iterable[Verdict], landed: Container[UUID]) -> None:
         claim = verdict.claim
         if claim.id not in landed or not isinstance(verdict.outcome, Completed | Failed):
             continue
-        flow = catalog.flow_of(claim.version_id)
-        step = flow.steps.get(claim.key)
-        if step is None:
+        flow = catalog.found(claim.version_id)
+        step = flow.steps.get(claim.key) if flow is not None else None
+        if flow is None or step is None:
             continue
         duration = round((now - verdict.started) * 1000) if verdict.started is not None else 0
         overhead = round(claim.queued_s * 1000)

@@ -1,6 +1,7 @@
 """Recording a group of outcomes: one statement, in a transaction with dead letters and run outputs where there are any.
 
-A group that Postgres refuses is halved until only the culprit is left, which fails alone (`invalid_output`).
+A group that can't be recorded is halved until only the culprit is left, which fails alone (`invalid_output` where
+Postgres refuses it).
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from workflows import signals
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import catalog, fan_out, scope, store, transitions, waits
 from workflows.engine.failure import describe
-from workflows.engine.outcome import Failed, StepError
+from workflows.engine.outcome import Completed, Failed, FanOut, Skipped, Sleep, StepError, WaitFor
 from workflows.engine.rows import NOBODY, MayContinue, ReadyStep, Recorded, StepFailed, Verdict, always
 from workflows.engine.transitions import Recording
-from workflows.errors import Category, PayloadTooLarge, WorkflowsError
+from workflows.errors import Category, PayloadTooLarge
 from workflows.payload import MAX_RUN_BYTES, dump
 
 log = structlog.get_logger(__name__)
@@ -46,8 +47,9 @@ def record(
     psycopg.OperationalError where the database stays away for longer than leases live; nothing is half-recorded then.
     """
     going = _Going(worker=worker, queues=queues, budget=budget, may_continue=may_continue)
-    result = _record_and_settle(list(verdicts), going)
-    given, part = list(verdicts), result
+    given = _of_loadable(verdicts)
+    result = _record_and_settle(given, going)
+    part = result
     while part.waiting or part.children or part.over:
         try:
             given, ready = _over(given, part)
@@ -55,7 +57,7 @@ def record(
             part = _record_and_settle(given, replace(going, budget=0))
             result.add(part)
             forget(given)
-        except Exception:  # what was recorded counts, and the caller goes on with it
+        except BaseException:  # what was recorded counts, and the caller goes on with it
             log.exception("what waits could not be looked at; rescue will", steps=len(part.waiting) + len(part.over))
             break
     return result
@@ -74,6 +76,24 @@ def _over(verdicts: Sequence[Verdict], result: Recorded) -> tuple[list[Verdict],
     return [*(waits.verdicts(met) if met else ()), *concluded], ready
 
 
+_GOES_ON = (Completed, Skipped, Sleep, WaitFor, FanOut)
+
+
+def _of_loadable(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts; a step whose version can't be loaded fails, since nobody knows what would follow it."""
+    refused = catalog.load({verdict.claim.version_id for verdict in verdicts}).refused
+    if not refused:
+        return list(verdicts)
+    judged = []
+    for verdict in verdicts:
+        error = refused.get(verdict.claim.version_id)
+        bad = error is not None and isinstance(verdict.outcome, _GOES_ON)
+        judged.append(
+            replace(verdict, outcome=Failed(error=describe(error)), output=None) if error and bad else verdict
+        )
+    return judged
+
+
 def _record_and_settle(verdicts: list[Verdict], going: _Going) -> Recorded:
     result = _record(_within_run_limit(verdicts), going)
     if result.stopping:
@@ -83,8 +103,8 @@ def _record_and_settle(verdicts: list[Verdict], going: _Going) -> Recorded:
             result.children.extend(run_id for run_id, _ in settled.ended)
             result.withdrawn.extend(settled.withdrawn)
             result.ready.extend(settled.ready)
-        except psycopg.Error as error:
-            log.warning("runs could not be settled; rescue will", runs=len(result.stopping), error=str(error))
+        except BaseException as error:
+            log.warning("runs could not be settled; rescue will", runs=len(result.stopping), exc_info=error)
     return result
 
 
@@ -119,29 +139,44 @@ def _record(verdicts: list[Verdict], going: _Going) -> Recorded:
         return Recorded()
     try:
         return _write(verdicts, going)
-    except psycopg.Error as error:
-        if _is_away(error):
+    except BaseException as error:
+        if store.is_away(error):
             raise
         if len(verdicts) == 1:
-            log.warning("Postgres refuses an outcome", step_run_id=str(verdicts[0].claim.id), error=str(error))
+            if isinstance(verdicts[0].outcome, Failed) and not isinstance(error, psycopg.Error):
+                raise  # what announces failures is at fault: another one would fare no better
+            log.warning("an outcome can't be recorded", step_run_id=str(verdicts[0].claim.id), error=str(error))
             return _write([_refused(verdicts[0], error)], going)
-        middle = len(verdicts) // 2
-        left = _record(verdicts[:middle], going)
+        return _record_halves(verdicts, going)
+
+
+def _record_halves(verdicts: list[Verdict], going: _Going) -> Recorded:
+    """What could be recorded of a group that can't be recorded together; raises where it is nothing."""
+    middle = len(verdicts) // 2
+    result: Recorded | None = None
+    for half, budget in ((verdicts[:middle], going.budget), (verdicts[middle:], 0)):
         try:
-            right = _record(verdicts[middle:], replace(going, budget=0))
-        except psycopg.Error:
-            log.exception("half of a group could not be recorded; rescue will run its steps again")
-            return left
-        left.add(right)
-        return left
+            part = _record(half, replace(going, budget=budget if result is None else 0))
+        except BaseException:
+            if result is None and half[0] is not verdicts[0]:
+                raise
+            log.exception("half of a group could not be recorded; rescue will run its steps again", steps=len(half))
+            continue
+        if result is None:
+            result = part
+        else:
+            result.add(part)
+    return result if result is not None else Recorded()
 
 
-def _refused(verdict: Verdict, error: Exception) -> Verdict:
-    described = StepError(
-        category=Category.INVALID_OUTPUT,
-        name="InvalidOutput",
-        message=f"Postgres refuses the output: {str(error).splitlines()[0]}",
-    )
+def _refused(verdict: Verdict, error: BaseException) -> Verdict:
+    described = describe(error)
+    if isinstance(error, psycopg.Error):
+        described = StepError(
+            category=Category.INVALID_OUTPUT,
+            name="InvalidOutput",
+            message=f"Postgres refuses the output: {[*str(error).splitlines(), ''][0]}",
+        )
     return replace(verdict, outcome=Failed(error=described), output=None, input=None)
 
 
@@ -171,14 +206,9 @@ def _patiently(work: Callable[[], T]) -> T:
             if tries >= DEADLOCK_TRIES:
                 raise
         except psycopg.OperationalError as error:
-            if not _is_away(error) or time.monotonic() > give_up:
+            if not store.is_away(error) or time.monotonic() > give_up:
                 raise
             time.sleep(0.1)
-
-
-def _is_away(error: psycopg.Error) -> bool:
-    """Whether the connection or the server is the cause, and not the statement."""
-    return isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08").startswith(("08", "57P"))
 
 
 def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: store.Cursor) -> Recorded:
@@ -250,7 +280,9 @@ def _run_output(flow: CompiledFlow, run_id: UUID, cursor: store.Cursor) -> tuple
         loaded = scope.load([run_id], flow.with_fallbacks(flow.output.steps), cursor)
         value = flow.output.render(loaded[run_id])
         return dump(value, what="The run's output"), None
-    except Exception as error:
+    except BaseException as error:
+        if store.is_away(error):
+            raise
         described = describe(error)
         return None, replace(described, message=f"The flow's output can't be rendered: {described.message}")
 
@@ -277,8 +309,5 @@ def _announcement(verdict: Verdict) -> StepFailed | None:
 
 
 def _flow_of(version_id: UUID) -> CompiledFlow | None:
-    """None for a version that this process can't load: a step type that it does not have, say."""
-    try:
-        return catalog.flow_of(version_id)
-    except (LookupError, ValueError, WorkflowsError):
-        return None
+    """None for a version that this process can't load."""
+    return catalog.found(version_id)

@@ -24,7 +24,18 @@ import structlog
 from django.db import connections
 
 from workflows import outbound, sandbox
-from workflows.engine import admission, catalog, dispatch, execute, metrics, speed, store, transitions
+from workflows.engine import (
+    admission,
+    catalog,
+    dispatch,
+    execute,
+    metrics,
+    speed,
+    store,
+    transitions,
+    unloadable,
+    vital,
+)
 from workflows.engine.alone import Alone
 from workflows.engine.execute import Prepared, Visit
 from workflows.engine.heartbeat import BLIND_AFTER_S
@@ -87,6 +98,7 @@ class Runtime(Alone):
         self._visitors: ThreadPoolExecutor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_lock = threading.Lock()
+        self._loop_is_over = False
         self._draining = threading.Event()
         self._stopped = threading.Event()
         self._last_seen = time.monotonic()
@@ -101,9 +113,7 @@ class Runtime(Alone):
         store.adopt()
         self._report()
         for target, name in ((self._record_forever, "recorder"), (self._beat_forever, "heartbeat")):
-            thread = threading.Thread(target=target, name=name, daemon=True)
-            thread.start()
-            self._background.append(thread)
+            self._background.append(vital.start(name, target))
 
     def drain(self, patience_s: float) -> None:
         """Let what runs end for a while, hand the rest back, record everything, and say goodbye."""
@@ -179,8 +189,12 @@ class Runtime(Alone):
                 self._claimed_until[name] = moment
         for claim in claimed.claims:
             if claim.run_began:
-                job_log.info("job started", jobId=str(claim.run_id), jobType=catalog.flow_of(claim.version_id).slug)
-        return claimed.claims
+                job_log.info("job started", jobId=str(claim.run_id), jobType=catalog.slug_of(claim.version_id))
+        usable, refused = unloadable.divide(claimed.claims)
+        for claim, why in refused:
+            log.warning("a step's version can't be loaded", step_run_id=str(claim.id), reason=str(why))
+            self._verdicts.put(unloadable.verdict_on(claim, why))
+        return usable
 
     # --- performing -------------------------------------------------------------------------------------------
 
@@ -190,7 +204,7 @@ class Runtime(Alone):
         while claims:
             try:
                 verdicts = self._perform_inline(self._open(claims, asked))
-            except Exception:
+            except BaseException:
                 log.exception("a visit failed; rescue will run its steps again", steps=len(claims))
                 self._forget(claim.id for claim in claims)
                 return
@@ -267,6 +281,8 @@ class Runtime(Alone):
     def _perform_in_pool(self, prepared: Prepared) -> None:
         try:
             self._perform_blocking(prepared)
+        except BaseException as error:
+            self._give_up(prepared.visit, error)
         finally:
             with self._room:
                 self._blocking -= 1
@@ -287,16 +303,35 @@ class Runtime(Alone):
 
     async def _perform_on_loop(self, prepared: Prepared) -> None:
         prepared.visit.task = asyncio.current_task()
-        if not self._may_start([prepared.visit]):
-            self.finish(prepared.visit, Verdict(claim=prepared.visit.claim, outcome=HandBack()))
-            return
-        self.finish(prepared.visit, await execute.perform_async(prepared))
+        try:
+            if not self._may_start([prepared.visit]):
+                self.finish(prepared.visit, Verdict(claim=prepared.visit.claim, outcome=HandBack()))
+                return
+            self.finish(prepared.visit, await execute.perform_async(prepared))
+        except BaseException as error:
+            self._give_up(prepared.visit, error)
+
+    def _give_up(self, visit: Visit, error: BaseException) -> None:
+        """Something around the handler failed (the gate's answer, say): the step is handed back, and no other is."""
+        log.warning("a step is handed back", step_run_id=str(visit.claim.id), exc_info=error)
+        self.finish(visit, Verdict(claim=visit.claim, outcome=HandBack()))
+
+    def _loop_forever(self) -> None:
+        """The event loop. What a task of a handler raises out of it (SystemExit, say) ends that task only."""
+        assert self._loop is not None
+        asyncio.set_event_loop(self._loop)
+        while not self._loop_is_over:
+            try:
+                self._loop.run_forever()
+                self._loop_is_over = True
+            except BaseException:
+                log.exception("a handler's task would have ended the event loop; it goes on")
 
     def _call_soon(self, work: Coroutine[Any, Any, None]) -> None:
         with self._loop_lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="loop", daemon=True).start()
+                vital.start("loop", self._loop_forever)
         asyncio.run_coroutine_threadsafe(work, self._loop)
 
     # --- recording --------------------------------------------------------------------------------------------
@@ -322,7 +357,7 @@ class Runtime(Alone):
                 may_continue=admission.free_steps() if admission.ENABLED else always,
             )
             metrics.log_steps(verdicts, result.landed)
-        except Exception:
+        except BaseException:
             log.exception("outcomes could not be recorded; rescue will run the steps again", steps=len(verdicts))
             result = Recorded()
         finally:
@@ -334,12 +369,12 @@ class Runtime(Alone):
         try:
             for run_id, status in result.ended:
                 event = {"completed": "job completed", "failed": "job failed"}.get(status, "job cancelled")
-                job_log.info(event, jobId=str(run_id), jobType=catalog.flow_of(result.versions[run_id]).slug)
+                job_log.info(event, jobId=str(run_id), jobType=catalog.slug_of(result.versions[run_id]))
             if admission.ENABLED:
                 return self._hand_over(result, verdicts, budget)
             if result.ready:
                 dispatch.dispatch(result.ready)
-        except Exception:
+        except BaseException:
             log.exception("hand-over failed; rescue will go on", steps=len(result.ready))
             if admission.ENABLED:
                 return [], 0.0
@@ -348,7 +383,7 @@ class Runtime(Alone):
     def _go_on(self, claims: list[Claim], asked: float) -> None:
         try:
             self.run(claims, asked)
-        except Exception:
+        except BaseException:
             log.exception("a visit failed; rescue will run its steps again", steps=len(claims))
         finally:
             with self._room:

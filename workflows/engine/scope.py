@@ -122,7 +122,9 @@ def _scope(row: Any, data: Any) -> Scope:
 
 def _addresses(run_id: UUID, version_id: UUID, path: str) -> dict[str, str]:
     """The callback addresses that can be read at a path: of steps at the top, and of those around and beside."""
-    flow = catalog.flow_of(version_id)
+    flow = catalog.found(version_id)
+    if flow is None:
+        return {}
     parts = path.split("/") if path else []
     found = {}
     for key in flow.callbacks:
@@ -137,7 +139,8 @@ def _outcomes(found: Mapping[str, Any] | None, version_id: UUID) -> dict[str, An
     """By step: its output, its status, and who gave them: itself, or the fallback that stood in for it."""
     given = (found or {}).items()
     steps = {key: {"output": output, "status": status, "provider": key} for key, (status, output) in given}
-    for key, fallbacks in catalog.flow_of(version_id).chains.items():
+    flow = catalog.found(version_id)
+    for key, fallbacks in flow.chains.items() if flow is not None else ():
         for fallback in fallbacks if key in steps else ():
             if steps.get(fallback, {}).get("status") in {"completed", "failed"}:
                 steps[key] = {**steps[fallback], "provider": fallback}

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from workflows.engine import dispatch, meeting, transitions, waits
+import structlog
+
+from workflows.engine import dispatch, meeting, store, transitions, waits
 from workflows.engine.rows import ReadyStep
 
+log = structlog.get_logger(__name__)
 SETTLE_GROUP = 100
 
 
@@ -17,11 +20,33 @@ def settle(run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep]], No
     What fails here, rescue makes good.
     """
     for first in range(0, len(run_ids), SETTLE_GROUP):
-        settled = transitions.settle(sorted(run_ids[first : first + SETTLE_GROUP]))
-        dispatch.withdraw(settled.withdrawn, [run_id for run_id, _ in settled.ended])
-        if settled.ready:
-            start(settled.ready)
-        meeting.resolve(waits.take_for_runs([run_id for run_id, _ in settled.ended]), start=start)
+        _settle_apart(run_ids[first : first + SETTLE_GROUP], start)
+
+
+def _settle_apart(run_ids: Sequence[UUID], start: Callable[[Sequence[ReadyStep]], None]) -> None:
+    """Settle the runs, in halves where they can't be together, so that a bad one keeps no other from its end."""
+    try:
+        settle_together(run_ids, start=start)
+    except BaseException as error:
+        if store.is_away(error):
+            raise
+        if len(run_ids) == 1:
+            log.warning("a run can't be settled now; rescue will", run_id=str(run_ids[0]), exc_info=error)
+            return
+        middle = len(run_ids) // 2
+        _settle_apart(run_ids[:middle], start)
+        _settle_apart(run_ids[middle:], start)
+
+
+def settle_together(
+    run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep]], None] = dispatch.dispatch
+) -> None:
+    """Settle runs; raises where one of them keeps the others from it."""
+    settled = transitions.settle(sorted(run_ids))
+    dispatch.withdraw(settled.withdrawn, [run_id for run_id, _ in settled.ended])
+    if settled.ready:
+        start(settled.ready)
+    meeting.resolve(waits.take_for_runs([run_id for run_id, _ in settled.ended]), start=start)
 
 
 def expire(*, batch: int) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import django.db
 import psycopg
 from django.db import connection as django_connection
 from django.db import connections
@@ -120,6 +121,11 @@ def _cursor() -> Iterator[Cursor]:
             yield cursor
 
 
+def held_connection() -> Connection | None:
+    """This thread's connection, where it has one of its own by now."""
+    return getattr(_local, "connection", None) if is_adopted() else None
+
+
 def close() -> None:
     """Close this thread's connection."""
     current: Connection | None = getattr(_local, "connection", None)
@@ -154,6 +160,18 @@ def fetch(name: str, parameters: Mapping[str, Any], cursor: Cursor | None = None
             raise
     with _cursor() as own:
         return _execute(own, name, parameters)
+
+
+_AWAY = ("08", "57P", "53300")
+"""Connection errors, a server that shuts down or starts, and too many connections."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the connection or the server is the cause of an error, Django's or psycopg's, and not the statement."""
+    cause = error.__cause__ if isinstance(error, django.db.Error) else error
+    if isinstance(error, django.db.InterfaceError) or isinstance(cause, psycopg.InterfaceError):
+        return True
+    return isinstance(cause, psycopg.OperationalError) and (cause.sqlstate or "08").startswith(_AWAY)
 
 
 def connection_is_broken() -> bool:

@@ -31,7 +31,6 @@ from workflows.engine.outcome import (
     WaitFor,
 )
 from workflows.engine.rows import NOBODY, Claim, ClaimedBatch, MayContinue, ReadyStep, Recorded, Verdict, always
-from workflows.errors import WorkflowsError
 from workflows.payload import dump
 from workflows.steps.registry import pure_types
 
@@ -216,11 +215,10 @@ def _is_live(step: CompiledStep, successor: str, outcome: Outcome) -> bool:
 
 def _compiled(claim: Claim) -> tuple[CompiledFlow | None, CompiledStep | None]:
     """The step's definition; nothing for one that this process can't load (its failure stops the run then)."""
-    try:
-        flow = catalog.flow_of(claim.version_id)
-        return flow, flow.steps[claim.key]
-    except (KeyError, ValueError, WorkflowsError):
+    flow = catalog.found(claim.version_id)
+    if flow is None or claim.key not in flow.steps:
         return None, None
+    return flow, flow.steps[claim.key]
 
 
 def _stored(error: StepError) -> str:
@@ -356,7 +354,10 @@ def undo_failed(verdicts: Sequence[Verdict], cursor: store.Cursor) -> list[Ready
 
 def _hooks_due(progress: Sequence[Any]) -> list[str]:
     """What undoes the steps that had begun, by the run's end: the last step's first."""
-    steps = catalog.flow_of(progress[0].version_id).steps
+    flow = catalog.found(progress[0].version_id) if progress else None
+    if flow is None:
+        return []  # nobody knows what undoes its steps: its dead letter says why it can't be loaded
+    steps = flow.steps
     begun = [row for row in progress if not row.is_hook and row.begun and row.status != "skipped" and row.key in steps]
     begun.sort(key=lambda row: row.position, reverse=True)
     which = (steps[row.key].on_failure if row.failed else steps[row.key].on_cancel for row in begun)

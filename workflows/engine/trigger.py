@@ -146,7 +146,7 @@ def trigger(
             if refused and keyed:
                 _give_keys_back(flow, org_id, wanted, refused)
         if refused or duplicates:
-            controls.note(flow, org_id, [*refused.values(), *duplicates])
+            controls.note(flow.flow_id, org_id, [*refused.values(), *duplicates])
         ready = _insert(flow, org_id, new, kind=kind, lineage=lineage)
         transaction.on_commit(lambda: DISPATCHER.submit(ready), robust=True)
     made = {run.id for run in new}

@@ -20,7 +20,7 @@ from workflows.engine.failure import describe
 from workflows.engine.outcome import Completed, Failed, Outcome, StepError, WaitFor
 from workflows.engine.rows import Claim, Recorded, Verdict
 from workflows.engine.terms import MISSING, NO_TERM, hash_of, value_at
-from workflows.errors import Category, ExpressionError
+from workflows.errors import Category, UnloadableVersion
 from workflows.expressions import Expression, compile_expression
 from workflows.models import Event
 from workflows.payload import dump
@@ -156,7 +156,7 @@ def _first_that_fit(candidates: Sequence[tuple[Any, Sequence[Any]]]) -> dict[UUI
     open_: list[tuple[Any, list[Any]]] = []
     for wait, events in candidates:
         fitting = [event for event in events if _has_value(wait, event)]
-        if fitting and not wait.condition:
+        if fitting and (not wait.condition or _is_unloadable(wait)):  # (its end records why it fails)
             met[wait.step_run_id] = fitting[0].id
         elif fitting:
             open_.append((wait, fitting))
@@ -178,6 +178,14 @@ def _condition_of(wait: Any) -> Expression:
     return compile_expression(wait.condition, owner=catalog.flow_of(wait.version_id).org_id)
 
 
+def _is_unloadable(wait: Any) -> bool:
+    """Whether nobody can evaluate the wait's condition. Raises UnloadableVersion where another process may."""
+    refused = catalog.load([wait.version_id]).refused.get(wait.version_id)
+    if isinstance(refused, UnloadableVersion) and refused.newer:
+        raise refused
+    return refused is not None
+
+
 def _read(wait: Any) -> set[str]:
     """The steps that a condition reads, and those that may stand in for them."""
     return catalog.flow_of(wait.version_id).with_fallbacks(_condition_of(wait).steps)
@@ -193,7 +201,7 @@ def _has_value(wait: Any, event: Any) -> bool:
 def _holds(wait: Any, scope_: Mapping[str, Any]) -> bool:
     try:
         return _condition_of(wait).is_true(scope_)
-    except ExpressionError as error:
+    except BaseException as error:  # whatever it is, it is about this wait only
         log.info("a wait's condition does not hold", run_id=str(wait.run_id), error=str(error))
         return False
 
@@ -239,7 +247,7 @@ def _verdict(row: Any) -> Verdict:
         outcome = _outcome(row)
         output = outcome.output if isinstance(outcome, Completed) else None
         return Verdict(claim=claim, outcome=outcome, output=None if output is None else dump(output))
-    except Exception as error:  # one that can't be recorded must not keep the others from it
+    except BaseException as error:  # one that can't be recorded must not keep the others from it
         return Verdict(claim=claim, outcome=Failed(error=describe(error)))
 
 

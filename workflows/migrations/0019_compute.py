@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("workflows", "0017_access")]
+    dependencies = [("workflows", "0018_sweeps")]
 
     operations = [
         migrations.AddField(

@@ -10,7 +10,7 @@ from workflows.models.organization import AccessKey, Organization, Secret
 from workflows.models.outcome import RunStart, TriggerOutcome
 from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
 from workflows.models.wait import Wait
-from workflows.models.worker import LeaderLease, Worker
+from workflows.models.worker import LeaderLease, SweepFailure, Worker
 
 __all__ = [
     "AccessKey",
@@ -35,6 +35,7 @@ __all__ = [
     "Secret",
     "Step",
     "StepRun",
+    "SweepFailure",
     "SystemFeed",
     "Trigger",
     "TriggerOutcome",

@@ -32,7 +32,7 @@ class Event(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["org_id", "-id"], name="event_by_org"),
             models.Index(fields=["org_id", "name", "received_at"], name="event_by_name"),
-            models.Index(fields=["id"], name="event_unmatched", condition=models.Q(matched_at=None)),
+            models.Index(fields=["org_id", "id"], name="event_unmatched_by_org", condition=models.Q(matched_at=None)),
         ]
 
     def __str__(self) -> str:

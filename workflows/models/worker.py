@@ -1,4 +1,4 @@
-"""Who is at work: live worker processes, and the leader that pumps timers and rescues."""
+"""Who is at work: live worker processes, the leader that pumps timers and rescues, and what its sweeps can't do."""
 
 from __future__ import annotations
 
@@ -46,3 +46,32 @@ class LeaderLease(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class SweepFailure(models.Model):
+    """What a sweep or a job of the engine can't do, until it can. `workflows/engine/sweeps.py` writes it."""
+
+    class Kind(models.TextChoices):
+        FAILS = "fails", "raises"
+        OVERRAN = "overran", "took longer than its budget"
+
+    pk = models.CompositePrimaryKey("sweep", "kind", "item")
+    sweep = models.CharField(max_length=50)
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    item = models.CharField(max_length=100, blank=True, help_text="Empty where the sweep as a whole fails.")
+    org_id = models.UUIDField(null=True, blank=True)
+    error = models.TextField(help_text="The last error.")
+    tries = models.PositiveIntegerField(default=1)
+    since = models.DateTimeField()
+    last_at = models.DateTimeField()
+    try_again_at = models.DateTimeField(help_text="The item is left out of the pages of its sweep until then.")
+    given_up_at = models.DateTimeField(null=True, blank=True, help_text="Nobody tries it again.")
+
+    class Meta:
+        ordering: ClassVar = ["sweep", "kind", "item"]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=models.Q(kind__in=["fails", "overran"]), name="sweep_failure_kind")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sweep} {self.item}".strip()

@@ -1,3 +1,9 @@
--- Runs that have ended while somebody still waits for them. Parameters: batch int. Returns: child_id. Index: wait_by_child.
-SELECT w.child_id FROM workflows_wait w JOIN workflows_run c ON c.id = w.child_id AND c.ended_at IS NOT NULL
- WHERE w.kind = 'run' AND w.taken_at IS NULL LIMIT %(batch)s
+-- Runs that have ended while somebody still waits for them; the first of each organization before the second of any.
+-- Parameters: batch int, put_off uuid[] (of runs). Returns: id (of the run), org_id. Index: wait_by_child.
+SELECT f.id, f.org_id FROM (
+    SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.id) AS place FROM (
+        SELECT DISTINCT w.child_id AS id, w.org_id FROM workflows_wait w
+          JOIN workflows_run c ON c.id = w.child_id AND c.ended_at IS NOT NULL
+         WHERE w.kind = 'run' AND w.taken_at IS NULL AND w.child_id <> ALL (%(put_off)s::uuid[])
+         LIMIT 20000) u) f
+ ORDER BY f.place, f.id LIMIT %(batch)s

@@ -1,17 +1,22 @@
 -- Live runs that need a hand: those that are bound to fail or cancelled, where something is open that will not start, or
 -- nothing is open or runs any more; or (with `deep`, which looks at every live run) those without any open step. Runs
--- whose last steps still execute, or are being undone, settle themselves.
--- Parameters: batch int, deep bool.
--- Returns: id, finished (every step has ended, the run has not). Index: run_live, step_run_identity.
-SELECT r.id, NOT EXISTS (SELECT 1 FROM workflows_steprun s
-                          WHERE s.run_id = r.id AND s.status IN ('pending', 'ready', 'running', 'waiting')) AS finished
-  FROM workflows_run r
- WHERE r.status IN ('queued', 'running')
-   AND (CASE WHEN r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL
-             THEN EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id AND NOT s.is_hook
-                             AND s.status IN ('pending', 'ready', 'waiting'))
-                  OR NOT EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id
-                                    AND s.status IN ('pending', 'ready', 'running', 'waiting'))
-             ELSE %(deep)s AND NOT EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id
-                                              AND s.status IN ('pending', 'ready', 'running', 'waiting')) END)
- LIMIT %(batch)s
+-- whose last steps still execute, or are being undone, settle themselves. The first of each organization comes before the
+-- second of any.
+-- Parameters: batch int, deep bool, put_off uuid[].
+-- Returns: id, org_id, finished (every step has ended, the run has not). Index: run_live, step_run_identity.
+SELECT f.id, f.org_id, f.finished FROM (
+    SELECT u.id, u.org_id, u.finished, row_number() OVER (PARTITION BY u.org_id ORDER BY u.id) AS place FROM (
+        SELECT r.id, r.org_id,
+               NOT EXISTS (SELECT 1 FROM workflows_steprun s
+                            WHERE s.run_id = r.id AND s.status IN ('pending', 'ready', 'running', 'waiting')) AS finished
+          FROM workflows_run r
+         WHERE r.status IN ('queued', 'running') AND r.id <> ALL (%(put_off)s::uuid[])
+           AND (CASE WHEN r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL
+                     THEN EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id AND NOT s.is_hook
+                                     AND s.status IN ('pending', 'ready', 'waiting'))
+                          OR NOT EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id
+                                            AND s.status IN ('pending', 'ready', 'running', 'waiting'))
+                     ELSE %(deep)s AND NOT EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id
+                                                      AND s.status IN ('pending', 'ready', 'running', 'waiting')) END)
+         LIMIT 20000) u) f
+ ORDER BY f.place, f.id LIMIT %(batch)s

@@ -1,6 +1,11 @@
--- Containers whose items have all ended, or that are to stop, and that still wait: their process died. Parameters: grace_s
--- float8, batch int. Returns: step_run_id. Index: fan_out_over.
-SELECT f.step_run_id FROM workflows_fanout f
- WHERE NOT f.concluded AND (f.stopping OR f.ended = f.total)
-   AND f.changed_at < statement_timestamp() - make_interval(secs => %(grace_s)s)
- ORDER BY f.changed_at LIMIT %(batch)s
+-- Containers whose items have all ended, or that are to stop, and that still wait: their process died. The first of each
+-- organization comes before the second of any. Parameters: grace_s float8, batch int, put_off uuid[].
+-- Returns: id (of the step run), org_id. Index: fan_out_over.
+SELECT f.id, f.org_id FROM (
+    SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.at) AS place FROM (
+        SELECT step_run_id AS id, org_id, changed_at AS at FROM workflows_fanout
+         WHERE NOT concluded AND (stopping OR ended = total)
+           AND changed_at < statement_timestamp() - make_interval(secs => %(grace_s)s)
+           AND step_run_id <> ALL (%(put_off)s::uuid[])
+         ORDER BY changed_at LIMIT 20000) u) f
+ ORDER BY f.place, f.at LIMIT %(batch)s

@@ -1,8 +1,13 @@
--- Ready steps that nobody published (the process died between commit and publish), after a second of grace.
--- Parameters: batch int. Returns: the steps, to be prepared and dispatched. Index: step_run_ready.
-SELECT s.id, s.run_id, s.version_id, s.key, s.path, s.queue, s.type, s.priority, s.attempt, s.needs_total, s.needs_met, s.losses,
-          true AS unprepared
-  FROM workflows_steprun s
- WHERE s.status = 'ready' AND s.waiting_for = '' AND s.dispatched_at IS NULL AND s.queue = ANY (%(queues)s::text[])
-   AND s.ready_at < clock_timestamp() - interval '1 second'
- ORDER BY s.ready_at LIMIT %(batch)s
+-- Ready steps that nobody published (the process died between commit and publish), after a second of grace. The first of
+-- each organization comes before the second of any.
+-- Parameters: batch int, queues text[], put_off uuid[]. Returns: the steps, to be prepared and dispatched, and org_id.
+-- Index: step_run_ready.
+SELECT f.* FROM (
+    SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.ready_at) AS place FROM (
+        SELECT s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.queue, s.type, s.priority, s.attempt, s.needs_total,
+               s.needs_met, s.losses, s.ready_at, true AS unprepared
+          FROM workflows_steprun s
+         WHERE s.status = 'ready' AND s.waiting_for = '' AND s.dispatched_at IS NULL AND s.queue = ANY (%(queues)s::text[])
+           AND s.ready_at < clock_timestamp() - interval '1 second' AND s.id <> ALL (%(put_off)s::uuid[])
+         ORDER BY s.ready_at LIMIT %(batch)s) u) f
+ ORDER BY f.place, f.ready_at

@@ -1,5 +1,10 @@
--- Waits whose process died between its commit and its look at what came before. Parameters: grace_s float8, batch int.
--- Returns: step_run_id. Index: wait_not_looked_back.
-SELECT step_run_id FROM workflows_wait
- WHERE NOT looked_back AND created_at < statement_timestamp() - make_interval(secs => %(grace_s)s)
- ORDER BY created_at LIMIT %(batch)s
+-- Waits whose process died between its commit and its look at what came before; the first of each organization before the
+-- second of any. Parameters: grace_s float8, batch int, put_off uuid[]. Returns: id (of the step run), org_id.
+-- Index: wait_not_looked_back.
+SELECT f.id, f.org_id FROM (
+    SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.at) AS place FROM (
+        SELECT step_run_id AS id, org_id, created_at AS at FROM workflows_wait
+         WHERE NOT looked_back AND created_at < statement_timestamp() - make_interval(secs => %(grace_s)s)
+           AND step_run_id <> ALL (%(put_off)s::uuid[])
+         ORDER BY created_at LIMIT 20000) u) f
+ ORDER BY f.place, f.at LIMIT %(batch)s

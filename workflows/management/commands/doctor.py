@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from workflows import selectors, services
+from django.utils import timezone
+
+from workflows import selectors, services, trouble_selectors
 from workflows.engine.probes import broker_answers, store_answers
 from workflows.management.output import HeadraceCommand, table
+from workflows.trouble_selectors import BadVersion, SweepTrouble
 
 
 class Command(HeadraceCommand):
@@ -15,15 +19,64 @@ class Command(HeadraceCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        health = selectors.health()
+        bad = trouble_selectors.unloadable_versions()
+        health = {**selectors.health(), "unloadableVersions": len(bad)}
+        troubles = trouble_selectors.sweep_troubles()
         checks = services.readiness(store=store_answers(), broker=broker_answers())
-        faults = {name: health[name] for name in selectors.FAULTS if health[name]}
+        faults = [name for name in (*selectors.FAULTS, "unloadableVersions") if health[name]]
+        ok = not faults and all(checks.values())
         if options["as_json"]:
-            self.print_json({**health, "checks": checks, "ok": not faults and all(checks.values())})
+            details = {"sweeps": [_as_json(each) for each in troubles], "versions": [_version(each) for each in bad]}
+            self.print_json({**health, "oldestUnmatchedEvent": _oldest(), "checks": checks, **details, "ok": ok})
         else:
-            rows = table("what", "now")
-            for name, value in {**health, **checks}.items():
-                rows.add_row(name, str(value))
-            self.console.print(rows)
-        if faults or not all(checks.values()):
+            self._print(health, checks, troubles, bad)
+        if not ok:
             raise SystemExit(1)
+
+    def _print(
+        self,
+        health: dict[str, int],
+        checks: dict[str, bool],
+        troubles: Sequence[SweepTrouble],
+        bad: Sequence[BadVersion],
+    ) -> None:
+        rows = table("what", "now")
+        for name, value in {**health, **checks}.items():
+            rows.add_row(name, str(value))
+        oldest = trouble_selectors.oldest_unmatched_event() if health["unmatchedEvents"] else None
+        if oldest is not None:
+            rows.add_row("oldest unmatched event", f"{(timezone.now() - oldest).total_seconds():,.0f} s old")
+        self.console.print(rows)
+        if troubles:
+            rows = table("sweep", "trouble", "items", "tries", "since", "last error")
+            for each in troubles:
+                items = f"{each.count} (such as {each.example})" if each.example else ""
+                rows.add_row(each.sweep, each.what, items, str(each.tries), f"{each.since:%m-%d %H:%M:%S}", each.error)
+            self.console.print(rows)
+        if bad:
+            rows = table("version", "why it can't be loaded")
+            for version in bad:
+                rows.add_row(str(version.version_id), version.reason)
+            self.console.print(rows)
+
+
+def _oldest() -> str | None:
+    oldest = trouble_selectors.oldest_unmatched_event()
+    return oldest.isoformat() if oldest else None
+
+
+def _as_json(trouble: SweepTrouble) -> dict[str, Any]:
+    return {
+        "sweep": trouble.sweep,
+        "trouble": trouble.what,
+        "items": trouble.count if trouble.example else 0,
+        "example": trouble.example,
+        "organizations": trouble.organizations,
+        "tries": trouble.tries,
+        "since": trouble.since.isoformat(),
+        "error": trouble.error,
+    }
+
+
+def _version(bad: BadVersion) -> dict[str, str]:
+    return {"version": str(bad.version_id), "reason": bad.reason}

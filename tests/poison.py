@@ -1,0 +1,69 @@
+"""Poisoned rows: Postgres refuses every change of them, as it does with a row that an item's own data has spoilt."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+from django.core.management import call_command
+from django.db import connection, transaction
+
+from workflows.engine import catalog
+from workflows.models import FlowVersion
+
+
+class Panic(BaseException):
+    """What `except Exception` does not catch, as the panics of extension modules."""
+
+
+ERRORS = (RuntimeError, MemoryError, Panic, SystemExit, KeyboardInterrupt, GeneratorExit)
+
+
+@contextlib.contextmanager
+def poisoned(table: str, column: str, *values: UUID) -> Iterator[None]:
+    """Within, the rows of `table` with these values in `column` can be neither changed nor deleted."""
+    name = f"poison_{uuid.uuid4().hex[:12]}"
+    listed = ", ".join(f"'{value}'" for value in values)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'this row is poisoned'; END $$"
+        )
+        cursor.execute(
+            f"CREATE TRIGGER {name} BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW"
+            f" WHEN (OLD.{column} IN ({listed})) EXECUTE FUNCTION {name}()"
+        )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TRIGGER {name} ON {table}")
+            cursor.execute(f"DROP FUNCTION {name}")
+
+
+def spoil(version_id: UUID, definition: dict[str, Any]) -> None:
+    """Change a published version, as only a fault (or an older release) can: it is immutable."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE workflows_flowversion DISABLE TRIGGER USER")
+        FlowVersion.objects.filter(id=version_id).update(definition=definition)
+        cursor.execute("ALTER TABLE workflows_flowversion ENABLE TRIGGER USER")
+    catalog.forget()
+
+
+def doctor() -> dict[str, Any]:
+    """What `doctor --json` says now."""
+    out = io.StringIO()
+    with contextlib.suppress(SystemExit):
+        call_command("doctor", "--json", stdout=out)
+    found: dict[str, Any] = json.loads(out.getvalue())
+    return found
+
+
+def told_of(sweep: str) -> dict[str, Any]:
+    """What doctor says of the sweep; empty where that is nothing."""
+    return next((each for each in doctor().get("sweeps", ()) if each["sweep"] == sweep), {})

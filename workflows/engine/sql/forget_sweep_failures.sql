@@ -1,0 +1,2 @@
+-- What a sweep could not do and has done now. Parameters: sweep, kind text, items text[]. Index: primary key.
+DELETE FROM workflows_sweepfailure WHERE sweep = %(sweep)s AND kind = %(kind)s AND item = ANY (%(items)s::text[])
