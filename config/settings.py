@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "config",
 ]
 MIDDLEWARE = [
+    "workflows.api.middleware.EdgeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -8,6 +8,8 @@ from config.api import api
 from workflows.api import inbox, streams
 from workflows.api.routes import healthz, readyz
 
+handler500 = "workflows.api.middleware.server_error"
+
 
 def no_icon(_: HttpRequest) -> HttpResponse:
     """Browsers ask for it on pages that name none."""

@@ -80,7 +80,7 @@ def _positive(environment: Mapping[str, str], name: str) -> int | None:
     for prefix in ("HEADRACE_GLOBAL_", "INNGEST_GLOBAL_"):
         raw = environment.get(prefix + name, "").strip()
         if raw:
-            if not raw.isdigit() or int(raw) == 0:
+            if not raw.isdecimal() or int(raw) == 0:
                 raise ThrottlingError(f"{prefix}{name}={raw!r} must be a whole number above zero")
             return int(raw)
     return None

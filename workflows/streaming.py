@@ -16,6 +16,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from workflows.edge import whole_number
 from workflows.errors import InvalidInput, RunNotFound
 from workflows.models import Attempt, FanOut, Organization, Run, StepRun
 from workflows.models.run import first_id
@@ -23,6 +24,8 @@ from workflows.models.run import first_id
 OVERLAP_S = 2.0
 """What commits late may have an earlier time than what was sent already: so far is looked back."""
 PAGE = 500
+MAX_US = 253_402_214_400_000_000
+"""The last day that a datetime can say, in microseconds."""
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -61,9 +64,10 @@ class RunStream:
         """Raises RunNotFound, or InvalidInput for an id that is none of this stream."""
         if not Run.objects.filter(org_id=organization.id, id=run_id).exists():
             raise RunNotFound
-        if last_id and not last_id.isdigit():
+        number = whole_number(last_id)
+        if last_id and number is None:
             raise InvalidInput("Last-Event-ID: not one of this stream; connect without it.")
-        since_us = max(0, int(last_id) - round(OVERLAP_S * 1e6)) if last_id else 0
+        since_us = max(0, min(number or 0, MAX_US) - round(OVERLAP_S * 1e6))
         return cls(org_id=organization.id, run_id=run_id, since_us=since_us)
 
     def poll(self) -> list[Message]:
@@ -169,9 +173,10 @@ class OrganizationStream:
     @classmethod
     def open(cls, organization: Organization, last_id: str = "") -> OrganizationStream:
         """Raises InvalidInput for an id that is none of this stream."""
-        if last_id and not last_id.isdigit():
+        number = whole_number(last_id)
+        if last_id and number is None:
             raise InvalidInput("Last-Event-ID: not one of this stream; connect without it.")
-        since = EPOCH + dt.timedelta(microseconds=int(last_id)) if last_id else timezone.now()
+        since = EPOCH + dt.timedelta(microseconds=min(number, MAX_US)) if number is not None else timezone.now()
         oldest = timezone.now() - dt.timedelta(hours=1)
         return cls(org_id=organization.id, since=max(since, oldest))
 

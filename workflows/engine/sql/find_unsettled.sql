@@ -2,7 +2,7 @@
 -- nothing is open or runs any more; or (with `deep`, which looks at every live run) those without any open step. Runs
 -- whose last steps still execute, or are being undone, settle themselves.
 -- Parameters: batch int, deep bool.
--- Returns: id, finished (every step has ended, the run has not). Index: run_live, step_run_identity.
+-- Returns: id, finished (every step has ended, the run has not). Index: run_live_by_age, step_run_identity.
 SELECT r.id, NOT EXISTS (SELECT 1 FROM workflows_steprun s
                           WHERE s.run_id = r.id AND s.status IN ('pending', 'ready', 'running', 'waiting')) AS finished
   FROM workflows_run r
