@@ -1,4 +1,4 @@
-"""What comes in as text, in addresses and headers: one rule for each kind, so that no value is a surprise further in."""
+"""What comes in as text, in addresses and headers: one rule for each kind of value."""
 
 from __future__ import annotations
 

@@ -22,6 +22,8 @@ from workflows.errors import InvalidInput
 from workflows.models import Flow, Organization, Run, StepRun
 from workflows.models.run import LIVE_RUN, first_id
 
+WAITING = "waiting"
+"""Of a live run: nothing of it is ready or runs. No status of its own, but shown as one."""
 SORTS = ("created", "priority", "duration")
 CLOCKS_S = 86_400.0
 """How far the time in a run's id and its creation time may be apart: they are of two clocks."""
@@ -44,15 +46,20 @@ class RunFilter:
     def apply(self, organization: Organization) -> QuerySet[Run]:
         """The organization's runs that it matches. Raises InvalidInput for an unknown status or an unstorable text."""
         runs = self._rest(organization, Run.objects.filter(org_id=organization.id))
-        if self.status == "waiting":
+        if self.status == WAITING:
             busy = StepRun.objects.filter(run_id=OuterRef("id"), status__in=["ready", "running"])
             return runs.filter(~Exists(busy), status__in=LIVE_RUN)
         if self.status:
             if self.status not in Run.Status.values:
-                known = ", ".join([*Run.Status.values, "waiting"])
+                known = ", ".join([*Run.Status.values, WAITING])
                 raise InvalidInput(f"status {self.status!r} is unknown; use {known}.")
             runs = runs.filter(status=self.status)
         return runs
+
+    @property
+    def live_statuses(self) -> list[str]:
+        """Those of runs that live, as far as they can match."""
+        return [status for status in LIVE_RUN if self.status in {"", WAITING, status}]
 
     def _rest(self, organization: Organization, runs: QuerySet[Run]) -> QuerySet[Run]:
         refuse_unstorable(workflow=self.workflow, trigger=self.trigger, userId=self.user_id, event=self.event_name)
@@ -92,7 +99,7 @@ def runs_page(
     check_limit(limit)
     page_of = {"created": _by_creation, "priority": _by_priority, "duration": _by_duration}[sort]
     runs = where.apply(organization).select_related("flow", "version").defer("input", "output")
-    found, place_of = page_of(runs, limit + 1, cursor)
+    found, place_of = page_of(where, runs, limit + 1, cursor)
     page = found[:limit]
     return Page(runs=page, next_cursor=encode_cursor(sort, place_of(page[-1])) if len(found) > limit else "")
 
@@ -101,20 +108,20 @@ Found = tuple[list[Run], Callable[[Run], dict[str, Any]]]
 """Some runs, and the place of one of them in their order."""
 
 
-def _by_creation(runs: QuerySet[Run], count: int, cursor: str) -> Found:
+def _by_creation(_: RunFilter, runs: QuerySet[Run], count: int, cursor: str) -> Found:
     if cursor:
         runs = runs.filter(id__lt=decode_cursor(cursor, "created", {"id": UUID})["id"])
     return list(runs.order_by("-id")[:count]), lambda run: {"id": run.id}
 
 
-def _by_priority(runs: QuerySet[Run], count: int, cursor: str) -> Found:
+def _by_priority(_: RunFilter, runs: QuerySet[Run], count: int, cursor: str) -> Found:
     if cursor:
         place = decode_cursor(cursor, "priority", {"priority": int, "id": UUID})
         runs = runs.filter(TupleLessThan(Tuple("priority", "id"), (place["priority"], place["id"])))
     return list(runs.order_by("-priority", "-id")[:count]), lambda run: {"priority": run.priority, "id": run.id}
 
 
-def _by_duration(runs: QuerySet[Run], count: int, cursor: str) -> Found:
+def _by_duration(where: RunFilter, runs: QuerySet[Run], count: int, cursor: str) -> Found:
     as_of, last = timezone.now(), None
     if cursor:
         place = decode_cursor(cursor, "duration", {"microseconds": int, "id": UUID, "as_of": dt.datetime})
@@ -126,8 +133,8 @@ def _by_duration(runs: QuerySet[Run], count: int, cursor: str) -> Found:
     ended = runs.filter(ended_at__isnull=False).annotate(span=SPAN).order_by("-span", "-id")
     if last:
         ended = ended.filter(TupleLessThan(Tuple("span", "id"), last))
-    found = list(ended[:count])
-    for status in LIVE_RUN:
+    found = list(ended[:count]) if where.status not in [*LIVE_RUN, WAITING] else []
+    for status in where.live_statuses:
         live = runs.filter(status=status).order_by("created_at", "-id")
         if last:
             since = _moment_before(as_of, last[0])

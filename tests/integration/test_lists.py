@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,8 +21,8 @@ from workflows.selectors import RunFilter
 
 RUNS = 200_000
 LIVE = 3_000
-MOST_PAGES = 3_000
-"""Of 8 KiB that a list may read; all runs have some 6,000, and each index entry that is passed over costs one more."""
+MOST_PAGES = 12_000
+"""Of 8 KiB that a list may read, in the order of an index: a look at each of the 200,000 runs costs as many."""
 
 FILL = """
 INSERT INTO workflows_run (id, org_id, flow_id, version_id, event_name, trigger, user_id, status, priority, input,
@@ -89,7 +90,7 @@ def _plan(cursor: Any) -> Any:
 
 
 def _nodes(plan: dict[str, Any]) -> str:
-    name = plan["Node Type"] + (f" {plan['Index Name']}" if "Index Name" in plan else "")
+    name = " ".join([plan["Node Type"], plan.get("Index Name", plan.get("Relation Name", ""))])
     return " < ".join([name, *(_nodes(each) for each in plan.get("Plans", []))])
 
 
@@ -130,8 +131,8 @@ FILTERS: dict[str, dict[str, Any]] = {
 def test_a_list_of_a_crowd_reads_few_pages(crowd: Organization, sort: str, name: str) -> None:
     where = RunFilter(**FILTERS[name])
     pages, plans = pages_read(lambda: selectors.runs_page(crowd, where, sort=sort))
-    print(name, sort, pages, plans)
     assert pages < MOST_PAGES, plans
+    assert "Seq Scan workflows_run" not in plans, plans
 
 
 @pytest.mark.parametrize("sort", ["created", "priority", "duration"])
@@ -139,25 +140,39 @@ def test_a_later_page_reads_few_pages_too(crowd: Organization, sort: str) -> Non
     cursor = after(crowd, RunFilter(), sort, 20)
     pages, plans = pages_read(lambda: selectors.runs_page(crowd, RunFilter(), sort=sort, cursor=cursor))
     assert pages < MOST_PAGES, plans
+    assert "Seq Scan workflows_run" not in plans, plans
+
+
+def test_the_numbers_above_the_list_read_few_pages(crowd: Organization) -> None:
+    for read in (selectors.queue_counts, selectors.flows):
+        pages, plans = pages_read(functools.partial(read, crowd))
+        assert pages < MOST_PAGES, plans
+        assert "Seq Scan workflows_run" not in plans, plans
+
+
+@pytest.fixture(scope="module")
+def rows(crowd: Organization) -> list[Any]:
+    """All runs of the crowd, as plain rows."""
+    fields = ("id", "priority", "status", "user_id", "event_name", "flow__slug", "created_at", "ended_at")
+    return list(Run.objects.filter(org_id=crowd.id).values_list(*fields, named=True))
 
 
 @pytest.mark.parametrize("name", ["none", "a user", "a flow with few", "waiting", "a rare event", "the last hour"])
 @pytest.mark.parametrize("sort", ["created", "priority", "duration"])
-def test_the_pages_of_a_list_are_the_whole_list_in_order(crowd: Organization, sort: str, name: str) -> None:
+def test_the_pages_of_a_list_are_the_whole_list_in_order(
+    crowd: Organization, rows: list[Any], sort: str, name: str
+) -> None:
     """Against a plain sort of everything that the filter matches."""
     where = RunFilter(**FILTERS[name])
     now = timezone.now()
-    rows = [
-        run for run in Run.objects.filter(org_id=crowd.id).select_related("flow").defer("input") if _fits(run, where)
-    ]
-    keys: dict[str, Callable[[Run], Any]] = {
+    keys: dict[str, Callable[[Any], Any]] = {
         "created": lambda run: run.id,
         "priority": lambda run: (run.priority, run.id),
         "duration": lambda run: ((run.ended_at or now) - run.created_at, run.id),
     }
-    wanted = [run.id for run in sorted(rows, key=keys[sort], reverse=True)]
+    wanted = [run.id for run in sorted((row for row in rows if _fits(row, where)), key=keys[sort], reverse=True)]
     found: list[uuid.UUID] = []
-    cursor, most = "", 1_000
+    cursor, most = "", 600
     while len(found) < most:
         page = selectors.runs_page(crowd, where, sort=sort, limit=170, cursor=cursor)
         found += [run.id for run in page.runs]
@@ -169,11 +184,11 @@ def test_the_pages_of_a_list_are_the_whole_list_in_order(crowd: Organization, so
     assert cursor or len(found) == len(wanted)
 
 
-def _fits(run: Run, where: RunFilter) -> bool:
+def _fits(run: Any, where: RunFilter) -> bool:
     return (
         (not where.user_id or run.user_id == where.user_id)
-        and (not where.workflow or run.flow.slug == where.workflow)
-        and (where.status != "waiting" or run.is_live)
+        and (not where.workflow or run.flow__slug == where.workflow)
+        and (where.status != "waiting" or run.ended_at is None)
         and (not where.event_name or run.event_name == where.event_name)
         and (where.since is None or run.created_at >= where.since)
     )

@@ -1,4 +1,4 @@
-"""Indexes for the lists of runs. Built beside the traffic: triggers go on, and no list is without its index meanwhile."""
+"""Indexes for the lists of runs, built beside the traffic: triggers go on meanwhile."""
 
 from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
 from django.db import migrations, models
@@ -53,5 +53,13 @@ class Migration(migrations.Migration):
         AddIndexConcurrently(
             model_name="run",
             index=models.Index(fields=["org_id", "trigger", "-id"], name="run_by_trigger"),
+        ),
+        AddIndexConcurrently(
+            model_name="run",
+            index=models.Index(
+                condition=Q(("status__in", ["failed", "cancelled"])),
+                fields=["org_id", "status", "-id"],
+                name="run_unsuccessful",
+            ),
         ),
     ]

@@ -128,6 +128,11 @@ class Run(models.Model):
             models.Index(fields=["org_id", "user_id", "-id"], name="run_by_user", condition=~Q(user_id="")),
             models.Index(fields=["org_id", "event_name", "-id"], name="run_by_event_name", condition=~Q(event_name="")),
             models.Index(fields=["org_id", "trigger", "-id"], name="run_by_trigger"),
+            models.Index(
+                fields=["org_id", "status", "-id"],
+                name="run_unsuccessful",
+                condition=Q(status__in=["failed", "cancelled"]),
+            ),
             models.Index(fields=["origin_id"], name="run_by_origin", condition=~Q(origin_id=None)),
             models.Index(fields=["parent_id"], name="run_by_parent", condition=~Q(parent_id=None)),
         ]
