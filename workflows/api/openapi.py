@@ -38,7 +38,7 @@ EVERYWHERE = (422, 503)
 """A text that can't be stored may stand in any query; Postgres may be away for every operation."""
 WITH_KEY = (401,)
 WITH_BODY = (400, 413)
-WITH_PATH = (404,)
+WITH_ID = (404,)
 CHANGES = (403, 404, 409, 429)
 """A change may be refused by rights, by what it is about, by its state, and by a limit."""
 
@@ -59,7 +59,7 @@ class DocumentedAPI(NinjaAPI):
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 for status in problems_of(method, path, operation):
-                    operation["responses"].setdefault(str(status), _response(status))
+                    operation["responses"].setdefault(status, _response(status))
         return document
 
 
@@ -68,9 +68,13 @@ def problems_of(method: str, path: str, operation: dict[str, Any]) -> list[int]:
     found = {*EVERYWHERE}
     found.update(WITH_KEY if operation.get("security") else ())
     found.update(WITH_BODY if "requestBody" in operation else ())
-    found.update(WITH_PATH if "{" in path else ())
+    found.update(WITH_ID if "{" in path or any(_is_id(each) for each in operation.get("parameters", [])) else ())
     found.update(CHANGES if method != "get" else ())
     return sorted(found)
+
+
+def _is_id(parameter: dict[str, Any]) -> bool:
+    return bool(parameter["schema"].get("format") == "uuid")
 
 
 def _response(status: int) -> dict[str, Any]:
