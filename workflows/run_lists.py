@@ -133,7 +133,7 @@ def _by_duration(where: RunFilter, runs: QuerySet[Run], count: int, cursor: str)
     ended = runs.filter(ended_at__isnull=False).annotate(span=SPAN).order_by("-span", "-id")
     if last:
         ended = ended.filter(TupleLessThan(Tuple("span", "id"), last))
-    found = list(ended[:count]) if where.status not in [*LIVE_RUN, WAITING] else []
+    found: list[Run] = [*ended[:count]] if where.status not in [*LIVE_RUN, WAITING] else []
     for status in where.live_statuses:
         live = runs.filter(status=status).order_by("created_at", "-id")
         if last:

@@ -49,7 +49,7 @@ class EdgeMiddleware:
             raise Http404("No id holds a NUL.")
         if request.method != "POST" or request.path_info.startswith(MACHINES):
             return None
-        fields = [(name, text) for name, texts in request.POST.lists() for text in texts if isinstance(text, str)]
+        fields = [(name, text) for name, texts in request.POST.lists() for text in texts]
         found = first_fault(fields)
         return refuse(request, 400, "invalid_input", f"{found}.") if found else None
 
