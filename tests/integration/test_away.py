@@ -159,7 +159,7 @@ def test_a_command_prints_a_sentence(live_db: None, command: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_publishing_is_not_needed_for_a_page_of_a_person(site: Site, no_postgres: Callable[[], None]) -> None:
+def test_a_page_says_it_in_words(site: Site, no_postgres: Callable[[], None]) -> None:
     answer = site.browser.get("/")
     assert_away(answer, "/")
     assert "<h1>Service Unavailable</h1>" in answer.content.decode()
