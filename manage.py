@@ -16,7 +16,15 @@ def main() -> None:
         sys.exit(f"headrace: {error}")
     from django.core.management import execute_from_command_line  # noqa: PLC0415
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except Exception as error:
+        from workflows.unavailable import command_sentence, missing_service  # noqa: PLC0415
+
+        service = missing_service(error)
+        if not service or "--traceback" in sys.argv:
+            raise
+        sys.exit(f"headrace: {command_sentence(service, error)}")
 
 
 if __name__ == "__main__":

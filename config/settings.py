@@ -41,6 +41,7 @@ INSTALLED_APPS = [
     "config",
 ]
 MIDDLEWARE = [
+    "workflows.api.middleware.EdgeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "config.browser_policy.browser_policy",
     "whitenoise.middleware.WhiteNoiseMiddleware",

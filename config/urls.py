@@ -9,6 +9,8 @@ from workflows.api import inbox, streams
 from workflows.api.health import healthz, readyz
 from workflows.dashboard.login import admin_login
 
+handler500 = "workflows.api.middleware.server_error"
+
 
 def no_icon(_: HttpRequest) -> HttpResponse:
     """Browsers ask for it on pages that name none."""

@@ -19,7 +19,7 @@ _SQL = (Path(__file__).parent / "sql" / "bury.sql").read_text(encoding="utf-8")
 
 def _number(name: str, default: int, high: int) -> int:
     raw = os.environ.get(name, "").strip() or str(default)
-    if not raw.isdigit() or int(raw) > high:
+    if not raw.isdecimal() or int(raw) > high:
         raise ImproperlyConfigured(f"{name}={raw!r} must be a whole number from 0 to {high}.")
     return int(raw)
 

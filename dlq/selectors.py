@@ -15,9 +15,10 @@ from django.utils import timezone
 
 from dlq.errors import DeadLetterNotFound
 from dlq.models import Alert, DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
+from workflows.edge import check_limit, identifier, moment, refuse_unstorable
 from workflows.errors import InvalidInput
 from workflows.models import Organization
-from workflows.selectors import check_limit, moment, page_by_id, refuse_nul
+from workflows.selectors import page_by_id
 
 HISTORY_HOURS = 24
 FILTERS = {
@@ -40,7 +41,7 @@ def matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[D
     if unknown:
         raise InvalidInput(f"filter: {unknown[0]!r} is unknown; use {', '.join(NAMES)}.")
     values = {name: value for name, value in given.items() if value not in (None, "")}
-    refuse_nul(*values.values())
+    refuse_unstorable(**values)
     if values.get("status", "failed") not in DeadLetter.Status.values:
         raise InvalidInput(f"status {values['status']!r} is unknown; use {', '.join(DeadLetter.Status.values)}.")
     letters = DeadLetter.objects.filter(org_id=organization.id)
@@ -49,7 +50,7 @@ def matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[D
         if name in {"since", "until"}:
             value = moment(value, name)
         elif name == "run":
-            value = _uuid(value, name)
+            value = identifier(value, name)
         letters = letters.filter(**{FILTERS[name]: value})
     if "group" in values:
         letters = letters.filter(group__in=group_where(organization, str(values["group"])).values("id"))
@@ -61,13 +62,6 @@ def matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[D
 def failed_matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[DeadLetter]:
     """Those of them that still want somebody to do something."""
     return matching(organization, given).filter(status=DeadLetter.Status.FAILED)
-
-
-def _uuid(value: object, name: str) -> UUID:
-    try:
-        return UUID(str(value))
-    except ValueError:
-        raise InvalidInput(f"{name}: {value!r} is no id.") from None
 
 
 def group_where(organization: Organization, reference: str) -> QuerySet[DeadLetterGroup]:

@@ -15,7 +15,7 @@ from workflows.engine import events, meeting, sweeps, waits
 from workflows.engine.dispatch import DISPATCHER
 from workflows.errors import Forbidden, InvalidInput, WorkflowsError
 from workflows.models import Organization, Run, Wait
-from workflows.payload import holds_nul
+from workflows.payload import text_fault
 
 log = structlog.get_logger(__name__)
 MAX_OPEN = 200
@@ -86,7 +86,7 @@ def decide(
 
     Raises ApprovalNotFound, Forbidden (with who may) or InvalidInput.
     """
-    if len(comment) > 4_000 or holds_nul([comment]):
+    if len(comment) > 4_000 or text_fault(comment):
         raise InvalidInput("comment: at most 4,000 characters, without NUL.")
     found = get(organization, step_run_id)
     if not by.may_decide(found.wait):

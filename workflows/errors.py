@@ -125,6 +125,12 @@ class InvalidInput(WorkflowsError):
     status, code = 422, "invalid_input"
 
 
+class InvalidJson(WorkflowsError):
+    """The body is no JSON."""
+
+    status, code = 400, "invalid_json"
+
+
 class PayloadTooLarge(WorkflowsError):
     """The payload is larger than its limit allows."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from workflows.edge import MAX_PAGE, refuse_unstorable
 from workflows.errors import EventNotFound
 from workflows.models import Event, EventSchema, Flow, Organization, Run, TriggerOutcome
-from workflows.selectors import MAX_PAGE, page_by_id, refuse_nul
+from workflows.selectors import page_by_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ def events_page(
     organization: Organization, *, name: str = "", rejected: bool = False, limit: int = 50, cursor: str = ""
 ) -> EventPage:
     """One page, newest first. Raises InvalidInput for a bad limit or cursor."""
-    refuse_nul(name)
+    refuse_unstorable(name=name)
     found = Event.objects.filter(org_id=organization.id)
     if name:
         found = found.filter(name=name)

@@ -18,7 +18,7 @@ from workflows.engine.events import NewEvent
 from workflows.errors import InvalidInput, WorkflowsError
 from workflows.json_schema import compile_schema, stored_schema
 from workflows.models import AccessKey, Event, EventSchema, Organization
-from workflows.payload import holds_nul
+from workflows.payload import MAX_SCHEMA_BYTES, dump, text_fault
 
 MAX_EVENTS = 5_000
 RESERVED = "headrace/"
@@ -113,8 +113,9 @@ def _parse(listed: Sequence[Any]) -> tuple[list[EventIn], list[EventProblem]]:
                 for each in error.errors(include_url=False)
             ]
             continue
-        if holds_nul([event.name, event.id]):
-            problems.append(EventProblem(index=index, path="name", message="a text holds a NUL character"))
+        for path, text in (("name", event.name), ("id", event.id)):
+            if found := text_fault(text):
+                problems.append(EventProblem(index=index, path=path, message=f"a text holds {found}"))
         parsed.append(event)
     return parsed, problems
 
@@ -163,12 +164,18 @@ def _new(event: EventIn) -> NewEvent:
 def put_schema(organization: Organization, name: str, schema: Any) -> EventSchema:
     """Set the form that events of a name must have. Raises InvalidInput for what is no JSON Schema that
     resolves within itself."""
-    if not 1 <= len(name) <= 200 or "\0" in name:
-        raise InvalidInput("name: 1 to 200 characters.")
-    compile_schema(schema)
+    if not 1 <= len(name) <= 200 or text_fault(name):
+        raise InvalidInput("name: 1 to 200 characters, without NUL.")
+    check_schema(schema)
     with transaction.atomic():
         row, _ = EventSchema.objects.update_or_create(organization=organization, name=name, defaults={"schema": schema})
     return row
+
+
+def check_schema(schema: Any) -> None:
+    """Raises InvalidInput for what is no JSON Schema that resolves within itself, and PayloadTooLarge."""
+    dump(schema, what="The schema", limit_bytes=MAX_SCHEMA_BYTES)
+    compile_schema(schema)
 
 
 def delete_schema(organization: Organization, name: str) -> bool:

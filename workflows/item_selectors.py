@@ -6,10 +6,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from uuid import UUID
 
+from workflows.edge import check_limit, whole_number
 from workflows.engine import catalog
 from workflows.errors import InvalidInput, StepRunNotFound
 from workflows.models import Item, Organization, StepRun
-from workflows.selectors import StepDetail, attempts_of, check_limit
+from workflows.selectors import StepDetail, attempts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +35,10 @@ def items_page(
     if status:
         found = found.filter(status=status)
     if cursor:
-        if not cursor.isdigit():
+        after = whole_number(cursor)
+        if after is None:
             raise InvalidInput("cursor: not one of this list; start without a cursor.")
-        found = found.filter(index__gt=int(cursor))
+        found = found.filter(index__gt=after)
     items = list(found.order_by("index")[: limit + 1])
     page = items[:limit]
     indexes = [item.index for item in page]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -13,10 +12,10 @@ from django.utils import timezone
 
 from workflows.engine import events
 from workflows.engine.events import NewEvent
-from workflows.errors import ConfigurationFailure, ExpressionError, InvalidInput, WorkflowsError
+from workflows.errors import ConfigurationFailure, ExpressionError, InvalidInput, InvalidJson, WorkflowsError
 from workflows.expressions import compile_expression
 from workflows.models import Secret, Trigger
-from workflows.payload import Json
+from workflows.payload import Json, parse, text_fault
 from workflows.signatures import TOLERANCE_S, Scheme, verify
 
 HIDDEN_HEADERS = frozenset({"authorization", "cookie", "stripe-signature", "x-hub-signature", "x-hub-signature-256",
@@ -85,9 +84,9 @@ def _parsed(headers: Mapping[str, str], body: bytes) -> Json:
         text = body.decode()
         if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             form = dict(parse_qsl(text, keep_blank_values=True))
-            return json.loads(form["payload"]) if set(form) == {"payload"} else form
-        return json.loads(text) if text.strip() else {}
-    except (ValueError, RecursionError) as error:
+            return parse(form["payload"].encode()) if set(form) == {"payload"} else form
+        return parse(body) if text.strip() else {}
+    except (ValueError, InvalidJson) as error:
         raise InvalidInput(f"The body is neither JSON nor a form: {error}") from None
 
 
@@ -99,6 +98,8 @@ def _delivery(config: Mapping[str, Any], headers: Mapping[str, str], value: Json
     found = headers.get(named.lower(), "") if named else ""
     if not found and config["webhook"] == "stripe" and isinstance(value, dict):
         found = str(value.get("id", ""))
+    if text_fault(found):
+        found = ""
     return found[:150] or hashlib.sha256(body).hexdigest()
 
 

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 def _whole_number(name: str, default: int, *, low: int = 1) -> int:
     raw = os.environ.get(name, "").strip() or str(default)
-    if not raw.isdigit() or not low <= int(raw) <= 10_000:
+    if not raw.isdecimal() or not low <= int(raw) <= 10_000:
         raise ImproperlyConfigured(f"{name}={raw!r} must be a whole number from {low} to 10000.")
     return int(raw)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end, shipped_policies, statuses
-from workflows import presenters, selectors, services
+from workflows import presenters, run_lists, selectors, services
 from workflows.errors import (
     FlowNotFound,
     InvalidInput,
@@ -464,20 +464,20 @@ def test_lists_filter_sort_and_page(org: Organization) -> None:
         for given in (5, 1, 10)
     ]
     await_that(lambda: Run.objects.filter(org_id=org.id, status="completed").count() == 3)
-    where = selectors.RunFilter()
-    first = selectors.runs_page(org, where, limit=2)
-    rest = selectors.runs_page(org, where, limit=2, cursor=first.next_cursor)
+    where = run_lists.RunFilter()
+    first = run_lists.runs_page(org, where, limit=2)
+    rest = run_lists.runs_page(org, where, limit=2, cursor=first.next_cursor)
     assert [run.id for run in (*first.runs, *rest.runs)] == ids[::-1]
     assert rest.next_cursor == ""
     for sort in ("priority", "duration"):
-        one = selectors.runs_page(org, where, limit=2, sort=sort)
-        two = selectors.runs_page(org, where, limit=2, sort=sort, cursor=one.next_cursor)
+        one = run_lists.runs_page(org, where, limit=2, sort=sort)
+        two = run_lists.runs_page(org, where, limit=2, sort=sort, cursor=one.next_cursor)
         assert {run.id for run in (*one.runs, *two.runs)} == set(ids)
-    assert [run.id for run in selectors.runs_page(org, where, sort="priority").runs] == [ids[1], ids[0], ids[2]]
-    assert [run.id for run in selectors.runs_page(org, selectors.RunFilter(user_id="u")).runs] == [ids[1]]
+    assert [run.id for run in run_lists.runs_page(org, where, sort="priority").runs] == [ids[1], ids[0], ids[2]]
+    assert [run.id for run in run_lists.runs_page(org, run_lists.RunFilter(user_id="u")).runs] == [ids[1]]
     for bad in ({"cursor": "junk"}, {"sort": "name"}, {"limit": 0}, {"cursor": first.next_cursor, "sort": "priority"}):
         with pytest.raises(InvalidInput):
-            selectors.runs_page(org, where, **bad)  # type: ignore[arg-type]
+            run_lists.runs_page(org, where, **bad)  # type: ignore[arg-type]
 
 
 def test_a_run_holds_32_mib_of_output_at_most(org: Organization) -> None:

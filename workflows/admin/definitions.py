@@ -9,13 +9,12 @@ from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from workflows import scheduling, services
+from workflows import ingest, scheduling, services
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.definitions import document
 from workflows.definitions.schema import FlowSpec
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.errors import WorkflowsError
-from workflows.json_schema import compile_schema
 from workflows.models import CronFire, EventSchema, Flow, FlowVersion, Organization, Step, Trigger
 from workflows.steps.registry import REGISTRY
 
@@ -168,7 +167,7 @@ class EventSchemaForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_schema(self) -> Any:
         schema = self.cleaned_data["schema"]
         try:
-            compile_schema(schema)
+            ingest.check_schema(schema)
         except WorkflowsError as error:
             raise ValidationError(str(error)) from None
         return schema

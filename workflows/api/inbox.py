@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import structlog
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from workflows import callbacks, ingest, webhooks
+from workflows import callbacks, ingest, payload, webhooks
 from workflows.api.origin import is_foreign_page, is_program_here
 from workflows.api.problems import problem
 from workflows.errors import WorkflowsError
@@ -29,13 +27,9 @@ def receive(request: HttpRequest, key: str) -> HttpResponse:
     if organization is None:
         return _refuse(401, UNKNOWN_KEY_OF_PAGE if is_foreign_page(request) else UNKNOWN_KEY)
     try:
-        payload = json.loads(request.body)
+        ids = ingest.send(organization, payload.parse(request.body))
     except RequestDataTooBig:
         return _refuse(413, "The request is larger than 8 MiB.")
-    except (ValueError, RecursionError) as error:
-        return _refuse(400, f"The body is no JSON: {error}")
-    try:
-        ids = ingest.send(organization, payload)
     except EventsRefused as error:
         problems = [{"index": each.index, "path": each.path, "message": each.message} for each in error.problems]
         return _refuse(400, str(error), errors=problems)
@@ -48,7 +42,7 @@ def receive(request: HttpRequest, key: str) -> HttpResponse:
 def webhook(request: HttpRequest, token: str) -> HttpResponse:
     """A delivery to a trigger's address; answered once it is stored."""
     if request.method != "POST":
-        return _only_post()
+        return _only_post_problem()
     try:
         headers = {name.lower(): value for name, value in request.headers.items()}
         webhooks.take(token, headers, request.body)
@@ -64,21 +58,28 @@ def webhook(request: HttpRequest, token: str) -> HttpResponse:
 def callback(request: HttpRequest, token: str) -> HttpResponse:
     """A call of a `wait_for_callback` step's address; answered once it is stored."""
     if request.method != "POST":
-        return _only_post()
+        return _only_post_problem()
     try:
-        body = json.loads(request.body) if request.body.strip() else {}
+        body = payload.parse(request.body) if request.body.strip() else {}
         callbacks.take(token, body if isinstance(body, dict) else {"value": body})
     except RequestDataTooBig:
         return problem(413, "payload_too_large", "The request is larger than 8 MiB.")
     except WorkflowsError as error:
         return problem(error.status, error.code, str(error))
-    except (ValueError, RecursionError) as error:
-        return problem(400, "invalid_json", f"The body is no JSON: {error}")
     return JsonResponse({"received": True}, status=202)
 
 
+ONLY_POST = "This takes POST only."
+
+
 def _only_post() -> HttpResponse:
-    response = _refuse(405, "This takes POST only.")
+    response = _refuse(405, ONLY_POST)
+    response["Allow"] = "POST"
+    return response
+
+
+def _only_post_problem() -> HttpResponse:
+    response = problem(405, "method_not_allowed", ONLY_POST)
     response["Allow"] = "POST"
     return response
 

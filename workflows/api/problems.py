@@ -12,7 +12,8 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from workflows.errors import RunRateLimited, WorkflowsError
+from workflows.errors import InvalidJson, RunRateLimited, WorkflowsError
+from workflows.unavailable import RETRY_AFTER_S, missing_service, sentence
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,14 @@ def problem(status: int, code: str, detail: str, **more: Any) -> HttpResponse:
         **more,
     }
     return JsonResponse(body, status=status, content_type="application/problem+json")
+
+
+def unavailable(service: str, cause: BaseException, /, **more: Any) -> HttpResponse:
+    """503 with Retry-After: nothing of the request was stored, and the same one may succeed in a moment."""
+    log.warning("a request is refused for now", missing=service, error=type(cause).__name__)
+    response = problem(503, "unavailable", sentence(service), **more)
+    response["Retry-After"] = str(RETRY_AFTER_S)
+    return response
 
 
 def install(api: NinjaAPI) -> None:
@@ -60,8 +69,12 @@ def install(api: NinjaAPI) -> None:
 
     @api.exception_handler(HttpError)
     def _http(request: HttpRequest, error: HttpError) -> HttpResponse:
-        code = "invalid_json" if "parse" in str(error) else "http_error"
-        return problem(error.status_code, code, str(error))
+        cause = error.__cause__  # the library makes an HttpError of every error of the parser
+        if isinstance(cause, InvalidJson):
+            return problem(cause.status, cause.code, f"{error}: {cause}")
+        if isinstance(cause, WorkflowsError):
+            return problem(cause.status, cause.code, str(cause))
+        return problem(error.status_code, "http_error", str(error))
 
     @api.exception_handler(RequestDataTooBig)
     def _too_big(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
@@ -73,5 +86,8 @@ def install(api: NinjaAPI) -> None:
 
     @api.exception_handler(Exception)
     def _unknown(request: HttpRequest, error: Exception) -> HttpResponse:
+        service = missing_service(error)
+        if service:
+            return unavailable(service, error)
         log.exception("request failed", path=request.path)
         return problem(500, "internal_error", "Something went wrong here; the log has the details.")

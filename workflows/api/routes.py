@@ -9,9 +9,10 @@ from uuid import UUID
 from django.http import HttpResponse, JsonResponse
 from ninja import NinjaAPI, Router, Status
 
-from workflows import bulk, item_selectors, presenters, repair, scheduling, selectors, services
+from workflows import bulk, item_selectors, presenters, repair, run_lists, scheduling, selectors, services
 from workflows.api import approvals, events, limits, pauses, problems
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
+from workflows.api.openapi import BoundedParser, DocumentedAPI
 from workflows.api.schemas import (
     BulkCancelIn,
     BulkIn,
@@ -106,10 +107,10 @@ def list_runs(
     cursor: str = "",
 ) -> dict[str, Any]:
     """Runs, newest first (or by priority or duration), page by page."""
-    where = selectors.RunFilter(
+    where = run_lists.RunFilter(
         status=status, workflow=workflow, trigger=trigger, user_id=userId, event_name=event, since=since, until=until
     )
-    page = selectors.runs_page(request.organization, where, sort=sort, limit=limit, cursor=cursor)
+    page = run_lists.runs_page(request.organization, where, sort=sort, limit=limit, cursor=cursor)
     return {"runs": [presenters.run_summary(run) for run in page.runs], "nextCursor": page.next_cursor or None}
 
 
@@ -238,7 +239,8 @@ def get_job(request: ApiRequest, reference: UUID) -> dict[str, Any]:
 
 def make_api() -> NinjaAPI:
     """The API with its documentation at `/api/docs`."""
-    api = NinjaAPI(
+    api = DocumentedAPI(
+        parser=BoundedParser(),
         title="Headrace",
         version="1",
         urls_namespace="api",

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from workflows.definitions.duration import parse_ms
 from workflows.errors import InvalidInput
-from workflows.payload import holds_nul
+from workflows.payload import fault
 
 
 def milliseconds(value: int | str, what: str) -> int:
@@ -30,12 +30,12 @@ class Body(Schema):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _no_nul(cls, value: Any, handler: Any) -> Any:
-        """Postgres takes no NUL in a text. (The run's own data is checked, and refused, as a whole.)"""
+    def _storable(cls, value: Any, handler: Any) -> Any:
+        """Every text can be stored. (The run's own data is checked, and refused, as a whole.)"""
         made = handler(value)
         texts = {name: getattr(made, name) for name in cls.model_fields if name not in {"trigger_data", "input"}}
-        if holds_nul({name: text for name, text in texts.items() if isinstance(text, str | dict | list)}):
-            raise ValueError("a text holds a NUL character")
+        if found := fault({name: text for name, text in texts.items() if isinstance(text, str | dict | list)}):
+            raise ValueError(found)
         return made
 
 

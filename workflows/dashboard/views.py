@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET, require_POST
 
-from workflows import presenters, repair, selectors, services
+from workflows import presenters, repair, run_lists, selectors, services
 from workflows.access import CHANGE_RUNS
 from workflows.dashboard.access import page
 from workflows.dashboard.timeline import timeline
@@ -42,12 +42,12 @@ def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
         "chosen": chosen,
         "sort": sort,
         "statuses": [*Run.Status.values, "waiting"],
-        "sorts": selectors.SORTS,
+        "sorts": run_lists.SORTS,
         "flows": [summary.flow for summary in selectors.flows(organization)],
         "counts": selectors.queue_counts(organization),
         "error": "",
     }
-    where = selectors.RunFilter(
+    where = run_lists.RunFilter(
         status=chosen["status"],
         workflow=chosen["workflow"],
         trigger=chosen["trigger"],
@@ -56,7 +56,7 @@ def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
         until=_moment(chosen["until"]),
     )
     try:
-        page = selectors.runs_page(organization, where, sort=sort, cursor=request.GET.get("cursor", ""))
+        page = run_lists.runs_page(organization, where, sort=sort, cursor=request.GET.get("cursor", ""))
         context |= {"runs": [presenters.run_summary(run) for run in page.runs], "next_cursor": page.next_cursor}
     except InvalidInput as error:
         context |= {"runs": [], "next_cursor": "", "error": str(error)}

@@ -22,14 +22,14 @@ def parse_ms(value: object) -> int:
         raise ValueError("a duration is text like 500ms, 30s, 2h45m or 7d, or a whole number of milliseconds")
     if isinstance(value, str):
         text = value.strip()
-        if text.isdigit():
+        if text.isascii() and text.isdigit():
             total = float(text)
         elif _WHOLE.fullmatch(text):
             total = sum(float(number) * _UNITS_MS[unit] for number, unit in _PART.findall(text))
         else:
             raise ValueError(f"{value!r} is no duration; write 500ms, 30s, 2h45m or 7d")
     else:
-        total = float(value)
+        total = float(max(-1, min(value, MAX_MS + 1)))  # a float holds no number of 400 digits
     if not 0 <= total <= MAX_MS or total != int(total):
         raise ValueError(f"{value!r} is out of range; a duration has whole milliseconds, from 0 to 366d")
     return int(total)

@@ -13,6 +13,8 @@ from rich.table import Table
 
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
+from workflows.payload import parse
+from workflows.unavailable import command_sentence, missing_service
 
 WIDTH = 220
 
@@ -36,6 +38,11 @@ class HeadraceCommand(BaseCommand):
             return super().execute(*args, **options)
         except WorkflowsError as error:
             raise CommandError(str(error)) from None
+        except Exception as error:
+            service = missing_service(error)
+            if not service:
+                raise
+            raise CommandError(command_sentence(service, error)) from None
 
     def organization(self, options: dict[str, Any]) -> Organization:
         found = Organization.objects.filter(slug=options["org"]).first()
@@ -58,9 +65,11 @@ def json_argument(text: str, name: str) -> Any:
     """The value of an option that is JSON; `-` reads standard input. Raises CommandError."""
     source = sys.stdin.read() if text == "-" else text
     try:
-        return json.loads(source)
-    except ValueError as error:
-        raise CommandError(f"{name} is no JSON: {error}") from None
+        return parse(source.encode(), what=name)
+    except UnicodeEncodeError:
+        raise CommandError(f"{name} is no JSON: it is not in UTF-8") from None
+    except WorkflowsError as error:
+        raise CommandError(str(error)) from None
 
 
 def table(*columns: str, title: str | None = None) -> Table:

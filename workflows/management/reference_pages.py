@@ -257,7 +257,9 @@ def api_page() -> str:
     schema = api.get_openapi_schema()
     parts = [
         "`Authorization: Bearer <API key>`. JSON is camelCase, times are ISO 8601, durations milliseconds. Errors are "
-        "problem documents (RFC 9457): `{type, title, status, code, detail}`. Try the routes at `/api/docs`.",
+        "problem documents (RFC 9457): `{type, title, status, code, detail}`. Every operation may answer 401, 422 and "
+        "503; one with an id 404; one with a body 400 and 413; one that changes something 403, 404, 409 and 429. Try the "
+        "routes at `/api/docs`.",
         "`GET /healthz` (liveness) and `GET /readyz` (readiness) need no key: [what they check]"
         "(../howto/run_in_production.md#web).",
         "`GET /api/stream` and `GET /api/runs/{id}/stream` are server-sent events: "

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("workflows", "0015_oauth_credentials"),
+        ("workflows", "0016_list_order"),
     ]
 
     operations = [

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import uuid6
 from django.db import models
-from django.db.models import Q
+from django.db.models import ExpressionWrapper, F, Q
 
 LIVE_RUN = ["queued", "running"]
 LIVE_STEP = ["pending", "ready", "running", "waiting"]
@@ -107,12 +107,32 @@ class Run(models.Model):
             models.Index(fields=["org_id", "-id"], name="run_by_org"),
             models.Index(fields=["flow", "-id"], name="run_by_flow"),
             models.Index(fields=["event_id"], name="run_by_event", condition=~Q(event_id=None)),
-            models.Index(fields=["org_id", "status"], name="run_live", condition=Q(status__in=LIVE_RUN)),
+            models.Index(
+                fields=["org_id", "status", "created_at"], name="run_live_by_age", condition=Q(status__in=LIVE_RUN)
+            ),
             models.Index(fields=["org_id", "status", "ended_at"], name="run_ended", condition=~Q(ended_at=None)),
             models.Index(
                 fields=["timeout_at"], name="run_timeout", condition=Q(status__in=LIVE_RUN) & ~Q(timeout_at=None)
             ),
             models.Index(fields=["id"], name="run_follow_up", condition=Q(follow_up=True, status="failed")),
+            # Of columns that stay as they are from the start of a run (or from its end): an update of a run writes an
+            # entry in each of them, as in all others, and none of them alone makes it do so (ADR 13).
+            models.Index(fields=["org_id", "-priority", "-id"], name="run_by_priority"),
+            models.Index(
+                F("org_id"),
+                ExpressionWrapper(F("ended_at") - F("created_at"), output_field=models.DurationField()).desc(),
+                F("id").desc(),
+                name="run_by_duration",
+                condition=~Q(ended_at=None),
+            ),
+            models.Index(fields=["org_id", "user_id", "-id"], name="run_by_user", condition=~Q(user_id="")),
+            models.Index(fields=["org_id", "event_name", "-id"], name="run_by_event_name", condition=~Q(event_name="")),
+            models.Index(fields=["org_id", "trigger", "-id"], name="run_by_trigger"),
+            models.Index(
+                fields=["org_id", "status", "-id"],
+                name="run_unsuccessful",
+                condition=Q(status__in=["failed", "cancelled"]),
+            ),
             models.Index(fields=["origin_id"], name="run_by_origin", condition=~Q(origin_id=None)),
             models.Index(fields=["parent_id"], name="run_by_parent", condition=~Q(parent_id=None)),
         ]

@@ -11,7 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from throttling.models import ThrottleOverride
 from workflows import flow_control, services, simulation
 from workflows.definitions.duration import parse_ms
-from workflows.management.output import HeadraceCommand, table
+from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.models import Organization
 from workflows.presenters import change_out, line_out, reason_out
 
@@ -31,7 +31,7 @@ def rate(text: str) -> tuple[int, int]:
     number, _, period = text.partition("/")
     if not number.isdecimal() or not period:
         raise CommandError(f"{text!r} is no rate; write 20/60s")
-    return int(number), round(duration_s(period if period[0].isdigit() else f"1{period}") * 1000)
+    return int(number), round(duration_s(period if period[0].isdecimal() else f"1{period}") * 1000)
 
 
 class Command(HeadraceCommand):
@@ -170,10 +170,7 @@ class Command(HeadraceCommand):
             if key not in flow.steps or not time:
                 raise CommandError(f"--duration {pair!r}: write STEP=TIME with a step of {', '.join(flow.steps)}")
             known[key] = duration_s(time)
-        try:
-            inputs = [json.loads(text) for text in options["input"]]
-        except ValueError as error:
-            raise CommandError(f"--input is no JSON: {error}") from None
+        inputs = [json_argument(text, "--input") for text in options["input"]]
         if options["burst"]:
             arrivals = [0.0] * options["burst"]
         elif options["rate"]:

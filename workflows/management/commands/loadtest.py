@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from workflows import services, simulation
 from workflows.definitions.duration import format_ms, parse_ms
 from workflows.definitions.validate import parse
-from workflows.management.output import HeadraceCommand, table
+from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.models import Attempt, Flow, Organization, Run
 
 
@@ -34,8 +34,8 @@ class Command(HeadraceCommand):
             raise CommandError(f"--concurrent is 1 to {services.MAX_RUNS_AT_ONCE}")
         if not 1 <= options["scale"] <= 1_000:
             raise CommandError("--scale is 1 to 1000")
+        data = json_argument(options["input"], "--input")
         try:
-            data = json.loads(options["input"])
             patience_s = parse_ms(options["timeout"]) / 1000
         except ValueError as error:
             raise CommandError(str(error)) from None

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
-from workflows import bulk, presenters, repair, selectors, services
+from workflows import bulk, presenters, repair, run_lists, selectors, services
 from workflows.management.bulk import add_pace, follow
 from workflows.management.commands.trigger import steps_table
 from workflows.management.output import HeadraceCommand, json_argument, table
@@ -26,7 +26,7 @@ class Command(HeadraceCommand):
         listing.add_argument("--flow", default="")
         listing.add_argument("--event", default="", help="the name of the event that started them")
         listing.add_argument("--user", default="")
-        listing.add_argument("--sort", default="created", choices=selectors.SORTS)
+        listing.add_argument("--sort", default="created", choices=run_lists.SORTS)
         listing.add_argument("--limit", type=int, default=20)
         show = self.add_verb(verbs, "show", "show a run with its steps")
         show.add_argument("run", type=UUID)
@@ -52,10 +52,10 @@ class Command(HeadraceCommand):
         getattr(self, f"_{options['verb']}")(options)
 
     def _list(self, options: dict[str, Any]) -> None:
-        where = selectors.RunFilter(
+        where = run_lists.RunFilter(
             status=options["status"], workflow=options["flow"], event_name=options["event"], user_id=options["user"]
         )
-        page = selectors.runs_page(self.organization(options), where, sort=options["sort"], limit=options["limit"])
+        page = run_lists.runs_page(self.organization(options), where, sort=options["sort"], limit=options["limit"])
         summaries = [presenters.run_summary(run) for run in page.runs]
         if options["as_json"]:
             self.print_json({"runs": summaries, "nextCursor": page.next_cursor or None})

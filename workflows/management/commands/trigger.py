@@ -37,7 +37,7 @@ class Command(HeadraceCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         organization = self.organization(options)
         given = options["priority"]
-        priority = int(given) if given and given.lstrip("-").isdigit() else given
+        priority = int(given) if given and given.removeprefix("-").isdecimal() and len(given) < 20 else given
         triggered = services.trigger(
             organization,
             options["flow"],

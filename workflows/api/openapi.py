@@ -1,0 +1,89 @@
+"""The API's own `NinjaAPI`: bodies within their budget, and the problem answers of every operation in the document."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from django.http import HttpRequest
+from ninja import NinjaAPI
+from ninja.openapi.schema import OpenAPISchema
+from ninja.parser import Parser
+
+from workflows import payload
+
+MEDIA_TYPE = "application/problem+json"
+PROBLEM = {
+    "title": "Problem",
+    "description": "Why a request was refused (RFC 9457).",
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string", "description": "urn:headrace:<code>"},
+        "title": {"type": "string", "description": "The status in words."},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Which problem it is, for programs."},
+        "detail": {"type": "string", "description": "What is wrong, and what to do."},
+        "errors": {
+            "type": "array",
+            "description": "Of an invalid request: each field with its path.",
+            "items": {
+                "type": "object",
+                "properties": {"path": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+EVERYWHERE = (422, 503)
+"""A text that can't be stored may stand in any query; Postgres may be away for every operation."""
+WITH_KEY = (401,)
+WITH_BODY = (400, 413)
+WITH_ID = (404,)
+CHANGES = (403, 404, 409, 429)
+"""A change may be refused by rights, by what it is about, by its state, and by a limit."""
+
+
+class BoundedParser(Parser):
+    """Reads bodies with `payload.parse`."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        return payload.parse(request.body)
+
+
+class DocumentedAPI(NinjaAPI):
+    """Adds to each operation the problems that it may answer with, by what the operation is like."""
+
+    def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
+        document = super().get_openapi_schema(**options)
+        document["components"].setdefault("schemas", {})["Problem"] = PROBLEM
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                for status in problems_of(method, path, operation):
+                    operation["responses"].setdefault(status, _response(status))
+        return document
+
+
+def problems_of(method: str, path: str, operation: dict[str, Any]) -> list[int]:
+    """The statuses of the problem documents that an operation may answer with."""
+    found = {*EVERYWHERE}
+    found.update(WITH_KEY if operation.get("security") else ())
+    found.update(WITH_BODY if "requestBody" in operation else ())
+    found.update(WITH_ID if "{" in path or any(_is_id(each) for each in operation.get("parameters", [])) else ())
+    found.update(CHANGES if method != "get" else ())
+    return sorted(found)
+
+
+def _is_id(parameter: dict[str, Any]) -> bool:
+    return bool(parameter["schema"].get("format") == "uuid")
+
+
+def _response(status: int) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "description": HTTPStatus(status).phrase,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    if status in {429, 503}:
+        made["headers"] = {
+            "Retry-After": {"description": "Seconds, where the time is known.", "schema": {"type": "integer"}}
+        }
+    return made

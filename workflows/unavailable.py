@@ -1,0 +1,48 @@
+"""Which errors say that Postgres or the store is away for now: the same request may succeed in a moment."""
+
+from __future__ import annotations
+
+import psycopg
+import redis
+from django.db import Error as DjangoDatabaseError
+from django.db import InterfaceError, OperationalError
+from kombu.exceptions import OperationalError as BrokerError
+
+from throttling.errors import EpochClosed, StoreUnavailable
+
+RETRY_AFTER_S = 5
+# SQLSTATE classes: connection, transaction rollback (a deadlock), resources, lock not available, intervention, system.
+_PASSING_STATES = ("08", "40", "53", "55P03", "57", "58")
+_READ_ONLY = "25006"
+"""What a standby answers during a failover."""
+_STORE_ERRORS = (StoreUnavailable, EpochClosed, redis.ConnectionError, redis.TimeoutError, BrokerError)
+
+
+def missing_service(error: BaseException | None) -> str:
+    """The name of the service that an error says is away for now; empty for every other error."""
+    if isinstance(error, _STORE_ERRORS):
+        return "the store (Redis or Valkey)"
+    return "Postgres" if _is_database_away(error) else ""
+
+
+def _is_database_away(error: BaseException | None) -> bool:
+    if not isinstance(error, DjangoDatabaseError | psycopg.Error):
+        return False
+    cause = error if isinstance(error, psycopg.Error) else error.__cause__
+    state = cause.sqlstate if isinstance(cause, psycopg.Error) else None
+    if state:
+        return state.startswith(_PASSING_STATES) or state == _READ_ONLY
+    lost = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
+    return isinstance(error, lost)
+
+
+def sentence(service: str) -> str:
+    """What to tell a person at an address: nothing of the request was stored."""
+    return f"{service[0].upper()}{service[1:]} does not answer. Nothing was stored; send it again in a moment."
+
+
+def command_sentence(service: str, error: BaseException) -> str:
+    """What to tell a person at a terminal."""
+    setting = "DATABASE_URL" if service == "Postgres" else "REDIS_URL"
+    first_line = str(error).strip().partition("\n")[0]
+    return f"{service[0].upper()}{service[1:]} does not answer ({first_line}). Start it, or correct {setting}."
