@@ -108,8 +108,18 @@ class _Representer(SafeRepresenter):
         return True
 
     def represent_str(self, data: str) -> Any:
-        plain = yaml_text.reads_as_text(data)
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=None if plain else "'")
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=_style_of(data))
+
+
+def _style_of(text: str) -> str | None:
+    """Literal blocks for lines of text, quotes where a reader could take it for something else or lose a character."""
+    lines = text.split("\n")
+    if not all(line.isprintable() for line in lines):
+        return '"'
+    if len(lines) > 1:
+        is_block = all(line == line.strip() for line in (lines[0], lines[-1])) and lines[0] and lines[-2:] != ["", ""]
+        return "|" if is_block else '"'
+    return None if yaml_text.reads_as_text(text) else "'"
 
 
 _Representer.add_representer(str, _Representer.represent_str)
