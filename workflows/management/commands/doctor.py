@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.utils import timezone
 from workflows import selectors, services, trouble_selectors
 from workflows.engine.probes import broker_answers, store_answers
 from workflows.management.output import HeadraceCommand, table
+from workflows.refused import Refused, refused_today
 from workflows.trouble_selectors import BadVersion, SweepTrouble
 
 
@@ -20,16 +22,22 @@ class Command(HeadraceCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         bad = trouble_selectors.unloadable_versions()
-        health = {**selectors.health(), "unloadableVersions": len(bad)}
+        refused = refused_today()
+        health = {**selectors.health(), "unloadableVersions": len(bad), "refusedDefinitions": len(refused)}
         troubles = trouble_selectors.sweep_troubles()
         checks = services.readiness(store=store_answers(), broker=broker_answers())
         faults = [name for name in (*selectors.FAULTS, "unloadableVersions") if health[name]]
         ok = not faults and all(checks.values())
         if options["as_json"]:
-            details = {"sweeps": [_as_json(each) for each in troubles], "versions": [_version(each) for each in bad]}
+            details = {
+                "sweeps": [_as_json(each) for each in troubles],
+                "versions": [_version(each) for each in bad],
+                "refused": [dataclasses.asdict(each) for each in refused],
+            }
             self.print_json({**health, "oldestUnmatchedEvent": _oldest(), "checks": checks, **details, "ok": ok})
         else:
             self._print(health, checks, troubles, bad)
+            self._print_refused(refused)
         if not ok:
             raise SystemExit(1)
 
@@ -58,6 +66,15 @@ class Command(HeadraceCommand):
             for version in bad:
                 rows.add_row(str(version.version_id), version.reason)
             self.console.print(rows)
+
+    def _print_refused(self, refused: Sequence[Refused]) -> None:
+        """They go on as they are, and no fault is counted; publishing them again needs a change."""
+        if not refused:
+            return
+        rows = table("published by earlier rules", "of", "what publishing it now would say")
+        for each in refused:
+            rows.add_row(f"{each.kind} {each.name}", each.organization, "\n".join(each.reasons))
+        self.console.print(rows)
 
 
 def _oldest() -> str | None:
