@@ -155,6 +155,16 @@ class Limit:
     def definition(self) -> str:
         return f"{self.base}|{self.base_stamp}|{self.override}|{self.override_revision}"
 
+    @property
+    def title(self) -> str:
+        """The limit as its author knows it: `the flow's concurrency`; a shared one by its name."""
+        parts = self.name.split(":")
+        dimension = parts[-1]
+        if self.source == "named":
+            return f"the shared limit {parts[-2]!r} ({dimension})"
+        whose = {"flow": "the flow's", "run": "the flow's", "step": "the step's", "type": "the step type's"}
+        return f"{whose.get(self.source, f'the {self.source}')} {dimension}"
+
     def instance(self, value: str | None = None) -> str:
         """The store's key of the limit, for a value of its key expression."""
         return f"{self.kind}:{self.name}@{value}" if value else f"{self.kind}:{self.name}"

@@ -173,8 +173,11 @@ class Policies:
             base = self._global_retry()
         for found in self._type_overrides(facts):
             base = found.retry(base)
-        of_flow = self.override("flow", flow_id=facts.flow_id)
+        of_flow = self._of_flow(facts)
         return of_flow.retry(base) if of_flow else base
+
+    def _of_flow(self, facts: StepFacts) -> Override | None:
+        return self.override("flow", flow_id=facts.flow_id, org_id=facts.org_id)
 
     def _global_retry(self) -> RetryPolicy:
         found = self.override("global")
@@ -310,8 +313,7 @@ class Policies:
         for position, declared in enumerate(facts.flow_limits):
             if not declared.runs:
                 yield self._declared(facts, position, declared)
-        override = self.override("flow", flow_id=facts.flow_id, org_id=facts.org_id)
-        yield from self._scope_limits("flow", f"flow:{facts.flow_id}", override)
+        yield from self._scope_limits("flow", f"flow:{facts.flow_id}", self._of_flow(facts))
 
     def _own_limits(self, facts: StepFacts, *, lenient: bool) -> Iterator[Limit]:
         own = facts.throttling or StepThrottling()

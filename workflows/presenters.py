@@ -16,6 +16,7 @@ from workflows.item_selectors import ItemDetail
 from workflows.models import Attempt, BulkOperation, Event, EventSchema, FanOut, Run, StepRun, TriggerOutcome
 from workflows.repair import Repeat
 from workflows.selectors import RunDetail, StepDetail
+from workflows.step_metrics import retry_count
 from workflows.steps.registry import StepType
 
 _ENDED = {"completed", "failed", "skipped", "cancelled"}
@@ -111,7 +112,7 @@ def step_out(step: StepDetail, reason: Reason | None = None) -> dict[str, Any]:
         "duration": sum(executing) if attempts else None,
         "totalStepTime": ms(first_ready, row.ended_at),
         "throttlingOverhead": sum(waiting) if attempts else None,
-        "retryCount": sum(1 for attempt in attempts if attempt.status == "failed") - (row.status == "failed"),
+        "retryCount": retry_count(row.status, attempts),
         "throttlingConfig": throttling_config(policy),
         "waitingFor": None if row.status in _ENDED else _waiting_for(row, reason),
         "waitingReason": reason.sentence if reason else None,
@@ -197,7 +198,7 @@ def insights(detail: RunDetail, steps: list[dict[str, Any]]) -> dict[str, Any]:
         },
         "stepTypeDistribution": dict(Counter(step.step_run.type for step in detail.steps)),
         "averageThrottlingOverhead": round(sum(overheads) / len(overheads)) if overheads else 0,
-        "totalRetries": sum(max(step["retryCount"], 0) for step in steps),
+        "totalRetries": sum(step["retryCount"] for step in steps),
     }
 
 

@@ -40,6 +40,9 @@ MAX_TIMEOUT_MS = 3_600_000
 DEFAULT_MEMORY_BYTES = 128 * 1024 * 1024
 MAX_PRINT_BYTES = 64 * 1024
 MAX_PROCESSES = 8
+CODE_ERRORS = (NameError, TypeError, AttributeError, NotImplementedError, SyntaxError)
+CODE_ERROR = "The code itself is wrong: the step is not tried again"
+"""What the same code meets each time, as far as it can be told."""
 LAUNCHER = Path(__file__).with_name("sandbox_launcher.py")
 
 
@@ -110,8 +113,9 @@ def allow(processes: int) -> None:
 
 
 def variables(scope: Mapping[str, Any], attempt: int) -> dict[str, Any]:
-    """What a script may see of its scope, and the number of its try (from 1). Never the secrets."""
-    seen = {name: scope[name] for name in ("input", "event", "steps", "run", "org") if name in scope}
+    """What a script may see of its scope (in a container its item too), and the number of its try, from 1. Never the
+    secrets."""
+    seen = {name: scope[name] for name in ("input", "event", "steps", "run", "org", "item", "index") if name in scope}
     return {**seen, "attempt": attempt}
 
 
@@ -159,7 +163,7 @@ def run(
                 if context is not None:
                     context.log.keep("print", printed.output)
     except pydantic_monty.MontySyntaxError as error:
-        raise NonRetriable(f"SyntaxError in {name}: {error}", category=Category.CONFIGURATION) from None
+        raise NonRetriable(f"SyntaxError in {name}: {error}. {CODE_ERROR}", category=Category.CONFIGURATION) from None
     except pydantic_monty.MontyCrashedError as error:
         raise ResourceExhausted(f"The sandbox process was lost while it ran {name}: {error}") from None
     except pydantic_monty.MontyRuntimeError as error:
@@ -185,6 +189,8 @@ def _failure(error: pydantic_monty.MontyRuntimeError) -> StepFailure:
         failure = NonRetriable(
             f"The sandbox has no files, network or environment: {message}", category=Category.CONFIGURATION
         )
+    elif isinstance(cause, CODE_ERRORS):
+        failure = NonRetriable(f"{message}. {CODE_ERROR}", category=Category.CONFIGURATION)
     else:
         failure = StepFailure(message)
     failure.add_note(detail)

@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from workflows.errors import InvalidInput, RunNotFound
 from workflows.models import Attempt, FanOut, Organization, Run, StepRun
+from workflows.step_metrics import retry_count
 from workflows.stream_rows import PAGE, OrganizationRows, RunRows, Window, read_attempts, read_organizations, read_runs
 
 OVERLAP_S = 2.0
@@ -169,7 +170,6 @@ def step_data(row: StepRun, attempts: Sequence[Attempt], fan_out: FanOut | None 
     """A step as the seeds' `step-status` has it; times in milliseconds, of all tries."""
     spent = [_ms(each.started_at, each.ended_at) for each in attempts]
     waited = [_ms(each.ready_at, each.started_at) for each in attempts]
-    failed = sum(1 for each in attempts if each.status == "failed")
     percent = round(100 * fan_out.ended / fan_out.total, 1) if fan_out and fan_out.total else None
     return {
         "stepId": row.key,
@@ -177,7 +177,7 @@ def step_data(row: StepRun, attempts: Sequence[Attempt], fan_out: FanOut | None 
         "status": row.status,
         "duration": sum(spent) if attempts else None,
         "throttlingOverhead": sum(waited) if attempts else None,
-        "retryCount": max(0, failed - (row.status == "failed")),
+        "retryCount": retry_count(row.status, attempts),
         "progress": row.progress or ({"percent": percent, "message": ""} if percent is not None else None),
         "error": next((each.error for each in reversed(attempts) if each.error), None)
         if row.status != "completed"

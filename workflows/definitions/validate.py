@@ -117,14 +117,14 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
         if cancel.condition is not None:
             yield from _expression(cancel.condition, f"cancel_on[{position}].if", frozenset({"event", "async"}))
     if spec.idempotency:
-        yield from _expression(spec.idempotency.key, "idempotency.key", frozenset({"event", "input"}))
+        yield from _expression(spec.idempotency.key, "idempotency.key", LIMIT_KEY_NAMES)
         if spec.idempotency.force:
-            yield from _expression(spec.idempotency.force, "idempotency.force", frozenset({"event", "input"}))
+            yield from _expression(spec.idempotency.force, "idempotency.force", LIMIT_KEY_NAMES)
     if spec.retry:
         of_known_type = (placed.step for placed in graphs.place(spec.steps) if placed.step.type in REGISTRY)
         yield from _check_retry(spec.retry, "retry", of_known_type)
     if isinstance(spec.priority, str):
-        yield from _expression(spec.priority, "priority", frozenset({"event", "input"}))
+        yield from _expression(spec.priority, "priority", LIMIT_KEY_NAMES)
     for position, limit in enumerate(spec.concurrency):
         if limit.key:
             yield from _expression(limit.key, f"concurrency[{position}].key", LIMIT_KEY_NAMES)

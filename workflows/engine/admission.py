@@ -164,7 +164,7 @@ def evaluate(found: StepLimits, scope_: Mapping[str, Any], priority: int = 0) ->
                 value = key_text(compile_expression(limit.key, owner=owner, is_key=True).evaluate(scope_))
             except (ExpressionError, ThrottlingError) as error:
                 reason = str(error) if isinstance(error, ExpressionError) else f"`{limit.key}` {error}"
-                raise ConfigurationFailure(f"The key of the limit {limit.name} can't be used: {reason}") from None
+                raise ConfigurationFailure(f"The key of {limit.title} can't be used: {reason}") from None
         pairs.append((limit, value))
     return LimitSet.of(pairs)
 

@@ -35,9 +35,10 @@ from workflows.engine import (
 )
 from workflows.engine.controls import Refusal
 from workflows.engine.dispatch import DISPATCHER
+from workflows.engine.facts import facts_of, user_id_of
 from workflows.engine.terms import MISSING, hash_of, value_at
 from workflows.engine.trigger import NewRun, checked_start, trigger
-from workflows.engine.waits import facts_of, patterns
+from workflows.engine.waits import patterns
 from workflows.errors import FlowPaused, IdempotencyConflict, InvalidInput, WorkflowsError
 from workflows.expressions import compile_expression
 from workflows.models import CancelRule, Event, Trigger
@@ -231,7 +232,7 @@ def _start_together(found: Trigger, flow: CompiledFlow, events: Sequence[Event])
             event_id=event.id,
             event=facts_of(event),
             event_name=event.name,
-            user_id=str(event.user.get("id", ""))[:200],
+            user_id=user_id_of(event.user),
             keys=_keys(found, event),
             received_at=event.received_at,
             run_at=_starts_at(found, event),

@@ -13,6 +13,7 @@ from cachetools import TTLCache
 
 from workflows import callbacks
 from workflows.engine import catalog, store
+from workflows.engine.facts import event_facts, user_of
 from workflows.masking import Secrets, mask, mask_json
 from workflows.models import Secret
 
@@ -21,7 +22,6 @@ __all__ = ["Scope", "load", "load_steps", "mask", "mask_json"]
 Scope = Mapping[str, Any]
 SECRETS_TTL_S = 10.0
 SECRETS_OF_ORGANIZATIONS = 1_000
-MANUAL_EVENT = "headrace/manual"
 
 
 def load(run_ids: Iterable[UUID], step_keys: Iterable[str], cursor: store.Cursor | None = None) -> dict[UUID, Scope]:
@@ -98,13 +98,13 @@ def _scope(row: Any, data: Any) -> Scope:
     return {
         "callbacks": _addresses(row.id, row.version_id, ""),
         "input": data,
-        "event": {
-            "id": str(row.event_id or row.id),
-            "name": row.event_name or MANUAL_EVENT,
-            "data": data,
-            "user": row.event_user or ({"id": row.user_id} if row.user_id else {}),
-            "ts": int(happened.timestamp() * 1000),
-        },
+        "event": event_facts(
+            id_=row.event_id or row.id,
+            name=row.event_name,
+            data=data,
+            user=row.event_user or user_of(row.user_id),
+            ts=happened,
+        ),
         "steps": _outcomes(row.outcomes, row.version_id),
         "run": {
             "id": str(row.id),

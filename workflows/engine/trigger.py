@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,8 +18,8 @@ from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import controls, idempotency, stopping, store
 from workflows.engine.controls import Candidate, Refusal
 from workflows.engine.dispatch import DISPATCHER
+from workflows.engine.facts import event_facts, organization_facts, user_of
 from workflows.engine.rows import ReadyStep
-from workflows.engine.scope import MANUAL_EVENT
 from workflows.errors import ExpressionError, InvalidInput, MissingField, ParentCancelled, RunNotFound
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
 
@@ -115,17 +114,17 @@ def trigger(
     with contextlib.nullcontext() if alone else transaction.atomic():
         if lineage.parent_policy == "cancel":
             _check_parent(org_id, lineage.parent_id)
-        wanted = [_wanted(flow, run, org_id, event_name, force) for run in runs] if keyed else []
+        wanted = [_wanted(flow, run, org_id, event_name, user_id, force) for run in runs] if keyed else []
         stands_for = idempotency.take(flow, org_id, wanted) if keyed else {}
         new = [
             Candidate(
                 id=run.id,
-                facts=_facts(run, org_id, event_name) if controlled else {},
+                facts=_facts(run, org_id, event_name, user_id) if controlled else {},
                 text=texts[run.id],
                 event_id=run.event_id,
                 event_name=run.event_name or event_name,
                 user_id=run.user_id or user_id,
-                priority=priority_of(flow, run, org_id=org_id, event_name=event_name),
+                priority=priority_of(flow, run, org_id=org_id, event_name=event_name, user_id=user_id),
                 run_at=run.run_at or run_at,
                 received_at=run.received_at,
             )
@@ -257,31 +256,34 @@ def of_lineage(flow: CompiledFlow, lineage: Lineage) -> dict[str, object]:
     }
 
 
-def _wanted(flow: CompiledFlow, run: NewRun, org_id: UUID, event_name: str, force: bool) -> idempotency.Wanted:
-    own, forced = idempotency.flows(flow, _facts(run, org_id, event_name)) if flow.idempotency else (None, False)
+def _wanted(
+    flow: CompiledFlow, run: NewRun, org_id: UUID, event_name: str, user_id: str, force: bool
+) -> idempotency.Wanted:
+    facts = _facts(run, org_id, event_name, user_id) if flow.idempotency else {}
+    own, forced = idempotency.flows(flow, facts) if flow.idempotency else (None, False)
     return idempotency.Wanted(run_id=run.id, keys=(*run.keys, *([own] if own else ())), force=force or forced)
 
 
-def _facts(run: NewRun, org_id: UUID, event_name: str) -> dict[str, Any]:
-    """What expressions may read of a run that is not made yet."""
-    made: dict[str, Any] = {
-        "id": str(run.event_id or run.id),
-        "name": event_name or MANUAL_EVENT,
-        "data": run.input,
-        "user": {},
-        "ts": int(time.time() * 1000),
-    }
-    return {"event": run.event or made, "input": run.input, "org": {"id": str(org_id)}}
+def _facts(run: NewRun, org_id: UUID, event_name: str, user_id: str = "") -> dict[str, Any]:
+    """What expressions may read of a run that is not made yet: what its steps will read."""
+    event = run.event or event_facts(
+        id_=run.event_id or run.id,
+        name=run.event_name or event_name,
+        data=run.input,
+        user=user_of(run.user_id or user_id),
+        ts=dt.datetime.now(dt.UTC),
+    )
+    return {"event": event, "input": run.input, "org": organization_facts(org_id)}
 
 
-def priority_of(flow: CompiledFlow, run: NewRun, *, org_id: UUID, event_name: str) -> int:
+def priority_of(flow: CompiledFlow, run: NewRun, *, org_id: UUID, event_name: str, user_id: str = "") -> int:
     """Seconds of head start: those given, else the flow's own; a field that is not there makes it 0."""
     if run.priority is not None:
         return run.priority
     if isinstance(flow.priority, int):
         return flow.priority
     try:
-        value = flow.priority.evaluate(_facts(run, org_id, event_name))
+        value = flow.priority.evaluate(_facts(run, org_id, event_name, user_id))
     except MissingField:
         return 0
     except ExpressionError as error:

@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 
 from workflows.engine import catalog, scope, store
+from workflows.engine.facts import event_facts, facts_of
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Completed, Failed, Outcome, StepError, WaitFor
 from workflows.engine.rows import Claim, Recorded, Verdict
@@ -29,17 +30,6 @@ log = structlog.get_logger(__name__)
 PAGE = 200
 GRACE_S = 2.0
 NOBODY_CAME = "Nothing came within the wait's timeout."
-
-
-def facts_of(event: Any) -> dict[str, Any]:
-    """What expressions read of an event."""
-    return {
-        "id": str(event.id),
-        "name": event.name,
-        "data": event.data,
-        "user": event.user,
-        "ts": int(event.ts.timestamp() * 1000),
-    }
 
 
 def patterns(name: str) -> list[str]:
@@ -262,8 +252,9 @@ def _outcome(row: Any) -> Outcome:
         return Completed(output=answer)
     if row.kind == "run":
         return _of_child(row)
-    facts = {"id": str(row.event_id), "name": row.event_name, "data": row.event_data, "user": row.event_user,
-             "ts": int(row.event_ts.timestamp() * 1000)}  # fmt: skip
+    facts = event_facts(
+        id_=row.event_id, name=row.event_name, data=row.event_data, user=row.event_user, ts=row.event_ts
+    )
     return Completed(output=facts["data"] if row.options.get("callback") else facts)
 
 

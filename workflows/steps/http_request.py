@@ -7,6 +7,7 @@ import codecs
 import datetime as dt
 import json
 import re
+import ssl
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from workflows.steps.registry import Mode, StepConfig, StepType, register
 Scalar = str | int | float | bool
 MAX_HEADER = 8_000
 _JSON_TYPE = re.compile(r"(?:application|text)/(?:[\w.!#$&^-]+\+)?json", re.IGNORECASE)
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -102,8 +104,11 @@ def build(config: RequestConfig, headers: dict[str, str], context: StepContext) 
         )
     except (httpx.InvalidURL, UnicodeError, ValueError, TypeError) as error:
         raise NonRetriable(f"The request can't be built: {error}", category=Category.CONFIGURATION) from None
-    if request.url.scheme not in {"http", "https"} or not request.url.host:
-        raise NonRetriable(f"{config.url!r} is no http or https URL with a host.", category=Category.CONFIGURATION)
+    port = request.url.port
+    is_address = _HOST.fullmatch(request.url.raw_host.decode("ascii")) and (port is None or 0 < port < 65_536)
+    if request.url.scheme not in {"http", "https"} or not is_address:
+        shown = context.secrets.mask(config.url)
+        raise NonRetriable(f"{shown!r} is no http or https URL with a host.", category=Category.CONFIGURATION)
     if request.url.userinfo:
         request.headers["authorization"] = basic(request.url.username, request.url.password, context)
         context.secrets.add(request.url.password)
@@ -157,8 +162,22 @@ async def perform(config: RequestConfig, request: httpx.Request, context: StepCo
         )
     except httpx.TimeoutException as error:
         raise StepFailure(f"{host} did not answer within {config.timeout} ms ({type(error).__name__}).") from None
+    except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, UnicodeError) as error:
+        raise NonRetriable(f"The request can't be sent: {error}", category=Category.CONFIGURATION) from None
     except httpx.HTTPError as error:
-        raise StepFailure(f"{host} can't be reached: {str(error) or type(error).__name__}") from None
+        said = f"{host} can't be reached: {str(error) or type(error).__name__}"
+        if _is_about_certificates(error):
+            raise NonRetriable(said, category=Category.CONFIGURATION) from None
+        raise StepFailure(said) from None
+
+
+def _is_about_certificates(error: BaseException | None) -> bool:
+    """Whether the server's certificate was refused: it will be the next time too."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def heed(answer: Answer, context: StepContext) -> None:
