@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from throttling.errors import ThrottlingError
 from throttling.policy import step_policy
 from workflows.definitions import graph as graphs
-from workflows.definitions import schema
 from workflows.definitions.plain import to_plain
 from workflows.definitions.schema import FlowSpec, RetrySpec, StepSpec
+from workflows.definitions.shape import Shape, did_you_mean, path_text
 from workflows.errors import ExpressionError, InvalidDefinition
 from workflows.expressions import NAMES, Expression, check_bounds, compile_expression, compile_template
 from workflows.json_schema import SchemaRefused, compile_schema
@@ -27,7 +26,6 @@ LIMIT_KEY_NAMES = frozenset({"event", "input", "org"})
 TRIGGER_NAMES = frozenset({"event"})
 MAX_STEPS = 1_000
 MAX_DEPTH = 4
-_MODELS = [value for value in vars(schema).values() if isinstance(value, type) and issubclass(value, BaseModel)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,48 +53,21 @@ def parse(document: Any, *, file: str = "") -> FlowSpec:
     document = plain_json(document, file=file)
     if not isinstance(document, dict):
         raise DefinitionProblems([Problem(file=file, path="", reason="a definition is a mapping with flow and steps")])
-    try:
-        spec = FlowSpec.model_validate(document)
-    except ValidationError as error:
-        raise DefinitionProblems([*_pydantic_problems(error, file, _MODELS)]) from None
-    problems = [Problem(file=file, path=path, reason=reason) for path, reason in _check(spec)]
-    if problems:
-        raise DefinitionProblems(problems)
-    return spec
+    shape = Shape(document)
+    found = [(path_text(location), reason) for location, reason in shape.problems]
+    if shape.spec is not None:
+        found += [(path, reason) for path, reason in _check(shape.spec) if not shape.is_incomplete(path)]
+    if found or shape.spec is None:
+        raise DefinitionProblems([Problem(file=file, path=path, reason=reason) for path, reason in found])
+    return shape.spec
 
 
 def plain_json(value: Any, *, file: str = "") -> Any:
     """The value as plain JSON. Raises DefinitionProblems with everything that JSON or the database can't hold."""
     document, problems = to_plain(value)
     if problems:
-        raise DefinitionProblems([Problem(file=file, path=_path(path), reason=reason) for path, reason in problems])
+        raise DefinitionProblems([Problem(file=file, path=path_text(path), reason=reason) for path, reason in problems])
     return document
-
-
-def _pydantic_problems(
-    error: ValidationError, file: str, models: list[type[BaseModel]], prefix: str = ""
-) -> Iterator[Problem]:
-    for item in error.errors():
-        reason = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            reason = f"unknown field{_did_you_mean(str(item['loc'][-1]), _field_names(models))}"
-        yield Problem(file=file, path=_path(item["loc"], prefix), reason=reason)
-
-
-def _field_names(models: list[type[BaseModel]]) -> set[str]:
-    return {field.alias or name for model in models for name, field in model.model_fields.items()}
-
-
-def _did_you_mean(name: str, known: set[str] | frozenset[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
-
-
-def _path(location: tuple[int | str, ...], prefix: str = "") -> str:
-    path = prefix
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path.lstrip(".")
 
 
 def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
@@ -142,7 +113,7 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
             compile_schema(spec.input_schema)
         except SchemaRefused as error:
             for problem in error.problems:
-                yield _path(problem.path, "input_schema"), problem.message
+                yield path_text(problem.path, "input_schema"), problem.message
 
 
 REFUSED_PAIRS = (
@@ -239,7 +210,7 @@ def _check_failure_paths(
         for field_name in ("on_failure", "on_cancel"):
             for key in getattr(step, field_name):
                 if key not in known:
-                    yield f"{path}.{field_name}", f"unknown step {key!r}{_did_you_mean(key, known)}"
+                    yield f"{path}.{field_name}", f"unknown step {key!r}{did_you_mean(key, known)}"
                 elif key == step.id or step.id in graph.hooks:
                     yield f"{path}.{field_name}", "a step that undoes others is not undone itself"
         if step.critical is False:
@@ -262,7 +233,7 @@ def _check_failure_paths(
         if primary is None:
             continue
         if primary not in known:
-            yield f"{path}.fallback_for", f"unknown step {primary!r}{_did_you_mean(primary, known)}"
+            yield f"{path}.fallback_for", f"unknown step {primary!r}{did_you_mean(primary, known)}"
         elif primary == step.id:
             yield f"{path}.fallback_for", "a step can't stand in for itself"
         elif primary in graph.hooks or types[primary] == "conditional":
@@ -280,14 +251,14 @@ def _check_step(step: StepSpec, path: str, names: _Names) -> Iterator[tuple[str,
     known, before = names.known, names.before
     for need in step.needs or ():
         if need not in names.needed:
-            yield f"{path}.needs", f"unknown step {need!r}{_did_you_mean(need, names.needed)}"
+            yield f"{path}.needs", f"unknown step {need!r}{did_you_mean(need, names.needed)}"
     for target in sorted(graphs.branch_targets(step) - names.needed):
-        yield f"{path}.config", f"a branch names the unknown step {target!r}{_did_you_mean(target, names.needed)}"
+        yield f"{path}.config", f"a branch names the unknown step {target!r}{did_you_mean(target, names.needed)}"
     if step.condition is not None:
         yield from _expression(step.condition, f"{path}.if", CONDITION_NAMES | names.extra, known, before)
     step_type = REGISTRY.get(step.type)
     if step_type is None:
-        yield f"{path}.type", f"unknown type {step.type!r}{_did_you_mean(step.type, frozenset(REGISTRY))}"
+        yield f"{path}.type", f"unknown type {step.type!r}{did_you_mean(step.type, frozenset(REGISTRY))}"
         return
     if step.retry:
         yield from _check_retry(step.retry, f"{path}.retry", [step])
@@ -319,10 +290,12 @@ def _check_config(step: StepSpec, step_type: StepType, path: str) -> Iterator[tu
             if not item["loc"] or not _holds_template(item["input"]) or item["type"] in {"extra_forbidden", "missing"}:
                 reason = item["msg"].removeprefix("Value error, ")
                 if item["type"] == "extra_forbidden":
-                    reason = (
-                        f"unknown field{_did_you_mean(str(item['loc'][-1]), _field_names([step_type.config_model]))}"
-                    )
-                yield _path(item["loc"], path), reason
+                    reason = f"unknown field{did_you_mean(str(item['loc'][-1]), _config_fields(step_type))}"
+                yield path_text(item["loc"], path), reason
+
+
+def _config_fields(step_type: StepType) -> set[str]:
+    return {field.alias or name for name, field in step_type.config_model.model_fields.items()}
 
 
 def _holds_template(value: Any) -> bool:
@@ -369,6 +342,6 @@ def _unknown_steps(
     """Steps that do not exist, or (with `before`) that need not have ended when the expression is read."""
     for key in sorted(expression.steps):
         if key not in known:
-            yield path, f"`{expression.source}` reads the unknown step {key!r}{_did_you_mean(key, known)}"
+            yield path, f"`{expression.source}` reads the unknown step {key!r}{did_you_mean(key, known)}"
         elif before is not None and key not in before:
             yield path, f"`{expression.source}` reads {key!r}, which may not have ended by then: add it to needs"
