@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from config.env import BASE_DIR
 from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
@@ -48,7 +48,7 @@ def test_every_sql_file_has_a_header_and_a_user() -> None:
 
 
 def test_docker_compose_is_complete() -> None:
-    compose = yaml.safe_load((BASE_DIR / "docker-compose.yml").read_text(encoding="utf-8"))
+    compose = YAML(typ="safe", pure=True).load((BASE_DIR / "docker-compose.yml").read_text(encoding="utf-8"))
     services = compose["services"]
     assert set(services) == {"postgres", "valkey", "migrate", "web", "worker-io", "worker-compute", "beat", "flower"}
     for name in ("web", "worker-io", "worker-compute", "beat", "flower"):
