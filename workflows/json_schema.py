@@ -29,7 +29,7 @@ PATTERN_BYTES = 64 * 1024 * 1024
 """What the patterns of a schema may take together, compiled; each may take an equal share."""
 SHARE_MIN, SHARE_MAX = 256 * 1024, 10 * 1024 * 1024
 UNEVALUATED = 2.6
-"""`unevaluated…` looks again at all that applies beside it: nested in place, the cost grows by this factor each time."""
+"""`unevaluated…` looks again at all that applies beside it: nested in place, each multiplies the cost by this."""
 MAX_PROBLEMS = 20
 DETAILED_COST = 500_000
 """All problems are listed where characters times schema nodes stay below; else the first one is."""
