@@ -24,6 +24,12 @@ MAX_NODES = 5_000
 MAX_EVALUATIONS = 2_000_000
 """Schema nodes times values: about a third of a second."""
 MAX_VISITS = 200_000
+MAX_PATTERNS = 256
+PATTERN_BYTES = 64 * 1024 * 1024
+"""What the patterns of a schema may take together, compiled; each may take an equal share."""
+SHARE_MIN, SHARE_MAX = 256 * 1024, 10 * 1024 * 1024
+UNEVALUATED = 2.6
+"""`unevaluated…` looks again at all that applies beside it: nested in place, each multiplies the cost by this."""
 MAX_PROBLEMS = 20
 DETAILED_COST = 500_000
 """All problems are listed where characters times schema nodes stay below; else the first one is."""
@@ -109,10 +115,13 @@ def compile_schema(schema: Any) -> JsonSchema:
     if not isinstance(schema, dict):
         raise SchemaRefused([SchemaProblem((), "a JSON Schema is an object")])
     problems = [*_shape_problems(schema), *(problem for problem, _ in _reference_problems(schema))]
+    patterns = len(set(_patterns(schema)))
+    if patterns > MAX_PATTERNS:
+        problems.append(SchemaProblem((), f"more than {MAX_PATTERNS} patterns"))
     if problems:
         raise SchemaRefused(problems)
     try:
-        validator = _build(schema)
+        validator = _build(schema, size_limit=max(SHARE_MIN, min(SHARE_MAX, PATTERN_BYTES // max(patterns, 1))))
     except jsonschema_rs.ValidationError as error:
         raise SchemaRefused(
             [SchemaProblem(tuple(error.instance_path), f"no valid JSON Schema: {_said(error)}")]
@@ -140,11 +149,13 @@ def stored_schema(schema: Mapping[str, Any]) -> JsonSchema:
     return JsonSchema(source=schema, left_out=tuple(left_out), _validator=validator, _cost=_Cost(usable))
 
 
-def _build(schema: Any) -> Any:
-    """Raises ValidationError, ValueError or RecursionError."""
-    options: jsonschema_rs.RegexOptions | jsonschema_rs.FancyRegexOptions = jsonschema_rs.RegexOptions()
+def _build(schema: Any, size_limit: int = SHARE_MAX) -> Any:
+    """Raises ValidationError, ValueError or RecursionError. `size_limit`: bytes that each pattern may take."""
+    options: jsonschema_rs.RegexOptions | jsonschema_rs.FancyRegexOptions = jsonschema_rs.RegexOptions(
+        size_limit=size_limit
+    )
     if any(_LOOK_AROUND.search(pattern) for pattern in _patterns(schema)):
-        options = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
+        options = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000, size_limit=size_limit)
     return jsonschema_rs.Draft202012Validator(schema, offline=True, pattern_options=options)
 
 
@@ -218,14 +229,17 @@ class _Names:
     def __init__(self, schema: Any) -> None:
         self._schema = schema
         self._anchors: dict[str, Any] = {}
-        self._ids: dict[str, Any] = {}
+        ids: dict[str, Any] = {}
         for _, node in _nodes(schema):
             if isinstance(node, dict):
                 for keyword in ("$anchor", "$dynamicAnchor"):
                     if isinstance(node.get(keyword), str):
                         self._anchors[node[keyword]] = node
                 if isinstance(node.get("$id"), str):
-                    self._ids[node["$id"]] = node
+                    ids[node["$id"]] = node
+        self._ids: dict[str, Any] = {}  # by the last part of their address
+        for id_, node in ids.items():
+            self._ids.setdefault(id_.rsplit("/", 1)[-1], node)
 
     def is_known(self, reference: str) -> bool:
         return self.target(reference) is not None or bool(METASCHEMAS.match(reference))
@@ -235,16 +249,14 @@ class _Names:
         document, _, fragment = reference.partition("#")
         root = self._schema
         if document:
-            ends = document.rsplit("/", 1)[-1]
-            found = [node for id_, node in self._ids.items() if id_ == document or id_.rsplit("/", 1)[-1] == ends]
-            if not found:
+            root = self._ids.get(document.rsplit("/", 1)[-1])
+            if root is None:
                 return None
-            root = found[0]
         if fragment and not fragment.startswith("/"):
             return self._anchors.get(unquote(fragment))
         for part in fragment.split("/")[1:]:
             key: Any = unquote(part).replace("~1", "/").replace("~0", "~")
-            if isinstance(root, list) and key.isdecimal() and int(key) < len(root):
+            if isinstance(root, list) and key.isdecimal() and len(key) < 9 and int(key) < len(root):
                 root = root[int(key)]
             elif isinstance(root, dict) and key in root:
                 root = root[key]
@@ -259,6 +271,7 @@ class _Cost:
     def __init__(self, schema: Any) -> None:
         self._schema = schema
         self._names = _Names(schema)
+        self._own: dict[int, float] = {}
         self.unfolded = self._unfold(schema, {}, frozenset())
         """All subschemas, references written out; infinite for a schema that contains itself."""
 
@@ -270,6 +283,20 @@ class _Cost:
             return _Count(self).of(self._schema, value) <= MAX_EVALUATIONS
         except (_TooMany, RecursionError):
             return False
+
+    def own(self, node: Any) -> float:
+        """What a node costs without its subschemas: a value is compared with one alternative of `enum` after another,
+        unless all are texts."""
+        if id(node) not in self._own:
+            listed = node.get("enum")
+            listed = [] if not isinstance(listed, list) or all(isinstance(each, str) for each in listed) else listed
+            compared = sum(map(_characters, [*listed, *([node["const"]] if "const" in node else [])]))
+            self._own[id(node)] = 1 + compared / 8
+        return self._own[id(node)]
+
+    def beside(self, node: Any) -> float:
+        """How often the subschemas that apply to the same value are looked at."""
+        return UNEVALUATED if "unevaluatedProperties" in node or "unevaluatedItems" in node else 1.0
 
     def in_place(self, node: Any) -> Iterator[Any]:
         """The subschemas that apply to the same value."""
@@ -283,11 +310,15 @@ class _Cost:
             if isinstance(node.get(keyword), str):
                 yield self._names.target(node[keyword])
 
-    def of_items(self, node: Any) -> Iterator[tuple[str | int | None, Any]]:
-        """The subschemas that apply to parts of the value, with the part's name where it has one."""
+    def of_items(self, node: Any, among: Any = None) -> Iterator[tuple[str | int | None, Any]]:
+        """The subschemas that apply to parts of the value, with the part's name where it has one.
+
+        `among`: the value; properties that it does not have may be left out.
+        """
         properties = node.get("properties")
         if isinstance(properties, dict):
-            yield from properties.items()
+            names = properties if among is None or len(among) > len(properties) else among
+            yield from ((name, properties[name]) for name in names if name in properties)
         if isinstance(node.get("patternProperties"), dict):
             yield from ((None, each) for each in node["patternProperties"].values())
         if isinstance(node.get("prefixItems"), list):
@@ -301,8 +332,9 @@ class _Cost:
             return math.inf
         if id(node) not in known:
             inner = above | {id(node)}
-            parts = [*self.in_place(node), *(each for _, each in self.of_items(node))]
-            known[id(node)] = 1 + sum(self._unfold(part, known, inner) for part in parts)
+            beside = sum(self._unfold(part, known, inner) for part in self.in_place(node))
+            below = sum(self._unfold(part, known, inner) for _, part in self.of_items(node))
+            known[id(node)] = self.own(node) + self.beside(node) * beside + below
         return known[id(node)]
 
 
@@ -316,9 +348,13 @@ class _Count:
     def __init__(self, cost: _Cost) -> None:
         self._cost = cost
         self._known: dict[tuple[int, int], float] = {}
+        self._steps = 0
 
     def of(self, node: Any, value: Any) -> float:
         """Raises _TooMany."""
+        self._steps += 1
+        if self._steps > MAX_EVALUATIONS:
+            raise _TooMany
         if not isinstance(node, dict):
             return 1
         pair = (id(node), id(value))
@@ -327,10 +363,10 @@ class _Count:
         if len(self._known) > MAX_VISITS:
             raise _TooMany
         self._known[pair] = 1  # a reference to itself at the same value is followed once
-        total = 1.0 + (len(value) / 64 if isinstance(value, str) else 0)
-        total += sum(self.of(part, value) for part in self._cost.in_place(node))
+        total = self._cost.own(node) + (len(value) / 64 if isinstance(value, str) else 0)
+        total += self._cost.beside(node) * sum(self.of(part, value) for part in self._cost.in_place(node))
         if isinstance(value, dict | list):
-            for name, part in self._cost.of_items(node):
+            for name, part in self._cost.of_items(node, among=value if isinstance(value, dict) else ()):
                 total += self._of_parts(name, part, value)
         self._known[pair] = total
         return total

@@ -43,10 +43,6 @@ def build(node: Node, *, sizes_in_bytes: bool = False) -> Program:
     return _Builder(sizes_in_bytes).build(node)
 
 
-def _weight(node: Node) -> int:
-    return 1 + sum(_weight(child) for child in children(node))
-
-
 def _is_true(value: Any, where: str) -> bool:
     if value is True or value is False:
         return value
@@ -58,6 +54,15 @@ class _Builder:
         size = values.size_in_bytes if sizes_in_bytes else values.size
         self._functions: Table = {**values.FUNCTIONS, "size": (1, size)}
         self._methods: Table = {**values.METHODS, "size": (0, size)}
+        self._weights: dict[int, int] = {}  # of the bodies of comprehensions, which may be nested
+
+    def _weight(self, node: Node) -> int:
+        known = self._weights.get(id(node))
+        if known is None:
+            known = 1 + sum(self._weight(child) for child in children(node))
+            if isinstance(node, Comprehension):
+                self._weights[id(node)] = known
+        return known
 
     def build(self, node: Node) -> Program:
         match node:
@@ -97,7 +102,9 @@ class _Builder:
         def read(scope: dict[str, Any]) -> Any:
             value = root(scope)
             for name, key in parts:
-                value = values.field_of(value, name) if key is None else values.item_of(value, key(scope))
+                value = (
+                    values.field_of(value, name) if key is None else values.item_of(value, key(scope), scope[BUDGET])
+                )
             return value
 
         return read
@@ -136,7 +143,7 @@ class _Builder:
 
     def _comprehension(self, node: Comprehension) -> Program:
         range_, arguments = self.build(node.range), tuple(self.build(argument) for argument in node.arguments)
-        cost = 1 + sum(_weight(argument) for argument in node.arguments)
+        cost = 1 + sum(self._weight(argument) for argument in node.arguments)
         run = _COMPREHENSIONS[node.kind]
         variable = node.variable
 

@@ -25,6 +25,12 @@ MAX_RESULT = 32 * 1024 * 1024
 MAX_PATTERN = 1_000
 _CHARACTERS_PER_UNIT = 256
 _ITEMS_PER_UNIT = 8
+_COMPARED_PER_UNIT = 4096
+_LARGE_PROGRAM = 100
+"""Instructions of a pattern, from which it may walk through all of them at each character."""
+_WALKED_PER_UNIT = 128
+_TOO_LARGE_UNITS = 50_000
+"""What RE2 takes to see that a pattern is too large for it: up to 35 ms."""
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)")
@@ -123,6 +129,7 @@ def equals(left: Any, right: Any, budget: Budget) -> bool:
     """CEL's equality: numbers by value whatever their type, anything else only with its own type."""
     kind, other = type(left), type(right)
     if kind is str and other is str:
+        _compare(left, right, budget)
         return bool(left == right)
     if kind is bool or other is bool:
         return left is right
@@ -138,7 +145,15 @@ def equals(left: Any, right: Any, budget: Budget) -> bool:
             return False
         budget.spend(len(left) // 2 + 1)
         return all(key in right and equals(value, right[key], budget) for key, value in left.items())
+    if kind is bytes and other is bytes:
+        _compare(left, right, budget)
     return kind is other and bool(left == right)
+
+
+def _compare(left: Any, right: Any, budget: Budget) -> None:
+    """Texts of many characters are compared one by one."""
+    if len(left) > _COMPARED_PER_UNIT:
+        budget.spend(min(len(left), len(right)) // _COMPARED_PER_UNIT)
 
 
 def contains(item: Any, container: Any, budget: Budget) -> bool:
@@ -146,11 +161,12 @@ def contains(item: Any, container: Any, budget: Budget) -> bool:
     if isinstance(container, Mapping):
         if not isinstance(item, str | int | float):
             raise _undefined("in", item, container)
-        return _key_in(container, item) is not None
+        return _key_in(container, item, budget) is not None
     if not isinstance(container, list | tuple):
         raise _undefined("in", item, container)
     budget.spend(len(container) // _ITEMS_PER_UNIT)
     if type(item) is str:
+        budget.spend(len(container) * len(item) // _COMPARED_PER_UNIT)
         return item in container
     budget.spend(len(container) // 2)
     return any(equals(item, other, budget) for other in container)
@@ -163,6 +179,8 @@ def _relation(name: str, compare: Callable[[Any, Any], bool]) -> Callable[[Any, 
         )
         if not comparable:
             raise _undefined(name, left, right)
+        if isinstance(left, str | bytes):
+            _compare(left, right, budget)
         return compare(left, right)
 
     return holds
@@ -294,7 +312,7 @@ def field_of(value: Any, name: str) -> Any:
         raise CelError(f"{type_name(value)} has no fields, so no {name!r}") from None
 
 
-def item_of(value: Any, key: Any) -> Any:
+def item_of(value: Any, key: Any, budget: Budget) -> Any:
     """`value[key]`. Raises NoSuchField or CelError."""
     if isinstance(value, list | tuple):
         if not _is_number(key):
@@ -306,18 +324,19 @@ def item_of(value: Any, key: Any) -> Any:
         raise CelError(f"{type_name(value)} has no items")
     if not isinstance(key, str | int | float):
         raise CelError(f"a key of a map is a text, a whole number or a boolean, not {type_name(key)}")
-    found = _key_in(value, key)
+    found = _key_in(value, key, budget)
     if found is None:
         raise NoSuchField(str(key))
     return value[found]
 
 
-def _key_in(value: Mapping[Any, Any], key: Any) -> Any:
+def _key_in(value: Mapping[Any, Any], key: Any, budget: Budget) -> Any:
     """The key of the map that equals this one; None where there is none. `true` is no 1."""
     if key not in value:
         return None
     if type(key) is str:
         return key
+    budget.spend(len(value) // _ITEMS_PER_UNIT)
     return next((own for own in value if own == key and isinstance(own, bool) is isinstance(key, bool)), None)
 
 
@@ -501,11 +520,13 @@ def text_contains(target: Any, argument: Any, budget: Budget) -> bool:
 
 def starts_with(target: Any, argument: Any, budget: Budget) -> bool:
     _texts("startsWith", target, argument)
+    _compare(argument, target, budget)
     return bool(target.startswith(argument))
 
 
 def ends_with(target: Any, argument: Any, budget: Budget) -> bool:
     _texts("endsWith", target, argument)
+    _compare(argument, target, budget)
     return bool(target.endswith(argument))
 
 
@@ -515,13 +536,28 @@ def matches(target: Any, argument: Any, budget: Budget) -> bool:
     if len(argument) > MAX_PATTERN:
         raise CelError(f"matches(…): the pattern has {len(argument):,} characters, {MAX_PATTERN:,} are allowed")
     budget.spend(20 + (1 + len(target) // 64) * (1 + len(argument) // 16))
+    pattern = _pattern_within(argument, budget)
+    budget.spend(len(target) * max(pattern.programsize - _LARGE_PROGRAM, 0) // _WALKED_PER_UNIT)
     try:
-        return _pattern(argument).search(target) is not None
+        return pattern.search(target) is not None
     except UnicodeError:
         raise CelError("matches(…): the text holds half a character (a lone surrogate)") from None
 
 
-@functools.lru_cache(maxsize=256)
+def _pattern_within(source: str, budget: Budget) -> Any:
+    """The compiled pattern; compiling costs what it takes: about a microsecond for each instruction."""
+    known = _pattern.cache_info().misses
+    try:
+        pattern = _pattern(source)
+    except CelError as error:
+        budget.spend(_TOO_LARGE_UNITS if "too large" in str(error) else len(source))
+        raise
+    if _pattern.cache_info().misses != known:
+        budget.spend(2 * pattern.programsize)
+    return pattern
+
+
+@functools.lru_cache(maxsize=64)
 def _pattern(source: str) -> Any:
     options = re2.Options()
     options.max_mem = 2 * 1024 * 1024
