@@ -146,6 +146,7 @@ class Runtime(Alone):
     def visit(self, batch: Sequence[tuple[str, int]]) -> None:
         """Take a message: wait for room, claim its steps, and perform or hand them over. Called by Celery tasks."""
         store.adopt()
+        claims: list[Claim] = []
         with self._room:
             self._unclaimed += 1
         try:
@@ -156,6 +157,9 @@ class Runtime(Alone):
             if claims and admission.ENABLED:
                 asked = time.monotonic()
                 claims = self._confirm(claims, lease)
+        except BaseException as error:
+            self._leave_if_ending(error, claims, ())
+            raise
         finally:
             with self._room:
                 self._unclaimed -= 1
