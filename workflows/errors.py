@@ -247,11 +247,20 @@ class UnloadableVersion(ConfigurationFailure):
 
     status, code = 409, "unloadable_version"
 
-    def __init__(self, message: str | None = None, *, path: str = "", reason: str = "", newer: bool = False) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        path: str = "",
+        reason: str = "",
+        newer: bool = False,
+        undoes: bool = False,
+    ) -> None:
         """`path`, `reason`: what of its definition is wrong. `newer`: it has a step type or a field that this process
-        does not know, so a process of a newer release may load it."""
+        does not know, or this process fails at it, so another process may load it. `undoes`: it has steps that others
+        undo."""
         super().__init__(message)
-        self.path, self.reason, self.newer = path, reason, newer
+        self.path, self.reason, self.newer, self.undoes = path, reason, newer, undoes
 
 
 class StepCancelled(BaseException):

@@ -299,7 +299,7 @@ def reason_of(row: StepRun) -> Reason:
             "approval": "a person's decision",
             "run": "the end of the run that it started",
             "items": "its items",
-            "pause": "the end of its container's pause",
+            "pause": "the end of a pause: its container's, or until a worker can take it",
         }
         if row.waiting_for == "event":
             what["event"] = _awaited_event(row)

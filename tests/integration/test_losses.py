@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from dlq.models import DeadLetter
+from tests.by_hand import claim, start, steps_of
 from tests.workers import WorkerPool, await_that, by_key, children_of, is_alive, publish
 from workflows import selectors, services
+from workflows.engine import alone, execute, maintenance, transitions
+from workflows.engine.outcome import HandBack
+from workflows.engine.rows import NOBODY, ReadyStep
+from workflows.engine.runtime import Runtime
 from workflows.models import Attempt, Organization, Run, StepRun
 
 
@@ -121,5 +130,87 @@ def test_a_process_for_suspects_ends_with_its_worker(org: Organization, own_work
     run_id = services.trigger(org, slug, {}, delay="1s").run_ids[0]
     StepRun.objects.filter(run_id=run_id).update(losses=2)
     child = await_that(lambda: children_of(worker.pid, "perform_alone"), 30, "its process is started")[0]
+    adjusted = Path(f"/proc/{child}/oom_score_adj")
+    await_that(lambda: adjusted.read_text().strip() == "800", 30, "the kernel ends it before its worker")
     own_workers.kill(worker)
     await_that(lambda: not is_alive(child), 10, "its process has ended")
+
+
+def test_a_step_that_always_takes_its_worker_along_is_given_up(org: Organization, published: list[ReadyStep]) -> None:
+    """It is never seen alone, since its worker dies with its process. Its neighbour of the first time goes on."""
+    run_id = start(org, [{"id": "big", "type": "noop"}, {"id": "beside", "type": "noop", "needs": []}])
+    rows = {row.key: row for row in StepRun.objects.filter(run_id=run_id)}
+    worker = uuid.uuid4()
+    assert len(transitions.claim([(str(row.id), row.attempt) for row in rows.values()], worker=worker).claims) == 2
+    StepRun.objects.filter(id=rows["big"].id).update(losses=transitions.MAX_ALL_LOSSES - 1)
+    StepRun.objects.filter(run_id=run_id).update(lease_until="2026-01-01T00:00:00Z")
+    maintenance._dead_leases(NOBODY)
+    assert steps_of(run_id)["big"] == "failed"
+    letter = DeadLetter.objects.get(run_id=run_id)
+    assert (letter.category, "'big'" in letter.error_message) == ("resource", True)
+    assert StepRun.objects.get(id=rows["beside"].id).losses == 1
+
+
+@pytest.fixture
+def idle() -> Runtime:
+    """A runtime of this process that is not started: what it would record is in its queue."""
+    return Runtime(name="test", queues=["headrace.io"], slots=10, threads=2, own_thread=False)
+
+
+def visit_of(runtime: Runtime, org: Organization, *, losses: int = 2, **more: object) -> execute.Visit:
+    run_id = start(org, [{"id": "a", "type": "raises", "config": {"how": "fine"}, **more}])
+    StepRun.objects.filter(run_id=run_id).update(losses=losses)
+    (visit,) = execute.open_visits([claim(run_id, "a")])
+    runtime._visits[visit.claim.id] = visit
+    return visit
+
+
+def test_a_suspect_for_which_there_is_no_room_goes_back_for_a_while(
+    org: Organization, published: list[ReadyStep], idle: Runtime
+) -> None:
+    idle._suspects = alone.MAX_SUSPECTS
+    visit = visit_of(idle, org)
+    idle._start_alone(visit)
+    outcome = idle._verdicts.get_nowait().outcome
+    assert isinstance(outcome, HandBack)
+    assert outcome.after_s
+    assert (idle._suspects, idle._solitary_threads, visit.is_closed) == (alone.MAX_SUSPECTS, None, True)
+
+
+def test_a_suspect_that_was_given_up_is_not_performed(
+    org: Organization, published: list[ReadyStep], idle: Runtime
+) -> None:
+    """It waited for a process, and its visit has failed meanwhile: rescue runs it elsewhere."""
+    visit = visit_of(idle, org)
+    idle._forget([visit.claim.id])
+    try:
+        assert idle._verdict_alone(visit) is None
+    finally:
+        idle._drop_process()
+
+
+def test_suspects_leave_room_for_other_steps(org: Organization, own_workers: WorkerPool) -> None:
+    own_workers.start("io", HEADRACE_IO_SLOTS="10")
+    own_workers.await_ready(1)
+    long = publish(org, [{"id": "a", "type": "raises", "config": {"how": "ignores", "seconds": 4}}], slug="long")
+    runs = [services.trigger(org, long, {}, delay="2s").run_ids[0] for _ in range(20)]
+    StepRun.objects.filter(run_id__in=runs).update(losses=2)
+    await_that(lambda: StepRun.objects.filter(run_id__in=runs, status="running").count() >= 4, 30, "they execute")
+    short = services.trigger(org, publish(org, [{"id": "a", "type": "noop"}], slug="short")).run_ids[0]
+    await_that(lambda: not Run.objects.get(id=short).is_live, 60, "the other step")
+    assert Run.objects.filter(id__in=runs, ended_at=None).count() > 10
+    await_that(lambda: not Run.objects.filter(id__in=runs, ended_at=None).exists(), 90, "the suspects")
+    assert set(Run.objects.filter(id__in=runs).values_list("status", flat=True)) == {"completed"}
+
+
+def test_a_step_that_is_late_is_closed_before_its_process_is_ended(
+    org: Organization, published: list[ReadyStep], idle: Runtime
+) -> None:
+    """Else the end of its process could be taken for a loss."""
+    visit = visit_of(idle, org, timeout="1s")
+    closed: list[bool] = []
+    visit.stoppers.append(lambda: closed.append(visit.is_closed))
+    visit.performed_since = time.monotonic() - 100
+    idle._end_overdue()
+    assert closed == [True]
+    assert idle._verdicts.get_nowait().claim == visit.claim

@@ -11,8 +11,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import InterfaceError, connection
 from django.utils import timezone
+from psycopg import InterfaceError as PsycopgInterfaceError
 
 from dlq import alerts
 from dlq import services as dlq
@@ -135,6 +136,36 @@ def test_doctor_names_the_sweep_that_raises_from_any_process(monkeypatch: pytest
     assert dt.datetime.fromisoformat(told["since"]) > timezone.now() - dt.timedelta(minutes=1)
 
 
+def test_a_job_whose_connection_is_gone_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Django says of it: the worker must not end for that."""
+    for error in (
+        InterfaceError("connection already closed"),
+        PsycopgInterfaceError("closed"),
+        RuntimeError("a fault"),
+    ):
+
+        def work(error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(sweeps.LEDGER, "note", _raise(InterfaceError))
+        assert jobs.do(jobs.Job(name="gone", every_s=5.0, work=work)) == 5.0
+
+
+def test_the_watch_over_budgets_goes_on_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = jobs.JobRunner(lambda: True)
+    looked: list[int] = []
+
+    def look() -> None:
+        looked.append(1)
+        if len(looked) == 3:
+            runner._stop.set()
+        raise InterfaceError("connection already closed")
+
+    monkeypatch.setattr(budgets, "look", look)
+    runner._watch()
+    assert len(looked) == 3
+
+
 # --- a job that takes long -----------------------------------------------------------------------------------------
 
 
@@ -172,6 +203,39 @@ def test_the_statement_of_a_job_far_over_its_budget_is_cancelled(monkeypatch: py
         assert "canceling statement" in failed.error
     finally:
         runner.stop()
+
+
+def test_the_first_sweep_of_a_leader_can_be_cancelled_too() -> None:
+    """Its thread has no connection yet when it begins."""
+    said: list[BaseException] = []
+
+    def lead() -> None:
+        store.adopt()
+        try:
+            with budgets.watched("first", 0.1):
+                store.connection().execute("SELECT pg_sleep(30)")
+        except BaseException as error:
+            said.append(error)
+        finally:
+            store.close()
+
+    leader = threading.Thread(target=lead)
+    leader.start()
+    while leader.is_alive():
+        budgets.look()
+        leader.join(0.1)
+    assert [type(error).__name__ for error in said] == ["QueryCanceled"]
+
+
+def test_work_that_is_over_is_not_cancelled() -> None:
+    """Its connection executes something else by then."""
+    with budgets.watched("over", 0.0):
+        (running,) = [each for each in budgets._running if each.name == "over"]
+    asleep = threading.Thread(target=lambda: budgets._cancel(running))
+    with connection.cursor() as cursor:
+        asleep.start()
+        cursor.execute("SELECT pg_sleep(1)")
+    asleep.join()
 
 
 def test_a_sweep_of_the_leader_is_watched_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from workflows.engine import catalog, scope, transitions, unloadable
+from workflows.engine import catalog, ending, scope, transitions, unloadable
 from workflows.engine.recording import record
 from workflows.engine.rows import ReadyStep, Recorded
 
@@ -28,12 +28,12 @@ def prepare(steps: Sequence[ReadyStep]) -> Prepared:
     prepared = Prepared([], [], [], [])
     open_steps = list(steps)
     while open_steps:
-        usable, refused = unloadable.divide(open_steps)
+        usable, refused = catalog.divide(open_steps)
         skipped, kept = _divide(usable)
         prepared.steps.extend(kept)
         open_steps = []
-        prepared.left.extend(step for step, error in refused if unloadable.is_newer(error))
-        for version_id in {step.version_id for step, error in refused if not unloadable.is_newer(error)}:
+        prepared.left.extend(step for step, error in refused if catalog.is_newer(error))
+        for version_id in {step.version_id for step, error in refused if not catalog.is_newer(error)}:
             bad = [(step, error) for step, error in refused if step.version_id == version_id]
             open_steps += _after(unloadable.fail([step for step, _ in bad], bad[0][1]), prepared)
         if skipped:
@@ -69,7 +69,8 @@ def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep
             condition = compiled[step.id].condition
             try:
                 holds = condition is None or condition.is_true(scopes[step.id])
-            except BaseException:  # whatever it is, it is about this step only
+            except BaseException as error:  # whatever it is, it is about this step only
+                ending.raise_if_ending(error)
                 holds = True
             (kept if holds else skipped).append(step)
     return skipped, kept

@@ -5,6 +5,7 @@ A step that kills its process kills nobody's neighbours a second time, and only 
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Iterable
@@ -24,6 +25,9 @@ from workflows.errors import ResourceExhausted
 
 log = structlog.get_logger(__name__)
 SOLITARY_PROCESSES = 4
+MAX_SUSPECTS = 2 * SOLITARY_PROCESSES
+"""Suspects that hold a slot of the worker at once: those that are performed, and as many that wait for a process."""
+SUSPECTS_WAIT_S = 2.0
 START_TRIES = 3
 
 
@@ -44,12 +48,20 @@ class Alone(Heartbeat):
         return losses > 1 or (losses == 1 and self._suspects < SOLITARY_PROCESSES)
 
     def _start_alone(self, visit: Visit) -> None:
-        """In the visiting thread where that is a process's only place, else by a thread for suspects."""
+        """In the visiting thread where that is a process's only place, else by a thread for suspects. Where enough of
+        them wait for one, the step goes back, and another worker may take it."""
+        here = self.own_thread and not visit.step.type.detached
         with self._room:
-            self._suspects += 1
-        if self.own_thread and not visit.step.type.detached:
+            has_room = here or self._suspects < MAX_SUSPECTS
+            self._suspects += has_room
+        if not has_room:
+            later = HandBack(after_s=random.uniform(1.0, 2.0) * SUSPECTS_WAIT_S)
+            self.finish(visit, Verdict(claim=visit.claim, outcome=later))
+            return
+        if here:
             self._perform_alone(visit)
             return
+        visit.is_elsewhere = True
         if self._solitary_threads is None:
             self._solitary_threads = ThreadPoolExecutor(
                 max_workers=SOLITARY_PROCESSES, thread_name_prefix="step_alone", initializer=store.adopt
@@ -72,8 +84,8 @@ class Alone(Heartbeat):
     def _verdict_alone(self, visit: Visit) -> Verdict | None:
         for _ in range(START_TRIES):
             process = self._process_of_this_thread()
-            if visit.is_closed:
-                return None  # handed back meanwhile
+            if visit.is_closed or self._visits.get(visit.claim.id) is not visit:
+                return None  # handed back, or given up, meanwhile
             if not self._may_start([visit]):
                 return Verdict(claim=visit.claim, outcome=HandBack())
             visit.performed_since = time.monotonic()

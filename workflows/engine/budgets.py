@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -38,6 +38,8 @@ class _Running:
     own: psycopg.Connection[Any] | None
     told: bool = False
     cancelled: bool = False
+    is_over: bool = False
+    ending: threading.Lock = field(default_factory=threading.Lock)
 
 
 _running: set[_Running] = set()
@@ -47,9 +49,8 @@ _lock = threading.Lock()
 @contextlib.contextmanager
 def watched(name: str, budget_s: float) -> Iterator[None]:
     """What is done in here is told of where it takes longer than its budget (while somebody calls `look`)."""
-    running = _Running(
-        name=name, budget_s=budget_s, since=time.monotonic(), django=connections["default"], own=store.held_connection()
-    )
+    own = store.connection() if store.is_adopted() else None
+    running = _Running(name=name, budget_s=budget_s, since=time.monotonic(), django=connections["default"], own=own)
     with _lock:
         _running.add(running)
     try:
@@ -57,6 +58,8 @@ def watched(name: str, budget_s: float) -> Iterator[None]:
     finally:
         with _lock:
             _running.discard(running)
+        with running.ending:
+            running.is_over = True
     if not running.told:
         sweeps.LEDGER.forget(name, [sweeps.THE_WHOLE], kind=sweeps.OVERRAN)
 
@@ -79,11 +82,12 @@ def look() -> None:
 
 
 def _cancel(running: _Running) -> None:
-    connection = running.own or running.django.connection
-    if connection is None:
-        return
-    log.warning("a job is far over its budget: its statement is cancelled", job=running.name)
-    try:
-        connection.cancel_safe(timeout=CANCEL_WITHIN_S)
-    except psycopg.Error as error:
-        log.warning("the statement can't be cancelled", job=running.name, error=str(error))
+    with running.ending:  # it can't end meanwhile: the statement that is cancelled is its own, and no later work's
+        connection = running.own or running.django.connection
+        if connection is None or running.is_over:
+            return
+        log.warning("a job is far over its budget: its statement is cancelled", job=running.name)
+        try:
+            connection.cancel_safe(timeout=CANCEL_WITHIN_S)
+        except psycopg.Error as error:
+            log.warning("the statement can't be cancelled", job=running.name, error=str(error))

@@ -24,8 +24,9 @@ from redis.exceptions import RedisError
 
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.gate import Answer
-from workflows.engine import admission, advance, catalog, speed, store, vital
+from workflows.engine import admission, advance, catalog, ending, speed, store, vital
 from workflows.engine.rows import ReadyStep
+from workflows.errors import UnloadableVersion
 from workflows.steps.registry import REGISTRY, StepType
 
 log = structlog.get_logger(__name__)
@@ -120,6 +121,7 @@ def attempt(steps: Sequence[ReadyStep]) -> list[Culprit]:
     try:
         return dispatch_together(steps)
     except BaseException as error:
+        ending.raise_if_ending(error)
         if store.is_away(error):
             raise
         if len(steps) == 1:
@@ -129,15 +131,18 @@ def attempt(steps: Sequence[ReadyStep]) -> list[Culprit]:
         return [*attempt(steps[:middle]), *attempt(steps[middle:])]
 
 
-class NotMine(RuntimeError):
+class NotMine(UnloadableVersion):
     """The step is of a version that this process does not know how to load; a process of a newer release may."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"The version of {key!r} is newer.", newer=True)
 
 
 def dispatch_together(steps: Sequence[ReadyStep]) -> list[Culprit]:
     """Dispatch the steps; raises where one of them keeps the others from it. Returns as `attempt` does."""
     prepared = advance.prepare(steps)
     withdraw(prepared.withdrawn, prepared.ended)
-    left: list[Culprit] = [(step, NotMine(f"The version of {step.key!r} is newer.")) for step in prepared.left]
+    left: list[Culprit] = [(step, NotMine(step.key)) for step in prepared.left]
     if not prepared.steps:
         return left
     if not admission.ENABLED:
@@ -209,6 +214,7 @@ def _publish_marked(steps: Sequence[ReadyStep]) -> list[Culprit]:
         log.warning("broker does not answer, steps stay ready", steps=len(steps), error=str(error))
         store.fetch("mark_dispatched", {"ids": [step.id for step in steps], "published": False})
     except BaseException as error:  # one of them is bad: its type is unknown to this process, say
+        ending.raise_if_ending(error)
         if len(steps) == 1:
             log.warning("this step can't be published", step_run_id=str(steps[0].id), reason=str(error))
             store.fetch("mark_dispatched", {"ids": [steps[0].id], "published": False})

@@ -226,9 +226,9 @@ class _Step:
     priority: int = 0
 
 
-def _usable(version_ids: Iterable[UUID]) -> set[UUID]:
+def _usable(version_ids: Iterable[UUID]) -> dict[UUID, CompiledFlow]:
     """The versions that this process can load; the steps of others fail elsewhere."""
-    return set(catalog.load(version_ids).flows)
+    return catalog.load(version_ids).flows
 
 
 def _executing() -> list[Request]:
@@ -245,8 +245,7 @@ def _executing() -> list[Request]:
 
 def _starts() -> list[PastStarts]:
     """Starts of steps within the longest period there is."""
-    versions = _usable(row.id for row in store.fetch("limited_versions", {}))
-    flows = [catalog.flow_of(version_id) for version_id in versions]
+    flows = list(_usable(row.id for row in store.fetch("limited_versions", {})).values())
     keyed = [
         f"{flow.version_id}:{key}"
         for flow in flows
@@ -291,7 +290,7 @@ def _runs() -> tuple[list[Request], list[PastStarts]]:
     everywhere = drains or current.runs.concurrency or current.runs.rate or current.override("runs")
     found = _usable(row.id for row in store.fetch("versions_in_use" if everywhere else "limited_versions", {}))
     # All steps of a version have the same run limits: the first one stands for them.
-    first = {version_id: next(iter(catalog.flow_of(version_id).steps)) for version_id in found}
+    first = {version_id: next(iter(flow.steps)) for version_id, flow in found.items()}
     versions = [
         version_id
         for version_id, key in first.items()
@@ -305,7 +304,7 @@ def _runs() -> tuple[list[Request], list[PastStarts]]:
         return [request for page in _pages(steps) for request in admission.requests(page)]
 
     held = requests(store.fetch("started_runs", {"versions": versions}))
-    since_s = _longest_period_s([catalog.flow_of(version_id) for version_id in versions])
+    since_s = _longest_period_s([found[version_id] for version_id in versions])
     rows = store.fetch("recent_run_starts", {"since_s": since_s, "versions": versions})
     starts: list[PastStarts] = []
     for row, request in zip(rows, requests(rows), strict=True):

@@ -18,7 +18,7 @@ from structlog.stdlib import BoundLogger
 
 from workflows import taxonomy
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
-from workflows.engine import admission, catalog, failure, scope
+from workflows.engine import admission, catalog, ending, failure, scope
 from workflows.engine.outcome import (
     Cancelled,
     Completed,
@@ -58,6 +58,8 @@ class Visit:
     stoppers: list[Callable[[], None]] = field(default_factory=list)
     cancelled_at: float | None = None
     """When this worker saw that the run was cancelled, by the monotonic clock."""
+    is_elsewhere: bool = False
+    """Another thread, or the event loop, performs it and ends it."""
     performs_here: bool = False
     """Its handler is being executed by the thread that visits: in a compute child the only one there is."""
     due_at: float = math.inf
@@ -89,7 +91,7 @@ class Visit:
 def open_visits(claims: list[Claim]) -> list[Visit]:
     """Visits with the scopes that their steps read, loaded by one statement for all of them.
 
-    Claims whose versions can't be loaded have been taken out before, by `unloadable.divide`.
+    Claims whose versions can't be loaded have been taken out before, by `catalog.divide`.
     """
     visits = []
     keys: set[str] = set()
@@ -140,6 +142,7 @@ def prepare(visit: Visit) -> Prepared | Verdict:
         config, rendered = step.render(scope_)
         kept = _kept_input(rendered, secrets)
     except BaseException as error:  # whatever it is, it must not take the worker's slot along
+        ending.raise_if_ending(error)
         return judge_error(visit, error, secrets)
     return Prepared(visit=visit, context=_context(visit, config, secrets), input=kept, secrets=secrets)
 
@@ -211,6 +214,7 @@ def perform(prepared: Prepared) -> Verdict:
     try:
         return judge_value(prepared, prepared.visit.step.type.handler(prepared.context))
     except BaseException as error:
+        ending.raise_if_ending(error)
         return _judge_performed(prepared, error)
 
 
@@ -299,7 +303,8 @@ def _told_wait_s(error: BaseException) -> float | None:
     """How long the other side wants to be left alone; None for an exception that can't even say so."""
     try:
         return taxonomy.told_wait_s(error)
-    except BaseException:
+    except BaseException as another:
+        ending.raise_if_ending(another)
         return None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from throttling.limits import RetryPolicy
 from workflows import masking, taxonomy
+from workflows.engine import ending
 from workflows.engine.outcome import Failed, Outcome, Retry, StepError
 from workflows.errors import Category, NonRetriable
 from workflows.masking import Secrets
@@ -21,7 +22,8 @@ def describe(error: BaseException, secrets: Secrets | Iterable[str] = ()) -> Ste
     try:
         notes = [str(note) for note in getattr(error, "__notes__", [])]
         said, category = str(error), taxonomy.of_exception(error)
-    except BaseException:  # an exception that can't even be described
+    except BaseException as another:  # an exception that can't even be described
+        ending.raise_if_ending(another)
         notes, said, category = [], "", Category.TRANSIENT
     detail = "\n".join(notes) if notes else "".join(traceback.format_exception(error))
     return StepError(

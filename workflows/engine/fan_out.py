@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from workflows.engine import catalog, scope, store
+from workflows.engine import catalog, ending, scope, store
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Completed, Failed, FanOut, Outcome, StepError
 from workflows.engine.plan import Past, Planned, plan
@@ -170,10 +170,17 @@ def _stops_item(claim: Claim) -> bool:
 
 
 def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[Verdict], list[ReadyStep]]:
-    """What containers whose items have ended come to; and the steps of the next rounds of loops that go on."""
+    """What containers whose items have ended come to; and the steps of the next rounds of loops that go on.
+
+    Raises UnloadableVersion, before anything is done, where only another process can sum one of them up.
+    """
     verdicts: list[Verdict] = []
     ready: list[ReadyStep] = []
-    for row in store.fetch("fan_outs_over", {"ids": list(step_run_ids)}) if step_run_ids else ():
+    rows = store.fetch("fan_outs_over", {"ids": list(step_run_ids)}) if step_run_ids else []
+    for refused in catalog.load({row.version_id for row in rows}).refused.values():
+        if catalog.is_newer(refused):
+            raise refused
+    for row in rows:
         if row.busy:
             continue
         claim = Claim.of(row, None)
@@ -184,7 +191,8 @@ def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[Verdict], list[ReadySte
                 continue
             output = dump(outcome.output) if isinstance(outcome, Completed) else None
         except BaseException as error:  # one that can't be summed up must not keep the others from it
-            if store.is_away(error):
+            ending.raise_if_ending(error)
+            if store.is_away(error) or catalog.is_newer(error):
                 raise
             outcome, output = Failed(error=describe(error)), None
         verdicts.append(Verdict(claim=claim, outcome=outcome, output=output))

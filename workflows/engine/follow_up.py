@@ -9,7 +9,7 @@ import structlog
 from django.db import transaction
 
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine import catalog, recording, scope, store, sweeps, unloadable
+from workflows.engine import catalog, recording, scope, store, sweeps
 from workflows.engine.failure import describe
 from workflows.engine.trigger import Lineage, NewRun, trigger
 from workflows.errors import ConfigurationFailure, WorkflowsError
@@ -32,6 +32,7 @@ def follow_up() -> int:
             work=lambda some: _follow(some[0].id),
             key=sweeps.row_id,
             org=sweeps.row_org,
+            stays=catalog.is_newer,
             give_up=lambda row, _: Run.objects.filter(id=row.id).update(follow_up=False),
         ),
         rows,
@@ -48,7 +49,7 @@ def _follow(run_id: UUID) -> None:
         try:
             flow = catalog.flow_of(run.version_id)
         except WorkflowsError as error:
-            if unloadable.is_newer(error):
+            if catalog.is_newer(error):
                 raise  # another process may load it
             log.warning("nobody knows what follows the failure", run_id=str(run_id), error=str(error))
             return  # its dead letter says why it can't be loaded
@@ -56,7 +57,7 @@ def _follow(run_id: UUID) -> None:
             with transaction.atomic():
                 _start(run, flow)
         except WorkflowsError as error:  # nobody would see it otherwise: it becomes a dead letter
-            if unloadable.is_newer(error):
+            if catalog.is_newer(error):
                 raise
             log.warning("the on_failure flow does not start", run_id=str(run_id), error=str(error))
             with store.transaction() as cursor:

@@ -142,8 +142,8 @@ class Heartbeat(HandOver):
         now = time.monotonic()
         for visit in list(self._visits.values()):
             if visit.performed_since is not None and now > visit.deadline + 1:
-                self._stop_handler(visit)
                 self._abandon(visit, execute.judge_error(visit, execute.timed_out(visit)))
+                self._stop_handler(visit)  # after the verdict: the end of its process would be taken for a loss
 
     def _abandon(self, visit: Visit, verdict: Verdict) -> None:
         """Record what its handler's lateness means. One that keeps the only thread of a process ends that process."""

@@ -7,15 +7,15 @@ register theirs when they are ready. What a job raises is noted for `doctor`, an
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import psycopg
 import structlog
-from django.db import DatabaseError, connections
+from django.db import connections
 
 from workflows.engine import budgets, sweeps, vital
 
@@ -71,16 +71,16 @@ class JobRunner:
         while not self._stop.wait(max(TICK_S, due - time.monotonic())):
             if self._is_leading():
                 due = time.monotonic() + do(job)
-        connections.close_all()
+        _give_connections_back()
 
     def _watch(self) -> None:
         while not self._stop.wait(TICK_S):
             try:
                 budgets.look()
-            except (psycopg.Error, DatabaseError) as error:
-                log.warning("an overrun can't be noted", error=str(error))
+            except Exception as error:
+                log.warning("an overrun can't be noted", error=sweeps.reason_of(error))
             finally:
-                connections.close_all()
+                _give_connections_back()
 
 
 def do(job: Job) -> float:
@@ -88,10 +88,16 @@ def do(job: Job) -> float:
     try:
         with budgets.watched(job.name, job.budget_s):
             result = sweeps.guarded(job.name, job.work)
-    except (psycopg.Error, DatabaseError) as error:
-        log.warning("a job failed, trying again", job=job.name, error=str(error))
-        connections.close_all()
+    except Exception as error:
+        log.warning("a job failed, trying again", job=job.name, error=sweeps.reason_of(error))
+        _give_connections_back()
         return max(job.every_s, FAILED_PAUSE_S)
     if "pool" in connections["default"].settings_dict["OPTIONS"]:
-        connections.close_all()  # back to the pool: the next job may be another thread's
+        _give_connections_back()  # back to the pool: the next job may be another thread's
     return 0.0 if result is True else job.every_s
+
+
+def _give_connections_back() -> None:
+    """Raises nothing either: a connection that is broken can't always be closed, and is gone all the same."""
+    with contextlib.suppress(Exception):
+        connections.close_all()

@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 from workflows.engine import (
     admission,
     budgets,
+    catalog,
     dispatch,
     epoch,
     jobs,
@@ -208,6 +209,7 @@ def _undispatched() -> None:
             org=lambda step: owners[step.id],
             group=BATCH,
             give_up=_fail,
+            stays=catalog.is_newer,
         ),
         [ReadyStep.of(row) for row in rows],
     )
@@ -227,6 +229,7 @@ def _dead_leases(worker: UUID) -> int:
         {
             "batch": BATCH,
             "max_losses": transitions.MAX_LOSSES,
+            "max_all_losses": transitions.MAX_ALL_LOSSES,
             "lease": lease,
             "worker": worker,
             "lease_s": transitions.LEASE_S,
@@ -238,13 +241,21 @@ def _dead_leases(worker: UUID) -> int:
         log.warning("workers were lost, their steps run again", steps=len(rows))
     given_up = [Claim.of(row, lease) for row in rows if row.status == "running"]
     if given_up:
-        error = describe(
-            ResourceExhausted(f"The step's worker was lost {transitions.MAX_LOSSES} times while it ran alone.")
+        recorded = recording.record(
+            [Verdict(claim=claim, outcome=Failed(error=describe(_too_many_losses(claim)))) for claim in given_up]
         )
-        recorded = recording.record([Verdict(claim=claim, outcome=Failed(error=error)) for claim in given_up])
         dispatch.dispatch(recorded.ready)
     dispatch.dispatch([ReadyStep.of(row) for row in rows if row.status == "ready"])
     return len(rows)
+
+
+def _too_many_losses(claim: Claim) -> ResourceExhausted:
+    if claim.losses >= transitions.MAX_ALL_LOSSES:
+        return ResourceExhausted(
+            f"The step {claim.key!r} lost its worker {claim.losses} times. Either the step ends it (look at the memory "
+            "that the step needs), or others do; then run it again."
+        )
+    return ResourceExhausted(f"The step's worker was lost {transitions.MAX_LOSSES} times while it ran alone.")
 
 
 def queue_lengths() -> dict[str, int]:

@@ -30,7 +30,6 @@ from workflows.engine import (
     stopping,
     store,
     sweeps,
-    unloadable,
     waits,
 )
 from workflows.engine.controls import Refusal
@@ -220,9 +219,8 @@ def _start(found: Trigger, version_id: UUID, events: Sequence[Event], *, giving_
 
 def _may_pass(error: BaseException) -> bool:
     """A lock that another transaction holds, a version that another process may load: it is tried again."""
-    return isinstance(error, IdempotencyConflict | OperationalError | psycopg.OperationalError) or unloadable.is_newer(
-        error
-    )
+    passing = IdempotencyConflict | OperationalError | psycopg.OperationalError
+    return isinstance(error, passing) or catalog.is_newer(error)
 
 
 def _start_together(found: Trigger, flow: CompiledFlow, events: Sequence[Event]) -> int:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from workflows.engine import dispatch, fan_out, recording, store, sweeps, unloadable, waits
+from workflows.engine import catalog, dispatch, ending, fan_out, recording, store, sweeps, waits
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed
 from workflows.engine.rows import ReadyStep, Verdict
@@ -25,6 +25,7 @@ def resolve(step_run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep
         try:
             _resolve(group, start)
         except BaseException as error:
+            ending.raise_if_ending(error)
             if store.is_away(error):
                 raise
             log.warning("the ends of waits can't be recorded together", steps=len(group), exc_info=error)
@@ -35,8 +36,8 @@ def resolve(step_run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep
 
 def _resolve(step_run_ids: Sequence[UUID], start: Callable[[Sequence[ReadyStep]], None]) -> None:
     verdicts = waits.verdicts(step_run_ids)
-    _, refused = unloadable.divide([verdict.claim for verdict in verdicts])
-    newer = {claim.id: error for claim, error in refused if unloadable.is_newer(error)}
+    _, refused = catalog.divide([verdict.claim for verdict in verdicts])
+    newer = {claim.id: error for claim, error in refused if catalog.is_newer(error)}
     mine = [verdict for verdict in verdicts if verdict.claim.id not in newer]
     landed = _record(mine, start)
     waits.drop([verdict.claim.id for verdict in mine if verdict.claim.id in landed])
@@ -60,7 +61,8 @@ def _record(verdicts: Sequence[Verdict], start: Callable[[Sequence[ReadyStep]], 
 
 
 def conclude(step_run_ids: Sequence[UUID]) -> None:
-    """Record what containers whose items have ended came to, and go on with their loops."""
+    """Record what containers whose items have ended came to, and go on with their loops. Raises UnloadableVersion,
+    before anything is done, where only another process can."""
     verdicts, ready = fan_out.conclude(step_run_ids)
     landed = _record(verdicts, dispatch.dispatch)
     if ready:
@@ -147,6 +149,7 @@ def _sweep(
             org=sweeps.row_org,
             group=GROUP,
             give_up=(lambda row, error: give_up(row.id, error)) if give_up else None,
+            stays=catalog.is_newer,
         ),
         rows,
     )

@@ -111,7 +111,10 @@ class Cancelled:
 
 @dataclass(frozen=True, kw_only=True)
 class HandBack:
-    """The worker could not start or finish the step; it becomes ready again, no attempt is spent."""
+    """The worker could not start or finish the step; it becomes ready again, no attempt is spent. With `after_s` it
+    waits for so long first: whoever would take it now could not perform it either."""
+
+    after_s: float | None = None
 
 
 Outcome = Completed | Failed | Retry | Sleep | WaitFor | FanOut | Skipped | Cancelled | HandBack

@@ -17,9 +17,9 @@ import structlog
 
 from workflows import signals
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine import catalog, fan_out, scope, store, transitions, waits
+from workflows.engine import catalog, ending, fan_out, scope, store, transitions, waits
 from workflows.engine.failure import describe
-from workflows.engine.outcome import Completed, Failed, FanOut, Skipped, Sleep, StepError, WaitFor
+from workflows.engine.outcome import Completed, Failed, FanOut, HandBack, Skipped, Sleep, StepError, WaitFor
 from workflows.engine.rows import NOBODY, MayContinue, ReadyStep, Recorded, StepFailed, Verdict, always
 from workflows.engine.transitions import Recording
 from workflows.errors import Category, PayloadTooLarge
@@ -30,6 +30,8 @@ T = TypeVar("T")
 DEADLOCK_TRIES = 5
 RECONNECT_FOR_S = 8.0
 LARGE_CHARACTERS = 16 * 1024
+LEFT_TO_OTHERS_S = 5.0
+"""Seconds until a step is offered again that only a process of a newer release can perform, or go on after."""
 _CONTENTION = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
 
@@ -52,12 +54,14 @@ def record(
     part = result
     while part.waiting or part.children or part.over:
         try:
-            given, ready = _over(given, part)
+            ended, ready = _over(given, part)
+            given = _of_loadable(ended)  # they are of other runs, whose versions this process may not know
             result.ready.extend(ready)
             part = _record_and_settle(given, replace(going, budget=0))
             result.add(part)
-            forget(given)
-        except BaseException:  # what was recorded counts, and the caller goes on with it
+            forget([verdict for verdict in given if verdict.claim.id in part.landed])
+        except BaseException as error:  # what was recorded counts, and the caller goes on with it
+            ending.raise_if_ending(error)
             log.exception("what waits could not be looked at; rescue will", steps=len(part.waiting) + len(part.over))
             break
     return result
@@ -76,21 +80,28 @@ def _over(verdicts: Sequence[Verdict], result: Recorded) -> tuple[list[Verdict],
     return [*(waits.verdicts(met) if met else ()), *concluded], ready
 
 
-_GOES_ON = (Completed, Skipped, Sleep, WaitFor, FanOut)
+_NEEDS_THE_FLOW = (Completed, Failed, Skipped, Sleep, WaitFor, FanOut)
+"""What follows such an outcome, the version says."""
 
 
 def _of_loadable(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts; a step whose version can't be loaded fails, since nobody knows what would follow it."""
-    refused = catalog.load({verdict.claim.version_id for verdict in verdicts}).refused
+    """The verdicts that can be recorded here. A step whose version nobody can load fails, since nobody knows what would
+    follow it. One whose version another process may load is left to that: a claimed step goes back, and what belongs to
+    no worker stays as it is, to be found again."""
+    refused = _patiently(lambda: catalog.load({verdict.claim.version_id for verdict in verdicts})).refused
     if not refused:
         return list(verdicts)
     judged = []
     for verdict in verdicts:
         error = refused.get(verdict.claim.version_id)
-        bad = error is not None and isinstance(verdict.outcome, _GOES_ON)
-        judged.append(
-            replace(verdict, outcome=Failed(error=describe(error)), output=None) if error and bad else verdict
-        )
+        if error is None or not isinstance(verdict.outcome, _NEEDS_THE_FLOW):
+            judged.append(verdict)
+        elif not catalog.is_newer(error):
+            failed = isinstance(verdict.outcome, Failed)
+            judged.append(verdict if failed else replace(verdict, outcome=Failed(error=describe(error)), output=None))
+        elif verdict.claim.lease is not None:
+            back = HandBack(after_s=LEFT_TO_OTHERS_S)
+            judged.append(Verdict(claim=verdict.claim, outcome=back))
     return judged
 
 
@@ -104,6 +115,7 @@ def _record_and_settle(verdicts: list[Verdict], going: _Going) -> Recorded:
             result.withdrawn.extend(settled.withdrawn)
             result.ready.extend(settled.ready)
         except BaseException as error:
+            ending.raise_if_ending(error)
             log.warning("runs could not be settled; rescue will", runs=len(result.stopping), exc_info=error)
     return result
 
@@ -140,6 +152,7 @@ def _record(verdicts: list[Verdict], going: _Going) -> Recorded:
     try:
         return _write(verdicts, going)
     except BaseException as error:
+        ending.raise_if_ending(error)
         if store.is_away(error):
             raise
         if len(verdicts) == 1:
@@ -157,7 +170,8 @@ def _record_halves(verdicts: list[Verdict], going: _Going) -> Recorded:
     for half, budget in ((verdicts[:middle], going.budget), (verdicts[middle:], 0)):
         try:
             part = _record(half, replace(going, budget=budget if result is None else 0))
-        except BaseException:
+        except BaseException as error:
+            ending.raise_if_ending(error)
             if result is None and half[0] is not verdicts[0]:
                 raise
             log.exception("half of a group could not be recorded; rescue will run its steps again", steps=len(half))
@@ -263,11 +277,14 @@ def of_run(flow: CompiledFlow, run_id: UUID, error: StepError, *, what: str = "o
 
 
 def finish(run_ids: Sequence[UUID]) -> None:
-    """End runs whose steps have all ended although nobody ended them, with their outputs."""
+    """End runs whose steps have all ended although nobody ended them, with their outputs.
+
+    Raises UnloadableVersion where only another process knows a run's output; that run does not end then.
+    """
     for run_id in run_ids:
         with store.transaction() as cursor:
             for row in store.fetch("finish_runs", {"ids": [run_id]}, cursor):
-                flow = _flow_of(row.version_id)
+                flow = catalog.found_by_anybody(row.version_id)
                 if flow is not None and flow.output is not None:
                     output, error = _run_output(flow, run_id, cursor)
                     transitions.set_output(run_id, output=output, error=error, cursor=cursor)
@@ -281,6 +298,7 @@ def _run_output(flow: CompiledFlow, run_id: UUID, cursor: store.Cursor) -> tuple
         value = flow.output.render(loaded[run_id])
         return dump(value, what="The run's output"), None
     except BaseException as error:
+        ending.raise_if_ending(error)
         if store.is_away(error):
             raise
         described = describe(error)

@@ -28,6 +28,7 @@ from workflows.engine import (
     admission,
     catalog,
     dispatch,
+    ending,
     execute,
     metrics,
     speed,
@@ -145,6 +146,7 @@ class Runtime(Alone):
     def visit(self, batch: Sequence[tuple[str, int]]) -> None:
         """Take a message: wait for room, claim its steps, and perform or hand them over. Called by Celery tasks."""
         store.adopt()
+        claims: list[Claim] = []
         with self._room:
             self._unclaimed += 1
         try:
@@ -155,6 +157,9 @@ class Runtime(Alone):
             if claims and admission.ENABLED:
                 asked = time.monotonic()
                 claims = self._confirm(claims, lease)
+        except BaseException as error:
+            self._leave_if_ending(error, claims, ())
+            raise
         finally:
             with self._room:
                 self._unclaimed -= 1
@@ -190,7 +195,9 @@ class Runtime(Alone):
         for claim in claimed.claims:
             if claim.run_began:
                 job_log.info("job started", jobId=str(claim.run_id), jobType=catalog.slug_of(claim.version_id))
-        usable, refused = unloadable.divide(claimed.claims)
+        usable, refused = catalog.divide(claimed.claims)
+        if refused:
+            dispatch.withdraw([claim.id for claim, _ in refused])  # nothing confirms the permits that they came with
         for claim, why in refused:
             log.warning("a step's version can't be loaded", step_run_id=str(claim.id), reason=str(why))
             self._verdicts.put(unloadable.verdict_on(claim, why))
@@ -202,9 +209,11 @@ class Runtime(Alone):
         """Perform claimed steps that asked for their permits at `asked`; continue with what the gate hands over."""
         continue_until = time.monotonic() + CONTINUE_FOR_S
         while claims:
+            verdicts: list[Verdict] = []
             try:
-                verdicts = self._perform_inline(self._open(claims, asked))
-            except BaseException:
+                self._perform_inline(self._open(claims, asked), verdicts)
+            except BaseException as error:
+                self._leave_if_ending(error, claims, verdicts)
                 log.exception("a visit failed; rescue will run its steps again", steps=len(claims))
                 self._forget(claim.id for claim in claims)
                 return
@@ -212,6 +221,22 @@ class Runtime(Alone):
                 return
             budget = self._max_continued if time.monotonic() < continue_until and not self._draining.is_set() else 0
             claims, asked = self._record(verdicts, budget)
+
+    def _leave_if_ending(self, error: BaseException, claims: Iterable[Claim], verdicts: Iterable[Verdict]) -> None:
+        """Where a signal ends this process: what has been performed is recorded, what has not goes back, and the error
+        goes on its way. What other threads perform is left to the drain."""
+        try:
+            ending.raise_if_ending(error)
+        except SystemExit:
+            for verdict in verdicts:
+                self._verdicts.put(verdict)
+            for claim in claims:
+                visit = self._visits.get(claim.id)
+                if visit is None:  # not begun; or recorded already, and then its lease is over
+                    self._verdicts.put(Verdict(claim=claim, outcome=HandBack()))
+                elif not visit.is_elsewhere:
+                    self.finish(visit, Verdict(claim=claim, outcome=HandBack()))
+            raise
 
     def _open(self, claims: list[Claim], asked: float) -> list[Visit]:
         visits = execute.open_visits(claims)
@@ -221,10 +246,9 @@ class Runtime(Alone):
             self._visits.update((visit.claim.id, visit) for visit in visits)
         return visits
 
-    def _perform_inline(self, visits: list[Visit]) -> list[Verdict]:
-        """Start what runs elsewhere, perform the rest here. Returns the verdicts that are still to be recorded."""
+    def _perform_inline(self, visits: list[Visit], verdicts: list[Verdict]) -> None:
+        """Start what runs elsewhere, perform the rest here. Adds the verdicts that are still to be recorded."""
         here: list[Prepared] = []
-        verdicts: list[Verdict] = []
         for visit in visits:
             if self._is_suspect(visit):
                 self._start_alone(visit)
@@ -262,14 +286,15 @@ class Runtime(Alone):
             if now - flushed > FLUSH_AFTER_S and position + 1 < len(here):
                 for verdict in verdicts:
                     self._verdicts.put(verdict)
-                verdicts, flushed = [], now
-        return verdicts
+                verdicts.clear()
+                flushed = now
 
     def _belongs_here(self, prepared: Prepared) -> bool:
         step = prepared.visit.step
         return step.mode is Mode.INLINE or (step.mode is Mode.THREAD and self.own_thread and not step.type.detached)
 
     def _start_elsewhere(self, prepared: Prepared) -> None:
+        prepared.visit.is_elsewhere = True
         if prepared.visit.step.mode is Mode.ASYNC:
             self._call_soon(self._perform_on_loop(prepared))
         else:
@@ -357,7 +382,8 @@ class Runtime(Alone):
                 may_continue=admission.free_steps() if admission.ENABLED else always,
             )
             metrics.log_steps(verdicts, result.landed)
-        except BaseException:
+        except BaseException as error:
+            self._leave_if_ending(error, (), verdicts)
             log.exception("outcomes could not be recorded; rescue will run the steps again", steps=len(verdicts))
             result = Recorded()
         finally:
@@ -374,7 +400,8 @@ class Runtime(Alone):
                 return self._hand_over(result, verdicts, budget)
             if result.ready:
                 dispatch.dispatch(result.ready)
-        except BaseException:
+        except BaseException as error:
+            self._leave_if_ending(error, result.claimed, ())
             log.exception("hand-over failed; rescue will go on", steps=len(result.ready))
             if admission.ENABLED:
                 return [], 0.0

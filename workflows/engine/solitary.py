@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -27,6 +28,7 @@ from django.db import connections
 from workflows import sandbox
 from workflows.engine import execute, store
 from workflows.engine.rows import Claim, Verdict
+from workflows.sandbox_launcher import FIRST_TO_GO
 from workflows.steps.registry import Mode
 
 log = structlog.get_logger(__name__)
@@ -109,6 +111,8 @@ class SolitaryProcess:
 def serve(handle: int, parent: int) -> None:
     """The process's side: perform what comes, one step at a time, until the worker ends or it is idle for a while."""
     end_with(parent)
+    with contextlib.suppress(OSError):  # without the right to, the worker is as likely to go, and all that it performs
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
     connection = Connection(handle)
     store.adopt()
     loop = asyncio.new_event_loop()

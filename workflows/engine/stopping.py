@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from workflows.engine import dispatch, meeting, store, transitions, waits
+from workflows.engine import dispatch, ending, meeting, store, transitions, waits
 from workflows.engine.rows import ReadyStep
 
 log = structlog.get_logger(__name__)
@@ -28,6 +28,7 @@ def _settle_apart(run_ids: Sequence[UUID], start: Callable[[Sequence[ReadyStep]]
     try:
         settle_together(run_ids, start=start)
     except BaseException as error:
+        ending.raise_if_ending(error)
         if store.is_away(error):
             raise
         if len(run_ids) == 1:

@@ -121,11 +121,6 @@ def _cursor() -> Iterator[Cursor]:
             yield cursor
 
 
-def held_connection() -> Connection | None:
-    """This thread's connection, where it has one of its own by now."""
-    return getattr(_local, "connection", None) if is_adopted() else None
-
-
 def close() -> None:
     """Close this thread's connection."""
     current: Connection | None = getattr(_local, "connection", None)

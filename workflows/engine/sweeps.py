@@ -192,7 +192,8 @@ class Items(Generic[T]):
 
     `work` acts on a group, and leaves nothing half done where it raises; it may give back Refused. `key` and `org` name
     an item in the notes. `group`: so many are worked on together. `give_up` is called once for an item that has failed
-    for ten minutes; without it such an item is tried every five minutes for as long as it is there.
+    for ten minutes; without it such an item is tried every five minutes for as long as it is there, and so is one whose
+    error `stays` says that another process may do it.
     """
 
     name: str
@@ -201,6 +202,7 @@ class Items(Generic[T]):
     org: Callable[[T], UUID | None] = lambda _: None
     group: int = 1
     give_up: Callable[[T, BaseException], object] | None = None
+    stays: Callable[[BaseException], bool] = lambda _: False
     budget_s: float = BUDGET_S
 
 
@@ -273,7 +275,7 @@ def _take_note(how: Items[T], turn: _Turn[T]) -> None:
     known, given_up = LEDGER.of(how.name), []
     for item, error in turn.failed:
         entry = known.get(how.key(item))
-        if entry is None or entry.since > long_ago:
+        if entry is None or entry.since > long_ago or how.stays(error):
             continue
         try:
             how.give_up(item, error)

@@ -31,11 +31,15 @@ from workflows.engine.outcome import (
     WaitFor,
 )
 from workflows.engine.rows import NOBODY, Claim, ClaimedBatch, MayContinue, ReadyStep, Recorded, Verdict, always
+from workflows.errors import UnloadableVersion
 from workflows.payload import dump
 from workflows.steps.registry import pure_types
 
 LEASE_S = max(2.0, float(os.environ.get("HEADRACE_LEASE_S", "10")))
 MAX_LOSSES = 3
+"""A step is given up after so many losses that count against it: it was alone in its process."""
+MAX_ALL_LOSSES = 10
+"""And after so many of any kind: one that takes its worker along with its own process is never seen alone."""
 
 
 class Transition(NamedTuple):
@@ -69,6 +73,7 @@ STEP_TRANSITIONS: tuple[Transition, ...] = (
     Transition("fork (memoized)", "", "skipped"),
     Transition("undo", "", "ready"),
     Transition("hand back", "running", "ready"),
+    Transition("hand back (later)", "running", "waiting"),
     Transition("rescue", "running", "ready"),
     Transition("cancel", "running", "cancelled"),
     Transition("cancel", "pending", "cancelled"),
@@ -188,6 +193,8 @@ class _Builder:
             row["waiting_for"] = "items"
         elif isinstance(outcome, Skipped):
             row["reason"] = outcome.reason
+        elif isinstance(outcome, HandBack) and outcome.after_s is not None:
+            row |= {"status": "waiting", "waiting_for": "pause", "wake_in": outcome.after_s}
         self.outcomes.append(row)
         self.company = self.company or bool(claimed.path)
         if flow is not None and step is not None and status in _ENDED and not row.get("fatal") and not stops_item:
@@ -354,14 +361,25 @@ def undo_failed(verdicts: Sequence[Verdict], cursor: store.Cursor) -> list[Ready
 
 def _hooks_due(progress: Sequence[Any]) -> list[str]:
     """What undoes the steps that had begun, by the run's end: the last step's first."""
-    flow = catalog.found(progress[0].version_id) if progress else None
+    flow = _flow_with_hooks(progress[0].version_id) if progress else None
     if flow is None:
-        return []  # nobody knows what undoes its steps: its dead letter says why it can't be loaded
+        return []
     steps = flow.steps
     begun = [row for row in progress if not row.is_hook and row.begun and row.status != "skipped" and row.key in steps]
     begun.sort(key=lambda row: row.position, reverse=True)
     which = (steps[row.key].on_failure if row.failed else steps[row.key].on_cancel for row in begun)
     return list(dict.fromkeys(key for keys in which for key in keys))
+
+
+def _flow_with_hooks(version_id: UUID) -> CompiledFlow | None:
+    """The flow; None where nobody knows what undoes its steps (a dead letter says why it can't be loaded), or nothing
+    does. Raises UnloadableVersion where another process knows."""
+    try:
+        return catalog.found_by_anybody(version_id)
+    except UnloadableVersion as error:
+        if error.undoes:
+            raise
+        return None
 
 
 def wake(*, batch: int) -> list[ReadyStep]:

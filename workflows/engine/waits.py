@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 
-from workflows.engine import catalog, scope, store
+from workflows.engine import catalog, ending, scope, store
 from workflows.engine.facts import event_facts, facts_of
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Completed, Failed, Outcome, StepError, WaitFor
@@ -192,6 +192,7 @@ def _holds(wait: Any, scope_: Mapping[str, Any]) -> bool:
     try:
         return _condition_of(wait).is_true(scope_)
     except BaseException as error:  # whatever it is, it is about this wait only
+        ending.raise_if_ending(error)
         log.info("a wait's condition does not hold", run_id=str(wait.run_id), error=str(error))
         return False
 
@@ -238,6 +239,7 @@ def _verdict(row: Any) -> Verdict:
         output = outcome.output if isinstance(outcome, Completed) else None
         return Verdict(claim=claim, outcome=outcome, output=None if output is None else dump(output))
     except BaseException as error:  # one that can't be recorded must not keep the others from it
+        ending.raise_if_ending(error)
         return Verdict(claim=claim, outcome=Failed(error=describe(error)))
 
 

@@ -1,8 +1,9 @@
 -- Running steps whose lease has run out: the worker is lost. The try is noted, a loss is counted, no attempt is spent.
 -- A loss counts against a step only where the step was alone in a process that is gone: of several any may be the cause.
 -- So a worker's steps are looked at together, when the leases of all have run out (or after `grace_s`, where its others
--- live on). After `max_losses` that count the step is taken over under a new lease, for the caller to record its failure.
--- Parameters: batch, max_losses int, lease, worker uuid, lease_s, grace_s, silent_s float8. Returns: the steps.
+-- live on). After `max_losses` that count, or `max_all_losses` of any kind (a step whose process takes the worker along is
+-- never seen alone), the step is taken over under a new lease, for the caller to record its failure.
+-- Parameters: batch, max_losses, max_all_losses int, lease, worker uuid, lease_s, grace_s, silent_s float8. Returns: the steps.
 -- Indexes: step_run_running, primary keys.
 WITH expired AS MATERIALIZED (
     SELECT id, worker_id, lease_until FROM workflows_steprun
@@ -36,7 +37,8 @@ WITH expired AS MATERIALIZED (
                     ELSE 'The worker was lost. Other steps ran in it: this does not count against the step.' END)
       FROM dead JOIN workflows_steprun s ON s.id = dead.id
 ), judged AS (
-    SELECT dead.id, dead.alone, dead.alone AND s.solitary_losses + 1 >= %(max_losses)s AS given_up
+    SELECT dead.id, dead.alone, dead.alone AND s.solitary_losses + 1 >= %(max_losses)s
+                                OR s.losses + 1 >= %(max_all_losses)s AS given_up
       FROM dead JOIN workflows_steprun s ON s.id = dead.id
 )
 UPDATE workflows_steprun s
