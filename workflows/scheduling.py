@@ -122,15 +122,14 @@ def _start(row: CronFire, flow: Flow) -> None:
     try:
         if flow.skips_arrivals or flow.organization.skips_arrivals:
             raise FlowPaused
-        with transaction.atomic():
-            triggered = trigger(
-                catalog.flow_of(flow.current_id),
-                [NewRun(input=value)],
-                org_id=row.org_id,
-                kind="cron",
-                event_name="headrace/cron",
-                run_at=run_at,
-            )
+        triggered = trigger(  # all or nothing
+            catalog.flow_of(flow.current_id),
+            [NewRun(input=value)],
+            org_id=row.org_id,
+            kind="cron",
+            event_name="headrace/cron",
+            run_at=run_at,
+        )
         row.outcome, row.run_id = Outcome.STARTED, triggered.run_ids[0]
         for refusal in triggered.refused.values():
             row.outcome, row.run_id, row.reason = Outcome.REFUSED, refusal.run_id, refusal.reason[:500]

@@ -204,8 +204,7 @@ def _hears(found: Trigger, event: Event) -> bool:
 def _start(found: Trigger, version_id: UUID, events: Sequence[Event], *, giving_up: bool) -> int:
     """A run for each event; those that can't start the flow are left out, and the log and the event say why."""
     try:
-        with transaction.atomic():
-            return _start_together(found, catalog.flow_of(version_id), events)
+        return _start_together(found, catalog.flow_of(version_id), events)
     except BaseException as error:
         if store.is_away(error) or (may_pass(error) and not giving_up):
             raise
@@ -231,8 +230,7 @@ def _start_together(found: Trigger, flow: CompiledFlow, events: Sequence[Event])
         )
         for event in events
     ]
-    with transaction.atomic():
-        made = trigger(flow, runs, org_id=found.organization_id, kind=found.kind)
+    made = trigger(flow, runs, org_id=found.organization_id, kind=found.kind)  # all or nothing
     return len(set(made.run_ids) - made.existing_ids - made.refused.keys())
 
 
