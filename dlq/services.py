@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import structlog
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from dlq import selectors
@@ -22,6 +21,7 @@ from workflows.errors import InvalidInput, RunNotEnded
 from workflows.models import BulkOperation, Organization
 from workflows.payload import Json
 from workflows.repair import KEEP, Repeat
+from workflows.unavailable import may_pass
 
 log = structlog.get_logger(__name__)
 MAX_TEXT = 10_000
@@ -29,7 +29,6 @@ MAX_SNOOZE = dt.timedelta(milliseconds=MAX_MS)
 AUTO_BATCH = 50
 MAX_AUTO_REPLAY_S = 7 * 86_400
 LOOK_AGAIN_S = 60
-OPERATIONAL = (psycopg.OperationalError, OperationalError)
 AUTO_REPLAYS = "automatic replays"
 THE_ENGINE = "automatic replay"
 Status = DeadLetter.Status
@@ -219,9 +218,9 @@ def _replay_due(row: sweeps.Row) -> None:
     except RunNotEnded:
         later = timezone.now() + dt.timedelta(seconds=LOOK_AGAIN_S)
         DeadLetter.objects.filter(id=row.id, status=Status.FAILED).update(auto_replay_at=later)
-    except OPERATIONAL:
-        raise
     except BaseException as error:
+        if may_pass(error):
+            raise
         log.warning("a dead letter can't be replayed by itself", letter=str(row.id), reason=str(error))
         _note_refusal(row.id, str(error))
 

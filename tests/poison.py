@@ -46,6 +46,24 @@ def poisoned(table: str, column: str, *values: UUID) -> Iterator[None]:
             cursor.execute(f"DROP FUNCTION {name}")
 
 
+@contextlib.contextmanager
+def refusing(table: str, condition: str) -> Iterator[None]:
+    """Within, Postgres refuses every insert into `table` with this condition, such as `deadlock_detected`."""
+    name = f"refuse_{uuid.uuid4().hex[:12]}"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN RAISE EXCEPTION 'refused for a test' USING ERRCODE = '{condition}'; END $$"
+        )
+        cursor.execute(f"CREATE TRIGGER {name} BEFORE INSERT ON {table} EXECUTE FUNCTION {name}()")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TRIGGER {name} ON {table}")
+            cursor.execute(f"DROP FUNCTION {name}")
+
+
 def spoil(version_id: UUID, definition: dict[str, Any]) -> None:
     """Change a published version, as only a fault (or an older release) can: it is immutable."""
     with transaction.atomic(), connection.cursor() as cursor:

@@ -22,8 +22,10 @@ class Rule:
     limit: int = 0
     period_us: int = 0
     burst: int = 1
+    timed: bool = False
+    """A queue that its tenants share by time."""
     kept: int = 0
-    """Of a queue that is shared by time: how many places one tenant leaves free."""
+    """Of such a queue: how many places one tenant leaves free."""
 
     @property
     def bucket_us(self) -> int:
@@ -231,9 +233,9 @@ class Model:
         return math.floor(ahead / each + 1e-9) + 1 - self.in_use(limit)
 
     def is_timed(self, limit: str) -> bool:
-        """Shared by time, and never by one tenant alone."""
+        """Whether it is a queue that its tenants share by time."""
         rule = self.rules.get(limit)
-        return limit.startswith("c:queue:") and rule is not None and rule.kept > 0
+        return limit.startswith("c:queue:") and rule is not None and rule.timed
 
     def share_left(self, limit: str, tenant: str) -> int:
         """How many more places of a timed limit a tenant may hold."""

@@ -399,9 +399,10 @@ def queue_name(lane: str) -> str:
     return f"queue:{lane}"
 
 
-def queue_value(places: int, *, timed: bool) -> str:
-    """A queue's definition in the store. `timed`: shared by time, and one place is kept free of each tenant."""
-    return f"{places},0,1,1" if timed else str(places)
+def queue_value(places: int, *, timed: bool, shared: bool = True) -> str:
+    """A queue's definition in the store. `timed`: its tenants share it by time, and while it is `shared` by more than
+    one, a place is kept free of each."""
+    return f"{places},0,1,{int(shared)},1" if timed else str(places)
 
 
 def queue_limit(lane: str, permits: int | None = None) -> Limit:

@@ -15,19 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import structlog
 import uuid6
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from workflows.engine import sweeps
 from workflows.errors import InvalidInput, OperationNotFound, WorkflowsError
 from workflows.models import BulkOperation, OperationChange, Organization
+from workflows.unavailable import may_pass
 
 log = structlog.get_logger(__name__)
-CONNECTION_LOST = (psycopg.OperationalError, OperationalError)
 BATCH = 200
 MAX_PROBLEMS = 100
 MAX_AT_ONCE = 1_000
@@ -226,8 +225,8 @@ def _act(operation: BulkOperation, organization: Organization, item: UUID) -> No
             ACTIONS[operation.action].act(operation, organization, item)
         operation.done += 1
     except BaseException as error:
-        if isinstance(error, CONNECTION_LOST):
-            raise  # or a deadlock: the whole step is taken again
+        if may_pass(error):
+            raise  # the whole step is taken again
         if not isinstance(error, WorkflowsError):
             log.exception("an item of a bulk operation fails", operation=str(operation.id), item=str(item))
         operation.passed_over += 1

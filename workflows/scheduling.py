@@ -14,17 +14,18 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from workflows.definitions import cron
-from workflows.engine import catalog, stopping, store, sweeps, transitions
+from workflows.engine import catalog, stopping, sweeps, transitions
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.trigger import NewRun, trigger
 from workflows.errors import FlowPaused, WorkflowsError
 from workflows.models import CronFire, Flow, Organization, Run, Trigger
+from workflows.unavailable import may_pass
 
 log = structlog.get_logger(__name__)
 BATCH = 100
@@ -121,20 +122,19 @@ def _start(row: CronFire, flow: Flow) -> None:
     try:
         if flow.skips_arrivals or flow.organization.skips_arrivals:
             raise FlowPaused
-        with transaction.atomic():
-            triggered = trigger(
-                catalog.flow_of(flow.current_id),
-                [NewRun(input=value)],
-                org_id=row.org_id,
-                kind="cron",
-                event_name="headrace/cron",
-                run_at=run_at,
-            )
+        triggered = trigger(  # all or nothing
+            catalog.flow_of(flow.current_id),
+            [NewRun(input=value)],
+            org_id=row.org_id,
+            kind="cron",
+            event_name="headrace/cron",
+            run_at=run_at,
+        )
         row.outcome, row.run_id = Outcome.STARTED, triggered.run_ids[0]
         for refusal in triggered.refused.values():
             row.outcome, row.run_id, row.reason = Outcome.REFUSED, refusal.run_id, refusal.reason[:500]
     except BaseException as error:
-        if store.is_away(error) or isinstance(error, OperationalError) or catalog.is_newer(error):
+        if may_pass(error):
             raise  # it may pass: the fire time stays due
         log.warning("a cron trigger does not start its flow", flow=flow.slug, error=str(error))
         reason = str(error) if isinstance(error, WorkflowsError) else sweeps.reason_of(error)

@@ -16,13 +16,14 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from workflows.engine import events, store, sweeps
+from workflows.engine import events, sweeps
 from workflows.engine.events import NewEvent
 from workflows.models import CancelRule, Event, FlowVersion, Run, SystemFeed, Trigger, Wait
+from workflows.unavailable import may_pass
 
 log = structlog.get_logger(__name__)
 NAMESPACE = uuid.UUID("0a8d3f52-7a2c-4a53-9d0b-b6a3cf9b5a77")
@@ -153,7 +154,7 @@ def _receive(org_id: UUID, new: Sequence[NewEvent]) -> None:
         with transaction.atomic():
             events.receive(org_id, new)
     except BaseException as error:
-        if store.is_away(error) or isinstance(error, OperationalError):
+        if may_pass(error):
             raise
         if len(new) == 1:
             log.error("a system event can't be told", name=new[0].name, event_id=str(new[0].id), error=str(error))

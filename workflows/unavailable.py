@@ -1,4 +1,4 @@
-"""Which errors say that Postgres or the store is away for now: the same request may succeed in a moment."""
+"""Which errors may pass: Postgres or the store is away for now, and the same work may succeed in a moment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.db import InterfaceError, OperationalError
 from kombu.exceptions import OperationalError as BrokerError
 
 from throttling.errors import EpochClosed, StoreUnavailable
+from workflows.errors import IdempotencyConflict, UnloadableVersion
 
 RETRY_AFTER_S = 5
 # SQLSTATE classes: connection, transaction rollback (a deadlock), resources, lock not available, intervention, system.
@@ -23,6 +24,15 @@ def missing_service(error: BaseException | None) -> str:
     if isinstance(error, _STORE_ERRORS):
         return "the store (Redis or Valkey)"
     return "Postgres" if _is_database_away(error) else ""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same work may succeed later, so that its item must not be given up for this error: a service is away,
+    another transaction holds a lock or a key (by Django's errors and by the driver's own, which the engine's statements
+    raise), or the version is one that another process may load."""
+    if isinstance(error, UnloadableVersion):
+        return error.newer
+    return isinstance(error, IdempotencyConflict) or bool(missing_service(error))
 
 
 def _is_database_away(error: BaseException | None) -> bool:

@@ -6,7 +6,7 @@ import heapq
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.conf import settings
@@ -130,6 +130,69 @@ def test_what_was_used_in_peace_is_no_debt_forever(gate: Gate) -> None:
     worker.run_for(100)
     root = f"{gate.prefix}{gate.epoch()[0]}:"
     assert gate.client.keys(root.replace("{", "[{]") + "[vow]:*") == []
+
+
+def _of_release_before(places: int, *, shared: bool) -> str:
+    """A lane's definition by a leader of the release before: without the mark of a timed lane."""
+    return f"{places},0,1,1" if shared else f"{places}"
+
+
+def _of_this_release(places: int, *, shared: bool) -> str:
+    return queue_value(places, timed=True, shared=shared)
+
+
+@pytest.mark.parametrize("value", [_of_release_before, _of_this_release])
+def test_what_ended_while_an_organization_was_alone_is_not_held_against_it(
+    gate: Gate, value: Callable[..., str]
+) -> None:
+    """The other organization goes while a step executes, and comes back after it: the place is free again."""
+    worker = Places(gate, 2, {"a": 1.0, "b": 1.0})
+    gate.wake({queue_name(LANE): f"{value(2, shared=True)}|2||0"})
+    assert len(worker.ask("a", 1)) == 1
+    assert len(worker.ask("b", 1)) == 1
+    gate.wake({queue_name(LANE): f"{value(2, shared=False)}|3||0"})
+    worker.run_for(1)
+    assert worker.most_at_once() == {}
+    worker.ask("b", 1)
+    gate.wake({queue_name(LANE): f"{value(2, shared=True)}|4||0"})
+    assert len(worker.ask("a", 1)) == 1
+
+
+@pytest.mark.parametrize("value", [_of_release_before, _of_this_release])
+def test_what_began_while_an_organization_was_alone_counts_for_its_share(gate: Gate, value: Callable[..., str]) -> None:
+    worker = Places(gate, 3, {"a": 1.0, "b": 1.0})
+    gate.wake({queue_name(LANE): f"{value(3, shared=False)}|2||0"})
+    assert len(worker.ask("a", 2)) == 2
+    gate.wake({queue_name(LANE): f"{value(3, shared=True)}|3||0"})
+    assert worker.ask("a", 1) == []
+    assert len(worker.ask("b", 1)) == 1
+
+
+def test_a_wrong_count_of_another_release_is_corrected_where_the_definition_changes(gate: Gate) -> None:
+    """Processes of the release before do not count while nothing is kept free; the permits are the truth."""
+    worker = Places(gate, 4, {"a": 1.0, "b": 1.0})
+    gate.wake({queue_name(LANE): f"{queue_value(4, timed=True, shared=False)}|2||0"})
+    assert len(worker.ask("a", 2)) == 2
+    holdings = f"{gate.prefix}{gate.epoch()[0]}:o:c:queue:{LANE}"
+    gate.client.hset(holdings, mapping={"a": 9, "b": 9})
+    assert len(worker.ask("b", 1)) == 1
+    gate.wake({queue_name(LANE): f"{queue_value(4, timed=True, shared=True)}|3||0"})
+    assert gate.client.hgetall(holdings) == {"a": "2", "b": "1"}
+    assert (len(worker.ask("a", 1)), len(worker.ask("b", 1))) == (1, 0)
+
+
+def test_a_step_that_lapsed_in_the_broker_still_counts_after_a_recount(gate: Gate) -> None:
+    """It keeps its place in the broker's queue, and nothing else."""
+    limits = LimitSet.of([(queue_limit(LANE), None)])
+    worker = Places(gate, 3, {"a": 1.0})
+    gate.wake({queue_name(LANE): f"{queue_value(3, timed=True, shared=False)}|2||0"})
+    assert gate.admit([Request("a1", limits, "a", LANE)]).granted == ["a1"]
+    worker.run_for(20)
+    gate.wake()
+    assert gate.permits() == {"a1": "l"}
+    gate.wake({queue_name(LANE): f"{queue_value(3, timed=True, shared=True)}|3||0"})
+    holdings = f"{gate.prefix}{gate.epoch()[0]}:o:c:queue:{LANE}"
+    assert gate.client.hgetall(holdings) == {"a": "1"}
 
 
 def _code(seconds: float) -> str:

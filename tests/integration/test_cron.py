@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from tests.integration.test_api import Api
+from tests.poison import refusing
 from tests.workers import WorkerPool, await_that, publish, start_beat
 from workflows import scheduling, services
 from workflows.definitions import cron
 from workflows.definitions.validate import DefinitionProblems, parse
+from workflows.errors import IdempotencyConflict
 from workflows.models import CronFire, Organization, Run, Trigger
 
 SLEEP = {"id": "a", "type": "delay", "config": {"for": "1h"}}
@@ -192,6 +196,62 @@ def test_what_a_flow_refuses_is_kept_with_the_reason(org: Organization) -> None:
     scheduling.fire(found.id, now)
     row = CronFire.objects.get(org_id=org.id)
     assert (row.outcome, "'x' is a required property" in row.reason) == ("refused", True)
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize("condition", ["deadlock_detected", "lock_not_available", "query_canceled"])
+def test_what_may_pass_loses_no_fire_time(org: Organization, condition: str) -> None:
+    begin = at("2026-11-22T06:30")
+    found = scheduled(org, "0 * * * *", begin)
+    with refusing("workflows_steprun", condition), pytest.raises((OperationalError, psycopg.OperationalError)):
+        scheduling.fire(found.id, begin + dt.timedelta(hours=1))
+    assert outcomes(org) == [], "it stays due"
+    scheduling.fire(found.id, begin + dt.timedelta(hours=1))
+    assert outcomes(org) == [("22 07:00", "started")]
+
+
+@pytest.mark.usefixtures("published")
+def test_a_key_that_another_holds_loses_no_fire_time(org: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workflows.engine.idempotency.WAIT_MS", 50)
+    begin = at("2026-11-22T06:30")
+    found = scheduled(org, "0 * * * *", begin)
+    publish(org, [SLEEP], slug="nightly", on={"cron": "0 * * * *"}, idempotency={"key": "'one'", "window": "1m"})
+    Trigger.objects.filter(organization=org).update(fires_from=begin, next_fire_at=begin)
+    found = Trigger.objects.get(organization=org)
+    taken, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        try:
+            with transaction.atomic():
+                services.trigger(org, "nightly")
+                taken.set()
+                over.wait(20)
+                transaction.set_rollback(True)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        holder = pool.submit(hold)
+        assert taken.wait(20)
+        try:
+            with pytest.raises(IdempotencyConflict):
+                scheduling.fire(found.id, begin + dt.timedelta(hours=1))
+        finally:
+            over.set()
+        holder.result()
+    assert outcomes(org) == [], "it stays due"
+    scheduling.fire(found.id, begin + dt.timedelta(hours=1))
+    assert outcomes(org) == [("22 07:00", "started")]
+
+
+@pytest.mark.usefixtures("published")
+def test_what_never_passes_is_refused_once(org: Organization) -> None:
+    """A row too large for an index is an operational error to the driver, and stays one."""
+    begin = at("2026-11-22T06:30")
+    found = scheduled(org, "0 * * * *", begin)
+    with refusing("workflows_steprun", "program_limit_exceeded"):
+        scheduling.fire(found.id, begin + dt.timedelta(hours=1))
+    assert outcomes(org) == [("22 07:00", "refused")]
 
 
 @pytest.mark.usefixtures("published")

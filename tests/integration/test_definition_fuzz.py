@@ -39,7 +39,7 @@ schema = mostly({"type": "object"}, {"$ref": "#"}, {"properties": {"n": {"$ref":
 retry = st.fixed_dictionaries(
     {}, optional={"attempts": mostly(1, 3), "delay": mostly("1s", 500), "preset": mostly("demo")}
 )
-SHAPES = [
+SHAPES: list[tuple[str, list[Any]]] = [
     ("noop", [{}, {"output": 1}, {"output": "${ input }"}]), ("delay", [{"for": "1h"}, {"for": 5}]),
     ("data_transform", [{"expression": "input"}, {"script": "1"}]), ("http_request", [{"url": "http://127.0.0.1/", "query": {"a": None}}]),
     ("wait_for_event", [{"event": "a/b", "timeout": "1h"}]), ("publish_event", [{"event": "fuzz/made"}]),
@@ -68,12 +68,14 @@ whole = st.fixed_dictionaries(
               "timeouts": mostly({"start": "1m"}), "cancel_on": mostly({"event": "x/y"}), "output": mostly("${ input }", {"a": 1}),
               "retry": retry, "name": mostly("Fuzz"), "description": mostly("text")},
 )  # fmt: skip
+OF_CONTROLS: dict[str, dict[str, Any]] = {
+    "debounce": {"period": "1s"},
+    "batch": {"timeout": "1s"},
+    "rate_limit": {"limit": 2, "period": "1s"},
+}
 control = st.sampled_from(["idempotency", "singleton", "debounce", "batch", "rate_limit"]).flatmap(
-    lambda name: key.map(
-        lambda value: {name: {"key": value, **{"debounce": {"period": "1s"}, "batch": {"timeout": "1s"},
-                                              "rate_limit": {"limit": 2, "period": "1s"}}.get(name, {})}}
-    )
-)  # fmt: skip
+    lambda name: key.map(lambda value: {name: {"key": value, **OF_CONTROLS.get(name, {})}})
+)
 definitions = st.tuples(whole, st.just({}) | control, now_and_then(odd)).map(
     lambda parts: parts[0] | parts[1] | parts[2]
 )

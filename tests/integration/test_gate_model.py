@@ -50,10 +50,13 @@ class GateMachine(RuleBasedStateMachine):
 
     @initialize(
         a=SMALL, b=SMALL, window=SMALL, gcra=SMALL, burst=st.integers(1, 3), runs=SMALL, queue=st.integers(2, 8),
-        kept=st.integers(0, 1),
+        timed=st.booleans(), shared=st.booleans(),
     )  # fmt: skip
-    def begin(self, a: int, b: int, window: int, gcra: int, burst: int, runs: int, queue: int, kept: int) -> None:
-        self.kept = kept
+    def begin(
+        self, a: int, b: int, window: int, gcra: int, burst: int, runs: int, queue: int, timed: bool, shared: bool
+    ) -> None:
+        self.timed = timed
+        self.kept = kept = int(timed and shared)
         self.gate = Gate(settings.REDIS_URL, prefix=f"model-{uuid.uuid4().hex[:8]}")
         self.gate.open_epoch(self.gate.begin_epoch()[0], 1)
         self.limits = {
@@ -64,12 +67,13 @@ class GateMachine(RuleBasedStateMachine):
             "p": Limit(name="p", bound=None),
             "runs": concurrency("runs", runs, runs=True),
             "starts": rate("starts", runs + 1, 2_000, runs=True),
-            "queue": replace(concurrency(f"queue:{LANE}", queue), base=f"{queue},0,1,{kept}"),
+            "queue": replace(concurrency(f"queue:{LANE}", queue), base=f"{queue},0,1,{kept},{int(timed)}"),
         }
         self.model = Model()
         for limit in self.limits.values():
             self.model.rules[limit.instance()] = self.rule_of(limit)
-        self.model.rules[f"c:queue:{LANE}"].kept = kept
+        self.queue = self.model.rules[f"c:queue:{LANE}"]
+        self.queue.kept, self.queue.timed = kept, timed
         self.time_us = 2_000_000_000_000_000
         self.number = 0
         self.items: dict[str, tuple[Item, Request]] = {}
@@ -237,7 +241,22 @@ class GateMachine(RuleBasedStateMachine):
         value = f"{number},{rule_.period_us}" if name == "w" else str(number)
         rule_.limit = number
         if name == "queue":
-            value, rule_.kept = f"{number},0,1,{self.kept}", self.kept
+            value, rule_ = self.resized(number)
+        self.wake({limit.name: f"{limit.base}|0|{value}|{self.revision}"}, {limit.instance(): rule_})
+
+    def resized(self, places: int) -> tuple[str, Rule]:
+        """The queue's definition and its rule in the model."""
+        self.queue = replace(self.queue, limit=places, kept=self.kept)
+        return f"{places},0,1,{self.kept},{int(self.timed)}", self.queue
+
+    @precondition(lambda self: self.timed)
+    @rule()
+    def organizations_come_and_go(self) -> None:
+        """A second organization comes, or the last but one goes: a place is kept free of each, or none is."""
+        limit = self.limits["queue"]
+        self.revision = getattr(self, "revision", 1) + 1
+        self.kept = 1 - self.kept
+        value, rule_ = self.resized(self.queue.limit)
         self.wake({limit.name: f"{limit.base}|0|{value}|{self.revision}"}, {limit.instance(): rule_})
 
     def wake(self, definitions: dict[str, str], rules: dict[str, Rule] | None = None) -> None:
@@ -261,12 +280,12 @@ class GateMachine(RuleBasedStateMachine):
             state = found[instance]
             assert state.in_use == self.model.in_use(instance), instance
             assert state.waiting == len(self.model.waiting(instance)), instance
-        if self.kept:
+        if self.timed:
             self.shares_are_the_same(f"c:queue:{LANE}")
 
     def shares_are_the_same(self, queue: str) -> None:
         root = f"{self.gate.prefix}{self.gate.epoch()[0]}:"
-        most = max(1, self.model.rules[queue].limit - 1)
+        most = max(1, self.model.rules[queue].limit - self.kept)
         held = {tenant: most - self.model.share_left(queue, tenant) for tenant in TENANTS}
         stored = {name: int(number) for name, number in self.gate.client.hgetall(f"{root}o:{queue}").items()}
         assert stored == {tenant: number for tenant, number in held.items() if number}

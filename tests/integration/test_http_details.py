@@ -36,7 +36,8 @@ def call(org: Organization, config: dict[str, Any], data: Any = None) -> dict[st
     if step.step_run.status == "completed":
         output: dict[str, Any] = step.step_run.output
         return output
-    return {**step.attempts[-1].error, "attempts": len(step.attempts)}
+    error: dict[str, Any] = step.attempts[-1].error or {}
+    return {**error, "attempts": len(step.attempts)}
 
 
 def test_a_query_in_the_url_stays_beside_the_one_in_query(

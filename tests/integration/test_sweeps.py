@@ -7,11 +7,13 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.db import InterfaceError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from psycopg import InterfaceError as PsycopgInterfaceError
 
@@ -659,6 +661,24 @@ def test_an_event_that_can_not_be_told_is_left_out_of_its_feed(
     system_events.tell()
     told = Event.objects.filter(org_id=org.id, name="headrace/run.completed").values_list("data__runId", flat=True)
     assert sorted(told) == sorted({*map(str, runs)} - {spoilt})
+
+
+@pytest.mark.parametrize("trigger", ["event", "cron"])
+def test_a_start_has_one_savepoint(org: Organization, trigger: str) -> None:
+    """It is what its runs are inserted in; nothing else is written before."""
+    now = timezone.now()
+    publish(org, [HOUR], on={"event": "x/y"} if trigger == "event" else {"cron": "* * * * *"})
+    if trigger == "event":
+        left_over(org)
+        work: Callable[[], object] = matching.match_left_over
+    else:
+        Trigger.objects.filter(organization=org).update(fires_from=now - dt.timedelta(minutes=1), next_fire_at=now)
+        work = partial(scheduling.fire, Trigger.objects.get(organization=org).id, now)
+    with CaptureQueriesContext(connection) as captured:
+        work()
+    assert Run.objects.filter(org_id=org.id).count() == 1
+    wanted = [query["sql"] for query in captured if query["sql"].startswith("SAVEPOINT")]
+    assert len(wanted) == 1, wanted
 
 
 # --- fair pages ----------------------------------------------------------------------------------------------------

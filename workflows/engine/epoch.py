@@ -161,7 +161,7 @@ def queue_definitions(permits: dict[str, int], *, shared: bool = True) -> dict[s
     """The definitions of the lanes' limits in the store."""
     stamp = time.time_ns() // 1_000_000
     return {
-        queue_name(name): f"{queue_value(number, timed=shared and name in TIMED_LANES)}|{stamp}||0"
+        queue_name(name): f"{queue_value(number, timed=name in TIMED_LANES, shared=shared)}|{stamp}||0"
         for name, number in permits.items()
     }
 

@@ -15,6 +15,7 @@ from workflows.engine.trigger import Lineage, NewRun, trigger
 from workflows.errors import ConfigurationFailure, WorkflowsError
 from workflows.models import Flow, Run
 from workflows.payload import MAX_EVENT_BYTES
+from workflows.unavailable import may_pass
 
 log = structlog.get_logger(__name__)
 EVENT = "headrace/run.failed"
@@ -57,7 +58,7 @@ def _follow(run_id: UUID) -> None:
             with transaction.atomic():
                 _start(run, flow)
         except WorkflowsError as error:  # nobody would see it otherwise: it becomes a dead letter
-            if catalog.is_newer(error):
+            if may_pass(error):
                 raise
             log.warning("the on_failure flow does not start", run_id=str(run_id), error=str(error))
             with store.transaction() as cursor:

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from uuid import UUID
 
-import psycopg
 import structlog
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
@@ -38,9 +37,10 @@ from workflows.engine.facts import facts_of, user_id_of
 from workflows.engine.terms import MISSING, hash_of, value_at
 from workflows.engine.trigger import NewRun, checked_start, trigger
 from workflows.engine.waits import patterns
-from workflows.errors import FlowPaused, IdempotencyConflict, InvalidInput, WorkflowsError
+from workflows.errors import FlowPaused, InvalidInput, WorkflowsError
 from workflows.expressions import compile_expression
 from workflows.models import CancelRule, Event, Trigger
+from workflows.unavailable import may_pass
 
 log = structlog.get_logger(__name__)
 LEFT_OVER_AFTER_S = 2.0
@@ -204,10 +204,9 @@ def _hears(found: Trigger, event: Event) -> bool:
 def _start(found: Trigger, version_id: UUID, events: Sequence[Event], *, giving_up: bool) -> int:
     """A run for each event; those that can't start the flow are left out, and the log and the event say why."""
     try:
-        with transaction.atomic():
-            return _start_together(found, catalog.flow_of(version_id), events)
+        return _start_together(found, catalog.flow_of(version_id), events)
     except BaseException as error:
-        if store.is_away(error) or (_may_pass(error) and not giving_up):
+        if store.is_away(error) or (may_pass(error) and not giving_up):
             raise
         if len(events) == 1:
             log.warning("event does not start its flow", name=events[0].name, flow=found.flow.slug, error=str(error))
@@ -215,12 +214,6 @@ def _start(found: Trigger, version_id: UUID, events: Sequence[Event], *, giving_
             _note(found, [Refusal(code="invalid", reason=reason, event_id=events[0].id)])
             return 0
     return sum(_start(found, version_id, [event], giving_up=giving_up) for event in events)
-
-
-def _may_pass(error: BaseException) -> bool:
-    """A lock that another transaction holds, a version that another process may load: it is tried again."""
-    passing = IdempotencyConflict | OperationalError | psycopg.OperationalError
-    return isinstance(error, passing) or catalog.is_newer(error)
 
 
 def _start_together(found: Trigger, flow: CompiledFlow, events: Sequence[Event]) -> int:
@@ -237,8 +230,7 @@ def _start_together(found: Trigger, flow: CompiledFlow, events: Sequence[Event])
         )
         for event in events
     ]
-    with transaction.atomic():
-        made = trigger(flow, runs, org_id=found.organization_id, kind=found.kind)
+    made = trigger(flow, runs, org_id=found.organization_id, kind=found.kind)  # all or nothing
     return len(set(made.run_ids) - made.existing_ids - made.refused.keys())
 
 

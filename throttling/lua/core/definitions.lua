@@ -18,7 +18,8 @@
 --   g:K         string  the theoretical arrival time of a GCRA limit
 --   w:K         zset  tenant → virtual time             w:K|t   zset  waiting step → priority-shifted time
 --   v:K         hash  tenant → virtual time after its last grant; '' → that of the last one served
---   o:K         hash  tenant → how many permits it holds, of a queue that is shared by time
+--   o:K         hash  tenant → how many permits it holds, of a queue that is shared by time (counted whether or not a
+--                     place of it is kept free now)
 --   waiter      hash  waiting step → its record         waits   hash  K → how many wait
 --   timers      zset  K → when its waiters are to be looked at again
 --   instances:n set   the K of the limit n that have waiters
@@ -74,10 +75,12 @@ local function understand(kind, stored)
     local fields = split(stored, '|')
     local numbers = split(fields[3] ~= '' and fields[3] or fields[1], ',')
     local limit, period = tonumber(numbers[1]), tonumber(numbers[2] or '0')
+    local kept = tonumber(numbers[4] or '0')
     return {
         kind = kind, limit = limit, period = period, burst = tonumber(numbers[3] or '1'),
         bucket = math.max(1, math.floor(period / 1000)), slack = math.min(100000, math.floor(period / 50)),
-        kept = tonumber(numbers[4] or '0'),  -- places that one tenant leaves free (shares.lua)
+        kept = kept,  -- places that one tenant leaves free (shares.lua)
+        timed = kept > 0 or numbers[5] == '1',  -- a leader of the release before marks a queue only by what is kept
     }
 end
 
@@ -86,7 +89,7 @@ local function definition(limit)
     if not found then
         local kind = string.sub(limit, 1, 1)
         if kind == 'p' then
-            found = { kind = kind, kept = 0 }
+            found = { kind = kind, kept = 0, timed = false }
         else
             -- One without a definition admits nothing: nothing is unlimited by accident.
             found = understand(kind, redis.call('HGET', root .. 'limits', name_of(limit)) or '0,1000000|0||0')
@@ -101,6 +104,13 @@ local function wake_instances(name)
         redis.call('ZADD', root .. 'timers', 0, limit)
         more = 1
     end
+end
+
+local recount  -- permits.lua
+
+local function shares_differ(before, after)
+    local a, b = understand('c', before), understand('c', after)
+    return a.kept ~= b.kept or a.timed ~= b.timed
 end
 
 -- A caller brings the definitions that it knows. The newest wins: of the base (a flow's version, or when a process
@@ -131,6 +141,7 @@ local function define(given)
             local merged = table.concat(a, '|')
             if merged ~= old then redis.call('HSET', root .. 'limits', name, merged) end
             if changed then wake_instances(name) end
+            if string.sub(name, 1, 6) == 'queue:' and shares_differ(old, merged) then recount('c:' .. name) end
         end
     end
 end

@@ -67,6 +67,29 @@ local function drop(permit)
     forget[id], unexpire[id] = true, true
 end
 
+-- Count anew how many places of a queue each tenant holds. Needed where its shares have changed: a process of a release
+-- that counted by other rules may have left wrong numbers, and one that is too high keeps a tenant out for good.
+-- Only `define` calls it, before anything else is changed: what is stored is the truth.
+recount = function(limit)
+    redis.call('DEL', root .. 'o:' .. limit)
+    holdings[limit] = nil
+    if not is_timed(limit) then return end
+    local cursor, counts, seen = '0', {}, {}
+    repeat
+        local page = redis.call('HSCAN', root .. 'permit', cursor, 'COUNT', 1000)
+        cursor = page[1]
+        for index = 1, #page[2], 2 do
+            local id, text = page[2][index], page[2][index + 1]
+            if not seen[id] and string.sub(id, 1, 4) ~= 'run:' then
+                local tail = tail_of(string.match(text, '^%a\29[^\29]*\29[^\29]*\29[^\29]*\29(.*)$'))
+                if 'c:queue:' .. tail.lane == limit then counts[tail.tenant] = (counts[tail.tenant] or 0) + 1 end
+            end
+            seen[id] = true
+        end
+    until cursor == '0'
+    for tenant, count in pairs(counts) do hold(limit, tenant, count) end
+end
+
 local to_pump = {}
 
 -- Give back what `count` permits like this one hold of these limits.

@@ -1,11 +1,11 @@
 -- Shares in time -----------------------------------------------------------------------------------------------------
--- Of a queue that is shared by time (its definition keeps places free) each tenant gets the same time, not the same
--- number of steps, and never all places: another's step finds one at once. A start costs a second of the tenant's
+-- Of a queue that is shared by time (its definition says so) each tenant gets the same time, not the same number of
+-- steps; and while the definition keeps places free, never all places: another's step finds one at once. A start costs a second of the tenant's
 -- virtual time; the end corrects that to the time for which the place was really held, by the store's clock.
 
 local START_COSTS = 1  -- seconds
 
-local function is_timed(limit) return string.sub(limit, 1, 8) == 'c:queue:' and definition(limit).kept > 0 end
+local function is_timed(limit) return string.sub(limit, 1, 8) == 'c:queue:' and definition(limit).timed end
 
 local holdings = {}
 
@@ -33,6 +33,7 @@ end
 -- How many more places of the limit the tenant may hold, whatever others do.
 local function share_left(limit, tenant)
     local rule = definition(limit)
+    if rule.kept == 0 then return math.huge end  -- what a process of the release before did not count is in nobody's way
     return math.max(1, rule.limit - rule.kept) - holding(limit, tenant)
 end
 
