@@ -12,7 +12,9 @@ class Migration(migrations.Migration):
             model_name="bulkoperation",
             name="repaired_before",
             field=models.PositiveIntegerField(
-                db_default=0, help_text="What somebody else had repaired or dealt with: nothing was left to do."
+                default=0,
+                db_default=0,
+                help_text="What somebody else had repaired or dealt with: nothing was left to do.",
             ),
         ),
         migrations.AddField(

@@ -28,7 +28,7 @@ class BulkOperation(models.Model):
     done = models.PositiveIntegerField(default=0)
     passed_over = models.PositiveIntegerField(default=0, help_text="What had changed meanwhile, or was refused.")
     repaired_before = models.PositiveIntegerField(
-        db_default=0, help_text="What somebody else had repaired or dealt with: nothing was left to do."
+        default=0, db_default=0, help_text="What somebody else had repaired or dealt with: nothing was left to do."
     )
     problems = models.JSONField(default=list, help_text="The first 100 refusals: {id, reason}.")
     cursor = models.UUIDField(null=True, blank=True, help_text="The last item that was looked at.")
