@@ -59,9 +59,9 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     inlines = (ChangeInline,)
     actions = ("replay", "resume", "ignore", "reopen", "replay_once_more", "resume_once_more")
     fields = (
-        "id", "flow", "run_id", "first_run_id", "step_key", "step_type", "category", "event_name", "event_id", "event_data_json",
-        "error_name", "error_message", "error_stack", "attempts", "status", "reason", "replay_run_id", "auto_replay_at",
-        "failed_at", "reprocessed_at",
+        "id", "flow", "run_id", "first_run_id", "step_key", "step_type", "category", "event_name", "event_id",
+        "event_data_json", "error_name", "error_message", "error_stack", "attempts", "status", "reason",
+        "replay_run_id", "auto_replay_at", "failed_at", "reprocessed_at",
     )  # fmt: skip
 
     def has_handle_permission(self, request: HttpRequest) -> bool:
@@ -94,7 +94,6 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     def reopen(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
         by = request.user.get_username()
         _each(request, rows, "reopened", lambda org, row: services.reopen(org, row.id, by=by))
-
 
     @admin.action(description="Replay once more what was repaired already", permissions=["handle"])
     def replay_once_more(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> TemplateResponse | None:

@@ -1,4 +1,4 @@
-"""What a repair means for dead letters: it closes those of its failure, and they are opened again where it did not do them."""
+"""What a repair means for dead letters: it closes those of its failure; those that it did not do are opened again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Status = DeadLetter.Status
 
 
 def failures_to_repair(*, run: Run, root_id: UUID, force: bool, **_: Any) -> list[str]:
-    """Receiver of `workflows.signals.repair_begins`: the steps of the letters that the repair closes, which it locks."""
+    """Receiver of `workflows.signals.repair_begins`: the steps of the letters that the repair closes. Locks them."""
     return [letter.step_key for letter in _covered(root_id, run.id, force=force)]
 
 
@@ -50,7 +50,7 @@ def _covered(root_id: UUID, origin_id: UUID, *, force: bool) -> QuerySet[DeadLet
 
 
 def settle() -> bool:
-    """Look at the repairs that have ended: letters whose step none of them did are open again. True where there is more."""
+    """Open letters again whose repairs have ended without doing their steps. True where there is more to look at."""
     with connection.cursor() as cursor:
         cursor.execute(_SETTLE, {"limit": SETTLED_AT_ONCE})
         return bool(cursor.fetchone()[0] == SETTLED_AT_ONCE)

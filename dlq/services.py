@@ -113,7 +113,7 @@ def _turn(
 
 
 def _locked(organization: Organization, letter_id: UUID) -> tuple[DeadLetter, list[DeadLetter]]:
-    """The letter and all of the same failure, locked in the order of all repairs: the run that failed first, then they."""
+    """The letter and all of the same failure, locked as by every repair: first the run that failed first."""
     of_org = DeadLetter.objects.filter(org_id=organization.id)
     first_run_id = of_org.filter(id=letter_id).values_list("first_run_id", flat=True).first()
     if first_run_id is None:

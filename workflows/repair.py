@@ -88,9 +88,8 @@ def replay(
         place = repair_chain.place_of(run)
         if place.later is not None and not force:
             raise repair_chain.refusal_of(run, place.later)
-        answers = signals.repair_begins.send(sender=None, run=run, root_id=place.root_id, force=force)
-        failures = [key for _, keys in answers for key in keys]
-        flow = _version(run, version or ("current" if mode == "start" else "same"))
+        once_more = force and place.later is not None
+        failures = _open_failures(run, place.root_id, force=once_more)
         is_repair = mode == "resume" or bool(failures) or place.later is not None or run.status != Run.Status.COMPLETED
         lineage = Lineage(
             origin_id=run.id,
@@ -98,22 +97,36 @@ def replay(
             repair_root_id=place.root_id if is_repair else None,
             repair_number=place.next_number if is_repair else 0,
         )
+        flow = _version(run, version or ("current" if mode == "start" else "same"))
         wanted = Wanted(run=run, flow=flow, lineage=lineage, new_input=new_input, extra=extra or {}, dry_run=dry_run)
-        try:
-            with transaction.atomic():
-                repeat = _from_start(wanted) if mode == "start" else _resumed(wanted, [key for key in failures if key])
-        except (psycopg.errors.UniqueViolation, IntegrityError) as error:
-            later = repair_chain.place_of(run).later if repair_chain.is_second(error) else None
-            if later is None:
-                raise
-            raise repair_chain.refusal_of(run, later) from None
+        repeat = _made_once(wanted, failures)
         if is_repair and repeat.run_id is not None:
             repair = Repair(
-                origin_id=run.id, root_id=place.root_id, run_id=repeat.run_id, mode=mode, by=by, force=force,
+                origin_id=run.id, root_id=place.root_id, run_id=repeat.run_id, mode=mode, by=by, force=once_more,
                 changes=repeat.changes,
             )  # fmt: skip
             signals.run_repaired.send(sender=None, repair=repair)
     return repeat
+
+
+def _open_failures(run: Run, root_id: UUID, *, force: bool) -> list[str]:
+    """The steps of the failures that a repair closes; empty names for failures of the run by itself."""
+    answers = signals.repair_begins.send(sender=None, run=run, root_id=root_id, force=force)
+    return [str(key) for _, keys in answers for key in keys or ()]
+
+
+def _made_once(wanted: Wanted, failures: Sequence[str]) -> Repeat:
+    """The repeat; the database keeps it out where another one is that repair. Raises AlreadyRepaired then."""
+    try:
+        with transaction.atomic():
+            if wanted.lineage.origin_kind == "replay":
+                return _from_start(wanted)
+            return _resumed(wanted, [key for key in failures if key])
+    except (psycopg.errors.UniqueViolation, IntegrityError) as error:
+        later = repair_chain.place_of(wanted.run).later if repair_chain.is_second(error) else None
+        if later is None:
+            raise
+        raise repair_chain.refusal_of(wanted.run, later) from None
 
 
 def _from_start(wanted: Wanted) -> Repeat:

@@ -42,7 +42,7 @@ class Repair:
 
 
 def lock(root_id: UUID) -> None:
-    """Let no other repair of the chain begin until the transaction ends. Rows of the run that failed first, then letters."""
+    """Locks the chain until the transaction ends: no other repair of it begins. Letters are locked after it."""
     list(Run.objects.select_for_update(no_key=True).filter(id=root_id).values_list("id"))
 
 

@@ -58,7 +58,9 @@ WITH done AS (
     RETURNING d.id, d.replay_run_id
 )
 INSERT INTO dlq_deadletterchange (letter_id, what, by, at, reason, run_id, patch)
-SELECT id, 'closed', 'the upgrade', clock_timestamp(), 'That run had repaired it, and completed.', replay_run_id, '[]'::jsonb FROM closed
+SELECT id, 'closed', 'the upgrade', clock_timestamp(), 'That run had repaired it, and completed.', replay_run_id,
+       '[]'::jsonb
+  FROM closed
 """
 """Letters that stayed open although a resume of their run (`runs replay`, the dashboard) had done their step."""
 

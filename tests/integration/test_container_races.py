@@ -126,7 +126,9 @@ def test_items_that_read_an_edited_input_run_again(org: Organization, workers: W
     }
     slug = publish(org, container("map", body, items=[1, 2, 3], parallelism=1))
     run = await_end(org, services.trigger(org, slug, {"how": "final"}).run_ids[0]).run
-    again = await_end(org, repair.replay(org, run.id, by="me", mode="resume", new_input={"how": "fine"}).run_id or run.id).run
+    again = await_end(
+        org, repair.replay(org, run.id, by="me", mode="resume", new_input={"how": "fine"}).run_id or run.id
+    ).run
     assert (again.status, len(probes.spans({str(again.id)}))) == ("completed", 3)
 
 

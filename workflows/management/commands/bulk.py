@@ -44,7 +44,9 @@ class Command(HeadraceCommand):
         if options["as_json"]:
             self.print_json([presenters.operation_out(operation) for operation in operations])
             return
-        rows = table("operation", "action", "status", "done", "passed over", "repaired before", "matched", "by", "created")
+        rows = table(
+            "operation", "action", "status", "done", "passed over", "repaired before", "matched", "by", "created"
+        )
         for each in operations:
             rows.add_row(
                 str(each.id),

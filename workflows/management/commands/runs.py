@@ -91,7 +91,9 @@ class Command(HeadraceCommand):
 
     def _replay(self, options: dict[str, Any]) -> None:
         if options["run"] is None:
-            self._in_bulk("replay_runs", options, repair.options(options["mode"], options["of_version"], options["force"]))
+            self._in_bulk(
+                "replay_runs", options, repair.options(options["mode"], options["of_version"], options["force"])
+            )
             return
         repeat = repair.replay(
             self.organization(options),
