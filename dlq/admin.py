@@ -7,6 +7,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Max, Q, QuerySet
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
 from dlq import channels, services
@@ -20,6 +21,7 @@ from dlq.models import (
     DeadLetterComment,
     DeadLetterGroup,
 )
+from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
@@ -55,11 +57,11 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     search_fields = ("error_message", "event_name")
     show_full_result_count = False
     inlines = (ChangeInline,)
-    actions = ("replay", "resume", "ignore", "reopen")
+    actions = ("replay", "resume", "ignore", "reopen", "replay_once_more", "resume_once_more")
     fields = (
-        "id", "flow", "run_id", "step_key", "step_type", "category", "event_name", "event_id", "event_data_json",
-        "error_name", "error_message", "error_stack", "attempts", "status", "reason", "replay_run_id", "auto_replay_at",
-        "failed_at", "reprocessed_at",
+        "id", "flow", "run_id", "first_run_id", "step_key", "step_type", "category", "event_name", "event_id",
+        "event_data_json", "error_name", "error_message", "error_stack", "attempts", "status", "reason",
+        "replay_run_id", "auto_replay_at", "failed_at", "reprocessed_at",
     )  # fmt: skip
 
     def has_handle_permission(self, request: HttpRequest) -> bool:
@@ -92,6 +94,25 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     def reopen(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
         by = request.user.get_username()
         _each(request, rows, "reopened", lambda org, row: services.reopen(org, row.id, by=by))
+
+    @admin.action(description="Replay once more what was repaired already", permissions=["handle"])
+    def replay_once_more(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> TemplateResponse | None:
+        return self._once_more(request, rows, "start", "the runs are replayed from the start")
+
+    @admin.action(description="Resume once more what was repaired already", permissions=["handle"])
+    def resume_once_more(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> TemplateResponse | None:
+        return self._once_more(request, rows, "resume", "the runs are resumed from the failed step")
+
+    def _once_more(
+        self, request: HttpRequest, rows: QuerySet[DeadLetter], mode: str, description: str
+    ) -> TemplateResponse | None:
+        question, by = confirmation(self.admin_site, request, rows, description), request.user.get_username()
+        if question is None:
+            _each(
+                request, rows, "repaired once more",
+                lambda org, row: services.replay(org, row.id, by=by, mode=mode, force=True),
+            )  # fmt: skip
+        return question
 
 
 class CommentInline(admin.TabularInline[DeadLetterComment, DeadLetterGroup]):

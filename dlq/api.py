@@ -10,6 +10,7 @@ from ninja import Router, Status
 from pydantic import Field, StrictInt, StrictStr
 
 from dlq import presenters, selectors, services
+from workflows import repair
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.routes import given_input, start_bulk
 from workflows.api.schemas import Body, BulkIn, BulkReplayIn, OperationOut, RepeatIn, RepeatOut, milliseconds
@@ -84,7 +85,8 @@ def stats(request: ApiRequest) -> dict[str, Any]:
 @router.post("/replay", response={202: OperationOut}, by_alias=True)
 def replay_many(request: ApiRequest, payload: BulkReplayIn) -> Status[dict[str, Any]]:
     """Replay (or resume) every failed letter that the filter matches, at a pace; see `/api/operations`."""
-    return start_bulk(request, "replay_dead_letters", payload, {"mode": payload.mode, "version": payload.version})
+    chosen = repair.options(payload.mode, payload.version, payload.force)
+    return start_bulk(request, "replay_dead_letters", payload, chosen)
 
 
 @router.post("/ignore", response={202: OperationOut}, by_alias=True)
@@ -164,6 +166,7 @@ def replay(request: ApiRequest, letter_id: UUID, payload: RepeatIn | None = None
         mode=wanted.mode,
         version=wanted.version,
         data=given_input(wanted),
+        force=wanted.force,
         dry_run=wanted.dry_run,
     )
     return Status(202, repeat_out(repeat))

@@ -8,17 +8,20 @@ class DeadLettersConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from dlq import alerts, services, tasks  # noqa: PLC0415  (models must be loaded)
+        from dlq import alerts, repairs, services, tasks  # noqa: PLC0415  (models must be loaded)
         from dlq.bury import bury  # noqa: PLC0415
         from dlq.shipped import ship  # noqa: PLC0415
         from dlq.system_events import SOURCE  # noqa: PLC0415
         from workflows import system_events  # noqa: PLC0415
         from workflows.engine import jobs  # noqa: PLC0415
-        from workflows.signals import steps_failed  # noqa: PLC0415
+        from workflows.signals import repair_begins, run_repaired, steps_failed  # noqa: PLC0415
 
         steps_failed.connect(bury, dispatch_uid="dlq.bury")
+        repair_begins.connect(repairs.failures_to_repair, dispatch_uid="dlq.repair_begins")
+        run_repaired.connect(repairs.close, dispatch_uid="dlq.run_repaired")
         post_migrate.connect(ship, sender=self, dispatch_uid="dlq.ship")
         system_events.register("dead letters", SOURCE)
         jobs.register("automatic replays", services.replay_due, every_s=5.0)
+        jobs.register("repairs that have ended", repairs.settle, every_s=2.0)
         jobs.register("alerts of failures", alerts.alert_of_failures, every_s=2.0)
         jobs.register("alert delivery", tasks.deliver_soon, every_s=2.0)

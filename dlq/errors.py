@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workflows.errors import WorkflowsError
+from workflows.errors import AlreadyDone, WorkflowsError
 
 
 class DeadLetterError(WorkflowsError):
@@ -23,7 +23,7 @@ class GroupNotFound(DeadLetterError):
     status, code = 404, "dead_letter_group_not_found"
 
 
-class AlreadyHandled(DeadLetterError):
-    """The dead letter was reprocessed or ignored already; reopen an ignored one to replay it."""
+class AlreadyHandled(DeadLetterError, AlreadyDone):
+    """The dead letter was ignored or dealt with already; reopen an ignored one to replay it."""
 
     status, code = 409, "dead_letter_handled"

@@ -22,6 +22,7 @@ def letter_out(letter: DeadLetter) -> dict[str, Any]:
         "category": letter.category,
         "workflow": letter.flow.slug,
         "runId": str(letter.run_id),
+        "firstRunId": str(letter.first_run_id),
         "step": letter.step_key or None,
         "stepType": letter.step_type,
         "groupId": str(letter.group_id),

@@ -17,7 +17,7 @@ from dlq.errors import DeadLetterNotFound
 from dlq.models import Alert, DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
 from workflows.edge import check_limit, identifier, moment, refuse_unstorable
 from workflows.errors import InvalidInput
-from workflows.models import Organization
+from workflows.models import Organization, Run
 from workflows.selectors import page_by_id
 
 HISTORY_HOURS = 24
@@ -50,13 +50,20 @@ def matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[D
         if name in {"since", "until"}:
             value = moment(value, name)
         elif name == "run":
-            value = identifier(value, name)
+            letters = letters.filter(_of_run(UUID(str(identifier(value, name)))))
+            continue
         letters = letters.filter(**{FILTERS[name]: value})
     if "group" in values:
         letters = letters.filter(group__in=group_where(organization, str(values["group"])).values("id"))
     if "search" in values:
         letters = letters.filter(error_message__icontains=str(values["search"]))
     return letters
+
+
+def _of_run(run_id: UUID) -> Q:
+    """Those of its failure: a letter goes on with the repairs of the run in which its step failed first."""
+    root_id = Run.objects.filter(id=run_id).values_list("repair_root_id", flat=True).first()
+    return Q(run_id=run_id) | Q(first_run_id=root_id or run_id)
 
 
 def failed_matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[DeadLetter]:
@@ -101,7 +108,7 @@ def detail(organization: Organization, letter_id: UUID) -> LetterDetail:
     letter = DeadLetter.objects.select_related("flow", "group").filter(org_id=organization.id, id=letter_id).first()
     if letter is None:
         raise DeadLetterNotFound
-    return LetterDetail(letter=letter, changes=list(letter.changes.all()))
+    return LetterDetail(letter=letter, changes=list(letter.changes.order_by("at", "id")))
 
 
 @dataclass(frozen=True, kw_only=True)

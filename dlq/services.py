@@ -14,11 +14,11 @@ from django.utils import timezone
 from dlq import selectors
 from dlq.errors import AlreadyHandled, DeadLetterNotFound, GroupNotFound
 from dlq.models import DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
-from workflows import bulk, repair
+from workflows import bulk, repair, repair_chain
 from workflows.definitions.duration import MAX_MS
 from workflows.engine import sweeps
-from workflows.errors import InvalidInput, RunNotEnded
-from workflows.models import BulkOperation, Organization
+from workflows.errors import AlreadyRepaired, InvalidInput, RunNotEnded, WorkflowsError
+from workflows.models import BulkOperation, Organization, Run
 from workflows.payload import Json
 from workflows.repair import KEEP, Repeat
 from workflows.unavailable import may_pass
@@ -42,49 +42,49 @@ def replay(
     mode: str = "start",
     data: Json = KEEP,
     version: str | None = None,
+    force: bool = False,
     dry_run: bool = False,
     auto: bool = False,
 ) -> Repeat:
     """Run the letter's run again: from its start, or (`resume`) from the failed step, with what was done before it.
 
     `data` replaces the payload; it is checked by the flow's `input_schema`, and the difference is kept. The new run's
-    input carries `_dlqReprocessed: true` and `_dlqItemId`. The other failed letters of the run are repaired with it: a
-    resume runs their steps again too. Where some were resumed before, it goes on from there. `auto`: only where no
-    failure of the run is for a person.
+    input carries `_dlqReprocessed: true` and `_dlqItemId`. It is a repair as `workflows.repair.replay` makes one: it
+    goes on from the latest repair of the failure, and closes all open letters of it. `force`: although the letter was
+    repaired already, and from the run in which it failed. `auto`: only where no failure of the run is for a person.
 
-    Raises DeadLetterNotFound, AlreadyHandled, RunNotEnded, InvalidInput, PayloadTooLarge.
+    Raises DeadLetterNotFound, AlreadyHandled, AlreadyRepaired, RunNotEnded, InvalidInput, PayloadTooLarge.
     """
     with transaction.atomic():
-        letter, siblings = _locked(organization, letter_id)
-        if letter.status != Status.FAILED:
-            raise AlreadyHandled
-        covered = [each for each in siblings if each.status == Status.FAILED]
-        if auto and any(each.auto_replay_at is None for each in covered):
+        letter, letters = _locked(organization, letter_id)
+        if letter.status == Status.IGNORED:
+            raise AlreadyHandled("The dead letter is ignored; reopen it to replay it.")
+        if letter.status == Status.REPROCESSED and not force:
+            raise _repaired(letter)
+        if auto and any(each.auto_replay_at is None for each in letters if each.status == Status.FAILED):
             raise AlreadyHandled("Another failure of the run is for a person to decide.")
         repeat = repair.replay(
             organization,
-            letter.run_id if mode == "start" else _latest(letter.run_id),
+            letter.run_id if force else repair_chain.latest(letter.first_run_id),
+            by=by,
             mode=mode,
             new_input=data,
             version=version,
-            again=[each.step_key for each in covered if each.step_key] if mode == "resume" else [],
+            force=force,
             extra={"_dlqReprocessed": True, "_dlqItemId": str(letter.id)},
             dry_run=dry_run,
         )
-        if dry_run:
-            return repeat
-        now = timezone.now()
-        auto_replays = letter.auto_replays + 1 if auto else 0
-        DeadLetter.objects.filter(id__in=[each.id for each in covered]).update(
-            status=Status.REPROCESSED, reprocessed_at=now, replay_run_id=repeat.run_id, auto_replay_at=None,
-            auto_replays=auto_replays,
-        )  # fmt: skip
-        what = "replayed" if mode == "start" else "resumed"
-        DeadLetterChange.objects.bulk_create(
-            DeadLetterChange(letter=each, what=what, by=by, run_id=repeat.run_id, patch=repeat.changes)
-            for each in covered
-        )
+        if auto:
+            repaired = DeadLetter.objects.filter(first_run_id=letter.first_run_id, replay_run_id=repeat.run_id)
+            repaired.update(auto_replays=letter.auto_replays + 1)
     return repeat
+
+
+def _repaired(letter: DeadLetter) -> WorkflowsError:
+    if letter.replay_run_id is None:
+        return AlreadyHandled()
+    status = Run.objects.filter(id=letter.replay_run_id).values_list("status", flat=True).first()
+    return AlreadyRepaired(letter.run_id, letter.replay_run_id, status=status or "")
 
 
 def ignore(organization: Organization, letter_id: UUID, *, by: str, reason: str) -> DeadLetter:
@@ -111,27 +111,15 @@ def _turn(
     return letter
 
 
-def _latest(run_id: UUID) -> UUID:
-    """The run that has repeated this one (or its repeat, and so on) last; itself where there is none."""
-    seen = {run_id}
-    while True:
-        repeats = DeadLetter.objects.filter(run_id=run_id).exclude(replay_run_id=None)
-        latest = repeats.order_by("-reprocessed_at").values_list("replay_run_id", flat=True).first()
-        if latest is None or latest in seen:
-            return run_id
-        seen.add(latest)
-        run_id = latest
-
-
 def _locked(organization: Organization, letter_id: UUID) -> tuple[DeadLetter, list[DeadLetter]]:
-    """The letter and all of its run, locked in one order, so that two replays of them wait for each other."""
-    run_ids = DeadLetter.objects.filter(org_id=organization.id, id=letter_id).values("run_id")
-    of_run = DeadLetter.objects.select_for_update().filter(org_id=organization.id, run_id__in=run_ids).order_by("id")
-    letters = list(of_run)
-    for letter in letters:
-        if letter.id == letter_id:
-            return letter, letters
-    raise DeadLetterNotFound
+    """The letter and all of the same failure, locked as by every repair: first the run that failed first."""
+    of_org = DeadLetter.objects.filter(org_id=organization.id)
+    first_run_id = of_org.filter(id=letter_id).values_list("first_run_id", flat=True).first()
+    if first_run_id is None:
+        raise DeadLetterNotFound
+    repair_chain.lock(first_run_id)
+    letters = list(of_org.select_for_update().filter(first_run_id=first_run_id).order_by("place"))
+    return next(each for each in letters if each.id == letter_id), letters
 
 
 def assign(organization: Organization, group: UUID | str, *, to: str, by: str) -> DeadLetterGroup:
@@ -235,7 +223,14 @@ def _note_refusal(letter_id: UUID, reason: str) -> None:
 def _replay_one(operation: BulkOperation, organization: Organization, letter_id: UUID) -> None:
     options: Mapping[str, Any] = operation.options
     by = f"{operation.created_by} (operation {operation.id})"
-    replay(organization, letter_id, by=by, mode=options.get("mode", "start"), version=options.get("version"))
+    replay(
+        organization,
+        letter_id,
+        by=by,
+        mode=options.get("mode", "start"),
+        version=options.get("version"),
+        force=options.get("force", False),
+    )
 
 
 def _ignore_one(operation: BulkOperation, organization: Organization, letter_id: UUID) -> None:

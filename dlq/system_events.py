@@ -20,6 +20,7 @@ def _created(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int
             "deadLetterId": str(letter.id),
             "groupId": str(letter.group_id),
             "runId": str(letter.run_id),
+            "firstRunId": str(letter.first_run_id),
             "workflow": letter.flow.slug,
             "step": letter.step_key,
             "stepType": letter.step_type,
@@ -28,7 +29,12 @@ def _created(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int
             "event": letter.event_name,
             "attempts": letter.attempts,
         }
-        yield Told(at=letter.failed_at, name=NAME, identity=str(letter.id), data=data)
+        yield Told(at=letter.failed_at, name=NAME, identity=_identity(letter), data=data)
+
+
+def _identity(letter: DeadLetter) -> str:
+    """Each failure is told, also that of a repair, with which the letter goes on."""
+    return str(letter.id) if letter.run_id == letter.first_run_id else f"{letter.id}/{letter.run_id}"
 
 
 SOURCE = Source(names=frozenset({NAME}), since=_created)

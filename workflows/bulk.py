@@ -22,7 +22,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from workflows.engine import sweeps
-from workflows.errors import InvalidInput, OperationNotFound, WorkflowsError
+from workflows.errors import AlreadyDone, InvalidInput, OperationNotFound, WorkflowsError
 from workflows.models import BulkOperation, OperationChange, Organization
 from workflows.unavailable import may_pass
 
@@ -41,7 +41,8 @@ class Action:
     """What can be done in bulk.
 
     `select` gives the matching rows (with a uuid7 as `id`) and raises InvalidInput for a bad filter; `act` does it to
-    one of them, and raises a WorkflowsError where that one is to be passed over.
+    one of them, and raises AlreadyDone where somebody else has done it, another WorkflowsError where that one is to be
+    passed over.
     """
 
     select: Callable[[Organization, Filter], QuerySet[Any]]
@@ -224,6 +225,9 @@ def _act(operation: BulkOperation, organization: Organization, item: UUID) -> No
         with transaction.atomic():
             ACTIONS[operation.action].act(operation, organization, item)
         operation.done += 1
+    except AlreadyDone as error:
+        operation.repaired_before += 1
+        log.info("nothing is left to do", operation=str(operation.id), item=str(item), reason=str(error))
     except BaseException as error:
         if may_pass(error):
             raise  # the whole step is taken again

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+from collections.abc import Mapping
 from typing import ClassVar
+from uuid import UUID
 
 
 class Category(enum.StrEnum):
@@ -25,6 +27,8 @@ class WorkflowsError(Exception):
 
     status: ClassVar[int] = 400
     code: ClassVar[str] = "workflows_error"
+    facts: Mapping[str, str] = {}
+    """What a program can read of it besides the message: members of the problem document."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())
@@ -99,6 +103,26 @@ class RunNotEnded(WorkflowsError):
     """The run has not ended yet; cancel it, or wait for its end."""
 
     status, code = 409, "run_not_ended"
+
+
+class AlreadyDone(WorkflowsError):
+    """Somebody else has done it already."""
+
+    status, code = 409, "already_done"
+
+
+class AlreadyRepaired(AlreadyDone):
+    """The run was repaired already; look at that repair, or repeat the run all the same with force."""
+
+    status, code = 409, "already_repaired"
+
+    def __init__(self, run_id: UUID, repair_run_id: UUID, *, status: str = "") -> None:
+        which = f"the run {repair_run_id}" + (f" ({status})" if status else "")
+        super().__init__(
+            f"{which} has repaired {run_id} already. Look at that one, or repair it once more all the same: force."
+        )
+        self.repair_run_id = repair_run_id
+        self.facts = {"repairRunId": str(repair_run_id)}
 
 
 class OperationNotFound(WorkflowsError):

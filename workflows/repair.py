@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import jsonpatch
-from django.db import transaction
+import psycopg
+from django.db import IntegrityError, transaction
 
-from workflows import bulk, selectors, services
+from workflows import bulk, repair_chain, selectors, services, signals
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine import catalog, fork
 from workflows.engine.controls import MAX_BATCH_BYTES
@@ -19,8 +20,8 @@ from workflows.engine.trigger import Lineage, NewRun, trigger
 from workflows.errors import FlowNotPublished, InvalidInput, RunNotEnded, RunNotFound
 from workflows.models import BulkOperation, Organization, Run
 from workflows.payload import MAX_EVENT_BYTES, Json
+from workflows.repair_chain import Repair
 
-Mode = Literal["start", "resume"]
 MODES = ("start", "resume")
 MARKS = frozenset({"_dlqReprocessed", "_dlqItemId"})
 """What a replayed dead letter adds to the input; it is not taken over by the next repeat."""
@@ -41,59 +42,126 @@ class Repeat:
     changes: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A repeat that is to be made (or, in a dry run, only planned)."""
+
+    run: Run
+    flow: CompiledFlow
+    lineage: Lineage
+    new_input: Json
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    dry_run: bool
+
+    @property
+    def value(self) -> Json:
+        return _own_input(self.run) if self.new_input is KEEP else self.new_input
+
+
 def replay(
     organization: Organization,
     run_id: UUID,
     *,
+    by: str,
     mode: str = "start",
     new_input: Json = KEEP,
     version: str | None = None,
-    again: Sequence[str] = (),
+    force: bool = False,
     extra: Mapping[str, Any] | None = None,
     dry_run: bool = False,
 ) -> Repeat:
     """Run an ended run again: from its start, or (`resume`) from the steps that have no outcome that counts.
 
     A new run is made, linked to its origin. `version`: `current` (the default from the start) or `same` (the default of
-    a resume). `again`: steps that a resume runs whatever became of them. `extra` is added to the input after it was
-    checked. Idempotency keys are passed by.
+    a resume). `extra` is added to the input after it was checked. Idempotency keys are passed by.
 
-    Raises RunNotFound, RunNotEnded, InvalidInput, PayloadTooLarge.
+    A resume, and a replay of a run that did not complete or has an open dead letter, is a *repair*: it closes the open
+    dead letters of the failure, a resume runs their steps again, and there is no second one unless by `force`. A
+    completed run is replayed as often as somebody wishes.
+
+    Raises RunNotFound, RunNotEnded, AlreadyRepaired, InvalidInput, PayloadTooLarge.
     """
     if mode not in MODES:
         raise InvalidInput(f"mode {mode!r} is unknown; use {' or '.join(MODES)}.")
-    run = _ended(organization, run_id)
-    flow = _version(run, version or ("current" if mode == "start" else "same"))
-    if mode == "resume":
-        steps = _plan(run, flow, again)
-        if all(step.source is not None for step in steps) and run.status == Run.Status.COMPLETED:
-            raise InvalidInput("The run has completed: there is nothing to resume. Fork it from a step, or replay it.")
-        edited = new_input is not KEEP and bool(_diff(run, new_input))
-        steps = _with_items(run, flow, steps, edited=edited)
-        return _repeat(run, flow, steps, "resume", new_input, extra, dry_run)
-    value = _own_input(run) if new_input is KEEP else new_input
-    wanted = NewRun(input=value, priority=run.priority, event_id=run.event_id, extra=extra or {})
-    if dry_run:
+    with transaction.atomic():
+        run = _ended(organization, run_id)
+        place = repair_chain.place_of(run)
+        if place.later is not None and not force:
+            raise repair_chain.refusal_of(run, place.later)
+        once_more = force and place.later is not None
+        failures = _open_failures(run, place.root_id, force=once_more)
+        is_repair = mode == "resume" or bool(failures) or place.later is not None or run.status != Run.Status.COMPLETED
+        lineage = Lineage(
+            origin_id=run.id,
+            origin_kind="replay" if mode == "start" else "resume",
+            repair_root_id=place.root_id if is_repair else None,
+            repair_number=place.next_number if is_repair else 0,
+        )
+        flow = _version(run, version or ("current" if mode == "start" else "same"))
+        wanted = Wanted(run=run, flow=flow, lineage=lineage, new_input=new_input, extra=extra or {}, dry_run=dry_run)
+        repeat = _made_once(wanted, failures)
+        if is_repair and repeat.run_id is not None:
+            repair = Repair(
+                origin_id=run.id, root_id=place.root_id, run_id=repeat.run_id, mode=mode, by=by, force=once_more,
+                changes=repeat.changes,
+            )  # fmt: skip
+            signals.run_repaired.send(sender=None, repair=repair)
+    return repeat
+
+
+def _open_failures(run: Run, root_id: UUID, *, force: bool) -> list[str]:
+    """The steps of the failures that a repair closes; empty names for failures of the run by itself."""
+    answers = signals.repair_begins.send(sender=None, run=run, root_id=root_id, force=force)
+    return [str(key) for _, keys in answers for key in keys or ()]
+
+
+def _made_once(wanted: Wanted, failures: Sequence[str]) -> Repeat:
+    """The repeat; the database keeps it out where another one is that repair. Raises AlreadyRepaired then."""
+    try:
+        with transaction.atomic():
+            if wanted.lineage.origin_kind == "replay":
+                return _from_start(wanted)
+            return _resumed(wanted, [key for key in failures if key])
+    except (psycopg.errors.UniqueViolation, IntegrityError) as error:
+        later = repair_chain.place_of(wanted.run).later if repair_chain.is_second(error) else None
+        if later is None:
+            raise
+        raise repair_chain.refusal_of(wanted.run, later) from None
+
+
+def _from_start(wanted: Wanted) -> Repeat:
+    run, flow, value = wanted.run, wanted.flow, wanted.value
+    new = NewRun(input=value, priority=run.priority, event_id=run.event_id, extra=wanted.extra)
+    if wanted.dry_run:
         _check(flow, value)
     else:
         trigger(
             flow,
-            [wanted],
+            [new],
             org_id=run.org_id,
             kind=run.trigger,
             user_id=run.user_id,
             event_name=run.event_name,
-            lineage=Lineage(origin_id=run.id, origin_kind="replay"),
-            limit_bytes=_limit(new_input),
+            lineage=wanted.lineage,
+            limit_bytes=_limit(wanted.new_input),
         )
-    runs = flow.top
     return Repeat(
-        run_id=None if dry_run else wanted.id,
+        run_id=None if wanted.dry_run else new.id,
         origin_id=run.id,
         version=flow.number,
-        runs=runs,
+        runs=flow.top,
         changes=_diff(run, value),
     )
+
+
+def _resumed(wanted: Wanted, again: Sequence[str]) -> Repeat:
+    """`again`: steps that it runs whatever became of them."""
+    run, flow = wanted.run, wanted.flow
+    steps = _plan(run, flow, again)
+    if all(step.source is not None for step in steps) and run.status == Run.Status.COMPLETED:
+        raise InvalidInput("The run has completed: there is nothing to resume. Fork it from a step, or replay it.")
+    edited = wanted.new_input is not KEEP and bool(_diff(run, wanted.new_input))
+    return _planned(wanted, _with_items(run, flow, steps, edited=edited))
 
 
 def fork_run(
@@ -107,6 +175,8 @@ def fork_run(
 ) -> Repeat:
     """A new run that takes over the outcomes of an ended one, but for the named steps and all that need them.
 
+    It is an experiment, not a repair: it closes no dead letter, and there can be any number of them.
+
     Raises RunNotFound, RunNotEnded, InvalidInput (an unknown step, an input that does not fit), PayloadTooLarge.
     """
     run = _ended(organization, run_id)
@@ -115,7 +185,14 @@ def fork_run(
     if unknown or not from_steps:
         named = f"{unknown[0]!r} is no step of the flow" if unknown else "name at least one step"
         raise InvalidInput(f"fromSteps: {named}; it has {', '.join(flow.top)}.")
-    return _repeat(run, flow, _plan(run, flow, from_steps), "fork", new_input, None, dry_run)
+    lineage = Lineage(origin_id=run.id, origin_kind="fork")
+    wanted = Wanted(run=run, flow=flow, lineage=lineage, new_input=new_input, dry_run=dry_run)
+    return _planned(wanted, _plan(run, flow, from_steps))
+
+
+def options(mode: str, version: str | None, force: bool) -> dict[str, Any]:
+    """How a bulk operation repeats runs."""
+    return {"mode": mode, "version": version, **({"force": True} if force else {})}
 
 
 def _ended(organization: Organization, run_id: UUID) -> Run:
@@ -150,31 +227,22 @@ def _with_items(run: Run, flow: CompiledFlow, steps: list[Planned], *, edited: b
     return with_items(flow, steps, past, undone=undone, edited=edited)
 
 
-def _repeat(
-    run: Run,
-    flow: CompiledFlow,
-    steps: list[Planned],
-    kind: Literal["resume", "fork"],
-    new_input: Json,
-    extra: Mapping[str, Any] | None,
-    dry_run: bool,
-) -> Repeat:
-    value = _own_input(run) if new_input is KEEP else new_input
-    new_id = None
-    if dry_run:
-        _check(flow, value)
+def _planned(wanted: Wanted, steps: list[Planned]) -> Repeat:
+    run, flow, new_id = wanted.run, wanted.flow, None
+    if wanted.dry_run:
+        _check(flow, wanted.value)
     else:
-        lineage = Lineage(origin_id=run.id, origin_kind=kind)
         new_id = fork.fork(
-            run, flow, steps, value=value, extra=extra or {}, lineage=lineage, limit_bytes=_limit(new_input)
-        )
+            run, flow, steps, value=wanted.value, extra=wanted.extra, lineage=wanted.lineage,
+            limit_bytes=_limit(wanted.new_input),
+        )  # fmt: skip
     return Repeat(
         run_id=new_id,
         origin_id=run.id,
         version=flow.number,
         kept=[step.key for step in steps if step.source is not None],
         runs=[step.key for step in steps if step.source is None],
-        changes=_diff(run, value),
+        changes=_diff(run, wanted.value),
     )
 
 
@@ -206,8 +274,14 @@ def _cancel_one(operation: BulkOperation, organization: Organization, run_id: UU
 
 def _replay_one(operation: BulkOperation, organization: Organization, run_id: UUID) -> None:
     options = operation.options
-    with transaction.atomic():
-        replay(organization, run_id, mode=options.get("mode", "start"), version=options.get("version"))
+    replay(
+        organization,
+        run_id,
+        by=f"{operation.created_by} (operation {operation.id})",
+        mode=options.get("mode", "start"),
+        version=options.get("version"),
+        force=options.get("force", False),
+    )
 
 
 bulk.register("cancel_runs", bulk.Action(select=selectors.live_runs_matching, act=_cancel_one, per_second=200))

@@ -14,6 +14,7 @@ from django.db.models import Count, Model, Q, QuerySet
 from django.utils import timezone
 
 from throttling.limits import MAX_WEIGHT, MIN_WEIGHT
+from workflows import repair_chain
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.edge import check_limit, identifier, moment
 from workflows.engine import catalog
@@ -59,6 +60,8 @@ class RunDetail:
     counts: dict[str, int] = field(default_factory=dict)
     repeats: list[dict[str, str]] = field(default_factory=list)
     """The runs that repeat it, or handle its failure: {id, kind}."""
+    repaired_by: UUID | None = None
+    """The first repair that came after it."""
 
     @property
     def status(self) -> str:
@@ -91,7 +94,10 @@ def run_detail(organization: Organization, run_id: UUID) -> RunDetail:
         counts[row.status] += 1
     later = Run.objects.filter(origin_id=run_id).order_by("id").values_list("id", "origin_kind")[:100]
     repeats = [{"id": str(id_), "kind": kind} for id_, kind in later]
-    return RunDetail(run=run, steps=steps, flow=flow, is_busy=busy, counts=dict(counts), repeats=repeats)
+    return RunDetail(
+        run=run, steps=steps, flow=flow, is_busy=busy, counts=dict(counts), repeats=repeats,
+        repaired_by=repair_chain.repair_of(run) if repeats or run.repair_root_id else None,
+    )  # fmt: skip
 
 
 def attempts_of(run_id: UUID, rows: Sequence[StepRun] | None) -> dict[UUID, list[Attempt]]:

@@ -52,7 +52,9 @@ class DeadLetter(models.Model):
     group = models.ForeignKey(
         DeadLetterGroup, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="letters"
     )
-    run_id = models.UUIDField()
+    run_id = models.UUIDField(help_text="The run that failed last.")
+    first_run_id = models.UUIDField(help_text="The run that failed first: this one, or the one that it repairs.")
+    place = models.TextField(help_text="The step that failed, and where in nested maps and loops.")
     step_run_id = models.UUIDField(null=True, blank=True, help_text="Empty where the run failed by itself.")
     flow = models.ForeignKey("workflows.Flow", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)
     step_key = models.CharField(max_length=100, blank=True)
@@ -68,6 +70,7 @@ class DeadLetter(models.Model):
     status = models.CharField(max_length=12, choices=Status.choices, db_default="failed")
     reason = models.TextField(blank=True, db_default="", help_text="Why it is ignored.")
     replay_run_id = models.UUIDField(null=True, blank=True, help_text="The run that repeats its run.")
+    repairing = models.BooleanField(db_default=False, help_text="The run that repeats its run has not ended yet.")
     auto_replays = models.IntegerField(db_default=0, help_text="How often it was replayed by itself before.")
     auto_replay_at = models.DateTimeField(null=True, blank=True)
     alert_due = models.BooleanField(db_default=False, help_text="Its flow wants to be alerted of every failure.")
@@ -81,6 +84,8 @@ class DeadLetter(models.Model):
             models.CheckConstraint(
                 condition=Q(status__in=["failed", "reprocessed", "ignored"]), name="dead_letter_status"
             ),
+            # A failure of a repair continues the letter of the step, instead of adding one (ADR 14).
+            models.UniqueConstraint(fields=["first_run_id", "place"], name="dead_letter_once"),
             models.UniqueConstraint(fields=["step_run_id"], condition=~Q(step_run_id=None), name="dead_letter_of_step"),
         ]
         indexes: ClassVar = [
@@ -94,6 +99,7 @@ class DeadLetter(models.Model):
                 fields=["auto_replay_at"], name="dead_letter_auto_replay",
                 condition=Q(status="failed") & ~Q(auto_replay_at=None),
             ),
+            models.Index(fields=["id"], name="dead_letter_repairing", condition=Q(repairing=True)),
             models.Index(fields=["id"], name="dead_letter_alert_due", condition=Q(alert_due=True)),
         ]  # fmt: skip
 

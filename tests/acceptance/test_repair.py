@@ -15,12 +15,12 @@ from django_celery_results.models import TaskResult
 from pytest_httpserver import HTTPServer
 
 from dlq import selectors, services
-from dlq.errors import AlreadyHandled
 from dlq.models import Alert, AlertChannel, AlertNotification, DeadLetter
 from tests import probes
 from tests.workers import WorkerPool, await_that, open_queues, publish, start_beat
 from workflows import bulk
 from workflows import services as workflows
+from workflows.errors import AlreadyRepaired
 from workflows.models import BulkOperation, LeaderLease, Organization, Run
 
 pytestmark = pytest.mark.timeout(300)
@@ -136,7 +136,7 @@ def test_replays_of_the_same_letter_by_many_at_once_make_one_run(org: Organizati
         try:
             services.replay(org, letter.id, by=str(number))
             return True
-        except AlreadyHandled:
+        except AlreadyRepaired:
             return False
         finally:
             connections.close_all()

@@ -247,7 +247,8 @@ def test_a_failed_run_is_resumed(page: Page, tenant: Organization, workers: Work
     shoot(page, "run-resumed")
     page.goto(f"/runs/{run_id}/")
     expect(page.locator(".facts")).to_contain_text("resume: ")
-    page.get_by_role("button", name="Replay").click()
+    page.get_by_text("Repair once more").click()
+    page.get_by_role("button", name="replay once more").click()
     expect(page.locator(".facts")).to_contain_text(f"replay of {run_id}")
 
 

@@ -128,7 +128,9 @@ def test_a_resume_takes_the_items_over_that_were_done(org: Organization, workers
     failed = await_end(org, services.trigger(org, slug, {"items": ["fine", "fine", "final", "fine"]}).run_ids[0])
     assert failed.run.status == "failed"
     fixed = {"items": ["fine", "fine", "fine", "fine"]}
-    again = await_end(org, repair.replay(org, failed.run.id, mode="resume", new_input=fixed).run_id or failed.run.id)
+    again = await_end(
+        org, repair.replay(org, failed.run.id, by="me", mode="resume", new_input=fixed).run_id or failed.run.id
+    )
     assert again.run.status == "completed"
     assert len(probes.spans({str(again.run.id)})) == 2
     assert by_key(again)["after"].step_run.output["successful"] == 4

@@ -113,7 +113,7 @@ def test_a_resume_runs_a_container_again_that_was_undone(org: Organization, work
         {"id": "bad", "type": "raises", "needs": ["all"], "config": {"how": "final"}},
     ]
     run = run_to_end(org, steps).run
-    again = await_end(org, repair.replay(org, run.id, mode="resume").run_id or run.id).run
+    again = await_end(org, repair.replay(org, run.id, by="me", mode="resume").run_id or run.id).run
     assert [span.label for span in probes.spans({str(again.id)})].count("charge") == 3
 
 
@@ -126,7 +126,9 @@ def test_items_that_read_an_edited_input_run_again(org: Organization, workers: W
     }
     slug = publish(org, container("map", body, items=[1, 2, 3], parallelism=1))
     run = await_end(org, services.trigger(org, slug, {"how": "final"}).run_ids[0]).run
-    again = await_end(org, repair.replay(org, run.id, mode="resume", new_input={"how": "fine"}).run_id or run.id).run
+    again = await_end(
+        org, repair.replay(org, run.id, by="me", mode="resume", new_input={"how": "fine"}).run_id or run.id
+    ).run
     assert (again.status, len(probes.spans({str(again.id)}))) == ("completed", 3)
 
 
@@ -217,7 +219,7 @@ def test_a_resume_runs_no_step_again_that_was_done_in_an_item(
     slug = publish(org, container(type_, charge, ship, after, **config))
     run = await_end(org, services.trigger(org, slug).run_ids[0]).run
     assert run.status == "failed"
-    again = await_end(org, repair.replay(org, run.id, mode="resume").run_id or run.id).run
+    again = await_end(org, repair.replay(org, run.id, by="me", mode="resume").run_id or run.id).run
     assert [span.label for span in probes.spans({str(again.id)})].count("charge") == 0
 
 
@@ -235,7 +237,7 @@ def test_a_resume_goes_on_within_an_item(org: Organization, published: list[Any]
     record(*_last(run_id, "c"), '"1c"')
     record(first, Failed(error=NO))
     assert Run.objects.get(id=run_id).status == "failed"
-    again = repair.replay(org, run_id, mode="resume").run_id
+    again = repair.replay(org, run_id, by="me", mode="resume").run_id
     assert again is not None
     record(claim(again, "all"), FanOut(items=[0, 1], parallelism=2))
     rows = StepRun.objects.filter(run_id=again).exclude(path="").order_by("path", "position")
@@ -267,7 +269,7 @@ def test_a_resume_keeps_the_halves_of_a_batch(org: Organization, published: list
     record(inner_claims(run_id, "x")[0], Failed(error=describe(MemoryError("full"))))
     record(inner_claims(run_id, "x")[0], Completed(), "1")
     record(inner_claims(run_id, "x")[0], Failed(error=NO))
-    again = repair.replay(org, run_id, mode="resume").run_id
+    again = repair.replay(org, run_id, by="me", mode="resume").run_id
     assert again is not None
     record(claim(again, "all"), whole)
     (half,) = inner_claims(again, "x")
@@ -284,7 +286,7 @@ def test_a_resume_of_a_loop_keeps_its_rounds(org: Organization, published: list[
     record(*_last(run_id, "next"), "10")
     record(*_last(run_id, "next"), "11")
     record(inner_claims(run_id, "next")[0], Failed(error=NO))
-    again = repair.replay(org, run_id, mode="resume").run_id
+    again = repair.replay(org, run_id, by="me", mode="resume").run_id
     assert again is not None
     record(claim(again, "all"), FanOut(items=[None], options=options))
     record(*_last(again, "next"), "12")

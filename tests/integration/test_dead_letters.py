@@ -18,7 +18,7 @@ from tests.workers import await_end, await_that, by_key, publish, run_to_end, st
 from workflows import repair
 from workflows import services as workflows
 from workflows.engine import follow_up
-from workflows.errors import InvalidInput, RunNotEnded
+from workflows.errors import AlreadyRepaired, InvalidInput, RunNotEnded
 from workflows.models import Organization, Run
 from workflows.selectors import run_detail
 
@@ -46,6 +46,10 @@ def called(httpserver: HTTPServer) -> list[str]:
 
 def letter_of(org: Organization) -> DeadLetter:
     return DeadLetter.objects.get(org_id=org.id, status="failed")
+
+
+SLEEPS = [{"id": "a", "type": "delay", "config": {"for": "1h"}}]
+"""A version whose run goes on, so that a replay has not failed again by the time when a test looks."""
 
 
 def failing(org: Organization, data: Any = None, **more: Any) -> DeadLetter:
@@ -164,8 +168,9 @@ def test_a_payload_is_edited_checked_and_its_difference_kept(org: Organization) 
 
 def test_a_letter_is_replayed_once(org: Organization) -> None:
     letter = failing(org)
-    services.replay(org, letter.id, by="me")
-    with pytest.raises(AlreadyHandled):
+    publish(org, SLEEPS)
+    first = services.replay(org, letter.id, by="me")
+    with pytest.raises(AlreadyRepaired, match=str(first.run_id)):
         services.replay(org, letter.id, by="you")
     with pytest.raises(AlreadyHandled):
         services.ignore(org, letter.id, by="you", reason="why not")
@@ -179,7 +184,7 @@ def test_the_letters_of_one_run_are_replayed_together(org: Organization) -> None
     repeat = services.replay(org, one.id, by="me", mode="resume")
     assert (repeat.runs, repeat.kept) == (["a", "b"], ["c"])
     assert not DeadLetter.objects.filter(run_id=detail.run.id, status="failed").exists()
-    with pytest.raises(AlreadyHandled):
+    with pytest.raises(AlreadyRepaired):
         services.replay(org, two.id, by="me")
 
 
@@ -266,7 +271,7 @@ def test_a_bad_fork_is_refused(org: Organization, again: list[str], says: str) -
     with pytest.raises(InvalidInput, match=says):
         repair.fork_run(org, detail.run.id, again)
     with pytest.raises(InvalidInput, match="nothing to resume"):
-        repair.replay(org, detail.run.id, mode="resume")
+        repair.replay(org, detail.run.id, by="me", mode="resume")
 
 
 def test_a_resume_after_a_fallback_failed_tries_the_primary_first(org: Organization, httpserver: HTTPServer) -> None:
@@ -323,20 +328,21 @@ def test_rate_limited_letters_are_resumed_by_themselves_up_to_three_times(
 ) -> None:
     steps = [call(httpserver, "a"), call(httpserver, "b", 429)]
     run_to_end(org, steps, {})
-    seen: list[UUID] = []
+    failed_in: list[UUID] = []
     for _ in range(3):
         letter = await_that(lambda: DeadLetter.objects.filter(org_id=org.id, status="failed").first())
         assert 290 < (letter.auto_replay_at - letter.failed_at).total_seconds() <= 300
-        seen.append(letter.id)
+        failed_in.append(letter.run_id)
         due_now(org)
-        await_that(lambda: DeadLetter.objects.filter(org_id=org.id, status="failed").exclude(id__in=seen).exists(), 20)
+        anew = DeadLetter.objects.filter(org_id=org.id, status="failed").exclude(run_id__in=list(failed_in))
+        await_that(anew.all().exists, 20)
     last = letter_of(org)
     assert last.auto_replay_at is None  # from here on it is a person's
     assert called(httpserver) == ["a", "b", "b", "b", "b"]
     assert Run.objects.filter(org_id=org.id).count() == 4
-    assert {change.by for letter in DeadLetter.objects.filter(id__in=seen) for change in letter.changes.all()} == {
-        "automatic replay"
-    }
+    assert DeadLetter.objects.filter(org_id=org.id).count() == 1
+    assert [change.by for change in last.changes.filter(what="resumed")] == ["automatic replay"] * 3
+    assert [change.run_id for change in last.changes.filter(what="failed again")] == [*failed_in[1:], last.run_id]
 
 
 def test_a_group_says_itself_whether_it_is_replayed(org: Organization) -> None:

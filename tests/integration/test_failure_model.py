@@ -134,7 +134,7 @@ def test_random_flows_fail_as_the_model_says_and_resume(org: Organization) -> No
             check(org, drawn, detail, fail, model)
         if detail.run.status == "completed":
             continue
-        repeat = repair.replay(org, run_id, mode="resume", new_input={"fail": []})
+        repeat = repair.replay(org, run_id, by="me", mode="resume", new_input={"fail": []})
         assert repeat.run_id is not None
         second = await_end(org, repeat.run_id)
         assert second.run.status == "completed"

@@ -88,6 +88,7 @@ def test_a_letter_is_replayed_resumed_ignored_and_reopened(api: Api, org: Organi
     assert (ignored["status"], ignored["reason"]) == ("ignored", "a test")
     assert_problem(api.post(f"/dlq/{letter.id}/replay"), 409, "dead_letter_handled", "reopen")
     assert api.post(f"/dlq/{letter.id}/reopen").json()["status"] == "failed"
+    publish(org, [{"id": "b", "type": "delay", "config": {"for": "1h"}}])
     replayed = api.post(f"/dlq/{letter.id}/replay").json()
     run = api.get(f"/runs/{replayed['runId']}").json()
     assert (run["originId"], run["originKind"]) == (str(letter.run_id), "replay")
@@ -97,6 +98,7 @@ def test_a_letter_is_replayed_resumed_ignored_and_reopened(api: Api, org: Organi
     assert (shown["status"], shown["replayRunId"]) == ("reprocessed", replayed["runId"])
     assert [change["what"] for change in shown["changes"]] == ["ignored", "reopened", "replayed"]
     assert shown["changes"][0]["by"].startswith("API key hr_api_")
+    assert_problem(api.post(f"/dlq/{letter.id}/replay"), 409, "already_repaired", replayed["runId"])
     assert_problem(api.post(f"/dlq/{uuid.uuid4()}/replay"), 404, "dead_letter_not_found", "GET /api/dlq")
     assert_problem(api.post(f"/dlq/{letter.id}/ignore", {}), 422, "invalid_request", "reason")
     assert_problem(api.post(f"/dlq/{letter.id}/replay", {"mode": "back"}), 422, "invalid_request", "mode")
@@ -342,9 +344,9 @@ def test_dead_letters_in_the_admin(admin: Client, org: Organization) -> None:
     assert "already" in act(admin, "replay", letter)
     assert "1 reopened" in act(admin, "reopen", letter)
     assert "1 resumed" in act(admin, "resume", letter)
-    letter.refresh_from_db()
-    assert statuses(await_end(org, letter.replay_run_id)) == {"a": "completed", "b": "failed"}
-    assert by_key(await_end(org, letter.replay_run_id))["a"].attempts == []
+    repair = Run.objects.get(origin_id=letter.run_id)
+    assert statuses(await_end(org, repair.id)) == {"a": "completed", "b": "failed"}
+    assert by_key(await_end(org, repair.id))["a"].attempts == []
 
 
 def test_groups_rules_and_channels_in_the_admin(admin: Client, org: Organization) -> None:

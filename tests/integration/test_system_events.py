@@ -9,6 +9,8 @@ from uuid import UUID
 import pytest
 from django.db.models import F
 
+from dlq import services as dlq
+from dlq.models import DeadLetter
 from tests.by_hand import claim, end, fail, start
 from tests.workers import WorkerPool, await_end, await_that, publish
 from workflows import services, system_events
@@ -81,6 +83,21 @@ def test_dead_letters_and_published_flows_are_told_of(org: Organization, publish
     assert (told["runId"], told["step"], told["category"], told["workflow"]) == (str(run_id), "a", "business", "flow")
     said = [(each["workflow"], each["version"]) for each in heard(org, "headrace/flow.published")]
     assert said == [("listener", 1), ("flow", 1)]
+
+
+def test_each_failure_of_a_repaired_letter_is_told(org: Organization, published: list[Any]) -> None:
+    publish(org, LISTENS, slug="listener", on=[{"event": "headrace/dead_letter.created", "if": "false"}])
+    runs = [start(org, [{"id": "a", "type": "noop"}])]
+    fail(runs[0])
+    system_events.tell()
+    letter = DeadLetter.objects.get(run_id=runs[0])
+    runs.append(dlq.replay(org, letter.id, by="me").run_id or runs[0])
+    fail(runs[1])
+    for _ in range(2):
+        system_events.tell()
+    told = heard(org, "headrace/dead_letter.created")
+    assert sorted(each["runId"] for each in told) == sorted(map(str, runs))
+    assert {(each["deadLetterId"], each["firstRunId"]) for each in told} == {(str(letter.id), str(runs[0]))}
 
 
 def test_many_ends_are_told_page_by_page(

@@ -191,7 +191,7 @@ def test_a_batch_can_be_repeated(size: int, org: Organization, published: list[A
     run = Run.objects.get(org_id=org.id)
     transitions.wake(batch=10)
     end(claim(run.id, "a"))
-    again = repair.replay(org, run.id).run_id
+    again = repair.replay(org, run.id, by="me").run_id
     assert again is not None
     assert len(Run.objects.get(id=again).input["events"]) == 5
 
@@ -241,7 +241,7 @@ def test_a_resumed_run_hands_its_own_addresses_out(org: Organization, workers: W
         {"id": "cb", "type": "wait_for_callback", "config": config},
     ]
     run = run_to_end(org, steps).run
-    again = repair.replay(org, run.id, mode="resume")
+    again = repair.replay(org, run.id, by="me", mode="resume")
     assert again.kept == []
     detail = await_end(org, again.run_id or run.id)
     assert by_key(detail)["mail"].step_run.output == callbacks.url_of(detail.run.id, "cb")

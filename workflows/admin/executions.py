@@ -4,9 +4,11 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
 from workflows import repair, services
+from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.errors import WorkflowsError
 from workflows.models import (
@@ -36,7 +38,7 @@ class RunAdmin(ReadOnlyAdmin):
     list_select_related = ("flow",)
     show_full_result_count = False
     inlines = (StepRunInline,)
-    actions = ("cancel", "replay", "resume")
+    actions = ("cancel", "replay", "resume", "replay_once_more", "resume_once_more")
     fields = (
         "id",
         "flow",
@@ -56,6 +58,8 @@ class RunAdmin(ReadOnlyAdmin):
         "cancel_reason",
         "origin_id",
         "origin_kind",
+        "repair_root_id",
+        "repair_number",
         "parent_id",
     )
 
@@ -77,11 +81,26 @@ class RunAdmin(ReadOnlyAdmin):
     def resume(self, request: HttpRequest, runs: Any) -> None:
         self._repeat(request, runs, "resume")
 
-    def _repeat(self, request: HttpRequest, runs: Any, mode: str) -> None:
+    @admin.action(description="Replay once more what was repaired already", permissions=["cancel"])
+    def replay_once_more(self, request: HttpRequest, runs: Any) -> TemplateResponse | None:
+        return self._once_more(request, runs, "start", "the runs are replayed from the start")
+
+    @admin.action(description="Resume once more what was repaired already", permissions=["cancel"])
+    def resume_once_more(self, request: HttpRequest, runs: Any) -> TemplateResponse | None:
+        return self._once_more(request, runs, "resume", "the runs are resumed from what failed")
+
+    def _once_more(self, request: HttpRequest, runs: Any, mode: str, description: str) -> TemplateResponse | None:
+        question = confirmation(self.admin_site, request, runs, description)
+        if question is None:
+            self._repeat(request, runs, mode, force=True)
+        return question
+
+    def _repeat(self, request: HttpRequest, runs: Any, mode: str, *, force: bool = False) -> None:
+        by = request.user.get_username()
         organizations = {org.id: org for org in Organization.objects.all()}
         for run in runs:
             try:
-                repeat = repair.replay(organizations[run.org_id], run.id, mode=mode)
+                repeat = repair.replay(organizations[run.org_id], run.id, by=by, mode=mode, force=force)
                 messages.success(request, f"{run.id}: run {repeat.run_id} repeats it.")
             except WorkflowsError as error:
                 messages.warning(request, f"{run.id}: {error}")

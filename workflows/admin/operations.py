@@ -27,6 +27,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         "status",
         "done",
         "passed_over",
+        "repaired_before",
         "matched",
         "per_second",
         "created_by",

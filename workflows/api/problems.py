@@ -44,7 +44,7 @@ def install(api: NinjaAPI) -> None:
 
     @api.exception_handler(WorkflowsError)
     def _known(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
-        response = problem(error.status, error.code, str(error))
+        response = problem(error.status, error.code, str(error), **error.facts)
         if isinstance(error, RunRateLimited):
             response["Retry-After"] = str(math.ceil(error.retry_after_s))
         return response

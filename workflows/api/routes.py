@@ -134,9 +134,11 @@ def replay_run(request: ApiRequest, run_id: UUID, payload: RepeatIn | None = Non
     repeat = repair.replay(
         request.organization,
         run_id,
+        by=who(request),
         mode=wanted.mode,
         version=wanted.version,
         new_input=given_input(wanted),
+        force=wanted.force,
         dry_run=wanted.dry_run,
     )
     return Status(202, presenters.repeat_out(repeat))
@@ -169,7 +171,7 @@ def cancel_runs(request: ApiRequest, payload: BulkCancelIn) -> Status[dict[str, 
 @router.post("/runs/bulk/replay", response={202: OperationOut}, by_alias=True, tags=["runs"])
 def replay_runs(request: ApiRequest, payload: BulkReplayIn) -> Status[dict[str, Any]]:
     """Replay or resume the ended runs that a filter matches."""
-    return start_bulk(request, "replay_runs", payload, {"mode": payload.mode, "version": payload.version})
+    return start_bulk(request, "replay_runs", payload, repair.options(payload.mode, payload.version, payload.force))
 
 
 def start_bulk(request: ApiRequest, action: str, payload: BulkIn, options: dict[str, Any]) -> Status[dict[str, Any]]:

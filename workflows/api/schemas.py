@@ -78,6 +78,7 @@ class RepeatIn(Body):
         None, description="Of the flow: current (the default from the start) or the run's own (that of a resume)."
     )
     input: Any = None
+    force: bool = Field(False, description="Repair it although it was repaired already.")
     dry_run: bool = False
 
 
@@ -116,6 +117,7 @@ class BulkCancelIn(BulkIn):
 class BulkReplayIn(BulkIn):
     mode: Literal["start", "resume"] = "start"
     version: Literal["current", "same"] | None = None
+    force: bool = Field(False, description="Repair those too that were repaired already.")
 
 
 class OperationOut(Out):
@@ -128,6 +130,7 @@ class OperationOut(Out):
     matched: int
     done: int
     passed_over: int
+    repaired_before: int = Field(description="What somebody else had repaired or dealt with.")
     problems: list[dict[str, str]]
     created_by: str
     created_at: dt.datetime | None
@@ -199,6 +202,7 @@ class RunOut(RunSummaryOut):
     cancel_reason: str | None
     origin_id: UUID | None = Field(description="The run that it repeats, or whose failure it handles.")
     origin_kind: str | None = Field(description="replay, resume, fork or on_failure.")
+    repaired_by: UUID | None = Field(description="The first repair that came after it; a second one needs `force`.")
     repeats: list[dict[str, str]] = Field(description="The runs that repeat it, or handle its failure: id, kind.")
     parent_id: UUID | None
     timeout_at: dt.datetime | None

@@ -86,9 +86,10 @@ def run(request: HttpRequest, organization: Organization, run_id: UUID) -> HttpR
 @page(CHANGE_RUNS)
 @require_POST
 def replay(request: HttpRequest, organization: Organization, run_id: UUID, mode: str) -> HttpResponse:
-    """Run an ended run again, and show the new one."""
+    """Run an ended run again, and show the new one. A second repair is made where the form says so (`force`)."""
+    by, force = request.user.get_username(), request.POST.get("force") == "yes"
     try:
-        repeat = repair.replay(organization, run_id, mode=mode)
+        repeat = repair.replay(organization, run_id, by=by, mode=mode, force=force)
     except RunNotFound as error:
         raise Http404(str(error)) from None
     except WorkflowsError as error:  # not ended yet, or an input that the flow takes no more

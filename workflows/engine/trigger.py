@@ -57,6 +57,10 @@ class Lineage:
 
     origin_id: UUID | None = None
     origin_kind: Literal["", "replay", "resume", "fork", "on_failure"] = ""
+    repair_root_id: UUID | None = None
+    """Of a repair: the run that failed first."""
+    repair_number: int = 0
+    """Of a repair: its place among those of that run, from 1."""
     parent_id: UUID | None = None
     parent_policy: Literal["", "cancel", "abandon"] = ""
     awaited: bool = False
@@ -250,6 +254,8 @@ def of_lineage(flow: CompiledFlow, lineage: Lineage) -> dict[str, object]:
         "follow_up": flow.on_failure is not None and lineage.origin_kind != "on_failure",
         "origin_id": lineage.origin_id,
         "origin_kind": lineage.origin_kind,
+        "repair_root_id": lineage.repair_root_id,
+        "repair_number": lineage.repair_number,
         "parent_id": lineage.parent_id,
         "parent_policy": lineage.parent_policy,
         "awaited": lineage.awaited,

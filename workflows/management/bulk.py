@@ -30,12 +30,13 @@ def follow(command: HeadraceCommand, operation: BulkOperation, *, wait: bool, qu
         bar = progress.add_task(operation.action, total=operation.matched)
         while True:
             operation.refresh_from_db()
-            progress.update(bar, completed=operation.done + operation.passed_over)
+            progress.update(bar, completed=operation.done + operation.passed_over + operation.repaired_before)
             if operation.status != BulkOperation.Status.RUNNING:
                 break
             time.sleep(LOOK_EVERY_S)
     if not quiet:
-        command.stdout.write(f"{operation.status}: {operation.done} done, {operation.passed_over} passed over")
+        before = f", {operation.repaired_before} repaired before" if operation.repaired_before else ""
+        command.stdout.write(f"{operation.status}: {operation.done} done, {operation.passed_over} passed over{before}")
         for problem in operation.problems[:10]:
             command.stdout.write(f"  {problem['id']}: {problem['reason']}")
     return operation

@@ -27,6 +27,9 @@ class BulkOperation(models.Model):
     matched = models.PositiveIntegerField(help_text="How many the filter matched.")
     done = models.PositiveIntegerField(default=0)
     passed_over = models.PositiveIntegerField(default=0, help_text="What had changed meanwhile, or was refused.")
+    repaired_before = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="What somebody else had repaired or dealt with: nothing was left to do."
+    )
     problems = models.JSONField(default=list, help_text="The first 100 refusals: {id, reason}.")
     cursor = models.UUIDField(null=True, blank=True, help_text="The last item that was looked at.")
     upto = models.UUIDField(help_text="What was made later does not belong to it.")

@@ -73,6 +73,10 @@ class Run(models.Model):
         null=True, blank=True, help_text="The run that it repeats, or whose failure it handles."
     )
     origin_kind = models.CharField(max_length=20, db_default="", blank=True)
+    repair_root_id = models.UUIDField(null=True, blank=True, help_text="Of a repair: the run that failed first.")
+    repair_number = models.IntegerField(
+        db_default=0, help_text="Of a repair: its place among those of that run, from 1."
+    )
     parent_id = models.UUIDField(null=True, blank=True, help_text="The run that started it.")
     parent_policy = models.CharField(max_length=10, db_default="", blank=True)
     awaited = models.BooleanField(db_default=False, help_text="The run that started it waits for it.")
@@ -94,6 +98,17 @@ class Run(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(origin_kind__in=["", "replay", "resume", "fork", "on_failure"]), name="run_origin_kind"
+            ),
+            models.CheckConstraint(
+                condition=Q(repair_root_id=None, repair_number=0)
+                | Q(repair_number__gte=1, repair_root_id__isnull=False),
+                name="run_repair_number",
+            ),
+            # One repair follows another: two that begin at the same time want the same number (ADR 14).
+            models.UniqueConstraint(
+                fields=["repair_root_id", "repair_number"],
+                name="run_repair_once",
+                condition=~Q(repair_root_id=None),
             ),
             models.UniqueConstraint(fields=["flow", "gather_key"], name="run_gathers", condition=~Q(gather_key="")),
             models.UniqueConstraint(

@@ -13,6 +13,7 @@ from workflows.management.bulk import add_pace, follow
 from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.presenters import operation_out, repeat_out
 from workflows.repair import KEEP, MODES, VERSIONS
+from workflows.repair import options as bulk_options
 from workflows.templatetags.headrace import pretty
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -45,6 +46,7 @@ class Command(HeadraceCommand):
             "--flow-version", dest="of_version", choices=VERSIONS, help="the flow's current version, or the run's own"
         )
         replay.add_argument("--data", help="an edited payload, as JSON (one letter only)")
+        replay.add_argument("--force", action="store_true", help="also where it was repaired already (one letter only)")
         replay.add_argument("--dry-run", action="store_true", help="only say what would be done")
         ignore = self.add_verb(verbs, "ignore", "ignore one, or all that a filter matches")
         ignore.add_argument("letter", type=UUID, nargs="?")
@@ -108,7 +110,7 @@ class Command(HeadraceCommand):
 
     def _replay(self, options: dict[str, Any]) -> None:
         if options["letter"] is None:
-            chosen = {"mode": options["mode"], "version": options["of_version"]}
+            chosen = bulk_options(options["mode"], options["of_version"], options["force"])
             self._in_bulk("replay_dead_letters", options, chosen)
             return
         repeat = services.replay(
@@ -117,6 +119,7 @@ class Command(HeadraceCommand):
             by="the command line",
             mode=options["mode"],
             version=options["of_version"],
+            force=options["force"],
             data=KEEP if options["data"] is None else json_argument(options["data"], "--data"),
             dry_run=options["dry_run"],
         )

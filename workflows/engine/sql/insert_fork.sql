@@ -8,11 +8,12 @@ WITH planned AS (
 ), new_run AS (
     INSERT INTO workflows_run (id, org_id, flow_id, version_id, event_id, event_name, trigger, user_id, status, priority,
                                input, sinks_left, cancel_reason, created_at, timeout_at, finish_ms, has_hooks,
-                               follow_up, origin_id, origin_kind, parent_id, parent_policy, awaited)
+                               follow_up, origin_id, origin_kind, repair_root_id, repair_number, parent_id, parent_policy, awaited)
     VALUES (%(id)s, %(org)s, %(flow)s, %(version)s, %(event_id)s::uuid, %(event_name)s, %(trigger)s, %(user_id)s, 'queued',
             %(priority)s, %(input)s::jsonb, %(sinks)s, '', clock_timestamp(),
             clock_timestamp() + make_interval(secs => %(start_ms)s::bigint / 1000.0), %(finish_ms)s::bigint, %(hooks)s,
-            %(follow_up)s, %(origin_id)s::uuid, %(origin_kind)s, %(parent_id)s::uuid, %(parent_policy)s, %(awaited)s)
+            %(follow_up)s, %(origin_id)s::uuid, %(origin_kind)s, %(repair_root_id)s::uuid, %(repair_number)s,
+            %(parent_id)s::uuid, %(parent_policy)s, %(awaited)s)
     RETURNING id, priority
 ), new_steps AS (
     INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, priority, status,

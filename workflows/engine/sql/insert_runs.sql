@@ -2,7 +2,8 @@
 -- Parameters: org, flow, version uuid; ids uuid[], inputs, event_names, user_ids text[], priorities int[],
 --   event_ids uuid[], gather_keys text[], gathered int[], singleton_keys text[], newest_at timestamptz[] (one each per run); trigger text; sinks int; run_at timestamptz or null; dispatched bool (roots without
 --   a condition are published by the caller right after the commit); start_ms, finish_ms bigint or null (how long it may
---   wait for its start, and take from then on); hooks, follow_up bool; origin_id, origin_kind, parent_id, parent_policy, awaited.
+--   wait for its start, and take from then on); hooks, follow_up bool; origin_id, origin_kind, repair_root_id,
+--   repair_number (of a repair, else null and 0), parent_id, parent_policy, awaited.
 -- Returns: the ready roots: id, run_id, key, attempt, needs_dispatch. Index: workflows_step (version, position).
 WITH wanted AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(inputs)s::text[]::jsonb[], %(priorities)s::int[], %(event_ids)s::uuid[],
@@ -12,13 +13,14 @@ WITH wanted AS (
 ), new_runs AS (
     INSERT INTO workflows_run (id, org_id, flow_id, version_id, event_id, event_name, trigger, user_id, status, priority,
                                input, sinks_left, cancel_reason, created_at, timeout_at, finish_ms, has_hooks,
-                               follow_up, origin_id, origin_kind, parent_id, parent_policy, awaited, gather_key, gathered,
+                               follow_up, origin_id, origin_kind, repair_root_id, repair_number, parent_id,
+                               parent_policy, awaited, gather_key, gathered,
                                singleton_key, newest_at)
     SELECT w.id, %(org)s, %(flow)s, %(version)s, w.event_id, w.event_name, %(trigger)s, w.user_id, 'queued',
            w.priority, w.input, %(sinks)s, '', clock_timestamp(),
            COALESCE(%(run_at)s::timestamptz, clock_timestamp()) + make_interval(secs => %(start_ms)s::bigint / 1000.0),
-           %(finish_ms)s::bigint, %(hooks)s, %(follow_up)s, %(origin_id)s::uuid, %(origin_kind)s, %(parent_id)s::uuid,
-           %(parent_policy)s, %(awaited)s, w.gather_key, w.gathered, w.singleton_key, w.newest_at
+           %(finish_ms)s::bigint, %(hooks)s, %(follow_up)s, %(origin_id)s::uuid, %(origin_kind)s, %(repair_root_id)s::uuid,
+           %(repair_number)s, %(parent_id)s::uuid, %(parent_policy)s, %(awaited)s, w.gather_key, w.gathered, w.singleton_key, w.newest_at
       FROM wanted w
     RETURNING id, priority
 ), new_steps AS (

@@ -44,7 +44,9 @@ class Command(HeadraceCommand):
         if options["as_json"]:
             self.print_json([presenters.operation_out(operation) for operation in operations])
             return
-        rows = table("operation", "action", "status", "done", "passed over", "matched", "by", "created")
+        rows = table(
+            "operation", "action", "status", "done", "passed over", "repaired before", "matched", "by", "created"
+        )
         for each in operations:
             rows.add_row(
                 str(each.id),
@@ -52,6 +54,7 @@ class Command(HeadraceCommand):
                 each.status,
                 str(each.done),
                 str(each.passed_over),
+                str(each.repaired_before),
                 str(each.matched),
                 each.created_by,
                 f"{each.created_at:%Y-%m-%d %H:%M:%S}",

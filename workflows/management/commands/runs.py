@@ -47,6 +47,7 @@ class Command(HeadraceCommand):
             verb.add_argument("--flow-version", dest="of_version", choices=repair.VERSIONS)
             verb.add_argument("--data", help="a changed input, as JSON (one run only)")
             verb.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        replay.add_argument("--force", action="store_true", help="also where it was repaired already")
 
     def handle(self, *args: Any, **options: Any) -> None:
         getattr(self, f"_{options['verb']}")(options)
@@ -90,13 +91,17 @@ class Command(HeadraceCommand):
 
     def _replay(self, options: dict[str, Any]) -> None:
         if options["run"] is None:
-            self._in_bulk("replay_runs", options, {"mode": options["mode"], "version": options["of_version"]})
+            self._in_bulk(
+                "replay_runs", options, repair.options(options["mode"], options["of_version"], options["force"])
+            )
             return
         repeat = repair.replay(
             self.organization(options),
             options["run"],
+            by="the command line",
             mode=options["mode"],
             version=options["of_version"],
+            force=options["force"],
             new_input=_new_input(options),
             dry_run=options["dry_run"],
         )
