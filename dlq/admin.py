@@ -62,22 +62,22 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     @admin.action(description="Replay from the start", permissions=["handle"])
     def replay(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
         by = request.user.get_username()
-        self._handle(request, rows, "dead letters replayed", lambda org, row: services.replay(org, row.id, by=by))
+        self._handle(request, rows, "replayed", lambda org, row: services.replay(org, row.id, by=by))
 
     @admin.action(description="Resume from the failed step", permissions=["handle"])
     def resume(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
         by = request.user.get_username()
-        self._handle(request, rows, "dead letters resumed", lambda org, row: services.replay(org, row.id, by=by, mode="resume"))
+        self._handle(request, rows, "resumed", lambda org, row: services.replay(org, row.id, by=by, mode="resume"))
 
     @admin.action(description="Ignore", permissions=["handle"])
     def ignore(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
         by = request.user.get_username()
-        self._handle(request, rows, "dead letters ignored", lambda org, row: services.ignore(org, row.id, by=by, reason="in the admin"))
+        self._handle(request, rows, "ignored", lambda org, row: services.ignore(org, row.id, by=by, reason="in the admin"))
 
     @admin.action(description="Reopen", permissions=["handle"])
     def reopen(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
         by = request.user.get_username()
-        self._handle(request, rows, "dead letters reopened", lambda org, row: services.reopen(org, row.id, by=by))
+        self._handle(request, rows, "reopened", lambda org, row: services.reopen(org, row.id, by=by))
 
 
     def _handle(self, request: HttpRequest, rows: QuerySet[DeadLetter], what: str, act: Any) -> None:

@@ -21,7 +21,7 @@ class OrganizationAdmin(CheckedAdmin):
     deletes_in_bulk = False
     list_display = ("slug", "name", "created_at")
     search_fields = ("slug", "name")
-    readonly_fields = ("skips_arrivals",)
+    fields = ("slug", "name")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is not None and any(
