@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Max, Q, QuerySet
 from django.http import HttpRequest
@@ -21,26 +21,12 @@ from dlq.models import (
     DeadLetterComment,
     DeadLetterGroup,
 )
+from dlq.shipped import RULES
+from workflows.admin.checked import CheckedAdmin
 from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
-
-
-def _each(request: HttpRequest, rows: QuerySet[DeadLetter], what: str, act: Any) -> None:
-    """Do it to each row that allows it, and say how many there were and why the others do not."""
-    organizations = Organization.objects.in_bulk({row.org_id for row in rows})
-    done, refused = 0, set()
-    for row in rows:
-        try:
-            act(organizations[row.org_id], row)
-            done += 1
-        except WorkflowsError as error:
-            refused.add(str(error))
-    if done:
-        messages.success(request, f"{done} {what}.")
-    for reason in sorted(refused)[:5]:
-        messages.warning(request, reason)
 
 
 class ChangeInline(ReadOnlyInline):
@@ -78,22 +64,28 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     @admin.action(description="Replay from the start", permissions=["handle"])
     def replay(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
         by = request.user.get_username()
-        _each(request, rows, "replayed", lambda org, row: services.replay(org, row.id, by=by))
+        self._handle(request, rows, "replayed", lambda org, row: services.replay(org, row.id, by=by))
 
     @admin.action(description="Resume from the failed step", permissions=["handle"])
     def resume(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
         by = request.user.get_username()
-        _each(request, rows, "resumed", lambda org, row: services.replay(org, row.id, by=by, mode="resume"))
+        self._handle(request, rows, "resumed", lambda org, row: services.replay(org, row.id, by=by, mode="resume"))
 
     @admin.action(description="Ignore", permissions=["handle"])
     def ignore(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
         by = request.user.get_username()
-        _each(request, rows, "ignored", lambda org, row: services.ignore(org, row.id, by=by, reason="in the admin"))
+        self._handle(
+            request, rows, "ignored", lambda org, row: services.ignore(org, row.id, by=by, reason="in the admin")
+        )
 
     @admin.action(description="Reopen", permissions=["handle"])
     def reopen(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
         by = request.user.get_username()
-        _each(request, rows, "reopened", lambda org, row: services.reopen(org, row.id, by=by))
+        self._handle(request, rows, "reopened", lambda org, row: services.reopen(org, row.id, by=by))
+
+    def _handle(self, request: HttpRequest, rows: QuerySet[DeadLetter], what: str, act: Any) -> None:
+        organizations = Organization.objects.in_bulk({row.org_id for row in rows})
+        self.apply(request, rows, what, lambda row: act(organizations[row.org_id], row))
 
     @admin.action(description="Replay once more what was repaired already", permissions=["handle"])
     def replay_once_more(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> TemplateResponse | None:
@@ -108,10 +100,12 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     ) -> TemplateResponse | None:
         question, by = confirmation(self.admin_site, request, rows, description), request.user.get_username()
         if question is None:
-            _each(
-                request, rows, "repaired once more",
+            self._handle(
+                request,
+                rows,
+                "repaired once more",
                 lambda org, row: services.replay(org, row.id, by=by, mode=mode, force=True),
-            )  # fmt: skip
+            )
         return question
 
 
@@ -140,7 +134,7 @@ class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(DeadLetterGroup)
-class DeadLetterGroupAdmin(admin.ModelAdmin[DeadLetterGroup]):
+class DeadLetterGroupAdmin(CheckedAdmin):
     """Groups: assign, snooze, comment, and say whether they are replayed by themselves."""
 
     form = GroupForm
@@ -193,10 +187,22 @@ class DeadLetterGroupAdmin(admin.ModelAdmin[DeadLetterGroup]):
 
 
 @admin.register(AlertRule)
-class AlertRuleAdmin(admin.ModelAdmin[AlertRule]):
+class AlertRuleAdmin(CheckedAdmin):
+    """A shipped rule is switched off, not deleted: `migrate` would make it anew."""
+
     list_display = ("name", "metric", "comparison", "threshold", "window_s", "min_runs", "severity", "enabled")
     list_filter = ("metric", "severity", "enabled")
     list_editable = ("threshold", "enabled")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("name",) if obj is not None and _is_shipped(obj) else ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return not (obj is not None and _is_shipped(obj)) and super().has_delete_permission(request, obj)
+
+
+def _is_shipped(rule: AlertRule) -> bool:
+    return any(rule.name == each["name"] for each in RULES)
 
 
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -229,7 +235,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(AlertChannel)
-class AlertChannelAdmin(admin.ModelAdmin[AlertChannel]):
+class AlertChannelAdmin(CheckedAdmin):
     form = ChannelForm
     list_display = ("name", "min_severity", "org_id", "enabled")
 

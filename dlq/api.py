@@ -53,7 +53,7 @@ class AutoReplayIn(Body):
 def list_letters(
     request: ApiRequest,
     status: Literal["", "failed", "reprocessed", "ignored"] = "",
-    workflow: str = "",
+    flow: str = "",
     category: str = "",
     type: str = "",  # noqa: A002
     step: str = "",
@@ -66,8 +66,8 @@ def list_letters(
     limit: int = 50,
     cursor: str = "",
 ) -> dict[str, Any]:
-    """Dead letters, newest first, page by page."""
-    given = {"status": status, "workflow": workflow, "category": category, "type": type, "step": step, "event": event,
+    """Dead letters, newest first, page by page. (`workflow` is read as `flow`.)"""
+    given = {"status": status, "flow": flow, "category": category, "type": type, "step": step, "event": event,
              "run": run, "group": group, "search": search, "since": since, "until": until}  # fmt: skip
     page = selectors.page(request.organization, given, limit=limit, cursor=cursor)
     return {

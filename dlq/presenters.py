@@ -20,6 +20,7 @@ def letter_out(letter: DeadLetter) -> dict[str, Any]:
         "errorMessage": letter.error_message,
         "attempts": letter.attempts,
         "category": letter.category,
+        "flow": letter.flow.slug,
         "workflow": letter.flow.slug,
         "runId": str(letter.run_id),
         "firstRunId": str(letter.first_run_id),

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from dlq.errors import DeadLetterNotFound
 from dlq.models import Alert, DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
-from workflows.edge import check_limit, identifier, moment, refuse_unstorable
+from workflows.edge import check_limit, identifier, in_new_words, moment, refuse_unknown, refuse_unstorable
 from workflows.errors import InvalidInput
 from workflows.models import Organization, Run
 from workflows.selectors import page_by_id
@@ -23,7 +23,7 @@ from workflows.selectors import page_by_id
 HISTORY_HOURS = 24
 FILTERS = {
     "status": "status",
-    "workflow": "flow__slug",
+    "flow": "flow__slug",
     "category": "category",
     "type": "step_type",
     "step": "step_key",
@@ -37,9 +37,8 @@ NAMES = (*FILTERS, "group", "search")
 
 def matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[DeadLetter]:
     """The letters that a filter matches. Raises InvalidInput for an unknown name or a bad value."""
-    unknown = sorted(given.keys() - set(NAMES))
-    if unknown:
-        raise InvalidInput(f"filter: {unknown[0]!r} is unknown; use {', '.join(NAMES)}.")
+    given = in_new_words(given, what="filter")
+    refuse_unknown(given, NAMES, what="filter")
     values = {name: value for name, value in given.items() if value not in (None, "")}
     refuse_unstorable(**values)
     if values.get("status", "failed") not in DeadLetter.Status.values:
@@ -211,6 +210,7 @@ def stats(organization: Organization) -> dict[str, Any]:
     )
     by_status = dict(letters.values_list("status").annotate(number=Count("id")))
     opened = letters.filter(status="failed")
+    by_flow = dict(opened.values_list("flow__slug").annotate(number=Count("id")))
     return {
         **{status: by_status.get(status, 0) for status in DeadLetter.Status.values},
         "lastHour": recent["hour"],
@@ -218,5 +218,6 @@ def stats(organization: Organization) -> dict[str, Any]:
         "oldestFailedAt": recent["oldest"],
         "groups": opened.values("group_id").distinct().count(),
         "byCategory": dict(opened.values_list("category").annotate(number=Count("id"))),
-        "byWorkflow": dict(opened.values_list("flow__slug").annotate(number=Count("id"))),
+        "byFlow": by_flow,
+        "byWorkflow": by_flow,
     }

@@ -21,6 +21,7 @@ def _created(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int
             "groupId": str(letter.group_id),
             "runId": str(letter.run_id),
             "firstRunId": str(letter.first_run_id),
+            "flow": letter.flow.slug,
             "workflow": letter.flow.slug,
             "step": letter.step_key,
             "stepType": letter.step_type,

@@ -33,7 +33,8 @@ class ApprovalNotFound(WorkflowsError):
 class Decider:
     """Who decides: `name` for the record, `roles` (`user:anna`, `group:finance`, `key:deploy`) for the check.
 
-    `unnamed`: may decide where the flow names nobody.
+    `unnamed`: may decide where the flow names nobody. `everything`: an operator, who may decide in the place of those whom it names, and
+    has to say so.
     """
 
     name: str
@@ -42,8 +43,9 @@ class Decider:
     unnamed: bool = True
 
     def may_decide(self, wait: Wait) -> bool:
+        """Whether the decision is this one's to make, without being an operator."""
         approvers = wait.options.get("approvers") or []
-        return self.everything or (bool(self.roles.intersection(approvers)) if approvers else self.unnamed)
+        return bool(self.roles.intersection(approvers)) if approvers else self.unnamed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,25 +82,42 @@ def get(organization: Organization, step_run_id: UUID) -> Approval:
 
 
 def decide(
-    organization: Organization, step_run_id: UUID, *, approve: bool, comment: str = "", by: Decider
+    organization: Organization,
+    step_run_id: UUID,
+    *,
+    approve: bool,
+    comment: str = "",
+    by: Decider,
+    as_operator: bool = False,
 ) -> dict[str, Any]:
     """Approve or reject; the first decision counts. Returns the step's output.
+
+    `as_operator`: an operator who is none of the approvers decides in their place; the answer says so.
 
     Raises ApprovalNotFound, Forbidden (with who may) or InvalidInput.
     """
     if len(comment) > 4_000 or text_fault(comment):
         raise InvalidInput("comment: at most 4,000 characters, without NUL.")
     found = get(organization, step_run_id)
-    if not by.may_decide(found.wait):
-        named = ", ".join(found.wait.options.get("approvers") or ["those who may change runs"])
-        raise Forbidden(f"{by.name} may not decide this: {named} may.")
+    in_their_place = not by.may_decide(found.wait)
+    if in_their_place and not (by.everything and as_operator):
+        raise Forbidden(_refusal(found.wait, by))
     answer = {"approved": approve, "by": by.name, "comment": comment, "at": timezone.now().isoformat()}
+    if in_their_place:
+        answer["asOperator"] = True
+        log.warning("an operator decides in the place of approvers", step_run_id=str(step_run_id), by=by.name)
     with transaction.atomic():
         taken = waits.take({step_run_id: None}, by="answer", answer=answer, org_id=organization.id)
         if not taken:
             raise ApprovalNotFound
         transaction.on_commit(lambda: meeting.resolve(taken, start=DISPATCHER.submit), robust=True)
     return answer
+
+
+def _refusal(wait: Wait, by: Decider) -> str:
+    named = ", ".join(wait.options.get("approvers") or ["those who may change runs"])
+    instead = " As an operator you may decide in their place: say so (asOperator: true)." if by.everything else ""
+    return f"{by.name} may not decide this: {named} may.{instead}"
 
 
 def remind() -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,16 @@ MAX_DIGITS = 18
 EARLIEST = dt.datetime(1, 1, 2, tzinfo=dt.UTC)
 LATEST = dt.datetime(9999, 12, 30, tzinfo=dt.UTC)
 """Within these a time can be written in every time zone."""
+OLD_WORDS = {"workflow": "flow"}
+"""Names that are still read, with the word that took their place."""
+OTHER_WORDS = {
+    "after": "since", "before": "until", "from": "since", "to": "until", "start": "since", "end": "until",
+    "state": "status", "size": "limit", "count": "limit", "per_page": "limit", "page": "cursor", "offset": "cursor",
+    "organization": "org", "org": "organization", "user": "userId", "user_id": "userId", "slug": "flow",
+    "event_name": "event", "eventName": "event", "name": "event", "run_id": "run", "runId": "run", "stepType": "type",
+    "step_type": "type", "q": "search", "order": "sort", "step_run": "stepRun", "stepRunId": "stepRun",
+}  # fmt: skip
+"""Words of other systems, with ours: only to say what was meant."""
 
 
 def refuse_unstorable(**texts: object) -> None:
@@ -26,6 +37,31 @@ def refuse_unstorable(**texts: object) -> None:
     for name, text in texts.items():
         if isinstance(text, str) and (found := text_fault(text)):
             raise InvalidInput(f"{name}: the text holds {found}.")
+
+
+def refuse_unknown(given: Iterable[str], known: Collection[str], *, what: str) -> None:
+    """Raises InvalidInput for the first name that is not known, with the one that was meant and all that there are."""
+    for name in sorted(name for name in given if name not in known):
+        meant = _meant(name, known)
+        hint = f" Did you mean {meant!r}?" if meant else ""
+        names = f"use {', '.join(sorted(known))}" if known else "there are none here"
+        raise InvalidInput(f"{what}: {name[:100]!r} is unknown; {names}.{hint}")
+
+
+def _meant(name: str, known: Collection[str]) -> str:
+    other = OTHER_WORDS.get(name, OLD_WORDS.get(name, ""))
+    by_case = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower()[:100], by_case, n=1, cutoff=0.6)
+    return other if other in known else by_case[close[0]] if close else ""
+
+
+def in_new_words(given: Mapping[str, Any], *, what: str) -> dict[str, Any]:
+    """A filter with the old words changed to the new ones. Raises InvalidInput where both are given."""
+    for old, new in OLD_WORDS.items():
+        if given.get(old) and given.get(new):
+            raise InvalidInput(f"{what}: {old!r} is the old word for {new!r}; give {new!r} alone.")
+    plain = {name: value for name, value in given.items() if name not in OLD_WORDS}
+    return {OLD_WORDS[name]: value for name, value in given.items() if name in OLD_WORDS} | plain
 
 
 def whole_number(text: str) -> int | None:

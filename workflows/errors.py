@@ -40,10 +40,36 @@ class FlowNotFound(WorkflowsError):
     status, code = 404, "flow_not_found"
 
 
+class FlowExists(WorkflowsError):
+    """There is a flow with this slug already."""
+
+    status, code = 409, "flow_exists"
+
+    @classmethod
+    def of(cls, slug: str, organization: str) -> FlowExists:
+        """The error that names the flow."""
+        return cls(
+            f"There is a flow {slug!r} in {organization} already: change that one (its next version is published), "
+            "or give this one another slug."
+        )
+
+
 class RunNotFound(WorkflowsError):
     """There is no such run in this organization."""
 
     status, code = 404, "run_not_found"
+
+
+class RunNotLive(WorkflowsError):
+    """The run has ended, or is being cancelled already: there is nothing to cancel."""
+
+    status, code = 409, "run_not_live"
+
+
+class OperationNotTurned(WorkflowsError):
+    """Only a running operation can be stopped, and only a stopped one can go on."""
+
+    status, code = 409, "operation_not_turned"
 
 
 class EventNotFound(WorkflowsError):

@@ -275,17 +275,6 @@ def explain(organization: Organization, step_run_id: UUID) -> Reason:
     return reason_of(row)
 
 
-def waiting_steps(organization: Organization, reference: UUID) -> list[StepRun]:
-    """The step run of this id, or the steps of this run that have not ended. Raises StepRunNotFound."""
-    found = StepRun.objects.filter(org_id=organization.id)
-    rows = list(found.filter(id=reference)) or list(
-        found.filter(run_id=reference, status__in=["pending", "ready", "running", "waiting"]).order_by("position")[:25]
-    )
-    if not rows:
-        raise StepRunNotFound
-    return rows
-
-
 def reason_of(row: StepRun) -> Reason:
     """Why this step waits, by its state and what the gate knows of it."""
     if row.status == "pending":

@@ -32,6 +32,7 @@ def run_summary(run: Run, status: str | None = None) -> dict[str, Any]:
     error = run.error
     return {
         "id": str(run.id),
+        "flow": run.flow.slug,
         "workflow": run.flow.slug,
         "version": run.version.number,
         "status": status or run.status,
@@ -255,6 +256,7 @@ def event_out(event: Event) -> dict[str, Any]:
 def outcome_out(outcome: TriggerOutcome, flows: dict[UUID, str]) -> dict[str, Any]:
     """Why an event has no run of its own of a flow."""
     return {
+        "flow": flows.get(outcome.flow_id),
         "workflow": flows.get(outcome.flow_id),
         "code": outcome.code,
         "reason": outcome.reason,

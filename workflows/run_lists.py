@@ -62,7 +62,7 @@ class RunFilter:
         return [status for status in LIVE_RUN if self.status in {"", WAITING, status}]
 
     def _rest(self, organization: Organization, runs: QuerySet[Run]) -> QuerySet[Run]:
-        refuse_unstorable(workflow=self.workflow, trigger=self.trigger, userId=self.user_id, event=self.event_name)
+        refuse_unstorable(flow=self.workflow, trigger=self.trigger, userId=self.user_id, event=self.event_name)
         if self.workflow:  # its id, not a join: the planner knows how many runs a flow has, not what its name is
             flow = Flow.objects.filter(organization=organization, slug=self.workflow).first()
             runs = runs.filter(flow_id=flow.id) if flow else runs.none()

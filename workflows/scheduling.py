@@ -8,6 +8,7 @@ admin), and the leader looks every second, which also covers a beat that is down
 from __future__ import annotations
 
 import datetime as dt
+import json
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +16,7 @@ from uuid import UUID
 
 import structlog
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
@@ -30,6 +31,7 @@ from workflows.unavailable import may_pass
 log = structlog.get_logger(__name__)
 BATCH = 100
 TASK = "headrace.cron_tick"
+PREFIX = "headrace flow "
 FIRES = "cron triggers"
 QUEUED = "queued cron fires"
 Outcome = CronFire.Outcome
@@ -178,7 +180,7 @@ def follow(flow: Flow) -> None:
 
 
 def _prefix(flow_id: UUID) -> str:
-    return f"headrace flow {flow_id} "
+    return f"{PREFIX}{flow_id} "
 
 
 def _beat_row(flow: Flow, found: Trigger) -> None:
@@ -208,6 +210,29 @@ def resume_from_now(found: Trigger) -> None:
     follow(found.flow)
 
 
+def switch(found: Trigger, *, enabled: bool) -> None:
+    """Switch a trigger on or off. What a schedule missed while it was off is not caught up."""
+    found.enabled = enabled
+    found.save(update_fields=["enabled"])
+    if found.kind == Trigger.Kind.CRON:
+        resume_from_now(found)
+
+
+def beat_rows() -> QuerySet[PeriodicTask]:
+    """The rows of celery-beat that are kept in step with triggers."""
+    return PeriodicTask.objects.filter(name__startswith=PREFIX, task=TASK)
+
+
+def trigger_of(row: PeriodicTask) -> Trigger | None:
+    """The trigger that a row of celery-beat is kept in step with; None for every other row."""
+    if row.task != TASK or not row.name.startswith(PREFIX):
+        return None
+    try:
+        return Trigger.objects.filter(id=UUID(json.loads(row.args)[0])).select_related("flow").first()
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
 def refresh(organization: Organization) -> int:
     """Write all rows of the organization's cron triggers anew. Returns how many triggers there are."""
     flows: Iterable[Flow] = Flow.objects.filter(organization=organization, triggers__kind=Trigger.Kind.CRON).distinct()
@@ -227,6 +252,7 @@ def schedules(organization: Organization) -> list[dict[str, Any]]:
     found = Trigger.objects.filter(organization=organization, kind=Trigger.Kind.CRON).select_related("flow")
     return [
         {
+            "flow": each.flow.slug,
             "workflow": each.flow.slug,
             "schedule": each.config["schedule"],
             "timezone": each.config["timezone"],

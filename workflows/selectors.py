@@ -16,13 +16,14 @@ from django.utils import timezone
 from throttling.limits import MAX_WEIGHT, MIN_WEIGHT
 from workflows import repair_chain
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
-from workflows.edge import check_limit, identifier, moment
+from workflows.edge import check_limit, identifier, in_new_words, moment, refuse_unknown
 from workflows.engine import catalog
-from workflows.errors import InvalidInput, RunNotFound
+from workflows.errors import RunNotFound
 from workflows.models import (
     Attempt,
     FanOut,
     Flow,
+    LeaderLease,
     Organization,
     Run,
     StepRun,
@@ -113,7 +114,7 @@ def attempts_of(run_id: UUID, rows: Sequence[StepRun] | None) -> dict[UUID, list
 
 FILTERS = {
     "status": "status",
-    "workflow": "workflow",
+    "flow": "workflow",
     "trigger": "trigger",
     "userId": "user_id",
     "event": "event_name",
@@ -124,9 +125,8 @@ FILTERS = {
 
 def runs_matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[Run]:
     """The runs that a filter of the REST API (its names and texts) matches. Raises InvalidInput for a bad one."""
-    unknown = sorted(given.keys() - FILTERS.keys())
-    if unknown:
-        raise InvalidInput(f"filter: {unknown[0]!r} is unknown; use {', '.join(FILTERS)}.")
+    given = in_new_words(given, what="filter")
+    refuse_unknown(given, FILTERS, what="filter")
     values: dict[str, Any] = {FILTERS[name]: value for name, value in given.items() if value not in (None, "")}
     for name in values.keys() & {"since", "until"}:
         values[name] = moment(values[name], name)
@@ -231,6 +231,11 @@ def queue_counts(organization: Organization) -> QueueCounts:
 
 def active_cron_triggers(organization: Organization) -> int:
     return Trigger.objects.filter(organization=organization, kind=Trigger.Kind.CRON, enabled=True).count()
+
+
+def has_leader() -> bool:
+    """Whether a worker leads: it fires cron triggers each second, whether celery-beat runs or not."""
+    return LeaderLease.objects.filter(expires_at__gt=timezone.now()).exists()
 
 
 def live_workers() -> list[Worker]:

@@ -25,7 +25,15 @@ from workflows.engine import admission, catalog, idempotency, stopping, store, t
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.trigger import NO_LINEAGE, Lineage, NewRun, Triggered, checked_start
 from workflows.engine.trigger import trigger as trigger_runs
-from workflows.errors import FlowNotFound, FlowNotPublished, FlowPaused, InvalidInput, RunNotFound, RunRateLimited
+from workflows.errors import (
+    FlowExists,
+    FlowNotFound,
+    FlowNotPublished,
+    FlowPaused,
+    InvalidInput,
+    RunNotFound,
+    RunRateLimited,
+)
 from workflows.models import CancelRule, Flow, FlowVersion, Organization, Run, Step, Trigger
 from workflows.payload import Json
 
@@ -41,17 +49,22 @@ class Applied:
     changed: bool
 
 
-def apply_definition(organization: Organization, spec: FlowSpec, *, source: str = "") -> Applied:
+def apply_definition(
+    organization: Organization, spec: FlowSpec, *, source: str = "", only_new: bool = False
+) -> Applied:
     """Publish a checked definition as the flow's next version; an unchanged one makes no new version.
 
-    `source`: the YAML text that it was read from, kept for `flows export`.
+    `source`: the YAML text that it was read from, kept for `flows export`. `only_new`: raises FlowExists where the
+    organization has a flow of this slug.
     """
     stored = document.to_document(spec)
     checksum = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
     with transaction.atomic():
-        flow, _ = Flow.objects.get_or_create(
+        flow, made = Flow.objects.get_or_create(
             organization=organization, slug=spec.flow, defaults={"name": spec.name or spec.flow}
         )
+        if only_new and not made:
+            raise FlowExists.of(spec.flow, organization.slug)
         flow = Flow.objects.select_for_update(of=("self",)).select_related("current").get(id=flow.id)
         if flow.current is not None and flow.current.checksum == checksum:
             if source and flow.current.source != source:  # comments, or the order of keys
@@ -273,15 +286,27 @@ def _starts_at(delay: str | int | None, run_at: dt.datetime | None) -> dt.dateti
     return timezone.now() + dt.timedelta(milliseconds=milliseconds) if milliseconds else None
 
 
-def cancel_run(organization: Organization, run_id: UUID, *, reason: str = "") -> Run:
-    """Cancel a run: what is open is cancelled, what runs sees it within a heartbeat. An ended run stays as it is."""
+def get_run(organization: Organization, run_id: UUID) -> Run:
+    """Raises RunNotFound."""
     run = Run.objects.filter(org_id=organization.id, id=run_id).first()
     if run is None:
         raise RunNotFound
-    cancelled = transitions.request_cancel(organization.id, [run_id], reason=reason)
-    transaction.on_commit(lambda: stopping.settle(cancelled, start=DISPATCHER.submit), robust=True)
+    return run
+
+
+def cancel_run(organization: Organization, run_id: UUID, *, reason: str = "") -> Run:
+    """Cancel a run: what is open is cancelled, what runs sees it within a heartbeat. An ended run stays as it is."""
+    run = get_run(organization, run_id)
+    cancel_runs(organization, [run_id], reason=reason)
     run.refresh_from_db()
     return run
+
+
+def cancel_runs(organization: Organization, run_ids: Sequence[UUID], *, reason: str = "") -> list[UUID]:
+    """Cancel runs. Returns those that are cancelled by this; the others have ended, or were being cancelled."""
+    cancelled = transitions.request_cancel(organization.id, run_ids, reason=reason)
+    transaction.on_commit(lambda: stopping.settle(cancelled, start=DISPATCHER.submit), robust=True)
+    return [run_id for run_id in run_ids if run_id in set(cancelled)]
 
 
 def queue_stats(organization: Organization, *, store_available: bool) -> dict[str, Any]:
@@ -309,7 +334,7 @@ def queue_stats(organization: Organization, *, store_available: bool) -> dict[st
             },
         },
         "scheduler": {
-            "initialized": True,
+            "initialized": selectors.has_leader(),
             "scheduledWorkflows": selectors.active_cron_triggers(organization),
         },
         "capacity": {

@@ -180,6 +180,7 @@ def run_facts(run: Run) -> dict[str, Any]:
     output = run.output if len(str(run.output)) <= MAX_OUTPUT_CHARACTERS else None
     return {
         "runId": str(run.id),
+        "flow": run.flow.slug,
         "workflow": run.flow.slug,
         "version": run.version.number,
         "status": run.status,
@@ -206,6 +207,7 @@ def _published(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: i
     for version in rows.order_by("published_at")[:limit]:
         assert version.published_at is not None
         data = {
+            "flow": version.flow.slug,
             "workflow": version.flow.slug,
             "version": version.number,
             "steps": len(version.definition.get("steps", [])),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +15,6 @@ from django.db import connection, transaction
 
 from config.env import BASE_DIR
 from tests.integration.test_edges import ROUTES, Site
-from throttling.errors import StoreUnavailable
 from workflows.models import Organization, Run
 from workflows.unavailable import missing_service
 
@@ -113,15 +112,37 @@ def test_a_connection_that_ends_within_a_trigger_stores_nothing(site: Site, org:
     assert answer.status_code == 200
 
 
-def test_an_endpoint_that_needs_the_store_says_that_it_is_away(
-    site: Site, org: Organization, monkeypatch: pytest.MonkeyPatch
+def test_without_the_store_every_address_answers_and_triggers_are_accepted(
+    org: Organization, worker_environment: dict[str, str]
 ) -> None:
-    def away(*_: Any, **__: Any) -> None:
-        raise StoreUnavailable
+    """A process of its own whose REDIS_URL is a port at which nothing listens."""
+    environment = {**worker_environment, "REDIS_URL": f"redis://127.0.0.1:{NOWHERE}/0", "HEADRACE_LOG_LEVEL": "ERROR"}
+    environment["DJANGO_SETTINGS_MODULE"] = "config.settings"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.without_store", org.slug],
+        cwd=BASE_DIR,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3_000:]
+    answers = json.loads(done.stdout)
+    assert len(answers) > 100
+    faults = [each for each in answers if each["status"] >= 500 and not _says_store(each)]
+    assert not faults, faults[:10]
+    by_call = {(each["method"], each["route"]): each for each in answers}
+    assert by_call["POST", "api/workflows/<slug>/run"]["status"] == 202
+    assert by_call["POST", "e/<str:key>"]["status"] == 200
+    assert "store" in by_call["GET", "api/limits/explain"]["body"]
+    assert Run.objects.filter(org_id=org.id).count() >= 2
 
-    monkeypatch.setattr("workflows.flow_control.explain", away)
-    address = f"/api/limits/explain?stepRun={uuid.uuid4()}"
-    assert_away(site.keyed.get(address), address, "Redis")
+
+def _says_store(answer: dict[str, Any]) -> bool:
+    if answer["route"] == "readyz":
+        return '"store": false' in answer["body"]
+    return answer["status"] == 503 and "store (Redis" in answer["body"] and answer["retryAfter"] is not None
 
 
 @pytest.mark.parametrize(

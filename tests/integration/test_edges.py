@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -143,7 +143,7 @@ class Site:
             "step_run_id": str(letter.run_id),
         }  # fmt: skip
         self.tokens = {"hooks": hook.token, "callbacks": callbacks.token_of(run_id, "a")}
-        user = User.objects.create_superuser(f"edge-{uuid.uuid4().hex[:8]}", password="edge")
+        user = User.objects.create_superuser(f"edge-{uuid.uuid4().hex[:8]}")  # hashing a password takes longest here
         self.browser = Client(raise_request_exception=False)
         self.browser.force_login(user)
         self.keyed = Client(headers={"authorization": f"Bearer {key}"}, raise_request_exception=False)
@@ -165,10 +165,12 @@ class Faults:
     def __init__(self) -> None:
         self.found: list[str] = []
 
-    def see(self, answer: Any, what: str, documented: Any = None) -> None:
+    def see(self, answer: Any, what: str, documented: Any = None, allowed: Collection[int] = ()) -> None:
         if answer.streaming:
             answer.close()
         status = str(answer.status_code)
+        if answer.status_code in allowed:
+            return
         if answer.status_code >= 500 or (documented is not None and status not in documented):
             self.found.append(f"{status} {what[:160]}")
         elif documented is not None and answer.status_code >= 400 and "problem+json" not in answer["content-type"]:
@@ -220,6 +222,7 @@ def test_an_operation_answers_hostile_values_as_documented(
 
 QUERIES = (
     "q",
+    "flow",
     "workflow",
     "event",
     "sort",
@@ -240,12 +243,15 @@ FEW = ("%00", "a%00b", "%ff%fe", "%C2%B2", "9" * 400, "_00", "999999999999999999
 def test_a_page_answers_hostile_values(route: str, site: Site) -> None:
     faults, names = Faults(), names_of(route)
     texts = FEW if route.startswith("admin/") else TEXTS
+    allowed = {503} if route == "readyz" else set()  # it says that no worker is there
     for text in texts:
         for name in names:
             if "%2F" not in text:
-                faults.see(site.browser.get(site.address(route, **{name: text})), f"{route} {name}={text}")
+                answer = site.browser.get(site.address(route, **{name: text}))
+                faults.see(answer, f"{route} {name}={text}", allowed=allowed)
         for name in ("x",) if names or route.endswith("/add/") else QUERIES:
-            faults.see(site.browser.get(f"{site.address(route)}?{name}={text}"), f"{route}?{name}={text}")
+            answer = site.browser.get(f"{site.address(route)}?{name}={text}")
+            faults.see(answer, f"{route}?{name}={text}", allowed=allowed)
     faults.none()
 
 

@@ -10,11 +10,12 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from workflows import ingest, scheduling, services
+from workflows.admin.checked import CHANGED, CheckedAdmin
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.definitions import document
 from workflows.definitions.schema import FlowSpec
 from workflows.definitions.validate import DefinitionProblems, parse
-from workflows.errors import WorkflowsError
+from workflows.errors import FlowExists, WorkflowsError
 from workflows.models import CronFire, EventSchema, Flow, FlowVersion, Organization, Step, Trigger
 from workflows.steps.registry import REGISTRY
 
@@ -48,6 +49,16 @@ class FlowForm(forms.ModelForm):  # type: ignore[type-arg]
             raise forms.ValidationError(f"This is the flow {self.instance.slug!r}; its slug can't change.")
         return text
 
+    def clean(self) -> dict[str, Any]:
+        """A new flow has a slug of its own: one that is taken would be published over."""
+        cleaned = super().clean() or {}
+        organization = cleaned.get("organization")
+        if self.instance._state.adding and organization and hasattr(self, "spec"):
+            there = Flow.objects.filter(organization=organization, slug=self.spec.flow).first()
+            if there is not None:
+                raise forms.ValidationError(FlowExists.of(there.slug, organization.slug).args[0])
+        return cleaned
+
 
 class VersionInline(ReadOnlyInline):
     model = FlowVersion
@@ -62,8 +73,9 @@ class TriggerInline(ReadOnlyInline):
 
 
 @admin.register(Flow)
-class FlowAdmin(admin.ModelAdmin[Flow]):
+class FlowAdmin(CheckedAdmin):
     form = FlowForm
+    deletes_in_bulk = False
     list_display = ("slug", "name", "organization", "current", "updated_at")
     list_filter = ("organization",)
     search_fields = ("slug", "name")
@@ -74,11 +86,19 @@ class FlowAdmin(admin.ModelAdmin[Flow]):
 
     def save_model(self, request: HttpRequest, obj: Flow, form: Any, change: bool) -> None:
         organization: Organization = obj.organization
-        applied = services.apply_definition(organization, form.spec, source=form.cleaned_data["definition"])
+        source = form.cleaned_data["definition"]
+        applied = services.apply_definition(organization, form.spec, source=source, only_new=not change)
+        form.applied = applied
         obj.pk, obj.slug, obj.name = applied.flow.pk, applied.flow.slug, applied.flow.name
         obj.refresh_from_db()
-        text = f"Version {applied.version.number} published." if applied.changed else "Nothing changed."
-        messages.success(request, text)
+        if applied.changed:
+            messages.success(request, f"Version {applied.version.number} published.")
+        elif form.has_changed():
+            messages.info(request, "No new version: the text was kept, and means the same.")
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        setattr(request, CHANGED, form.applied.changed)
 
 
 class StepInline(ReadOnlyInline):
@@ -122,7 +142,7 @@ class StepAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Trigger)
-class TriggerAdmin(admin.ModelAdmin[Trigger]):
+class TriggerAdmin(CheckedAdmin):
     list_display = ("flow", "kind", "event_name", "condition", "next_fire_at", "enabled")
     list_filter = ("kind", "enabled")
     list_editable = ("enabled",)
@@ -146,9 +166,8 @@ class TriggerAdmin(admin.ModelAdmin[Trigger]):
         return False
 
     def save_model(self, request: HttpRequest, obj: Trigger, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        if obj.kind == Trigger.Kind.CRON:
-            scheduling.resume_from_now(obj)
+        if form.has_changed():  # else a schedule would forget what it has not caught up with yet
+            scheduling.switch(obj, enabled=obj.enabled)
 
 
 @admin.register(CronFire)
@@ -174,7 +193,7 @@ class EventSchemaForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(EventSchema)
-class EventSchemaAdmin(admin.ModelAdmin[EventSchema]):
+class EventSchemaAdmin(CheckedAdmin):
     form = EventSchemaForm
     list_display = ("name", "organization", "updated_at")
     list_filter = ("organization",)

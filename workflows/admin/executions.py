@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from workflows import repair, services
 from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
-from workflows.errors import WorkflowsError
+from workflows.errors import RunNotLive
 from workflows.models import (
     Attempt,
     Event,
@@ -68,10 +68,14 @@ class RunAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel the selected runs", permissions=["cancel"])
     def cancel(self, request: HttpRequest, runs: Any) -> None:
-        organizations = {org.id: org for org in Organization.objects.all()}
-        for run in runs:
-            services.cancel_run(organizations[run.org_id], run.id, reason=f"by {request.user.get_username()}")
-        messages.success(request, f"{len(runs)} runs asked to stop.")
+        by = f"by {request.user.get_username()}"
+        organizations = Organization.objects.in_bulk({run.org_id for run in runs})
+
+        def cancel(run: Run) -> None:
+            if not services.cancel_runs(organizations[run.org_id], [run.id], reason=by):
+                raise RunNotLive
+
+        self.apply(request, runs, "runs asked to stop", cancel)
 
     @admin.action(description="Replay the selected runs from the start", permissions=["cancel"])
     def replay(self, request: HttpRequest, runs: Any) -> None:
@@ -96,14 +100,15 @@ class RunAdmin(ReadOnlyAdmin):
         return question
 
     def _repeat(self, request: HttpRequest, runs: Any, mode: str, *, force: bool = False) -> None:
+        organizations = Organization.objects.in_bulk({run.org_id for run in runs})
+
         by = request.user.get_username()
-        organizations = {org.id: org for org in Organization.objects.all()}
-        for run in runs:
-            try:
-                repeat = repair.replay(organizations[run.org_id], run.id, by=by, mode=mode, force=force)
-                messages.success(request, f"{run.id}: run {repeat.run_id} repeats it.")
-            except WorkflowsError as error:
-                messages.warning(request, f"{run.id}: {error}")
+
+        def repeat(run: Run) -> None:
+            made = repair.replay(organizations[run.org_id], run.id, by=by, mode=mode, force=force)
+            messages.success(request, f"{run.id}: run {made.run_id} repeats it.")
+
+        self.apply(request, runs, "runs repeated", repeat)
 
     @admin.display(description="Input")
     def input_json(self, obj: Run) -> SafeString:

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from throttling.errors import ThrottlingError
 from throttling.models import ThrottleChange, ThrottleOverride
 from workflows import flow_control
+from workflows.admin.checked import CheckedAdmin
 from workflows.admin.readonly import ReadOnlyAdmin, json_block
 from workflows.errors import WorkflowsError
 
@@ -35,7 +36,7 @@ class OverrideForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ThrottleOverride)
-class ThrottleOverrideAdmin(admin.ModelAdmin[ThrottleOverride]):
+class ThrottleOverrideAdmin(CheckedAdmin):
     """Live overrides of limits and retries: a change holds on all workers within a second."""
 
     form = OverrideForm

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 
 from workflows import bulk
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline
+from workflows.errors import OperationNotTurned
 from workflows.models import BulkOperation, OperationChange, Organization
 
 
@@ -42,13 +43,20 @@ class BulkOperationAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Stop", permissions=["turn"])
     def stop(self, request: HttpRequest, operations: QuerySet[BulkOperation]) -> None:
-        self._each(request, operations, bulk.stop)
+        self._turn(request, operations, "stopped", bulk.stop)
 
     @admin.action(description="Resume", permissions=["turn"])
     def resume(self, request: HttpRequest, operations: QuerySet[BulkOperation]) -> None:
-        self._each(request, operations, bulk.resume)
+        self._turn(request, operations, "resumed", bulk.resume)
 
-    def _each(self, request: HttpRequest, operations: QuerySet[BulkOperation], verb: Any) -> None:
+    def _turn(self, request: HttpRequest, operations: QuerySet[BulkOperation], what: str, verb: Any) -> None:
+        by = request.user.get_username()
         organizations = Organization.objects.in_bulk({each.org_id for each in operations})
-        for operation in operations:
-            verb(organizations[operation.org_id], operation.id, by=request.user.get_username())
+
+        def turn(operation: BulkOperation) -> None:
+            latest = OperationChange.objects.filter(operation=operation).count()
+            now = verb(organizations[operation.org_id], operation.id, by=by)
+            if OperationChange.objects.filter(operation=operation).count() == latest:
+                raise OperationNotTurned(f"It is {now.status}: it can't be {what}.")
+
+        self.apply(request, operations, f"operations {what}", turn)

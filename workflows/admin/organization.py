@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -7,17 +8,32 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 from django.utils import timezone
 
-from workflows.models import AccessKey, Organization, Secret
+from workflows import secret_rules
+from workflows.admin.checked import CheckedAdmin
+from workflows.errors import InvalidInput
+from workflows.models import AccessKey, Event, Flow, Organization, Run, Secret
 
 
 @admin.register(Organization)
-class OrganizationAdmin(admin.ModelAdmin[Organization]):
+class OrganizationAdmin(CheckedAdmin):
+    """An organization can be deleted while nothing has happened in it: with it the runs would lose their owner."""
+
+    deletes_in_bulk = False
     list_display = ("slug", "name", "created_at")
     search_fields = ("slug", "name")
+    fields = ("slug", "name")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is not None and any(
+            model.objects.filter(**{name: obj.id}).exists()
+            for model, name in ((Flow, "organization"), (Run, "org_id"), (Event, "org_id"))
+        ):
+            return False
+        return super().has_delete_permission(request, obj)
 
 
 @admin.register(AccessKey)
-class AccessKeyAdmin(admin.ModelAdmin[AccessKey]):
+class AccessKeyAdmin(CheckedAdmin):
     """A new key is shown once, in the message after saving."""
 
     list_display = ("prefix", "kind", "name", "operator", "organization", "created_at", "revoked_at")
@@ -36,16 +52,34 @@ class AccessKeyAdmin(admin.ModelAdmin[AccessKey]):
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, keys: Any) -> None:
-        count = keys.filter(revoked_at=None).update(revoked_at=timezone.now())
-        messages.success(request, f"{count} keys revoked.")
+        before = [f"{key}: it was revoked before." for key in keys.exclude(revoked_at=None)]
+        self.report(request, keys.filter(revoked_at=None).update(revoked_at=timezone.now()), "keys revoked", before)
+
+
+def _checked(rule: Callable[[str], None], text: str) -> str:
+    try:
+        rule(text)
+    except InvalidInput as error:
+        raise forms.ValidationError(str(error)) from None
+    return text
 
 
 class SecretForm(forms.ModelForm):  # type: ignore[type-arg]
-    value = forms.CharField(widget=forms.PasswordInput, help_text="Stored encrypted; it can't be shown again.")
+    value = forms.CharField(
+        widget=forms.PasswordInput, strip=False, help_text="Stored encrypted; it can't be shown again."
+    )
 
     class Meta:
         model = Secret
         fields = ("organization", "name")
+
+    def clean_name(self) -> str:
+        name = str(self.cleaned_data["name"])
+        return _checked(secret_rules.check_name, name)
+
+    def clean_value(self) -> str:
+        value = str(self.cleaned_data["value"])
+        return _checked(secret_rules.check_value, value)
 
     def save(self, commit: bool = True) -> Any:
         self.instance.value = self.cleaned_data["value"]
@@ -53,7 +87,7 @@ class SecretForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Secret)
-class SecretAdmin(admin.ModelAdmin[Secret]):
+class SecretAdmin(CheckedAdmin):
     form = SecretForm
     list_display = ("name", "organization", "updated_at")
     list_filter = ("organization",)

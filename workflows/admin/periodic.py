@@ -1,21 +1,139 @@
+"""The pages of django-celery-beat, beside the triggers and tasks that the project keeps rows for."""
+
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
-from django_celery_beat.admin import PeriodicTaskAdmin
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.admin import (
+    ClockedScheduleAdmin,
+    CrontabScheduleAdmin,
+    IntervalScheduleAdmin,
+    PeriodicTaskAdmin,
+    SolarScheduleAdmin,
+)
+from django_celery_beat.models import (
+    ClockedSchedule,
+    CrontabSchedule,
+    IntervalSchedule,
+    PeriodicTask,
+    SolarSchedule,
+)
 
-admin.site.unregister(PeriodicTask)
+from workflows import scheduling
+from workflows.admin.checked import CheckedAdmin
+from workflows.errors import Forbidden, WorkflowsError
+
+for _model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):
+    admin.site.unregister(_model)
+
+KEPT_TASKS = frozenset({"celery.backend_cleanup", "headrace.evaluate_alerts"})
+"""Their rows are made anew where they are deleted: by beat when it starts, and by `migrate`."""
+CLEANUP = "celery.backend_cleanup"
+"""Beat writes the schedule of this one anew at each start."""
+
+
+class TaskUnchanged(WorkflowsError):
+    """It is so already."""
+
+    status, code = 409, "task_unchanged"
+
+
+class TaskNotRun(WorkflowsError):
+    """It fires what is due of its trigger, and nothing is due: start the flow instead (`manage.py trigger <flow>`)."""
+
+    status, code = 409, "task_not_run"
 
 
 @admin.register(PeriodicTask)
-class GuardedPeriodicTaskAdmin(PeriodicTaskAdmin):  # type: ignore[misc]  # it is untyped
-    """django-celery-beat's page, whose actions (enable, disable, run) ask for no permission of their own."""
+class GuardedPeriodicTaskAdmin(CheckedAdmin, PeriodicTaskAdmin):  # type: ignore[misc]  # it is untyped
+    """The row of a flow's schedule is changed by its trigger; here it is switched on and off, with the trigger."""
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is not None and (_is_flows(obj) or obj.task == CLEANUP):
+            return False
+        return bool(super().has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is not None and (_is_flows(obj) or obj.task in KEPT_TASKS):
+            return False
+        return super().has_delete_permission(request, obj)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions: dict[str, Any] = super().get_actions(request)
+        """Beat's own actions ask for no permission."""
+        actions = super().get_actions(request)
         if self.has_change_permission(request):
             return actions
         return {name: action for name, action in actions.items() if name not in self.actions}
+
+    @admin.action(description="Enable selected tasks")
+    def enable_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        self.apply(request, queryset, "tasks enabled", _switch(request, lambda _: True))
+
+    @admin.action(description="Disable selected tasks")
+    def disable_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        self.apply(request, queryset, "tasks disabled", _switch(request, lambda _: False))
+
+    @admin.action(description="Toggle activity of selected tasks")
+    def toggle_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        self.apply(request, queryset, "tasks toggled", _switch(request, lambda enabled: not enabled))
+
+    @admin.action(description="Run selected tasks")
+    def run_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        flows = [row for row in queryset if _is_flows(row)]
+        others = queryset.exclude(pk__in=[row.pk for row in flows])
+        if flows or not others.exists():
+            self.report(request, 0, "run", [f"{row.name}: {TaskNotRun()}" for row in flows])
+        if others.exists():
+            super().run_tasks(request, others)
+
+
+def _is_flows(row: PeriodicTask) -> bool:
+    return bool(row.task == scheduling.TASK and row.name.startswith(scheduling.PREFIX))
+
+
+def _switch(request: HttpRequest, wanted: Callable[[bool], bool]) -> Callable[[PeriodicTask], None]:
+    """Switches a task: of a flow's schedule the trigger, which decides whether the flow starts."""
+
+    def switch(row: PeriodicTask) -> None:
+        trigger = scheduling.trigger_of(row)
+        before = trigger.enabled if trigger else row.enabled
+        if wanted(before) == before:
+            raise TaskUnchanged(f"It is {'enabled' if before else 'disabled'} already.")
+        if trigger is not None:
+            if not request.user.has_perm("workflows.change_trigger"):
+                raise Forbidden("It is a flow's schedule: that takes the permission workflows.change_trigger.")
+            scheduling.switch(trigger, enabled=wanted(before))
+            return
+        row.enabled, row.last_run_at = wanted(before), None
+        row.save()  # beat is told by a signal
+
+    return switch
+
+
+@admin.register(CrontabSchedule)
+class CheckedCrontabAdmin(CheckedAdmin, CrontabScheduleAdmin):  # type: ignore[misc]
+    """One that flows' schedules use is not changed here: their triggers say when they fire, and beat only looks."""
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is not None and scheduling.beat_rows().filter(crontab=obj).exists():
+            return False
+        return bool(super().has_change_permission(request, obj))
+
+
+@admin.register(IntervalSchedule)
+class CheckedIntervalAdmin(CheckedAdmin, IntervalScheduleAdmin):  # type: ignore[misc]
+    pass
+
+
+@admin.register(SolarSchedule)
+class CheckedSolarAdmin(CheckedAdmin, SolarScheduleAdmin):  # type: ignore[misc]
+    pass
+
+
+@admin.register(ClockedSchedule)
+class CheckedClockedAdmin(CheckedAdmin, ClockedScheduleAdmin):  # type: ignore[misc]
+    pass

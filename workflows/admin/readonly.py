@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from workflows.admin.checked import CheckedAdmin
 from workflows.templatetags.headrace import pretty
 
 
@@ -17,7 +18,7 @@ def json_block(value: Any) -> SafeString:
     return format_html('<pre class="json">{}</pre>', pretty(value))
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ReadOnlyAdmin(CheckedAdmin):
     """Nothing can be added, changed or deleted: executions are written by the engine alone."""
 
     class Media:

@@ -21,13 +21,20 @@ class DecisionIn(Body):
 
     decision: Literal["approve", "reject"]
     comment: str = Field("", max_length=4_000)
+    as_operator: bool = Field(
+        False, description="An operator's key decides in the place of the approvers; the answer says so."
+    )
 
 
 @router.get("")
 def list_approvals(request: ApiRequest) -> dict[str, Any]:
     """What waits for a decision, newest first (200 at most)."""
     found = approvals.waiting(request.organization)
-    return {"approvals": [{**approvals.facts(each.wait), "workflow": each.run.flow.slug} for each in found]}
+    return {
+        "approvals": [
+            {**approvals.facts(each.wait), "flow": each.run.flow.slug, "workflow": each.run.flow.slug} for each in found
+        ]
+    }
 
 
 @router.post("/{uuid:step_run_id}")
@@ -35,5 +42,11 @@ def decide(request: ApiRequest, step_run_id: UUID, payload: DecisionIn) -> dict[
     """Approve or reject; the first decision counts. Answers the step's output."""
     key = request.auth
     by = Decider(name=f"key:{key.name}", roles=frozenset({f"key:{key.name}"}), everything=key.operator)
-    approve = payload.decision == "approve"
-    return approvals.decide(request.organization, step_run_id, approve=approve, comment=payload.comment, by=by)
+    return approvals.decide(
+        request.organization,
+        step_run_id,
+        approve=payload.decision == "approve",
+        comment=payload.comment,
+        by=by,
+        as_operator=payload.as_operator,
+    )

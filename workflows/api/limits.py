@@ -11,7 +11,7 @@ from pydantic import Field, StrictInt, StrictStr
 from throttling.errors import ThrottlingError
 from throttling.limits import checked_weight
 from throttling.models import ThrottleOverride
-from workflows import flow_control
+from workflows import flow_control, waiting_reasons
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.schemas import Body, milliseconds
 from workflows.engine import admission
@@ -151,8 +151,12 @@ def delete_limit(
 
 @router.get("/explain")
 def explain(request: ApiRequest, stepRun: UUID) -> dict[str, Any]:  # noqa: N803
-    """Why a step waits: the limit in the way, its use, the position, and when it is expected to start."""
-    return reason_out(flow_control.explain(request.organization, stepRun))
+    """Why a step waits: the limit in the way, its use, the position, and when it is expected to start.
+
+    Of one that has ended, and of a run that has (`stepRun` may be its id): what it waited.
+    """
+    first, *_ = waiting_reasons.explain(request.organization, stepRun)
+    return reason_out(first.reason)
 
 
 @router.get("/history")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.openapi.schema import OpenAPISchema
 from ninja.parser import Parser
 
 from workflows import payload
+from workflows.api import query
 
 MEDIA_TYPE = "application/problem+json"
 PROBLEM = {
@@ -51,7 +54,26 @@ class BoundedParser(Parser):
 
 
 class DocumentedAPI(NinjaAPI):
-    """Adds to each operation the problems that it may answer with, by what the operation is like."""
+    """Adds to each operation the problems that it may answer with, and refuses queries that it does not declare."""
+
+    def create_temporal_response(self, request: HttpRequest) -> HttpResponse:
+        """Every operation asks for this once its key has been checked, before it reads its parameters."""
+        known = self._queries.get(_operation_of(request), {})
+        query.settle(request, known, repeatable=[name for name, many in known.items() if many])
+        return super().create_temporal_response(request)
+
+    @cached_property
+    def _queries(self) -> dict[tuple[str, str], dict[str, bool]]:
+        """By method and path: the names that may stand in the query, and whether more than once."""
+        return {
+            (method.upper(), path): {
+                each["name"]: _is_list(each["schema"])
+                for each in operation.get("parameters", [])
+                if each["in"] == "query"
+            }
+            for path, methods in super().get_openapi_schema()["paths"].items()
+            for method, operation in methods.items()
+        }
 
     def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
         document = super().get_openapi_schema(**options)
@@ -61,6 +83,16 @@ class DocumentedAPI(NinjaAPI):
                 for status in problems_of(method, path, operation):
                     operation["responses"].setdefault(status, _response(status))
         return document
+
+
+def _operation_of(request: HttpRequest) -> tuple[str, str]:
+    """Method and path of a request, as they stand in the document."""
+    route = request.resolver_match.route if request.resolver_match else ""
+    return request.method or "", "/" + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route)
+
+
+def _is_list(schema: dict[str, Any]) -> bool:
+    return any(each.get("type") == "array" for each in [schema, *schema.get("anyOf", [])])
 
 
 def problems_of(method: str, path: str, operation: dict[str, Any]) -> list[int]:

@@ -96,7 +96,7 @@ def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -
 def list_runs(
     request: ApiRequest,
     status: str = "",
-    workflow: str = "",
+    flow: str = "",
     trigger: str = "",
     userId: str = "",  # noqa: N803
     event: str = "",
@@ -106,9 +106,9 @@ def list_runs(
     limit: int = 50,
     cursor: str = "",
 ) -> dict[str, Any]:
-    """Runs, newest first (or by priority or duration), page by page."""
+    """Runs, newest first (or by priority or duration), page by page. (`workflow` is read as `flow`.)"""
     where = run_lists.RunFilter(
-        status=status, workflow=workflow, trigger=trigger, user_id=userId, event_name=event, since=since, until=until
+        status=status, workflow=flow, trigger=trigger, user_id=userId, event_name=event, since=since, until=until
     )
     page = run_lists.runs_page(request.organization, where, sort=sort, limit=limit, cursor=cursor)
     return {"runs": [presenters.run_summary(run) for run in page.runs], "nextCursor": page.next_cursor or None}

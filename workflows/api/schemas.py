@@ -183,7 +183,8 @@ class StepOut(Out):
 
 class RunSummaryOut(Out):
     id: UUID
-    workflow: str
+    flow: str
+    workflow: str = Field(description="The old name of `flow`.")
     version: int
     status: str
     priority: int

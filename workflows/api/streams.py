@@ -18,6 +18,7 @@ from django.db import connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from workflows import access
+from workflows.api import query
 from workflows.api.auth import ApiKeyAuth
 from workflows.api.problems import problem
 from workflows.api.stream_places import PLACES
@@ -27,6 +28,7 @@ from workflows.stream_holders import Holder
 from workflows.stream_hub import HUB, RETRY, Source
 from workflows.streaming import OrganizationStream, RunStream
 
+PARAMETERS = ("org", "lastEventId")
 KEEP_ALIVE_S = 15.0
 LONGEST_S = 3_600.0
 STILL_HERE = b": still here\n\n"
@@ -64,6 +66,10 @@ def _stream(request: HttpRequest, open_: Callable[[Organization, str], Source]) 
         response["WWW-Authenticate"] = "Bearer"
         return response
     organization, holder = known
+    try:
+        query.settle(request, PARAMETERS)
+    except WorkflowsError as error:
+        return problem(error.status, error.code, str(error))
     wanted = request.GET.get("org", organization.slug)
     if wanted not in {organization.slug, str(organization.id)}:
         return problem(404, "not_found", "The key belongs to another organization.")

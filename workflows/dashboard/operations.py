@@ -72,7 +72,12 @@ def approvals_page(request: HttpRequest, organization: Organization) -> HttpResp
     found = approvals.waiting(organization)
     decider = _decider(request)
     rows = [
-        {"facts": approvals.facts(each.wait), "run": each.run, "mine": decider.may_decide(each.wait)} for each in found
+        {
+            "facts": approvals.facts(each.wait),
+            "run": each.run,
+            "mine": decider.may_decide(each.wait) or decider.everything,
+        }
+        for each in found
     ]
     return render(request, "dashboard/approvals.html", {"approvals": rows})
 
@@ -88,7 +93,15 @@ def approval(request: HttpRequest, organization: Organization, step_run_id: UUID
         approve = decision == "approve"
         try:
             comment = request.POST.get("comment", "")
-            approvals.decide(organization, step_run_id, approve=approve, comment=comment, by=_decider(request))
+            as_operator = request.POST.get("as_operator") == "yes"
+            approvals.decide(
+                organization,
+                step_run_id,
+                approve=approve,
+                comment=comment,
+                by=_decider(request),
+                as_operator=as_operator,
+            )
             messages.info(request, "Approved." if approve else "Rejected.")
         except WorkflowsError as error:
             messages.error(request, str(error))
@@ -97,10 +110,13 @@ def approval(request: HttpRequest, organization: Organization, step_run_id: UUID
         found = approvals.get(organization, step_run_id)
     except ApprovalNotFound as error:
         raise Http404(str(error)) from None
+    decider = _decider(request)
+    mine = decider.may_decide(found.wait)
     context = {
         "facts": approvals.facts(found.wait),
         "run": found.run,
-        "mine": _decider(request).may_decide(found.wait),
+        "mine": mine or decider.everything,
+        "in_their_place": decider.everything and not mine,
     }
     return render(request, "dashboard/approval.html", context)
 

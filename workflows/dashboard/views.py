@@ -17,10 +17,11 @@ from workflows import presenters, repair, run_lists, selectors, services
 from workflows.access import CHANGE_RUNS
 from workflows.dashboard.access import page
 from workflows.dashboard.timeline import timeline
-from workflows.errors import InvalidInput, RunNotFound, WorkflowsError
+from workflows.edge import OLD_WORDS
+from workflows.errors import InvalidInput, RunNotFound, RunNotLive, WorkflowsError
 from workflows.models import Organization, Run
 
-FILTERS = ("status", "workflow", "trigger", "event", "since", "until")
+FILTERS = ("status", "flow", "trigger", "event", "since", "until")
 
 
 def _moment(text: str) -> dt.datetime | None:
@@ -36,7 +37,8 @@ def _moment(text: str) -> dt.datetime | None:
 @require_GET
 def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The run list; the table alone for htmx."""
-    chosen = {name: request.GET.get(name, "") for name in FILTERS}
+    given = {OLD_WORDS.get(name, name): text for name, text in request.GET.items()}
+    chosen = {name: given.get(name, "") for name in FILTERS}
     sort = request.GET.get("sort", "created")
     context: dict[str, Any] = {
         "chosen": chosen,
@@ -49,7 +51,7 @@ def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
     }
     where = run_lists.RunFilter(
         status=chosen["status"],
-        workflow=chosen["workflow"],
+        workflow=chosen["flow"],
         trigger=chosen["trigger"],
         event_name=chosen["event"],
         since=_moment(chosen["since"]),
@@ -103,7 +105,9 @@ def replay(request: HttpRequest, organization: Organization, run_id: UUID, mode:
 def cancel(request: HttpRequest, organization: Organization, run_id: UUID) -> HttpResponse:
     """Cancel the run and show it again."""
     try:
-        services.cancel_run(organization, run_id, reason=f"by {request.user.get_username()}")
+        if not services.cancel_runs(organization, [run_id], reason=f"by {request.user.get_username()}"):
+            services.get_run(organization, run_id)
+            messages.warning(request, str(RunNotLive()))
     except RunNotFound as error:
         raise Http404(str(error)) from None
     return redirect("dashboard:run", run_id=run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import SUPPRESS
 from typing import Any
 from uuid import UUID
 
@@ -73,7 +74,7 @@ class Command(HeadraceCommand):
         for letter in letters:
             rows.add_row(
                 letter["id"],
-                letter["workflow"],
+                letter["flow"],
                 letter["step"] or "",
                 letter["category"],
                 str(letter["attempts"]),
@@ -170,7 +171,8 @@ def _add_filter(parser: CommandParser, *, status: bool = True) -> None:
     if status:
         parser.add_argument("--status", default="", choices=["", "failed", "reprocessed", "ignored"])
     parser.add_argument("--group", default="", help="a group's id, fingerprint, or the first characters of that")
-    parser.add_argument("--flow", default="", dest="workflow")
+    parser.add_argument("--flow", default="")
+    parser.add_argument("--workflow", dest="flow", default=SUPPRESS, help=SUPPRESS)  # the old word
     for name in ("category", "type", "step", "event", "run", "search", "since", "until"):
         parser.add_argument(f"--{name}", default="")
 

@@ -9,13 +9,19 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 
 from throttling.models import ThrottleOverride
-from workflows import flow_control, services, simulation
+from workflows import flow_control, services, simulation, waiting_reasons
 from workflows.definitions.duration import parse_ms
 from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.models import Organization
 from workflows.presenters import change_out, line_out, reason_out
+from workflows.waiting_reasons import Explained
 
 BY = "manage.py limits"
+
+
+def _explained_out(explained: Explained) -> dict[str, Any]:
+    step_run_id = str(explained.step_run_id) if explained.step_run_id else None
+    return {"step": explained.key or None, "stepRunId": step_run_id, **reason_out(explained.reason)}
 
 
 def duration_s(text: str) -> float:
@@ -154,13 +160,12 @@ class Command(HeadraceCommand):
             given = UUID(options["step_run"])
         except ValueError:
             raise CommandError(f"{options['step_run']!r} is no id.") from None
-        steps = flow_control.waiting_steps(organization, given)
-        reasons = [(row.key, row.id, flow_control.reason_of(row)) for row in steps]
+        found = waiting_reasons.explain(organization, given)
         if options["as_json"]:
-            self.print_json([{"step": key, "stepRunId": str(id_), **reason_out(r)} for key, id_, r in reasons])
+            self.print_json([_explained_out(each) for each in found])
             return
-        for key, _, reason in reasons:
-            self.stdout.write(f"{key}: {reason.sentence}")
+        for each in found:
+            self.stdout.write(f"{each.key}: {each.reason.sentence}" if each.key else each.reason.sentence)
 
     def _simulate(self, organization: Organization, options: dict[str, Any]) -> None:
         flow = services.published(organization, options["flow"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import SUPPRESS
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,7 @@ class Command(HeadraceCommand):
         listing.add_argument("--flow", default="")
         listing.add_argument("--event", default="", help="the name of the event that started them")
         listing.add_argument("--user", default="")
+        add_old_words(listing)
         listing.add_argument("--sort", default="created", choices=run_lists.SORTS)
         listing.add_argument("--limit", type=int, default=20)
         show = self.add_verb(verbs, "show", "show a run with its steps")
@@ -38,7 +40,9 @@ class Command(HeadraceCommand):
             verb.add_argument("run", type=UUID, nargs="?")
             verb.add_argument("--all", action="store_true", help="all of them")
             for name in selectors.FILTERS:
-                verb.add_argument(f"--{name}", default="", help="a filter")
+                option = "--user" if name == "userId" else f"--{name}"
+                verb.add_argument(option, dest=name, default="", help="a filter")
+            add_old_words(verb, user="userId")
             add_pace(verb)
         fork = self.add_verb(verbs, "fork", "a new run from some steps of an ended one on")
         fork.add_argument("run", type=UUID)
@@ -65,7 +69,7 @@ class Command(HeadraceCommand):
         for run in summaries:
             rows.add_row(
                 run["id"],
-                f"{run['workflow']} v{run['version']}",
+                f"{run['flow']} v{run['version']}",
                 run["status"],
                 run["event"] or run["trigger"],
                 f"{run['createdAt']:%Y-%m-%d %H:%M:%S}",
@@ -121,7 +125,7 @@ class Command(HeadraceCommand):
     def _in_bulk(self, action: str, options: dict[str, Any], chosen: dict[str, Any]) -> None:
         where = {name: options[name] for name in selectors.FILTERS if options.get(name)}
         if not where and not options["all"]:
-            raise CommandError("Name a run, a filter such as --workflow, or --all.")
+            raise CommandError("Name a run, a filter such as --flow, or --all.")
         organization = self.organization(options)
         if options.get("dry_run"):
             draft = bulk.draft(organization, action, where, options=chosen, per_second=options["rate"])
@@ -133,6 +137,12 @@ class Command(HeadraceCommand):
         ended = follow(self, started, wait=options["wait"], quiet=options["as_json"])
         if options["as_json"]:
             self.print_json(presenters.operation_out(ended))
+
+
+def add_old_words(parser: CommandParser, *, user: str = "user") -> None:
+    """The names that these options had before."""
+    parser.add_argument("--workflow", dest="flow", default=SUPPRESS, help=SUPPRESS)
+    parser.add_argument("--userId", dest=user, default=SUPPRESS, help=SUPPRESS)
 
 
 def _new_input(options: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from workflows import secret_rules
 from workflows.management.output import HeadraceCommand, table
 from workflows.masking import SHORTEST
 from workflows.models import Secret
@@ -26,9 +27,9 @@ class Command(HeadraceCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         organization = self.organization(options)
         if options["verb"] == "set":
-            if not options["name"].isidentifier() or not options["name"].isascii():
-                raise CommandError(f"{options['name']!r}: a name has letters, digits and _, and no digit first.")
-            value = getpass.getpass("value: ") if sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
+            secret_rules.check_name(options["name"])
+            value = _read_value()
+            secret_rules.check_value(value)
             if len(value) < SHORTEST:
                 self.stderr.write(
                     f"{options['name']} has fewer than {SHORTEST} characters: it is masked only where it stands alone."
@@ -49,3 +50,11 @@ class Command(HeadraceCommand):
             for secret in found:
                 rows.add_row(secret.name, f"{secret.updated_at:%Y-%m-%d %H:%M}")
             self.console.print(rows)
+
+
+def _read_value() -> str:
+    """From the terminal, without showing it, or standard input less the end of its last line. Raises CommandError."""
+    try:
+        return getpass.getpass("value: ") if sys.stdin.isatty() else sys.stdin.read().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise CommandError("The value is no text in UTF-8: nothing was stored.") from None

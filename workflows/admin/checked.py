@@ -1,0 +1,163 @@
+"""An admin page that offers what it does, and says what it did.
+
+Django says that all went well whenever nothing was raised: after a save that changes nothing, and after an action that
+found nothing to act on. It also offers a deletion that it refuses once it is asked for. Every page of this site is a
+`CheckedAdmin`; a test walks them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.actions import delete_selected
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import ValidationError
+from django.db import DataError
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+
+from throttling.errors import ThrottlingError
+from workflows.errors import WorkflowsError
+from workflows.unavailable import missing_service
+
+REFUSALS = (WorkflowsError, ThrottlingError)
+MAX_REASONS = 5
+ASKING = "_asks_what_a_deletion_takes"
+CHANGED = "_changed_something"
+DELETABLE = "_deletable"
+
+
+class CheckedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Refusals of the verbs are messages; unchanged is not a success; only what can be deleted has the link for it."""
+
+    deletes_in_bulk = True
+    """Whether the list has the action that deletes the selected rows."""
+
+    # --- refusals -------------------------------------------------------------------------------------------------
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return self._or_refusal(request, super().changeform_view, *args, **kwargs)
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return self._or_refusal(request, super().delete_view, *args, **kwargs)
+
+    def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._or_refusal(request, super().changelist_view, *args, **kwargs)
+        except DataError:  # a filter's value that Postgres has no form for
+            if request.method != "GET" or not request.GET:
+                raise
+            self.message_user(request, "The list has no such filter, or no such value for it.", messages.ERROR)
+            return HttpResponseRedirect(request.path)
+
+    def _or_refusal(self, request: HttpRequest, view: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The view's answer; where a verb refuses, its reason on the same page. Everything else was rolled back."""
+        try:
+            return view(request, *args, **kwargs)
+        except REFUSALS as error:
+            if request.method != "POST" or missing_service(error):
+                raise
+            messages.error(request, str(error))
+            return HttpResponseRedirect(request.get_full_path())
+
+    # --- saving ---------------------------------------------------------------------------------------------------
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        changed = form.has_changed() or any(each.has_changed() for each in formsets)
+        setattr(request, CHANGED, not change or changed)
+
+    def message_user(
+        self, request: HttpRequest, message: Any, level: Any = messages.INFO, *args: Any, **more: Any
+    ) -> None:
+        if level == messages.SUCCESS and not getattr(request, CHANGED, True):
+            message, level = "Nothing changed.", messages.INFO
+        super().message_user(request, message, level, *args, **more)
+
+    # --- actions --------------------------------------------------------------------------------------------------
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        try:
+            for each in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.to_python(each)
+        except ValidationError:
+            self.message_user(request, "What was selected is no row of this list. Nothing was done.", messages.WARNING)
+            return None
+        return super().response_action(request, queryset)
+
+    def report(self, request: HttpRequest, done: int, what: str, refused: Iterable[str] = ()) -> None:
+        """Say how many it was done to ("3 runs cancelled."), and why not to the others."""
+        reasons = sorted(set(refused))
+        if done:
+            self.message_user(request, f"{done} {what}.", messages.SUCCESS)
+        for reason in reasons[:MAX_REASONS]:
+            self.message_user(request, reason, messages.WARNING)
+        if len(reasons) > MAX_REASONS:
+            self.message_user(request, f"… and {len(reasons) - MAX_REASONS} more reasons.", messages.WARNING)
+        if not done and not reasons:
+            self.message_user(request, "Nothing was done: the selected rows are gone.", messages.WARNING)
+
+    def apply(self, request: HttpRequest, rows: Iterable[Any], what: str, act: Callable[[Any], Any]) -> None:
+        """Do it to each row; one that a verb refuses keeps no other from it."""
+        done, refused = 0, []
+        for row in rows:
+            try:
+                act(row)
+                done += 1
+            except REFUSALS as error:
+                if missing_service(error):
+                    raise
+                refused.append(f"{row}: {error}")
+        self.report(request, done, what, refused)
+
+    # --- deleting -------------------------------------------------------------------------------------------------
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if not super().has_delete_permission(request, obj):
+            return False
+        return obj is None or self._can_go(request, obj)
+
+    def _can_go(self, request: HttpRequest, obj: Model) -> bool:
+        """Whether a deletion would be done: nothing that goes with the row is kept by a rule or a permission.
+
+        Django asks this of each row that goes with it: those answer by their own permissions alone.
+        """
+        if getattr(request, ASKING, False):
+            return True
+        known: dict[Any, bool] = request.__dict__.setdefault(DELETABLE, {})
+        key = (obj._meta.label, obj.pk)
+        if key not in known:
+            setattr(request, ASKING, True)
+            try:
+                _, _, missing, protected = self.get_deleted_objects([obj], request)  # type: ignore[list-item]
+            finally:
+                setattr(request, ASKING, False)
+            known[key] = not missing and not protected
+        return known[key]
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        actions = super().get_actions(request)
+        if "delete_selected" in actions:
+            if self.deletes_in_bulk:
+                _, name, description = actions["delete_selected"]
+                actions["delete_selected"] = (_delete_what_can_go, name, description)
+            else:
+                del actions["delete_selected"]
+        return actions
+
+
+def _delete_what_can_go(page: CheckedAdmin, request: HttpRequest, rows: QuerySet[Any]) -> Any:
+    """Django's action, for the rows that can be deleted; the others are named."""
+    kept = [row for row in rows if not page.has_delete_permission(request, row)]
+    for row in kept[:MAX_REASONS]:
+        page.message_user(
+            request, f"{row} can't be deleted: it is in use, or belongs to what is kept.", messages.WARNING
+        )
+    going = rows.exclude(pk__in=[row.pk for row in kept])
+    if not going.exists():
+        if not kept:
+            page.report(request, 0, "deleted")
+        return None
+    return delete_selected(page, request, going)
