@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from throttling.errors import ThrottlingError
 from throttling.policy import step_policy
 from workflows.definitions import graph as graphs
-from workflows.definitions import schema
+from workflows.definitions import schema, trigger_identity
 from workflows.definitions.plain import to_plain
 from workflows.definitions.schema import FlowSpec, RetrySpec, StepSpec
 from workflows.errors import ExpressionError, InvalidDefinition
@@ -108,6 +108,7 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
             yield "steps", f"duplicate id {key!r} ({count} times)"
     yield from _check_steps(spec.steps, "steps", frozenset(), frozenset())
     known = frozenset(step.id for step in spec.steps)
+    yield from trigger_identity.problems(spec.on)
     for position, trigger in enumerate(spec.on):
         if trigger.condition is not None:
             yield from _expression(trigger.condition, f"on[{position}].if", TRIGGER_NAMES)
