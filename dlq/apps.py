@@ -8,14 +8,17 @@ class DeadLettersConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from dlq import alerts, services, tasks  # noqa: PLC0415  (models must be loaded)
+        from dlq import alerts, of_flows, services, tasks  # noqa: PLC0415  (models must be loaded)
         from dlq.bury import bury  # noqa: PLC0415
         from dlq.shipped import ship  # noqa: PLC0415
         from dlq.system_events import SOURCE  # noqa: PLC0415
         from workflows import system_events  # noqa: PLC0415
         from workflows.engine import jobs  # noqa: PLC0415
-        from workflows.signals import steps_failed  # noqa: PLC0415
+        from workflows.signals import flow_closing, flow_deleted, runs_deleted, steps_failed  # noqa: PLC0415
 
+        flow_closing.connect(of_flows.open_letters, dispatch_uid="dlq.open_letters")
+        runs_deleted.connect(of_flows.delete_of_runs, dispatch_uid="dlq.delete_of_runs")
+        flow_deleted.connect(of_flows.delete_of_flow, dispatch_uid="dlq.delete_of_flow")
         steps_failed.connect(bury, dispatch_uid="dlq.bury")
         post_migrate.connect(ship, sender=self, dispatch_uid="dlq.ship")
         system_events.register("dead letters", SOURCE)

@@ -70,6 +70,8 @@ def apply_definition(organization: Organization, spec: FlowSpec, *, source: str 
             raise FlowBeingDeleted
         unarchived = archiving.bring_back(flow)
         if flow.current is not None and flow.current.checksum == checksum:
+            if unarchived:
+                scheduling.follow(flow)
             if source and flow.current.source != source:  # comments, or the order of keys
                 flow.current.source = source
                 flow.current.save(update_fields=["source"])

@@ -5,3 +5,13 @@ from django.dispatch import Signal
 # Sent once per recorded group that holds failures for good, within its transaction.
 # Arguments: failures (list of engine.rows.StepFailed), cursor (psycopg, of the open transaction).
 steps_failed = Signal()
+
+# Sent before a flow is archived or deleted, in that transaction, under its lock. Argument: flow.
+# Receivers return what is open of it: a list of (what, ids), both as people read them.
+flow_closing = Signal()
+
+# Sent before runs of a flow that is being deleted are deleted. Argument: run_ids (list of UUID).
+runs_deleted = Signal()
+
+# Sent in the transaction that deletes a flow. Argument: flow.
+flow_deleted = Signal()

@@ -103,8 +103,8 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="trigger",
             constraint=models.CheckConstraint(
-                condition=Q(("removed_at", None), ("position__isnull", False))
-                | Q(("removed_at__isnull", False), ("position", None)),
+                condition=Q(("position__isnull", False), ("removed_at", None))
+                | Q(("position", None), ("removed_at__isnull", False)),
                 name="trigger_removed",
             ),
         ),
