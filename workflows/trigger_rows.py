@@ -40,7 +40,7 @@ def exchange(flow: Flow, spec: FlowSpec) -> None:
     taken |= {row.key for row in rows.values()}
     changed, new = [], []
     for position, (wanted, known) in enumerate(zip(spec.on, pairing.known, strict=True)):
-        row = rows.pop(known.row_id) if known else Trigger(organization=flow.organization, flow=flow)
+        row = rows.pop(known.row_id) if known else Trigger(organization=flow.organization, flow=flow, token="")
         key = wanted.id or (known.key if known else trigger_identity.made_key(trigger_identity.face_of(wanted), taken))
         taken.add(key)
         _write(row, wanted, key=key, position=position)

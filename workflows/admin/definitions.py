@@ -9,12 +9,13 @@ from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from workflows import ingest, scheduling, services
+from workflows import ingest, scheduling, services, trigger_rows
+from workflows.admin.archives import ArchivedFilter, ArchivingActions
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.definitions import document
 from workflows.definitions.schema import FlowSpec
 from workflows.definitions.validate import DefinitionProblems, parse
-from workflows.errors import WorkflowsError
+from workflows.errors import FlowBeingDeleted, WorkflowsError
 from workflows.models import CronFire, EventSchema, Flow, FlowVersion, Organization, Step, Trigger
 from workflows.steps.registry import REGISTRY
 
@@ -48,6 +49,18 @@ class FlowForm(forms.ModelForm):  # type: ignore[type-arg]
             raise forms.ValidationError(f"This is the flow {self.instance.slug!r}; its slug can't change.")
         return text
 
+    def clean(self) -> dict[str, Any]:
+        """What publishing would refuse because of what is there is said in the form."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        organization = cleaned.get("organization") or getattr(self.instance, "organization", None)
+        if "definition" in cleaned and organization is not None:
+            flow = Flow.objects.filter(organization=organization, slug=self.spec.flow).first()
+            for problem in trigger_rows.problems(flow, self.spec):
+                self.add_error("definition", str(problem))
+            if flow is not None and flow.deletion_asked_at is not None:
+                self.add_error("definition", str(FlowBeingDeleted()))
+        return cleaned
+
 
 class VersionInline(ReadOnlyInline):
     model = FlowVersion
@@ -57,17 +70,20 @@ class VersionInline(ReadOnlyInline):
 
 class TriggerInline(ReadOnlyInline):
     model = Trigger
-    fields = ("kind", "event_name", "condition", "config", "enabled")
+    fields = ("key", "kind", "event_name", "condition", "config", "enabled")
     readonly_fields = fields
 
 
 @admin.register(Flow)
-class FlowAdmin(admin.ModelAdmin[Flow]):
+class FlowAdmin(ArchivingActions):
     form = FlowForm
-    list_display = ("slug", "name", "organization", "current", "updated_at")
-    list_filter = ("organization",)
+    list_display = ("slug", "name", "organization", "current", "updated_at", "archived_at")
+    list_filter = (ArchivedFilter, "organization")
     search_fields = ("slug", "name")
     inlines = (TriggerInline, VersionInline)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # there are actions for it, which ask what becomes of the history
 
     def get_readonly_fields(self, request: HttpRequest, obj: Flow | None = None) -> tuple[str, ...]:
         return ("organization",) if obj else ()
@@ -78,6 +94,7 @@ class FlowAdmin(admin.ModelAdmin[Flow]):
         obj.pk, obj.slug, obj.name = applied.flow.pk, applied.flow.slug, applied.flow.name
         obj.refresh_from_db()
         text = f"Version {applied.version.number} published." if applied.changed else "Nothing changed."
+        text += " It was archived, and is back." if applied.unarchived else ""
         messages.success(request, text)
 
 
@@ -123,12 +140,14 @@ class StepAdmin(ReadOnlyAdmin):
 
 @admin.register(Trigger)
 class TriggerAdmin(admin.ModelAdmin[Trigger]):
-    list_display = ("flow", "kind", "event_name", "condition", "next_fire_at", "enabled")
+    list_display = ("flow", "key", "kind", "event_name", "condition", "next_fire_at", "enabled")
     list_filter = ("kind", "enabled")
     list_editable = ("enabled",)
     readonly_fields = (
         "organization",
         "flow",
+        "key",
+        "named",
         "kind",
         "event_name",
         "condition",
@@ -137,6 +156,7 @@ class TriggerAdmin(admin.ModelAdmin[Trigger]):
         "fires_from",
         "next_fire_at",
         "position",
+        "removed_at",
     )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -146,7 +166,7 @@ class TriggerAdmin(admin.ModelAdmin[Trigger]):
         return False
 
     def save_model(self, request: HttpRequest, obj: Trigger, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
+        obj.save(update_fields=["enabled"])  # all else is of its definition, which may be published meanwhile
         if obj.kind == Trigger.Kind.CRON:
             scheduling.resume_from_now(obj)
 
