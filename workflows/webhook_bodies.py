@@ -56,7 +56,7 @@ def _codec(charset: str) -> codecs.CodecInfo:
     name = charset.strip() or "utf-8"
     try:
         found = codecs.lookup(name)
-        b"".decode(name)  # refuses those that are not of texts
+        b"a".decode(name, "replace")  # refuses those that are not of texts
     except (LookupError, ValueError):
         found = None
     if found is None or found.name.replace("_", "-") in NO_CHARSETS:
