@@ -133,7 +133,7 @@ def delete_rest() -> bool:
     unfinished = False
     for flow in Flow.objects.exclude(deletion_asked_at=None).order_by("deletion_asked_at")[:SHOWN]:
         waits = _may_still_start(flow)
-        unfinished = not go_on(flow, budget_s=TURN_S / SHOWN) and not waits or unfinished
+        unfinished = (not go_on(flow, budget_s=TURN_S / SHOWN) and not waits) or unfinished
     return unfinished
 
 
@@ -200,7 +200,8 @@ def open_parts(flow: Flow) -> list[OpenPart]:
         ("flows that start it (on_failure, invoke_flow)", list(_references(flow))),
     ]
     for _, parts in signals.flow_closing.send(sender=None, flow=flow):
-        found += parts
+        for what, ids in parts or ():
+            found.append((str(what), list(ids)))
     return [OpenPart(what=what, ids=ids) for what, ids in found if ids]
 
 

@@ -37,9 +37,7 @@ Outcome = CronFire.Outcome
 def tick(now: dt.datetime | None = None) -> bool:
     """Fire what is due, and start what waited for its turn. True where there is more."""
     moment = now or timezone.now()
-    due = Trigger.objects.filter(
-        kind=Trigger.Kind.CRON, enabled=True, next_fire_at__lte=moment, flow__archived_at=None
-    )
+    due = Trigger.objects.filter(kind=Trigger.Kind.CRON, enabled=True, next_fire_at__lte=moment, flow__archived_at=None)
     rows = sweeps.fair_page(FIRES, due, by="next_fire_at", limit=BATCH, org="organization_id")
     sweeps.isolated(
         sweeps.Items(name=FIRES, work=lambda some: fire(some[0].id, moment), key=sweeps.row_id, org=sweeps.row_org),
@@ -145,7 +143,11 @@ def _start(row: CronFire, flow: Flow) -> None:
 
 def _start_queued() -> None:
     """`overlap: queue`: the earliest of each flow, once no run of its schedule is live."""
-    waiting = CronFire.objects.filter(outcome=Outcome.QUEUED, flow__archived_at=None).order_by("flow_id", "fire_at").distinct("flow_id")
+    waiting = (
+        CronFire.objects.filter(outcome=Outcome.QUEUED, flow__archived_at=None)
+        .order_by("flow_id", "fire_at")
+        .distinct("flow_id")
+    )
     live = Run.objects.filter(flow_id=OuterRef("flow_id"), trigger="cron", ended_at=None)
     first = CronFire.objects.filter(~Exists(live), id__in=waiting.values("id"))
     sweeps.isolated(
@@ -160,7 +162,11 @@ def _start_one_queued(row_id: UUID) -> None:
     with transaction.atomic():
         rows = CronFire.objects.select_for_update(skip_locked=True, of=("self",)).select_related("flow")
         row = rows.filter(id=row_id, outcome=Outcome.QUEUED).first()
-        if row is None or row.flow.archived_at is not None or Run.objects.filter(flow_id=row.flow_id, trigger="cron", ended_at=None).exists():
+        if (
+            row is None
+            or row.flow.archived_at is not None
+            or Run.objects.filter(flow_id=row.flow_id, trigger="cron", ended_at=None).exists()
+        ):
             return
         _start(row, row.flow)
         row.save(update_fields=["outcome", "run_id", "reason"])

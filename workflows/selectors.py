@@ -175,7 +175,10 @@ class FlowSummary:
 
 
 def flows(organization: Organization, *, archived: bool = False) -> list[FlowSummary]:
-    """The organization's flows, by slug; `archived`: those that are archived instead. Three queries, whatever the history."""
+    """The organization's flows, by slug; `archived`: those that are archived instead.
+
+    Three queries, whatever the history.
+    """
     live = dict(
         Run.objects.filter(org_id=organization.id, status__in=LIVE_RUN).order_by()
         .values_list("flow_id").annotate(number=Count("id"))

@@ -54,8 +54,8 @@ class Applied:
 def apply_definition(organization: Organization, spec: FlowSpec, *, source: str = "") -> Applied:
     """Publish a checked definition as the flow's next version; an unchanged one makes no new version.
 
-    Its triggers stay what they are: on or off, with address and secret, at their place in the schedule. An archived flow
-    is back. `source`: the YAML text that it was read from, kept for `flows export`.
+    Its triggers stay what they are: on or off, with address and secret, at their place in the schedule. An archived
+    flow is back. `source`: the YAML text that it was read from, kept for `flows export`.
 
     Raises DefinitionProblems where it can't be told which trigger is which, and FlowBeingDeleted.
     """

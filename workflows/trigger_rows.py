@@ -1,7 +1,7 @@
 """The rows of a flow's triggers, changed in place when a version is published.
 
-A trigger keeps its row over all versions (`definitions/trigger_identity.py` says which is which), and with it its address,
-whether it is on, and its place in its schedule. So nothing is without its trigger while versions are exchanged.
+A trigger keeps its row over all versions (`definitions/trigger_identity.py` says which is which), and with it its
+address, whether it is on, and its place in its schedule. So no event is without its trigger while versions are exchanged.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def exchange(flow: Flow, spec: FlowSpec) -> None:
     _refuse(pairing)
     taken = {known.key for known in pairing.known if known is not None} | {each.id for each in spec.on if each.id}
     taken |= {row.key for row in rows.values()}
-    changed, new = [], []
+    changed: list[Trigger] = []
+    new: list[Trigger] = []
     for position, (wanted, known) in enumerate(zip(spec.on, pairing.known, strict=True)):
         row = rows.pop(known.row_id) if known else Trigger(organization=flow.organization, flow=flow, token="")
         key = wanted.id or (known.key if known else trigger_identity.made_key(trigger_identity.face_of(wanted), taken))

@@ -14,7 +14,9 @@ FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 ACCEPTED = f"JSON ({JSON}, or a type that ends with +json) or a form ({FORM})"
 MAX_FIELDS = 10_000
-NO_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined", "mbcs", "oem"})
+NO_CHARSETS = frozenset(
+    {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined", "mbcs", "oem"}
+)
 """Codecs of Python that are none of texts that are sent, or cost more than the length of the text."""
 
 
@@ -38,7 +40,9 @@ def read(content_type: str, body: bytes) -> Json:
     except InvalidJson as error:
         if media_type in {"", JSON} or media_type.endswith("+json"):
             raise InvalidInput(f"{error}. Send {ACCEPTED}.") from None
-        raise InvalidInput(f"A body of the type {media_type[:100]!r} that is no JSON can't be read: send {ACCEPTED}.") from None
+        raise InvalidInput(
+            f"A body of the type {media_type[:100]!r} that is no JSON can't be read: send {ACCEPTED}."
+        ) from None
 
 
 def _decoded(body: bytes, charset: str) -> str:
@@ -73,9 +77,7 @@ def _place(error: UnicodeError) -> str:
 def _form(text: str, charset: str) -> Json:
     codec = _codec(charset)
     try:
-        pairs = parse_qsl(
-            text, keep_blank_values=True, encoding=codec.name, errors="strict", max_num_fields=MAX_FIELDS
-        )
+        pairs = parse_qsl(text, keep_blank_values=True, encoding=codec.name, errors="strict", max_num_fields=MAX_FIELDS)
     except UnicodeError as error:
         raise InvalidInput(f"A field of the form is not in {codec.name}: {_place(error)}.") from None
     except ValueError:

@@ -65,9 +65,7 @@ def take(token: str, headers: Mapping[str, str], body: bytes) -> None:
     if not delivery and config.get("dedup_ms"):
         external_id = idempotency.body_id(sender, body, config["dedup_ms"])
     data = _data(trigger, headers, value, delivery or str(id_), now)
-    event = NewEvent(
-        id=id_, name=trigger.event_name, data=data, external_id=external_id, trigger_id=trigger.id
-    )
+    event = NewEvent(id=id_, name=trigger.event_name, data=data, external_id=external_id, trigger_id=trigger.id)
     events.receive(trigger.organization_id, [event])
 
 

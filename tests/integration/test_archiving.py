@@ -57,7 +57,8 @@ def b26(org: Organization, steps: list[dict[str, Any]] | None = None, **more: An
 
 
 def beat_rows(flow: Flow) -> int:
-    return PeriodicTask.objects.filter(name__contains=str(flow.id)).count()
+    found: int = PeriodicTask.objects.filter(name__contains=str(flow.id)).count()
+    return found
 
 
 def boss(org: Organization) -> Client:
@@ -92,7 +93,9 @@ def test_an_archived_flow_starts_nothing_and_says_so(org: Organization, api_key:
         answer = api.post(f"/runs/{run_id}/{again}", {"fromSteps": ["a"]} if again == "fork" else {})
         assert_problem(answer, 409, "flow_archived", "unarchive it first")
     with pytest.raises(NonRetriable, match="is archived and starts nothing"):
-        composition.invoke(org.id, flow.slug, {}, parent=parent, on_parent_cancel="cancel", once="x", priority=None, awaited=True)
+        composition.invoke(
+            org.id, flow.slug, {}, parent=parent, on_parent_cancel="cancel", once="x", priority=None, awaited=True
+        )
     assert list(Run.objects.filter(flow=flow).values_list("id", flat=True)) == [run_id]
     assert Event.objects.get(id=event_id).unheard
     slugs = [each["slug"] for each in api.get("/workflows").json()["workflows"]]
@@ -273,7 +276,9 @@ def test_deleting_with_history_takes_everything_of_it_and_nothing_else(
     answer = Api(api_key).client.delete("/api/workflows/gone?history=delete")
     assert answer.status_code in {200, 202}, answer.content
     assert answer.json()["slug"] == "gone"
-    await_that(lambda: not archiving.delete_rest() and not Flow.objects.filter(id=flow.id).exists(), 60, "the end of it")
+    await_that(
+        lambda: not archiving.delete_rest() and not Flow.objects.filter(id=flow.id).exists(), 60, "the end of it"
+    )
     left = rows_of(org)
     events_left = {"workflows.Event", "workflows.SystemFeed"}  # of the organization; who else listens may need them
     assert {name: n for name, n in left.items() if name not in events_left} == {
@@ -313,9 +318,11 @@ def test_a_run_that_is_made_while_it_is_deleted_is_not_orphaned(org: Organizatio
     """A transaction that was open before may still bring a run: deleting waits for its end."""
     flow = b26(org)
     url = connection.settings_dict
-    import psycopg  # noqa: PLC0415
+    import psycopg
 
-    with psycopg.connect(dbname=url["NAME"], user=url["USER"], password=url["PASSWORD"], host=url["HOST"], port=url["PORT"] or None) as other:
+    with psycopg.connect(
+        dbname=url["NAME"], user=url["USER"], password=url["PASSWORD"], host=url["HOST"], port=url["PORT"] or None
+    ) as other:
         other.execute("SELECT 1")
         assert not archiving.delete(org, flow.slug, history="delete", by="test").is_done
         assert Flow.objects.filter(id=flow.id).exists()
@@ -401,14 +408,20 @@ def test_the_admin_asks_first_and_says_what_it_did(org: Organization) -> None:
 def test_the_admin_offers_it_to_those_who_may(org: Organization) -> None:
     b26(org)
     listed = reverse("admin:workflows_flow_changelist")
-    for codenames, offered in (((), []), (("change_flow",), ["archive", "unarchive"]), (("delete_flow",), ["delete_with_history"])):
+    for codenames, offered in (
+        ((), []),
+        (("change_flow",), ["archive", "unarchive"]),
+        (("delete_flow",), ["delete_with_history"]),
+    ):
         name = f"user-{uuid.uuid4().hex[:8]}"
         user = get_user_model().objects.create_user(name, password="secret", is_staff=True)
         user.user_permissions.set(Permission.objects.filter(codename__in=("view_flow", *codenames)))
         client = Client()
         client.login(username=name, password="secret")
         page = client.get(listed).content.decode()
-        assert [each for each in ("archive", "unarchive", "delete_with_history") if f'value="{each}"' in page] == offered
+        assert [
+            each for each in ("archive", "unarchive", "delete_with_history") if f'value="{each}"' in page
+        ] == offered
 
 
 def pages_of(org: Organization, flow: Flow, run_id: uuid.UUID) -> list[str]:
@@ -424,7 +437,7 @@ def pages_of(org: Organization, flow: Flow, run_id: uuid.UUID) -> list[str]:
 
 
 def _has_admin(model: Any) -> bool:
-    from django.contrib import admin  # noqa: PLC0415
+    from django.contrib import admin
 
     return model in admin.site._registry
 

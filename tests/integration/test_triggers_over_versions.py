@@ -63,8 +63,16 @@ def test_what_is_switched_off_stays_off(org: Organization) -> None:
     publish(org, [RENAMED], on=[NIGHTLY, {"event": "b05/go"}])
     assert [each.enabled for each in triggers(org)] == [False, False]
     assert [task.enabled for task in PeriodicTask.objects.filter(args__contains=str(triggers(org)[0].id))] == [False]
-    publish(org, [SLEEP], on=[{"event": "b05/go", "if": "event.data.x == 1"}, {"event": "b05/new"}, {**NIGHTLY, "cron": "0 4 * * *"}])
-    assert [(each.event_name, each.enabled) for each in triggers(org)] == [("b05/go", False), ("b05/new", True), ("", False)]
+    publish(
+        org,
+        [SLEEP],
+        on=[{"event": "b05/go", "if": "event.data.x == 1"}, {"event": "b05/new"}, {**NIGHTLY, "cron": "0 4 * * *"}],
+    )
+    assert [(each.event_name, each.enabled) for each in triggers(org)] == [
+        ("b05/go", False),
+        ("b05/new", True),
+        ("", False),
+    ]
 
 
 def test_two_webhooks_of_one_event_name_keep_their_addresses_and_secrets(org: Organization) -> None:
@@ -201,11 +209,15 @@ def test_no_delivery_is_lost_while_versions_are_published(org: Organization) -> 
         stop.set()
         publishing.result(60)
     deadline = time.monotonic() + 30
-    while (left := list(Event.objects.filter(org_id=org.id, matched_at=None).values_list("id", flat=True))) and time.monotonic() < deadline:
+    while (
+        left := list(Event.objects.filter(org_id=org.id, matched_at=None).values_list("id", flat=True))
+    ) and time.monotonic() < deadline:
         matching.match(left)
     assert rounds[0] > 3
     assert Run.objects.filter(org_id=org.id).count() == 1_000
-    assert [row.token for row in sorted(triggers(org), key=lambda row: row.token) if row.token] == sorted(row.token for row in rows)
+    assert [row.token for row in sorted(triggers(org), key=lambda row: row.token) if row.token] == sorted(
+        row.token for row in rows
+    )
 
 
 def test_an_event_that_nobody_listens_to_says_so(org: Organization, api_key: str) -> None:

@@ -54,7 +54,7 @@ ARCHIVE = _Question(
 DELETE = _Question(
     action="delete_with_history",
     question="Delete these flows with all their history?",
-    consequence="Their versions, runs, steps and dead letters are deleted for good. Archive them instead to keep those.",
+    consequence="Their versions, runs, steps and dead letters are deleted for good. To keep those, archive them.",
 )
 
 
@@ -71,28 +71,30 @@ class ArchivingActions(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Archive the selected flows (their history is kept)", permissions=["archive"])
     def archive(self, request: HttpRequest, flows: QuerySet[Flow]) -> HttpResponse | None:
-        by = request.user.get_username()
-        return self._ask_and_do(
-            request, flows, ARCHIVE, lambda flow: archiving.archive(flow.organization, flow.slug, by=by) and "archived."
-        )
+        def archive(flow: Flow) -> str:
+            archiving.archive(flow.organization, flow.slug, by=request.user.get_username())
+            return "archived."
+
+        return self._ask_and_do(request, flows, ARCHIVE, archive)
 
     @admin.action(description="Unarchive the selected flows", permissions=["archive"])
     def unarchive(self, request: HttpRequest, flows: QuerySet[Flow]) -> None:
-        by = request.user.get_username()
-        self._do(request, flows, lambda flow: archiving.unarchive(flow.organization, flow.slug, by=by) and "back.")
+        def unarchive(flow: Flow) -> str:
+            archiving.unarchive(flow.organization, flow.slug, by=request.user.get_username())
+            return "back."
+
+        self._do(request, flows, unarchive)
 
     @admin.action(description="Delete the selected flows with all their history", permissions=["erase"])
     def delete_with_history(self, request: HttpRequest, flows: QuerySet[Flow]) -> HttpResponse | None:
-        by = request.user.get_username()
-
         def delete(flow: Flow) -> str:
-            removal = archiving.delete(flow.organization, flow.slug, history="delete", by=by)
+            removal = archiving.delete(flow.organization, flow.slug, history="delete", by=request.user.get_username())
             return "deleted with its history." if removal.is_done else "its history is being deleted."
 
         return self._ask_and_do(request, flows, DELETE, delete)
 
     def _ask_and_do(
-        self, request: HttpRequest, flows: QuerySet[Flow], ask: _Question, do: Callable[[Flow], Any]
+        self, request: HttpRequest, flows: QuerySet[Flow], ask: _Question, do: Callable[[Flow], str]
     ) -> HttpResponse | None:
         if request.POST.get("confirmed") != "yes":
             context = {
@@ -108,7 +110,7 @@ class ArchivingActions(admin.ModelAdmin):  # type: ignore[type-arg]
         self._do(request, flows, do)
         return None
 
-    def _do(self, request: HttpRequest, flows: QuerySet[Flow], do: Callable[[Flow], Any]) -> None:
+    def _do(self, request: HttpRequest, flows: QuerySet[Flow], do: Callable[[Flow], str]) -> None:
         for flow in flows.select_related("organization"):
             try:
                 messages.success(request, f"{flow.slug}: {do(flow)}")

@@ -89,7 +89,10 @@ def problems(specs: Sequence[TriggerSpec]) -> Iterator[tuple[str, str]]:
         if first != position:
             what = f"a {face} with the same secret" if face.kind == "webhook" else "the same"
             example = made_key(face, {made_key(face, set())})
-            yield f"on[{position}]", f"on[{first}] is {what}: nothing tells them apart; add `id: {example}`, or remove it"
+            yield (
+                f"on[{position}]",
+                f"on[{first}] is {what}: nothing tells them apart; add `id: {example}`, or remove it",
+            )
 
 
 def pair(specs: Sequence[TriggerSpec], known: Sequence[Known]) -> Pairing:

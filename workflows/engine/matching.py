@@ -181,9 +181,7 @@ def _listening(org_id: UUID, events: Sequence[Event], names: Iterable[str]) -> Q
     listening &= Q(removed_at=None)
     if at_address:
         listening |= Q(kind=Trigger.Kind.WEBHOOK, id__in=at_address)
-    triggers = Trigger.including_removed.filter(
-        listening, organization_id=org_id, enabled=True, flow__archived_at=None
-    )
+    triggers = Trigger.including_removed.filter(listening, organization_id=org_id, enabled=True, flow__archived_at=None)
     return triggers.select_related("flow__organization")
 
 

@@ -35,7 +35,9 @@ class Flow(models.Model):
         help_text="The published version that new runs take.",
     )
     archived_at = models.DateTimeField(
-        null=True, blank=True, help_text="Since then it starts nothing. Its slug stays its own: publishing brings it back."
+        null=True,
+        blank=True,
+        help_text="Since then it starts nothing. Its slug stays its own: publishing brings it back.",
     )
     deletion_asked_at = models.DateTimeField(
         null=True, blank=True, help_text="Since then it is being deleted with all its history, in batches."
@@ -52,9 +54,7 @@ class Flow(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            models.Index(
-                fields=["deletion_asked_at"], name="flow_to_delete", condition=~Q(deletion_asked_at=None)
-            ),
+            models.Index(fields=["deletion_asked_at"], name="flow_to_delete", condition=~Q(deletion_asked_at=None)),
         ]
 
     def __str__(self) -> str:
@@ -172,7 +172,9 @@ class Trigger(models.Model):
         null=True, blank=True, help_text="Of a cron: its last fire time that was looked at."
     )
     next_fire_at = models.DateTimeField(null=True, blank=True)
-    position = models.PositiveIntegerField(null=True, blank=True, help_text="In the definition; of a removed one empty.")
+    position = models.PositiveIntegerField(
+        null=True, blank=True, help_text="In the definition; of a removed one empty."
+    )
     enabled = models.BooleanField(default=True)
     removed_at = models.DateTimeField(null=True, blank=True, help_text="When its definition went without it.")
 
