@@ -8,6 +8,7 @@ Its history is deleted in batches, so that no lock is held for long: the first o
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,9 @@ log = structlog.get_logger(__name__)
 History = Literal["keep", "delete"]
 HISTORIES: tuple[str, ...] = get_args(History)
 SHOWN = 10
+FLOWS = 10
+LONGEST_TRANSACTION = dt.timedelta(minutes=10)
+"""One that has been open for longer makes no run any more: a backup, a console that somebody left."""
 AT_ONCE_S = 2.0
 """Seconds that a request may delete for; the leader does the rest."""
 TURN_S = 5.0
@@ -103,7 +107,7 @@ def unarchive(organization: Organization, slug: str, *, by: str) -> Flow:
 
 
 def delete(organization: Organization, slug: str, *, history: str, by: str) -> Removal:
-    """Delete a flow: with `history` kept it is archived, else everything of it goes: versions, runs, steps, dead letters.
+    """Delete a flow: with `history` kept it is archived, else everything of it goes: versions, runs, dead letters.
 
     Raises InvalidInput, FlowNotFound, FlowBeingDeleted, and FlowInUse with the ids of what is open.
     """
@@ -123,18 +127,14 @@ def delete(organization: Organization, slug: str, *, history: str, by: str) -> R
 
 def go_on(flow: Flow, *, budget_s: float) -> bool:
     """Go on with deleting a flow. Returns whether it is gone. Idempotent: whoever calls it deletes what is left."""
-    if _may_still_start(flow) or Run.objects.filter(flow_id=flow.id, status__in=LIVE_RUN).exists():
-        return False  # a run that was being made when the flow was closed ends first
-    return deletion.delete_flow(flow, until=time.monotonic() + budget_s)
+    return not _has_to_wait(flow) and deletion.delete_flow(flow, until=time.monotonic() + budget_s)
 
 
 def delete_rest() -> bool:
     """The leader's part: go on with the flows that are being deleted. Returns whether there is more to do at once."""
-    unfinished = False
-    for flow in Flow.objects.exclude(deletion_asked_at=None).order_by("deletion_asked_at")[:SHOWN]:
-        waits = _may_still_start(flow)
-        unfinished = (not go_on(flow, budget_s=TURN_S / SHOWN) and not waits) or unfinished
-    return unfinished
+    flows = Flow.objects.exclude(deletion_asked_at=None).order_by("deletion_asked_at")[:FLOWS]
+    ready = [flow for flow in flows if not _has_to_wait(flow)]
+    return not all([go_on(flow, budget_s=TURN_S / FLOWS) for flow in ready])
 
 
 # --- what publishing needs ------------------------------------------------------------------------------------------
@@ -142,7 +142,11 @@ def delete_rest() -> bool:
 
 def lock(flow_id: UUID) -> Flow:
     """The flow, locked against other changes of it. Rows that refer to it may be inserted meanwhile."""
-    return Flow.objects.select_for_update(of=("self",), no_key=True).select_related("current").get(id=flow_id)
+    rows = Flow.objects.select_for_update(of=("self",), no_key=True).select_related("current")
+    found = rows.filter(id=flow_id).first()
+    if found is None:
+        raise FlowBeingDeleted("The flow was deleted just now; its slug is free.")
+    return found
 
 
 def bring_back(flow: Flow) -> bool:
@@ -199,9 +203,8 @@ def open_parts(flow: Flow) -> list[OpenPart]:
         ("live runs that its runs have started", _texts(children.values_list("id", flat=True))),
         ("flows that start it (on_failure, invoke_flow)", list(_references(flow))),
     ]
-    for _, parts in signals.flow_closing.send(sender=None, flow=flow):
-        for what, ids in parts or ():
-            found.append((str(what), list(ids)))
+    answers: list[tuple[Any, Any]] = signals.flow_closing.send(sender=None, flow=flow)
+    found += [part for _, parts in answers for part in parts]
     return [OpenPart(what=what, ids=ids) for what, ids in found if ids]
 
 
@@ -227,7 +230,10 @@ def _references(flow: Flow) -> Iterator[str]:
 
 
 def names_flow(definition: Any, slug: str) -> bool:
-    """Whether a definition starts the flow of this slug: as its `on_failure`, or by a step. A computed name is unknown."""
+    """Whether a definition starts the flow of this slug: as its `on_failure`, or by a step.
+
+    A name that a template makes is not known before the step runs.
+    """
     if definition.get("on_failure") == slug:
         return True
     open_ = [definition]
@@ -254,8 +260,12 @@ SELECT EXISTS (SELECT 1 FROM pg_stat_activity
 """
 
 
-def _may_still_start(flow: Flow) -> bool:
-    """Whether a transaction is open that may not have seen that the flow is closed."""
+def _has_to_wait(flow: Flow) -> bool:
+    """Whether a run may still be made by a transaction that has not seen that the flow is closed, or is live."""
+    if Run.objects.filter(flow_id=flow.id, org_id=flow.organization_id, status__in=LIVE_RUN).exists():
+        return True
+    if flow.deletion_asked_at is None or timezone.now() - flow.deletion_asked_at > LONGEST_TRANSACTION:
+        return False
     with connection.cursor() as cursor:
         cursor.execute(_OLDER, [flow.deletion_asked_at])
         return bool(cursor.fetchone()[0])

@@ -1,5 +1,7 @@
-"""Deleting all rows of a flow, in batches that each commit. A process that dies in between loses nothing: what is left is
-found again by the flow, which goes last, and by its runs, each of which goes after what belongs to it.
+"""Deleting all rows of a flow, in batches that each commit.
+
+A process that dies in between loses nothing: what is left is found again by the flow, which goes last, and by its runs,
+each of which goes after what belongs to it.
 """
 
 from __future__ import annotations

@@ -28,7 +28,10 @@ def events_page(
     limit: int = 50,
     cursor: str = "",
 ) -> EventPage:
-    """One page, newest first; `unheard`: of those that nobody listened to. Raises InvalidInput for a bad limit or cursor."""
+    """One page, newest first; `unheard`: of those that nobody listened to.
+
+    Raises InvalidInput for a bad limit or cursor.
+    """
     refuse_unstorable(name=name)
     found = Event.objects.filter(org_id=organization.id)
     if name:

@@ -36,8 +36,8 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 def parse(body: bytes, *, what: str = "The body") -> Json:
     """The JSON value of a body from outside.
 
-    A byte order mark before it is passed over. Raises InvalidJson for what is no JSON in UTF-8; InvalidInput with the path for one that is nested too deeply or
-    holds too many values. Both are measured before anything is built.
+    A byte order mark before it is passed over. Raises InvalidJson for what is no JSON in UTF-8; InvalidInput with the
+    path for one that is nested too deeply or holds too many values. Both are measured before anything is built.
     """
     _check_budget(body, what)
     try:

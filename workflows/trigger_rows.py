@@ -1,7 +1,7 @@
 """The rows of a flow's triggers, changed in place when a version is published.
 
 A trigger keeps its row over all versions (`definitions/trigger_identity.py` says which is which), and with it its
-address, whether it is on, and its place in its schedule. So no event is without its trigger while versions are exchanged.
+address, whether it is on, and its place in its schedule. So no event misses its trigger while versions are exchanged.
 """
 
 from __future__ import annotations

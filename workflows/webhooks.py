@@ -45,7 +45,8 @@ def take(token: str, headers: Mapping[str, str], body: bytes) -> None:
 
     A delivery that comes again (by its id) is stored again, and starts nothing; one without an id is new, unless the
     trigger has a `dedup`. `headers` have lower-case names.
-    Raises WebhookNotFound, WebhookOfArchived, WebhookNotReady, SignatureRefused, InvalidInput (the body, the transform), PayloadTooLarge.
+    Raises WebhookNotFound, WebhookOfArchived, WebhookNotReady, SignatureRefused, InvalidInput (the body, the
+    transform), PayloadTooLarge.
     """
     trigger = (
         Trigger.objects.select_related("flow").filter(token=token, kind=Trigger.Kind.WEBHOOK, enabled=True).first()

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from workflows.definitions import trigger_identity
+from workflows.definitions import document, trigger_identity
 from workflows.definitions.trigger_identity import Known, face_of, made_key
 from workflows.definitions.triggers import TriggerSpec
 from workflows.definitions.validate import DefinitionProblems, parse
@@ -134,6 +134,8 @@ def test_two_that_nothing_tells_apart_are_refused(on: Any, path: str, says: str)
 def test_two_with_ids_may_be_alike() -> None:
     spec = parse({"flow": "f", "on": [{**ONE, "id": "a"}, {**ONE, "id": "b"}], "steps": STEPS})
     assert [each.id for each in spec.on] == ["a", "b"]
+    exported = document.loads(document.dumps(document.to_document(spec)))
+    assert [each["id"] for each in exported["on"]] == ["a", "b"]
 
 
 def test_a_made_id_is_free() -> None:

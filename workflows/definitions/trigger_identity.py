@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from uuid import UUID
@@ -124,8 +124,9 @@ class _Work:
         self.found[position] = known
         self.free = [each for each in self.free if each is not known]
 
-    def _in_group(self, group: tuple[str, str], suits: Callable[[Known], bool]) -> list[Known]:
-        return [each for each in self.free if each.face.group == group and suits(each)]
+    def _in_group(self, group: tuple[str, str], *, named_too: bool) -> list[Known]:
+        """`named_too`: those that have an id of their own; they are no candidates for an entry with another one."""
+        return [each for each in self.free if each.face.group == group and (named_too or not each.named)]
 
     def by_id(self) -> None:
         for position, spec in enumerate(self.specs):
@@ -139,18 +140,18 @@ class _Work:
         for position in positions:
             spec = self.specs[position]
             face = face_of(spec)
-            for known in self._in_group(group, lambda each: spec.id is None or not each.named) if face.detail else ():
-                if known.face.detail == face.detail:
-                    self._take(position, known)
-                    break
+            known = self._in_group(group, named_too=spec.id is None) if face.detail else []
+            same = next((each for each in known if each.face.detail == face.detail), None)
+            if same is not None:
+                self._take(position, same)
 
     def by_place(self, group: tuple[str, str], positions: Sequence[int], *, removed: bool) -> None:
         """What is left of a kind and name: the only one, or by their order where it does not matter which is which."""
         positions = [each for each in positions if self.found[each] is None]
         if not positions:
             return
-        named = self.specs[positions[0]].id is not None
-        known = self._in_group(group, lambda each: each.is_removed == removed and not (named and each.named))
+        named_too = self.specs[positions[0]].id is None
+        known = [each for each in self._in_group(group, named_too=named_too) if each.is_removed == removed]
         if not known:
             return
         if len(known) == len(positions) == 1 or (group[0] == "cron" and len(known) == len(positions)):
@@ -172,6 +173,6 @@ class _Work:
         for position in positions:
             self.problems.append((
                 f"on[{position}]",
-                f"which {face} it is can't be told, and {why} depends on it. Add the line that says it, to this entry or "
-                f"to the one that goes on: {lines}",
+                f"which {face} it is can't be told, and {why} depends on it. Add the line that says it, to this entry "
+                f"or to the one that goes on: {lines}",
             ))  # fmt: skip

@@ -50,7 +50,7 @@ def body_id(sender: str, body: bytes, window_ms: int) -> str:
 
 
 def events(external_id: str, *, delivered: bool = False) -> tuple[str, float]:
-    """The key of an event's id, as its sender gave it; `delivered`: by a webhook, which may have made it (`body_id`)."""
+    """The key of an event's id, as its sender gave it, or (`delivered`: by a webhook) as `body_id` made it."""
     made = _BODY_ID.search(external_id) if delivered else None
     return f"e:{_short(external_id)}", int(made[1]) / 1000 if made else WINDOW_S
 
