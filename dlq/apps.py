@@ -8,14 +8,24 @@ class DeadLettersConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from dlq import alerts, repairs, services, tasks  # noqa: PLC0415  (models must be loaded)
+        from dlq import alerts, of_flows, repairs, services, tasks  # noqa: PLC0415  (models must be loaded)
         from dlq.bury import bury  # noqa: PLC0415
         from dlq.shipped import ship  # noqa: PLC0415
         from dlq.system_events import SOURCE  # noqa: PLC0415
         from workflows import system_events  # noqa: PLC0415
         from workflows.engine import jobs  # noqa: PLC0415
-        from workflows.signals import repair_begins, run_repaired, steps_failed  # noqa: PLC0415
+        from workflows.signals import (  # noqa: PLC0415
+            flow_closing,
+            flow_deleted,
+            repair_begins,
+            run_repaired,
+            runs_deleted,
+            steps_failed,
+        )
 
+        flow_closing.connect(of_flows.open_letters, dispatch_uid="dlq.open_letters")
+        runs_deleted.connect(of_flows.delete_of_runs, dispatch_uid="dlq.delete_of_runs")
+        flow_deleted.connect(of_flows.delete_of_flow, dispatch_uid="dlq.delete_of_flow")
         steps_failed.connect(bury, dispatch_uid="dlq.bury")
         repair_begins.connect(repairs.failures_to_repair, dispatch_uid="dlq.repair_begins")
         run_repaired.connect(repairs.close, dispatch_uid="dlq.run_repaired")

@@ -17,7 +17,9 @@ CHANGE_RUNS = "workflows.change_run"
 """Cancel, replay and resume runs; decide approvals that name nobody."""
 CHANGE_FLOWS = "workflows.change_flow"
 """Pause, drain and resume flows; see the addresses of their webhooks."""
-WHAT = {CHANGE_RUNS: "change runs", CHANGE_FLOWS: "change flows"}
+DELETE_FLOWS = "workflows.delete_flow"
+"""Delete flows with all their history. (Archiving one takes CHANGE_FLOWS.)"""
+WHAT = {CHANGE_RUNS: "change runs", CHANGE_FLOWS: "change flows", DELETE_FLOWS: "delete flows"}
 User = AbstractBaseUser | AnonymousUser
 
 

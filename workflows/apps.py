@@ -9,7 +9,7 @@ class WorkflowsConfig(AppConfig):
         from workflows.steps.registry import load_types  # noqa: PLC0415  (models must be loaded)
 
         load_types()
-        from workflows import approvals, bulk, repair, scheduling, system_events  # noqa: F401, PLC0415  (repair registers its actions)
+        from workflows import approvals, archiving, bulk, repair, scheduling, system_events  # noqa: F401, PLC0415  (repair registers its actions)
         from workflows.engine import follow_up, jobs, matching  # noqa: PLC0415
 
         jobs.register("left-over events", matching.match_left_over, every_s=1.0)
@@ -17,4 +17,5 @@ class WorkflowsConfig(AppConfig):
         jobs.register("schedules", scheduling.tick, every_s=1.0)
         jobs.register("approvals", approvals.remind, every_s=1.0)
         jobs.register("system events", system_events.tell, every_s=1.0)
+        jobs.register("deletion of flows", archiving.delete_rest, every_s=5.0)
         jobs.register("bulk", bulk.pump, every_s=0.5)

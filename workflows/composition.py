@@ -8,6 +8,7 @@ from uuid import UUID
 from workflows import services
 from workflows.engine import store
 from workflows.errors import (
+    FlowArchived,
     FlowNotFound,
     FlowNotPublished,
     FlowPaused,
@@ -56,7 +57,7 @@ def invoke(
         )
     except RunRateLimited as error:
         raise RetryAfter(error.retry_after_s, str(error)) from error
-    except (FlowNotFound, FlowNotPublished, FlowPaused, InvalidInput, PayloadTooLarge) as error:
+    except (FlowNotFound, FlowArchived, FlowNotPublished, FlowPaused, InvalidInput, PayloadTooLarge) as error:
         raise NonRetriable(f"The flow {slug!r} can't be started: {error}") from error
     if made.run_ids[0] in above:
         raise NonRetriable(f"The flow {slug!r} gives the run {made.run_ids[0]}, which waits for this one.")

@@ -169,6 +169,18 @@ class FlowNotPublished(WorkflowsError):
     status, code = 409, "flow_not_published"
 
 
+class FlowArchived(WorkflowsError):
+    """The flow is archived and starts nothing; unarchive it, or publish it again."""
+
+    status, code = 409, "flow_archived"
+
+
+class FlowBeingDeleted(WorkflowsError):
+    """The flow is being deleted with its history; its slug is free when that is done. Try again in a moment."""
+
+    status, code = 409, "flow_being_deleted"
+
+
 class InvalidInput(WorkflowsError):
     """The input does not fit what the flow asks for."""
 

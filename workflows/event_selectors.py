@@ -20,15 +20,26 @@ class EventPage:
 
 
 def events_page(
-    organization: Organization, *, name: str = "", rejected: bool = False, limit: int = 50, cursor: str = ""
+    organization: Organization,
+    *,
+    name: str = "",
+    rejected: bool = False,
+    unheard: bool = False,
+    limit: int = 50,
+    cursor: str = "",
 ) -> EventPage:
-    """One page, newest first. Raises InvalidInput for a bad limit or cursor."""
+    """One page, newest first; `unheard`: of those that nobody listened to.
+
+    Raises InvalidInput for a bad limit or cursor.
+    """
     refuse_unstorable(name=name)
     found = Event.objects.filter(org_id=organization.id)
     if name:
         found = found.filter(name=name)
     if rejected:
         found = found.exclude(rejected="")
+    if unheard:
+        found = found.filter(unheard=True)
     events, next_cursor = page_by_id(found, limit=limit, cursor=cursor)
     return EventPage(events=events, next_cursor=next_cursor)
 

@@ -168,7 +168,8 @@ def overview(organization: Organization) -> list[LimitLine]:
 def _known_limits(organization: Organization) -> Iterable[Limit]:
     """Without a key: those of all flows, and of all step types."""
     seen: set[str] = set()
-    current = Flow.objects.filter(organization=organization, current__isnull=False).values_list("current_id", flat=True)
+    flows = Flow.objects.filter(organization=organization, archived_at=None, current__isnull=False)
+    current = flows.values_list("current_id", flat=True)
     for compiled in catalog.load(current).flows.values():
         for key in compiled.steps:
             for limit in admission.limits_of(compiled.version_id, key).limits:

@@ -6,6 +6,7 @@ names the first text that can't be stored and where it stands, `dump` is the las
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from typing import Any
@@ -35,12 +36,12 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 def parse(body: bytes, *, what: str = "The body") -> Json:
     """The JSON value of a body from outside.
 
-    Raises InvalidJson for what is no JSON in UTF-8; InvalidInput with the path for one that is nested too deeply or
-    holds too many values. Both are measured before anything is built.
+    A byte order mark before it is passed over. Raises InvalidJson for what is no JSON in UTF-8; InvalidInput with the
+    path for one that is nested too deeply or holds too many values. Both are measured before anything is built.
     """
     _check_budget(body, what)
     try:
-        return json.loads(body.decode())
+        return json.loads(body.removeprefix(codecs.BOM_UTF8).decode())
     except (ValueError, RecursionError) as error:
         raise InvalidJson(f"{what} is no JSON: {error}") from None
 

@@ -19,6 +19,8 @@ from workflows.selectors import RunDetail, StepDetail
 from workflows.step_metrics import retry_count
 from workflows.steps.registry import StepType
 
+NOBODY_LISTENS = "no trigger listens to this name"
+"""Of an event, as it was when the event was matched; waits and `cancel_on` count as triggers do."""
 _ENDED = {"completed", "failed", "skipped", "cancelled"}
 
 
@@ -250,6 +252,7 @@ def event_out(event: Event) -> dict[str, Any]:
         "receivedAt": event.received_at,
         "matchedAt": event.matched_at if not event.rejected else None,
         "rejected": event.rejected or None,
+        "outcome": NOBODY_LISTENS if event.unheard else None,
     }
 
 

@@ -25,7 +25,12 @@ class Refused:
 def refused_today() -> list[Refused]:
     """The current flows and event schemas, of all organizations, that could not be published as they are."""
     found: list[Refused] = []
-    flows = Flow.objects.exclude(current=None).select_related("current", "organization").order_by("slug")
+    flows = (
+        Flow.objects.filter(archived_at=None)
+        .exclude(current=None)
+        .select_related("current", "organization")
+        .order_by("slug")
+    )
     for flow in flows.iterator(chunk_size=100):
         assert flow.current is not None
         reasons = _of_definition(flow.current.definition)

@@ -17,7 +17,7 @@ from workflows.engine import catalog, fork
 from workflows.engine.controls import MAX_BATCH_BYTES
 from workflows.engine.plan import Planned, plan, with_items
 from workflows.engine.trigger import Lineage, NewRun, trigger
-from workflows.errors import FlowNotPublished, InvalidInput, RunNotEnded, RunNotFound
+from workflows.errors import FlowArchived, FlowNotPublished, InvalidInput, RunNotEnded, RunNotFound
 from workflows.models import BulkOperation, Organization, Run
 from workflows.payload import MAX_EVENT_BYTES, Json
 from workflows.repair_chain import Repair
@@ -201,6 +201,8 @@ def _ended(organization: Organization, run_id: UUID) -> Run:
         raise RunNotFound
     if run.is_live:
         raise RunNotEnded
+    if run.flow.archived_at is not None:
+        raise FlowArchived(f"The flow {run.flow.slug!r} is archived and starts nothing; unarchive it first.")
     return run
 
 

@@ -40,7 +40,7 @@ Outcome = CronFire.Outcome
 def tick(now: dt.datetime | None = None) -> bool:
     """Fire what is due, and start what waited for its turn. True where there is more."""
     moment = now or timezone.now()
-    due = Trigger.objects.filter(kind=Trigger.Kind.CRON, enabled=True, next_fire_at__lte=moment)
+    due = Trigger.objects.filter(kind=Trigger.Kind.CRON, enabled=True, next_fire_at__lte=moment, flow__archived_at=None)
     rows = sweeps.fair_page(FIRES, due, by="next_fire_at", limit=BATCH, org="organization_id")
     sweeps.isolated(
         sweeps.Items(name=FIRES, work=lambda some: fire(some[0].id, moment), key=sweeps.row_id, org=sweeps.row_org),
@@ -60,7 +60,7 @@ def fire(trigger_id: UUID, now: dt.datetime | None = None) -> int:
             .filter(id=trigger_id, kind=Trigger.Kind.CRON, enabled=True)
             .first()
         )
-        if found is None or found.flow.current_id is None:
+        if found is None or found.flow.current_id is None or found.flow.archived_at is not None:
             return 0
         schedule, zone = found.config["schedule"], found.config["timezone"]
         times = cron.due(schedule, zone, found.fires_from or moment, moment)
@@ -145,7 +145,11 @@ def _start(row: CronFire, flow: Flow) -> None:
 
 def _start_queued() -> None:
     """`overlap: queue`: the earliest of each flow, once no run of its schedule is live."""
-    waiting = CronFire.objects.filter(outcome=Outcome.QUEUED).order_by("flow_id", "fire_at").distinct("flow_id")
+    waiting = (
+        CronFire.objects.filter(outcome=Outcome.QUEUED, flow__archived_at=None)
+        .order_by("flow_id", "fire_at")
+        .distinct("flow_id")
+    )
     live = Run.objects.filter(flow_id=OuterRef("flow_id"), trigger="cron", ended_at=None)
     first = CronFire.objects.filter(~Exists(live), id__in=waiting.values("id"))
     sweeps.isolated(
@@ -160,7 +164,11 @@ def _start_one_queued(row_id: UUID) -> None:
     with transaction.atomic():
         rows = CronFire.objects.select_for_update(skip_locked=True, of=("self",)).select_related("flow")
         row = rows.filter(id=row_id, outcome=Outcome.QUEUED).first()
-        if row is None or Run.objects.filter(flow_id=row.flow_id, trigger="cron", ended_at=None).exists():
+        if (
+            row is None
+            or row.flow.archived_at is not None
+            or Run.objects.filter(flow_id=row.flow_id, trigger="cron", ended_at=None).exists()
+        ):
             return
         _start(row, row.flow)
         row.save(update_fields=["outcome", "run_id", "reason"])
@@ -170,9 +178,14 @@ def _start_one_queued(row_id: UUID) -> None:
 
 
 def follow(flow: Flow) -> None:
-    """Give each cron trigger of a flow its next fire time and its row of celery-beat; called when they have changed."""
+    """Give each cron trigger of a flow its next fire time and its row of celery-beat; called when they have changed.
+
+    Those of an archived flow have no row of celery-beat.
+    """
     now = timezone.now()
     PeriodicTask.objects.filter(name__startswith=_prefix(flow.id)).delete()
+    if flow.archived_at is not None:
+        return
     for found in flow.triggers.filter(kind=Trigger.Kind.CRON):
         set_next(found, now)
         found.save(update_fields=["fires_from", "next_fire_at"])
@@ -235,11 +248,17 @@ def trigger_of(row: PeriodicTask) -> Trigger | None:
 
 def refresh(organization: Organization) -> int:
     """Write all rows of the organization's cron triggers anew. Returns how many triggers there are."""
-    flows: Iterable[Flow] = Flow.objects.filter(organization=organization, triggers__kind=Trigger.Kind.CRON).distinct()
+    flows: Iterable[Flow] = Flow.objects.filter(
+        organization=organization, archived_at=None, triggers__kind=Trigger.Kind.CRON, triggers__removed_at=None
+    ).distinct()
     with transaction.atomic():
         for flow in flows:
             follow(flow)
-    return Trigger.objects.filter(organization=organization, kind=Trigger.Kind.CRON).count()
+    return _crons(organization).count()
+
+
+def _crons(organization: Organization) -> QuerySet[Trigger]:
+    return Trigger.objects.filter(organization=organization, kind=Trigger.Kind.CRON, flow__archived_at=None)
 
 
 def next_fires(found: Trigger, count: int = 5) -> list[dt.datetime]:
@@ -249,7 +268,7 @@ def next_fires(found: Trigger, count: int = 5) -> list[dt.datetime]:
 
 def schedules(organization: Organization) -> list[dict[str, Any]]:
     """The cron triggers with their policies, next fire times and latest outcomes."""
-    found = Trigger.objects.filter(organization=organization, kind=Trigger.Kind.CRON).select_related("flow")
+    found = _crons(organization).select_related("flow")
     return [
         {
             "flow": each.flow.slug,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from throttling.policy import PRIORITY_LEVELS
-from workflows import scheduling, selectors
+from workflows import archiving, scheduling, selectors, trigger_rows
 from workflows.definitions import document
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.duration import parse_ms
@@ -26,6 +25,8 @@ from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.trigger import NO_LINEAGE, Lineage, NewRun, Triggered, checked_start
 from workflows.engine.trigger import trigger as trigger_runs
 from workflows.errors import (
+    FlowArchived,
+    FlowBeingDeleted,
     FlowExists,
     FlowNotFound,
     FlowNotPublished,
@@ -34,7 +35,7 @@ from workflows.errors import (
     RunNotFound,
     RunRateLimited,
 )
-from workflows.models import CancelRule, Flow, FlowVersion, Organization, Run, Step, Trigger
+from workflows.models import CancelRule, Flow, FlowVersion, Organization, Run, Step
 from workflows.payload import Json
 
 MAX_RUNS_AT_ONCE = 5_000
@@ -47,6 +48,8 @@ class Applied:
     flow: Flow
     version: FlowVersion
     changed: bool
+    unarchived: bool = False
+    """It was archived, and is back."""
 
 
 def apply_definition(
@@ -54,8 +57,11 @@ def apply_definition(
 ) -> Applied:
     """Publish a checked definition as the flow's next version; an unchanged one makes no new version.
 
-    `source`: the YAML text that it was read from, kept for `flows export`. `only_new`: raises FlowExists where the
-    organization has a flow of this slug.
+    Its triggers stay what they are: on or off, with address and secret, at their place in the schedule. An archived
+    flow is back. `source`: the YAML text that it was read from, kept for `flows export`. `only_new`: raises FlowExists
+    where the organization has a flow of this slug.
+
+    Raises DefinitionProblems where it can't be told which trigger is which, and FlowBeingDeleted.
     """
     stored = document.to_document(spec)
     checksum = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
@@ -65,12 +71,17 @@ def apply_definition(
         )
         if only_new and not made:
             raise FlowExists.of(spec.flow, organization.slug)
-        flow = Flow.objects.select_for_update(of=("self",)).select_related("current").get(id=flow.id)
+        flow = archiving.lock(flow.id)
+        if flow.deletion_asked_at is not None:
+            raise FlowBeingDeleted
+        unarchived = archiving.bring_back(flow)
         if flow.current is not None and flow.current.checksum == checksum:
+            if unarchived:
+                scheduling.follow(flow)
             if source and flow.current.source != source:  # comments, or the order of keys
                 flow.current.source = source
                 flow.current.save(update_fields=["source"])
-            return Applied(flow=flow, version=flow.current, changed=False)
+            return Applied(flow=flow, version=flow.current, changed=False, unarchived=unarchived)
         latest = flow.versions.order_by("-number").first()
         version = FlowVersion(
             flow=flow,
@@ -85,16 +96,11 @@ def apply_definition(
         version.save(update_fields=["published_at"])
         flow.current, flow.name, flow.description = version, spec.name or spec.flow, spec.description
         flow.save()
-        before = list(flow.triggers.all())
-        addresses = {trigger.event_name: trigger.token for trigger in before if trigger.token}
-        flow.triggers.all().delete()
-        rows = _trigger_rows(spec, flow, addresses)
-        _go_on_from(before, rows)
-        Trigger.objects.bulk_create(rows)
+        trigger_rows.exchange(flow, spec)
         scheduling.follow(flow)
         flow.cancel_rules.all().delete()
         CancelRule.objects.bulk_create(_cancel_rows(spec, flow))
-    return Applied(flow=flow, version=version, changed=True)
+    return Applied(flow=flow, version=version, changed=True, unarchived=unarchived)
 
 
 def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:
@@ -120,60 +126,6 @@ def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:
     ]
 
 
-def _go_on_from(before: Sequence[Trigger], rows: Sequence[Trigger]) -> None:
-    """A schedule that stays the same goes on where it was: no fire time is lost or doubled by a new version."""
-    known = {(row.config["schedule"], row.config["timezone"]): row.fires_from for row in before if row.kind == "cron"}
-    for row in rows:
-        if row.kind == Trigger.Kind.CRON:
-            row.fires_from = known.get((row.config["schedule"], row.config["timezone"]))
-
-
-def _trigger_rows(spec: FlowSpec, flow: Flow, addresses: dict[str, str]) -> list[Trigger]:
-    """`addresses`: the tokens of the webhooks that there are, by their events; they stay from version to version."""
-    rows = []
-    for position, trigger in enumerate(spec.on):
-        kind = Trigger.Kind.EVENT if trigger.event else Trigger.Kind.CRON
-        name, token = trigger.event or "", ""
-        config: dict[str, Any] = {}
-        if trigger.webhook:
-            kind, name = Trigger.Kind.WEBHOOK, trigger.name or f"webhook.{trigger.webhook}"
-            token = addresses.pop(name, "") or secrets.token_urlsafe(24)
-            config = {
-                "webhook": trigger.webhook,
-                "secret": trigger.secret,
-                "signature_header": trigger.signature_header,
-                "signature_prefix": trigger.signature_prefix,
-                "id_header": trigger.id_header,
-                "tolerance_ms": trigger.tolerance,
-                "transform": trigger.transform,
-            }
-        if trigger.cron:
-            config = {
-                "schedule": trigger.cron,
-                "timezone": trigger.timezone,
-                "overlap": trigger.overlap,
-                "catch_up": trigger.catch_up,
-                "jitter_ms": trigger.jitter,
-            }
-        elif trigger.match:
-            config["match"] = trigger.match
-        later = {"delay_ms": trigger.delay, "run_at": trigger.run_at}
-        config |= {name: value for name, value in later.items() if value is not None}
-        rows.append(
-            Trigger(
-                organization=flow.organization,
-                flow=flow,
-                kind=kind,
-                event_name=name,
-                token=token,
-                condition=trigger.condition or "",
-                config=config,
-                position=position,
-            )
-        )
-    return rows
-
-
 def _cancel_rows(spec: FlowSpec, flow: Flow) -> list[CancelRule]:
     return [
         CancelRule(
@@ -189,10 +141,12 @@ def _cancel_rows(spec: FlowSpec, flow: Flow) -> list[CancelRule]:
 
 
 def published(organization: Organization, slug: str) -> CompiledFlow:
-    """The flow's current version. Raises FlowNotFound, FlowNotPublished or FlowPaused."""
+    """The flow's current version. Raises FlowNotFound, FlowArchived, FlowNotPublished or FlowPaused."""
     found = store.fetch("current_version", {"org": organization.id, "slug": slug})
     if not found:
         raise FlowNotFound(f"There is no flow {slug!r}; `manage.py flows list` shows what there is.")
+    if found[0].is_archived:
+        raise FlowArchived(f"The flow {slug!r} is archived and starts nothing; unarchive it, or publish it again.")
     if found[0].current_id is None:
         raise FlowNotPublished
     if found[0].skips_arrivals:
@@ -224,8 +178,8 @@ def trigger(
     otherwise; with `awaited` it waits for this one.
 
     A flow's `singleton`, `debounce` or `batch` gives the run that stands in the place of a new one; the answer's
-    `refused` says why. Raises FlowNotFound, FlowNotPublished, FlowPaused, RunRateLimited, InvalidInput,
-    PayloadTooLarge, IdempotencyConflict.
+    `refused` says why. Raises FlowNotFound, FlowArchived, FlowNotPublished, FlowPaused, RunRateLimited,
+    InvalidInput, PayloadTooLarge, IdempotencyConflict.
     """
     flow = published(organization, slug)
     value = {} if data is None else data

@@ -12,3 +12,13 @@ repair_begins = Signal()
 
 # Sent in the same transaction, when the repair is made. Arguments: repair (workflows.repair_chain.Repair).
 run_repaired = Signal()
+
+# Sent before a flow is archived or deleted, in that transaction, under its lock. Argument: flow.
+# Receivers return what is open of it: a list of (what, ids), both as people read them.
+flow_closing = Signal()
+
+# Sent before runs of a flow that is being deleted are deleted. Argument: run_ids (list of UUID).
+runs_deleted = Signal()
+
+# Sent in the transaction that deletes a flow. Argument: flow.
+flow_deleted = Signal()

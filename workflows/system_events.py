@@ -112,7 +112,7 @@ def _listeners(names: frozenset[str]) -> dict[UUID, frozenset[str]]:
     patterns = {pattern for name in names for pattern in (name, f"{PREFIX}*")}
     found: dict[UUID, set[str]] = {}
     rows = [
-        *Trigger.objects.filter(kind=Trigger.Kind.EVENT, event_name__in=patterns, enabled=True)
+        *Trigger.objects.filter(kind=Trigger.Kind.EVENT, event_name__in=patterns, enabled=True, flow__archived_at=None)
         .values_list("organization_id", "event_name").distinct(),
         *CancelRule.objects.filter(event_name__in=patterns).values_list("organization_id", "event_name").distinct(),
         *Wait.objects.filter(kind=Wait.Kind.EVENT, taken_at=None, event_name__in=patterns)

@@ -67,7 +67,7 @@ VERSIONS_AT_ONCE = 200
 
 def unloadable_versions() -> list[BadVersion]:
     """The current versions of flows, and those of live runs, that this process can't load. Compiles all of them."""
-    current = Flow.objects.exclude(current=None).values_list("current_id", flat=True)
+    current = Flow.objects.filter(archived_at=None).exclude(current=None).values_list("current_id", flat=True)
     live = Run.objects.filter(status__in=LIVE_RUN).values_list("version_id", flat=True).distinct()
     ids = sorted({*current, *live})
     found: list[BadVersion] = []

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
+import uuid6
 from django.utils import timezone
 
-from workflows.engine import events
+from workflows import webhook_bodies
+from workflows.engine import events, idempotency
 from workflows.engine.events import NewEvent
-from workflows.errors import ConfigurationFailure, ExpressionError, InvalidInput, InvalidJson, WorkflowsError
+from workflows.errors import ConfigurationFailure, ExpressionError, InvalidInput, WorkflowsError
 from workflows.expressions import compile_expression
 from workflows.models import Secret, Trigger
-from workflows.payload import Json, parse, text_fault
+from workflows.payload import Json, text_fault
 from workflows.signatures import TOLERANCE_S, Scheme, verify
 
 HIDDEN_HEADERS = frozenset({"authorization", "cookie", "stripe-signature", "x-hub-signature", "x-hub-signature-256",
@@ -34,11 +34,19 @@ class WebhookNotReady(WorkflowsError):
     status, code = 503, "webhook_not_ready"
 
 
+class WebhookOfArchived(WorkflowsError):
+    """The flow of this webhook is archived: it takes no deliveries."""
+
+    status, code = 410, "flow_archived"
+
+
 def take(token: str, headers: Mapping[str, str], body: bytes) -> None:
     """Take in a delivery: check its signature, store it as an event, and start the trigger's flow after the commit.
 
-    A delivery that comes again (by its id) is stored again, and starts nothing. `headers` have lower-case names.
-    Raises WebhookNotFound, WebhookNotReady, SignatureRefused, InvalidInput (the body, the transform), PayloadTooLarge.
+    A delivery that comes again (by its id) is stored again, and starts nothing; one without an id is new, unless the
+    trigger has a `dedup`. `headers` have lower-case names.
+    Raises WebhookNotFound, WebhookOfArchived, WebhookNotReady, SignatureRefused, InvalidInput (the body, the
+    transform), PayloadTooLarge.
     """
     trigger = (
         Trigger.objects.select_related("flow").filter(token=token, kind=Trigger.Kind.WEBHOOK, enabled=True).first()
@@ -47,15 +55,18 @@ def take(token: str, headers: Mapping[str, str], body: bytes) -> None:
     )
     if trigger is None:
         raise WebhookNotFound
+    if trigger.flow.archived_at is not None:
+        raise WebhookOfArchived
     config: Mapping[str, Any] = trigger.config
     now = timezone.now()
     _verify(trigger, headers, body, now)
-    value = _parsed(headers, body)
-    delivery = _delivery(config, headers, value, body)
-    data = _data(trigger, headers, value, delivery, now)
-    event = NewEvent(
-        name=trigger.event_name, data=data, external_id=f"{token[:12]}:{delivery}"[:200], trigger_id=trigger.id
-    )
+    value = webhook_bodies.read(headers.get("content-type", ""), body)
+    id_, delivery, sender = uuid6.uuid7(), _delivery(config, headers, value), token[:12]
+    external_id = f"{sender}:{delivery}"[:200] if delivery else ""
+    if not delivery and config.get("dedup_ms"):
+        external_id = idempotency.body_id(sender, body, config["dedup_ms"])
+    data = _data(trigger, headers, value, delivery or str(id_), now)
+    event = NewEvent(id=id_, name=trigger.event_name, data=data, external_id=external_id, trigger_id=trigger.id)
     events.receive(trigger.organization_id, [event])
 
 
@@ -79,28 +90,17 @@ def _verify(trigger: Trigger, headers: Mapping[str, str], body: bytes, now: dt.d
     verify(scheme, key, headers, body, now_s=now.timestamp())
 
 
-def _parsed(headers: Mapping[str, str], body: bytes) -> Json:
-    try:
-        text = body.decode()
-        if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            form = dict(parse_qsl(text, keep_blank_values=True))
-            return parse(form["payload"].encode()) if set(form) == {"payload"} else form
-        return parse(body) if text.strip() else {}
-    except (ValueError, InvalidJson) as error:
-        raise InvalidInput(f"The body is neither JSON nor a form: {error}") from None
-
-
-def _delivery(config: Mapping[str, Any], headers: Mapping[str, str], value: Json, body: bytes) -> str:
-    """The sender's id of the delivery; without one, a hash of the body."""
+def _delivery(config: Mapping[str, Any], headers: Mapping[str, str], value: Json) -> str:
+    """The sender's id of the delivery; empty where it has none."""
     named = {"github": "x-github-delivery", "standard": "webhook-id"}.get(
         config["webhook"], config.get("id_header") or ""
     )
     found = headers.get(named.lower(), "") if named else ""
     if not found and config["webhook"] == "stripe" and isinstance(value, dict):
-        found = str(value.get("id", ""))
+        found = str(value.get("id") or "")
     if text_fault(found):
         found = ""
-    return found[:150] or hashlib.sha256(body).hexdigest()
+    return found[:150]
 
 
 def _data(trigger: Trigger, headers: Mapping[str, str], value: Json, delivery: str, now: dt.datetime) -> dict[str, Any]:

@@ -78,10 +78,14 @@ def test_a_body_that_is_no_json_is_measured_in_linear_time(body: bytes) -> None:
         parse(body + b"[" * 300)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"a": "\xed\xa0\x80"}', b"9" * 5_000, b"\xef\xbb\xbf{}"])
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"a": "\xed\xa0\x80"}', b"9" * 5_000, b"{}\xef\xbb\xbf"])
 def test_what_is_no_json_is_told(body: bytes) -> None:
     with pytest.raises(InvalidJson, match="The body is no JSON"):
         parse(body)
+
+
+def test_a_byte_order_mark_before_it_is_passed_over() -> None:
+    assert parse(b'\xef\xbb\xbf{"a": "\xef\xbb\xbf"}') == {"a": "\ufeff"}
 
 
 @given(JSON)

@@ -9,13 +9,14 @@ from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from workflows import ingest, scheduling, services
+from workflows import ingest, scheduling, services, trigger_rows
+from workflows.admin.archives import ArchivedFilter, ArchivingActions
 from workflows.admin.checked import CHANGED, CheckedAdmin
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.definitions import document
 from workflows.definitions.schema import FlowSpec
 from workflows.definitions.validate import DefinitionProblems, parse
-from workflows.errors import FlowExists, WorkflowsError
+from workflows.errors import FlowBeingDeleted, FlowExists, WorkflowsError
 from workflows.models import CronFire, EventSchema, Flow, FlowVersion, Organization, Step, Trigger
 from workflows.steps.registry import REGISTRY
 
@@ -50,13 +51,18 @@ class FlowForm(forms.ModelForm):  # type: ignore[type-arg]
         return text
 
     def clean(self) -> dict[str, Any]:
-        """A new flow has a slug of its own: one that is taken would be published over."""
-        cleaned = super().clean() or {}
-        organization = cleaned.get("organization")
-        if self.instance._state.adding and organization and hasattr(self, "spec"):
-            there = Flow.objects.filter(organization=organization, slug=self.spec.flow).first()
-            if there is not None:
-                raise forms.ValidationError(FlowExists.of(there.slug, organization.slug).args[0])
+        """What publishing would refuse because of what is there is said in the form. A new flow has a slug of its own:
+        one that is taken would be published over."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        organization = cleaned.get("organization") or getattr(self.instance, "organization", None)
+        if "definition" in cleaned and organization is not None:
+            flow = Flow.objects.filter(organization=organization, slug=self.spec.flow).first()
+            if flow is not None and self.instance._state.adding:
+                raise forms.ValidationError(FlowExists.of(flow.slug, organization.slug).args[0])
+            for problem in trigger_rows.problems(flow, self.spec):
+                self.add_error("definition", str(problem))
+            if flow is not None and flow.deletion_asked_at is not None:
+                self.add_error("definition", str(FlowBeingDeleted()))
         return cleaned
 
 
@@ -68,18 +74,21 @@ class VersionInline(ReadOnlyInline):
 
 class TriggerInline(ReadOnlyInline):
     model = Trigger
-    fields = ("kind", "event_name", "condition", "config", "enabled")
+    fields = ("key", "kind", "event_name", "condition", "config", "enabled")
     readonly_fields = fields
 
 
 @admin.register(Flow)
-class FlowAdmin(CheckedAdmin):
+class FlowAdmin(ArchivingActions):
     form = FlowForm
     deletes_in_bulk = False
-    list_display = ("slug", "name", "organization", "current", "updated_at")
-    list_filter = ("organization",)
+    list_display = ("slug", "name", "organization", "current", "updated_at", "archived_at")
+    list_filter = (ArchivedFilter, "organization")
     search_fields = ("slug", "name")
     inlines = (TriggerInline, VersionInline)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # there are actions for it, which ask what becomes of the history
 
     def get_readonly_fields(self, request: HttpRequest, obj: Flow | None = None) -> tuple[str, ...]:
         return ("organization",) if obj else ()
@@ -92,7 +101,10 @@ class FlowAdmin(CheckedAdmin):
         obj.pk, obj.slug, obj.name = applied.flow.pk, applied.flow.slug, applied.flow.name
         obj.refresh_from_db()
         if applied.changed:
-            messages.success(request, f"Version {applied.version.number} published.")
+            back = " It was archived, and is back." if applied.unarchived else ""
+            messages.success(request, f"Version {applied.version.number} published.{back}")
+        elif applied.unarchived:
+            messages.success(request, "It was archived, and is back.")
         elif form.has_changed():
             messages.info(request, "No new version: the text was kept, and means the same.")
 
@@ -143,12 +155,14 @@ class StepAdmin(ReadOnlyAdmin):
 
 @admin.register(Trigger)
 class TriggerAdmin(CheckedAdmin):
-    list_display = ("flow", "kind", "event_name", "condition", "next_fire_at", "enabled")
+    list_display = ("flow", "key", "kind", "event_name", "condition", "next_fire_at", "enabled")
     list_filter = ("kind", "enabled")
     list_editable = ("enabled",)
     readonly_fields = (
         "organization",
         "flow",
+        "key",
+        "named",
         "kind",
         "event_name",
         "condition",
@@ -157,6 +171,7 @@ class TriggerAdmin(CheckedAdmin):
         "fires_from",
         "next_fire_at",
         "position",
+        "removed_at",
     )
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -23,10 +23,18 @@ class SchemaIn(Body):
 
 @router.get("")
 def list_events(
-    request: ApiRequest, name: str = "", rejected: bool = False, limit: int = 50, cursor: str = ""
+    request: ApiRequest,
+    name: str = "",
+    rejected: bool = False,
+    unheard: bool = False,
+    limit: int = 50,
+    cursor: str = "",
 ) -> dict[str, Any]:
-    """Events, newest first, page by page; with `rejected` only those that did not fit their schema."""
-    page = event_selectors.events_page(request.organization, name=name, rejected=rejected, limit=limit, cursor=cursor)
+    """Events, newest first, page by page; with `rejected` only those that did not fit their schema, with `unheard` only
+    those that nobody listened to."""
+    page = event_selectors.events_page(
+        request.organization, name=name, rejected=rejected, unheard=unheard, limit=limit, cursor=cursor
+    )
     return {"events": [presenters.event_out(event) for event in page.events], "nextCursor": page.next_cursor or None}
 
 
@@ -50,7 +58,7 @@ def delete_schema(request: ApiRequest, name: str) -> dict[str, Any]:
 
 @router.get("/{uuid:event_id}")
 def get_event(request: ApiRequest, event_id: UUID) -> dict[str, Any]:
-    """An event and the runs that it started."""
+    """An event and the runs that it started; `outcome` says where nobody listened to its name."""
     detail = event_selectors.event_detail(request.organization, event_id)
     return {
         **presenters.event_out(detail.event),

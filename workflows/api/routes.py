@@ -10,7 +10,7 @@ from django.http import HttpResponse, JsonResponse
 from ninja import NinjaAPI, Router, Status
 
 from workflows import bulk, item_selectors, presenters, repair, run_lists, scheduling, selectors, services
-from workflows.api import approvals, events, limits, pauses, problems
+from workflows.api import approvals, archives, events, limits, pauses, problems
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.openapi import BoundedParser, DocumentedAPI
 from workflows.api.schemas import (
@@ -37,9 +37,10 @@ router = Router(auth=ApiKeyAuth())
 
 
 @router.get("/workflows", response=WorkflowsOut, by_alias=True, tags=["workflows"])
-def list_workflows(request: ApiRequest) -> dict[str, Any]:
-    """The organization's flows with their published version, triggers and steps."""
-    return {"workflows": [_workflow(summary) for summary in selectors.flows(request.organization)]}
+def list_workflows(request: ApiRequest, archived: bool = False) -> dict[str, Any]:
+    """The organization's flows with their published version, triggers and steps; with `archived` those that are."""
+    found = selectors.flows(request.organization, archived=archived)
+    return {"workflows": [_workflow(summary) for summary in found]}
 
 
 def _workflow(summary: selectors.FlowSummary) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def _workflow(summary: selectors.FlowSummary) -> dict[str, Any]:
         "triggers": [str(t) for t in flow.triggers.all()],
         "steps": [{"id": step["id"], "type": step["type"]} for step in definition["steps"]],
         "live_runs": summary.live_runs,
+        "archived_at": flow.archived_at,
     }
 
 
@@ -252,6 +254,7 @@ def make_api() -> NinjaAPI:
     )
     api.add_router("", router)
     api.add_router("", pauses.router)
+    api.add_router("", archives.router)
     api.add_router("/limits", limits.router)
     api.add_router("/events", events.router)
     api.add_router("/approvals", approvals.router)

@@ -238,6 +238,18 @@ class WorkflowOut(Out):
     triggers: list[str]
     steps: list[dict[str, Any]]
     live_runs: int
+    archived_at: dt.datetime | None
+
+
+class ArchivedOut(Out):
+    slug: str
+    archived: bool
+
+
+class FlowRemovedOut(Out):
+    slug: str
+    history: str
+    done: bool = Field(description="False: its history is still being deleted.")
 
 
 class WorkflowsOut(Out):

@@ -27,15 +27,18 @@ def flows(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The flows: what starts them, when next, and whether they are paused."""
     stops = {each["flow"]: each for each in pausing.stopped(organization)}
     open_addresses = access.allows(request.user, CHANGE_FLOWS)
-    rows = [_flow_row(summary, stops, open_addresses) for summary in selectors.flows(organization)]
+    archived = request.GET.get("archived") == "true"
+    found = selectors.flows(organization, archived=archived)
+    rows = [_flow_row(summary, stops, open_addresses) for summary in found]
     whole = next((each for each in stops.values() if each["what"] == "organization"), None)
-    return render(request, "dashboard/flows.html", {"flows": rows, "whole": whole})
+    return render(request, "dashboard/flows.html", {"flows": rows, "whole": whole, "archived": archived})
 
 
 def _flow_row(summary: selectors.FlowSummary, stops: dict[str, dict[str, Any]], open_addresses: bool) -> dict[str, Any]:
     triggers = list(summary.flow.triggers.all())
     texts = [str(each) if open_addresses else mask_path_tokens(str(each)) for each in triggers]
-    fires = [at for each in triggers if each.kind == "cron" and each.enabled for at in scheduling.next_fires(each)]
+    crons = [each for each in triggers if each.kind == "cron" and each.enabled and not summary.flow.archived_at]
+    fires = [at for each in crons for at in scheduling.next_fires(each)]
     return {
         "flow": summary.flow,
         "triggers": [{"text": text, "enabled": each.enabled} for text, each in zip(texts, triggers, strict=True)],

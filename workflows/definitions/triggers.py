@@ -23,6 +23,11 @@ def _zones() -> frozenset[str]:
 class TriggerSpec(Strict):
     """An entry of `on:`. One of `event`, `cron` and `webhook`."""
 
+    id: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,99}$",
+        description="Which trigger it is, over all versions of the flow; without one its kind and name say that.",
+    )
     event: str | None = Field(None, min_length=1, max_length=200)
     condition: str | None = Field(None, alias="if")
     match: str | None = Field(
@@ -39,6 +44,9 @@ class TriggerSpec(Strict):
     signature_header: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,100}$")
     signature_prefix: str | None = Field(None, max_length=50)
     id_header: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,100}$")
+    dedup: Duration | None = Field(
+        None, ge=1_000, le=86_400_000, description="Within it, a body that comes again (without a delivery id) is one."
+    )
     tolerance: Duration | None = Field(None, ge=1_000, le=86_400_000)
     transform: str | None = Field(None, description="CEL over body and headers: the event's data.")
     cron: str | None = None
@@ -82,7 +90,9 @@ class TriggerSpec(Strict):
             raise ValueError("give either delay or run_at")
         if self.cron is not None and self.run_at is not None:
             raise ValueError("a cron says by its schedule when it runs; delay moves it")
-        of_webhook = ("name", "secret", "signature_header", "signature_prefix", "id_header", "tolerance", "transform")
+        of_webhook = (
+            "name", "secret", "signature_header", "signature_prefix", "id_header", "dedup", "tolerance", "transform"
+        )  # fmt: skip
         if self.webhook is None:
             for name in of_webhook:
                 if getattr(self, name) is not None:
@@ -95,7 +105,18 @@ class TriggerSpec(Strict):
             raise ValueError("tolerance belongs to webhook: stripe (standard webhooks have five minutes)")
         elif self.id_header is not None and self.webhook not in {"hmac", "none"}:
             raise ValueError("id_header belongs to webhook: hmac or none; the others have their own")
+        elif self.dedup is not None and self.webhook not in {"hmac", "none"}:
+            raise ValueError("dedup belongs to webhook: hmac or none; the deliveries of the others have ids")
         return self
+
+    @property
+    def kind(self) -> Literal["event", "cron", "webhook"]:
+        return "event" if self.event is not None else "cron" if self.cron is not None else "webhook"
+
+    @property
+    def event_name(self) -> str:
+        """Of the events that it hears; of a cron empty."""
+        return self.name or f"webhook.{self.webhook}" if self.webhook is not None else self.event or ""
 
 
 class DebounceSpec(Strict):

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from throttling.errors import ThrottlingError
 from throttling.policy import step_policy
 from workflows.definitions import graph as graphs
+from workflows.definitions import trigger_identity
 from workflows.definitions.plain import to_plain
 from workflows.definitions.schema import FlowSpec, RetrySpec, StepSpec
 from workflows.definitions.shape import Shape, did_you_mean, path_text
@@ -79,6 +80,7 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
             yield "steps", f"duplicate id {key!r} ({count} times)"
     yield from _check_steps(spec.steps, "steps", frozenset(), frozenset())
     known = frozenset(step.id for step in spec.steps)
+    yield from trigger_identity.problems(spec.on)
     for position, trigger in enumerate(spec.on):
         if trigger.condition is not None:
             yield from _expression(trigger.condition, f"on[{position}].if", TRIGGER_NAMES)

@@ -69,6 +69,8 @@ def _start(run: Run, flow: CompiledFlow) -> None:
     handler = Flow.objects.filter(organization_id=run.org_id, slug=flow.on_failure or "").first()
     if handler is None or handler.current_id is None:
         raise ConfigurationFailure(f"on_failure: there is no published flow {flow.on_failure!r}.")
+    if handler.archived_at is not None:
+        raise ConfigurationFailure(f"on_failure: the flow {flow.on_failure!r} is archived and starts nothing.")
     trigger(
         catalog.flow_of(handler.current_id),
         [NewRun(input=facts(run), priority=run.priority)],

@@ -7,6 +7,8 @@ one waits for the other, and gets its run.
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from workflows.expressions import Expression
 WINDOW_S = 24 * 3_600.0
 WAIT_MS = 2_000
 MAX_CHARACTERS = 190
+_BODY_ID = re.compile(r"\A[^:]*:body:([0-9]{1,9}):[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +44,15 @@ def callers(key: str) -> tuple[str, float]:
     return f"k:{_short(key)}", WINDOW_S
 
 
-def events(external_id: str) -> tuple[str, float]:
-    """The key of an event's id, as its sender gave it."""
-    return f"e:{_short(external_id)}", WINDOW_S
+def body_id(sender: str, body: bytes, window_ms: int) -> str:
+    """The id of a delivery that has none of its own: the same for the same body, which counts within the window."""
+    return f"{sender}:body:{window_ms}:{hashlib.sha256(body).hexdigest()}"
+
+
+def events(external_id: str, *, delivered: bool = False) -> tuple[str, float]:
+    """The key of an event's id, as its sender gave it, or (`delivered`: by a webhook) as `body_id` made it."""
+    made = _BODY_ID.search(external_id) if delivered else None
+    return f"e:{_short(external_id)}", int(made[1]) / 1000 if made else WINDOW_S
 
 
 def matches(path: str, value_hash: str) -> tuple[str, float]:
@@ -95,16 +104,19 @@ def take(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUI
     with _short_lock_waits():
         for slot in range(max((len(each.keys) for each in wanted), default=0)):
             open_ = [each for each in wanted if slot < len(each.keys) and stands_for[each.run_id] == each.run_id]
-            first: dict[str, UUID] = {}
+            first: dict[float, dict[str, UUID]] = defaultdict(dict)
+            forced: dict[float, dict[str, UUID]] = defaultdict(dict)
             for each in open_:
-                if not each.force:
-                    stands_for[each.run_id] = first.setdefault(each.keys[slot][0], each.run_id)
-            if first:
-                earlier = _take(place, first, open_[0].keys[slot][1])
+                key, window_s = each.keys[slot]
+                if each.force:
+                    forced[window_s][key] = each.run_id
+                else:
+                    stands_for[each.run_id] = first[window_s].setdefault(key, each.run_id)
+            for window_s, runs in sorted(first.items()):
+                earlier = _take(place, runs, window_s)
                 stands_for = {run: earlier.get(owner, owner) for run, owner in stands_for.items()}
-            forced = {each.keys[slot][0]: each.run_id for each in open_ if each.force}
-            if forced:
-                _take(place, forced, open_[0].keys[slot][1], by_force=True)
+            for window_s, runs in sorted(forced.items()):
+                _take(place, runs, window_s, by_force=True)
         unmade = {
             key: (each.run_id, run)
             for each in wanted

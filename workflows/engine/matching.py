@@ -39,7 +39,7 @@ from workflows.engine.trigger import NewRun, checked_start, trigger
 from workflows.engine.waits import patterns
 from workflows.errors import FlowPaused, InvalidInput, WorkflowsError
 from workflows.expressions import compile_expression
-from workflows.models import CancelRule, Event, Trigger
+from workflows.models import CancelRule, Event, Trigger, Wait
 from workflows.unavailable import may_pass
 
 log = structlog.get_logger(__name__)
@@ -78,16 +78,21 @@ def match_left_over() -> int:
 
 @dataclass(kw_only=True)
 class _Effect:
-    """What events did: how many runs they made, which they cancelled, and the step runs whose waits they ended."""
+    """What events did: how many runs they made, which they cancelled, and the step runs whose waits they ended.
+
+    `unheard`: the events that nobody listens to.
+    """
 
     made: int = 0
     cancelled: list[UUID] = field(default_factory=list)
     met: list[UUID] = field(default_factory=list)
+    unheard: set[UUID] = field(default_factory=set)
 
     def add(self, more: _Effect) -> None:
         self.made += more.made
         self.cancelled += more.cancelled
         self.met += more.met
+        self.unheard |= more.unheard
 
 
 Matched = tuple[list[UUID], _Effect]
@@ -99,7 +104,9 @@ def _in_one_transaction(event_ids: Sequence[UUID], how: Callable[[list[Event]], 
         found = Event.objects.select_for_update(skip_locked=True).filter(id__in=event_ids, matched_at=None)
         events = sorted(found.order_by("id"), key=lambda event: (event.received_at, event.id))
         matched, effect = how(events)
-        Event.objects.filter(id__in=matched).update(matched_at=Now())
+        unheard = effect.unheard.intersection(matched)
+        Event.objects.filter(id__in=unheard).update(matched_at=Now(), unheard=True)
+        Event.objects.filter(id__in=set(matched) - unheard).update(matched_at=Now())
         if effect.cancelled:
             transaction.on_commit(lambda: stopping.settle(effect.cancelled, start=DISPATCHER.submit), robust=True)
         if effect.met:
@@ -145,16 +152,23 @@ def _match_together(events: list[Event], *, giving_up: bool = False) -> _Effect:
     for org_id, group in groupby(sorted(events, key=lambda event: event.org_id), key=lambda event: event.org_id):
         of_org = list(group)
         names = {name for event in of_org for name in patterns(event.name)}
+        heard: set[UUID] = set()
         for found in _listening(org_id, of_org, names):
-            wanted = [event for event in of_org if _hears(found, event) and _passes(found, event)]
+            hearing = [event for event in of_org if _hears(found, event)]
+            heard.update(event.id for event in hearing)
+            wanted = [event for event in hearing if _passes(found, event)]
             if wanted and (found.flow.skips_arrivals or found.flow.organization.skips_arrivals):
                 _skip(found, wanted)
             elif wanted and found.flow.current_id is not None:
                 effect.made += _start(found, found.flow.current_id, wanted, giving_up=giving_up)
+        rules = set(
+            CancelRule.objects.filter(organization_id=org_id, event_name__in=names).values_list("event_name", flat=True)
+        )
+        effect.unheard |= _unheard(org_id, [event for event in of_org if event.id not in heard], rules)
         with _left_out(giving_up, "waits"):
             effect.met += waits.meet(org_id, of_org)
         with _left_out(giving_up, "cancel_on"):
-            if CancelRule.objects.filter(organization_id=org_id, event_name__in=names).exists():
+            if rules:
                 for event in of_org:
                     effect.cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
     return effect
@@ -164,10 +178,26 @@ def _listening(org_id: UUID, events: Sequence[Event], names: Iterable[str]) -> Q
     """The triggers that may hear one of the events."""
     at_address = {event.trigger_id for event in events if event.trigger_id}
     listening = Q(kind=Trigger.Kind.EVENT, event_name__in=names)
+    listening &= Q(removed_at=None)
     if at_address:
         listening |= Q(kind=Trigger.Kind.WEBHOOK, id__in=at_address)
-    triggers = Trigger.objects.filter(listening, organization_id=org_id, enabled=True)
+    triggers = Trigger.including_removed.filter(listening, organization_id=org_id, enabled=True, flow__archived_at=None)
     return triggers.select_related("flow__organization")
+
+
+def _unheard(org_id: UUID, events: Sequence[Event], rules: set[str]) -> set[UUID]:
+    """The events that no wait and no `cancel_on` listens to either."""
+    left = {event.id: set(patterns(event.name)) for event in events if not rules.intersection(patterns(event.name))}
+    if not left:
+        return set()
+    waits_for = set(
+        Wait.objects.filter(
+            org_id=org_id, kind=Wait.Kind.EVENT, taken_at=None, event_name__in=set().union(*left.values())
+        )
+        .values_list("event_name", flat=True)
+        .distinct()
+    )
+    return {event_id for event_id, names in left.items() if not waits_for & names}
 
 
 @contextlib.contextmanager
@@ -196,8 +226,8 @@ def _note(found: Trigger, refusals: Sequence[Refusal]) -> None:
 
 
 def _hears(found: Trigger, event: Event) -> bool:
-    if found.kind == Trigger.Kind.WEBHOOK:
-        return found.id == event.trigger_id
+    if found.kind == Trigger.Kind.WEBHOOK:  # a delivery from before its trigger was removed counts
+        return found.id == event.trigger_id and (found.removed_at is None or event.received_at <= found.removed_at)
     return found.event_name in patterns(event.name)
 
 
@@ -252,7 +282,7 @@ def _starts_at(found: Trigger, event: Event) -> dt.datetime | None:
 
 def _keys(found: Trigger, event: Event) -> tuple[tuple[str, float], ...]:
     """By what an event is told from those that have come before."""
-    keys = [idempotency.events(event.external_id)] if event.external_id else []
+    keys = [idempotency.events(event.external_id, delivered=event.trigger_id is not None)] if event.external_id else []
     path = found.config.get("match")
     value = value_at(facts_of(event), path) if path else MISSING
     if value is not MISSING:

@@ -5,7 +5,7 @@ from django.db.models import Q
 class Migration(migrations.Migration):
     """What is a repair, and the how many-th: see ADR 14. `dlq` 0003 numbers those that there are."""
 
-    dependencies = [("workflows", "0020_source")]
+    dependencies = [("workflows", "0021_trigger_identity")]
 
     operations = [
         migrations.AddField(

@@ -25,6 +25,9 @@ class Event(models.Model):
     received_at = models.DateTimeField(db_default=Now(), help_text="By the clock of the database.")
     matched_at = models.DateTimeField(null=True, blank=True)
     rejected = models.TextField(db_default="", blank=True, help_text="Why it was refused by its schema.")
+    unheard = models.BooleanField(
+        db_default=False, help_text="When it was matched, no trigger, wait or cancel_on listened to its name."
+    )
 
     class Meta:
         ordering: ClassVar = ["-id"]
@@ -33,6 +36,7 @@ class Event(models.Model):
             models.Index(fields=["org_id", "-id"], name="event_by_org"),
             models.Index(fields=["org_id", "name", "received_at"], name="event_by_name"),
             models.Index(fields=["org_id", "id"], name="event_unmatched_by_org", condition=models.Q(matched_at=None)),
+            models.Index(fields=["org_id", "-id"], name="event_unheard", condition=models.Q(unheard=True)),
         ]
 
     def __str__(self) -> str:

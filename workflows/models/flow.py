@@ -34,12 +34,28 @@ class Flow(models.Model):
         related_name="+",
         help_text="The published version that new runs take.",
     )
+    archived_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Since then it starts nothing. Its slug stays its own: publishing brings it back.",
+    )
+    deletion_asked_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since then it is being deleted with all its history, in batches."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
         ordering: ClassVar = ["slug"]
-        constraints: ClassVar = [models.UniqueConstraint(fields=["organization", "slug"], name="flow_slug")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["organization", "slug"], name="flow_slug"),
+            models.CheckConstraint(
+                condition=Q(deletion_asked_at=None) | ~Q(archived_at=None), name="flow_deleted_is_archived"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["deletion_asked_at"], name="flow_to_delete", condition=~Q(deletion_asked_at=None)),
+        ]
 
     def __str__(self) -> str:
         return self.slug
@@ -118,8 +134,19 @@ class CancelRule(models.Model):
         return self.event_name
 
 
+class _PresentTriggers(models.Manager["Trigger"]):
+    """Without the triggers that were removed from their definitions."""
+
+    def get_queryset(self) -> models.QuerySet[Trigger]:
+        return super().get_queryset().filter(removed_at=None)
+
+
 class Trigger(models.Model):
-    """What starts a flow by itself. A flow can always be run by hand or by API."""
+    """What starts a flow by itself. A flow can always be run by hand or by API.
+
+    A row is one trigger over all versions of its flow: publishing changes rows in place (`workflows/trigger_rows.py`).
+    A trigger that is removed keeps its row, and so its address and whether it is on, for 30 days.
+    """
 
     class Kind(models.TextChoices):
         EVENT = "event", "event"
@@ -130,6 +157,10 @@ class Trigger(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="triggers")
     flow = models.ForeignKey(Flow, on_delete=models.CASCADE, related_name="triggers")
+    key = models.CharField(
+        "id within the flow", max_length=100, help_text="The `id` of its definition; where that has none, a made one."
+    )
+    named = models.BooleanField(db_default=False, help_text="Its definition says its id.")
     kind = models.CharField(max_length=10, choices=Kind.choices)
     event_name = models.CharField(max_length=200, blank=True)
     condition = models.TextField(blank=True)
@@ -141,15 +172,29 @@ class Trigger(models.Model):
         null=True, blank=True, help_text="Of a cron: its last fire time that was looked at."
     )
     next_fire_at = models.DateTimeField(null=True, blank=True)
-    position = models.PositiveIntegerField()
+    position = models.PositiveIntegerField(
+        null=True, blank=True, help_text="In the definition; of a removed one empty."
+    )
     enabled = models.BooleanField(default=True)
+    removed_at = models.DateTimeField(null=True, blank=True, help_text="When its definition went without it.")
+
+    objects = _PresentTriggers()
+    including_removed: ClassVar[models.Manager[Trigger]] = models.Manager()
 
     class Meta:
         ordering: ClassVar = ["flow", "position"]
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(kind__in=["event", "cron", "webhook", "manual"]), name="trigger_kind"),
             models.CheckConstraint(condition=~Q(kind="event") | ~Q(event_name=""), name="trigger_event_name"),
-            models.UniqueConstraint(fields=["flow", "position"], name="trigger_position"),
+            models.UniqueConstraint(
+                fields=["flow", "position"], name="trigger_position", deferrable=models.Deferrable.DEFERRED
+            ),
+            models.UniqueConstraint(fields=["flow", "key"], name="trigger_key", deferrable=models.Deferrable.DEFERRED),
+            models.CheckConstraint(condition=~Q(key=""), name="trigger_key_given"),
+            models.CheckConstraint(
+                condition=Q(removed_at=None, position__isnull=False) | Q(removed_at__isnull=False, position=None),
+                name="trigger_removed",
+            ),
             models.UniqueConstraint(fields=["token"], name="trigger_token", condition=~Q(token="")),
         ]
         indexes: ClassVar = [

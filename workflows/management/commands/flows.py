@@ -1,21 +1,25 @@
-"""`flows validate | apply | export | list`."""
+"""`flows validate | apply | export | list | archive | unarchive | delete`."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
-from workflows import selectors, services
+from workflows import archiving, selectors, services
 from workflows.definitions import document
 from workflows.definitions.document import Document
 from workflows.definitions.validate import DefinitionProblems, Problem
 from workflows.errors import FlowNotFound
 from workflows.management.output import HeadraceCommand, table
-from workflows.models import FlowVersion
+from workflows.models import Flow, FlowVersion
+
+BY = "manage.py flows"
+LOOK_AGAIN_S = 0.5
 
 
 def _text(version: FlowVersion, form: str) -> str:
@@ -37,7 +41,18 @@ class Command(HeadraceCommand):
         export = self.add_verb(verbs, "export", "print published definitions")
         export.add_argument("slugs", nargs="*")
         export.add_argument("--format", choices=("yaml", "json"), default="yaml")
-        self.add_verb(verbs, "list", "list the flows")
+        listed = self.add_verb(verbs, "list", "list the flows")
+        listed.add_argument("--archived", action="store_true", help="those that are archived, and no others")
+        archive = self.add_verb(verbs, "archive", "let a flow start nothing any more; its history stays")
+        unarchive = self.add_verb(verbs, "unarchive", "bring an archived flow back")
+        delete = self.add_verb(verbs, "delete", "delete a flow")
+        for command in (archive, unarchive, delete):
+            command.add_argument("slug")
+        delete.add_argument(
+            "--history", choices=archiving.HISTORIES, required=True,
+            help="keep: archive it; delete: its versions, runs and dead letters go too, for good",
+        )  # fmt: skip
+        delete.add_argument("--yes", action="store_true", help="do not ask")
 
     def handle(self, *args: Any, **options: Any) -> None:
         getattr(self, f"_{options['verb']}")(options)
@@ -90,22 +105,24 @@ class Command(HeadraceCommand):
         if options["as_json"]:
             self.print_json(
                 [
-                    {"file": str(path), "flow": each.flow.slug, "version": each.version.number, "changed": each.changed}
+                    {"file": str(path), "flow": each.flow.slug, "version": each.version.number, "changed": each.changed,
+                     "unarchived": each.unarchived}
                     for path, each in applied
                 ]
-            )
+            )  # fmt: skip
             return
         for _, each in applied:
             what = "published" if each.changed else "unchanged"
-            self.stdout.write(f"{each.flow.slug}: version {each.version.number} {what}")
+            back = "; it was archived, and is back" if each.unarchived else ""
+            self.stdout.write(f"{each.flow.slug}: version {each.version.number} {what}{back}")
 
     def _export(self, options: dict[str, Any]) -> None:
-        flows = {
-            each.flow.slug: each.flow.current
-            for each in selectors.flows(self.organization(options))
-            if each.flow.current
-        }
-        for slug in options["slugs"] or flows:
+        organization = self.organization(options)
+        found = selectors.flows(organization)
+        if options["slugs"]:  # an archived one is exported where it is named
+            found += selectors.flows(organization, archived=True)
+        flows = {each.flow.slug: each.flow.current for each in found if each.flow.current}
+        for slug in options["slugs"]:
             if slug not in flows:
                 raise FlowNotFound(f"There is no published flow {slug!r}.")
         chosen = [flows[slug] for slug in options["slugs"] or flows]
@@ -113,12 +130,13 @@ class Command(HeadraceCommand):
         self.stdout.write("---\n".join(_text(version, form) for version in chosen))
 
     def _list(self, options: dict[str, Any]) -> None:
-        found = selectors.flows(self.organization(options))
+        found = selectors.flows(self.organization(options), archived=options["archived"])
         if options["as_json"]:
             self.print_json([
                 {"slug": each.flow.slug, "name": each.flow.name,
                  "version": each.flow.current.number if each.flow.current else None,
-                 "triggers": [str(trigger) for trigger in each.flow.triggers.all()], "liveRuns": each.live_runs}
+                 "triggers": [str(trigger) for trigger in each.flow.triggers.all()], "liveRuns": each.live_runs,
+                 "archivedAt": each.flow.archived_at}
                 for each in found
             ])  # fmt: skip
             return
@@ -128,3 +146,39 @@ class Command(HeadraceCommand):
             triggers = ", ".join(map(str, each.flow.triggers.all())) or "by hand"
             rows.add_row(each.flow.slug, version, triggers, str(each.live_runs), each.flow.name)
         self.console.print(rows)
+
+    def _archive(self, options: dict[str, Any]) -> None:
+        flow = archiving.archive(self.organization(options), options["slug"], by=BY)
+        self._say(options, {"flow": flow.slug, "archived": True}, f"{flow.slug}: archived; it starts nothing any more")
+
+    def _unarchive(self, options: dict[str, Any]) -> None:
+        flow = archiving.unarchive(self.organization(options), options["slug"], by=BY)
+        self._say(options, {"flow": flow.slug, "archived": False}, f"{flow.slug}: back, with its triggers")
+
+    def _delete(self, options: dict[str, Any]) -> None:
+        organization, slug, history = self.organization(options), options["slug"], options["history"]
+        if not options["yes"]:
+            self._confirm(f"Delete the flow {slug!r}" + (" with ALL its history?" if history == "delete" else "?"))
+        removal = archiving.delete(organization, slug, history=history, by=BY)
+        done = removal.is_done
+        while not done:
+            time.sleep(LOOK_AGAIN_S)  # for a transaction that is open, or for the leader, which deletes too
+            flow = Flow.objects.filter(organization=organization, slug=slug).first()
+            done = flow is None or archiving.go_on(flow, budget_s=archiving.TURN_S)
+        text = f"{slug}: deleted with its history" if history == "delete" else f"{slug}: archived; its history is kept"
+        self._say(options, {"flow": slug, "history": history, "done": True}, text)
+
+    def _confirm(self, question: str) -> None:
+        """Raises CommandError unless a person says yes."""
+        try:
+            answer = input(f"{question} Type yes: ")
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() != "yes":
+            raise CommandError("Nothing was done. (--yes does not ask.)")
+
+    def _say(self, options: dict[str, Any], value: dict[str, Any], text: str) -> None:
+        if options["as_json"]:
+            self.print_json(value)
+        else:
+            self.stdout.write(text)
