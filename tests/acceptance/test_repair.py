@@ -132,6 +132,8 @@ def test_replays_of_the_same_letter_by_many_at_once_make_one_run(org: Organizati
     letter = await_that(lambda: DeadLetter.objects.filter(org_id=org.id).first())
     await_that(lambda: not Run.objects.filter(org_id=org.id, ended_at=None).exists())
 
+    publish(org, [{"id": "a", "type": "delay", "config": {"for": "1h"}}])  # or the repair fails, and may be repaired
+
     def replay(number: int) -> bool:
         try:
             services.replay(org, letter.id, by=str(number))
