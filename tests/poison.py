@@ -64,6 +64,30 @@ def refusing(table: str, condition: str) -> Iterator[None]:
             cursor.execute(f"DROP FUNCTION {name}")
 
 
+@contextlib.contextmanager
+def failing_at_first(table: str, column: str, condition: str, times: int) -> Iterator[None]:
+    """Within, the first so many changes of the column fail with this condition, whoever makes them."""
+    name = f"fail_{uuid.uuid4().hex[:12]}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE SEQUENCE {name}")
+        cursor.execute(
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF nextval('{name}') <= {times} THEN RAISE EXCEPTION 'failed for a test' USING ERRCODE = '{condition}';"
+            " END IF; RETURN NEW; END $$"
+        )
+        cursor.execute(
+            f"CREATE TRIGGER {name} BEFORE UPDATE ON {table} FOR EACH ROW"
+            f" WHEN (NEW.{column} IS DISTINCT FROM OLD.{column}) EXECUTE FUNCTION {name}()"
+        )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TRIGGER {name} ON {table}")
+            cursor.execute(f"DROP FUNCTION {name}")
+            cursor.execute(f"DROP SEQUENCE {name}")
+
+
 def spoil(version_id: UUID, definition: dict[str, Any]) -> None:
     """Change a published version, as only a fault (or an older release) can: it is immutable."""
     with transaction.atomic(), connection.cursor() as cursor:

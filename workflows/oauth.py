@@ -3,7 +3,8 @@
 An access token is kept in memory until shortly before it expires. A refresh token that the server rotates is stored
 encrypted, so that every worker goes on with it, and a restart loses nothing. Two workers never spend the same refresh
 token: the one that renews holds a lease, which is a row and not a transaction, since the network is asked meanwhile;
-the others wait for what it gets. A renewal that has begun is finished and stored even if its step is cancelled.
+the others wait for what it gets. A renewal that has begun is finished and stored even if its step is cancelled; storing
+is tried until the lease ends, since the server may take the refresh token that was spent no more.
 """
 
 from __future__ import annotations
@@ -20,19 +21,23 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
+import structlog
 from cachetools import LRUCache
 from django.conf import settings
 from django.db import connections
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from workflows.masking import Secrets
+from workflows.unavailable import may_pass
 
+log = structlog.get_logger(__name__)
 EXPIRY_MARGIN_S = 30.0
 MAX_TOKENS = 1_000
 LEASE_S = 40.0
 FETCH_FOR_S = 30.0
 """All of a renewal, which must be over before the lease is."""
 LOOK_EVERY_S = 0.1
+STORE_AGAIN_S = 0.2
 LONGEST_S = 366 * 86_400.0
 UNUSED_S = 400 * 86_400.0
 
@@ -142,33 +147,45 @@ class Tokens:
             task.exception()  # taken note of: those that waited for it may be gone
 
     async def _renew(self, key: Key, oauth: OAuth, fetch: Fetch, secrets: Secrets, stale: str) -> str:
-        async with asyncio.timeout(FETCH_FOR_S + LEASE_S):
+        def keep(token: Token) -> None:
+            secrets.add(token.value, token.refresh_token)
+            self._kept[key] = (token.value, time.monotonic() + token.good_s)
+
+        async with asyncio.timeout(2 * LEASE_S):  # another's, and its own
             if oauth.grant == "refresh_token":
-                token = await _renewed_by_one(key, oauth, fetch, secrets, stale)
+                token = await _renewed_by_one(key, oauth, fetch, secrets, stale, keep)
             else:
                 token = await asyncio.wait_for(fetch(None), FETCH_FOR_S)
-        secrets.add(token.value, token.refresh_token)
-        self._kept[key] = (token.value, time.monotonic() + token.good_s)
+        keep(token)
         return token.value
 
 
 TOKENS = Tokens()
 
 
-async def _renewed_by_one(key: Key, oauth: OAuth, fetch: Fetch, secrets: Secrets, stale: str) -> Token:
+async def _renewed_by_one(
+    key: Key, oauth: OAuth, fetch: Fetch, secrets: Secrets, stale: str, keep: Callable[[Token], None]
+) -> Token:
     """The token that another worker has stored; or a new one, once nobody else asks for it."""
     lease = uuid.uuid4()
     while True:
+        until = time.monotonic() + LEASE_S
         claim = await asyncio.to_thread(_claim, key, lease, _keyed(stale) if stale else "")
         if claim.token is not None:
             return claim.token
         if claim.mine:
-            return await _spend(key, oauth, fetch, secrets, lease, claim)
+            token, rotated = await _spend(key, oauth, fetch, secrets, lease, claim)
+            keep(token)
+            await _stored(key, claim.generation, token, rotated, until)
+            return token
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-async def _spend(key: Key, oauth: OAuth, fetch: Fetch, secrets: Secrets, lease: UUID, claim: _Claim) -> Token:
-    """Use the refresh token and store what it gives. A stored one that is refused gives way to the configured one."""
+async def _spend(
+    key: Key, oauth: OAuth, fetch: Fetch, secrets: Secrets, lease: UUID, claim: _Claim
+) -> tuple[Token, str | None]:
+    """What the refresh token gives, and the refresh token to be stored (None: the stored one stays). A stored one that is
+    refused gives way to the configured one."""
     refused = False
     candidates = dict.fromkeys([claim.refresh_token or oauth.refresh_token, oauth.refresh_token])
     secrets.add(*candidates)
@@ -182,14 +199,26 @@ async def _spend(key: Key, oauth: OAuth, fetch: Fetch, secrets: Secrets, lease: 
                     refused = True
                     if position == len(candidates):
                         raise
-        secrets.add(token.value, token.refresh_token)
-        rotated = token.refresh_token or (oauth.refresh_token if refused else None)
-        await asyncio.to_thread(_store, key, claim.generation, token, rotated)
-        return token
+        return token, token.refresh_token or (oauth.refresh_token if refused else None)
     except BaseException:
         with contextlib.suppress(Exception):  # the lease ends by itself
             await asyncio.to_thread(_release, key, lease, refused)
         raise
+
+
+async def _stored(key: Key, generation: int, token: Token, refresh_token: str | None, until: float) -> None:
+    """Store what was fetched; again and again while Postgres is away, until the lease ends and another may renew."""
+    while True:
+        try:
+            await asyncio.to_thread(_store, key, generation, token, refresh_token)
+            return
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            if time.monotonic() > until:
+                log.error("renewed tokens can't be stored: a rotated refresh token is lost", error=str(error)[:200])
+                return
+        await asyncio.sleep(STORE_AGAIN_S)
 
 
 # --- the rows -------------------------------------------------------------------------------------------------------
@@ -208,15 +237,20 @@ class _Claim:
 def _claim(key: Key, lease: UUID, stale: str) -> _Claim:
     from workflows.models.organization import decrypt  # noqa: PLC0415  (step types are loaded before the models)
 
-    values = {"id": uuid.uuid4(), "lease": lease, "stale": stale, "lease_s": LEASE_S}
-    (row,) = _fetch("claim_oauth_refresh", key, values)
+    rows = _fetch("look_at_oauth_tokens", key, {"stale": stale})
+    is_mine = False
+    if not rows or (rows[0].good_s is None and not rows[0].leased):
+        values = {"id": uuid.uuid4(), "lease": lease, "stale": stale, "lease_s": LEASE_S}
+        rows = _fetch("claim_oauth_refresh", key, values)
+        is_mine = rows[0].mine
+    row = rows[0]
     token = None
     if row.good_s is not None:
         token = Token(value=decrypt(bytes(row.access_token), "an access token"), good_s=row.good_s)
-    elif row.mine and not row.generation:  # it may be new: a moment for those that are not used any more
+    elif is_mine and not row.generation:  # it may be new: a moment for those that are not used any more
         _fetch("forget_oauth_credentials", key, {"unused_s": UNUSED_S})
     stored = decrypt(bytes(row.refresh_token), "a refresh token") if row.refresh_token is not None else None
-    return _Claim(mine=row.mine, token=token, refresh_token=stored, generation=row.generation)
+    return _Claim(mine=is_mine, token=token, refresh_token=stored, generation=row.generation)
 
 
 def _store(key: Key, generation: int, token: Token, refresh_token: str | None) -> None:

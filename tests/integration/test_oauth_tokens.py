@@ -8,10 +8,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.utils import timezone
 
 from tests import peer as peers
 from tests.integration.test_outbound_state import call, keep_secret, oauth
 from tests.peer import Peer
+from tests.poison import failing_at_first
 from tests.workers import WorkerPool, await_end, await_that, by_key, publish
 from workflows import oauth as tokens
 from workflows import services
@@ -137,6 +139,58 @@ def test_one_worker_renews_and_a_late_one_changes_nothing(org: Organization) -> 
 
 
 # --- this process's memory ------------------------------------------------------------------------------------------
+
+
+def _refreshing() -> OAuth:
+    return OAuth(token_url="https://auth.example.com/token", client_id="c", grant="refresh_token", refresh_token="first")
+
+
+def _renew(holder: Tokens, org: Organization, asked: list[str | None]) -> str:
+    async def fetch(refresh_token: str | None) -> Token:
+        asked.append(refresh_token)
+        return Token(value=f"access-token-{len(asked)}", good_s=60, refresh_token=f"rotated-{len(asked)}")
+
+    return asyncio.run(holder.get(org.id, _refreshing(), fetch, Secrets()))
+
+
+@pytest.mark.parametrize("condition", ["admin_shutdown", "deadlock_detected"])
+def test_a_rotated_refresh_token_is_stored_once_postgres_answers_again(
+    org: Organization, live_db: None, condition: str
+) -> None:
+    """The server takes the old one no more: what it gave instead must not be lost."""
+    asked: list[str | None] = []
+    with failing_at_first("workflows_oauthcredential", "generation", condition, 2):
+        assert _renew(Tokens(), org, asked) == "access-token-1"
+    row = OAuthCredential.objects.get(organization=org)
+    assert (row.generation, row.lease) == (1, None)
+    OAuthCredential.objects.filter(id=row.id).update(expires_at=timezone.now())
+    assert _renew(Tokens(), org, asked) == "access-token-2"
+    assert asked == ["first", "rotated-1"]
+
+
+def test_an_access_token_is_used_although_it_can_t_be_stored(
+    org: Organization, live_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "LEASE_S", 1.0)
+    asked: list[str | None] = []
+    holder = Tokens()
+    with failing_at_first("workflows_oauthcredential", "generation", "admin_shutdown", 10_000):
+        assert _renew(holder, org, asked) == "access-token-1"
+        assert _renew(holder, org, asked) == "access-token-1"
+    assert asked == ["first"]
+
+
+def test_those_that_wait_for_a_renewal_write_nothing(org: Organization, live_db: None) -> None:
+    key = (org.id, tokens._keyed("waiting"))
+    assert tokens._claim(key, uuid4(), "").mine
+    before = OAuthCredential.objects.get(organization=org)
+    assert not tokens._claim(key, uuid4(), "").mine
+    tokens._store(key, 0, Token(value="fetched", good_s=60), None)
+    stored = OAuthCredential.objects.get(organization=org)
+    claim = tokens._claim(key, uuid4(), "")
+    assert (claim.mine, claim.token is not None and claim.token.value) == (False, "fetched")
+    assert before.used_at < stored.used_at == OAuthCredential.objects.get(organization=org).used_at
+    assert tokens._claim(key, uuid4(), tokens._keyed("fetched")).mine, "one that was refused is renewed"
 
 
 def _oauth(number: int = 0) -> OAuth:

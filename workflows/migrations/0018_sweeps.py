@@ -47,11 +47,4 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        migrations.RemoveIndex(model_name="event", name="event_unmatched"),
-        migrations.AddIndex(
-            model_name="event",
-            index=models.Index(
-                condition=models.Q(("matched_at", None)), fields=["org_id", "id"], name="event_unmatched_by_org"
-            ),
-        ),
     ]

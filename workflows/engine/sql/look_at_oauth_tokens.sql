@@ -1,0 +1,9 @@
+-- Look whether the access token of a credential is good, or somebody renews it: those that wait write nothing.
+-- Parameters: org uuid, identity text, stale text (the digest of an access token that was refused, or empty).
+-- Returns a row where the credential is known: leased bool, refresh_token and access_token bytea, good_s float8 (for how
+-- long the access token is good; null where it is not), generation int8. Index: oauth_credential_identity.
+SELECT coalesce(leased_until > clock_timestamp(), false) AS leased, refresh_token, access_token, generation,
+       CASE WHEN access_digest <> %(stale)s AND expires_at > clock_timestamp()
+            THEN extract(epoch FROM expires_at - clock_timestamp())::float8 END AS good_s
+  FROM workflows_oauthcredential
+ WHERE organization_id = %(org)s AND identity = %(identity)s
