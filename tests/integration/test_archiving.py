@@ -475,7 +475,7 @@ def test_repair_of_an_archived_flow_is_refused(org: Organization, workers: Worke
     await_end(org, run_id)
     archiving.archive(org, flow.slug, by="test")
     with pytest.raises(FlowArchived, match="unarchive it first"):
-        repair.replay(org, run_id, dry_run=True)
+        repair.replay(org, run_id, by="test", dry_run=True)
     assert not Attempt.objects.filter(run_id=run_id, status="failed").exists()
     assert not IdempotencyKey.objects.filter(flow_id=flow.id).exists()
     assert not TriggerOutcome.objects.filter(flow_id=flow.id).exists()

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("workflows", "0020_source")]
+    dependencies = [("workflows", "0022_repair")]
 
     operations = [
         # What a build that was broken off left; it would be in the way of the next.
