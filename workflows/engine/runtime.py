@@ -196,11 +196,14 @@ class Runtime(Alone):
             if claim.run_began:
                 job_log.info("job started", jobId=str(claim.run_id), jobType=catalog.slug_of(claim.version_id))
         usable, refused = catalog.divide(claimed.claims)
-        if refused:
-            dispatch.withdraw([claim.id for claim, _ in refused])  # nothing confirms the permits that they came with
         for claim, why in refused:
             log.warning("a step's version can't be loaded", step_run_id=str(claim.id), reason=str(why))
             self._verdicts.put(unloadable.verdict_on(claim, why))
+        if refused:  # nothing confirms the permits that they came with
+            try:
+                dispatch.withdraw([claim.id for claim, _ in refused])
+            except Exception as error:
+                log.warning("permits could not be given back; the audit will", permits=len(refused), exc_info=error)
         return usable
 
     # --- performing -------------------------------------------------------------------------------------------
