@@ -72,13 +72,14 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     @admin.action(description="Ignore", permissions=["handle"])
     def ignore(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
         by = request.user.get_username()
-        self._handle(request, rows, "ignored", lambda org, row: services.ignore(org, row.id, by=by, reason="in the admin"))
+        self._handle(
+            request, rows, "ignored", lambda org, row: services.ignore(org, row.id, by=by, reason="in the admin")
+        )
 
     @admin.action(description="Reopen", permissions=["handle"])
     def reopen(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:
         by = request.user.get_username()
         self._handle(request, rows, "reopened", lambda org, row: services.reopen(org, row.id, by=by))
-
 
     def _handle(self, request: HttpRequest, rows: QuerySet[DeadLetter], what: str, act: Any) -> None:
         organizations = Organization.objects.in_bulk({row.org_id for row in rows})

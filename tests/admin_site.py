@@ -85,9 +85,7 @@ class Forms(HTMLParser):
 
 def staff(permissions: Iterable[str] = (), *, superuser: bool = False) -> Client:
     """A browser that is logged in as staff with these permissions (`workflows.view_run`)."""
-    user = User.objects.create_user(
-        f"staff-{uuid.uuid4().hex[:10]}", is_staff=True, is_superuser=superuser
-    )
+    user = User.objects.create_user(f"staff-{uuid.uuid4().hex[:10]}", is_staff=True, is_superuser=superuser)
     for name in permissions:
         app, _, code = name.partition(".")
         user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=code))

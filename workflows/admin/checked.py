@@ -69,7 +69,9 @@ class CheckedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         changed = form.has_changed() or any(each.has_changed() for each in formsets)
         setattr(request, CHANGED, not change or changed)
 
-    def message_user(self, request: HttpRequest, message: Any, level: Any = messages.INFO, *args: Any, **more: Any) -> None:
+    def message_user(
+        self, request: HttpRequest, message: Any, level: Any = messages.INFO, *args: Any, **more: Any
+    ) -> None:
         if level == messages.SUCCESS and not getattr(request, CHANGED, True):
             message, level = "Nothing changed.", messages.INFO
         super().message_user(request, message, level, *args, **more)

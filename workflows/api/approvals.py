@@ -30,7 +30,11 @@ class DecisionIn(Body):
 def list_approvals(request: ApiRequest) -> dict[str, Any]:
     """What waits for a decision, newest first (200 at most)."""
     found = approvals.waiting(request.organization)
-    return {"approvals": [{**approvals.facts(each.wait), "flow": each.run.flow.slug, "workflow": each.run.flow.slug} for each in found]}
+    return {
+        "approvals": [
+            {**approvals.facts(each.wait), "flow": each.run.flow.slug, "workflow": each.run.flow.slug} for each in found
+        ]
+    }
 
 
 @router.post("/{uuid:step_run_id}")
