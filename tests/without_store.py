@@ -50,4 +50,4 @@ def _call(site: Site, method: str, route: str, step_run: StepRun) -> dict[str, A
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1])))
+    sys.stdout.write(json.dumps(main(sys.argv[1])))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command, get_commands, load_command_class
 
+from tests.admin_site import staff
 from tests.workers import leave_nothing, publish
 from workflows import services
 from workflows.management.output import HeadraceCommand
@@ -95,14 +96,19 @@ def test_nonsense_is_answered_with_a_sentence(name: str, walked: Organization, m
         tried += 1
         monkeypatch.setattr(sys, "stdin", io.StringIO(""))
         org = [] if any(each.startswith("--org") for each in line) else ["--org", walked.slug]
-        unwaited = ["--no-wait"] if {"replay", "cancel", "ignore", "resume"} & set(line[:1]) and "run" != "" else []
-        fault = _fault(name, [*org, *line], unwaited)
+        unwaited = ["--no-wait"] if _waits(name, line) else []  # no leader is here that would do it
+        fault = _fault(name, [*org, *line, *unwaited])
         if fault:
             faults.append(f"{name} {' '.join(line)[:120]!r}: {fault}")
     assert not faults, f"{len(faults)} of {tried}:\n" + "\n".join(faults[:40])
 
 
-def _fault(name: str, line: list[str], unwaited: list[str]) -> str:
+def _waits(name: str, line: list[str]) -> bool:
+    follows = {"runs": {"cancel", "replay"}, "dlq": {"replay", "ignore"}, "bulk": {"resume"}}
+    return bool(follows.get(name, set()) & set(line[:1])) and "--no-wait" not in line and "--" not in line
+
+
+def _fault(name: str, line: list[str]) -> str:
     try:
         call_command(name, *line, stdout=io.StringIO(), stderr=io.StringIO())
     except (CommandError, SystemExit) as error:
@@ -129,8 +135,6 @@ def test_a_secret_is_stored_as_it_was_given(org: Organization, value: str, monke
 
 
 def test_the_admin_refuses_an_empty_secret(org: Organization) -> None:
-    from tests.admin_site import staff
-
     boss = staff(superuser=True)
     sent: dict[str, Any] = {"organization": str(org.id), "name": "TOKEN", "value": "   "}
     assert "is empty" in boss.post("/admin/workflows/secret/add/", sent).content.decode()
