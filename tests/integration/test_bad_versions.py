@@ -156,7 +156,8 @@ def test_runs_of_a_bad_version_can_be_cancelled_with_others(
 def test_an_event_starts_the_other_flows_that_hear_it(
     spoilt: str, org: Organization, other: Organization, published: list[ReadyStep]
 ) -> None:
-    """A schema that can't be resolved, and a version that does not load: of one flow among three."""
+    """A schema that can't be resolved (the flow goes on without it), and a version that does not load: of one flow among
+    three."""
     for owner, slug in ((org, "bad"), (org, "good"), (other, "theirs")):
         publish(owner, [HOUR], slug=slug, on={"event": "order/paid"})
     if spoilt == "schema":
@@ -170,9 +171,10 @@ def test_an_event_starts_the_other_flows_that_hear_it(
     Event.objects.filter(id__in=[event.id for event in made]).update(received_at=past)
     matching.match_left_over()
     started = Run.objects.filter(event_id__in=[event.id for event in made]).values_list("flow__slug", flat=True)
-    assert sorted(started) == ["good", "theirs"]
+    assert sorted(started) == (["bad", "good", "theirs"] if spoilt == "schema" else ["good", "theirs"])
     assert not Event.objects.filter(id__in=[event.id for event in made], matched_at=None).exists()
-    assert [row.code for row in TriggerOutcome.objects.filter(event_id=made[0].id)] == ["invalid"]
+    codes = [row.code for row in TriggerOutcome.objects.filter(event_id=made[0].id)]
+    assert codes == ([] if spoilt == "schema" else ["invalid"])
     Flow.objects.filter(organization=org).update(current=None)
 
 

@@ -165,7 +165,9 @@ def _compile(source: str, allowed: frozenset[str], units: int, is_key: bool) -> 
         if node.text == "steps":
             raise ExpressionError(f"`{shown(source)}`: name the step that is read: steps['key'] or steps.key")
         names.add(node.text)
-    if steps and "steps" in allowed:
+    if steps and "steps" not in allowed:
+        raise ExpressionError(f"`{shown(source)}`: unknown name 'steps'; in scope are {', '.join(sorted(allowed))}")
+    if steps:
         names.add("steps")
     return Expression(
         source=source,
