@@ -14,6 +14,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -351,3 +352,22 @@ def test_doctor_finds_nothing_stuck(upgraded: Upgraded) -> None:
         )
 
     await_that(lambda: not stuck(), WITHIN_S, "doctor finds nothing")
+
+
+def test_a_new_version_keeps_addresses_secrets_and_what_is_switched_off(upgraded: Upgraded, tmp_path: Path) -> None:
+    """Red at 0.1.0: publishing made new triggers, all of them on, and one of two addresses of a name was lost."""
+    installed = upgraded.installed
+    stored = """SELECT t.key, t.id::text, t.token, t.enabled, t.config FROM workflows_trigger t
+                  JOIN workflows_flow f ON f.id = t.flow_id
+                 WHERE f.slug IN ('hooked', 'switched-off') AND t.removed_at IS NULL ORDER BY f.slug, t.position"""
+    before = installed.sql(stored)
+    keys = [row[0] for row in before]
+    assert keys[:2] == ["webhook-supplier-sent", "webhook-supplier-sent-2"]
+    assert [row[3] for row in before][-3:] == [False, False, True]
+    for slug in ("hooked", "switched-off"):
+        definition = json.loads(installed.command("flows", "export", slug, "--org", "acme", "--format", "json").stdout)
+        file = tmp_path / f"{slug}.json"
+        file.write_text(json.dumps({**definition, "description": "another version"}))
+        applied = installed.command("flows", "apply", str(file), "--org", "acme")
+        assert "version 2 published" in applied.stdout, applied.stderr
+    assert installed.sql(stored) == before
