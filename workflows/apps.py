@@ -12,9 +12,9 @@ class WorkflowsConfig(AppConfig):
         from workflows import approvals, archiving, bulk, repair, scheduling, system_events  # noqa: F401, PLC0415  (repair registers its actions)
         from workflows.engine import follow_up, jobs, matching  # noqa: PLC0415
 
-        jobs.register("left-over events", matching.match_left_over, every_s=1.0)
+        jobs.register("left-over events", matching.match_left_over, every_s=1.0, is_urgent=True)
         jobs.register("follow-up", lambda: follow_up.follow_up() == follow_up.BATCH, every_s=1.0)
-        jobs.register("schedules", scheduling.tick, every_s=1.0)
+        jobs.register("schedules", scheduling.tick, every_s=1.0, is_urgent=True)
         jobs.register("approvals", approvals.remind, every_s=1.0)
         jobs.register("system events", system_events.tell, every_s=1.0)
         jobs.register("deletion of flows", archiving.delete_rest, every_s=5.0)

@@ -193,6 +193,56 @@ def test_a_job_over_its_budget_is_told_of_and_keeps_no_other_from_its_turn(monke
         runner.stop()
 
 
+def _slow_and_urgent(monkeypatch: pytest.MonkeyPatch, slow: int) -> tuple[threading.Event, list[str], list[str]]:
+    """So many jobs that last until the event, and an urgent one; and what of them has begun."""
+    over, began, turns = threading.Event(), list[str](), list[str]()
+    for each in list(jobs.JOBS):
+        monkeypatch.delitem(jobs.JOBS, each)
+
+    def last(name: str) -> None:
+        began.append(name)
+        over.wait(60)
+
+    for number in range(slow):
+        name = f"slow {number}"
+        monkeypatch.setitem(jobs.JOBS, name, jobs.Job(name=name, every_s=60.0, work=partial(last, name)))
+    urgent = jobs.Job(name="urgent", every_s=0.0, work=lambda: turns.append("x"), is_urgent=True)
+    monkeypatch.setitem(jobs.JOBS, "urgent", urgent)
+    return over, began, turns
+
+
+def test_jobs_leave_connections_to_the_steps_and_an_urgent_one_waits_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    over, began, turns = _slow_and_urgent(monkeypatch, slow=jobs.PLACES + 2)
+    runner = jobs.JobRunner(lambda: True)
+    runner.start()
+    try:
+        await_that(lambda: len(began) >= jobs.PLACES, 20, "as many as may work at once")
+        done = len(turns)
+        await_that(lambda: len(turns) >= done + 10, 20, "the urgent one")
+        assert len(began) == jobs.PLACES
+        over.set()
+        await_that(lambda: len(began) == jobs.PLACES + 2, 20, "the others")
+    finally:
+        over.set()
+        runner.stop()
+
+
+def test_jobs_that_never_end_do_not_keep_the_places_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "PATIENCE_S", 0.3)
+    over, began, _ = _slow_and_urgent(monkeypatch, slow=jobs.PLACES + 1)
+    runner = jobs.JobRunner(lambda: True)
+    runner.start()
+    try:
+        await_that(lambda: len(began) == jobs.PLACES + 1, 20, "the one beyond the places")
+    finally:
+        over.set()
+        runner.stop()
+
+
+def test_cron_and_left_over_events_are_urgent() -> None:
+    assert {name for name, job in jobs.JOBS.items() if job.is_urgent} == {"schedules", "left-over events"}
+
+
 def test_the_statement_of_a_job_far_over_its_budget_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     for each in list(jobs.JOBS):
         monkeypatch.delitem(jobs.JOBS, each)
