@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -23,6 +24,8 @@ from workflows.payload import MAX_SCHEMA_BYTES, dump, text_fault
 MAX_EVENTS = 5_000
 RESERVED = "headrace/"
 MAX_PROBLEMS = 100
+MAX_CHECKING_S = 5.0
+"""What the events of one request may take to be checked: each has a bound of its own, and there may be 5,000."""
 
 
 class EventIn(BaseModel):
@@ -125,8 +128,11 @@ def _misfits(organization: Organization, parsed: Sequence[EventIn]) -> dict[int,
     rows = EventSchema.objects.filter(organization=organization, name__in={event.name for event in parsed})
     schemas = {row.name: stored_schema(row.schema) for row in rows}
     misfits: dict[int, list[EventProblem]] = {}
+    begun = time.monotonic()
     for index, event in enumerate(parsed):
         if event.name in schemas:
+            if time.monotonic() - begun > MAX_CHECKING_S:
+                raise InvalidInput("Checking these events against their schemas takes too long: send fewer at once.")
             problems = schemas[event.name].problems(event.data)
             if problems:
                 misfits[index] = [

@@ -170,7 +170,10 @@ def run(
         raise _failure(error) from None
     except (ValueError, pydantic_monty.MontyConversionError) as error:
         raise InvalidOutput(f"The result of {name} can't be taken over: {error}") from None
-    return Result(value=_plain(value, name), printed=printed.output)
+    try:
+        return Result(value=_plain(value, name), printed=printed.output)
+    except RecursionError:
+        raise InvalidOutput(f"The result of {name} can't be taken over: it is nested too deeply") from None
 
 
 def _kill(pid: int | None, running: threading.Event) -> None:

@@ -18,6 +18,7 @@ from django.test import Client
 
 from tests.integration.test_api import Api, assert_problem
 from tests.workers import WorkerPool, await_that, publish
+from workflows import ingest
 from workflows.engine import matching, store
 from workflows.models import AccessKey, Event, Organization, Run
 
@@ -174,6 +175,18 @@ def test_an_event_that_does_not_fit_its_schema_is_refused_and_kept(org: Organiza
     assert api.get("/events/schemas").json()[0]["name"] == "order/paid"
     assert api.client.delete("/api/events/schemas/order/paid").json() == {"removed": True}
     assert post(key, {"name": "order/paid", "data": {"total": -5}}).status_code == 200
+
+
+def test_the_events_of_one_request_are_checked_within_a_time(
+    org: Organization, key: str, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each event has a bound of its own; 2,000 of them at that bound took a web thread for more than a minute."""
+    monkeypatch.setattr(ingest, "MAX_CHECKING_S", -1.0)
+    api.client.put("/api/events/schemas/a", {"schema": {"type": "object"}}, content_type="application/json")
+    answer = post(key, [{"name": "a"}, {"name": "a"}])
+    assert (answer.status_code, answer.json()["ids"]) == (422, [])
+    assert "send fewer at once" in answer.json()["error"]
+    assert not Event.objects.filter(org_id=org.id).exists()
 
 
 def test_events_are_listed_with_their_runs(org: Organization, key: str, api: Api) -> None:

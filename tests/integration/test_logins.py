@@ -13,6 +13,7 @@ from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
+from config.processes import Ports, commands
 from workflows import logins
 from workflows.logins import ACCOUNT_TRIES, ADDRESS_TRIES, WITHIN, TooManyLogins
 from workflows.models import LoginTry
@@ -124,3 +125,11 @@ def test_what_was_typed_is_stored_as_a_hash_only(address: str) -> None:
     assert "my-passw0rd" not in f"{row.account}{row.origin}"
     form = {"content_type": "application/x-www-form-urlencoded", "REMOTE_ADDR": address}
     assert Client().post("/login/", b"username=%ED%A0%80%00&password=x", **form).status_code == 200
+
+
+def test_the_web_process_believes_no_program_of_this_machine_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvicorn takes `X-Forwarded-For` from 127.0.0.1 by itself: a new address for each try passed the brake."""
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    assert "--no-proxy-headers" in commands(Ports(8288))["web"].split()
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "10.0.0.1")
+    assert "--no-proxy-headers" not in commands(Ports(8288))["web"].split()

@@ -15,7 +15,7 @@ import pytest
 
 from tests.workers import WorkerPool, await_end, await_that, by_key, children_of, is_alive, publish, run_to_end
 from workflows import sandbox, services
-from workflows.errors import ResourceExhausted
+from workflows.errors import InvalidOutput, ResourceExhausted
 from workflows.models import Organization, StepRun, Worker
 from workflows.services import apply_definition
 
@@ -63,6 +63,12 @@ def test_memory_is_bounded(code: str) -> None:
     with pytest.raises(ResourceExhausted):
         sandbox.run(code, {}, timeout_s=20, memory_bytes=16 * 1024 * 1024, name="big")
     assert sandbox.run("1 + 1", {}, timeout_s=5, name="next").value == 2
+
+
+def test_a_value_that_is_nested_too_deeply_is_no_output() -> None:
+    """It escaped as a RecursionError of the worker's own code."""
+    with pytest.raises(InvalidOutput, match="nested too deeply"):
+        sandbox.run("x = []\nfor i in range(100_000):\n    x = [x]\nx", {}, timeout_s=10, name="x")
 
 
 def test_the_kernel_bounds_what_escapes_the_count_and_ends_a_sandbox_first(live_db: None) -> None:
