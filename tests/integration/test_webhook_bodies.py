@@ -11,7 +11,7 @@ from django.test import Client
 from tests.integration.test_webhooks import hook
 from tests.workers import publish
 from workflows.definitions.validate import DefinitionProblems, parse
-from workflows.engine import idempotency
+from workflows.engine import idempotency, matching
 from workflows.models import Event, IdempotencyKey, Organization, Run, Secret
 
 FORM = "application/x-www-form-urlencoded"
@@ -131,7 +131,24 @@ def test_a_dedup_window_is_asked_for(org: Organization) -> None:
         assert 590 < (row.expires_at - made).total_seconds() < 610
 
 
-def test_windows_of_one_group_do_not_mix() -> None:
+def test_windows_of_one_group_do_not_mix(org: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red before: all keys of a group got the window of its first one."""
+    address = hook(org, "none", id_header="X-Id", dedup="10m")
+    with monkeypatch.context() as patch:
+        patch.setattr(matching, "match", lambda ids: None)
+        for headers in ({"x-id": "1"}, {}, {"x-id": "1"}, {}):
+            assert send(address, headers, BODY).status_code == 200
+    assert matching.match(list(Event.objects.filter(org_id=org.id).values_list("id", flat=True))) == 2
+    made = {run.id: run.created_at for run in Run.objects.filter(org_id=org.id)}
+    windows = {
+        ":body:" in row.key: (row.expires_at - made[row.run_id]).total_seconds()
+        for row in IdempotencyKey.objects.filter(org_id=org.id)
+    }
+    assert 590 < windows[True] < 610
+    assert windows[False] > 86_000
+
+
+def test_only_a_webhook_makes_itself_a_window() -> None:
     """A sender of events can't make itself a window: only deliveries of webhooks are read so."""
     made = idempotency.body_id("token", BODY, 600_000)
     assert idempotency.events(made, delivered=True)[1] == 600
