@@ -33,8 +33,8 @@ class ApprovalNotFound(WorkflowsError):
 class Decider:
     """Who decides: `name` for the record, `roles` (`user:anna`, `group:finance`, `key:deploy`) for the check.
 
-    `unnamed`: may decide where the flow names nobody. `everything`: an operator, who may decide in the place of those whom it names, and
-    has to say so.
+    `unnamed`: may decide where the flow names nobody. `everything`: an operator, who may decide in the place of those
+    whom it names, and has to say so.
     """
 
     name: str

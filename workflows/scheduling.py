@@ -233,7 +233,8 @@ def switch(found: Trigger, *, enabled: bool) -> None:
 
 def beat_rows() -> QuerySet[PeriodicTask]:
     """The rows of celery-beat that are kept in step with triggers."""
-    return PeriodicTask.objects.filter(name__startswith=PREFIX, task=TASK)
+    rows: QuerySet[PeriodicTask] = PeriodicTask.objects.filter(name__startswith=PREFIX, task=TASK)
+    return rows
 
 
 def trigger_of(row: PeriodicTask) -> Trigger | None:

@@ -114,7 +114,7 @@ def _fault(name: str, line: list[str]) -> str:
     except (CommandError, SystemExit) as error:
         text = str(error)
         return "an empty sentence" if isinstance(error, CommandError) and not text.strip() else ""
-    except BaseException as error:
+    except Exception as error:
         return f"{type(error).__name__}: {error}"[:300]
     return ""
 

@@ -14,12 +14,14 @@ from tests.admin_site import said, staff
 from tests.integration.test_api import Api, assert_problem
 from tests.workers import leave_nothing, publish
 from workflows import services
+from workflows.engine import meeting
 from workflows.models import AccessKey, Organization, Wait
 
 
 @pytest.fixture
-def wait(org: Organization) -> Iterator[Wait]:
-    """A decision that is Anna's and the key deploy's."""
+def wait(org: Organization, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wait]:
+    """A decision that is Anna's and the key deploy's. Its answer stays in the row: no step goes on with it."""
+    monkeypatch.setattr(meeting, "resolve", lambda *_, **__: None)
     run_id = services.trigger(org, publish(org, [{"id": "a", "type": "noop"}]), delay="1h").run_ids[0]
     yield Wait.objects.create(
         org_id=org.id, run_id=run_id, step_run_id=uuid.uuid4(), kind="approval", since=timezone.now(),

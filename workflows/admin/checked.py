@@ -78,14 +78,16 @@ class CheckedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     # --- actions --------------------------------------------------------------------------------------------------
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **more: Any
+    ) -> HttpResponse | None:
         try:
             for each in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(each)
         except ValidationError:
             self.message_user(request, "What was selected is no row of this list. Nothing was done.", messages.WARNING)
             return None
-        return super().response_action(request, queryset)
+        return super().response_action(request, queryset, *args, **more)
 
     def report(self, request: HttpRequest, done: int, what: str, refused: Iterable[str] = ()) -> None:
         """Say how many it was done to ("3 runs cancelled."), and why not to the others."""
@@ -131,18 +133,17 @@ class CheckedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if key not in known:
             setattr(request, ASKING, True)
             try:
-                _, _, missing, protected = self.get_deleted_objects([obj], request)  # type: ignore[list-item]
+                _, _, missing, protected = self.get_deleted_objects([obj], request)
             finally:
                 setattr(request, ASKING, False)
             known[key] = not missing and not protected
         return known[key]
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions = super().get_actions(request)
+    def get_actions(self, request: HttpRequest, *args: Any, **more: Any) -> dict[str, Any]:
+        actions: dict[str, Any] = super().get_actions(request, *args, **more)
         if "delete_selected" in actions:
             if self.deletes_in_bulk:
-                _, name, description = actions["delete_selected"]
-                actions["delete_selected"] = (_delete_what_can_go, name, description)
+                actions["delete_selected"] = (_delete_what_can_go, *actions["delete_selected"][1:])
             else:
                 del actions["delete_selected"]
         return actions

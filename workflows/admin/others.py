@@ -18,7 +18,7 @@ for _model in (User, Group, TaskResult, GroupResult):
 
 
 @admin.register(User)
-class CheckedUserAdmin(CheckedAdmin, UserAdmin):
+class CheckedUserAdmin(CheckedAdmin, UserAdmin):  # type: ignore[type-arg]
     pass
 
 

@@ -62,12 +62,12 @@ class GuardedPeriodicTaskAdmin(CheckedAdmin, PeriodicTaskAdmin):  # type: ignore
             return False
         return super().has_delete_permission(request, obj)
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+    def get_actions(self, request: HttpRequest, *args: Any, **more: Any) -> dict[str, Any]:
         """Beat's own actions ask for no permission."""
-        actions = super().get_actions(request)
+        actions = super().get_actions(request, *args, **more)
         if self.has_change_permission(request):
             return actions
-        return {name: action for name, action in actions.items() if name not in self.actions}
+        return {name: action for name, action in actions.items() if name not in PeriodicTaskAdmin.actions}
 
     @admin.action(description="Enable selected tasks")
     def enable_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:

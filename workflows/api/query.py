@@ -16,15 +16,14 @@ def settle(request: HttpRequest, known: Collection[str], *, repeatable: Collecti
     An unknown name is refused, since ignoring a filter would give everything; so is a name that is given twice, since
     only one of the values would count.
     """
-    query = request.GET
-    for old in [name for name in query if name not in known and OLD_WORDS.get(name) in known]:
+    query = request.GET.copy()
+    for old in [name for name in request.GET if name not in known and OLD_WORDS.get(name) in known]:
         new = OLD_WORDS[old]
         if new in query:
             raise InvalidInput(f"query: {old!r} is the old word for {new!r}; give {new!r} alone.")
-        query = query.copy()
         query.setlist(new, query.pop(old))
     refuse_unknown(query, known, what="query")
     for name, values in query.lists():
         if len(values) > 1 and name not in repeatable:
             raise InvalidInput(f"query: {name!r} is given {len(values)} times; give it once.")
-    request.GET = query
+    request.GET = query  # type: ignore[assignment]  # nobody changes it any more

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from argparse import SUPPRESS
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DataError
 from rich.console import Console
 from rich.table import Table
 
+from throttling.errors import ThrottlingError
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
-from workflows.payload import parse
+from workflows.payload import parse, text_fault
 from workflows.unavailable import command_sentence, missing_service
 
 WIDTH = 220
+MAX_SHOWN = 200
 
 
 class HeadraceCommand(BaseCommand):
@@ -34,10 +38,18 @@ class HeadraceCommand(BaseCommand):
         return verb
 
     def execute(self, *args: Any, **options: Any) -> str | None:
+        _refuse_unreadable(options)
         try:
             return super().execute(*args, **options)
-        except WorkflowsError as error:
-            raise CommandError(str(error)) from None
+        except (WorkflowsError, ThrottlingError) as error:
+            service = missing_service(error)
+            raise CommandError(command_sentence(service, error) if service else str(error)) from None
+        except DataError as error:
+            raise CommandError(f"A value can't be stored: {str(error).partition(chr(10))[0]}.") from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            raise CommandError(f"{str(error.filename)[:MAX_SHOWN]}: {error.strerror}.") from None
         except Exception as error:
             service = missing_service(error)
             if not service:
@@ -59,6 +71,14 @@ class HeadraceCommand(BaseCommand):
 
     def print_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _refuse_unreadable(options: dict[str, Any]) -> None:
+    """Raises CommandError for a text that holds what no text here may hold (a byte that is not in UTF-8)."""
+    for name, value in options.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str | Path) and (found := text_fault(str(text))):
+                raise CommandError(f"{name}: the text holds {found}.")
 
 
 def json_argument(text: str, name: str) -> Any:

@@ -260,6 +260,9 @@ def api_page() -> str:
         "problem documents (RFC 9457): `{type, title, status, code, detail}`. Every operation may answer 401, 422 and "
         "503; one with an id 404; one with a body 400 and 413; one that changes something 403, 404, 409 and 429. Try the "
         "routes at `/api/docs`.",
+        "A query may hold the parameters that the operation declares, each once. Any other name, and one that is given "
+        "twice, is refused (422) with the names that there are. A flow is `flow` everywhere; filters still read the old "
+        "`workflow`, and answers keep it beside `flow`. (`/e`, `/hooks` and callbacks take whatever senders append.)",
         "`GET /healthz` (liveness) and `GET /readyz` (readiness) need no key: [what they check]"
         "(../howto/run_in_production.md#web).",
         "`GET /api/stream` and `GET /api/runs/{id}/stream` are server-sent events: "

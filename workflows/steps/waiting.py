@@ -88,9 +88,10 @@ def wait_for_callback(context: StepContext) -> WaitFor:
 class WaitForApprovalConfig(StepConfig):
     """Waits for a person's decision, on the page of approvals or by API. Output: `approved`, `by`, `comment`, `at`.
 
-    `approvers` (`user:anna`, `group:finance`, `key:deploy`) may decide; without any, everybody who may log in. They are
-    told by the system events `headrace/approval.requested` and, each `remind`, `headrace/approval.reminder`. After
-    `timeout` the output is `{approved: false, timedOut: true}`, or the step fails.
+    `approvers` (`user:anna`, `group:finance`, `key:deploy`) may decide; without any, everybody who may change runs. An
+    operator who is none of them has to say so (`asOperator` in the output). They are told by the system events
+    `headrace/approval.requested` and, each `remind`, `headrace/approval.reminder`. After `timeout` the output is
+    `{approved: false, timedOut: true}`, or the step fails.
     """
 
     title: str = Field("", max_length=200)
