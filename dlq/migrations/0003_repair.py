@@ -1,5 +1,4 @@
 from django.db import migrations, models
-from django.db.models import Q
 
 NUMBER_REPAIRS = """
 WITH RECURSIVE edge AS (
@@ -94,8 +93,5 @@ class Migration(migrations.Migration):
         migrations.AlterField("deadletter", "run_id", models.UUIDField(help_text="The run that failed last.")),
         migrations.AddConstraint(
             "deadletter", models.UniqueConstraint(fields=["first_run_id", "place"], name="dead_letter_once")
-        ),
-        migrations.AddIndex(
-            "deadletter", models.Index(fields=["id"], name="dead_letter_repairing", condition=Q(repairing=True))
         ),
     ]

@@ -177,7 +177,7 @@ def test_workflows_are_listed_with_steps_and_triggers(api: Api, org: Organizatio
     publish(org, [{"id": "a", "type": "noop"}], slug="one", name="One", on=[{"event": "x/y"}, {"cron": "0 3 * * *"}])
     assert api.get("/workflows").json() == {"workflows": [{
         "slug": "one", "name": "One", "description": "", "version": 1, "triggers": ["event x/y", "cron 0 3 * * *"],
-        "steps": [{"id": "a", "type": "noop"}], "liveRuns": 0,
+        "steps": [{"id": "a", "type": "noop"}], "liveRuns": 0, "archivedAt": None,
     }]}  # fmt: skip
 
 

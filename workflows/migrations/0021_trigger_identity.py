@@ -48,12 +48,6 @@ class Migration(migrations.Migration):
                 name="flow_deleted_is_archived",
             ),
         ),
-        migrations.AddIndex(
-            model_name="flow",
-            index=models.Index(
-                condition=~Q(("deletion_asked_at", None)), fields=["deletion_asked_at"], name="flow_to_delete"
-            ),
-        ),
         migrations.AddField(
             model_name="trigger",
             name="key",
@@ -115,9 +109,5 @@ class Migration(migrations.Migration):
                 db_default=False,
                 help_text="When it was matched, no trigger, wait or cancel_on listened to its name.",
             ),
-        ),
-        migrations.AddIndex(
-            model_name="event",
-            index=models.Index(condition=Q(("unheard", True)), fields=["org_id", "-id"], name="event_unheard"),
         ),
     ]
