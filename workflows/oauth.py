@@ -184,8 +184,10 @@ async def _renewed_by_one(
 async def _spend(
     key: Key, oauth: OAuth, fetch: Fetch, secrets: Secrets, lease: UUID, claim: _Claim
 ) -> tuple[Token, str | None]:
-    """What the refresh token gives, and the refresh token to be stored (None: the stored one stays). A stored one that is
-    refused gives way to the configured one."""
+    """What the refresh token gives, and the refresh token to be stored (None: the stored one stays).
+
+    A stored one that is refused gives way to the configured one.
+    """
     refused = False
     candidates = dict.fromkeys([claim.refresh_token or oauth.refresh_token, oauth.refresh_token])
     secrets.add(*candidates)

@@ -159,9 +159,7 @@ def test_what_ended_while_an_organization_was_alone_is_not_held_against_it(
 
 
 @pytest.mark.parametrize("value", [_of_release_before, _of_this_release])
-def test_what_began_while_an_organization_was_alone_counts_for_its_share(
-    gate: Gate, value: Callable[..., str]
-) -> None:
+def test_what_began_while_an_organization_was_alone_counts_for_its_share(gate: Gate, value: Callable[..., str]) -> None:
     worker = Places(gate, 3, {"a": 1.0, "b": 1.0})
     gate.wake({queue_name(LANE): f"{value(3, shared=False)}|2||0"})
     assert len(worker.ask("a", 2)) == 2

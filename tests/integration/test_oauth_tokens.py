@@ -142,7 +142,9 @@ def test_one_worker_renews_and_a_late_one_changes_nothing(org: Organization) -> 
 
 
 def _refreshing() -> OAuth:
-    return OAuth(token_url="https://auth.example.com/token", client_id="c", grant="refresh_token", refresh_token="first")
+    return OAuth(
+        token_url="https://auth.example.com/token", client_id="c", grant="refresh_token", refresh_token="first"
+    )
 
 
 def _renew(holder: Tokens, org: Organization, asked: list[str | None]) -> str:

@@ -17,9 +17,7 @@ CONCURRENT = (AddIndexConcurrently, RemoveIndexConcurrently)
 def _later() -> list[Migration]:
     migrations = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
     return [
-        migration
-        for (app, name), migration in sorted(migrations.items())
-        if app in OURS and name[:4] > RELEASED[app]
+        migration for (app, name), migration in sorted(migrations.items()) if app in OURS and name[:4] > RELEASED[app]
     ]
 
 

@@ -1,4 +1,4 @@
-"""Periodic work of the leader that may take a moment: each job on a thread of its own, so that timers never wait for it.
+"""Periodic work of the leader that may take a moment: each job on a thread of its own, so that no timer waits for it.
 
 Jobs share the process's pool of connections with its steps, so only a few of them work at once. Urgent ones (cron,
 events that nobody has matched) wait for no other.

@@ -1,4 +1,4 @@
-"""The index of unmatched events by organization, built beside the traffic: events are received and matched meanwhile."""
+"""The index of unmatched events by organization, built beside the traffic: events are received meanwhile."""
 
 from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
 from django.db import migrations, models
