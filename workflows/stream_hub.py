@@ -193,22 +193,27 @@ class Hub:
             log.warning("the streams could not be served from Postgres; trying again", error=str(error)[:200])
             return False
         except Exception:
-            self._look_one_by_one()
+            return self._look_one_by_one()
         finally:
-            with contextlib.suppress(DatabaseError):
+            with contextlib.suppress(DatabaseError, *_AWAY):
                 connections.close_all()
         return True
 
-    def _look_one_by_one(self) -> None:
-        """After a look that failed: those that fail by themselves are cut, the others go on."""
+    def _look_one_by_one(self) -> bool:
+        """After a look that failed: those that fail by themselves are cut, the others go on.
+
+        False where Postgres did not answer.
+        """
         for reader in self._readers:
             try:
                 self._hand_out([reader])
-            except _AWAY:
-                raise
+            except _AWAY as error:
+                log.warning("the streams could not be served from Postgres; trying again", error=str(error)[:200])
+                return False
             except Exception:
                 log.exception("a stream was cut: its rows can't be told", subject=str(reader.source.subject))
                 reader.cut()
+        return True
 
     def _hand_out(self, readers: Iterable[Reader]) -> None:
         runs = [(each, each.source) for each in readers if isinstance(each.source, RunStream)]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from django.db import connection, connections
 from django.test import Client
@@ -14,7 +17,9 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.workers import WorkerPool, await_end, await_that, publish
 from workflows import services, stream_hub
+from workflows.api.stream_front import StreamFront
 from workflows.api.stream_places import IN_ALL, PER_HOLDER, PER_ORGANIZATION, PLACES, Places
+from workflows.api.streams import SLOT, Ticket
 from workflows.errors import TooManyStreams
 from workflows.models import AccessKey, Organization
 from workflows.stream_holders import Holder, revoked
@@ -144,6 +149,46 @@ def test_a_source_that_can_not_be_told_is_cut_alone(
     assert b"event" not in cut.heard
     for each in (cut, served):
         each.leave()
+
+
+def test_postgres_that_goes_away_while_the_bad_one_is_sought_cuts_nobody(
+    org: Organization, workers: WorkerPool, holder: Holder, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = services.trigger(org, publish(org, [{"id": "a", "type": "noop"}])).run_ids[0]
+    errors = iter([ValueError("poison"), psycopg.OperationalError("the connection is lost")])
+    hand_out = Hub._hand_out
+
+    def fails_at_first(self: Hub, readers):  # type: ignore[no-untyped-def]
+        if error := next(errors, None):
+            raise error
+        hand_out(self, readers)
+
+    monkeypatch.setattr(Hub, "_hand_out", fails_at_first)
+    listener = Listener(hub, RunStream.open(org, run_id), holder)
+    await_that(lambda: listener.hears(b"event: end"), what="the end of the run")
+    assert RETRY not in listener.heard
+    listener.leave()
+
+
+@pytest.mark.parametrize("status", [500, 503, 302])
+def test_an_answer_that_a_middleware_has_replaced_begins_no_stream(
+    org: Organization, holder: Holder, status: int
+) -> None:
+    sent: list[Any] = []
+
+    async def django(scope: Any, receive: Any, send: Any) -> None:
+        scope[SLOT].ticket = Ticket(source=OrganizationStream.open(org), holder=holder)
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"no", "more_body": False})
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(StreamFront(django)({"type": "http"}, receive, send))
+    assert [message.get("body", message.get("status")) for message in sent] == [status, b"no"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -13,7 +13,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from workflows.engine import scope
+from workflows import masking
+from workflows.engine import execute, scope
+from workflows.errors import InvalidOutput
 
 SECRETS = st.text(
     st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=("Cs", "Cc", "Cn")),
@@ -112,3 +114,32 @@ def test_a_large_text_with_many_secrets_is_masked() -> None:
     text = "All work and no play makes a dull text. " * 50_000 + secrets[150]
     masked = scope.mask(text, secrets)
     assert masked.endswith("text. ***")
+
+
+def test_an_input_without_secrets_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[str] = []
+    spans = masking.Hidden.spans
+
+    def counted(self: masking.Hidden, text: str, lowered: str) -> Iterator[tuple[int, int]]:
+        searched.append(text)
+        return spans(self, text, lowered)
+
+    monkeypatch.setattr(masking.Hidden, "spans", counted)
+    value = {"items": [f"text {number}" for number in range(100)]}
+    assert json.loads(execute._kept_input(value, masking.Secrets(["a-secret", "another"])) or "") == value
+    assert len(searched) == 2, "the whole for each secret"
+
+
+@pytest.mark.parametrize("secret", ['with "quotes" in it', "back\\slash", "z\u00fcrich-key", "abc", "two\nlines-of-it"])
+def test_an_input_is_masked_however_json_writes_the_secret(secret: str) -> None:
+    value = {"alone": secret, "plain": "text", "list": [secret], secret: 1}
+    kept = execute._kept_input(value, masking.Secrets([secret]))
+    assert json.loads(kept or "") == {"alone": "***", "plain": "text", "list": ["***"], "***": 1}
+
+
+def test_why_an_input_can_t_be_stored_names_no_secret() -> None:
+    with pytest.raises(InvalidOutput) as raised:
+        execute._kept_input(
+            {"a-secret-key": float("nan"), "x": {"a-secret-key": "\0"}}, masking.Secrets(["a-secret-key"])
+        )
+    assert "a-secret-key" not in str(raised.value)

@@ -37,6 +37,11 @@ class _Answer:
     async def keep(self, message: Message) -> None:
         self.messages.append(message)
 
+    @property
+    def is_good(self) -> bool:
+        """Whether the view's answer came through: a middleware may have put an error in its place."""
+        return bool(self.messages) and self.messages[0].get("status") == 200
+
 
 class StreamFront:
     """Django, and the streams that its views have admitted."""
@@ -50,11 +55,11 @@ class StreamFront:
             return
         answer = _Answer()
         await self._django({**scope, SLOT: answer}, receive, answer.keep)
-        if answer.ticket is None:
+        if answer.ticket is not None and answer.is_good:
+            await _serve(answer.ticket, answer.messages[0], receive, send)
+        else:
             for message in answer.messages:
                 await send(message)
-        elif answer.messages:
-            await _serve(answer.ticket, answer.messages[0], receive, send)
 
 
 async def _serve(ticket: Ticket, start: Message, receive: Receive, send: Send) -> None:

@@ -172,9 +172,17 @@ def _left_s(value: Any, source: str) -> float:
 
 
 def _kept_input(rendered: Any, secrets: Secrets) -> str | None:
+    """The rendered configuration as JSON, masked. It is searched as one text; each of its texts only where that holds a
+    secret."""
     if rendered is None:
         return None
-    return dump(secrets.mask_json(rendered), what="The rendered configuration")
+    what = "The rendered configuration"
+    try:
+        text = dump(rendered, what=what)
+    except WorkflowsError:  # its message may hold a secret, as a key: that of the masked one does not
+        return dump(secrets.mask_json(rendered), what=what)
+    masked = secrets.mask_json(rendered, text)
+    return text if masked is rendered else dump(masked, what=what)
 
 
 def _context(visit: Visit, config: StepConfig, secrets: Secrets) -> StepContext:
