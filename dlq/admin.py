@@ -129,7 +129,8 @@ class DeadLetterGroupAdmin(CheckedAdmin):
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetterGroup]:
-        return super().get_queryset(request).annotate(
+        groups: QuerySet[DeadLetterGroup] = super().get_queryset(request)
+        return groups.annotate(
             failed=Count("letters", filter=Q(letters__status="failed")),
             total=Count("letters"),
             last_seen=Max("letters__failed_at"),

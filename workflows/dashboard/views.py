@@ -37,7 +37,7 @@ def _moment(text: str) -> dt.datetime | None:
 @require_GET
 def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The run list; the table alone for htmx."""
-    given = {OLD_WORDS.get(name, name): text for name, text in request.GET.items()}
+    given = {OLD_WORDS.get(name, name): str(text) for name, text in request.GET.items()}
     chosen = {name: given.get(name, "") for name in FILTERS}
     sort = request.GET.get("sort", "created")
     context: dict[str, Any] = {
