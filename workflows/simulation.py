@@ -296,7 +296,11 @@ class Simulation:
 
 
 def steady(rate_per_s: float, seconds: float) -> list[float]:
-    """Arrivals at an even rate."""
+    """Arrivals at an even rate. Raises InvalidInput for none, and for more than MAX_STEPS."""
+    if not rate_per_s > 0 or rate_per_s * seconds > MAX_STEPS:
+        raise InvalidInput(
+            f"That is no run at all, or more than {MAX_STEPS:,} of them; simulate a shorter time or another rate."
+        )
     return [number / rate_per_s for number in range(max(1, round(rate_per_s * seconds)))]
 
 

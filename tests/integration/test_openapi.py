@@ -100,18 +100,31 @@ def test_an_operation_answers_as_documented(
     keyed = Client(headers={"authorization": f"Bearer {key}"}, raise_request_exception=False)
     stranger = Client(raise_request_exception=False)
 
+    known = {each["name"] for each in operation.get("parameters", []) if each["in"] == "query"}
+
     @settings(
         max_examples=12, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )
-    @given(call=calls_of(path, operation), with_key=st.booleans())
-    def check(call: tuple[str, bytes], with_key: bool) -> None:
+    @given(call=calls_of(path, operation), more=st.sampled_from(["", "", "unknown", "twice"]))
+    def check(call: tuple[str, bytes], more: str) -> None:
         address, body = call
+        name = next(iter(sorted(known)), "")
+        if more == "unknown":
+            address += "&nonsense=1"
+        elif more == "twice" and name:
+            address += f"&{name}=1&{name}=2"
+        for with_key in (True, False):
+            one(address, body, with_key, refused=more == "unknown" or bool(more and name))
+
+    def one(address: str, body: bytes, with_key: bool, *, refused: bool) -> None:
         answer = (keyed if with_key else stranger).generic(method.upper(), address, body, content_type=JSON)
         described = f"{method} {address} {body!r}: {answer.status_code} {answer.content[:200]!r}"
         assert str(answer.status_code) in {*operation["responses"], "404"}, described
         if answer.status_code >= 400:
             assert answer["Content-Type"] == "application/problem+json", described
             assert {"type", "title", "status", "code", "detail"} <= answer.json().keys(), described
+        if with_key and refused:
+            assert answer.status_code in {404, 422}, described
         if not with_key and operation.get("security"):
             assert answer.status_code in {401, 404, 422}, described
 

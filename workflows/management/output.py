@@ -8,6 +8,7 @@ from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DataError
 from rich.console import Console
@@ -44,6 +45,8 @@ class HeadraceCommand(BaseCommand):
         except (WorkflowsError, ThrottlingError) as error:
             service = missing_service(error)
             raise CommandError(command_sentence(service, error) if service else str(error)) from None
+        except ValidationError as error:  # of a model's field
+            raise CommandError(" ".join(error.messages)) from None
         except DataError as error:
             raise CommandError(f"A value can't be stored: {str(error).partition(chr(10))[0]}.") from None
         except OSError as error:

@@ -11,6 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from throttling.models import ThrottleOverride
 from workflows import flow_control, services, simulation, waiting_reasons
 from workflows.definitions.duration import parse_ms
+from workflows.edge import whole_number
 from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.models import Organization
 from workflows.presenters import change_out, line_out, reason_out
@@ -35,9 +36,13 @@ def duration_s(text: str) -> float:
 def rate(text: str) -> tuple[int, int]:
     """(limit, period in ms) of "20/60s". Raises CommandError."""
     number, _, period = text.partition("/")
-    if not number.isdecimal() or not period:
-        raise CommandError(f"{text!r} is no rate; write 20/60s")
-    return int(number), round(duration_s(period if period[0].isdecimal() else f"1{period}") * 1000)
+    limit = whole_number(number)
+    if not limit or not period:
+        raise CommandError(f"{text[:100]!r} is no rate; write 20/60s")
+    period_ms = round(duration_s(period if period[0].isdecimal() else f"1{period}") * 1000)
+    if not period_ms:
+        raise CommandError(f"{text[:100]!r} is no rate: its period is empty; write 20/60s")
+    return limit, period_ms
 
 
 class Command(HeadraceCommand):
@@ -177,6 +182,8 @@ class Command(HeadraceCommand):
             known[key] = duration_s(time)
         inputs = [json_argument(text, "--input") for text in options["input"]]
         if options["burst"]:
+            if not 1 <= options["burst"] <= simulation.MAX_STEPS:
+                raise CommandError(f"--burst is 1 to {simulation.MAX_STEPS:,}; simulate a shorter time or fewer runs.")
             arrivals = [0.0] * options["burst"]
         elif options["rate"]:
             number, period_ms = rate(options["rate"])
