@@ -147,7 +147,7 @@ def test_bad_requests_get_a_problem_document_and_store_nothing(api: Api, org: Or
     assert_problem(api.post(run, {"priority": 99}), 422, "invalid_input", "1 (first) … 10 (last)")
     assert_problem(api.post(run, {"delay": "soon"}), 422, "invalid_input", "delay: 'soon' is no duration")
     assert_problem(
-        api.post(run, {"triggerData": {"x": "y"}}), 422, "invalid_input", "input.x: 'y' is not of type 'integer'"
+        api.post(run, {"triggerData": {"x": "y"}}), 422, "invalid_input", 'input.x: "y" is not of type "integer"'
     )
     assert_problem(api.post(run, raw='{"triggerData": {"y": NaN}}'), 422, "invalid_output", "NaN")
     assert_problem(api.post(run, {"triggerData": {"y": "z" * 600_000}}), 413, "payload_too_large", "524,288")

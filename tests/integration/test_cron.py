@@ -195,7 +195,7 @@ def test_what_a_flow_refuses_is_kept_with_the_reason(org: Organization) -> None:
     Trigger.objects.filter(id=found.id).update(fires_from=now - dt.timedelta(hours=1))
     scheduling.fire(found.id, now)
     row = CronFire.objects.get(org_id=org.id)
-    assert (row.outcome, "'x' is a required property" in row.reason) == ("refused", True)
+    assert (row.outcome, '"x" is a required property' in row.reason) == ("refused", True)
 
 
 @pytest.mark.usefixtures("published")

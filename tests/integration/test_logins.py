@@ -124,7 +124,8 @@ def test_what_was_typed_is_stored_as_a_hash_only(address: str) -> None:
     assert row is not None
     assert "my-passw0rd" not in f"{row.account}{row.origin}"
     form = {"content_type": "application/x-www-form-urlencoded", "REMOTE_ADDR": address}
-    assert Client().post("/login/", b"username=%ED%A0%80%00&password=x", **form).status_code == 200
+    assert Client().post("/login/", b"username=%ED%A0%80&password=x", **form).status_code == 200
+    assert Client().post("/login/", b"username=%00&password=x", **form).status_code == 400
 
 
 def test_the_web_process_believes_no_program_of_this_machine_its_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def test_a_container_shows_how_far_it_is(org: Organization, workers: WorkerPool)
         ),
         ("/api/stream", {"Authorization": "KEY", "Last-Event-ID": "9" * 400}, 422),
         ("/api/runs/01900000-0000-7000-8000-000000000000/stream?lastEventId=%C2%B2", {"Authorization": "KEY"}, 422),
-        ("/api/stream?org=%00", {"Authorization": "KEY"}, 404),
+        ("/api/stream?org=%00", {"Authorization": "KEY"}, 422),
         ("/api/stream?org=%ED%A0%80", {"Authorization": "KEY"}, 404),
         ("/api/stream?org=", {"Authorization": "KEY"}, 404),
     ],

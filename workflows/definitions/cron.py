@@ -37,10 +37,19 @@ def problem_of(schedule: str) -> str | None:
     try:
         next(CronSim(schedule, dt.datetime(2026, 1, 1, tzinfo=dt.UTC)))
     except CronSimError as error:
-        return str(error)
+        return "it never fires: no month of it has that day" if _fires_in_some_month(parts) else str(error)
     except StopIteration:
         return "it never fires"
     return None
+
+
+def _fires_in_some_month(parts: Sequence[str]) -> bool:
+    try:
+        CronSim(" ".join([*parts[:3], "*", parts[4]]), dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+        CronSim(" ".join(["0", "0", "1", parts[3], "*"]), dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+    except CronSimError:
+        return False
+    return True
 
 
 def weekdays_from_sunday(schedule: str) -> str:
