@@ -86,8 +86,9 @@ class World:
             id=uuid.uuid4(), org_id=self.org.id, fingerprint=uuid.uuid4().hex, step_type="noop", category="business",
             message="m", first_seen=NOW,
         )  # fmt: skip
+        run_id = self.ended_run().id
         return DeadLetter.objects.create(
-            org_id=self.org.id, group=group, flow=self.flow, run_id=self.ended_run().id, step_key="a",
+            org_id=self.org.id, group=group, flow=self.flow, run_id=run_id, first_run_id=run_id, place="a", step_key="a",
             step_type="noop", category="business", error_message="m", failed_at=NOW, created_at=NOW, event_data={},
             status=status,
         )  # fmt: skip

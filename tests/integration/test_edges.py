@@ -128,7 +128,8 @@ class Site:
         started = services.trigger(org, slug, {"list": []}, delay="1h")
         run_id = started.run_ids[0]
         letter = DeadLetter.objects.create(
-            org_id=org.id, group=group, flow_id=org.flows.get().id, run_id=run_id, step_key="a", step_type="noop",
+            org_id=org.id, group=group, flow_id=org.flows.get().id, run_id=run_id, first_run_id=run_id, place="a",
+            step_key="a", step_type="noop",
             category="business", error_message="m", failed_at=timezone.now(), created_at=timezone.now(), event_data={},
         )  # fmt: skip
         event = Event.objects.create(
