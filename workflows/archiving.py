@@ -25,6 +25,7 @@ from django.utils import timezone
 from throttling import overrides
 from throttling.models import ThrottleOverride
 from workflows import deletion, flow_control, scheduling, signals
+from workflows.engine import sweeps
 from workflows.errors import FlowBeingDeleted, FlowNotFound, InvalidInput, WorkflowsError
 from workflows.models import CronFire, Flow, FlowVersion, Organization, Run, Wait
 from workflows.models.run import LIVE_RUN
@@ -39,6 +40,7 @@ LONGEST_TRANSACTION = dt.timedelta(minutes=10)
 AT_ONCE_S = 2.0
 """Seconds that a request may delete for; the leader does the rest."""
 TURN_S = 5.0
+DELETIONS = "deletion of flows"
 
 
 class FlowInUse(WorkflowsError):
@@ -132,10 +134,19 @@ def go_on(flow: Flow, *, budget_s: float) -> bool:
 
 def delete_rest() -> bool:
     """The leader's part: go on with the flows that are being deleted. Returns whether there is more to do at once."""
-    flows = Flow.objects.exclude(deletion_asked_at=None).order_by("deletion_asked_at")[:FLOWS]
-    ready = [flow for flow in flows if not _has_to_wait(flow)]
-    done = [go_on(flow, budget_s=TURN_S / FLOWS) for flow in ready]  # each has its turn
-    return not all(done)
+    due = Flow.objects.exclude(deletion_asked_at=None)
+    rows = sweeps.fair_page(DELETIONS, due, by="deletion_asked_at", limit=FLOWS, org="organization_id")
+    unfinished: list[UUID] = []
+
+    def delete_more(some: Sequence[sweeps.Row]) -> None:
+        flow = Flow.objects.filter(id=some[0].id).first()
+        if flow is not None and not _has_to_wait(flow) and not go_on(flow, budget_s=TURN_S / FLOWS):
+            unfinished.append(flow.id)
+
+    sweeps.isolated(
+        sweeps.Items(name=DELETIONS, work=delete_more, key=sweeps.row_id, org=sweeps.row_org, budget_s=2 * TURN_S), rows
+    )
+    return bool(unfinished)
 
 
 # --- what publishing needs ------------------------------------------------------------------------------------------

@@ -165,14 +165,16 @@ def test_a_version_that_can_t_be_loaded_holds_nobody_up(
     try:
         forget(monkeypatch)
         end(*taken, error=NO)  # three losses, say
-        assert {Run.objects.get(id=each.run_id).status for each in taken} == {"failed"}
-        assert DeadLetter.objects.filter(run_id=lost).count() == 1
+        assert Run.objects.get(id=taken[1].run_id).status == "failed"
+        assert Run.objects.get(id=lost).status == "running", "a newer release may have the type: its step goes back"
+        assert not DeadLetter.objects.filter(run_id=lost).exists()
         dlq.replay_due()
         assert DeadLetter.objects.get(run_id=good).status == "reprocessed"
         follow_up.follow_up()
         assert Run.objects.filter(origin_id=good, origin_kind="on_failure").count() == 1
         assert Run.objects.get(id=bad).follow_up
-        assert (pump(two).done, two.repaired_before, pump(one).passed_over) == (1, 1, 2)
+        assert (pump(two).done, two.repaired_before) == (1, 1)
+        assert (pump(one).done, pump(one).passed_over) == (0, 0), "it is left to a newer release"
     finally:
         Run.objects.filter(follow_up=True, org_id=org.id).update(follow_up=False)
         BulkOperation.objects.filter(id__in=[one.id, two.id]).update(status="completed")

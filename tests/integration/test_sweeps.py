@@ -23,7 +23,7 @@ from dlq.models import Alert, AlertNotification, AlertRule, DeadLetter
 from tests.by_hand import claim, end, fail, start, steps_of
 from tests.poison import ERRORS, Panic, doctor, poisoned, told_of
 from tests.workers import await_that, publish, scalar
-from workflows import approvals, bulk, scheduling, services, system_events
+from workflows import approvals, archiving, bulk, scheduling, services, system_events
 from workflows.engine import (
     budgets,
     dispatch,
@@ -43,6 +43,7 @@ from workflows.engine.rows import NOBODY, ReadyStep, Verdict
 from workflows.models import (
     CronFire,
     Event,
+    Flow,
     IdempotencyKey,
     Organization,
     Run,
@@ -590,7 +591,25 @@ def _failures(case: Case) -> Recipe:
     )
 
 
+def _deletions(case: Case) -> Recipe:
+    flows = {}
+    for org in (case.bad, case.good):
+        publish(org, [NOOP], slug="gone")
+        flows[org.id] = org.flows.get(slug="gone")
+    asked_at = timezone.now() - dt.timedelta(hours=1)
+    Flow.objects.filter(id__in=[flow.id for flow in flows.values()]).update(
+        archived_at=asked_at, deletion_asked_at=asked_at
+    )
+    return Recipe(
+        poison=poisoned("workflows_flow", "id", flows[case.bad.id].id),
+        work=lambda: jobs.do(jobs.JOBS["deletion of flows"]),
+        went_on=lambda: not Flow.objects.filter(id=flows[case.good.id].id).exists(),
+        told=archiving.DELETIONS,
+    )
+
+
 POISONED: dict[str, Callable[[Case], Recipe]] = {
+    "deletion of flows": _deletions,
     "timeouts of waits": _expired(late=False),
     "undispatched steps": _undispatched,
     "lost workers": _lost,
@@ -616,6 +635,7 @@ WITHOUT_ITEMS = {
     "queue sizes": "one call of the gate",
     "policies": "one call of the gate",
     "lost messages": "by queue; what was lost is dispatched in halves",
+    "repairs that have ended": "one statement over columns of the engine",
     "lost joins": "one statement over columns of the engine",
     "orphan steps": "one statement over columns of the engine",
     "orphan waits": "one statement over columns of the engine",
