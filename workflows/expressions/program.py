@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from workflows.errors import ExpressionError
-from workflows.expressions import values
+from workflows.expressions import functions, values
 from workflows.expressions.syntax import (
     Call,
     Chain,
@@ -51,9 +51,9 @@ def _is_true(value: Any, where: str) -> bool:
 
 class _Builder:
     def __init__(self, sizes_in_bytes: bool) -> None:
-        size = values.size_in_bytes if sizes_in_bytes else values.size
-        self._functions: Table = {**values.FUNCTIONS, "size": (1, size)}
-        self._methods: Table = {**values.METHODS, "size": (0, size)}
+        size = functions.size_in_bytes if sizes_in_bytes else functions.size
+        self._functions: Table = {**functions.FUNCTIONS, "size": (1, size)}
+        self._methods: Table = {**functions.METHODS, "size": (0, size)}
         self._weights: dict[int, int] = {}  # of the bodies of comprehensions, which may be nested
 
     def _weight(self, node: Node) -> int:
