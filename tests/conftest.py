@@ -24,6 +24,27 @@ from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
 from workflows.models import AccessKey, Organization
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the standing workers first, those that bring their own last: so the workers start and stop once in a lane.
+
+    A module with fixtures of its own scope stays together.
+    """
+
+    def place(item: pytest.Item) -> int:
+        used = set(getattr(item, "fixturenames", ()))
+        return 2 if used & {"own_workers", "published"} else 0 if "workers" in used else 1
+
+    def keeps_together(item: pytest.Item) -> bool:
+        definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009  (a private name of pytest)
+        return any(found.scope == "module" for each in definitions for found in each)
+
+    whole: dict[str, int] = {}
+    for item in items:
+        if keeps_together(item):
+            whole[item.path.name] = max(whole.get(item.path.name, 0), place(item))
+    items.sort(key=lambda item: whole.get(item.path.name, place(item)))
+
+
 @pytest.fixture(scope="session")
 def live_db(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
     """The test database, open to everybody, without a transaction around a test."""

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-os.environ["HEADRACE_VAR_DIR"] = str(ROOT / "var" / "test")
+# Each lane of a run in several (pytest-xdist) has services, workers and logs of its own.
+_LANE = os.environ.get("PYTEST_XDIST_WORKER", "")
+os.environ["HEADRACE_VAR_DIR"] = str(ROOT / "var" / (f"test-{_LANE}" if _LANE else "test"))
 os.environ.setdefault("HEADRACE_LOG_LEVEL", "WARNING")
 os.environ["HEADRACE_DB_POOL_SIZE"] = "0"  # the pool would keep its connections to the database before its renaming
 os.environ["HEADRACE_STEP_MODULES"] = "tests.probes"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import re
 import uuid
 from io import StringIO
 from typing import Any
@@ -187,7 +188,10 @@ def test_a_waiting_step_says_why_and_starts_when_the_limit_is_raised(
 def test_explain_of_what_does_not_wait(api: Api, org: Organization, workers: WorkerPool) -> None:
     detail = run_to_end(org, [step()])
     row = by_key(detail)["a"].step_run
-    assert api.get(f"/limits/explain?stepRun={row.id}").json()["sentence"].startswith("Does not wait: it is completed.")
+    sentence = api.get(f"/limits/explain?stepRun={row.id}").json()["sentence"]
+    assert re.fullmatch(
+        r"Does not wait: it is completed\. Before its last start it waited \d+(\.\d+)? (ms|s)\.", sentence
+    ), sentence
     assert api.get(f"/limits/explain?stepRun={uuid.uuid4()}").status_code == 404
 
 

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.test import Client
-from django.utils import timezone
 
 from tests.admin_site import said, staff
 from tests.integration.test_api import Api, assert_problem
-from tests.workers import leave_nothing, publish
-from workflows import services
-from workflows.engine import meeting
+from tests.workers import WorkerPool, await_end, await_that, by_key, publish
+from workflows import approvals, services
 from workflows.models import AccessKey, Organization, Wait
 
 
 @pytest.fixture
-def wait(org: Organization, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wait]:
-    """A decision that is Anna's and the key deploy's. Its answer stays in the row: no step goes on with it."""
-    monkeypatch.setattr(meeting, "resolve", lambda *_, **__: None)
-    run_id = services.trigger(org, publish(org, [{"id": "a", "type": "noop"}]), delay="1h").run_ids[0]
-    yield Wait.objects.create(
-        org_id=org.id, run_id=run_id, step_run_id=uuid.uuid4(), kind="approval", since=timezone.now(),
-        created_at=timezone.now(), options={"title": "x", "approvers": ["user:anna", "key:deploy"]},
-    )  # fmt: skip
-    leave_nothing(org)
+def wait(org: Organization, workers: WorkerPool) -> Wait:
+    """A decision that is Anna's and the key deploy's."""
+    config = {"title": "Pay?", "approvers": ["user:anna", "key:deploy"]}
+    slug = publish(org, [{"id": "ok", "type": "wait_for_approval", "config": config}])
+    run_id = services.trigger(org, slug).run_ids[0]
+    found: Wait = await_that(lambda: Wait.objects.filter(run_id=run_id).first(), what="the wait")
+    return found
 
 
-def answer_of(wait: Wait) -> Any:
-    wait.refresh_from_db()
-    return wait.answer
+def undecided(org: Organization, wait: Wait) -> bool:
+    return approvals.get(org, wait.step_run_id).wait.answer is None
+
+
+def answer_of(org: Organization, wait: Wait) -> Any:
+    """The output of the step, once its run has ended."""
+    return by_key(await_end(org, wait.run_id))["ok"].step_run.output
 
 
 def decide(org: Organization, wait: Wait, key_name: str, *, operator: bool, **more: Any) -> Any:
@@ -43,10 +41,10 @@ def decide(org: Organization, wait: Wait, key_name: str, *, operator: bool, **mo
 def test_an_operators_key_is_refused_until_it_says_so(org: Organization, wait: Wait) -> None:
     refused = decide(org, wait, "ops", operator=True)
     assert_problem(refused, 403, "forbidden", "asOperator: true")
-    assert answer_of(wait) is None
+    assert undecided(org, wait)
     answer = decide(org, wait, "ops", operator=True, asOperator=True).json()
     assert (answer["approved"], answer["by"], answer["asOperator"]) == (True, "key:ops", True)
-    assert answer_of(wait)["asOperator"] is True
+    assert answer_of(org, wait)["asOperator"] is True
 
 
 def test_a_key_that_is_no_operator_can_not_say_so(org: Organization, wait: Wait) -> None:
@@ -67,7 +65,7 @@ def test_a_superuser_confirms_on_the_page(org: Organization, wait: Wait) -> None
     assert 'name="as_operator"' in page
     refused = boss.post(path, {"decision": "approve"}, follow=True)
     assert "may not decide this" in said(refused)[0][1]
-    assert answer_of(wait) is None
+    assert undecided(org, wait)
     boss.post(path, {"decision": "reject", "as_operator": "yes"})
-    answer = answer_of(wait)
+    answer = answer_of(org, wait)
     assert (answer["approved"], answer["asOperator"]) == (False, True)

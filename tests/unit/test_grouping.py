@@ -17,7 +17,7 @@ from workflows.errors import Category
     [
         ("order 17 not found", "order 9123 not found"),
         ("order 'A-1' not found", "order 'B-22' not found"),
-        (f"run {uuid.uuid4()} is gone", f"run {uuid.uuid4()} is gone"),
+        (f"run {uuid.UUID(int=17 << 100)} is gone", f"run {uuid.UUID(int=99 << 90)} is gone"),
         ("no answer from 10.0.0.7:8080", "no answer from 192.168.1.12:99"),
         ("expired at 2026-11-22T10:00:00Z", "expired at 2025-01-02 03:04:05+01:00"),
         ("mail to a@example.org bounced", "mail to somebody.else@mail.example.com bounced"),
