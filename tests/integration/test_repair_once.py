@@ -192,9 +192,10 @@ def test_a_second_repair_is_refused_with_the_id_of_the_first(failure: Failure, f
 
 @pytest.mark.parametrize(("one", "two"), list(combinations_with_replacement(DOORS, 2)))
 def test_two_doors_at_once_make_one_repair(failure: Failure, one: str, two: str) -> None:
-    if (one, two) == ("by itself", "by itself"):
-        pytest.skip("Two leaders: both see the same letter; `made` can't tell them apart.")
-    assert_repaired_once(failure, at_once(failure, one, two))
+    answers = at_once(failure, one, two)
+    if one == two == "by itself":  # two leaders look at one letter: each may see what the other has made
+        answers = [answer for answer in answers if answer.made][:1]
+    assert_repaired_once(failure, answers)
 
 
 def test_everybody_at_once_makes_one_repair(failure: Failure) -> None:
