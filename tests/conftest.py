@@ -45,6 +45,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: whole.get(item.path.name, place(item)))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """After a failure the next test gets connections of its own: a timeout may have cut a query off in the middle."""
+    if call.excinfo is not None and "live_db" in getattr(item, "fixturenames", ()):
+        connections.close_all()
+        store.close()
+
+
 @pytest.fixture(scope="session")
 def live_db(django_test_environment: None, django_db_blocker: Any) -> Iterator[None]:
     """The test database, open to everybody, without a transaction around a test."""

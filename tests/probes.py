@@ -207,7 +207,7 @@ def spans(runs: set[str]) -> list[Span]:
     """The executions of these runs, in the order of their starts."""
     open_: dict[tuple[str, int], tuple[str, str, int]] = {}
     found: list[Span] = []
-    for line in LOG.read_text().splitlines():
+    for line in LOG.read_text().splitlines() if LOG.exists() else ():  # made by the first probe that executes
         step, run, label, pid, what, at = line.split()
         if run not in runs:
             continue

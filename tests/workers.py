@@ -19,10 +19,10 @@ from django.utils import timezone
 
 from throttling import overrides
 from throttling.policy import Policies
-from workflows import selectors, services
+from workflows import flow_control, selectors, services
 from workflows.definitions.validate import parse
 from workflows.engine import admission, epoch, stopping, transitions
-from workflows.models import Organization, Run, Trigger, Worker
+from workflows.models import Organization, Run, StepRun, Trigger, Worker
 from workflows.steps.registry import LANES
 
 PROFILES = {
@@ -102,8 +102,17 @@ def await_end(org: Organization, run_id: UUID, patience_s: float = 30) -> select
         detail = selectors.run_detail(org, run_id)
         return None if detail.run.is_live else detail
 
-    detail: selectors.RunDetail = await_that(ended, patience_s, f"run {run_id}")
+    try:
+        detail: selectors.RunDetail = await_that(ended, patience_s, f"run {run_id}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {_state_of(run_id)}") from None
     return detail
+
+
+def _state_of(run_id: UUID) -> str:
+    """Where a run stands, for the message of a test that waits for it in vain."""
+    rows = StepRun.objects.filter(run_id=run_id, ended_at=None)[:5]
+    return "; ".join(f"{row.key}{row.path} is {row.status}: {flow_control.reason_of(row).sentence}" for row in rows)
 
 
 def run_to_end(

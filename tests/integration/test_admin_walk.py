@@ -169,7 +169,7 @@ def _alert(world: World) -> Alert:
 def _wait(world: World) -> Wait:
     return Wait.objects.create(
         org_id=world.org.id, run_id=world.run_id, step_run_id=uuid.uuid4(), kind="approval", options={}, since=NOW,
-        created_at=NOW, taken_at=NOW, taken_by="answer",
+        created_at=NOW,
     )  # fmt: skip
 
 
@@ -236,6 +236,11 @@ def world(live_db: None) -> Iterator[World]:
     yield made
     leave_nothing(made.org)
     ThrottleOverride.objects.filter(name__startswith="walk-").delete()
+    PeriodicTask.objects.filter(name__startswith="walk ").delete()
+    LeaderLease.objects.filter(name__startswith="walk-").delete()
+    Worker.objects.filter(name="walk").delete()
+    for model in (Wait, FanOut, Alert, AlertChannel, AlertRule):
+        model._default_manager.filter(org_id=made.org.id).delete()
 
 
 def address_of(model: type[Model]) -> str:
