@@ -53,8 +53,8 @@ def run_summary(run: Run, status: str | None = None) -> dict[str, Any]:
 
 def run_out(detail: RunDetail) -> dict[str, Any]:
     """A run with input, output, steps, attempts and timings."""
-    reasons = _reasons(detail)
-    steps = [step_out(step, reasons.get(step.step_run.id)) for step in detail.steps]
+    waiting = reasons(detail)
+    steps = [step_out(step, waiting.get(step.step_run.id)) for step in detail.steps]
     return {
         **run_summary(detail.run, detail.status),
         "cancelReason": detail.run.cancel_reason or None,
@@ -85,7 +85,7 @@ def run_output(detail: RunDetail) -> Any:
 MAX_EXPLAINED = 25
 
 
-def _reasons(detail: RunDetail) -> dict[UUID, Reason]:
+def reasons(detail: RunDetail) -> dict[UUID, Reason]:
     """Why the steps that could start have not (the first of them: each is a question to the store)."""
     ready = [step.step_run for step in detail.steps if step.step_run.status in {"ready", "waiting"}]
     return {row.id: flow_control.reason_of(row) for row in ready[:MAX_EXPLAINED]}
@@ -123,7 +123,7 @@ def step_out(step: StepDetail, reason: Reason | None = None) -> dict[str, Any]:
         "wakeAt": row.wake_at,
         "reason": row.reason or None,
         "memoizedFrom": str(row.memoized_from) if row.memoized_from else None,
-        "progress": _progress(step),
+        "progress": progress(step),
         "items": items_summary(step.fan_out) if step.fan_out else None,
         "attempts": [attempt_out(attempt) for attempt in attempts],
     }
@@ -154,7 +154,7 @@ def item_out(detail: ItemDetail) -> dict[str, Any]:
     }
 
 
-def _progress(step: StepDetail) -> dict[str, Any] | None:
+def progress(step: StepDetail) -> dict[str, Any] | None:
     """What the handler reported; of a container its ended items."""
     if step.step_run.progress:
         return dict(step.step_run.progress)

@@ -70,17 +70,24 @@ class RunDetail:
         return "waiting" if self.run.is_live and not self.is_busy else self.run.status
 
 
-def run_detail(organization: Organization, run_id: UUID) -> RunDetail:
-    """The run, its steps and attempts: a handful of queries. Raises RunNotFound."""
-    run = Run.objects.select_related("flow", "version").filter(org_id=organization.id, id=run_id).first()
+def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True) -> RunDetail:
+    """The run, its steps and attempts: a handful of queries. Raises RunNotFound.
+
+    `bodies`: with inputs, outputs, errors of tries and logs, which may be large; without them they are read when they
+    are asked for.
+    """
+    runs = Run.objects.select_related("flow", "version").filter(org_id=organization.id, id=run_id)
+    unread = [] if bodies else ["input", "output"]
+    run = runs.defer("version__definition", "version__source", *unread).first()
     if run is None:
         raise RunNotFound
     flow = catalog.found(run.version_id)
     compiled: Mapping[str, CompiledStep] = flow.steps if flow is not None else {}
-    rows = list(StepRun.objects.filter(run_id=run_id, path="").order_by("position", "id"))
+    found = StepRun.objects.filter(run_id=run_id, path="").order_by("position", "id")
+    rows = list(found if bodies else found.defer("output"))
     has_containers = any(step.body for step in compiled.values())
     fan_outs = {row.step_run_id: row for row in FanOut.objects.filter(run_id=run_id)} if has_containers else {}
-    attempts = attempts_of(run_id, rows if has_containers else None)
+    attempts = attempts_of(run_id, rows if has_containers else None, bodies=bodies)
     steps = [
         StepDetail(
             step_run=row, attempts=attempts[row.id], compiled=compiled.get(row.key), fan_out=fan_outs.get(row.id)
@@ -101,15 +108,29 @@ def run_detail(organization: Organization, run_id: UUID) -> RunDetail:
     )  # fmt: skip
 
 
-def attempts_of(run_id: UUID, rows: Sequence[StepRun] | None) -> dict[UUID, list[Attempt]]:
-    """The tries by step run, of these only or of the whole run."""
+def attempts_of(run_id: UUID, rows: Sequence[StepRun] | None, *, bodies: bool = True) -> dict[UUID, list[Attempt]]:
+    """The tries by step run, of these only or of the whole run; without bodies, without inputs, errors and logs."""
     found = Attempt.objects.filter(run_id=run_id)
+    if not bodies:
+        found = found.defer("input", "error", "logs")
     if rows is not None:
         found = found.filter(step_run_id__in=[row.id for row in rows])
     attempts: dict[UUID, list[Attempt]] = defaultdict(list)
     for attempt in found.order_by("id"):
         attempts[attempt.step_run_id].append(attempt)
     return attempts
+
+
+def step_detail(organization: Organization, run_id: UUID, key: str) -> StepDetail:
+    """One step of a run, with its tries and their bodies. Raises RunNotFound where there is none."""
+    row = StepRun.objects.filter(org_id=organization.id, run_id=run_id, key=key, path="").first()
+    if row is None:
+        raise RunNotFound
+    flow = catalog.found(row.version_id)
+    compiled = flow.steps.get(key) if flow is not None else None
+    fan_out = FanOut.objects.filter(step_run_id=row.id).first() if compiled and compiled.body else None
+    attempts = attempts_of(run_id, [row])[row.id]
+    return StepDetail(step_run=row, attempts=attempts, compiled=compiled, fan_out=fan_out)
 
 
 FILTERS = {

@@ -1,13 +1,20 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from workflows.dashboard import operations, views
+from workflows.dashboard import operations, run_views, views
 from workflows.dashboard.login import dashboard_login
 
 app_name = "dashboard"
 urlpatterns = [
     path("", views.runs, name="runs"),
-    path("runs/<uuid:run_id>/", views.run, name="run"),
+    path("runs/<uuid:run_id>/", run_views.run, name="run"),
+    path("runs/<uuid:run_id>/state/", run_views.run_state, name="run_state"),
+    path("runs/<uuid:run_id>/parts/", run_views.run_parts, name="run_parts"),
+    path("runs/<uuid:run_id>/steps/<str:key>/", run_views.step_body, name="step_body"),
+    path("runs/<uuid:run_id>/steps/<str:key>/<slug:what>.json", run_views.step_download, name="step_download"),
+    path("runs/<uuid:run_id>/<slug:what>.json", run_views.run_download, name="run_download"),
+    path("runs/<uuid:run_id>/input/", run_views.run_body, {"what": "input"}, name="run_input"),
+    path("runs/<uuid:run_id>/output/", run_views.run_body, {"what": "output"}, name="run_output"),
     path("runs/<uuid:run_id>/cancel/", views.cancel, name="cancel"),
     path("runs/<uuid:run_id>/replay/<slug:mode>/", views.replay, name="replay"),
     path("flows/", operations.flows, name="flows"),

@@ -1,4 +1,4 @@
-"""The pages. Reads come from `selectors`, actions go to `services`."""
+"""The run list, and what is done to a run. Reads come from `selectors`, actions go to `services`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET, require_POST
 
 from workflows import presenters, repair, run_lists, selectors, services
 from workflows.access import CHANGE_RUNS
 from workflows.dashboard.access import page
-from workflows.dashboard.timeline import timeline
 from workflows.edge import OLD_WORDS
 from workflows.errors import InvalidInput, RunNotFound, RunNotLive, WorkflowsError
 from workflows.models import Organization, Run
@@ -64,24 +62,6 @@ def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
         context |= {"runs": [], "next_cursor": "", "error": str(error)}
     context["live"] = not request.GET.get("cursor")
     template = "dashboard/_runs_table.html" if request.headers.get("HX-Request") else "dashboard/runs.html"
-    return render(request, template, context)
-
-
-@page()
-@require_GET
-def run(request: HttpRequest, organization: Organization, run_id: UUID) -> HttpResponse:
-    """A run with its waterfall; the live part alone for htmx."""
-    try:
-        detail = selectors.run_detail(organization, run_id)
-    except RunNotFound as error:
-        raise Http404(str(error)) from None
-    context = {
-        "detail": detail,
-        "run": presenters.run_out(detail),
-        "timeline": timeline(detail, timezone.now()),
-        "live": detail.run.is_live,
-    }
-    template = "dashboard/_run_body.html" if request.headers.get("HX-Request") else "dashboard/run.html"
     return render(request, template, context)
 
 

@@ -1,0 +1,170 @@
+// The page of a run: bodies are loaded when they are opened, bars are drawn from the times of the steps, and while the
+// run is live the page asks what has changed and swaps only that, by the ids of its elements. Nothing is swapped in which
+// the reader has the focus, a selection or an opened panel: that waits until he has left it.
+(() => {
+  const page = document.getElementById("run");
+  if (!page) return;
+  const url = page.dataset.url;
+  const loadedAt = performance.now();
+  const nowAtLoad = Number(page.dataset.now);
+  const postponed = new Map(); // element → its new content
+  let etag = "";
+  let isAsking = false;
+
+  function nowMs() {
+    return page.dataset.end ? Number(page.dataset.end) : nowAtLoad + (performance.now() - loadedAt);
+  }
+
+  function duration(milliseconds) {
+    if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
+    if (milliseconds < 60000) return `${(milliseconds / 1000).toFixed(1)} s`;
+    const minutes = Math.floor(milliseconds / 60000);
+    if (minutes < 60) return `${minutes} m ${Math.floor(milliseconds / 1000) % 60} s`;
+    return `${Math.floor(minutes / 60)} h ${minutes % 60} m`;
+  }
+
+  // The content policy allows no style attributes in a page: bars get their places here.
+  function draw() {
+    const whole = Math.max(nowMs(), 1);
+    for (const bar of page.querySelectorAll(".bar[data-since]")) {
+      const since = Number(bar.dataset.since);
+      const until = "until" in bar.dataset ? Number(bar.dataset.until) : nowMs();
+      const left = Math.min((since / whole) * 100, 99.65);
+      const width = Math.min(Math.max(((until - since) / whole) * 100, 0.35), 100 - left);
+      bar.style.left = `${left}%`;
+      bar.style.width = `${width}%`;
+      bar.title = `${bar.classList[1]}: ${duration(Math.max(until - since, 0))}`;
+    }
+    for (const text of page.querySelectorAll("[data-ticks]")) {
+      text.textContent = duration(Number(text.dataset.before || 0) + nowMs() - Number(text.dataset.ticks));
+    }
+  }
+
+  function isInUse(element) {
+    if (element.contains(document.activeElement)) return true;
+    const selection = document.getSelection();
+    if (selection && !selection.isCollapsed && selection.rangeCount && selection.getRangeAt(0).intersectsNode(element)) return true;
+    return element.querySelector("details[open]:not([data-src])") !== null;
+  }
+
+  function swap(element, content) {
+    if (isInUse(element)) {
+      postponed.set(element, content);
+      return;
+    }
+    postponed.delete(element);
+    element.innerHTML = content;
+    reopen(element);
+  }
+
+  // A body that was opened stays open and is read again; one that is in use says that there is a newer one.
+  function reopen(element) {
+    for (const details of element.querySelectorAll("details[open][data-src]")) load(details);
+  }
+
+  async function load(details) {
+    const body = details.querySelector(".body");
+    if (!body || "loaded" in body.dataset) return;
+    body.dataset.loaded = "";
+    const answer = await fetch(new URL(details.dataset.src, new URL(url, location.href)), { credentials: "same-origin" });
+    body.innerHTML = answer.ok ? await answer.text() : "";
+    if (answer.ok) return;
+    delete body.dataset.loaded;
+    body.textContent = `This could not be read (${answer.status}). Close and open it to try again.`;
+  }
+
+  function outdate(details) {
+    const body = details.querySelector(".body");
+    if (!("loaded" in body.dataset)) return;
+    delete body.dataset.loaded;
+    if (!details.open) return;
+    if (!isInUse(body)) {
+      load(details);
+      return;
+    }
+    if (body.querySelector(".newer")) return;
+    const button = document.createElement("button");
+    button.className = "newer";
+    button.textContent = "This step has gone on: show it as it is now";
+    button.addEventListener("click", () => load(details));
+    body.prepend(button);
+  }
+
+  function show(answer) {
+    for (const [id, part] of Object.entries(answer.parts)) {
+      const element = document.getElementById(id);
+      element.dataset.hash = part.hash;
+      swap(element, part.html);
+    }
+    const steps = document.getElementById("steps");
+    const waterfall = document.getElementById("waterfall");
+    for (const line of answer.lines) {
+      let track = document.getElementById(`track-${line.key}`);
+      if (!track) {
+        waterfall.insertAdjacentHTML("beforeend", line.track);
+        steps.insertAdjacentHTML("beforeend", line.line);
+        continue;
+      }
+      track.outerHTML = line.track;
+      const summary = document.getElementById(`summary-${line.key}`);
+      summary.dataset.hash = line.hash;
+      summary.innerHTML = line.summary;
+      outdate(document.getElementById(`step-${line.key}`));
+    }
+    steps.dataset.hash = answer.steps;
+    draw();
+  }
+
+  function changed(state) {
+    const asked = new URLSearchParams();
+    for (const [name, hash] of Object.entries(state.parts)) {
+      if (document.getElementById(`run-${name}`).dataset.hash !== hash) asked.append("part", name);
+    }
+    if (document.getElementById("steps").dataset.hash !== state.steps) {
+      asked.append("line", "all");
+      return asked;
+    }
+    const shown = [...document.querySelectorAll("#steps > details > summary > span")];
+    state.lines.forEach((hash, position) => {
+      if (shown[position].dataset.hash !== hash) asked.append("line", position);
+    });
+    return asked;
+  }
+
+  async function refresh() {
+    if (isAsking) return;
+    isAsking = true;
+    try {
+      const answer = await fetch(`${url}state/`, { headers: etag ? { "If-None-Match": etag } : {}, cache: "no-store" });
+      if (answer.status !== 200) return;
+      const state = await answer.json();
+      const asked = changed(state);
+      if (asked.size) {
+        const parts = await fetch(`${url}parts/?${asked}`, { cache: "no-store" });
+        if (!parts.ok) return;
+        show(await parts.json());
+      }
+      etag = answer.headers.get("ETag");
+      if (state.endMs !== null) {
+        page.dataset.end = state.endMs;
+        delete page.dataset.live;
+        draw();
+      }
+    } catch {
+      // The server is away for a moment; the next poll tries again.
+    } finally {
+      isAsking = false;
+    }
+  }
+
+  function tick() {
+    for (const [element, content] of postponed) swap(element, content);
+    if (!page.dataset.end && !document.hidden) draw();
+  }
+
+  page.addEventListener("refresh", refresh);
+  page.addEventListener("toggle", (event) => event.target.open && event.target.dataset.src && load(event.target), true);
+  for (const details of page.querySelectorAll("details[open][data-src]")) load(details);
+  draw();
+  setInterval(tick, 1000);
+})();
