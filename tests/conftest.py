@@ -108,9 +108,16 @@ def lift_limits() -> None:
 
 
 @pytest.fixture
-def org(live_db: None) -> Organization:
-    """An organization of its own: tests share the database and see only theirs."""
-    return Organization.objects.create(slug=f"t-{uuid.uuid4().hex[:12]}", name="Test")
+def org(live_db: None) -> Iterator[Organization]:
+    """An organization of its own: tests share the database and see only theirs, and the limits of all stay lifted."""
+    before = _limits_of_all()
+    yield Organization.objects.create(slug=f"t-{uuid.uuid4().hex[:12]}", name="Test")
+    assert _limits_of_all() == before, "a limit of all organizations was left changed to the tests that follow"
+
+
+def _limits_of_all() -> set[tuple[Any, ...]]:
+    found = ThrottleOverride.objects.filter(org_id=None, flow_id=None).exclude(scope="limit")
+    return set(found.values_list("scope", "type", "concurrency", "rate_limit", "rate_period_ms"))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command, get_commands, load_command_class
 
 from tests.admin_site import staff
+from tests.conftest import lift_limits
 from tests.workers import leave_nothing, publish
 from workflows import services
 from workflows.management.output import HeadraceCommand
@@ -84,6 +85,7 @@ def walked(org: Organization) -> Iterator[Organization]:
     publish(org, [{"id": "a", "type": "noop"}], slug="walked")
     services.trigger(org, "walked", delay="1h")
     yield org
+    lift_limits()  # `limits unset --global` does what it says
     leave_nothing(org)
 
 
