@@ -10,13 +10,14 @@ UV := $(TOOLS)/bin/uv
 PYTHON := .venv/bin/python
 # pip into a folder of its own: allowed on Debian's python3 too, and needs no venv module.
 # The first python3 that has pip: an active environment may have none.
+LANES ?= 2
 SYSTEM_PYTHON ?= $(shell for python in python3 /usr/bin/python3 /usr/local/bin/python3; do \
 	$$python -m pip --version >/dev/null 2>&1 && echo $$python && exit; done; echo python3)
 
-.PHONY: help setup up test demo check lint bench docs clean
+.PHONY: help setup up test test-fast demo check lint bench docs clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(UV):
 	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headrace needs Python 3.11 or newer (SYSTEM_PYTHON=python3.12 make …)")'
@@ -34,8 +35,11 @@ up: setup ## Start everything: dashboard, API, workers, beat, Flower, on embedde
 demo: setup ## Run the examples on a private instance, show and check every outcome (var/demo.json)
 	@HEADRACE_VAR_DIR=var/demo $(PYTHON) manage.py demo
 
-test: setup ## Run all tests
-	@$(PYTHON) -m pytest
+test: setup ## Run all tests, in two lanes with services of their own (LANES=1: one after the other)
+	@$(PYTHON) -m pytest -n $(LANES) --dist worksteal --durations 25
+
+test-fast: setup ## Run the tests that need no process
+	@$(PYTHON) -m pytest tests/unit
 
 lint: setup ## ruff, mypy, import contracts, migrations
 	$(PYTHON) -m ruff format --check .
