@@ -8,9 +8,9 @@ export UV_COMPILE_BYTECODE := 1
 TOOLS := .tools/uv
 UV := $(TOOLS)/bin/uv
 PYTHON := .venv/bin/python
+LANES ?= 2
 # pip into a folder of its own: allowed on Debian's python3 too, and needs no venv module.
 # The first python3 that has pip: an active environment may have none.
-LANES ?= 2
 SYSTEM_PYTHON ?= $(shell for python in python3 /usr/bin/python3 /usr/local/bin/python3; do \
 	$$python -m pip --version >/dev/null 2>&1 && echo $$python && exit; done; echo python3)
 
