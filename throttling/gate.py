@@ -280,15 +280,12 @@ class Gate:
         starts: Sequence[PastStarts] = (),
         definitions: Mapping[str, str] | None = None,
     ) -> None:
-        """Fill the new generation: executing steps, live runs that hold slots (of `sleepers`: that only wait), starts of
-        the windows."""
+        """Fill the new generation: executing steps, live runs with slots (`sleepers` only wait), starts of windows."""
         oldest_first = sorted(starts, key=lambda start: -start.age_s)
         call = {
             "define": {**_definitions([*leases, *runs]), **(definitions or {})},
             "leases": [[r.id, r.lease, r.tenant, r.weight, r.lane, r.run, r.limits.text] for r in leases],
-            "runs": [
-                [r.run, r.tenant, r.weight, r.limits.text, int(r.run in sleepers)] for r in runs
-            ],
+            "runs": [[r.run, r.tenant, r.weight, r.limits.text, int(r.run in sleepers)] for r in runs],
             "starts": [[s.instance, round(s.age_s * 1e6), s.count] for s in oldest_first],
         }
         self._call("restore", call)

@@ -288,15 +288,25 @@ def job_out(detail: RunDetail) -> dict[str, Any]:
     state = {"queued": "waiting", "running": "active", "cancelled": "failed"}.get(run.status, run.status)
     if detail.status == "waiting":
         state = "delayed"
-    ended = sum(detail.counts.get(status, 0) for status in _ENDED)
     return {
         "jobId": str(run.id),
         "runId": str(run.id),
         "state": state,
-        "progress": round(100 * ended / len(detail.steps)) if detail.steps else 0,
+        "progress": job_progress(detail),
         "result": run_output(detail),
         "error": run_summary(run)["error"],
     }
+
+
+def job_progress(detail: RunDetail) -> int:
+    """Percent: each step counts alike, and for as much of it as it reported. 100 is for completed jobs only."""
+    if detail.run.status == "completed":
+        return 100
+    shares = [
+        100.0 if step.step_run.status in {"completed", "skipped"} else (_progress(step) or {}).get("percent", 0.0)
+        for step in detail.steps
+    ]
+    return min(99, int(sum(shares) / len(shares))) if shares else 0
 
 
 def override_out(row: ThrottleOverride) -> dict[str, Any]:

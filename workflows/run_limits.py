@@ -32,8 +32,8 @@ class RunLimits:
             size, rate = SIZES[SHIPPED_SIZE]
             of_old = " (this database is from before there was a limit)" if self.source == "database" else ""
             return (
-                f"Any number of runs works at once{of_old}; new databases have {size} at once and {rate.max_executions} "
-                f"starts a minute. HEADRACE_SIZE={SHIPPED_SIZE} sets the same here."
+                f"Any number of runs works at once{of_old}; a new database has {size} at once and "
+                f"{rate.max_executions} starts a minute. HEADRACE_SIZE={SHIPPED_SIZE} sets the same here."
             )
         at_once = f"{self.concurrency} runs work at once" if self.concurrency else "any number of runs works at once"
         starts = f"{self.rate.max_executions} start in {self.rate.per_ms / 1000:g} s" if self.rate else ""

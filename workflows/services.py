@@ -290,9 +290,7 @@ def queue_stats(organization: Organization, *, store_available: bool) -> dict[st
             "initialized": selectors.has_leader(),
             "scheduledWorkflows": selectors.active_cron_triggers(organization),
         },
-        "capacity": {
-            "message": f"{running} {counts.active} active, {counts.waiting} queued."
-        },
+        "capacity": {"message": f"{running} {counts.active} active, {counts.waiting} queued."},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from io import StringIO
@@ -155,10 +156,8 @@ def said() -> tuple[dict[str, Any], str]:
     texts = []
     for arguments in (["--json"], []):
         out = StringIO()
-        try:
+        with contextlib.suppress(SystemExit):  # of other tests' faults
             call_command("doctor", *arguments, stdout=out)
-        except SystemExit:
-            pass  # of other tests' faults
         texts.append(out.getvalue())
     return json.loads(texts[0])["runLimits"], texts[1]
 
@@ -194,10 +193,10 @@ def test_the_environment_comes_before_the_database() -> None:
 
 
 def test_a_database_in_use_goes_on_without_a_limit_and_has_one_row(org: Organization) -> None:
-    from importlib import import_module  # noqa: PLC0415  (a migration's name is no identifier)
+    from importlib import import_module
 
-    from django.apps import apps  # noqa: PLC0415
-    from django.db import connection, transaction  # noqa: PLC0415
+    from django.apps import apps
+    from django.db import connection, transaction
 
     migration = import_module("throttling.migrations.0005_default_size")
     with transaction.atomic(), connection.schema_editor() as editor:

@@ -191,9 +191,7 @@ def _publish_granted(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> 
     return _publish_marked(ready) if ready else []
 
 
-def withdraw(
-    ids: Iterable[uuid.UUID], runs: Iterable[uuid.UUID] = (), *, sleepers: Iterable[uuid.UUID] = ()
-) -> None:
+def withdraw(ids: Iterable[uuid.UUID], runs: Iterable[uuid.UUID] = (), *, sleepers: Iterable[uuid.UUID] = ()) -> None:
     """Steps that will not start, and runs that have ended, give back what they hold at the gate; runs that only wait
     their places."""
     if not admission.ENABLED:

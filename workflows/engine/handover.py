@@ -94,7 +94,7 @@ class HandOver:
         take = Take(count=count, lanes=tuple(self.lanes), lease=lease) if count else None
         requests = admission.requests([*going, *ready], leases=back)
         ended = [run_id for run_id, _ in result.ended] + prepared.ended
-        busy = {*ended, *(step.run_id for step in (*going, *ready))}
+        busy = {*ended, *(claim.run_id for claim in going), *(step.run_id for step in ready)}
         try:
             answer = admission.gate().release(
                 leases,

@@ -283,6 +283,7 @@ class Runtime(Alone):
             prepared.visit.performs_here = True
             verdict = execute.perform(prepared)
             prepared.visit.performs_here = False
+            self._keep_progress(prepared.visit, verdict)
             self._close(prepared.visit, verdict, verdicts)
             now = time.monotonic()
             speed.observe(prepared.visit.claim.version_id, prepared.visit.claim.key, now - started)
@@ -325,7 +326,9 @@ class Runtime(Alone):
         visit.performed_since = time.monotonic()
         prepared.context.deadline = visit.deadline
         try:
-            self.finish(visit, execute.perform(prepared))
+            verdict = execute.perform(prepared)
+            self._keep_progress(visit, verdict)
+            self.finish(visit, verdict)
         finally:
             connections.close_all()  # handlers may use Django's connections; they go back to the pool at once
 

@@ -13,7 +13,7 @@ from django.core.management import get_commands, load_command_class
 from django.utils.module_loading import import_string
 from pydantic import BaseModel
 
-from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, PRESETS, SIZES
+from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, NO_SIZE, PRESETS, SHIPPED_SIZE, SIZES
 from throttling.limits import RetryPolicy, StepPolicy
 from workflows.definitions.duration import format_ms
 from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Transition
@@ -135,10 +135,15 @@ def policies() -> str:
         "([Limit what runs](../howto/limit_what_runs.md)). Types are counted for each organization by itself; the global "
         "limits are shared by all.",
         _rows(("step types", "concurrency", "rate", "attempts", "back-off"), (_policy(*row) for row in rows)),
-        "## Sizes\n\nWith `HEADRACE_SIZE` whole runs are limited too.\n\n"
+        f"## Sizes\n\nOf whole runs. `{SHIPPED_SIZE}` in new databases, unless `HEADRACE_SIZE` names another.\n\n"
         + _rows(
             ("`HEADRACE_SIZE`", "runs at once", "starts of runs"),
-            ((f"`{size}`", str(runs), str(starts)) for size, (runs, starts) in SIZES.items()),
+            iter(
+                [
+                    *((f"`{size}`", str(runs), str(starts)) for size, (runs, starts) in SIZES.items()),
+                    (f"`{NO_SIZE}`", "any number", "any number"),
+                ]
+            ),
         ),
         "## Named retry presets\n\n"
         + _rows(
@@ -234,8 +239,11 @@ SETTINGS = (
     Setting("`HEADRACE_FLOW_CONTROL`", "`on`", "`off` enforces no limit at all: for emergencies and comparison."),
     Setting(
         "`HEADRACE_SIZE`",
-        "none",
-        "Run limits by the server's memory: " + ", ".join(f"`{size}`" for size in SIZES) + ".",
+        f"`{SHIPPED_SIZE}` in new databases",
+        "Run limits by the server's memory: "
+        + ", ".join(f"`{size}`" for size in (*SIZES, NO_SIZE))
+        + ". A database from "
+        f"before this default: `{NO_SIZE}`; `doctor` says what holds.",
     ),
     Setting("`HEADRACE_GLOBAL_RUN_CONCURRENCY`", "by `HEADRACE_SIZE`", "Whole runs at once."),
     Setting("`HEADRACE_GLOBAL_RUN_RATE_LIMIT_EXECUTIONS`", "by `HEADRACE_SIZE`", "Starts of runs in a period."),
