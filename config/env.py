@@ -38,6 +38,17 @@ def _flag(source: Mapping[str, str], name: str, default: bool) -> bool:
     raise EnvironmentValueError(f"{name}={raw!r} is not a switch; set it to 1 or 0")
 
 
+def _share(source: Mapping[str, str], name: str, default: float) -> float:
+    raw = source.get(name, "").strip()
+    try:
+        value = float(raw) if raw else default
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise EnvironmentValueError(f"{name}={raw!r} is no share; set it to 0…1, like 0.1")
+    return value
+
+
 def _names(source: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in source.get(name, "").split(",") if part.strip())
 
@@ -66,6 +77,7 @@ class Environment:
     allowed_private_hosts: tuple[str, ...]
     alert_urls: tuple[str, ...]
     sentry_dsn: str
+    sentry_traces_sample_rate: float
     var_dir: Path
     port: int
     public_url: str
@@ -102,6 +114,7 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         allowed_private_hosts=_names(env, "HEADRACE_ALLOWED_PRIVATE_HOSTS"),
         alert_urls=tuple(re.split(r"[\s,]+(?=[a-zA-Z][\w+.-]*://)", urls)) if urls else (),
         sentry_dsn=env.get("SENTRY_DSN", "").strip(),
+        sentry_traces_sample_rate=_share(env, "SENTRY_TRACES_SAMPLE_RATE", 1.0),
         var_dir=var_dir,
         port=_integer(env, "PORT", DEFAULT_PORT, low=1, high=65535),
         public_url=_public_url(env),

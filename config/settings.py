@@ -146,6 +146,7 @@ ANY_EVENT_KEY_ON_LOOPBACK = ENVIRONMENT.embedded
 # Where alerts go, besides the channels that are rows (admin).
 ALERT_URLS = ENVIRONMENT.alert_urls
 SENTRY_DSN = ENVIRONMENT.sentry_dsn
+SENTRY_TRACES_SAMPLE_RATE = ENVIRONMENT.sentry_traces_sample_rate
 
 # Celery: see config/celery.py for the settings that are the same everywhere.
 CELERY_BROKER_URL = ENVIRONMENT.broker_url

@@ -207,7 +207,13 @@ SETTINGS = (
     Setting(
         "`HEADRACE_ALERT_URLS`", "none", "Addresses for alerts, as apprise takes them; more of them are rows in admin."
     ),
-    Setting("`SENTRY_DSN`", "none", "Alerts go to this Sentry project too."),
+    Setting(
+        "`SENTRY_DSN`",
+        "none",
+        "Alerts go to this Sentry project too, and so do failures for good (with job type, event id and data, secrets "
+        "masked) and ended runs as traces.",
+    ),
+    Setting("`SENTRY_TRACES_SAMPLE_RATE`", "1", "The share of ended runs that Sentry gets as traces; 0 for none."),
     Setting(
         "`HEADRACE_DLQ_AUTO_REPLAY_S`",
         "300",
