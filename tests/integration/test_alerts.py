@@ -314,9 +314,9 @@ def test_the_shipped_severities_are_the_documents(live_db: None, rule: str, seve
 
 
 def test_rules_of_an_earlier_release_warn_too_unless_somebody_has_edited_them(live_db: None) -> None:
-    from importlib import import_module  # noqa: PLC0415  (a migration's name is no identifier)
+    from importlib import import_module
 
-    from django.apps import apps  # noqa: PLC0415
+    from django.apps import apps
 
     warn = import_module("dlq.migrations.0005_severities").warn
     rules = AlertRule.objects.filter(name__in=("backlog", "throttling-overhead"))
