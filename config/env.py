@@ -84,6 +84,9 @@ class Environment:
     log_format: str
     log_level: str
     db_pool_size: int
+    preset_keys: Mapping[str, str]
+    dev: bool | None
+    """Whether clients on this machine need no event key; None: as the services are embedded."""
 
     @property
     def embedded(self) -> bool:
@@ -121,7 +124,34 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         log_format=log_format,
         log_level=env.get("HEADRACE_LOG_LEVEL", "INFO").upper(),
         db_pool_size=_integer(env, "HEADRACE_DB_POOL_SIZE", 8, low=0, high=100),
+        preset_keys=_preset_keys(env),
+        dev=_dev(env),
     )
+
+
+def _preset_keys(env: Mapping[str, str]) -> dict[str, str]:
+    """The documents' keys that are set: two that stand in addresses and headers, and two that sign."""
+    found: dict[str, str] = {}
+    for name in ("INNGEST_EVENT_KEY", "INNGEST_API_KEY", "INNGEST_SIGNING_KEY", "INNGEST_WEBHOOK_KEY"):
+        value = env.get(name, "").strip()
+        in_addresses = name in {"INNGEST_EVENT_KEY", "INNGEST_API_KEY"}
+        if value and (
+            len(value) < 8 or len(value) > 500 or (in_addresses and not re.fullmatch(r"[\w.~-]+", value, re.ASCII))
+        ):
+            raise EnvironmentValueError(
+                f"{name} can't be used: give 8 to 500 characters"
+                + (", of letters, digits, '_', '.', '~' and '-' only" if in_addresses else "")
+            )
+        found[name] = value
+    return found
+
+
+def _dev(env: Mapping[str, str]) -> bool | None:
+    """INNGEST_DEV: a switch, or the address of a development server (which means on)."""
+    raw = env.get("INNGEST_DEV", "").strip()
+    if not raw:
+        return None
+    return True if re.match(r"https?://", raw) else _flag(env, "INNGEST_DEV", False)
 
 
 def _public_url(env: Mapping[str, str]) -> str:

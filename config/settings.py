@@ -141,7 +141,10 @@ ALLOWED_PRIVATE_HOSTS = frozenset(ENVIRONMENT.allowed_private_hosts)
 PUBLIC_URL = ENVIRONMENT.public_url
 
 # In development clients need no event key on this machine.
-ANY_EVENT_KEY_ON_LOOPBACK = ENVIRONMENT.embedded
+ANY_EVENT_KEY_ON_LOOPBACK = ENVIRONMENT.embedded if ENVIRONMENT.dev is None else ENVIRONMENT.dev
+
+# Keys that hold from the next migration on (workflows/preset_keys.py).
+PRESET_KEYS = ENVIRONMENT.preset_keys
 
 # Where alerts go, besides the channels that are rows (admin).
 ALERT_URLS = ENVIRONMENT.alert_urls

@@ -1,6 +1,8 @@
-"""What alerts say: the documents' sentence for the metric with its value and unit, then the flow, the step and a link."""
+"""What alerts say: the documents' sentence for the metric, its value with its unit, the flow, the step and a link."""
 
 from __future__ import annotations
+
+from uuid import UUID
 
 from django.conf import settings
 
@@ -77,7 +79,7 @@ def failure_message(letter: DeadLetter) -> str:
     )
 
 
-def _where(run_id: object, step: str) -> list[str]:
+def _where(run_id: UUID | None, step: str) -> list[str]:
     """A run that shows it; else the list of runs."""
     if run_id is None:
         return [f"Link: {settings.PUBLIC_URL}/"]

@@ -56,7 +56,8 @@ def shown_statuses(runs: Iterable[Run]) -> dict[UUID, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFilter:
-    """Which runs to list, by what is shown of them; empty fields don't filter. `since` and `until` bound the creation time."""
+    """Which runs to list; empty fields don't filter. `status` is the one that is shown; `since` and `until` bound the
+    creation time."""
 
     status: str = ""
     workflow: str = ""

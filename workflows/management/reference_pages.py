@@ -254,6 +254,21 @@ SETTINGS = (
     Setting("`HEADRACE_GLOBAL_RUN_CONCURRENCY`", "by `HEADRACE_SIZE`", "Whole runs at once."),
     Setting("`HEADRACE_GLOBAL_RUN_RATE_LIMIT_EXECUTIONS`", "by `HEADRACE_SIZE`", "Starts of runs in a period."),
     Setting("`HEADRACE_GLOBAL_RUN_RATE_LIMIT_PERIOD_MS`", "60000", "That period."),
+    Setting(
+        "`INNGEST_EVENT_KEY`, `INNGEST_API_KEY`",
+        "none",
+        "Keys of the organization `default` that hold from the next `migrate` on: for events, and for REST (an operator's).",
+    ),
+    Setting(
+        "`INNGEST_SIGNING_KEY`, `INNGEST_WEBHOOK_KEY`",
+        "none",
+        "Secrets of the organization `default` under these names: `secret: INNGEST_WEBHOOK_KEY` of a webhook.",
+    ),
+    Setting(
+        "`INNGEST_DEV`",
+        "1 with embedded services, else 0",
+        "Programs on this machine need no event key. An address means 1.",
+    ),
     Setting("`HEADRACE_GLOBAL_CONCURRENCY`", str(GLOBAL.concurrency), "Global concurrency (alias `INNGEST_GLOBAL_…`)."),
     Setting("`HEADRACE_GLOBAL_RATE_LIMIT_EXECUTIONS`", str(GLOBAL.rate.max_executions), "Global rate: executions."),
     Setting("`HEADRACE_GLOBAL_RATE_LIMIT_PERIOD_MS`", str(GLOBAL.rate.per_ms), "Global rate: period."),
