@@ -38,6 +38,17 @@ def _flag(source: Mapping[str, str], name: str, default: bool) -> bool:
     raise EnvironmentValueError(f"{name}={raw!r} is not a switch; set it to 1 or 0")
 
 
+def _share(source: Mapping[str, str], name: str, default: float) -> float:
+    raw = source.get(name, "").strip()
+    try:
+        value = float(raw) if raw else default
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise EnvironmentValueError(f"{name}={raw!r} is no share; set it to 0…1, like 0.1")
+    return value
+
+
 def _names(source: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in source.get(name, "").split(",") if part.strip())
 
@@ -66,12 +77,16 @@ class Environment:
     allowed_private_hosts: tuple[str, ...]
     alert_urls: tuple[str, ...]
     sentry_dsn: str
+    sentry_traces_sample_rate: float
     var_dir: Path
     port: int
     public_url: str
     log_format: str
     log_level: str
     db_pool_size: int
+    preset_keys: Mapping[str, str]
+    dev: bool | None
+    """Whether clients on this machine need no event key; None: as the services are embedded."""
 
     @property
     def embedded(self) -> bool:
@@ -102,13 +117,41 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         allowed_private_hosts=_names(env, "HEADRACE_ALLOWED_PRIVATE_HOSTS"),
         alert_urls=tuple(re.split(r"[\s,]+(?=[a-zA-Z][\w+.-]*://)", urls)) if urls else (),
         sentry_dsn=env.get("SENTRY_DSN", "").strip(),
+        sentry_traces_sample_rate=_share(env, "SENTRY_TRACES_SAMPLE_RATE", 1.0),
         var_dir=var_dir,
         port=_integer(env, "PORT", DEFAULT_PORT, low=1, high=65535),
         public_url=_public_url(env),
         log_format=log_format,
         log_level=env.get("HEADRACE_LOG_LEVEL", "INFO").upper(),
         db_pool_size=_integer(env, "HEADRACE_DB_POOL_SIZE", 8, low=0, high=100),
+        preset_keys=_preset_keys(env),
+        dev=_dev(env),
     )
+
+
+def _preset_keys(env: Mapping[str, str]) -> dict[str, str]:
+    """The documents' keys that are set: two that stand in addresses and headers, and two that sign."""
+    found: dict[str, str] = {}
+    for name in ("INNGEST_EVENT_KEY", "INNGEST_API_KEY", "INNGEST_SIGNING_KEY", "INNGEST_WEBHOOK_KEY"):
+        value = env.get(name, "").strip()
+        in_addresses = name in {"INNGEST_EVENT_KEY", "INNGEST_API_KEY"}
+        if value and (
+            len(value) < 8 or len(value) > 500 or (in_addresses and not re.fullmatch(r"[\w.~-]+", value, re.ASCII))
+        ):
+            raise EnvironmentValueError(
+                f"{name} can't be used: give 8 to 500 characters"
+                + (", of letters, digits, '_', '.', '~' and '-' only" if in_addresses else "")
+            )
+        found[name] = value
+    return found
+
+
+def _dev(env: Mapping[str, str]) -> bool | None:
+    """INNGEST_DEV: a switch, or the address of a development server (which means on)."""
+    raw = env.get("INNGEST_DEV", "").strip()
+    if not raw:
+        return None
+    return True if re.match(r"https?://", raw) else _flag(env, "INNGEST_DEV", False)
 
 
 def _public_url(env: Mapping[str, str]) -> str:

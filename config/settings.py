@@ -141,11 +141,15 @@ ALLOWED_PRIVATE_HOSTS = frozenset(ENVIRONMENT.allowed_private_hosts)
 PUBLIC_URL = ENVIRONMENT.public_url
 
 # In development clients need no event key on this machine.
-ANY_EVENT_KEY_ON_LOOPBACK = ENVIRONMENT.embedded
+ANY_EVENT_KEY_ON_LOOPBACK = ENVIRONMENT.embedded if ENVIRONMENT.dev is None else ENVIRONMENT.dev
+
+# Keys that hold from the next migration on (workflows/preset_keys.py).
+PRESET_KEYS = ENVIRONMENT.preset_keys
 
 # Where alerts go, besides the channels that are rows (admin).
 ALERT_URLS = ENVIRONMENT.alert_urls
 SENTRY_DSN = ENVIRONMENT.sentry_dsn
+SENTRY_TRACES_SAMPLE_RATE = ENVIRONMENT.sentry_traces_sample_rate
 
 # Celery: see config/celery.py for the settings that are the same everywhere.
 CELERY_BROKER_URL = ENVIRONMENT.broker_url

@@ -16,11 +16,10 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from dlq import channels, metrics
+from dlq import alert_texts, channels, metrics
 from dlq.models import Alert, AlertChannel, AlertNotification, AlertRule, DeadLetter
-from dlq.models.alert import RANK, Metric
+from dlq.models.alert import RANK
 from workflows.engine import store, sweeps
-from workflows.models import Organization
 
 log = structlog.get_logger(__name__)
 BATCH = 100
@@ -113,8 +112,8 @@ def _fire(rule: AlertRule, reading: metrics.Reading) -> int:
             org_id=reading.org_id,
             rule=rule,
             severity=rule.severity,
-            title=f"{rule.name}: {_value(rule, reading.value)}",
-            message=_message(rule, reading),
+            title=alert_texts.title(rule, reading),
+            message=alert_texts.message(rule, reading),
             value=reading.value,
             execution=reading.run_id,
             step=reading.step,
@@ -136,26 +135,6 @@ def _recover(alert: Alert, reading: metrics.Reading | None) -> int:
             return 0
         _notify(alert, Kind.RECOVERED)
     return 1
-
-
-def _value(rule: AlertRule, value: float) -> str:
-    if rule.metric in {Metric.FAILURE_RATE, Metric.RETRY_RATE}:
-        return f"{value:.1%}"
-    if rule.metric in {Metric.PROCESSING_TIME, Metric.THROTTLING_OVERHEAD}:
-        return f"{value:.1f} s"
-    return f"{value:g}"
-
-
-def _message(rule: AlertRule, reading: metrics.Reading) -> str:
-    organization = Organization.objects.filter(id=reading.org_id).values_list("slug", flat=True).first() or ""
-    lines = [
-        f"Organization {organization}: {Metric(rule.metric).label}: {_value(rule, reading.value)}"
-        f" ({rule.comparison} {_value(rule, rule.threshold)}, over {rule.window_s} s).",
-        f"Rule: {rule.name}, severity {rule.severity}.",
-    ]
-    if reading.run_id:
-        lines.append(f"Execution: {reading.run_id}{f', step: {reading.step}' if reading.step else ''}.")
-    return "\n".join(lines)
 
 
 def alert_of_failures() -> bool:
@@ -186,7 +165,7 @@ def _alert_of(letter_ids: Sequence[UUID]) -> None:
                 org_id=letter.org_id,
                 severity="critical",
                 title=f"Job failed after all retries: {letter.event_name}"[:300],
-                message=_failure_message(letter),
+                message=alert_texts.failure_message(letter),
                 execution=letter.run_id,
                 step=letter.step_key,
                 fired_at=now,
@@ -195,13 +174,6 @@ def _alert_of(letter_ids: Sequence[UUID]) -> None:
             )
             _notify(alert, Kind.FIRED)
         DeadLetter.objects.filter(id__in=[letter.id for letter in letters]).update(alert_due=False)
-
-
-def _failure_message(letter: DeadLetter) -> str:
-    return (
-        f"Flow {letter.flow.slug}, step {letter.step_key or '(the run itself)'}: {letter.error_message[:1000]}\n"
-        f"Event id: {letter.event_id or letter.run_id}. Execution: {letter.run_id}. Attempts: {letter.attempts}."
-    )
 
 
 def _notify(alert: Alert, kind: str) -> None:

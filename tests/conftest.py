@@ -15,8 +15,8 @@ from django.test.utils import setup_databases, teardown_databases
 
 from tests.workers import WorkerPool, leave_nothing, open_queues
 from throttling import overrides
-from throttling.defaults import BY_TYPE
-from throttling.models import ThrottleOverride
+from throttling.defaults import BY_TYPE, NO_SIZE
+from throttling.models import DefaultSize, ThrottleOverride
 from workflows.engine import dispatch, epoch, store
 from workflows.engine.dispatch import DISPATCHER
 from workflows.engine.rows import ReadyStep
@@ -105,6 +105,8 @@ def lift_limits() -> None:
             note="tests",
         )
         overrides.put(row, by="tests")
+    DefaultSize.objects.update(size=NO_SIZE)
+    overrides.reload()
 
 
 @pytest.fixture

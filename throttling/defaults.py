@@ -63,10 +63,14 @@ PRESETS: dict[str, RetryPolicy] = {
     "demo": RetryPolicy(max_attempts=6, backoff=BackoffKind.EXPONENTIAL, delay_ms=1_000),
 }
 
-# By a server's memory: runs at once, and starts of runs per minute (HEADRACE_SIZE).
 SIZES: dict[str, tuple[int, RateLimit]] = {
     "512mb": (5, RateLimit(max_executions=50, per_ms=60_000)),
     "1gb": (10, RateLimit(max_executions=100, per_ms=60_000)),
     "2gb": (20, RateLimit(max_executions=200, per_ms=60_000)),
     "4gb": (40, RateLimit(max_executions=400, per_ms=60_000)),
 }
+"""By a server's memory: runs at once, and starts of runs per minute (`HEADRACE_SIZE`)."""
+NO_SIZE = "off"
+"""Whole runs have no limits."""
+SHIPPED_SIZE = "1gb"
+"""Of a new database. One that was made before runs had limits goes on without."""

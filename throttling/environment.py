@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from throttling.defaults import GLOBAL, SIZES
+from throttling.defaults import GLOBAL, NO_SIZE, SIZES
 from throttling.errors import ThrottlingError
 from throttling.limits import MAX_LIMIT, MAX_PERIOD_MS, RateLimit, StepPolicy
 
@@ -46,18 +46,29 @@ class RunPolicy:
     rate: RateLimit | None = None
 
 
-@lru_cache(maxsize=1)
-def global_run_policy() -> RunPolicy:
-    """From `HEADRACE_GLOBAL_RUN_*`, or from the preset `HEADRACE_SIZE`."""
-    return read_run_policy(os.environ)
+@lru_cache(maxsize=len(SIZES) + 2)
+def global_run_policy(default_size: str = NO_SIZE) -> RunPolicy:
+    """From `HEADRACE_GLOBAL_RUN_*`, or from the preset `HEADRACE_SIZE`; where that is not set, from `default_size`."""
+    return read_run_policy(os.environ, default_size)
 
 
-def read_run_policy(environment: Mapping[str, str]) -> RunPolicy:
-    """Raises ThrottlingError for an unknown size or a number that can't be used."""
+def environment_limits_runs() -> bool:
+    """Whether the environment says anything of whole runs."""
+    return bool(named_size(os.environ)) or any(_positive(os.environ, name) for name in _RUN_VARIABLES)
+
+
+def named_size(environment: Mapping[str, str]) -> str:
+    """`HEADRACE_SIZE`; empty where it is not set. Raises ThrottlingError for an unknown one."""
     size = environment.get("HEADRACE_SIZE", "").strip().lower()
-    if size and size not in SIZES:
-        raise ThrottlingError(f"HEADRACE_SIZE={size!r} is unknown; set it to {', '.join(SIZES)}")
-    base = RunPolicy(concurrency=SIZES[size][0], rate=SIZES[size][1]) if size else RunPolicy()
+    if size and size not in (*SIZES, NO_SIZE):
+        raise ThrottlingError(f"HEADRACE_SIZE={size!r} is unknown; set it to {', '.join(SIZES)} or {NO_SIZE}")
+    return size
+
+
+def read_run_policy(environment: Mapping[str, str], default_size: str = NO_SIZE) -> RunPolicy:
+    """Raises ThrottlingError for an unknown size or a number that can't be used."""
+    size = named_size(environment) or default_size
+    base = RunPolicy(concurrency=SIZES[size][0], rate=SIZES[size][1]) if size in SIZES else RunPolicy()
     concurrency, executions, period = (_positive(environment, name) for name in _RUN_VARIABLES)
     rate = base.rate
     if executions or (period and rate):

@@ -199,14 +199,19 @@ class Gate:
         *,
         unused: Sequence[str] = (),
         runs: Sequence[str] = (),
+        sleepers: Sequence[str] = (),
         pauses: Sequence[Pause] = (),
         take: Take | None = None,
     ) -> Answer:
-        """Give permits back (by lease), hand over to waiters, and ask for permits for what follows: one call."""
+        """Give permits back (by lease), hand over to waiters, and ask for permits for what follows: one call.
+
+        `runs` have ended; `sleepers` are runs that only wait, and give up their places among all runs.
+        """
         call = {
             "leases": {lease: list(ids) for lease, ids in leases.items()},
             "unused": list(unused),
             "runs": list(runs),
+            "sleepers": list(sleepers),
             "pauses": [[pause.instance, math.ceil(pause.seconds * 1e6)] for pause in pauses],
             **_asked(requests),
             **_taking(take),
@@ -271,15 +276,16 @@ class Gate:
         *,
         leases: Sequence[Request] = (),
         runs: Sequence[Request] = (),
+        sleepers: Collection[str] = (),
         starts: Sequence[PastStarts] = (),
         definitions: Mapping[str, str] | None = None,
     ) -> None:
-        """Fill the new generation: executing steps, live runs that hold slots, starts of the windows."""
+        """Fill the new generation: executing steps, live runs with slots (`sleepers` only wait), starts of windows."""
         oldest_first = sorted(starts, key=lambda start: -start.age_s)
         call = {
             "define": {**_definitions([*leases, *runs]), **(definitions or {})},
             "leases": [[r.id, r.lease, r.tenant, r.weight, r.lane, r.run, r.limits.text] for r in leases],
-            "runs": [[r.run, r.tenant, r.weight, r.limits.text] for r in runs],
+            "runs": [[r.run, r.tenant, r.weight, r.limits.text, int(r.run in sleepers)] for r in runs],
             "starts": [[s.instance, round(s.age_s * 1e6), s.count] for s in oldest_first],
         }
         self._call("restore", call)
@@ -299,7 +305,7 @@ class Gate:
         return generation, state, int(revision)
 
     def permits(self) -> dict[str, str]:
-        """permit id → state (r, l, L, h), to be compared with Postgres."""
+        """permit id → state (r, l, L, h, s), to be compared with Postgres."""
         generation = self.epoch()[0]
         rows = self._guard(lambda: dict(self.client.hscan_iter(f"{self.prefix}{generation}:permit", count=1000)))
         return {str(id_): str(text).split("\x1d", 1)[0] for id_, text in rows.items()}

@@ -200,7 +200,8 @@ class LimitSet:
 
     def of_child(self, ancestors: frozenset[str]) -> LimitSet:
         """For a run that others wait for: it needs no slot of its own where one of them (by the ids of their flows) has
-        one that counts for it, nor of the limits on all runs."""
+        one that counts for it. Of all runs' limits it needs a place, which those who wait for it have given up, and its
+        start counts in no rate."""
         kept = tuple(each for each in self.runs if _needs_own_slot(each[2:].split("@", 1)[0], ancestors))
         return self if kept == self.runs else replace(self, runs=kept)
 
@@ -224,7 +225,7 @@ def _is_paused_by_answers(limit: Limit) -> bool:
 
 def _needs_own_slot(name: str, ancestors: frozenset[str]) -> bool:
     scope, *parts = name.split(":")
-    return scope == "run" and parts[0] not in ancestors
+    return name == "runs:concurrency" or (scope == "run" and parts[0] not in ancestors)
 
 
 @dataclass(frozen=True, kw_only=True)

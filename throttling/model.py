@@ -51,9 +51,14 @@ class Item:
     lease: str = ""
 
 
+def is_place(limit: str) -> bool:
+    """Whether it counts the places among all runs, which a run that only waits gives up."""
+    return limit.startswith("c:runs:")
+
+
 @dataclass(kw_only=True)
 class Permit:
-    """State r, l, L or h (see `lua/core/permits.lua`)."""
+    """State r, l, L, h or s (see `lua/core/permits.lua`)."""
 
     item: Item
     state: str
@@ -138,6 +143,7 @@ class Model:
         *,
         unused: Iterable[str] = (),
         runs: Iterable[str] = (),
+        sleepers: Iterable[str] = (),
         pauses: Mapping[str, int] | None = None,
         take: int = 0,
         lanes: Iterable[str] = (),
@@ -160,6 +166,8 @@ class Model:
         for run in runs:
             if "run:" + run in self.permits:
                 touched |= self._drop("run:" + run)
+        for run in sleepers:
+            touched |= self._put_to_sleep(run)
         for limit, micros in (pauses or {}).items():
             self.pauses[limit] = max(self.pauses.get(limit, 0), self.now_us + micros)
         self._pump_all(touched)
@@ -203,6 +211,8 @@ class Model:
         count = 0
         for id_, permit in self.permits.items():
             limits = permit.item.runs if id_.startswith("run:") else permit.item.steps
+            if permit.state == "s":
+                limits = tuple(each for each in limits if not is_place(each))
             if permit.state == "l":
                 limits = ("c:queue:" + permit.item.lane,)
             if limit in limits and (kind == "c" or permit.state == "r"):
@@ -294,6 +304,15 @@ class Model:
     def _run(self, item: Item) -> Permit | None:
         return self.permits.get("run:" + item.run)
 
+    def _put_to_sleep(self, run: str) -> set[str]:
+        permit = self.permits.get("run:" + run)
+        steps = (p for id_, p in self.permits.items() if not id_.startswith("run:") and p.item.runs)
+        if permit is None or permit.state != "h" or any(p.item.run == run for p in steps):
+            return set()
+        places = {limit for limit in permit.item.runs if is_place(limit)}
+        permit.state = "s" if places else "h"
+        return places
+
     def _drop(self, id_: str) -> set[str]:
         permit = self.permits.pop(id_)
         if id_.startswith("run:"):
@@ -313,7 +332,10 @@ class Model:
                 self.arrival[limit] = first + count * rule.period_us / rule.limit
 
     def _blocker(self, item: Item, *, ahead: bool) -> str | None:
-        wanted = [*item.runs, *item.steps] if item.runs and not self._run(item) else [*item.steps]
+        run = self._run(item) if item.runs else None
+        wanted = [*item.steps] if run else [*item.runs, *item.steps]
+        if run and run.state == "s":
+            wanted = [*filter(is_place, run.item.runs), *item.steps]
         for limit in wanted:
             if (ahead and self.waiting(limit)) or self.room(limit) < 1:
                 return limit
@@ -337,6 +359,9 @@ class Model:
             if permit.state != "L" or permit.token == item.lease:
                 score = permit.score
             touched = self._drop(item.id)
+        run = self._run(item) if item.runs else None
+        if run and run.state == "s":
+            score = min(score, run.score)
         limit = self._blocker(item, ahead=True)
         if limit:
             self.parked.append(item.id)
@@ -371,6 +396,8 @@ class Model:
                 )
                 if starts:
                     self._stamp(item.runs, 1)
+            elif run.state == "s":
+                run.state = "h"
             elif starts and run.state == "r":
                 run.state, run.expires_us = "h", math.inf
                 self._stamp(item.runs, 1)

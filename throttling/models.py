@@ -7,6 +7,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
+from throttling.defaults import NO_SIZE, SIZES
 from throttling.limits import MAX_WEIGHT, MIN_WEIGHT
 
 
@@ -82,6 +83,18 @@ class ThrottleOverride(models.Model):
     def __str__(self) -> str:
         subject = self.type or self.name or (str(self.flow_id) if self.flow_id else "")
         return f"{self.scope} {subject}".strip() + (f" for {self.org_id}" if self.org_id else "")
+
+
+class DefaultSize(models.Model):
+    """The limits of whole runs where `HEADRACE_SIZE` names none: one row, written when the database was made."""
+
+    size = models.CharField(max_length=10, choices=[(size, size) for size in (*SIZES, NO_SIZE)], db_default=NO_SIZE)
+
+    class Meta:
+        constraints: ClassVar = [models.CheckConstraint(condition=Q(id=1), name="throttle_default_size_one")]
+
+    def __str__(self) -> str:
+        return self.size
 
 
 class ThrottleChange(models.Model):

@@ -10,7 +10,8 @@ from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import Max
 
-from throttling.defaults import BY_TYPE
+from throttling.defaults import BY_TYPE, SHIPPED_SIZE
+from throttling.environment import global_run_policy
 from throttling.errors import ThrottlingError
 from throttling.limits import (
     Algorithm,
@@ -21,7 +22,7 @@ from throttling.limits import (
     checked_weight,
     usable_weight,
 )
-from throttling.models import ThrottleChange, ThrottleOverride
+from throttling.models import DefaultSize, ThrottleChange, ThrottleOverride
 from throttling.policy import SCOPES, STOPS, Override, Policies
 
 _CHANGE_LOCK = 0x48454144
@@ -58,7 +59,13 @@ def load() -> Policies:
     """The overrides of one moment. The revision is read first: so a change is read twice rather than never."""
     revision = latest_revision()
     overrides = [as_override(row) for row in ThrottleOverride.objects.all()]
-    return Policies(overrides={override.place: override for override in overrides}, revision=revision)
+    runs = global_run_policy(default_size())
+    return Policies(runs=runs, overrides={override.place: override for override in overrides}, revision=revision)
+
+
+def default_size() -> str:
+    """The size that holds where the environment names none; that of a new database where its row was flushed."""
+    return DefaultSize.objects.values_list("size", flat=True).first() or SHIPPED_SIZE
 
 
 def latest_revision() -> int:

@@ -29,6 +29,8 @@ BOOT = int(time.time())
 SCOPES = ("global", "runs", "type", "flow", "org", "limit")
 STOPS = ("pause", "drain")
 """Scopes of overrides that are limits of 0: of steps, and of runs that have not started."""
+RUN_PLACES = "runs:concurrency"
+"""The limit of how many runs work at once. A run that only waits holds no place in it."""
 Bound = ConcurrencyLimit | RateLimit
 
 
@@ -157,6 +159,12 @@ class Policies:
     def shared(self, name: str, org_id: UUID) -> Override | None:
         """A shared limit: the organization's own, else the one for all."""
         return self.override("limit", name=name, org_id=org_id) or self.override("limit", name=name)
+
+    @property
+    def run_places(self) -> int | None:
+        """How many runs may work at once; None: as many as there are."""
+        found = self.override("runs")
+        return (found.concurrency if found else None) or self.runs.concurrency
 
     def weight(self, org_id: UUID) -> float:
         """The share of an organization among those that wait for the same limit."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from throttling.models import ThrottleChange, ThrottleOverride
-from workflows import flow_control
+from workflows import flow_control, run_lists
 from workflows.engine import admission
 from workflows.engine.metrics import throttling_config
 from workflows.flow_control import LimitLine, Reason
@@ -29,15 +30,15 @@ def ms(start: dt.datetime | None, end: dt.datetime | None) -> int | None:
     return round((end - start).total_seconds() * 1000) if start and end else None
 
 
-def run_summary(run: Run, status: str | None = None) -> dict[str, Any]:
-    """A run without its steps."""
+def run_summary(run: Run, status: str) -> dict[str, Any]:
+    """A run without its steps. `status`: as it is shown, which is *waiting* while nothing of it is ready or running."""
     error = run.error
     return {
         "id": str(run.id),
         "flow": run.flow.slug,
         "workflow": run.flow.slug,
         "version": run.version.number,
-        "status": status or run.status,
+        "status": status,
         "priority": run.priority,
         "trigger": run.trigger,
         "userId": run.user_id,
@@ -49,6 +50,12 @@ def run_summary(run: Run, status: str | None = None) -> dict[str, Any]:
         "endedAt": run.ended_at,
         "duration": ms(run.created_at, run.ended_at),
     }
+
+
+def run_summaries(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Runs of a list, with the status that they have on their pages."""
+    shown = run_lists.shown_statuses(runs)
+    return [run_summary(run, shown[run.id]) for run in runs]
 
 
 def run_out(detail: RunDetail) -> dict[str, Any]:
@@ -288,15 +295,25 @@ def job_out(detail: RunDetail) -> dict[str, Any]:
     state = {"queued": "waiting", "running": "active", "cancelled": "failed"}.get(run.status, run.status)
     if detail.status == "waiting":
         state = "delayed"
-    ended = sum(detail.counts.get(status, 0) for status in _ENDED)
     return {
         "jobId": str(run.id),
         "runId": str(run.id),
         "state": state,
-        "progress": round(100 * ended / len(detail.steps)) if detail.steps else 0,
+        "progress": job_progress(detail),
         "result": run_output(detail),
-        "error": run_summary(run)["error"],
+        "error": run_summary(run, detail.status)["error"],
     }
+
+
+def job_progress(detail: RunDetail) -> int:
+    """Percent: each step counts alike, and for as much of it as it reported. 100 is for completed jobs only."""
+    if detail.run.status == "completed":
+        return 100
+    shares = [
+        100.0 if step.step_run.status in {"completed", "skipped"} else (_progress(step) or {}).get("percent", 0.0)
+        for step in detail.steps
+    ]
+    return min(99, int(sum(shares) / len(shares))) if shares else 0
 
 
 def override_out(row: ThrottleOverride) -> dict[str, Any]:

@@ -8,7 +8,7 @@ merged from three ranges: what has ended, what runs and what is queued, all as o
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -31,9 +31,33 @@ MAX_SPAN = dt.timedelta(days=366 * 1_000)
 SPAN = ExpressionWrapper(F("ended_at") - F("created_at"), output_field=DurationField())
 
 
+def busy() -> Exists:
+    """Of a query of runs: something of the run is ready or runs."""
+    return Exists(StepRun.objects.filter(run_id=OuterRef("id"), status__in=["ready", "running"]))
+
+
+def with_status(runs: QuerySet[Run], status: str) -> QuerySet[Run]:
+    """Those of the runs that are shown with this status. Raises InvalidInput for an unknown one."""
+    if status == WAITING:
+        return runs.filter(~busy(), status__in=LIVE_RUN)
+    if status not in Run.Status.values:
+        raise InvalidInput(f"status {status!r} is unknown; use {', '.join([*Run.Status.values, WAITING])}.")
+    return runs.filter(busy(), status=status) if status in LIVE_RUN else runs.filter(status=status)
+
+
+def shown_statuses(runs: Iterable[Run]) -> dict[UUID, str]:
+    """The status that each is shown with, in one query."""
+    known = {run.id: run.status for run in runs}
+    live = [id_ for id_, status in known.items() if status in LIVE_RUN]
+    steps = StepRun.objects.filter(run_id__in=live, status__in=["ready", "running"]) if live else StepRun.objects.none()
+    at_work = set(steps.values_list("run_id", flat=True).distinct())
+    return {id_: WAITING if status in LIVE_RUN and id_ not in at_work else status for id_, status in known.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunFilter:
-    """Which runs to list; empty fields don't filter. `since` and `until` bound the creation time."""
+    """Which runs to list; empty fields don't filter. `status` is the one that is shown; `since` and `until` bound the
+    creation time."""
 
     status: str = ""
     workflow: str = ""
@@ -46,15 +70,7 @@ class RunFilter:
     def apply(self, organization: Organization) -> QuerySet[Run]:
         """The organization's runs that it matches. Raises InvalidInput for an unknown status or an unstorable text."""
         runs = self._rest(organization, Run.objects.filter(org_id=organization.id))
-        if self.status == WAITING:
-            busy = StepRun.objects.filter(run_id=OuterRef("id"), status__in=["ready", "running"])
-            return runs.filter(~Exists(busy), status__in=LIVE_RUN)
-        if self.status:
-            if self.status not in Run.Status.values:
-                known = ", ".join([*Run.Status.values, WAITING])
-                raise InvalidInput(f"status {self.status!r} is unknown; use {known}.")
-            runs = runs.filter(status=self.status)
-        return runs
+        return with_status(runs, self.status) if self.status else runs
 
     @property
     def live_statuses(self) -> list[str]:

@@ -27,7 +27,9 @@ import structlog
 from pydantic_monty import Monty
 from pydantic_monty._binary import find_monty_binary
 
+from workflows.engine.outcome import Sleep
 from workflows.errors import Category, InvalidOutput, NonRetriable, ResourceExhausted, StepFailure
+from workflows.sandbox_functions import Functions
 
 if TYPE_CHECKING:
     from workflows.steps.context import StepContext
@@ -48,10 +50,16 @@ LAUNCHER = Path(__file__).with_name("sandbox_launcher.py")
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What the code gave: the value of its `return` (or last expression) and what it printed."""
+    """What the code gave: the value of its `return` (or last expression) and what it printed; or the delay that it
+    asked for, after which it runs again."""
 
     value: Any
     printed: str
+    delay_ms: int | None = None
+
+    def outcome(self, value: Any) -> Any:
+        """For a handler: the value, or the delay."""
+        return value if self.delay_ms is None else Sleep(seconds=self.delay_ms / 1000)
 
 
 class _Pool:
@@ -138,7 +146,7 @@ def run(
     context: StepContext | None = None,
 ) -> Result:
     """Run the code and give its value as JSON. With the `context` of its step, what it prints is kept with the attempt,
-    and a cancel kills its process.
+    it may call `progress` and `delay`, and a cancel kills its process.
 
     Raises ResourceExhausted (time, memory, recursion, a killed process), NonRetriable (a syntax error, a forbidden
     call), InvalidOutput (a value that is no JSON) or StepFailure (any other exception of the code, with its traceback).
@@ -150,6 +158,7 @@ def run(
         max_recursion_depth=500,
     )
     printed = pydantic_monty.CollectString(MAX_PRINT_BYTES)
+    functions = Functions(context) if context is not None else None
     running = threading.Event()
     running.set()
     try:
@@ -157,7 +166,12 @@ def run(
             if context is not None:
                 context.on_stop(functools.partial(_kill, session.worker_pid, running))
             try:
-                value = session.feed_run(code, inputs=dict(inputs), print_callback=printed)
+                value = session.feed_run(
+                    code,
+                    inputs=dict(inputs),
+                    external_lookup=functions.by_name if functions else {},
+                    print_callback=printed,
+                )
             finally:
                 running.clear()
                 if context is not None:
@@ -167,9 +181,13 @@ def run(
     except pydantic_monty.MontyCrashedError as error:
         raise ResourceExhausted(f"The sandbox process was lost while it ran {name}: {error}") from None
     except pydantic_monty.MontyRuntimeError as error:
-        raise _failure(error) from None
+        if functions is None or functions.delay_ms is None:
+            raise _failure(error) from None
+        value = None
     except (ValueError, pydantic_monty.MontyConversionError) as error:
         raise InvalidOutput(f"The result of {name} can't be taken over: {error}") from None
+    if functions is not None and functions.delay_ms is not None:
+        return Result(value=None, printed=printed.output, delay_ms=functions.delay_ms)
     try:
         return Result(value=_plain(value, name), printed=printed.output)
     except RecursionError:

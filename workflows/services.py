@@ -271,9 +271,8 @@ def queue_stats(organization: Organization, *, store_available: bool) -> dict[st
             "capacity": {"recommendation": "Set REDIS_URL to enable queued execution"},
         }
     counts = selectors.queue_counts(organization)
-    current = admission.policies()
-    override = current.override("runs")
-    limit = (override and override.concurrency) or current.runs.concurrency or current.globals().concurrency
+    places = admission.policies().run_places
+    running = f"Running up to {places} workflows concurrently." if places else "Running any number of workflows."
     return {
         "queue": {
             "available": True,
@@ -291,9 +290,7 @@ def queue_stats(organization: Organization, *, store_available: bool) -> dict[st
             "initialized": selectors.has_leader(),
             "scheduledWorkflows": selectors.active_cron_triggers(organization),
         },
-        "capacity": {
-            "message": f"Running up to {limit} workflows concurrently. {counts.active} active, {counts.waiting} queued."
-        },
+        "capacity": {"message": f"{running} {counts.active} active, {counts.waiting} queued."},
     }
 
 

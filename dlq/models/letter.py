@@ -6,7 +6,15 @@ from typing import ClassVar
 
 import uuid6
 from django.db import models
-from django.db.models import Q
+from django.db.models import Func, Q
+from django.db.models.functions import Now
+
+
+class Uuid7(Func):
+    """The database's own uuid7: letters are listed by their ids, and so in the order of their failures."""
+
+    function = "headrace_uuid7"
+    output_field = models.UUIDField()
 
 
 class DeadLetterGroup(models.Model):
@@ -47,7 +55,7 @@ class DeadLetter(models.Model):
         REPROCESSED = "reprocessed", "reprocessed"
         IGNORED = "ignored", "ignored"
 
-    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, db_default=Uuid7(), editable=False)
     org_id = models.UUIDField()
     group = models.ForeignKey(
         DeadLetterGroup, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="letters"
@@ -66,7 +74,7 @@ class DeadLetter(models.Model):
     error_name = models.CharField(max_length=200)
     error_message = models.TextField(blank=True)
     error_stack = models.TextField(blank=True)
-    attempts = models.IntegerField(default=1)
+    attempts = models.IntegerField(default=1, db_default=1)
     status = models.CharField(max_length=12, choices=Status.choices, db_default="failed")
     reason = models.TextField(blank=True, db_default="", help_text="Why it is ignored.")
     replay_run_id = models.UUIDField(null=True, blank=True, help_text="The run that repeats its run.")
@@ -74,9 +82,9 @@ class DeadLetter(models.Model):
     auto_replays = models.IntegerField(db_default=0, help_text="How often it was replayed by itself before.")
     auto_replay_at = models.DateTimeField(null=True, blank=True)
     alert_due = models.BooleanField(db_default=False, help_text="Its flow wants to be alerted of every failure.")
-    failed_at = models.DateTimeField()
+    failed_at = models.DateTimeField(db_default=Now())
     reprocessed_at = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField()
+    created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         ordering: ClassVar = ["-id"]

@@ -18,8 +18,10 @@ from django.utils import timezone
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from dlq import alerts, channels, services
+from dlq import alert_texts, alerts, channels, services
+from dlq.metrics import Reading
 from dlq.models import Alert, AlertChannel, AlertNotification, AlertRule, DeadLetter
+from dlq.models.alert import Metric
 from dlq.shipped import RULES, ship
 from tests.workers import WorkerPool, await_that, open_queues, publish, run_to_end
 from workflows import services as workflows
@@ -298,3 +300,84 @@ def test_an_address_is_kept_secret(org: Organization, receiver: Receiver) -> Non
         assert b"/alerts" not in bytes(cursor.fetchone()[0])
     assert channels.problem_of("nonsense://x") is not None
     assert store.is_adopted() is False
+
+
+# --- what they say ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "severity"),
+    [("backlog", "warning"), ("waiting", "warning"), ("throttling-overhead", "warning"), ("retries", "info")],
+)
+def test_the_shipped_severities_are_the_documents(live_db: None, rule: str, severity: str) -> None:
+    assert AlertRule.objects.get(name=rule).severity == severity
+
+
+def test_rules_of_an_earlier_release_warn_too_unless_somebody_has_edited_them(live_db: None) -> None:
+    from importlib import import_module
+
+    from django.apps import apps
+
+    warn = import_module("dlq.migrations.0005_severities").warn
+    rules = AlertRule.objects.filter(name__in=("backlog", "throttling-overhead"))
+    try:
+        rules.update(severity="info")
+        rules.filter(name="throttling-overhead").update(threshold=12)
+        warn(apps, None)
+        assert dict(rules.values_list("name", "severity")) == {"backlog": "warning", "throttling-overhead": "info"}
+    finally:
+        rules.update(severity="warning")
+        rules.filter(name="throttling-overhead").update(threshold=10)
+
+
+@pytest.mark.usefixtures("workers")
+def test_an_alert_names_flow_step_unit_and_link(org: Organization, receiver: Receiver) -> None:
+    slow_attempt(org)
+    look()
+    receiver.expect("throttling-overhead", ["fired"])
+    title, body = next((title, body) for title, body in receiver.messages if "Rule: throttling-overhead," in body)
+    run = Run.objects.get(org_id=org.id)
+    assert title == "[warning] throttling-overhead: 11,000 ms"
+    assert "High throttling overhead detected: 11,000 ms." in body
+    assert f"Flow: good, step: a. Execution: {run.id}." in body
+    assert f"/runs/{run.id}/" in body
+    assert "> 10,000 ms" in body
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "shown"),
+    [
+        ("dead_letters", 11, "11 failed jobs"), ("waiting_runs", 1_234, "1,234 runs"), ("retries", 1, "1 retry"),
+        ("failure_rate", 0.051, "5.1%"), ("throttling_overhead", 12.345, "12,345 ms"), ("processing_time", 31, "31.0 s"),
+        ("throughput", 0.5, "0.5 runs a minute"), ("priority_target", 1.2, "120.0%"),
+    ],
+)  # fmt: skip
+def test_a_value_has_its_unit(metric: str, value: float, shown: str) -> None:
+    assert alert_texts.value_of(metric, value) == shown
+
+
+def test_every_metric_has_a_sentence_and_a_unit(org: Organization) -> None:
+    for metric in Metric:
+        rule = AlertRule(name="r", metric=metric, threshold=3, window_s=300, severity="info")
+        text = alert_texts.message(rule, Reading(org_id=org.id, value=4))
+        assert text.count("\n") == 3
+        assert "{" not in text
+
+
+def test_a_failure_that_a_flow_wants_told_has_a_link(org: Organization, workers: WorkerPool) -> None:
+    many(org, 1, "final", slug="critical-job")
+    letter = DeadLetter.objects.select_related("flow").get(org_id=org.id)
+    assert f"/runs/{letter.run_id}/" in alert_texts.failure_message(letter)
+
+
+def test_a_dead_letter_has_the_documents_column_defaults(live_db: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT column_name, column_default FROM information_schema.columns"
+            " WHERE table_name = 'dlq_deadletter' AND column_default IS NOT NULL"
+        )
+        found = dict(cursor.fetchall())
+    assert "headrace_uuid7" in found["id"]
+    assert found["attempts"] == "1"
+    assert "failed" in found["status"]
+    assert all("statement_timestamp" in found[name].lower() for name in ("failed_at", "created_at"))

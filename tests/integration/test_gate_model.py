@@ -65,8 +65,9 @@ class GateMachine(RuleBasedStateMachine):
             "w": rate("w", window, 1_000),
             "g": rate("g", gcra, 1_000, burst=burst),
             "p": Limit(name="p", bound=None),
-            "runs": concurrency("runs", runs, runs=True),
-            "starts": rate("starts", runs + 1, 2_000, runs=True),
+            "runs": concurrency("runs:concurrency", runs, runs=True),
+            "starts": rate("runs:rate", runs + 1, 2_000, runs=True),
+            "own": concurrency("run:f", runs + 1, runs=True),
             "queue": replace(concurrency(f"queue:{LANE}", queue), base=f"{queue},0,1,{kept},{int(timed)}"),
         }
         self.model = Model()
@@ -115,7 +116,7 @@ class GateMachine(RuleBasedStateMachine):
         self.number += 1
         id_ = f"{self.number:04d}"
         chosen = [self.limits[name] for name in sorted(names)]
-        runs = [self.limits["runs"], self.limits["starts"]] if run is not None else []
+        runs = [self.limits["runs"], self.limits["starts"], self.limits["own"]] if run is not None else []
         limits = LimitSet.of([(limit, None) for limit in (*runs, *chosen, self.limits["queue"])])
         run_id = f"r{run}" if run is not None else ""
         item = Item(id=id_, steps=limits.steps, tenant=tenant, weight=weight, lane=LANE, runs=limits.runs, run=run_id,
@@ -193,18 +194,20 @@ class GateMachine(RuleBasedStateMachine):
         for id_ in ids:
             leases.setdefault("zombie" if wrong else self.leases.get(id_, "none"), []).append(id_)
         runs = data.draw(st.lists(st.sampled_from(["r1", "r2", "r3"]), max_size=1))
+        sleepers = data.draw(st.lists(st.sampled_from(["r1", "r2", "r3"]), max_size=2, unique=True))
         waiting = sorted(self.model.waiters)
         unused = data.draw(st.lists(st.sampled_from(waiting), max_size=2, unique=True)) if waiting else []
         pauses = {"w:w": 700_000} if data.draw(st.sampled_from([False, False, True])) else {}
         lease = uuid.uuid4().hex
         self.at()
         answer = self.gate.release(
-            leases, unused=unused, runs=runs, pauses=[Pause(instance=k, seconds=v / 1e6) for k, v in pauses.items()],
+            leases, unused=unused, runs=runs, sleepers=sleepers,
+            pauses=[Pause(instance=k, seconds=v / 1e6) for k, v in pauses.items()],
             take=Take(count=take, lanes=(LANE,), lease=lease) if take else None,
         )  # fmt: skip
         self.sync(answer.now_us)
         expected = self.model.release(
-            leases, unused=unused, runs=runs, pauses=pauses, take=take, lanes=[LANE], lease=lease
+            leases, unused=unused, runs=runs, sleepers=sleepers, pauses=pauses, take=take, lanes=[LANE], lease=lease
         )
         self.compare((answer.granted, answer.taken, answer.parked), expected)
         self.note(answer.taken, lease)

@@ -3,6 +3,7 @@
 -- call.leases   {lease: [ids]}: permits held under a lease; another holder's stay untouched
 -- call.unused   [ids]: steps that will not start after all: their reservations and places
 -- call.runs     [ids]: runs that have ended: their slots
+-- call.sleepers [ids]: runs that only wait: their places among all runs
 -- call.pauses   [[limit, µs], …]: limits that the other side wants paused for so long
 -- and all of `admit`: define, groups, take, lanes, lease
 -- Result        …, granted, taken, parked
@@ -25,6 +26,7 @@ for _, run in ipairs(call.runs) do
     if permit then ended[#ended + 1] = permit end
 end
 release_many(ended)
+for _, run in ipairs(call.sleepers or {}) do put_to_sleep(run) end
 for _, pause in ipairs(call.pauses) do
     local till = math.max(now + pause[2], tonumber(redis.call('HGET', root .. 'pauses', pause[1]) or '0'))
     redis.call('HSET', root .. 'pauses', pause[1], whole(till))

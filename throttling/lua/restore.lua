@@ -2,7 +2,7 @@
 --
 -- call.define   {name: definition}
 -- call.leases   [[id, lease, tenant, weight, lane, run, set], …]: executing steps
--- call.runs     [[run, tenant, weight, set], …]: live runs that hold slots
+-- call.runs     [[run, tenant, weight, set, sleeps], …]: live runs that hold slots; one that sleeps (1) holds no place
 -- call.starts   [[limit, age in µs, count], …] oldest first: starts within the windows
 -- Result        …
 define(call.define)
@@ -19,14 +19,17 @@ for _, row in ipairs(call.leases) do
     local tail = tail_of(table.concat({ row[3], row[4], row[5], row[6], row[7] }, GS))
     if not record_of(row[1]) then
         count(tail, tail.set.steps)
+        count_step(tail, 1)
         save({ id = row[1], state = 'L', token = row[2], stamp = now, score = whole(now), tail = tail }, now + LEASE)
     end
 end
 for _, row in ipairs(call.runs) do
     local tail = tail_of(table.concat({ row[2], row[3], '', row[1], row[4] }, GS))
     if not record_of('run:' .. row[1]) then
-        count(tail, tail.set.runs)
-        save({ id = 'run:' .. row[1], state = 'h', token = '', stamp = now, score = whole(now), tail = tail })
+        for _, limit in ipairs(tail.set.runs) do
+            if row[5] ~= 1 or not is_place(limit) then count(tail, { limit }) end
+        end
+        save({ id = 'run:' .. row[1], state = row[5] == 1 and 's' or 'h', token = '', stamp = now, score = whole(now), tail = tail })
     end
 end
 for _, row in ipairs(call.starts) do

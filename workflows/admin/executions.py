@@ -7,10 +7,10 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
-from workflows import repair, services
+from workflows import repair, run_lists, services
 from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
-from workflows.errors import RunNotLive
+from workflows.errors import InvalidInput, RunNotLive
 from workflows.models import (
     Attempt,
     Event,
@@ -31,10 +31,28 @@ class StepRunInline(ReadOnlyInline):
     readonly_fields = fields
 
 
+class ShownStatusFilter(admin.SimpleListFilter):
+    """By the status that is shown, here as everywhere."""
+
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(status, status) for status in (*Run.Status.values, run_lists.WAITING)]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if not self.value():
+            return queryset
+        try:
+            return run_lists.with_status(queryset, str(self.value()))
+        except InvalidInput:
+            return queryset.none()
+
+
 @admin.register(Run)
 class RunAdmin(ReadOnlyAdmin):
-    list_display = ("id", "flow", "status", "trigger", "priority", "created_at", "ended_at")
-    list_filter = ("status", "trigger", "flow")
+    list_display = ("id", "flow", "shown_status", "trigger", "priority", "created_at", "ended_at")
+    list_filter = (ShownStatusFilter, "trigger", "flow")
     list_select_related = ("flow",)
     show_full_result_count = False
     inlines = (StepRunInline,)
@@ -43,7 +61,7 @@ class RunAdmin(ReadOnlyAdmin):
         "id",
         "flow",
         "version",
-        "status",
+        "shown_status",
         "trigger",
         "event_name",
         "event_id",
@@ -62,6 +80,13 @@ class RunAdmin(ReadOnlyAdmin):
         "repair_number",
         "parent_id",
     )
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).annotate(at_work=run_lists.busy())
+
+    @admin.display(description="status", ordering="status")
+    def shown_status(self, run: Any) -> str:
+        return run_lists.WAITING if run.is_live and not run.at_work else str(run.status)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("workflows.change_run")

@@ -62,6 +62,6 @@ def get_event(request: ApiRequest, event_id: UUID) -> dict[str, Any]:
     detail = event_selectors.event_detail(request.organization, event_id)
     return {
         **presenters.event_out(detail.event),
-        "runs": [presenters.run_summary(run) for run in detail.runs],
+        "runs": presenters.run_summaries(detail.runs),
         "outcomes": [presenters.outcome_out(each, detail.flows) for each in detail.outcomes],
     }

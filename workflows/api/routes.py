@@ -113,7 +113,7 @@ def list_runs(
         status=status, workflow=flow, trigger=trigger, user_id=userId, event_name=event, since=since, until=until
     )
     page = run_lists.runs_page(request.organization, where, sort=sort, limit=limit, cursor=cursor)
-    return {"runs": [presenters.run_summary(run) for run in page.runs], "nextCursor": page.next_cursor or None}
+    return {"runs": presenters.run_summaries(page.runs), "nextCursor": page.next_cursor or None}
 
 
 @router.get("/runs/{uuid:run_id}", response=RunOut, by_alias=True, tags=["runs"])

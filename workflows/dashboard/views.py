@@ -57,7 +57,7 @@ def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
     )
     try:
         page = run_lists.runs_page(organization, where, sort=sort, cursor=request.GET.get("cursor", ""))
-        context |= {"runs": [presenters.run_summary(run) for run in page.runs], "next_cursor": page.next_cursor}
+        context |= {"runs": presenters.run_summaries(page.runs), "next_cursor": page.next_cursor}
     except InvalidInput as error:
         context |= {"runs": [], "next_cursor": "", "error": str(error)}
     context["live"] = not request.GET.get("cursor")

@@ -21,7 +21,7 @@ from throttling.environment import flow_control_is_on
 from throttling.errors import ThrottlingError
 from throttling.gate import Answer, Gate, Request
 from throttling.limits import Limit, LimitSet, RateLimit, key_text
-from throttling.policy import PRIORITY_LEVELS, Policies, StepFacts, UnknownLimit, level_of, queue_limit
+from throttling.policy import PRIORITY_LEVELS, RUN_PLACES, Policies, StepFacts, UnknownLimit, level_of, queue_limit
 from workflows.engine import catalog, scope, store
 from workflows.errors import ConfigurationFailure, ExpressionError
 from workflows.expressions import compile_expression
@@ -91,6 +91,11 @@ class StepLimits:
     @property
     def counts_runs(self) -> bool:
         return any(limit.runs for limit in self.limits)
+
+    @property
+    def has_place(self) -> bool:
+        """Whether its run needs a place among all runs."""
+        return any(limit.name == RUN_PLACES for limit in self.limits)
 
     def without_keys(self, priority: int) -> LimitSet:
         """Those without a key, for a run of this priority."""

@@ -191,15 +191,16 @@ def _publish_granted(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> 
     return _publish_marked(ready) if ready else []
 
 
-def withdraw(ids: Iterable[uuid.UUID], runs: Iterable[uuid.UUID] = ()) -> None:
-    """Steps that will not start, and runs that have ended, give back what they hold at the gate."""
+def withdraw(ids: Iterable[uuid.UUID], runs: Iterable[uuid.UUID] = (), *, sleepers: Iterable[uuid.UUID] = ()) -> None:
+    """Steps that will not start, and runs that have ended, give back what they hold at the gate; runs that only wait
+    their places."""
     if not admission.ENABLED:
         return
-    unused, ended = [id_.hex for id_ in ids], [run.hex for run in runs]
-    if not unused and not ended:
+    unused, ended, waiting = [id_.hex for id_ in ids], [run.hex for run in runs], [run.hex for run in sleepers]
+    if not unused and not ended and not waiting:
         return
     try:
-        follow(admission.gate().release({}, unused=unused, runs=ended))
+        follow(admission.gate().release({}, unused=unused, runs=ended, sleepers=waiting))
     except GATE_ERRORS as error:
         log.info("permits could not be given back; the audit will", permits=len(unused), reason=str(error))
 

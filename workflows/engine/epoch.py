@@ -20,7 +20,7 @@ from throttling.gate import PastStarts, Request
 from throttling.limits import RateLimit
 from throttling.policy import queue_name, queue_value
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine import admission, catalog, dispatch, store
+from workflows.engine import admission, catalog, dispatch, sleepers, store
 from workflows.engine.rows import NOBODY
 from workflows.models.run import first_id
 from workflows.steps.registry import LANES, TIMED_LANES
@@ -118,14 +118,14 @@ class Keeper:
         with store.borrowed_from_django():
             current = overrides.reload()
         leases = _executing()
-        runs, run_starts = _runs()
+        runs, asleep, run_starts = _runs()
         starts = [*_starts(), *run_starts]
         places = announced_places()
         gate.restore(definitions=queue_definitions(places.by_lane, shared=places.shared))
         for page in _pages(leases):
             gate.restore(leases=page)
         for page in _pages(runs):
-            gate.restore(runs=page)
+            gate.restore(runs=page, sleepers=asleep)
         for starts_page in _pages(sorted(starts, key=lambda start: -start.age_s)):
             gate.restore(starts=starts_page, definitions=_definitions_of(starts_page))
         store.fetch("unpark_steps", {"ids": None})
@@ -199,7 +199,11 @@ def audit() -> None:
     steps = [UUID(id_) for id_, state in held.items() if state in {"r", "l"} and not id_.startswith("run:")]
     runs = [UUID(id_[4:]) for id_ in held if id_.startswith("run:")]
     live = {row.id for row in store.fetch("ready_among", {"steps": steps, "runs": runs})} if steps or runs else set()
-    dispatch.withdraw([id_ for id_ in steps if id_ not in live], [id_ for id_ in runs if id_ not in live])
+    placed = overrides.current().run_places is not None
+    idle = sleepers.among(run for run in runs if run in live and held[f"run:{run.hex}"] == "h") if placed else ()
+    dispatch.withdraw(
+        [id_ for id_ in steps if id_ not in live], [id_ for id_ in runs if id_ not in live], sleepers=idle
+    )
     after = NOBODY
     while page := [row.id for row in store.fetch("parked_steps", {"after": after, "batch": PAGE})]:
         places = gate.places([id_.hex for id_ in page])
@@ -283,11 +287,11 @@ def _longest_period_s(flows: Iterable[CompiledFlow]) -> float:
     return max(periods) / 1000 * 1.01 + 1
 
 
-def _runs() -> tuple[list[Request], list[PastStarts]]:
-    """Live runs that hold slots, and the starts of runs within their windows."""
+def _runs() -> tuple[list[Request], set[str], list[PastStarts]]:
+    """Live runs that hold slots, which of them only wait, and the starts of runs within their windows."""
     current = overrides.current()
     drains = any(override.scope == "drain" for override in current.overrides.values())
-    everywhere = drains or current.runs.concurrency or current.runs.rate or current.override("runs")
+    everywhere = drains or current.run_places or current.runs.rate or current.override("runs")
     found = _usable(row.id for row in store.fetch("versions_in_use" if everywhere else "limited_versions", {}))
     # All steps of a version have the same run limits: the first one stands for them.
     first = {version_id: next(iter(flow.steps)) for version_id, flow in found.items()}
@@ -297,19 +301,20 @@ def _runs() -> tuple[list[Request], list[PastStarts]]:
         if any(limit.runs for limit in admission.limits_of(version_id, key).limits)
     ]
     if not versions:
-        return [], []
+        return [], set(), []
 
     def requests(rows: Sequence[Any]) -> list[Request]:
         steps = [_Step(version_id=row.version_id, key=first[row.version_id], run_id=row.id) for row in rows]
         return [request for page in _pages(steps) for request in admission.requests(page)]
 
-    held = requests(store.fetch("started_runs", {"versions": versions}))
+    started = store.fetch("started_runs", {"versions": versions})
+    held, asleep = requests(started), {row.id.hex for row in started if row.sleeps}
     since_s = _longest_period_s([found[version_id] for version_id in versions])
     rows = store.fetch("recent_run_starts", {"since_s": since_s, "versions": versions})
     starts: list[PastStarts] = []
     for row, request in zip(rows, requests(rows), strict=True):
         starts += _past(request.limits.runs, row.age_s)
-    return held, starts
+    return held, asleep, starts
 
 
 def _definitions_of(starts: Iterable[PastStarts]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from throttling.gate import Answer, Pause, Take
-from workflows.engine import admission, advance, dispatch
+from workflows.engine import admission, advance, dispatch, sleepers
 from workflows.engine.execute import Visit
 from workflows.engine.outcome import HandBack
 from workflows.engine.recording import record
@@ -93,12 +93,15 @@ class HandOver:
         count = max(self._room_for(budget), len(going)) if budget else 0
         take = Take(count=count, lanes=tuple(self.lanes), lease=lease) if count else None
         requests = admission.requests([*going, *ready], leases=back)
+        ended = [run_id for run_id, _ in result.ended] + prepared.ended
+        busy = {*ended, *(claim.run_id for claim in going), *(step.run_id for step in ready)}
         try:
             answer = admission.gate().release(
                 leases,
                 requests,
                 unused=[id_.hex for id_ in (*result.withdrawn, *prepared.withdrawn)],
-                runs=[run_id.hex for run_id in (*(run_id for run_id, _ in result.ended), *prepared.ended)],
+                runs=[run_id.hex for run_id in ended],
+                sleepers=[run_id.hex for run_id in sleepers.after(verdicts, result.landed, busy=busy)],
                 pauses=self._pauses(verdicts),
                 take=take,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -18,7 +19,7 @@ from psycopg.types.json import Jsonb
 from workflows.engine import execute, store, transitions
 from workflows.engine.execute import Visit
 from workflows.engine.handover import HandOver
-from workflows.engine.outcome import Cancelled
+from workflows.engine.outcome import Cancelled, Failed, Retry, Sleep
 from workflows.engine.rows import Verdict
 from workflows.payload import dump
 
@@ -80,6 +81,13 @@ class Heartbeat(HandOver):
                 reports.append({"id": str(visit.claim.id), "lease": str(visit.claim.lease), "progress": report})
         if reports:
             self._store_reports(reports)
+
+    def _keep_progress(self, visit: Visit, verdict: Verdict) -> None:
+        """Before a step goes to sleep, or fails: what it reported last is shown meanwhile, and afterwards."""
+        if visit.progress is not None and isinstance(verdict.outcome, Sleep | Failed | Retry):
+            report, visit.progress = visit.progress, None
+            with contextlib.suppress(psycopg.Error):  # it matters less than the verdict
+                self._store_reports([{"id": str(visit.claim.id), "lease": str(visit.claim.lease), "progress": report}])
 
     def _store_reports(self, reports: list[dict[str, Any]]) -> None:
         """All together; each by itself where that fails, so that a bad one keeps no other from being stored."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from workflows.engine import catalog, dispatch, ending, fan_out, recording, store, sweeps, waits
+from workflows.engine import catalog, dispatch, ending, fan_out, recording, sleepers, store, sweeps, waits
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Failed
 from workflows.engine.rows import ReadyStep, Verdict
@@ -54,7 +54,10 @@ class NotAllRecorded(RuntimeError):
 def _record(verdicts: Sequence[Verdict], start: Callable[[Sequence[ReadyStep]], None]) -> Set[UUID]:
     """Record, and go on. Returns the step runs whose verdicts counted."""
     recorded = recording.record(verdicts)
-    dispatch.withdraw(recorded.withdrawn, [run_id for run_id, _ in recorded.ended])
+    ended = [run_id for run_id, _ in recorded.ended]
+    busy = {*ended, *(step.run_id for step in recorded.ready)}
+    waiting = sleepers.after(verdicts, recorded.landed, busy=busy)
+    dispatch.withdraw(recorded.withdrawn, ended, sleepers=waiting)
     if recorded.ready:
         start(recorded.ready)
     return recorded.landed.keys()

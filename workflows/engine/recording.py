@@ -17,7 +17,7 @@ import structlog
 
 from workflows import signals
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine import catalog, ending, fan_out, scope, store, transitions, waits
+from workflows.engine import catalog, ending, fan_out, job_log, scope, sentry, store, transitions, waits
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Completed, Failed, FanOut, HandBack, Skipped, Sleep, StepError, WaitFor
 from workflows.engine.rows import NOBODY, MayContinue, ReadyStep, Recorded, StepFailed, Verdict, always
@@ -64,7 +64,16 @@ def record(
             ending.raise_if_ending(error)
             log.exception("what waits could not be looked at; rescue will", steps=len(part.waiting) + len(part.over))
             break
+    tell(result)
     return result
+
+
+def tell(result: Recorded) -> None:
+    """After the commit: the log, and Sentry, of the runs that ended and of what failed for good."""
+    if result.ended:
+        job_log.ended(result.ended, versions=result.versions, sizes=result.sizes)
+    if result.ended or result.failures:
+        sentry.REPORTER.tell(result.failures, [run_id for run_id, _ in result.ended])
 
 
 def forget(verdicts: Sequence[Verdict]) -> None:
@@ -205,7 +214,9 @@ def _write(verdicts: list[Verdict], going: _Going) -> Recorded:
                 return _write_with_company(verdicts, recording, cursor)
         return transitions.record(recording)
 
-    return _patiently(write)
+    result = _patiently(write)
+    job_log.note_results(verdicts, result)
+    return result
 
 
 def _patiently(work: Callable[[], T]) -> T:
@@ -249,10 +260,12 @@ def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: s
         if flow is not None and flow.output is not None:
             output, error = _run_output(flow, run_id, cursor)
             transitions.set_output(run_id, output=output, error=error, cursor=cursor)
+            result.sizes[run_id] = len((output or "").encode())
             if error is not None:
                 result.ended[result.ended.index((run_id, "completed"))] = (run_id, "failed")
                 failures.append(of_run(flow, run_id, error))
     announce(failures, cursor)
+    result.failures = failures
     return result
 
 
@@ -282,13 +295,19 @@ def finish(run_ids: Sequence[UUID]) -> None:
     Raises UnloadableVersion where only another process knows a run's output; that run does not end then.
     """
     for run_id in run_ids:
+        result = Recorded()
         with store.transaction() as cursor:
             for row in store.fetch("finish_runs", {"ids": [run_id]}, cursor):
                 flow = catalog.found_by_anybody(row.version_id)
                 if flow is not None and flow.output is not None:
                     output, error = _run_output(flow, run_id, cursor)
                     transitions.set_output(run_id, output=output, error=error, cursor=cursor)
-                    announce([of_run(flow, run_id, error)] if error else [], cursor)
+                    result.sizes[run_id] = len((output or "").encode())
+                    result.failures = [of_run(flow, run_id, error)] if error else []
+                    announce(result.failures, cursor)
+                result.versions[run_id] = row.version_id
+                result.ended.append((run_id, "failed" if result.failures else "completed"))
+        tell(result)
 
 
 def _run_output(flow: CompiledFlow, run_id: UUID, cursor: store.Cursor) -> tuple[str | None, StepError | None]:

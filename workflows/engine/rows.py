@@ -76,6 +76,10 @@ class Claim:
     queued_s: float = 0.0
     """How long the step was ready before this try."""
     run_began: bool = False
+    run_trigger: str = ""
+    """What started its run, and by which event; of a claim that began it."""
+    run_event: str = ""
+    run_event_id: UUID | None = None
     path: str = ""
     container_id: UUID | None = None
     index: int | None = None
@@ -103,6 +107,9 @@ class Claim:
             queued_s=row.queued_s,
             all_needs_skipped=row.needs_total > 0 and row.needs_met <= 0,
             run_began=getattr(row, "run_status", "") == "queued",
+            run_trigger=getattr(row, "run_trigger", ""),
+            run_event=getattr(row, "run_event", ""),
+            run_event_id=getattr(row, "run_event_id", None),
             path=row.path,
             container_id=getattr(row, "container_id", None),
             index=getattr(row, "index", None),
@@ -147,12 +154,17 @@ class Recorded:
     """Of the runs that ended: those that other runs have started."""
     withdrawn: list[UUID] = field(default_factory=list)
     """Steps that were ready and will not start: their runs stop."""
+    sizes: dict[UUID, int] = field(default_factory=dict)
+    """Of the runs that completed: how many bytes their results have."""
+    failures: list[StepFailed] = field(default_factory=list)
+    """What failed for good."""
 
     def add(self, more: Recorded) -> None:
         """Take in what another group led to, which has claimed nothing."""
         self.landed |= more.landed
         self.versions |= more.versions
-        for name in ("ready", "claimed", "ended", "stopping", "waiting", "over", "children", "withdrawn"):
+        self.sizes |= more.sizes
+        for name in ("ready", "claimed", "ended", "stopping", "waiting", "over", "children", "withdrawn", "failures"):
             getattr(self, name).extend(getattr(more, name))
 
 

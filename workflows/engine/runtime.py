@@ -30,6 +30,7 @@ from workflows.engine import (
     dispatch,
     ending,
     execute,
+    job_log,
     metrics,
     speed,
     store,
@@ -46,7 +47,6 @@ from workflows.engine.rows import Claim, Recorded, Verdict, always
 from workflows.steps.registry import Mode
 
 log = structlog.get_logger(__name__)
-job_log = structlog.get_logger("workflows.jobs")
 
 FLUSH_AFTER_S = 0.005
 HAND_BACK_TAIL_AFTER_S = 0.250
@@ -192,9 +192,7 @@ class Runtime(Alone):
         for name, moment in claimed.newest_dispatch.items() if by_message else ():
             if moment > self._claimed_until.get(name, 0.0):
                 self._claimed_until[name] = moment
-        for claim in claimed.claims:
-            if claim.run_began:
-                job_log.info("job started", jobId=str(claim.run_id), jobType=catalog.slug_of(claim.version_id))
+        job_log.started(claimed.claims)
         usable, refused = catalog.divide(claimed.claims)
         for claim, why in refused:
             log.warning("a step's version can't be loaded", step_run_id=str(claim.id), reason=str(why))
@@ -283,6 +281,7 @@ class Runtime(Alone):
             prepared.visit.performs_here = True
             verdict = execute.perform(prepared)
             prepared.visit.performs_here = False
+            self._keep_progress(prepared.visit, verdict)
             self._close(prepared.visit, verdict, verdicts)
             now = time.monotonic()
             speed.observe(prepared.visit.claim.version_id, prepared.visit.claim.key, now - started)
@@ -325,7 +324,9 @@ class Runtime(Alone):
         visit.performed_since = time.monotonic()
         prepared.context.deadline = visit.deadline
         try:
-            self.finish(visit, execute.perform(prepared))
+            verdict = execute.perform(prepared)
+            self._keep_progress(visit, verdict)
+            self.finish(visit, verdict)
         finally:
             connections.close_all()  # handlers may use Django's connections; they go back to the pool at once
 
@@ -394,11 +395,8 @@ class Runtime(Alone):
         return self._follow(result, verdicts, budget) or (result.claimed, asked)
 
     def _follow(self, result: Recorded, verdicts: list[Verdict], budget: int) -> tuple[list[Claim], float] | None:
-        """Log the runs that ended, and go on with what became ready. What fails here, rescue makes good."""
+        """Go on with what became ready. What fails here, rescue makes good."""
         try:
-            for run_id, status in result.ended:
-                event = {"completed": "job completed", "failed": "job failed"}.get(status, "job cancelled")
-                job_log.info(event, jobId=str(run_id), jobType=catalog.slug_of(result.versions[run_id]))
             if admission.ENABLED:
                 return self._hand_over(result, verdicts, budget)
             if result.ready:

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import structlog
 
-from workflows.engine import dispatch, ending, meeting, store, transitions, waits
-from workflows.engine.rows import ReadyStep
+from workflows.engine import dispatch, ending, meeting, recording, store, transitions, waits
+from workflows.engine.rows import ReadyStep, Recorded
 
 log = structlog.get_logger(__name__)
 SETTLE_GROUP = 100
@@ -44,6 +44,7 @@ def settle_together(
 ) -> None:
     """Settle runs; raises where one of them keeps the others from it."""
     settled = transitions.settle(sorted(run_ids))
+    recording.tell(Recorded(ended=settled.ended))
     dispatch.withdraw(settled.withdrawn, [run_id for run_id, _ in settled.ended])
     if settled.ready:
         start(settled.ready)

@@ -13,7 +13,7 @@ from django.core.management import get_commands, load_command_class
 from django.utils.module_loading import import_string
 from pydantic import BaseModel
 
-from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, PRESETS, SIZES
+from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, NO_SIZE, PRESETS, SHIPPED_SIZE, SIZES
 from throttling.limits import RetryPolicy, StepPolicy
 from workflows.definitions.duration import format_ms
 from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Transition
@@ -135,10 +135,15 @@ def policies() -> str:
         "([Limit what runs](../howto/limit_what_runs.md)). Types are counted for each organization by itself; the global "
         "limits are shared by all.",
         _rows(("step types", "concurrency", "rate", "attempts", "back-off"), (_policy(*row) for row in rows)),
-        "## Sizes\n\nWith `HEADRACE_SIZE` whole runs are limited too.\n\n"
+        f"## Sizes\n\nOf whole runs. `{SHIPPED_SIZE}` in new databases, unless `HEADRACE_SIZE` names another.\n\n"
         + _rows(
             ("`HEADRACE_SIZE`", "runs at once", "starts of runs"),
-            ((f"`{size}`", str(runs), str(starts)) for size, (runs, starts) in SIZES.items()),
+            iter(
+                [
+                    *((f"`{size}`", str(runs), str(starts)) for size, (runs, starts) in SIZES.items()),
+                    (f"`{NO_SIZE}`", "any number", "any number"),
+                ]
+            ),
         ),
         "## Named retry presets\n\n"
         + _rows(
@@ -202,7 +207,13 @@ SETTINGS = (
     Setting(
         "`HEADRACE_ALERT_URLS`", "none", "Addresses for alerts, as apprise takes them; more of them are rows in admin."
     ),
-    Setting("`SENTRY_DSN`", "none", "Alerts go to this Sentry project too."),
+    Setting(
+        "`SENTRY_DSN`",
+        "none",
+        "Alerts go to this Sentry project too, and so do failures for good (with job type, event id and data, secrets "
+        "masked) and ended runs as traces.",
+    ),
+    Setting("`SENTRY_TRACES_SAMPLE_RATE`", "1", "The share of ended runs that Sentry gets as traces; 0 for none."),
     Setting(
         "`HEADRACE_DLQ_AUTO_REPLAY_S`",
         "300",
@@ -234,12 +245,30 @@ SETTINGS = (
     Setting("`HEADRACE_FLOW_CONTROL`", "`on`", "`off` enforces no limit at all: for emergencies and comparison."),
     Setting(
         "`HEADRACE_SIZE`",
-        "none",
-        "Run limits by the server's memory: " + ", ".join(f"`{size}`" for size in SIZES) + ".",
+        f"`{SHIPPED_SIZE}` in new databases",
+        "Run limits by the server's memory: "
+        + ", ".join(f"`{size}`" for size in (*SIZES, NO_SIZE))
+        + ". A database from "
+        f"before this default: `{NO_SIZE}`; `doctor` says what holds.",
     ),
     Setting("`HEADRACE_GLOBAL_RUN_CONCURRENCY`", "by `HEADRACE_SIZE`", "Whole runs at once."),
     Setting("`HEADRACE_GLOBAL_RUN_RATE_LIMIT_EXECUTIONS`", "by `HEADRACE_SIZE`", "Starts of runs in a period."),
     Setting("`HEADRACE_GLOBAL_RUN_RATE_LIMIT_PERIOD_MS`", "60000", "That period."),
+    Setting(
+        "`INNGEST_EVENT_KEY`, `INNGEST_API_KEY`",
+        "none",
+        "Keys of the organization `default` that hold from the next `migrate` on: for events, and for REST (an operator's).",
+    ),
+    Setting(
+        "`INNGEST_SIGNING_KEY`, `INNGEST_WEBHOOK_KEY`",
+        "none",
+        "Secrets of the organization `default` under these names: `secret: INNGEST_WEBHOOK_KEY` of a webhook.",
+    ),
+    Setting(
+        "`INNGEST_DEV`",
+        "1 with embedded services, else 0",
+        "Programs on this machine need no event key. An address means 1.",
+    ),
     Setting("`HEADRACE_GLOBAL_CONCURRENCY`", str(GLOBAL.concurrency), "Global concurrency (alias `INNGEST_GLOBAL_…`)."),
     Setting("`HEADRACE_GLOBAL_RATE_LIMIT_EXECUTIONS`", str(GLOBAL.rate.max_executions), "Global rate: executions."),
     Setting("`HEADRACE_GLOBAL_RATE_LIMIT_PERIOD_MS`", str(GLOBAL.rate.per_ms), "Global rate: period."),

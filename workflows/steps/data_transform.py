@@ -39,13 +39,14 @@ def handle(context: StepContext) -> Any:
         scope["input"] = config.input
     if config.expression is not None:
         return context.expression(config.expression).evaluate(scope)
-    return sandbox.run(
+    result = sandbox.run(
         config.script or "",
         sandbox.variables(scope, context.attempt),
         timeout_s=sandbox.timeout_s(context),
         name=f"{context.key}.py",
         context=context,
-    ).value
+    )
+    return result.outcome(result.value)
 
 
 register(

@@ -14,7 +14,8 @@ from workflows.steps.registry import COMPUTE_QUEUE, DETACHED_LANE, Mode, StepCon
 
 
 class SandboxConfig(StepConfig):
-    """Python `code`; what it returns (or its last expression) is the output. It sees `input`, `event`, `steps`."""
+    """Python `code`; what it returns (or its last expression) is the output. It sees `input`, `event`, `steps`, and may
+    call `progress(percent, message)` and `delay('2s')`."""
 
     code: str = Field(min_length=1, max_length=sandbox.MAX_CODE_CHARACTERS)
     input: Any = None
@@ -49,12 +50,13 @@ def _run(context: StepContext) -> sandbox.Result:
 
 
 def handle_sandbox(context: StepContext) -> Any:
-    return _run(context).value
+    result = _run(context)
+    return result.outcome(result.value)
 
 
 def handle_code_execution(context: StepContext) -> Any:
     result = _run(context)
-    return {"result": result.value, "printed": result.printed}
+    return result.outcome({"result": result.value, "printed": result.printed})
 
 
 def _whole_scope(config: Mapping[str, Any]) -> bool:

@@ -44,6 +44,10 @@ local function finish(...)
             drop_old(limit, rule, found, 4)
         end
     end
+    for run, change in pairs(run_steps) do
+        if redis.call('HINCRBY', root .. 'of_run', run, change) < 1 then run_over[run] = true end
+    end
+    write_set('HDEL', root .. 'of_run', run_over)
     write_map('HSET', root .. 'permit', records)
     write_map('ZADD', root .. 'permits', expiries, true)
     write_set('ZREM', root .. 'permits', unexpire)

@@ -11,6 +11,7 @@
 -- A limit set is `step limits RS run limits`, each joined by US. Times are microseconds of the store's own clock.
 --
 -- Below prefix .. generation:
+--   of_run      hash  run → how many steps of it have permits
 --   limits      hash  name → base value|stamp|override value|revision
 --   permits     zset  permit → when it expires          permit  hash  permit → its record
 --   u:K         string  uses: permits of a concurrency limit, reservations of a rate limit
@@ -55,13 +56,19 @@ end
 
 local function name_of(limit) return string.match(limit, '^%a:([^@]*)') end
 
+-- A place among all runs: a run that only waits gives it up, and asks for it anew. (What its flow limits it keeps.)
+local function is_place(limit) return string.sub(limit, 1, 7) == 'c:runs:' end
+
 local sets = {}
 local function parse_set(text)
     local set = sets[text]
     if not set then
         local halves = split(text, RS)
-        set = { steps = halves[1] ~= '' and split(halves[1], US) or {}, runs = {} }
+        set = { steps = halves[1] ~= '' and split(halves[1], US) or {}, runs = {}, places = {} }
         if halves[2] and halves[2] ~= '' then set.runs = split(halves[2], US) end
+        for _, limit in ipairs(set.runs) do
+            if is_place(limit) then set.places[#set.places + 1] = limit end
+        end
         sets[text] = set
     end
     return set

@@ -1,6 +1,7 @@
 -- Permits ----------------------------------------------------------------------------------------------------------
 -- States: r reserved (in the broker), l lapsed (so long in the broker that only its place in the queue is still held),
--- L leased (executing), h held (a run's slots: they never expire, Postgres is their truth).
+-- L leased (executing), h held (a run's slots: they never expire, Postgres is their truth), s sleeps (a run that only
+-- waits: it holds its slots but for its place among all runs).
 -- A record is state, token, stamp, score (as text; `n+i`: the i-th of a group at n), and its tail (tenant, weight, lane,
 -- run, set), which a whole group shares.
 
@@ -60,8 +61,19 @@ local function save(permit, expires)
     unexpire[id] = not expires or nil
 end
 
+-- How many steps of a run have permits: only a run of which none has gives its place up.
+local run_steps, run_over = {}, {}
+local function count_step(tail, change)
+    if #tail.set.runs > 0 then run_steps[tail.run] = (run_steps[tail.run] or 0) + change end
+end
+
+local function steps_of_run(run)
+    return tonumber(redis.call('HGET', root .. 'of_run', run) or '0') + (run_steps[run] or 0)
+end
+
 local function drop(permit)
     local id = permit.id
+    if string.sub(id, 1, 4) == 'run:' then run_over[permit.tail.run] = true else count_step(permit.tail, -1) end
     known[id] = false
     records[id], expiries[id] = nil, nil
     forget[id], unexpire[id] = true, true
@@ -124,7 +136,11 @@ local function settle_time(permit)
 end
 
 local function give_all_back(permit, count)
-    if string.sub(permit.id, 1, 4) == 'run:' then
+    if permit.state == 's' then
+        for _, limit in ipairs(permit.tail.set.runs) do
+            if not is_place(limit) then give_back(permit, { limit }, nil, count) end
+        end
+    elseif string.sub(permit.id, 1, 4) == 'run:' then
         give_back(permit, permit.tail.set.runs, nil, count)
     elseif permit.state == 'l' then
         give_back(permit, { lane_limit(permit) }, nil, count)
@@ -141,7 +157,7 @@ end
 
 -- Release many: what permits of one kind hold is given back together.
 local function release_many(permits)
-    local alike = { r = {}, l = {}, L = {}, h = {} }
+    local alike = { r = {}, l = {}, L = {}, h = {}, s = {} }
     for _, permit in ipairs(permits) do
         settle_time(permit)
         local same = alike[permit.state][permit.tail]
@@ -151,6 +167,16 @@ local function release_many(permits)
     end
     for _, kind in pairs(alike) do
         for _, same in pairs(kind) do give_all_back(same.permit, same.count) end
+    end
+end
+
+-- A run that only waits gives its place up, where no step of it has come since then.
+local function put_to_sleep(run)
+    local permit = record_of('run:' .. run)
+    if permit and permit.state == 'h' and #permit.tail.set.places > 0 and steps_of_run(run) < 1 then
+        give_back(permit, permit.tail.set.places, nil, 1)
+        permit.state = 's'
+        save(permit)
     end
 end
 

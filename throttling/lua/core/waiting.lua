@@ -63,8 +63,9 @@ end
 local function blocker(tail, ahead)
     local set = tail.set
     prefetch(set.steps)
-    if #set.runs > 0 and not run_of(tail) then
-        local limit = in_the_way(tail, set.runs, ahead)
+    local run = #set.runs > 0 and run_of(tail)
+    if #set.runs > 0 and (not run or run.state == 's') then
+        local limit = in_the_way(tail, run and run.tail.set.places or set.runs, ahead)
         if limit then return limit end
     end
     return in_the_way(tail, set.steps, ahead)
@@ -100,6 +101,10 @@ local function hold_run(tail, starts, score)
         charge(tail, tail.set.runs, starts, 1)
         save({ id = 'run:' .. tail.run, state = starts and 'h' or 'r', token = '', stamp = now, score = whole(score),
             tail = tail }, not starts and now + RESERVATION or nil)
+    elseif run.state == 's' then
+        charge(run.tail, run.tail.set.places, starts, 1)
+        run.state = 'h'
+        save(run)
     elseif starts and run.state == 'r' then
         start(tail.set.runs, 1)
         run.state = 'h'
@@ -119,6 +124,7 @@ local function grant(item, by)
     end
     save({ id = item.id, state = starts and 'L' or 'r', token = starts and call.lease or '', stamp = now,
         score = whole(item.score), tail = tail }, now + (starts and LEASE or RESERVATION))
+    count_step(tail, 1)
     if starts then
         take_left = take_left - 1
         taken[#taken + 1] = item.id
@@ -218,6 +224,8 @@ local function admit_one(item)
         if permit.state ~= 'L' or permit.token == item.token then item.score = score_of(permit) end
         release(permit)
     end
+    local run = #item.tail.set.runs > 0 and run_of(item.tail)
+    if run and run.state == 's' then item.score = math.min(item.score, score_of(run)) end
     local limit = blocker(item.tail, true)
     if limit then
         refused[limit] = (refused[limit] or 0) + 1

@@ -21,7 +21,7 @@ WITH wanted AS (
     RETURNING s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses,
               s.told_waits, s.timeout_ms, s.queue, s.type, s.priority,
               extract(epoch FROM clock_timestamp() - s.ready_at)::float8 AS queued_s, s.needs_met, s.needs_total, extract(epoch FROM s.dispatched_at)::float8 AS dispatched_at,
-              r.status AS run_status
+              r.status AS run_status, r.trigger AS run_trigger, r.event_name AS run_event, r.event_id AS run_event_id
 ), begun AS (
     UPDATE workflows_run r SET status = 'running', started_at = clock_timestamp(),
            timeout_at = clock_timestamp() + make_interval(secs => r.finish_ms / 1000.0)

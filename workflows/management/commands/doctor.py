@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from workflows import selectors, services, trouble_selectors
+from workflows import run_limits, selectors, services, trouble_selectors
 from workflows.engine.probes import broker_answers, store_answers
 from workflows.management.output import HeadraceCommand, table
 from workflows.refused import Refused, refused_today
@@ -22,7 +22,7 @@ class Command(HeadraceCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         bad = trouble_selectors.unloadable_versions()
-        refused = refused_today()
+        refused, limits = refused_today(), run_limits.current()
         health = {**selectors.health(), "unloadableVersions": len(bad), "refusedDefinitions": len(refused)}
         troubles = trouble_selectors.sweep_troubles()
         checks = services.readiness(store=store_answers(), broker=broker_answers())
@@ -32,12 +32,14 @@ class Command(HeadraceCommand):
             details = {
                 "sweeps": [_as_json(each) for each in troubles],
                 "versions": [_version(each) for each in bad],
+                "runLimits": limits.as_json(),
                 "refused": [dataclasses.asdict(each) for each in refused],
             }
             self.print_json({**health, "oldestUnmatchedEvent": _oldest(), "checks": checks, **details, "ok": ok})
         else:
             self._print(health, checks, troubles, bad)
             self._print_refused(refused)
+            self.stdout.write(limits.sentence)
         if not ok:
             raise SystemExit(1)
 

@@ -61,7 +61,7 @@ class Command(HeadraceCommand):
             status=options["status"], workflow=options["flow"], event_name=options["event"], user_id=options["user"]
         )
         page = run_lists.runs_page(self.organization(options), where, sort=options["sort"], limit=options["limit"])
-        summaries = [presenters.run_summary(run) for run in page.runs]
+        summaries = presenters.run_summaries(page.runs)
         if options["as_json"]:
             self.print_json({"runs": summaries, "nextCursor": page.next_cursor or None})
             return

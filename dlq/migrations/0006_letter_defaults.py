@@ -1,0 +1,43 @@
+"""The documents' column defaults of dead letters: an id, one attempt, and now (the status had its own before)."""
+
+import uuid6
+from django.db import migrations, models
+from django.db.models.functions import Now
+
+import dlq.models.letter
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("dlq", "0005_severities"),
+        ("workflows", "0002_engine"),
+    ]
+
+    operations = [
+        migrations.AlterField(
+            model_name="deadletter",
+            name="attempts",
+            field=models.IntegerField(db_default=1, default=1),
+        ),
+        migrations.AlterField(
+            model_name="deadletter",
+            name="created_at",
+            field=models.DateTimeField(db_default=Now()),
+        ),
+        migrations.AlterField(
+            model_name="deadletter",
+            name="failed_at",
+            field=models.DateTimeField(db_default=Now()),
+        ),
+        migrations.AlterField(
+            model_name="deadletter",
+            name="id",
+            field=models.UUIDField(
+                db_default=dlq.models.letter.Uuid7(),
+                default=uuid6.uuid7,
+                editable=False,
+                primary_key=True,
+                serialize=False,
+            ),
+        ),
+    ]
