@@ -402,11 +402,11 @@ def report(organization: Organization, *, since_s: float = 3_600.0) -> list[dict
         {
             "stepType": row[0],
             "tries": row[1],
-            "averageThrottlingOverhead": round(row[2], 1),
-            "p95ThrottlingOverhead": round(row[3], 1),
-            "longestThrottlingOverhead": round(row[4], 1),
+            "averageThrottlingOverhead": round(float(row[2]), 1),
+            "p95ThrottlingOverhead": round(float(row[3]), 1),
+            "longestThrottlingOverhead": round(float(row[4]), 1),
             "totalOverhead": round(float(row[5]), 1),
-            "averageDuration": round(row[6], 1),
+            "averageDuration": round(float(row[6]), 1),
             "failedTries": row[7],
         }
         for row in rows

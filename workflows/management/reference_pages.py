@@ -271,10 +271,28 @@ def api_page() -> str:
     ]
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
-            parts.append(
-                f"## {method.upper()} {path}\n\n{operation.get('description', '')}\n\n" + _parameters(operation, schema)
-            )
+            described = operation.get("description", ""), _parameters(operation, schema), _answers(operation, schema)
+            parts.append("\n\n".join([f"## {method.upper()} {path}", *filter(None, described)]))
     return _page("REST API", *parts)
+
+
+def _answers(operation: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Each successful status with the fields of its body."""
+    lines = []
+    for status, response in operation["responses"].items():
+        if int(status) < 300:
+            (content,) = response["content"].values()
+            lines.append(f"Answers {status} with {_fields_of(content['schema'], schema['components']['schemas'])}.")
+    return "\n".join(lines)
+
+
+def _fields_of(form: dict[str, Any], components: dict[str, Any]) -> str:
+    if "anyOf" in form:
+        return ", or ".join(_fields_of(each, components) for each in form["anyOf"])
+    if form.get("type") == "array":
+        return f"a list, each with {_fields_of(form['items'], components)}"
+    named = components[form["$ref"].rsplit("/", 1)[1]] if "$ref" in form else form
+    return ", ".join(f"`{name}`" for name in named["properties"])
 
 
 def _parameters(operation: dict[str, Any], schema: dict[str, Any]) -> str:
