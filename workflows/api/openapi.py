@@ -41,10 +41,12 @@ PROBLEM = {
         },
     },
 }
-EVERYWHERE = (422, 503)
-"""A text that can't be stored may stand in any query; Postgres may be away for every operation."""
+NO_HTTP = {"type": "string", "description": "Of the server itself, where the request is no valid HTTP."}
+EVERYWHERE = (400, 422, 503)
+"""Any request may be no valid HTTP or name a host that is not served (400), and have a text in its query that can't be
+stored (422); Postgres may be away for every operation."""
 WITH_KEY = (401,)
-WITH_BODY = (400, 413)
+WITH_BODY = (413,)
 WITH_ID = (404,)
 CHANGES = (403, 404, 409, 429)
 """A change may be refused by rights, by what it is about, by its state, and by a limit."""
@@ -103,6 +105,9 @@ class DocumentedAPI(NinjaAPI):
             for method, operation in methods.items():
                 for status in problems_of(method, path, operation):
                     operation["responses"].setdefault(status, _response(status))
+                for parameter in operation.get("parameters", []):
+                    if parameter["in"] == "path":  # without it, it is the address of something else
+                        parameter["schema"]["minLength"] = 1
         return document
 
 
@@ -135,6 +140,8 @@ def _response(status: int) -> dict[str, Any]:
         "description": HTTPStatus(status).phrase,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
+    if status == 400:
+        made["content"]["text/plain"] = {"schema": NO_HTTP}
     if status in {429, 503}:
         made["headers"] = {
             "Retry-After": {"description": "Seconds, where the time is known.", "schema": {"type": "integer"}}
