@@ -48,6 +48,8 @@ stored (422); Postgres may be away for every operation."""
 WITH_KEY = (401,)
 WITH_BODY = (413,)
 WITH_ID = (404,)
+WITH_PLACE = (405,)
+"""An address with an empty part is another one, which may take other methods."""
 CHANGES = (403, 404, 409, 429)
 """A change may be refused by rights, by what it is about, by its state, and by a limit."""
 
@@ -127,6 +129,7 @@ def problems_of(method: str, path: str, operation: dict[str, Any]) -> list[int]:
     found.update(WITH_KEY if operation.get("security") else ())
     found.update(WITH_BODY if "requestBody" in operation else ())
     found.update(WITH_ID if "{" in path or any(_is_id(each) for each in operation.get("parameters", [])) else ())
+    found.update(WITH_PLACE if "{" in path else ())
     found.update(CHANGES if method != "get" else ())
     return sorted(found)
 

@@ -258,8 +258,8 @@ def api_page() -> str:
     parts = [
         "`Authorization: Bearer <API key>`. JSON is camelCase, times are ISO 8601, durations milliseconds. Errors are "
         "problem documents (RFC 9457): `{type, title, status, code, detail}`. Every operation may answer 400, 401, "
-        "422 and 503; one with an id 404; one with a body 413; one that changes something 403, 404, 409 and 429. Try the "
-        "routes at `/api/docs`.",
+        "422 and 503; one with an id 404 (405 where that is empty); one with a body 413; one that changes something 403, "
+        "404, 409 and 429. Try the routes at `/api/docs`.",
         "A query may hold the parameters that the operation declares, each once. Any other name, and one that is given "
         "twice, is refused (422) with the names that there are. A flow is `flow` everywhere; filters still read the old "
         "`workflow`, and answers keep it beside `flow`. (`/e`, `/hooks` and callbacks take whatever senders append.)",
@@ -318,7 +318,10 @@ def _parameters(operation: dict[str, Any], schema: dict[str, Any]) -> str:
 
 def cli_page() -> str:
     """The commands with their help."""
-    parts = ["`manage.py up` and `manage.py demo` start everything; `--help` on any command says more."]
+    parts = [
+        "`make up` and `make demo` start everything. In the project's directory each command below is called as "
+        "`.venv/bin/python manage.py …`; `--help` on any of them says more."
+    ]
     for name in COMMANDS:
         command = load_command_class(get_commands()[name], name)
         parser = command.create_parser("manage.py", name)
