@@ -10,14 +10,15 @@ from ninja import Router, Status
 from pydantic import Field, StrictInt, StrictStr
 
 from dlq import presenters, selectors, services
+from dlq.answers import AlertOut, GroupOut, LetterDetailOut, LettersOut, LetterStatsOut
 from workflows import repair
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.routes import given_input, start_bulk
 from workflows.api.schemas import Body, BulkIn, BulkReplayIn, OperationOut, RepeatIn, RepeatOut, milliseconds
 from workflows.presenters import repeat_out
 
-router = Router(auth=ApiKeyAuth(), tags=["dead letters"])
-alerts_router = Router(auth=ApiKeyAuth(), tags=["alerts"])
+router = Router(auth=ApiKeyAuth(), tags=["dead letters"], by_alias=True)
+alerts_router = Router(auth=ApiKeyAuth(), tags=["alerts"], by_alias=True)
 
 
 class IgnoreIn(Body):
@@ -49,7 +50,7 @@ class AutoReplayIn(Body):
     )
 
 
-@router.get("")
+@router.get("", response=LettersOut)
 def list_letters(
     request: ApiRequest,
     status: Literal["", "failed", "reprocessed", "ignored"] = "",
@@ -76,26 +77,26 @@ def list_letters(
     }
 
 
-@router.get("/stats")
+@router.get("/stats", response=LetterStatsOut)
 def stats(request: ApiRequest) -> dict[str, Any]:
     """Counts by status, category and flow, and what came lately."""
     return selectors.stats(request.organization)
 
 
-@router.post("/replay", response={202: OperationOut}, by_alias=True)
+@router.post("/replay", response={202: OperationOut})
 def replay_many(request: ApiRequest, payload: BulkReplayIn) -> Status[dict[str, Any]]:
     """Replay (or resume) every failed letter that the filter matches, at a pace; see `/api/operations`."""
     chosen = repair.options(payload.mode, payload.version, payload.force)
     return start_bulk(request, "replay_dead_letters", payload, chosen)
 
 
-@router.post("/ignore", response={202: OperationOut}, by_alias=True)
+@router.post("/ignore", response={202: OperationOut})
 def ignore_many(request: ApiRequest, payload: BulkIgnoreIn) -> Status[dict[str, Any]]:
     """Ignore every failed letter that the filter matches."""
     return start_bulk(request, "ignore_dead_letters", payload, {"reason": payload.reason})
 
 
-@router.get("/groups")
+@router.get("/groups", response=list[GroupOut])
 def list_groups(
     request: ApiRequest, status: str = "failed", snoozed: bool = False, limit: int = 100
 ) -> list[dict[str, Any]]:
@@ -109,27 +110,27 @@ def _group_out(request: ApiRequest, group: str) -> dict[str, Any]:
     return presenters.group_out(selectors.group_summary(request.organization, found))
 
 
-@router.get("/groups/{group}")
+@router.get("/groups/{group}", response=GroupOut)
 def get_group(request: ApiRequest, group: str) -> dict[str, Any]:
     """A group, by its id or fingerprint, with its comments."""
     return _group_out(request, group)
 
 
-@router.post("/groups/{group}/assign")
+@router.post("/groups/{group}/assign", response=GroupOut)
 def assign(request: ApiRequest, group: str, payload: AssignIn) -> dict[str, Any]:
     """Say who looks after a group."""
     services.assign(request.organization, group, to=payload.assignee, by=who(request))
     return _group_out(request, group)
 
 
-@router.post("/groups/{group}/comments")
+@router.post("/groups/{group}/comments", response=GroupOut)
 def comment(request: ApiRequest, group: str, payload: CommentIn) -> dict[str, Any]:
     """Add what was found out."""
     services.comment(request.organization, group, text=payload.text, by=who(request))
     return _group_out(request, group)
 
 
-@router.post("/groups/{group}/snooze")
+@router.post("/groups/{group}/snooze", response=GroupOut)
 def snooze(request: ApiRequest, group: str, payload: SnoozeIn) -> dict[str, Any]:
     """Leave a group off lists and alerts for a while."""
     until = payload.until
@@ -141,7 +142,7 @@ def snooze(request: ApiRequest, group: str, payload: SnoozeIn) -> dict[str, Any]
     return _group_out(request, group)
 
 
-@router.post("/groups/{group}/auto-replay")
+@router.post("/groups/{group}/auto-replay", response=GroupOut)
 def auto_replay(request: ApiRequest, group: str, payload: AutoReplayIn) -> dict[str, Any]:
     """Replay each new letter of the group by itself, after a while."""
     after_s = None if payload.after is None else round(milliseconds(payload.after, "after") / 1000)
@@ -149,13 +150,13 @@ def auto_replay(request: ApiRequest, group: str, payload: AutoReplayIn) -> dict[
     return _group_out(request, group)
 
 
-@router.get("/{uuid:letter_id}")
+@router.get("/{uuid:letter_id}", response=LetterDetailOut)
 def get_letter(request: ApiRequest, letter_id: UUID) -> dict[str, Any]:
     """A dead letter with its stack and audit trail."""
     return presenters.detail_out(selectors.detail(request.organization, letter_id))
 
 
-@router.post("/{uuid:letter_id}/replay", response={202: RepeatOut}, by_alias=True)
+@router.post("/{uuid:letter_id}/replay", response={202: RepeatOut})
 def replay(request: ApiRequest, letter_id: UUID, payload: RepeatIn | None = None) -> Status[dict[str, Any]]:
     """Run its run again, from the start or (`mode: resume`) from the failed step; `input` edits the payload."""
     wanted = payload or RepeatIn.model_validate({})
@@ -172,21 +173,21 @@ def replay(request: ApiRequest, letter_id: UUID, payload: RepeatIn | None = None
     return Status(202, repeat_out(repeat))
 
 
-@router.post("/{uuid:letter_id}/ignore")
+@router.post("/{uuid:letter_id}/ignore", response=LetterDetailOut)
 def ignore(request: ApiRequest, letter_id: UUID, payload: IgnoreIn) -> dict[str, Any]:
     """Take it off the list for good."""
     services.ignore(request.organization, letter_id, by=who(request), reason=payload.reason)
     return presenters.detail_out(selectors.detail(request.organization, letter_id))
 
 
-@router.post("/{uuid:letter_id}/reopen")
+@router.post("/{uuid:letter_id}/reopen", response=LetterDetailOut)
 def reopen(request: ApiRequest, letter_id: UUID) -> dict[str, Any]:
     """Put an ignored one back on the list."""
     services.reopen(request.organization, letter_id, by=who(request))
     return presenters.detail_out(selectors.detail(request.organization, letter_id))
 
 
-@alerts_router.get("")
+@alerts_router.get("", response=list[AlertOut])
 def list_alerts(request: ApiRequest, open: bool = False, limit: int = 50) -> list[dict[str, Any]]:  # noqa: A002
     """Alerts, newest first; with `open` only those that have not recovered."""
     found = selectors.alerts(request.organization, open_only=open, limit=limit)

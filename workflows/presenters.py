@@ -213,6 +213,12 @@ def insights(detail: RunDetail, steps: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def started_out(run_id: UUID, *, existing: bool, message: str) -> dict[str, Any]:
+    """A run that was asked for, in the seeds' words."""
+    id_ = str(run_id)
+    return {"success": True, "queued": True, "jobId": id_, "runId": id_, "existing": existing, "message": message}
+
+
 def repeat_out(repeat: Repeat) -> dict[str, Any]:
     """What repeating a run did, or in a dry run would do."""
     return {

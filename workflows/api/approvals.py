@@ -9,11 +9,12 @@ from ninja import Router
 from pydantic import Field
 
 from workflows import approvals
+from workflows.api.answers import ApprovalsOut, DecisionOut
 from workflows.api.auth import ApiKeyAuth, ApiRequest
 from workflows.api.schemas import Body
 from workflows.approvals import Decider
 
-router = Router(auth=ApiKeyAuth(), tags=["approvals"])
+router = Router(auth=ApiKeyAuth(), tags=["approvals"], by_alias=True)
 
 
 class DecisionIn(Body):
@@ -26,7 +27,7 @@ class DecisionIn(Body):
     )
 
 
-@router.get("")
+@router.get("", response=ApprovalsOut)
 def list_approvals(request: ApiRequest) -> dict[str, Any]:
     """What waits for a decision, newest first (200 at most)."""
     found = approvals.waiting(request.organization)
@@ -37,7 +38,7 @@ def list_approvals(request: ApiRequest) -> dict[str, Any]:
     }
 
 
-@router.post("/{uuid:step_run_id}")
+@router.post("/{uuid:step_run_id}", response=DecisionOut)
 def decide(request: ApiRequest, step_run_id: UUID, payload: DecisionIn) -> dict[str, Any]:
     """Approve or reject; the first decision counts. Answers the step's output."""
     key = request.auth

@@ -9,10 +9,11 @@ from ninja import Router
 from pydantic import Field
 
 from workflows import event_selectors, ingest, presenters
+from workflows.api.answers import EventDetailOut, EventSchemaOut, EventsOut, SchemaRemovedOut
 from workflows.api.auth import ApiKeyAuth, ApiRequest
 from workflows.api.schemas import Body
 
-router = Router(auth=ApiKeyAuth(), tags=["events"])
+router = Router(auth=ApiKeyAuth(), tags=["events"], by_alias=True)
 
 
 class SchemaIn(Body):
@@ -21,7 +22,7 @@ class SchemaIn(Body):
     schema_: dict[str, Any] = Field(alias="schema")
 
 
-@router.get("")
+@router.get("", response=EventsOut)
 def list_events(
     request: ApiRequest,
     name: str = "",
@@ -38,25 +39,25 @@ def list_events(
     return {"events": [presenters.event_out(event) for event in page.events], "nextCursor": page.next_cursor or None}
 
 
-@router.get("/schemas")
+@router.get("/schemas", response=list[EventSchemaOut])
 def list_schemas(request: ApiRequest) -> list[dict[str, Any]]:
     """The schemas, by event name."""
     return [presenters.event_schema_out(row) for row in event_selectors.event_schemas(request.organization)]
 
 
-@router.put("/schemas/{path:name}")
+@router.put("/schemas/{path:name}", response=EventSchemaOut)
 def put_schema(request: ApiRequest, name: str, payload: SchemaIn) -> dict[str, Any]:
     """Set the schema of an event name."""
     return presenters.event_schema_out(ingest.put_schema(request.organization, name, payload.schema_))
 
 
-@router.delete("/schemas/{path:name}")
+@router.delete("/schemas/{path:name}", response=SchemaRemovedOut)
 def delete_schema(request: ApiRequest, name: str) -> dict[str, Any]:
     """Remove a schema: events of the name may have any form again."""
     return {"removed": ingest.delete_schema(request.organization, name)}
 
 
-@router.get("/{uuid:event_id}")
+@router.get("/{uuid:event_id}", response=EventDetailOut)
 def get_event(request: ApiRequest, event_id: UUID) -> dict[str, Any]:
     """An event and the runs that it started; `outcome` says where nobody listened to its name."""
     detail = event_selectors.event_detail(request.organization, event_id)

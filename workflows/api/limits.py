@@ -12,6 +12,7 @@ from throttling.errors import ThrottlingError
 from throttling.limits import checked_weight
 from throttling.models import ThrottleOverride
 from workflows import flow_control, waiting_reasons
+from workflows.api.answers import LimitChangeOut, LimitRemovedOut, LimitsOut, OverheadOut, OverrideOut, ReasonOut
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.schemas import Body, milliseconds
 from workflows.engine import admission
@@ -19,7 +20,7 @@ from workflows.errors import Forbidden, InvalidInput, LimitNotFound
 from workflows.models import Organization
 from workflows.presenters import change_out, line_out, override_out, reason_out
 
-router = Router(auth=ApiKeyAuth(), tags=["limits"])
+router = Router(auth=ApiKeyAuth(), tags=["limits"], by_alias=True)
 NO_WEIGHT = (
     "No API key sets a weight, since it decides over the shares of other organizations: an operator does, in the admin "
     "or by `manage.py limits set --organization --weight 2 --org <slug>` (0.01…100)."
@@ -85,7 +86,7 @@ def _refuse_weight(weight: Any) -> None:
     raise Forbidden(NO_WEIGHT)
 
 
-@router.get("")
+@router.get("", response=LimitsOut)
 def list_limits(request: ApiRequest) -> dict[str, Any]:
     """Every limit that this organization may meet: its use, waiters, refusals, next free time; and the overrides."""
     organization = request.organization
@@ -103,7 +104,7 @@ def list_limits(request: ApiRequest) -> dict[str, Any]:
     }
 
 
-@router.put("")
+@router.put("", response=OverrideOut)
 def put_limit(request: ApiRequest, payload: LimitIn) -> dict[str, Any]:
     """Set an override. It holds on all workers within a second; steps that wait start at once where they may."""
     _refuse_weight(payload.weight)
@@ -130,7 +131,7 @@ def put_limit(request: ApiRequest, payload: LimitIn) -> dict[str, Any]:
     return override_out(flow_control.put_limit(row, by=who(request), keep_weight=True))
 
 
-@router.delete("")
+@router.delete("", response=LimitRemovedOut)
 def delete_limit(
     request: ApiRequest,
     scope: str,
@@ -149,7 +150,7 @@ def delete_limit(
     return {"removed": removed}
 
 
-@router.get("/explain")
+@router.get("/explain", response=ReasonOut)
 def explain(request: ApiRequest, stepRun: UUID) -> dict[str, Any]:  # noqa: N803
     """Why a step waits: the limit in the way, its use, the position, and when it is expected to start.
 
@@ -159,7 +160,7 @@ def explain(request: ApiRequest, stepRun: UUID) -> dict[str, Any]:  # noqa: N803
     return reason_out(first.reason)
 
 
-@router.get("/history")
+@router.get("/history", response=list[LimitChangeOut])
 def history(request: ApiRequest, limit: int = 100) -> list[dict[str, Any]]:
     """Who changed which override when, newest first."""
     if not 1 <= limit <= 1_000:
@@ -168,7 +169,7 @@ def history(request: ApiRequest, limit: int = 100) -> list[dict[str, Any]]:
     return [change_out(change) for change in changes]
 
 
-@router.get("/report")
+@router.get("/report", response=list[OverheadOut])
 def report(request: ApiRequest, since: str = "1h") -> list[dict[str, Any]]:
     """Which step types lost most time to their limits lately."""
     return flow_control.report(request.organization, since_s=milliseconds(since, "since") / 1000)

@@ -8,12 +8,13 @@ from ninja import Router
 from pydantic import Field
 
 from workflows import pausing
+from workflows.api.answers import PauseOut, ResumedOut
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.schemas import Body
 from workflows.errors import Forbidden
 from workflows.pausing import Subject
 
-router = Router(auth=ApiKeyAuth(), tags=["pauses"])
+router = Router(auth=ApiKeyAuth(), tags=["pauses"], by_alias=True)
 
 
 class PauseIn(Body):
@@ -24,44 +25,44 @@ class PauseIn(Body):
     reason: str = Field("", max_length=500)
 
 
-@router.get("/pauses")
+@router.get("/pauses", response=list[PauseOut])
 def list_pauses(request: ApiRequest) -> list[dict[str, Any]]:
     """What is paused or draining."""
     return pausing.stopped(request.organization)
 
 
-@router.post("/workflows/{slug}/pause")
+@router.post("/workflows/{slug}/pause", response=PauseOut)
 def pause_flow(request: ApiRequest, slug: str, payload: PauseIn | None = None) -> dict[str, Any]:
     """Pause or drain a flow."""
     return _stop(request, pausing.flow(request.organization, slug), payload)
 
 
-@router.post("/workflows/{slug}/resume")
+@router.post("/workflows/{slug}/resume", response=ResumedOut)
 def resume_flow(request: ApiRequest, slug: str) -> dict[str, bool]:
     """Let a flow go on."""
     return _resume(request, pausing.flow(request.organization, slug))
 
 
-@router.post("/organization/pause")
+@router.post("/organization/pause", response=PauseOut)
 def pause_organization(request: ApiRequest, payload: PauseIn | None = None) -> dict[str, Any]:
     """Pause or drain everything of the organization."""
     return _stop(request, Subject(organization=request.organization), payload)
 
 
-@router.post("/organization/resume")
+@router.post("/organization/resume", response=ResumedOut)
 def resume_organization(request: ApiRequest) -> dict[str, bool]:
     """Let the organization go on."""
     return _resume(request, Subject(organization=request.organization))
 
 
-@router.post("/queues/{name}/pause")
+@router.post("/queues/{name}/pause", response=PauseOut)
 def pause_queue(request: ApiRequest, name: str, payload: PauseIn | None = None) -> dict[str, Any]:
     """Pause a queue of all organizations; for operators' keys."""
     _only_operators(request)
     return _stop(request, pausing.queue(name), payload)
 
 
-@router.post("/queues/{name}/resume")
+@router.post("/queues/{name}/resume", response=ResumedOut)
 def resume_queue(request: ApiRequest, name: str) -> dict[str, bool]:
     """Let a queue go on; for operators' keys."""
     _only_operators(request)

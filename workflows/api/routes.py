@@ -6,11 +6,11 @@ import datetime as dt
 from typing import Any
 from uuid import UUID
 
-from django.http import HttpResponse, JsonResponse
 from ninja import NinjaAPI, Router, Status
 
 from workflows import bulk, item_selectors, presenters, repair, run_lists, scheduling, selectors, services
 from workflows.api import approvals, archives, events, limits, pauses, problems
+from workflows.api.answers import ItemsOut, NoStoreOut, QueueStatsOut, ScheduleOut, SchedulerOut, StepTypeOut
 from workflows.api.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.openapi import BoundedParser, DocumentedAPI
 from workflows.api.schemas import (
@@ -33,10 +33,10 @@ from workflows.engine.probes import store_answers
 from workflows.errors import InvalidInput
 from workflows.steps.registry import REGISTRY
 
-router = Router(auth=ApiKeyAuth())
+router = Router(auth=ApiKeyAuth(), by_alias=True)
 
 
-@router.get("/workflows", response=WorkflowsOut, by_alias=True, tags=["workflows"])
+@router.get("/workflows", response=WorkflowsOut, tags=["workflows"])
 def list_workflows(request: ApiRequest, archived: bool = False) -> dict[str, Any]:
     """The organization's flows with their published version, triggers and steps; with `archived` those that are."""
     found = selectors.flows(request.organization, archived=archived)
@@ -53,24 +53,24 @@ def _workflow(summary: selectors.FlowSummary) -> dict[str, Any]:
         "version": flow.current.number if flow.current else None,
         "triggers": [str(t) for t in flow.triggers.all()],
         "steps": [{"id": step["id"], "type": step["type"]} for step in definition["steps"]],
-        "live_runs": summary.live_runs,
-        "archived_at": flow.archived_at,
+        "liveRuns": summary.live_runs,
+        "archivedAt": flow.archived_at,
     }
 
 
-@router.get("/step-types", tags=["workflows"])
+@router.get("/step-types", response=list[StepTypeOut], tags=["workflows"])
 def list_step_types(request: ApiRequest) -> list[dict[str, Any]]:
     """The step types, each with the JSON Schema of its configuration."""
     return [presenters.step_type_out(step_type) for step_type in REGISTRY.values()]
 
 
-@router.get("/workflows/queue/stats", tags=["workflows"])
-def queue_stats(request: ApiRequest) -> HttpResponse:
+@router.get("/workflows/queue/stats", response=QueueStatsOut | NoStoreOut, tags=["workflows"])
+def queue_stats(request: ApiRequest) -> dict[str, Any]:
     """How the queue does: runs waiting, active, delayed, completed (24 h) and failed (7 d)."""
-    return JsonResponse(services.queue_stats(request.organization, store_available=store_answers()))
+    return services.queue_stats(request.organization, store_available=store_answers())
 
 
-@router.post("/workflows/{slug}/run", response={202: RunStarted}, by_alias=True, tags=["workflows"])
+@router.post("/workflows/{slug}/run", response={202: RunStarted}, tags=["workflows"])
 def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -> Status[dict[str, Any]]:
     """Start a run. It is stored when this answers; it ends whatever happens to the workers or the broker."""
     wanted = payload or RunIn.model_validate({})
@@ -90,11 +90,10 @@ def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -
     message = "An earlier run has this idempotency key" if triggered.existing else "Workflow queued for execution"
     for refusal in triggered.refused.values():
         message = refusal.reason
-    started = {"job_id": run_id, "run_id": run_id, "existing": triggered.existing, "message": message}
-    return Status(202, started)
+    return Status(202, presenters.started_out(run_id, existing=triggered.existing, message=message))
 
 
-@router.get("/runs", response=RunsOut, by_alias=True, tags=["runs"])
+@router.get("/runs", response=RunsOut, tags=["runs"])
 def list_runs(
     request: ApiRequest,
     status: str = "",
@@ -116,20 +115,20 @@ def list_runs(
     return {"runs": presenters.run_summaries(page.runs), "nextCursor": page.next_cursor or None}
 
 
-@router.get("/runs/{uuid:run_id}", response=RunOut, by_alias=True, tags=["runs"])
+@router.get("/runs/{uuid:run_id}", response=RunOut, tags=["runs"])
 def get_run(request: ApiRequest, run_id: UUID) -> dict[str, Any]:
     """A run with its steps, attempts and timings."""
     return presenters.run_out(selectors.run_detail(request.organization, run_id))
 
 
-@router.post("/runs/{uuid:run_id}/cancel", response={202: RunOut}, by_alias=True, tags=["runs"])
+@router.post("/runs/{uuid:run_id}/cancel", response={202: RunOut}, tags=["runs"])
 def cancel_run(request: ApiRequest, run_id: UUID, payload: CancelIn | None = None) -> Status[dict[str, Any]]:
     """Cancel a run."""
     services.cancel_run(request.organization, run_id, reason=payload.reason if payload else "")
     return Status(202, presenters.run_out(selectors.run_detail(request.organization, run_id)))
 
 
-@router.post("/runs/{uuid:run_id}/replay", response={202: RepeatOut}, by_alias=True, tags=["runs"])
+@router.post("/runs/{uuid:run_id}/replay", response={202: RepeatOut}, tags=["runs"])
 def replay_run(request: ApiRequest, run_id: UUID, payload: RepeatIn | None = None) -> Status[dict[str, Any]]:
     """Run an ended run again: from its start, or from the steps that have no outcome that counts (`mode: resume`)."""
     wanted = payload or RepeatIn.model_validate({})
@@ -146,7 +145,7 @@ def replay_run(request: ApiRequest, run_id: UUID, payload: RepeatIn | None = Non
     return Status(202, presenters.repeat_out(repeat))
 
 
-@router.post("/runs/{uuid:run_id}/fork", response={202: RepeatOut}, by_alias=True, tags=["runs"])
+@router.post("/runs/{uuid:run_id}/fork", response={202: RepeatOut}, tags=["runs"])
 def fork_run(request: ApiRequest, run_id: UUID, payload: ForkIn) -> Status[dict[str, Any]]:
     """A new run that takes over the outcomes of an ended one, but for the named steps and all that need them."""
     repeat = repair.fork_run(
@@ -164,13 +163,13 @@ def given_input(payload: RepeatIn | ForkIn) -> Any:
     return payload.input if "input" in payload.model_fields_set else repair.KEEP
 
 
-@router.post("/runs/bulk/cancel", response={202: OperationOut}, by_alias=True, tags=["runs"])
+@router.post("/runs/bulk/cancel", response={202: OperationOut}, tags=["runs"])
 def cancel_runs(request: ApiRequest, payload: BulkCancelIn) -> Status[dict[str, Any]]:
     """Cancel the live runs that a filter matches."""
     return start_bulk(request, "cancel_runs", payload, {"reason": payload.reason})
 
 
-@router.post("/runs/bulk/replay", response={202: OperationOut}, by_alias=True, tags=["runs"])
+@router.post("/runs/bulk/replay", response={202: OperationOut}, tags=["runs"])
 def replay_runs(request: ApiRequest, payload: BulkReplayIn) -> Status[dict[str, Any]]:
     """Replay or resume the ended runs that a filter matches."""
     return start_bulk(request, "replay_runs", payload, repair.options(payload.mode, payload.version, payload.force))
@@ -189,19 +188,19 @@ def start_bulk(request: ApiRequest, action: str, payload: BulkIn, options: dict[
     return Status(202, presenters.operation_out(operation))
 
 
-@router.get("/schedules", tags=["workflows"])
+@router.get("/schedules", response=list[ScheduleOut], tags=["workflows"])
 def list_schedules(request: ApiRequest) -> list[dict[str, Any]]:
     """The cron triggers with their policies, next fire times and latest outcomes."""
     return scheduling.schedules(request.organization)
 
 
-@router.post("/scheduler/refresh", tags=["workflows"])
+@router.post("/scheduler/refresh", response=SchedulerOut, tags=["workflows"])
 def refresh_scheduler(request: ApiRequest) -> dict[str, Any]:
     """Write the rows of celery-beat anew. (Changes of triggers take effect by themselves.)"""
     return {"success": True, "scheduledWorkflows": scheduling.refresh(request.organization)}
 
 
-@router.get("/steps/{uuid:step_run_id}/items", tags=["runs"])
+@router.get("/steps/{uuid:step_run_id}/items", response=ItemsOut, tags=["runs"])
 def list_items(
     request: ApiRequest, step_run_id: UUID, status: str = "", limit: int = 50, cursor: str = ""
 ) -> dict[str, Any]:
@@ -210,31 +209,31 @@ def list_items(
     return {"items": [presenters.item_out(item) for item in page], "nextCursor": more or None}
 
 
-@router.get("/operations", response=list[OperationOut], by_alias=True, tags=["operations"])
+@router.get("/operations", response=list[OperationOut], tags=["operations"])
 def list_operations(request: ApiRequest) -> list[dict[str, Any]]:
     """The latest bulk operations."""
     return [presenters.operation_out(each) for each in bulk.recent(request.organization)]
 
 
-@router.get("/operations/{uuid:operation_id}", response=OperationOut, by_alias=True, tags=["operations"])
+@router.get("/operations/{uuid:operation_id}", response=OperationOut, tags=["operations"])
 def get_operation(request: ApiRequest, operation_id: UUID) -> dict[str, Any]:
     """A bulk operation and its progress."""
     return presenters.operation_out(bulk.get(request.organization, operation_id))
 
 
-@router.post("/operations/{uuid:operation_id}/stop", response=OperationOut, by_alias=True, tags=["operations"])
+@router.post("/operations/{uuid:operation_id}/stop", response=OperationOut, tags=["operations"])
 def stop_operation(request: ApiRequest, operation_id: UUID) -> dict[str, Any]:
     """Stop a bulk operation after the items under way."""
     return presenters.operation_out(bulk.stop(request.organization, operation_id, by=who(request)))
 
 
-@router.post("/operations/{uuid:operation_id}/resume", response=OperationOut, by_alias=True, tags=["operations"])
+@router.post("/operations/{uuid:operation_id}/resume", response=OperationOut, tags=["operations"])
 def resume_operation(request: ApiRequest, operation_id: UUID) -> dict[str, Any]:
     """Go on with a stopped bulk operation."""
     return presenters.operation_out(bulk.resume(request.organization, operation_id, by=who(request)))
 
 
-@router.get("/jobs/{uuid:reference}", response=JobOut, by_alias=True, tags=["runs"])
+@router.get("/jobs/{uuid:reference}", response=JobOut, tags=["runs"])
 def get_job(request: ApiRequest, reference: UUID) -> dict[str, Any]:
     """The state of a job, by the job's (run's) id or by the id of the event that started it."""
     run_id = selectors.find_run(request.organization, reference)

@@ -286,9 +286,9 @@ def api_page() -> str:
     schema = api.get_openapi_schema()
     parts = [
         "`Authorization: Bearer <API key>`. JSON is camelCase, times are ISO 8601, durations milliseconds. Errors are "
-        "problem documents (RFC 9457): `{type, title, status, code, detail}`. Every operation may answer 401, 422 and "
-        "503; one with an id 404; one with a body 400 and 413; one that changes something 403, 404, 409 and 429. Try the "
-        "routes at `/api/docs`.",
+        "problem documents (RFC 9457): `{type, title, status, code, detail}`. Every operation may answer 400, 401, "
+        "422 and 503; one with an id 404 (405 where that is empty); one with a body 413; one that changes something 403, "
+        "404, 409 and 429. Try the routes at `/api/docs`.",
         "A query may hold the parameters that the operation declares, each once. Any other name, and one that is given "
         "twice, is refused (422) with the names that there are. A flow is `flow` everywhere; filters still read the old "
         "`workflow`, and answers keep it beside `flow`. (`/e`, `/hooks` and callbacks take whatever senders append.)",
@@ -300,10 +300,28 @@ def api_page() -> str:
     ]
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
-            parts.append(
-                f"## {method.upper()} {path}\n\n{operation.get('description', '')}\n\n" + _parameters(operation, schema)
-            )
+            described = operation.get("description", ""), _parameters(operation, schema), _answers(operation, schema)
+            parts.append("\n\n".join([f"## {method.upper()} {path}", *filter(None, described)]))
     return _page("REST API", *parts)
+
+
+def _answers(operation: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Each successful status with the fields of its body."""
+    lines = []
+    for status, response in operation["responses"].items():
+        if int(status) < 300:
+            (content,) = response["content"].values()
+            lines.append(f"Answers {status} with {_fields_of(content['schema'], schema['components']['schemas'])}.")
+    return "\n".join(lines)
+
+
+def _fields_of(form: dict[str, Any], components: dict[str, Any]) -> str:
+    if "anyOf" in form:
+        return ", or ".join(_fields_of(each, components) for each in form["anyOf"])
+    if form.get("type") == "array":
+        return f"a list, each with {_fields_of(form['items'], components)}"
+    named = components[form["$ref"].rsplit("/", 1)[1]] if "$ref" in form else form
+    return ", ".join(f"`{name}`" for name in named["properties"])
 
 
 def _parameters(operation: dict[str, Any], schema: dict[str, Any]) -> str:
@@ -329,7 +347,10 @@ def _parameters(operation: dict[str, Any], schema: dict[str, Any]) -> str:
 
 def cli_page() -> str:
     """The commands with their help."""
-    parts = ["`manage.py up` and `manage.py demo` start everything; `--help` on any command says more."]
+    parts = [
+        "`make up` and `make demo` start everything. In the project's directory each command below is called as "
+        "`.venv/bin/python manage.py …`; `--help` on any of them says more."
+    ]
     for name in COMMANDS:
         command = load_command_class(get_commands()[name], name)
         parser = command.create_parser("manage.py", name)
