@@ -316,7 +316,7 @@ def job_progress(detail: RunDetail) -> int:
     if detail.run.status == "completed":
         return 100
     shares = [
-        100.0 if step.step_run.status in {"completed", "skipped"} else (_progress(step) or {}).get("percent", 0.0)
+        100.0 if step.step_run.status in {"completed", "skipped"} else (progress(step) or {}).get("percent", 0.0)
         for step in detail.steps
     ]
     return min(99, int(sum(shares) / len(shares))) if shares else 0
