@@ -72,6 +72,8 @@ class Environment:
     log_format: str
     log_level: str
     db_pool_size: int
+    step_events: bool
+    flower_url: str
 
     @property
     def embedded(self) -> bool:
@@ -108,11 +110,18 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         log_format=log_format,
         log_level=env.get("HEADRACE_LOG_LEVEL", "INFO").upper(),
         db_pool_size=_integer(env, "HEADRACE_DB_POOL_SIZE", 8, low=0, high=100),
+        step_events=_flag(env, "HEADRACE_STEP_EVENTS", True),
+        flower_url=_web_address(env, "HEADRACE_FLOWER_URL", "https://flower.example.com"),
     )
 
 
-def _public_url(env: Mapping[str, str]) -> str:
-    raw = env.get("HEADRACE_PUBLIC_URL", "").strip().rstrip("/")
+def _web_address(env: Mapping[str, str], name: str, example: str) -> str:
+    raw = env.get(name, "").strip().rstrip("/")
     if raw and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", raw):
-        raise EnvironmentValueError(f"HEADRACE_PUBLIC_URL={raw!r} is no address; write https://headrace.example.com")
+        raise EnvironmentValueError(f"{name}={raw!r} is no address; write {example}")
+    return raw
+
+
+def _public_url(env: Mapping[str, str]) -> str:
+    raw = _web_address(env, "HEADRACE_PUBLIC_URL", "https://headrace.example.com")
     return raw or f"http://localhost:{_integer(env, 'PORT', DEFAULT_PORT, low=1, high=65535)}"
