@@ -30,7 +30,7 @@ from django.core.management import call_command  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from bench import edges, gate  # noqa: E402
+from bench import edges, gate, monitors  # noqa: E402
 from bench.contenders import Headrace, PlainCelery, Workers, count_costs  # noqa: E402
 from workflows.engine import admission  # noqa: E402
 
@@ -41,13 +41,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--out", type=Path, default=env.BASE_DIR / "var" / "bench.json")
+    parser.add_argument("--only-monitors", action="store_true", help="only what telling Flower of each step costs")
     options = parser.parse_args()
     call_command("migrate", verbosity=0, interactive=False)
     workers = Workers()
     try:
         headrace, plain = Headrace(), PlainCelery()
         workers.start_all()
+        if options.only_monitors:
+            sys.stdout.write(json.dumps(monitors.measure(headrace, workers, options.rounds), indent=2) + "\n")
+            return
         report = measure(headrace, plain, workers, options.rounds)
+        report["monitors"] = monitors.measure(headrace, workers, options.rounds)
         outside = edges.Edges()
         try:
             report["edges"] = edges.measure(outside, options.rounds)
@@ -161,7 +166,7 @@ def show(report: dict[str, object]) -> None:
     for row in rows_of_gate:
         calls.add_row(*(f"{value:,.0f}" for value in row.values()))
     console.print(calls)
-    for title in ("ratios", "edges", "counts", "memory_mib"):
+    for title in ("ratios", "monitors", "edges", "counts", "memory_mib"):
         found: dict[str, object] = report[title]  # type: ignore[assignment]
         console.print(f"\n[bold]{title}[/]" + (" (above 1: Headrace is the faster)" if title == "ratios" else ""))
         for name, value in found.items():

@@ -11,5 +11,7 @@ embedded.use()
 django = get_asgi_application()
 
 from workflows.api.stream_front import StreamFront  # noqa: E402  (needs the apps)
+from workflows.engine import monitoring  # noqa: E402
 
+monitoring.start_beside_workers()
 application = StreamFront(django)

@@ -39,7 +39,6 @@ app.conf.update(
     task_default_queue="headrace.tasks",
     worker_prefetch_multiplier=1,
     worker_disable_rate_limits=True,
-    worker_send_task_events=False,
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     worker_enable_soft_shutdown_on_idle=False,
@@ -56,9 +55,12 @@ def _keep_our_logging(**_: Any) -> None:
 
 
 if "flower" in sys.argv[1:]:
-    from config import flower_guard
+    from config import flower_guard, flower_queues
 
+    os.nice(10)  # it looks at every step: where cores are scarce the workers go first
+    app.conf.broker_pool_limit = None  # its inspections each hold a connection, and want another: a limit locks them up
     flower_guard.install()
+    flower_queues.install()
 
 
 def _add_engine() -> None:

@@ -87,6 +87,8 @@ class Environment:
     preset_keys: Mapping[str, str]
     dev: bool | None
     """Whether clients on this machine need no event key; None: as the services are embedded."""
+    step_events: bool
+    flower_url: str
 
     @property
     def embedded(self) -> bool:
@@ -126,6 +128,8 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         db_pool_size=_integer(env, "HEADRACE_DB_POOL_SIZE", 8, low=0, high=100),
         preset_keys=_preset_keys(env),
         dev=_dev(env),
+        step_events=_flag(env, "HEADRACE_STEP_EVENTS", True),
+        flower_url=_web_address(env, "HEADRACE_FLOWER_URL", "https://flower.example.com"),
     )
 
 
@@ -154,8 +158,13 @@ def _dev(env: Mapping[str, str]) -> bool | None:
     return True if re.match(r"https?://", raw) else _flag(env, "INNGEST_DEV", False)
 
 
-def _public_url(env: Mapping[str, str]) -> str:
-    raw = env.get("HEADRACE_PUBLIC_URL", "").strip().rstrip("/")
+def _web_address(env: Mapping[str, str], name: str, example: str) -> str:
+    raw = env.get(name, "").strip().rstrip("/")
     if raw and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", raw):
-        raise EnvironmentValueError(f"HEADRACE_PUBLIC_URL={raw!r} is no address; write https://headrace.example.com")
+        raise EnvironmentValueError(f"{name}={raw!r} is no address; write {example}")
+    return raw
+
+
+def _public_url(env: Mapping[str, str]) -> str:
+    raw = _web_address(env, "HEADRACE_PUBLIC_URL", "https://headrace.example.com")
     return raw or f"http://localhost:{_integer(env, 'PORT', DEFAULT_PORT, low=1, high=65535)}"

@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1
 _MARK = "HEADRACE_GROUP"
 MARK_FILE = "group"
 STOP_WITHIN_S = 14
-_QUIET = "--without-gossip --without-mingle --without-heartbeat"
+_QUIET = "--without-gossip --without-mingle --heartbeat-interval 5"
 _STOP_SIGNAL = {"flower": "KILL", "examples": "KILL"}  # they keep nothing, and Flower takes long over SIGTERM
 _EVENT = re.compile(r"(?:INFO|WARN|CRIT) (exited: .*|spawned: .*|gave up: .*)")
 
@@ -131,6 +131,7 @@ class ProcessGroup:
         environment = {
             "HEADRACE_DRAIN_S": "8",
             "HEADRACE_ALLOWED_PRIVATE_HOSTS": f"127.0.0.1:{self.ports.examples}",
+            "HEADRACE_FLOWER_URL": f"http://127.0.0.1:{self.ports.flower}",
             **os.environ,
             _MARK: self._mark,
             "FLOWER_BASIC_AUTH": self._basic_auth,  # not on the command line, where everybody can read it

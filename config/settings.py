@@ -64,6 +64,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "workflows.dashboard.links.flower",
             ],
         },
     }
@@ -151,8 +152,13 @@ ALERT_URLS = ENVIRONMENT.alert_urls
 SENTRY_DSN = ENVIRONMENT.sentry_dsn
 SENTRY_TRACES_SAMPLE_RATE = ENVIRONMENT.sentry_traces_sample_rate
 
+# Whether Flower and other monitors are told of each step, and where people find Flower.
+STEP_EVENTS = ENVIRONMENT.step_events
+FLOWER_URL = ENVIRONMENT.flower_url
+
 # Celery: see config/celery.py for the settings that are the same everywhere.
 CELERY_BROKER_URL = ENVIRONMENT.broker_url
+CELERY_WORKER_SEND_TASK_EVENTS = ENVIRONMENT.step_events
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_TIMEZONE = "UTC"

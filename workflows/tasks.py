@@ -1,4 +1,8 @@
-"""Thin Celery shells: one task per step type, so that Flower, routing and metrics speak the user's language."""
+"""Thin Celery shells: one task per step type, so that routing and metrics speak the user's language.
+
+Monitors are not told of these tasks: one may carry many steps, or a step may need none. The engine tells of each step
+(`workflows.engine.monitoring`).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ def cron_tick(trigger_id: str) -> int:
 
 
 def _task_of(step_type: StepType) -> None:
-    @shared_task(name=step_type.task_name, ignore_result=True)
+    @shared_task(name=step_type.task_name, ignore_result=True, send_events=False)
     def visit(batch: Sequence[tuple[str, int]]) -> None:
         worker.current().visit(batch)
 

@@ -19,7 +19,7 @@ from celery import bootsteps, signals
 from django.core.exceptions import ImproperlyConfigured
 
 from workflows import sandbox
-from workflows.engine import store
+from workflows.engine import monitoring, store
 from workflows.engine.maintenance import Maintenance
 from workflows.engine.runtime import Runtime
 from workflows.steps.registry import COMPUTE_QUEUE, DETACHED_LANE, IO_QUEUE, QUEUES, SCRIPTS_LANE
@@ -43,6 +43,7 @@ MAX_CONTINUED = _whole_number("HEADRACE_MAX_CONTINUED", 50, low=0)
 LEAVE_AFTER_S = 1.0
 
 _runtime: Runtime | None = None
+_hostname = ""
 _queues: frozenset[str] = frozenset()
 _children = 1
 
@@ -68,7 +69,8 @@ class EngineStep(bootsteps.StartStopStep):
         self.maintenance: Maintenance | None = None
 
     def create(self, parent: Any) -> None:
-        global _queues, _children
+        global _hostname, _queues, _children
+        _hostname = parent.hostname
         _queues = frozenset(parent.app.amqp.queues.consume_from) & frozenset(QUEUES)
         _children = parent.concurrency or 1
         conf = parent.app.conf
@@ -87,8 +89,9 @@ class EngineStep(bootsteps.StartStopStep):
         if not _queues or "prefork" in parent.pool_cls.__module__:
             return
         sys.setswitchinterval(0.0005)  # hand-overs between its threads must not wait for 5 ms slices
+        monitoring.start(_hostname)
         _runtime = Runtime(
-            name=parent.hostname,
+            name=_hostname,
             queues=_queues,
             slots=IO_SLOTS,
             threads=IO_THREADS,
@@ -149,8 +152,9 @@ def _start_in_child(**_: Any) -> None:
         return
     detached = DETACHED_THREADS * _children
     sandbox.allow(1 + detached)
+    monitoring.start(_hostname)  # one worker for monitors, whatever the number of its children
     _runtime = Runtime(
-        name="compute",
+        name=_hostname,
         queues=_queues,
         slots=1 + detached,
         threads=detached,

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import structlog
 
-from workflows.engine import store, transitions
+from workflows.engine import monitoring, store, transitions
 from workflows.engine.execute import Visit
 from workflows.engine.failure import describe
 from workflows.engine.heartbeat import Heartbeat
@@ -89,6 +89,7 @@ class Alone(Heartbeat):
             if not self._may_start([visit]):
                 return Verdict(claim=visit.claim, outcome=HandBack())
             visit.performed_since = time.monotonic()
+            monitoring.started(visit.claim)  # its process tells nobody
             visit.stoppers.append(process.kill)
             try:
                 verdict = process.perform(visit.claim, lambda report: setattr(visit, "progress", report))

@@ -18,7 +18,7 @@ from structlog.stdlib import BoundLogger
 
 from workflows import taxonomy
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
-from workflows.engine import admission, catalog, ending, failure, scope
+from workflows.engine import admission, catalog, ending, failure, monitoring, scope
 from workflows.engine.outcome import (
     Cancelled,
     Completed,
@@ -219,6 +219,7 @@ def _bound_log(visit: Visit) -> BoundLogger:
 def perform(prepared: Prepared) -> Verdict:
     """Run a synchronous handler to its verdict."""
     prepared.visit.started = time.monotonic()
+    monitoring.started(prepared.visit.claim)
     try:
         return judge_value(prepared, prepared.visit.step.type.handler(prepared.context))
     except BaseException as error:
@@ -229,6 +230,7 @@ def perform(prepared: Prepared) -> Verdict:
 async def perform_async(prepared: Prepared) -> Verdict:
     """Run an asynchronous handler to its verdict, within its deadline."""
     prepared.visit.started = time.monotonic()
+    monitoring.started(prepared.visit.claim)
     try:
         awaitable: Awaitable[Any] = prepared.visit.step.type.handler(prepared.context)
         async with asyncio.timeout(max(prepared.visit.deadline - time.monotonic(), 0)) as timer:

@@ -17,7 +17,7 @@ import structlog
 
 from workflows import signals
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine import catalog, ending, fan_out, job_log, scope, sentry, store, transitions, waits
+from workflows.engine import catalog, ending, fan_out, job_log, monitoring, scope, sentry, store, transitions, waits
 from workflows.engine.failure import describe
 from workflows.engine.outcome import Completed, Failed, FanOut, HandBack, Skipped, Sleep, StepError, WaitFor
 from workflows.engine.rows import NOBODY, MayContinue, ReadyStep, Recorded, StepFailed, Verdict, always
@@ -116,6 +116,7 @@ def _of_loadable(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 def _record_and_settle(verdicts: list[Verdict], going: _Going) -> Recorded:
     result = _record(_within_run_limit(verdicts), going)
+    monitoring.ended(verdicts, result.landed)
     if result.stopping:
         try:
             settled = _patiently(lambda: transitions.settle(sorted(set(result.stopping))))

@@ -32,6 +32,7 @@ from workflows.engine import (
     execute,
     job_log,
     metrics,
+    monitoring,
     speed,
     store,
     transitions,
@@ -139,6 +140,7 @@ class Runtime(Alone):
             asyncio.run_coroutine_threadsafe(outbound.close(), self._loop).result(2)
             self._loop.call_soon_threadsafe(self._loop.stop)
         sandbox.close()
+        monitoring.stop()
         store.fetch("forget_workers", {"id": self.id, "silent_s": 600.0})
 
     # --- visiting ---------------------------------------------------------------------------------------------
@@ -243,6 +245,7 @@ class Runtime(Alone):
         visits = execute.open_visits(claims)
         self._start_soon(visits, asked)
         metrics.log_configuration(visits)
+        monitoring.received((visit.claim, visit.flow.slug) for visit in visits)
         with self._room:
             self._visits.update((visit.claim.id, visit) for visit in visits)
         return visits

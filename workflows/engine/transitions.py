@@ -132,6 +132,7 @@ def skip(step: ReadyStep) -> Verdict:
             queue=step.queue,
             all_needs_skipped=step.all_needs_skipped,
             lease=None,
+            type=step.type,
             path=step.path,
         ),
         outcome=Skipped(),

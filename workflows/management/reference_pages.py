@@ -224,6 +224,8 @@ SETTINGS = (
     Setting("`PORT`", "8288", "The web's port; Flower and the examples' server take the next two."),
     Setting("`HEADRACE_LOG_FORMAT`", "`console`", "`console` or `json`."),
     Setting("`HEADRACE_LOG_LEVEL`", "`INFO`", "A level of Python's logging."),
+    Setting("`HEADRACE_STEP_EVENTS`", "1", "0: workers and web do not tell Flower (and other monitors) of each step."),
+    Setting("`HEADRACE_FLOWER_URL`", "none", "Where people find Flower: the dashboard links to it. `up` sets it."),
     Setting("`HEADRACE_DB_POOL_SIZE`", "8", "Django's database pool per process; 0 for none (pgbouncer)."),
     Setting(
         "`HEADRACE_HTTPS`", "0", "Behind a proxy that ends TLS and sets `X-Forwarded-Proto`: secure cookies, HSTS."
