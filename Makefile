@@ -58,5 +58,5 @@ docs: setup ## Build the documentation into site/, with the reference generated 
 	$(PYTHON) -m mkdocs build --strict --quiet
 
 clean: ## Stop what is left over, delete the environment and all local data
-	@if [ -x $(PYTHON) ]; then $(PYTHON) -m config.cleaning; fi
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m devtools.cleaning; fi
 	rm -rf .venv .tools var site .mypy_cache .ruff_cache .pytest_cache .hypothesis

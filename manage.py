@@ -7,19 +7,18 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    from config import embedded  # noqa: PLC0415
-    from config.env import EnvironmentValueError  # noqa: PLC0415
+    from config import env, services  # noqa: PLC0415
 
     try:
-        embedded.use()
-    except (embedded.EmbeddedError, EnvironmentValueError) as error:
+        services.use_services()
+    except (env.ServicesError, env.EnvironmentValueError) as error:
         sys.exit(f"headrace: {error}")
     from django.core.management import execute_from_command_line  # noqa: PLC0415
 
     try:
         execute_from_command_line(sys.argv)
     except Exception as error:
-        from workflows.unavailable import command_sentence, missing_service  # noqa: PLC0415
+        from workflows.edge.unavailable import command_sentence, missing_service  # noqa: PLC0415
 
         service = missing_service(error)
         if not service or "--traceback" in sys.argv:

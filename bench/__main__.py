@@ -17,7 +17,8 @@ os.environ["HEADRACE_GLOBAL_CONCURRENCY"] = "1000000"
 os.environ["HEADRACE_GLOBAL_RATE_LIMIT_EXECUTIONS"] = "1000000"
 os.environ["HEADRACE_SIZE"] = "off"  # ten runs at once would measure themselves
 
-from config import embedded, env
+from config import env
+from devtools import embedded
 
 embedded.use()
 os.environ["BENCH_BROKER"] = os.environ["REDIS_URL"]
@@ -32,7 +33,7 @@ from rich.table import Table  # noqa: E402
 
 from bench import edges, gate, monitors  # noqa: E402
 from bench.contenders import Headrace, PlainCelery, Workers, count_costs  # noqa: E402
-from workflows.engine import admission  # noqa: E402
+from workflows.engine.pipeline import admit  # noqa: E402
 
 ROUNDS = 5
 
@@ -101,7 +102,7 @@ def measure(headrace: Headrace, plain: PlainCelery, workers: Workers, rounds: in
         for name, run in measurements.items():
             raw[name].append(run())
         for mode in ("on", "off"):
-            admission.ENABLED = mode == "on"
+            admit.ENABLED = mode == "on"
             workers.swap_io(HEADRACE_FLOW_CONTROL=mode, HEADRACE_IO_SLOTS="1000")
             for _ in range(3):
                 headrace.warm_up()
@@ -110,7 +111,7 @@ def measure(headrace: Headrace, plain: PlainCelery, workers: Workers, rounds: in
         workers.swap_io(HEADRACE_FLOW_CONTROL="off", HEADRACE_MAX_CONTINUED="0")
         headrace.warm_up()
         raw["chain_gap_ms"].append(headrace.hand_over_gap_ms("chain", 1))
-        admission.ENABLED = True
+        admit.ENABLED = True
         workers.swap_io()
         headrace.warm_up()
     median = {name: statistics.median(values) for name, values in raw.items()}

@@ -14,7 +14,7 @@ import uuid
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 os.environ["HEADRACE_LOG_LEVEL"] = "WARNING"
 
-from config import embedded
+from devtools import embedded
 
 embedded.use()
 
@@ -26,7 +26,8 @@ from django.core.management import call_command  # noqa: E402
 
 from workflows import services  # noqa: E402
 from workflows.definitions.validate import parse  # noqa: E402
-from workflows.engine import dispatch, store, transitions  # noqa: E402
+from workflows.engine.pipeline import publish  # noqa: E402
+from workflows.engine.state import database, transitions  # noqa: E402
 from workflows.models import Organization, StepRun  # noqa: E402
 
 STEPS = {
@@ -40,7 +41,7 @@ CALLS = 60
 
 def main() -> None:
     call_command("migrate", verbosity=0, interactive=False)
-    setattr(dispatch.DISPATCHER, "submit", lambda steps: None)
+    setattr(publish.DISPATCHER, "submit", lambda steps: None)
     organization = Organization.objects.create(slug=f"bench-{uuid.uuid4().hex[:8]}", name="Bench")
     for kind, step in STEPS.items():
         services.apply_definition(organization, parse({"flow": kind, "steps": [step]}))
@@ -62,14 +63,14 @@ def measure(organization: Organization, kind: str, batch: int, callers: int) -> 
     taken: list[float] = []
 
     def work(own: list[list[str]]) -> None:
-        store.adopt()
+        database.adopt()
         worker = uuid.uuid4()
         for part in own:
             began = time.perf_counter()
             claimed = transitions.claim([(id_, 1) for id_ in part], worker=worker).claims
             taken.append(time.perf_counter() - began)
             assert len(claimed) == len(part)
-        store.close()
+        database.close()
 
     threads = [threading.Thread(target=work, args=(batches[number::callers],)) for number in range(callers)]
     for thread in threads:

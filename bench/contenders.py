@@ -23,9 +23,11 @@ from bench import celery_app
 from config.env import BASE_DIR
 from workflows import services
 from workflows.definitions.validate import parse
-from workflows.engine import admission, dispatch, epoch
-from workflows.engine import store as engine_store
-from workflows.engine.runtime import Runtime
+from workflows.engine.maintenance import gate_sync
+from workflows.engine.pipeline import admit
+from workflows.engine.pipeline import publish as dispatch
+from workflows.engine.state import database as engine_store
+from workflows.engine.worker.runtime import Runtime
 from workflows.models import Attempt, Organization, Worker
 from workflows.steps.registry import LANES
 
@@ -260,7 +262,7 @@ def _statements_per_step(headrace: Headrace, runs: int, steps: int) -> float:
     setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
     runtime = Runtime(name="bench", queues={"headrace.io"}, slots=200, threads=2, own_thread=False)
     runtime.start()
-    admission.gate().wake(epoch.queue_definitions(dict.fromkeys(LANES, 100_000)))
+    admit.gate().wake(gate_sync.queue_definitions(dict.fromkeys(LANES, 100_000)))
     try:
         services.trigger_many(headrace.organization, "five", [{}] * runs)
         engine_store.counter.by_name.clear()

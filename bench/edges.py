@@ -19,8 +19,8 @@ from django.db import connection
 from config.env import BASE_DIR
 from workflows import selectors, services
 from workflows.definitions.validate import parse
-from workflows.engine import events
-from workflows.engine.events import NewEvent
+from workflows.engine.events import receive
+from workflows.engine.events.receive import NewEvent
 from workflows.models import Organization, Secret, Trigger, Wait
 
 WAITS = 100_000
@@ -101,7 +101,7 @@ class Edges:
         spent = []
         for number in range(20):
             started = time.perf_counter()
-            events.receive(self.organization.id, [NewEvent(name="bench/waited", data={"id": number})])
+            receive.receive(self.organization.id, [NewEvent(name="bench/waited", data={"id": number})])
             spent.append((time.perf_counter() - started) * 1e3)
         Wait.objects.filter(org_id=self.organization.id).delete()
         return statistics.median(spent)

@@ -4,14 +4,14 @@ import os
 
 from django.core.asgi import get_asgi_application
 
-from config import embedded
+from config import services
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-embedded.use()
+services.use_services()
 django = get_asgi_application()
 
-from workflows.api.stream_front import StreamFront  # noqa: E402  (needs the apps)
-from workflows.engine import monitoring  # noqa: E402
+from workflows.api.streams.front import StreamFront  # noqa: E402  (needs the apps)
+from workflows.engine.telemetry import step_events  # noqa: E402
 
-monitoring.start_beside_workers()
+step_events.start_beside_workers()
 application = StreamFront(django)

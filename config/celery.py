@@ -9,12 +9,12 @@ from typing import Any
 from celery import Celery, signals
 from django.conf import settings
 
-from config import embedded
+from config import services
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # they import the web; `up` and CI run them
 if not settings.configured:
-    embedded.use()  # `celery -A config …` by hand; Django's own commands have done it already
+    services.use_services()  # `celery -A config …` by hand; Django's own commands have done it already
 
 app = Celery("headrace")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -64,7 +64,7 @@ if "flower" in sys.argv[1:]:
 
 
 def _add_engine() -> None:
-    from workflows.worker import EngineStep  # noqa: PLC0415  (needs configured settings)
+    from workflows.engine.worker.bootstep import EngineStep  # noqa: PLC0415  (needs configured settings)
 
     app.steps["worker"].add(EngineStep)
 

@@ -12,6 +12,10 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 DEFAULT_PORT = 8288
 
 
+class ServicesError(RuntimeError):
+    """There is no database or no store to work with."""
+
+
 class EnvironmentValueError(ValueError):
     """An environment variable has a value that can't be used."""
 

@@ -7,7 +7,7 @@ import logging.config
 import structlog
 from structlog.typing import Processor
 
-from workflows.path_tokens import mask_path_tokens
+from workflows.edge.path_tokens import mask_path_tokens
 
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,

@@ -39,9 +39,10 @@ INSTALLED_APPS = [
     "workflows",
     "dlq",
     "config",
+    *(["devtools"] if ENVIRONMENT.embedded else []),
 ]
 MIDDLEWARE = [
-    "workflows.api.middleware.EdgeMiddleware",
+    "workflows.api.edge.middleware.EdgeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "config.browser_policy.browser_policy",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -144,7 +145,7 @@ PUBLIC_URL = ENVIRONMENT.public_url
 # In development clients need no event key on this machine.
 ANY_EVENT_KEY_ON_LOOPBACK = ENVIRONMENT.embedded if ENVIRONMENT.dev is None else ENVIRONMENT.dev
 
-# Keys that hold from the next migration on (workflows/preset_keys.py).
+# Keys that hold from the next migration on (workflows/services/preset_keys.py).
 PRESET_KEYS = ENVIRONMENT.preset_keys
 
 # Where alerts go, besides the channels that are rows (admin).

@@ -5,11 +5,12 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
 from config.api import api
-from workflows.api import inbox, streams
+from workflows.api import ingest
 from workflows.api.health import healthz, readyz
+from workflows.api.streams import routes
 from workflows.dashboard.login import admin_login
 
-handler500 = "workflows.api.middleware.server_error"
+handler500 = "workflows.api.edge.middleware.server_error"
 
 
 def no_icon(_: HttpRequest) -> HttpResponse:
@@ -21,12 +22,12 @@ urlpatterns = [
     path("favicon.ico", no_icon),
     path("admin/login/", admin_login),
     path("admin/", admin.site.urls),
-    path("api/runs/<uuid:run_id>/stream", streams.run_stream),
-    path("api/stream", streams.organization_stream),
+    path("api/runs/<uuid:run_id>/stream", routes.run_stream),
+    path("api/stream", routes.organization_stream),
     path("api/", api.urls),
-    path("e/<str:key>", inbox.receive),
-    path("hooks/<str:token>", inbox.webhook),
-    path("callbacks/<str:token>", inbox.callback),
+    path("e/<str:key>", ingest.receive),
+    path("hooks/<str:token>", ingest.webhook),
+    path("callbacks/<str:token>", ingest.callback),
     path("healthz", healthz),
     path("readyz", readyz),
     path("", include("workflows.dashboard.urls")),

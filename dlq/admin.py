@@ -10,7 +10,9 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
-from dlq import channels, services
+from dlq import services
+from dlq.alerting import channels
+from dlq.alerting.default_rules import RULES
 from dlq.models import (
     Alert,
     AlertChannel,
@@ -21,7 +23,6 @@ from dlq.models import (
     DeadLetterComment,
     DeadLetterGroup,
 )
-from dlq.shipped import RULES
 from workflows.admin.checked import CheckedAdmin
 from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block

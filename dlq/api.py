@@ -11,11 +11,11 @@ from pydantic import Field, StrictInt, StrictStr
 
 from dlq import presenters, selectors, services
 from dlq.answers import AlertOut, GroupOut, LetterDetailOut, LettersOut, LetterStatsOut
-from workflows import repair
-from workflows.api.auth import ApiKeyAuth, ApiRequest, who
+from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.routes import given_input, start_bulk
-from workflows.api.schemas import Body, BulkIn, BulkReplayIn, OperationOut, RepeatIn, RepeatOut, milliseconds
-from workflows.presenters import repeat_out
+from workflows.api.schemas.requests import Body, BulkIn, BulkReplayIn, OperationOut, RepeatIn, RepeatOut, milliseconds
+from workflows.presenters.runs import repeat_out
+from workflows.services import repair
 
 router = Router(auth=ApiKeyAuth(), tags=["dead letters"], by_alias=True)
 alerts_router = Router(auth=ApiKeyAuth(), tags=["alerts"], by_alias=True)

@@ -8,12 +8,13 @@ class DeadLettersConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from dlq import alerts, of_flows, repairs, services, tasks  # noqa: PLC0415  (models must be loaded)
-        from dlq.bury import bury  # noqa: PLC0415
-        from dlq.shipped import ship  # noqa: PLC0415
+        from dlq import of_flows, repairs, services, tasks  # noqa: PLC0415  (models must be loaded)
+        from dlq.alerting import evaluation  # noqa: PLC0415
+        from dlq.alerting.default_rules import ship  # noqa: PLC0415
+        from dlq.record_failures import bury  # noqa: PLC0415
         from dlq.system_events import SOURCE  # noqa: PLC0415
-        from workflows import system_events  # noqa: PLC0415
-        from workflows.engine import jobs  # noqa: PLC0415
+        from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
+        from workflows.services import system_events  # noqa: PLC0415
         from workflows.signals import (  # noqa: PLC0415
             flow_closing,
             flow_deleted,
@@ -26,12 +27,12 @@ class DeadLettersConfig(AppConfig):
         flow_closing.connect(of_flows.open_letters, dispatch_uid="dlq.open_letters")
         runs_deleted.connect(of_flows.delete_of_runs, dispatch_uid="dlq.delete_of_runs")
         flow_deleted.connect(of_flows.delete_of_flow, dispatch_uid="dlq.delete_of_flow")
-        steps_failed.connect(bury, dispatch_uid="dlq.bury")
+        steps_failed.connect(bury, dispatch_uid="dlq.record_failures")
         repair_begins.connect(repairs.failures_to_repair, dispatch_uid="dlq.repair_begins")
         run_repaired.connect(repairs.close, dispatch_uid="dlq.run_repaired")
         post_migrate.connect(ship, sender=self, dispatch_uid="dlq.ship")
         system_events.register("dead letters", SOURCE)
-        jobs.register("automatic replays", services.replay_due, every_s=5.0)
-        jobs.register("repairs that have ended", repairs.settle, every_s=2.0)
-        jobs.register("alerts of failures", alerts.alert_of_failures, every_s=2.0)
-        jobs.register("alert delivery", tasks.deliver_soon, every_s=2.0)
+        periodic_jobs.register("automatic replays", services.replay_due, every_s=5.0)
+        periodic_jobs.register("repairs that have ended", repairs.settle, every_s=2.0)
+        periodic_jobs.register("alerts of failures", evaluation.alert_of_failures, every_s=2.0)
+        periodic_jobs.register("alert delivery", tasks.deliver_soon, every_s=2.0)

@@ -6,7 +6,7 @@ import hashlib
 import re
 from uuid import UUID, uuid5
 
-from workflows.engine.outcome import StepError
+from workflows.steps.outcome import StepError
 
 _NAMESPACE = UUID("6f1a1c52-3c0e-4c3b-9d55-0f4d6f1f7a10")
 MAX_CHARACTERS = 500

@@ -11,8 +11,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from dlq.models import DeadLetter, DeadLetterChange
+from workflows.engine.repair.chain import Repair
 from workflows.models import Run
-from workflows.repair_chain import Repair
 
 _SETTLE = (Path(__file__).parent / "sql" / "settle_repairs.sql").read_text(encoding="utf-8")
 SETTLED_AT_ONCE = 500

@@ -15,10 +15,10 @@ from django.utils import timezone
 
 from dlq.errors import DeadLetterNotFound
 from dlq.models import Alert, DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
-from workflows.edge import check_limit, identifier, in_new_words, moment, refuse_unknown, refuse_unstorable
+from workflows.edge.values import check_limit, identifier, in_new_words, moment, refuse_unknown, refuse_unstorable
 from workflows.errors import InvalidInput
 from workflows.models import Organization, Run
-from workflows.selectors import page_by_id
+from workflows.selectors.runs import page_by_id
 
 HISTORY_HOURS = 24
 FILTERS = {

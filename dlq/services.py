@@ -14,14 +14,15 @@ from django.utils import timezone
 from dlq import selectors
 from dlq.errors import AlreadyHandled, DeadLetterNotFound, GroupNotFound
 from dlq.models import DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
-from workflows import bulk, repair, repair_chain
-from workflows.definitions.duration import MAX_MS
-from workflows.engine import sweeps
+from workflows.duration import MAX_MS
+from workflows.edge.unavailable import may_pass
+from workflows.engine.maintenance import sweeps
+from workflows.engine.repair import chain
 from workflows.errors import AlreadyRepaired, InvalidInput, RunNotEnded, WorkflowsError
 from workflows.models import BulkOperation, Organization, Run
 from workflows.payload import Json
-from workflows.repair import KEEP, Repeat
-from workflows.unavailable import may_pass
+from workflows.services import bulk, repair
+from workflows.services.repair import KEEP, Repeat
 
 log = structlog.get_logger(__name__)
 MAX_TEXT = 10_000
@@ -48,10 +49,11 @@ def replay(
 ) -> Repeat:
     """Run the letter's run again: from its start, or (`resume`) from the failed step, with what was done before it.
 
-    `data` replaces the payload; it is checked by the flow's `input_schema`, and the difference is kept. The new run's
-    input carries `_dlqReprocessed: true` and `_dlqItemId`. It is a repair as `workflows.repair.replay` makes one: it
-    goes on from the latest repair of the failure, and closes all open letters of it. `force`: although the letter was
-    repaired already, and from the run in which it failed. `auto`: only where no failure of the run is for a person.
+    `data` replaces the payload; it is checked by the flow's `input_schema`, and the difference is kept. The new
+    run's input carries `_dlqReprocessed: true` and `_dlqItemId`. It is a repair as `services.repair.replay` makes
+    one: it goes on from the latest repair of the failure, and closes all open letters of it. `force`: although the
+    letter was repaired already, and from the run in which it failed. `auto`: only where no failure of the run is
+    for a person.
 
     Raises DeadLetterNotFound, AlreadyHandled, AlreadyRepaired, RunNotEnded, InvalidInput, PayloadTooLarge.
     """
@@ -65,7 +67,7 @@ def replay(
             raise AlreadyHandled("Another failure of the run is for a person to decide.")
         repeat = repair.replay(
             organization,
-            letter.run_id if force else repair_chain.latest(letter.first_run_id),
+            letter.run_id if force else chain.latest(letter.first_run_id),
             by=by,
             mode=mode,
             new_input=data,
@@ -117,7 +119,7 @@ def _locked(organization: Organization, letter_id: UUID) -> tuple[DeadLetter, li
     first_run_id = of_org.filter(id=letter_id).values_list("first_run_id", flat=True).first()
     if first_run_id is None:
         raise DeadLetterNotFound
-    repair_chain.lock(first_run_id)
+    chain.lock(first_run_id)
     letters = list(of_org.select_for_update().filter(first_run_id=first_run_id).order_by("place"))
     return next(each for each in letters if each.id == letter_id), letters
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from dlq.models import DeadLetter
-from workflows.system_events import BY_SYSTEM, PREFIX, Source, Told
+from workflows.services.system_events import BY_SYSTEM, PREFIX, Source, Told
 
 NAME = f"{PREFIX}dead_letter.created"
 

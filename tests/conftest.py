@@ -13,14 +13,16 @@ from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
 
-from tests.workers import WorkerPool, leave_nothing, open_queues
+from tests.support.workers import WorkerPool, leave_nothing, open_queues
 from throttling import overrides
 from throttling.defaults import BY_TYPE, NO_SIZE
 from throttling.models import DefaultSize, ThrottleOverride
-from workflows.engine import dispatch, epoch, store
-from workflows.engine.dispatch import DISPATCHER
-from workflows.engine.rows import ReadyStep
-from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
+from workflows.engine.maintenance import gate_sync
+from workflows.engine.pipeline import publish
+from workflows.engine.pipeline.publish import DISPATCHER
+from workflows.engine.state import database
+from workflows.engine.state.records import ReadyStep
+from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
 from workflows.models import AccessKey, Organization
 
 
@@ -50,7 +52,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """After a failure the next test gets connections of its own: a timeout may have cut a query off in the middle."""
     if call.excinfo is not None and "live_db" in getattr(item, "fixturenames", ()):
         connections.close_all()
-        store.close()
+        database.close()
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +62,7 @@ def live_db(django_test_environment: None, django_db_blocker: Any) -> Iterator[N
         made = setup_databases(verbosity=0, interactive=False, aliases=["default"])
         refuse_other_transitions()
         lift_limits()
-        epoch.Keeper().rebuild(anew=True)
+        gate_sync.Keeper().rebuild(anew=True)
         yield
         DISPATCHER.stop()
         with connection.cursor() as cursor:  # the live server's threads may still hold theirs
@@ -69,7 +71,7 @@ def live_db(django_test_environment: None, django_db_blocker: Any) -> Iterator[N
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         connections.close_all()
-        store.close()
+        database.close()
         teardown_databases(made, verbosity=0)
 
 
@@ -172,8 +174,8 @@ def own_workers(standing_pool: WorkerPool, worker_environment: dict[str, str]) -
 def published(org: Organization, own_workers: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ReadyStep]]:
     """What would have been published, for tests that are the transport and the worker themselves: nobody else is about."""
     sent: list[ReadyStep] = []
-    monkeypatch.setattr(dispatch, "publish", sent.extend)
-    monkeypatch.setattr(DISPATCHER, "submit", dispatch.dispatch)
+    monkeypatch.setattr(publish, "publish", sent.extend)
+    monkeypatch.setattr(DISPATCHER, "submit", publish.dispatch)
     open_queues()
     yield sent
     leave_nothing(org)

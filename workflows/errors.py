@@ -257,7 +257,7 @@ class RetryAfter(StepFailure):
 
 def _checked_time(when: object) -> float | dt.datetime:
     if isinstance(when, str):
-        from workflows.definitions.duration import parse_ms  # noqa: PLC0415  (it is above this module)
+        from workflows.duration import parse_ms  # noqa: PLC0415  (it is above this module)
 
         return parse_ms(when) / 1000
     if isinstance(when, dt.datetime) and when.tzinfo is not None:

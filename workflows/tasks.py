@@ -1,7 +1,7 @@
 """Thin Celery shells: one task per step type, so that routing and metrics speak the user's language.
 
 Monitors are not told of these tasks: one may carry many steps, or a step may need none. The engine tells of each step
-(`workflows.engine.monitoring`).
+(`workflows.engine.telemetry.step_events`).
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from uuid import UUID
 
 from celery import shared_task
 
-from workflows import scheduling, worker
+from workflows.engine.worker import bootstep
+from workflows.services import schedules
 from workflows.steps.registry import REGISTRY, StepType, load_types
 
 load_types()
 
 
-@shared_task(name=scheduling.TASK)
+@shared_task(name=schedules.TASK)
 def cron_tick(trigger_id: str) -> int:
     """celery-beat's tick of a cron trigger: fire what is due of it. Returns how many fire times were new."""
-    return scheduling.fire(UUID(trigger_id))
+    return schedules.fire(UUID(trigger_id))
 
 
 def _task_of(step_type: StepType) -> None:
     @shared_task(name=step_type.task_name, ignore_result=True, send_events=False)
     def visit(batch: Sequence[tuple[str, int]]) -> None:
-        worker.current().visit(batch)
+        bootstep.current().visit(batch)
 
     visit.__doc__ = step_type.summary
 

@@ -1,5 +1,5 @@
 -- Share of the runs ended within the window that failed, by organization.
--- Parameters: as in dlq/metrics.py. Returns: org_id, value, run_id, step.
+-- Parameters: as in dlq/alerting/metrics.py. Returns: org_id, value, run_id, step.
 SELECT r.org_id, avg((r.status = 'failed')::int)::float8,
        (array_agg(r.id ORDER BY r.ended_at DESC) FILTER (WHERE r.status = 'failed'))[1], ''
   FROM workflows_run r

@@ -1,5 +1,5 @@
 -- Longest wait of a step for its start within the window, in seconds, by organization.
--- Parameters: as in dlq/metrics.py. Returns: org_id, value, run_id, step.
+-- Parameters: as in dlq/alerting/metrics.py. Returns: org_id, value, run_id, step.
 SELECT DISTINCT ON (a.org_id) a.org_id, extract(epoch FROM a.started_at - a.ready_at)::float8, a.run_id,
        (SELECT s.key FROM workflows_steprun s WHERE s.id = a.step_run_id)
   FROM workflows_attempt a

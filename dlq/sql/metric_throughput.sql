@@ -1,5 +1,5 @@
 -- Runs ended per minute within the window, by organization.
--- Parameters: as in dlq/metrics.py. Returns: org_id, value, run_id, step.
+-- Parameters: as in dlq/alerting/metrics.py. Returns: org_id, value, run_id, step.
 SELECT o.id, count(r.id)::float8 * 60 / %(window_s)s, NULL::uuid, ''
   FROM workflows_organization o
   LEFT JOIN workflows_run r ON r.org_id = o.id AND r.status IN ('completed', 'failed') AND r.ended_at IS NOT NULL

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from config import embedded, env
-from tests.workers import WorkerPool, await_that, publish, scalar
+from config import env
+from devtools import embedded
+from tests.support.workers import WorkerPool, await_that, publish, scalar
 from workflows import selectors, services
 from workflows.models import Attempt, Organization, Run, StepRun
 

@@ -13,16 +13,18 @@ from uuid import UUID
 import pytest
 from django.core.management import call_command
 
-from config import embedded, env
-from tests import probes
+from config import env
+from devtools import embedded
 from tests.acceptance.test_crashes import assert_nothing_is_wrong, finished
-from tests.workers import WorkerPool, await_that, open_queues, publish
+from tests.support import probes
+from tests.support.workers import WorkerPool, await_that, open_queues, publish
 from throttling.gate import RESERVATION_S
 from throttling.models import ThrottleOverride
-from workflows import flow_control, services
-from workflows.engine import admission
+from workflows import services
+from workflows.engine.pipeline import admit
 from workflows.models import Organization, Run, StepRun
-from workflows.simulation import fullest_window
+from workflows.services import limits as flow_control
+from workflows.simulation.forecast import fullest_window
 
 
 def probe(kind: str = "probe", **more: Any) -> dict[str, Any]:
@@ -111,12 +113,12 @@ def test_windows_hold_through_the_loss_of_the_store(org: Organization, own_worke
         own_workers.start("io")
     own_workers.await_ready(2)
     if loss != "FLUSHALL":
-        admission.gate().client.save()
+        admit.gate().client.save()
     runs = start(org, slug, 100)
     for done in (25, 55):
         await_completed(org, done)
         if loss == "FLUSHALL":
-            admission.gate().client.flushall()
+            admit.gate().client.flushall()
         else:
             restart_the_store_from_its_snapshot()
     await_that(lambda: finished(org, 100), 120, "all runs end")

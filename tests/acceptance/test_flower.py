@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.acceptance.test_up import Instance, _ended
 from tests.browser.test_dashboard import SHOTS, browser  # noqa: F401  (fixture)
-from tests.workers import await_that
+from tests.support.workers import await_that
 
 TYPES = {
     "step-1-initialize": "data_transform",

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from django.db import connection, transaction
 
-from tests.web import Web
-from tests.workers import WorkerPool, await_that
+from tests.support.web import Web
+from tests.support.workers import WorkerPool, await_that
 
 ANSWERS_WITHIN_S = 4
 """Two seconds are promised; the rest is for a busy machine. What waits for the pool takes ten."""

@@ -16,12 +16,12 @@ from pytest_httpserver import HTTPServer
 
 from dlq import selectors, services
 from dlq.models import Alert, AlertChannel, AlertNotification, DeadLetter
-from tests import probes
-from tests.workers import WorkerPool, await_that, open_queues, publish, start_beat
-from workflows import bulk
+from tests.support import probes
+from tests.support.workers import WorkerPool, await_that, open_queues, publish, start_beat
 from workflows import services as workflows
 from workflows.errors import AlreadyRepaired
 from workflows.models import BulkOperation, LeaderLease, Organization, Run
+from workflows.services import bulk
 
 pytestmark = pytest.mark.timeout(300)
 HOWS = {"final": 1_800, "answered": 1_700, "memory": 1_500}

@@ -9,7 +9,7 @@ import pytest
 
 from config.env import BASE_DIR
 from tests.acceptance.test_up import Instance
-from tests.workers import await_that
+from tests.support.workers import await_that
 
 
 @pytest.fixture(scope="module")

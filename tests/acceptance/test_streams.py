@@ -13,8 +13,8 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from django.utils import timezone
 
-from tests.web import Stream, Web
-from tests.workers import await_that, publish
+from tests.support.web import Stream, Web
+from tests.support.workers import await_that, publish
 from workflows import services
 from workflows.models import AccessKey, Organization, Run
 

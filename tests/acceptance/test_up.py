@@ -20,8 +20,8 @@ import httpx
 import pytest
 
 from config.env import BASE_DIR
-from config.processes import Ports
-from tests.workers import await_that
+from devtools.processes import Ports
+from tests.support.workers import await_that
 
 
 class Instance:

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from tests.acceptance.test_up import Instance, _command_line, _ready
-from tests.workers import await_that
+from tests.support.workers import await_that
 
 FLOW = """
 flow: hooked
@@ -57,7 +57,7 @@ def test_no_file_shows_an_event_key_a_webhook_or_a_callback(instance: Instance, 
         token = trigger.rsplit("/", 1)[1]
         run_id = client.post("/api/workflows/hooked/run", json={}).json()["runId"]
         made = instance.command("shell", "-c", (
-            "from workflows.callbacks import token_of; from uuid import UUID; "
+            "from workflows.steps.callback_urls import token_of; from uuid import UUID; "
             f"print('TOKEN', token_of(UUID('{run_id}'), 'wait'))"
         ))  # fmt: skip
         callback = re.search(r"TOKEN (\S+)", made.stdout)

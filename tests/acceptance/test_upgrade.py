@@ -21,9 +21,9 @@ from urllib.parse import unquote_plus
 import pytest
 from pytest_httpserver import HTTPServer
 
-from tests.restored import Restored, Row, differences
-from tests.workers import await_that
-from workflows.selectors import FAULTS
+from tests.support.restored import Restored, Row, differences
+from tests.support.workers import await_that
+from workflows.selectors.runs import FAULTS
 
 WITHIN_S = 60
 MIGRATED = frozenset({"django_migrations", "django_content_type", "auth_permission", "dlq_alertrule"})

@@ -10,7 +10,7 @@ from django_celery_beat.models import CrontabSchedule, PeriodicTask
 from playwright.sync_api import Page, expect
 
 from tests.browser.test_dashboard import browser, log_in, page, tenant  # noqa: F401  (fixtures)
-from tests.workers import WorkerPool, await_end, publish
+from tests.support.workers import WorkerPool, await_end, publish
 from workflows import services
 from workflows.models import Organization
 

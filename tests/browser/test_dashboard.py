@@ -14,7 +14,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.workers import WorkerPool, await_end, await_that, publish
+from tests.support.workers import WorkerPool, await_end, await_that, publish
 from workflows import services
 from workflows.models import Organization, Wait
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from tests.browser.test_dashboard import browser, log_in, page, shoot, tenant  # noqa: F401  (fixtures)
-from tests.workers import WorkerPool, await_that, publish
+from tests.support.workers import WorkerPool, await_that, publish
 from workflows import services
 from workflows.models import Organization, StepRun
 

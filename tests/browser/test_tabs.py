@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.test_dashboard import browser, log_in, tenant  # noqa: F401  (fixtures)
-from tests.web import Web
-from tests.workers import WorkerPool, await_end, await_that, publish
+from tests.support.web import Web
+from tests.support.workers import WorkerPool, await_end, await_that, publish
 from workflows import services
 from workflows.models import Organization
 

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from tests.workers import leave_nothing, publish
+from tests.support.workers import leave_nothing, publish
 from workflows import services
 from workflows.models import AccessKey, Organization, Run, Trigger, Wait
 

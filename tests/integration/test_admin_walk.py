@@ -32,10 +32,10 @@ from django_celery_beat.models import (
 from django_celery_results.models import GroupResult, TaskResult
 
 from dlq.models import Alert, AlertChannel, AlertRule, DeadLetter, DeadLetterGroup
-from tests.admin_site import Forms, act, said, staff, successes
-from tests.workers import leave_nothing, publish
+from tests.support.admin_site import Forms, act, said, staff, successes
+from tests.support.workers import leave_nothing, publish
 from throttling.models import ThrottleChange, ThrottleOverride
-from workflows import bulk, flow_control, scheduling, services
+from workflows import services
 from workflows.admin.checked import CheckedAdmin
 from workflows.models import (
     AccessKey,
@@ -58,6 +58,7 @@ from workflows.models import (
     Wait,
     Worker,
 )
+from workflows.services import bulk, limits, schedules
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 NOOP = [{"id": "a", "type": "noop"}]
@@ -116,14 +117,14 @@ class World:
         slug = f"nightly-{uuid.uuid4().hex[:8]}"
         publish(self.org, NOOP, slug=slug, on={"cron": "*/5 * * * *"})
         trigger = Trigger.objects.get(flow__slug=slug)
-        scheduling.switch(trigger, enabled=enabled)
+        schedules.switch(trigger, enabled=enabled)
         return PeriodicTask.objects.get(args=f'["{trigger.id}"]')
 
 
 def _override(world: World) -> ThrottleOverride:
     """Of all organizations: one may change its own only so often."""
     row = ThrottleOverride(scope="limit", name=f"walk-{uuid.uuid4().hex[:8]}", concurrency=5)
-    return flow_control.put_limit(row, by="walk")
+    return limits.put_limit(row, by="walk")
 
 
 def _change(world: World) -> ThrottleChange:
@@ -347,7 +348,7 @@ def _has_status(*wanted: str) -> Callable[[Any], bool]:
 
 
 def _trigger_of(row: PeriodicTask) -> Trigger:
-    found = scheduling.trigger_of(row)
+    found = schedules.trigger_of(row)
     assert found is not None
     return found
 
@@ -463,7 +464,7 @@ def test_the_schedule_of_a_flow_is_switched_with_its_trigger(action: str, before
     trigger.refresh_from_db()
     assert trigger.enabled is not before
     assert PeriodicTask.objects.get(args=row.args).enabled is not before
-    assert bool(scheduling.fire(trigger.id, late)) is not before
+    assert bool(schedules.fire(trigger.id, late)) is not before
     again = PeriodicTask.objects.get(args=row.args)
     if action != "toggle_tasks":
         assert successes(act(boss, listing, action, again.pk)) == []
@@ -525,7 +526,7 @@ def _inline_counts(client: Client, address: str) -> dict[str, list[str]]:
 
 
 def test_a_verb_that_refuses_a_form_is_a_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow_control, "MAX_CHANGES", 0)
+    monkeypatch.setattr(limits, "MAX_CHANGES", 0)
     boss = staff(superuser=True)
     sent = {"scope": "limit", "name": "walk-refused", "org_id": str(world.org.id), "rate_algorithm": "window",
             "rate_burst": 1, "concurrency": 3}  # fmt: skip

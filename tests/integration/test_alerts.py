@@ -18,14 +18,15 @@ from django.utils import timezone
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from dlq import alert_texts, alerts, channels, services
-from dlq.metrics import Reading
+from dlq import services
+from dlq.alerting import channels, evaluation, texts
+from dlq.alerting.default_rules import RULES, ship
+from dlq.alerting.metrics import Reading
 from dlq.models import Alert, AlertChannel, AlertNotification, AlertRule, DeadLetter
 from dlq.models.alert import Metric
-from dlq.shipped import RULES, ship
-from tests.workers import WorkerPool, await_that, open_queues, publish, run_to_end
+from tests.support.workers import WorkerPool, await_that, open_queues, publish, run_to_end
 from workflows import services as workflows
-from workflows.engine import store, transitions
+from workflows.engine.state import database, transitions
 from workflows.models import Attempt, Organization, Run, StepRun
 
 ONCE = {"attempts": 1}
@@ -76,8 +77,8 @@ def receiver(org: Organization, httpserver: HTTPServer) -> Iterator[Receiver]:
 def look() -> None:
     """Two evaluations in a row, as of two minutes, and what they have to say."""
     for _ in range(2):
-        alerts.evaluate()
-        alerts.deliver()
+        evaluation.evaluate()
+        evaluation.deliver()
 
 
 def later(minutes: int) -> Any:
@@ -192,15 +193,15 @@ def test_two_evaluations_at_once_fire_once(org: Organization, receiver: Receiver
     def work() -> None:
         barrier.wait()
         try:
-            alerts.evaluate()
-            alerts.deliver()
+            evaluation.evaluate()
+            evaluation.deliver()
         finally:
             connections.close_all()
 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(work) for _ in range(4)]:
             done.result()
-    alerts.deliver()
+    evaluation.deliver()
     receiver.expect("auth-or-configuration", ["fired"])
 
 
@@ -216,9 +217,9 @@ def test_a_message_that_can_t_be_delivered_is_tried_again_and_a_recovery_waits_f
     assert (notification.status, notification.tries) == ("pending", 1)
     assert "could not deliver" in notification.error
     with later(6):
-        alerts.evaluate()
+        evaluation.evaluate()
         receiver.broken = False
-        alerts.deliver()
+        evaluation.deliver()
         receiver.expect("auth-or-configuration", ["fired", "recovered"])
 
 
@@ -251,8 +252,8 @@ def test_severity_and_organization_of_a_channel_are_heeded(
     fields = {"org_id": org.id, "rule": rule, "title": "t", "message": "Rule: x, y", "fired_at": now, "seen_at": now}
     for severity in ("info", "warning", "critical"):
         Alert.objects.filter(org_id=org.id).delete()
-        alerts._notify(Alert.objects.create(severity=severity, **fields), "fired")
-    alerts.deliver()
+        evaluation._notify(Alert.objects.create(severity=severity, **fields), "fired")
+    evaluation.deliver()
     assert [title for title, _ in receiver.messages] == ["[critical] t"]
 
 
@@ -272,8 +273,8 @@ def test_sentry_and_the_environment_are_channels(
     now = timezone.now()
     alert = Alert.objects.create(org_id=org.id, rule=AlertRule.objects.get(name="retries"), severity="critical",
                                  title="t", message="m", fired_at=now, seen_at=now)  # fmt: skip
-    alerts._notify(alert, "fired")
-    alerts.deliver()
+    evaluation._notify(alert, "fired")
+    evaluation.deliver()
     assert [title for title, _ in receiver.messages] == ["[critical] t"] * 2  # the row's and the environment's
     assert len(envelopes) == 1
     statuses = set(AlertNotification.objects.filter(alert=alert).values_list("channel", "status"))
@@ -299,7 +300,7 @@ def test_an_address_is_kept_secret(org: Organization, receiver: Receiver) -> Non
         cursor.execute("SELECT ciphertext FROM dlq_alertchannel WHERE id = %s", (receiver.channel.id,))
         assert b"/alerts" not in bytes(cursor.fetchone()[0])
     assert channels.problem_of("nonsense://x") is not None
-    assert store.is_adopted() is False
+    assert database.is_adopted() is False
 
 
 # --- what they say ------------------------------------------------------------------------------------------------------
@@ -353,13 +354,13 @@ def test_an_alert_names_flow_step_unit_and_link(org: Organization, receiver: Rec
     ],
 )  # fmt: skip
 def test_a_value_has_its_unit(metric: str, value: float, shown: str) -> None:
-    assert alert_texts.value_of(metric, value) == shown
+    assert texts.value_of(metric, value) == shown
 
 
 def test_every_metric_has_a_sentence_and_a_unit(org: Organization) -> None:
     for metric in Metric:
         rule = AlertRule(name="r", metric=metric, threshold=3, window_s=300, severity="info")
-        text = alert_texts.message(rule, Reading(org_id=org.id, value=4))
+        text = texts.message(rule, Reading(org_id=org.id, value=4))
         assert text.count("\n") == 3
         assert "{" not in text
 
@@ -367,7 +368,7 @@ def test_every_metric_has_a_sentence_and_a_unit(org: Organization) -> None:
 def test_a_failure_that_a_flow_wants_told_has_a_link(org: Organization, workers: WorkerPool) -> None:
     many(org, 1, "final", slug="critical-job")
     letter = DeadLetter.objects.select_related("flow").get(org_id=org.id)
-    assert f"/runs/{letter.run_id}/" in alert_texts.failure_message(letter)
+    assert f"/runs/{letter.run_id}/" in texts.failure_message(letter)
 
 
 def test_a_dead_letter_has_the_documents_column_defaults(live_db: None) -> None:

@@ -10,14 +10,16 @@ from django.test import Client
 from django.utils import timezone
 
 from dlq.models import Alert, AlertRule, DeadLetter
-from tests.openapi import JSON, OPERATIONS, assert_documented
-from tests.workers import WorkerPool, await_end, await_that, publish, run_to_end
+from tests.support.openapi import JSON, OPERATIONS, assert_documented
+from tests.support.workers import WorkerPool, await_end, await_that, publish, run_to_end
 from throttling.models import ThrottleOverride
-from workflows import archiving, flow_control, services
+from workflows import services
 from workflows.api import routes
-from workflows.engine import events
-from workflows.engine.events import NewEvent
+from workflows.engine.events import receive
+from workflows.engine.events.receive import NewEvent
 from workflows.models import AccessKey, CronFire, Flow, Organization, StepRun, Wait
+from workflows.services import limits as flow_control
+from workflows.services.flows import archiving
 
 Call = tuple[str, str, dict[str, str], Any]
 """Method, path of the document, what stands in path and query, and the body."""
@@ -160,7 +162,7 @@ def events_of(call: Caller, org: Organization) -> None:
     publish(org, [A], slug="hears", on=[{"event": "answers/heard"}], idempotency="event.data.n")
     heard = [NewEvent(name="answers/heard", data={"n": 1}, user={"id": "u"}, external_id="x") for _ in range(2)]
     heard.append(NewEvent(name="answers/unheard", data={}))
-    ids = events.receive(org.id, heard)
+    ids = receive.receive(org.id, heard)
     await_that(lambda: all(call("get", "/events/{event_id}", event_id=each)["matchedAt"] for each in ids))
     details = [call("get", "/events/{event_id}", event_id=each) for each in ids]
     assert [bool(each["runs"]) for each in details] == [True, False, False] or details[1]["outcomes"]

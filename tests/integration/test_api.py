@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.workers import WorkerPool, await_that, publish, shipped_policies
+from tests.support.workers import WorkerPool, await_that, publish, shipped_policies
 from workflows import services
 from workflows.api import routes
 from workflows.models import AccessKey, Organization, Run

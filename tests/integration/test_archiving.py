@@ -23,12 +23,11 @@ from django_celery_beat.models import PeriodicTask
 
 from dlq.models import DeadLetter
 from tests.integration.test_api import Api, assert_problem
-from tests.workers import WorkerPool, await_end, await_that, publish
+from tests.support.workers import WorkerPool, await_end, await_that, publish
 from throttling.models import ThrottleOverride
-from workflows import archiving, composition, deletion, pausing, repair, scheduling, services
-from workflows.archiving import FlowInUse, FlowNotArchived
-from workflows.engine import events
-from workflows.engine.events import NewEvent
+from workflows import services
+from workflows.engine.events import receive
+from workflows.engine.events.receive import NewEvent
 from workflows.errors import FlowArchived, FlowBeingDeleted, FlowNotFound, NonRetriable
 from workflows.models import (
     Attempt,
@@ -44,6 +43,10 @@ from workflows.models import (
     Trigger,
     TriggerOutcome,
 )
+from workflows.services import invoke as composition
+from workflows.services import pauses, repair, schedules
+from workflows.services.flows import archiving, deletion
+from workflows.services.flows.archiving import FlowInUse, FlowNotArchived
 
 NOOP = {"id": "a", "type": "noop"}
 SLEEP = {"id": "a", "type": "delay", "config": {"for": "1h"}}
@@ -84,8 +87,8 @@ def test_an_archived_flow_starts_nothing_and_says_so(org: Organization, api_key:
     past = timezone.now() - dt.timedelta(days=2)
     Trigger.objects.filter(flow=flow).update(fires_from=past, next_fire_at=past)
     cron = Trigger.objects.get(flow=flow, kind="cron")
-    assert (scheduling.fire(cron.id), scheduling.schedules(org), scheduling.refresh(org)) == (0, [], 0)
-    (event_id,) = events.receive(org.id, [NewEvent(name="b26/go")])
+    assert (schedules.fire(cron.id), schedules.schedules(org), schedules.refresh(org)) == (0, [], 0)
+    (event_id,) = receive.receive(org.id, [NewEvent(name="b26/go")])
     answer = Client().post(f"/hooks/{hook.token}", b"{}", content_type="application/json")
     assert_problem(answer, 410, "flow_archived", "takes no deliveries")
     assert_problem(api.post("/workflows/b26-delete/run", {}), 409, "flow_archived", "is archived and starts nothing")
@@ -252,14 +255,14 @@ def with_history(org: Organization, slug: str) -> None:
     publish(org, [each], slug=slug, on=[{"event": f"{slug}/go"}, {"webhook": "none"}, {"cron": "0 4 * * *"}])
     ids = [services.trigger(org, slug, idempotency_key=str(number)).run_ids[0] for number in range(5)]
     publish(org, [FAILING], slug=slug, on=[{"event": f"{slug}/go"}], rate_limit={"limit": 1, "period": "1h"})
-    events.receive(org.id, [NewEvent(name=f"{slug}/go") for _ in range(3)])
+    receive.receive(org.id, [NewEvent(name=f"{slug}/go") for _ in range(3)])
     ids += Run.objects.filter(flow__slug=slug, org_id=org.id, trigger="event").values_list("id", flat=True)
     for run_id in ids:
         await_end(org, run_id)
     flow = Flow.objects.get(organization=org, slug=slug)
     DeadLetter.objects.filter(flow=flow).update(status="ignored")
     CronFire.objects.create(org_id=org.id, flow=flow, schedule="x", fire_at=timezone.now(), outcome="skipped")
-    pausing.stop(pausing.flow(org, slug), by="test")
+    pauses.stop(pauses.flow(org, slug), by="test")
 
 
 def test_deleting_with_history_takes_everything_of_it_and_nothing_else(
@@ -289,7 +292,7 @@ def test_deleting_with_history_takes_everything_of_it_and_nothing_else(
     assert not Trigger.including_removed.filter(flow_id=flow.id).exists()
     assert not ThrottleOverride.objects.filter(flow_id=flow.id).exists()
     assert beat_rows(flow) == 0
-    assert pausing.stopped(org)[0]["flow"] == "kept"
+    assert pauses.stopped(org)[0]["flow"] == "kept"
     with_history(org, "gone")  # its slug is free
     assert Flow.objects.get(organization=org, slug="gone").id != flow.id
 

@@ -15,8 +15,8 @@ from django.db import connection, transaction
 
 from config.env import BASE_DIR
 from tests.integration.test_edges import ROUTES, Site
+from workflows.edge.unavailable import missing_service
 from workflows.models import Organization, Run
-from workflows.unavailable import missing_service
 
 WITHOUT_DATABASE = {
     "healthz",
@@ -128,7 +128,7 @@ def test_without_the_store_every_address_answers_and_triggers_are_accepted(
     environment = {**worker_environment, "REDIS_URL": f"redis://127.0.0.1:{NOWHERE}/0", "HEADRACE_LOG_LEVEL": "ERROR"}
     environment["DJANGO_SETTINGS_MODULE"] = "config.settings"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.without_store", org.slug],
+        [sys.executable, "-m", "tests.support.without_store", org.slug],
         cwd=BASE_DIR,
         env=environment,
         capture_output=True,

@@ -13,27 +13,19 @@ from django.test import Client
 from django.utils import timezone
 
 from dlq.models import DeadLetter
-from tests import poison
-from tests.by_hand import claim, end, start, steps_of
-from tests.poison import doctor
-from tests.workers import WorkerPool, await_end, await_that, publish
+from tests.support import poison
+from tests.support.by_hand import claim, end, start, steps_of
+from tests.support.poison import doctor
+from tests.support.workers import WorkerPool, await_end, await_that, publish
 from workflows import services
-from workflows.engine import (
-    catalog,
-    dispatch,
-    fan_out,
-    maintenance,
-    matching,
-    meeting,
-    recording,
-    stopping,
-    store,
-    sweeps,
-    transitions,
-    unloadable,
-)
-from workflows.engine.outcome import FanOut, WaitFor
-from workflows.engine.rows import ReadyStep, Verdict
+from workflows.engine.containers import fan_out
+from workflows.engine.events import matching
+from workflows.engine.maintenance import leader, sweeps
+from workflows.engine.pipeline import publish as dispatch
+from workflows.engine.pipeline import record
+from workflows.engine.state import database, flow_cache, transitions, unloadable
+from workflows.engine.state.records import ReadyStep, Verdict
+from workflows.engine.waits import resolve, settle
 from workflows.errors import ConfigurationFailure, UnloadableVersion
 from workflows.models import (
     Attempt,
@@ -47,6 +39,7 @@ from workflows.models import (
     TriggerOutcome,
     Wait,
 )
+from workflows.steps.outcome import FanOut, WaitFor
 
 NOOP = {"id": "a", "type": "noop"}
 HOUR = {"id": "a", "type": "delay", "config": {"for": "1h"}}
@@ -75,7 +68,7 @@ def test_what_loads_is_given_back_and_of_the_rest_why_not(org: Organization) -> 
     good, bad = (services.published(org, publish(org, [NOOP], slug=slug)).version_id for slug in ("good", "bad"))
     spoil(org, "bad")
     unknown = org.id
-    loaded = catalog.load([good, bad, unknown])
+    loaded = flow_cache.load([good, bad, unknown])
     assert set(loaded.flows) == {good}
     error = loaded.refused[bad]
     assert isinstance(error, UnloadableVersion)
@@ -128,10 +121,10 @@ def test_the_end_of_a_wait_of_a_bad_version_fails_its_run(org: Organization, pub
         org, [{"id": "w", "type": "wait_for_event", "config": {"event": "x/y"}}, {"id": "b", "type": "noop"}]
     )
     outcome = WaitFor(kind="event", event_name="x/y", timeout_s=3600)
-    recording.record([Verdict(claim=claim(run_id, "w"), outcome=outcome)])
+    record.record([Verdict(claim=claim(run_id, "w"), outcome=outcome)])
     spoil(org, "flow")
     Wait.objects.filter(run_id=run_id).update(expires_at="2026-01-01T00:00:00Z")
-    while meeting.expire():
+    while resolve.expire():
         pass
     assert Run.objects.get(id=run_id).status == "failed"
     assert letters(run_id) == [("configuration", True)]
@@ -147,7 +140,7 @@ def test_runs_of_a_bad_version_can_be_cancelled_with_others(
     spoil(org, "flow")
     for owner, run_id in ((org, bad), (other, good)):
         transitions.request_cancel(owner.id, [run_id], reason="test")
-    stopping.settle([bad, good])
+    settle.settle([bad, good])
     assert {Run.objects.get(id=run_id).status for run_id in (bad, good)} == {"cancelled"}
     Flow.objects.filter(organization=org).update(current=None)
 
@@ -199,7 +192,7 @@ def test_what_a_newer_process_may_load_is_left_to_it(org: Organization, publishe
     version = current(org, "flow")
     definition = version.definition
     poison.spoil(version.id, {**definition, "made_of": "newer stuff"})
-    rows = store.fetch("rescue_undispatched", {"batch": 1_000, "queues": ["headrace.io"], "put_off": []})
+    rows = database.fetch("rescue_undispatched", {"batch": 1_000, "queues": ["headrace.io"], "put_off": []})
     dispatch.dispatch([ReadyStep.of(row) for row in rows if row.run_id == run_id])
     assert steps_of(run_id) == {"a": "ready"}
     assert not published
@@ -224,7 +217,7 @@ def newer(org: Organization, slug: str) -> Iterator[None]:
 @pytest.fixture
 def notes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No notes of other tests, and no grace."""
-    monkeypatch.setattr("workflows.engine.waits.GRACE_S", 0.0)
+    monkeypatch.setattr("workflows.engine.waits.waits.GRACE_S", 0.0)
     SweepFailure.objects.all().delete()
     sweeps.LEDGER.forget_memory()
     yield
@@ -245,7 +238,7 @@ def parent_of(org: Organization) -> tuple[Any, Any]:
     steps = [{"id": "w", "type": "invoke_flow", "config": {"flow": "child"}}, {"id": "b", "type": "noop"}]
     parent = start(org, steps, slug="parent")
     outcome = WaitFor(kind="run", child_id=child, timeout_s=3600)
-    recording.record([Verdict(claim=claim(parent, "w"), outcome=outcome)])
+    record.record([Verdict(claim=claim(parent, "w"), outcome=outcome)])
     Run.objects.filter(id=child).update(parent_id=parent)
     return parent, child
 
@@ -259,7 +252,7 @@ def test_the_end_of_a_child_leaves_a_newer_parent_to_others(
         assert Run.objects.get(id=child).status == "completed"
         assert steps_of(parent) == {"w": "waiting", "b": "pending"}
         assert Wait.objects.filter(run_id=parent).exclude(taken_at=None).exists()
-    meeting.resolve_late()
+    resolve.resolve_late()
     assert steps_of(parent) == {"w": "completed", "b": "ready"}
 
 
@@ -279,11 +272,11 @@ def test_the_end_of_a_wait_of_a_newer_version_is_never_given_up(
     with newer(org, "parent"):
         end(claim(child, "a"))
         for _ in range(2):
-            meeting.resolve_late()
+            resolve.resolve_late()
             failing_for_long()
         assert steps_of(parent)["w"] == "waiting"
         assert Wait.objects.filter(run_id=parent).exists()
-    meeting.resolve_late()
+    resolve.resolve_late()
     assert steps_of(parent) == {"w": "completed", "b": "ready"}
 
 
@@ -293,14 +286,14 @@ def test_the_end_of_a_container_of_a_newer_version_is_left_to_others(
     run_id = start(org, [{"id": "all", "type": "map", "config": {"items": []}, "steps": [{"id": "x", "type": "noop"}]}])
     with monkeypatch.context() as dying:
         dying.setattr(fan_out, "conclude", lambda _: ([], []))
-        recording.record([Verdict(claim=claim(run_id, "all"), outcome=FanOut(items=[0], parallelism=1))])
+        record.record([Verdict(claim=claim(run_id, "all"), outcome=FanOut(items=[0], parallelism=1))])
         end(claim(run_id, "x"))
     with newer(org, "flow"):
-        meeting.conclude_late()
+        resolve.conclude_late()
         assert Run.objects.get(id=run_id).is_live
         assert steps_of(run_id)["all"] == "waiting"
     failing_for_long()
-    meeting.conclude_late()
+    resolve.conclude_late()
     assert Run.objects.get(id=run_id).status == "completed"
 
 
@@ -311,7 +304,7 @@ def test_a_step_that_only_a_newer_process_can_dispatch_is_never_given_up(
     with newer(org, "flow"):
         for _ in range(2):
             StepRun.objects.filter(run_id=run_id).update(dispatched_at=None, ready_at="2026-01-01T00:00:00Z")
-            maintenance._undispatched()
+            leader._undispatched()
             failing_for_long()
         assert steps_of(run_id) == {"a": "ready"}
 
@@ -324,8 +317,8 @@ def test_a_claimed_step_of_a_newer_version_is_offered_again_without_end(
     StepRun.objects.filter(run_id=run_id).update(told_waits=10)
     claimed = claim(run_id, "a")
     with newer(org, "flow"):
-        ((_, why),) = catalog.divide([claimed])[1]
-        recording.record([unloadable.verdict_on(claimed, why)])
+        ((_, why),) = flow_cache.divide([claimed])[1]
+        record.record([unloadable.verdict_on(claimed, why)])
         row = StepRun.objects.get(run_id=run_id)
         assert (row.status, row.attempt, row.told_waits) == ("waiting", claimed.attempt, 10)
         assert not Attempt.objects.filter(step_run_id=row.id).exists()
@@ -356,10 +349,10 @@ def test_what_undoes_the_steps_of_a_newer_version_is_left_to_others(
     end(claim(run_id, "a"))
     transitions.request_cancel(org.id, [run_id], reason="test")
     with newer(org, "flow"):
-        stopping.settle([run_id])
+        settle.settle([run_id])
         assert Run.objects.get(id=run_id).is_live
         assert "undo" not in steps_of(run_id)
-    stopping.settle([run_id])
+    settle.settle([run_id])
     assert steps_of(run_id)["undo"] == "ready"
 
 
@@ -369,7 +362,7 @@ def test_a_run_of_a_newer_version_that_has_nothing_to_undo_can_be_cancelled(
     run_id = start(org, [NOOP])
     transitions.request_cancel(org.id, [run_id], reason="test")
     with newer(org, "flow"):
-        stopping.settle([run_id])
+        settle.settle([run_id])
     assert Run.objects.get(id=run_id).status == "cancelled"
 
 
@@ -383,9 +376,9 @@ def test_a_run_is_not_ended_without_the_output_that_another_process_knows(
         cursor.execute("SELECT set_config('headrace.damage', '', false)")
     with newer(org, "flow"):
         with pytest.raises(UnloadableVersion):
-            recording.finish([run_id])
+            record.finish([run_id])
         assert Run.objects.get(id=run_id).is_live
-    recording.finish([run_id])
+    record.finish([run_id])
     assert Run.objects.get(id=run_id).output == {"n": 2}
 
 
@@ -401,14 +394,14 @@ def test_a_fault_of_this_process_is_not_the_tenant_s(
         def fails(*_: Any, **__: Any) -> Any:
             raise raised
 
-        catalog.forget()
-        monkeypatch.setattr(catalog, "compile_flow", fails)
-        return catalog.load([version_id]).refused[version_id]
+        flow_cache.forget()
+        monkeypatch.setattr(flow_cache, "compile_flow", fails)
+        return flow_cache.load([version_id]).refused[version_id]
 
-    assert catalog.is_newer(load(KeyError("a bug")))
-    assert not catalog.is_newer(load(ConfigurationFailure("the text")))
+    assert flow_cache.is_newer(load(KeyError("a bug")))
+    assert not flow_cache.is_newer(load(ConfigurationFailure("the text")))
     for raised in (MemoryError("full"), SystemExit(1), KeyboardInterrupt()):
         with pytest.raises(type(raised)):
             load(raised)
-        assert version_id not in catalog._refused
-    catalog.forget()
+        assert version_id not in flow_cache._refused
+    flow_cache.forget()

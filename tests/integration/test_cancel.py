@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.workers import WorkerPool, await_end, await_that, publish, statuses
-from workflows import bulk, services
-from workflows.engine import events, transitions
-from workflows.engine.events import NewEvent
-from workflows.engine.heartbeat import HEARTBEAT_S
+from tests.support.workers import WorkerPool, await_end, await_that, publish, statuses
+from workflows import services
+from workflows.engine.events import receive
+from workflows.engine.events.receive import NewEvent
+from workflows.engine.state import transitions
+from workflows.engine.worker.heartbeat import HEARTBEAT_S
 from workflows.errors import InvalidInput
 from workflows.models import Attempt, BulkOperation, Organization, Run, StepRun
+from workflows.services import bulk
 
 pytestmark = pytest.mark.usefixtures("workers")
 SLEEP = {"id": "a", "type": "delay", "config": {"for": "1h"}}
@@ -90,7 +92,7 @@ def test_children_are_cancelled_with_their_parent_unless_they_are_abandoned(org:
 
 
 def send(org: Organization, name: str, **data: Any) -> None:
-    events.receive(org.id, [NewEvent(name=name, data=data)])
+    receive.receive(org.id, [NewEvent(name=name, data=data)])
 
 
 def test_an_event_cancels_the_runs_that_match(org: Organization) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command, get_commands, load_command_class
 
-from tests.admin_site import staff
 from tests.conftest import lift_limits
-from tests.workers import leave_nothing, publish
+from tests.support.admin_site import staff
+from tests.support.workers import leave_nothing, publish
 from workflows import services
 from workflows.management.output import HeadraceCommand
 from workflows.models import Organization, Secret
 
-OURS = ("workflows", "dlq", "config", "throttling")
+OURS = ("workflows", "dlq", "config", "devtools", "throttling")
 COMMANDS = sorted(
     name
     for name, app in get_commands().items()

@@ -10,15 +10,18 @@ import pytest
 
 from dlq import services as dead_letters
 from dlq.models import DeadLetter
-from tests import probes
-from tests.by_hand import start
-from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end
-from workflows import repair, services
+from tests.support import probes
+from tests.support.by_hand import start
+from tests.support.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end
+from workflows import services
 from workflows.definitions.validate import DefinitionProblems, parse
-from workflows.engine import fan_out, meeting, recording
-from workflows.engine.outcome import Completed, Failed, Outcome
-from workflows.engine.rows import Verdict
+from workflows.engine.containers import fan_out
+from workflows.engine.pipeline import record
+from workflows.engine.state.records import Verdict
+from workflows.engine.waits import resolve
 from workflows.models import FanOut, Organization, Run, StepRun
+from workflows.services import repair
+from workflows.steps.outcome import Completed, Failed, Outcome
 
 DOUBLE = {"id": "double", "type": "data_transform", "config": {"expression": "item * 2"}}
 
@@ -189,7 +192,7 @@ def test_a_part_of_a_batch_that_needs_too_much_is_halved(
     org: Organization, published: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Driven by hand: parts with 7 in them fail for lack of resources until they are alone."""
-    from tests.by_hand import NO
+    from tests.support.by_hand import NO
     from workflows.errors import Category
 
     run_id = start(org, container("batch", DOUBLE, items=list(range(8)), size=8, on_failure="continue"))
@@ -205,12 +208,13 @@ def perform_all(run_id: Any, work: Any, *, category: Any, error: Any) -> None:
     import dataclasses
     import uuid
 
-    from workflows.engine import execute, transitions
+    from workflows.engine.pipeline import perform
+    from workflows.engine.state import transitions
 
     while ready := list(StepRun.objects.filter(run_id=run_id, status="ready")):
         claims = transitions.claim([(str(row.id), row.attempt) for row in ready], worker=uuid.uuid4()).claims
         verdicts = []
-        for visit in execute.open_visits(claims):
+        for visit in perform.open_visits(claims):
             if visit.step.container:
                 given = work(visit.claim, visit.scope["item"])
                 outcome: Outcome = Completed(output=given)
@@ -219,15 +223,15 @@ def perform_all(run_id: Any, work: Any, *, category: Any, error: Any) -> None:
                 text = None if given == "full" else str(given)
                 verdicts.append(Verdict(claim=visit.claim, outcome=outcome, output=text))
             else:
-                prepared = execute.prepare(visit)
-                verdicts.append(prepared if isinstance(prepared, Verdict) else execute.perform(prepared))
-        recording.record(verdicts)
+                prepared = perform.prepare(visit)
+                verdicts.append(prepared if isinstance(prepared, Verdict) else perform.perform(prepared))
+        record.record(verdicts)
 
 
 def test_a_map_goes_on_with_half_the_parallelism_after_a_lack_of_resources(
     org: Organization, published: list[Any]
 ) -> None:
-    from tests.by_hand import NO
+    from tests.support.by_hand import NO
     from workflows.errors import Category
 
     run_id = start(org, container("map", DOUBLE, items=list(range(20)), parallelism=8, on_failure="continue"))
@@ -293,8 +297,8 @@ def test_a_process_that_dies_before_it_sums_up_loses_nothing(
         dying.setattr(fan_out, "conclude", lambda _: ([], []))
         perform_all(run_id, lambda _, value: value, category=None, error=None)
         assert StepRun.objects.get(run_id=run_id, key="all").status == "waiting"
-    monkeypatch.setattr("workflows.engine.waits.GRACE_S", 0.0)
-    meeting.rescue()
+    monkeypatch.setattr("workflows.engine.waits.waits.GRACE_S", 0.0)
+    resolve.rescue()
     assert StepRun.objects.get(run_id=run_id, key="all").output["results"] == [1, 2]
 
 

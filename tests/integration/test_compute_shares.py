@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.conf import settings
 
-from tests.workers import WorkerPool, await_end, await_that, leave_nothing, publish
+from tests.support.workers import WorkerPool, await_end, await_that, leave_nothing, publish
 from throttling.gate import Gate, Request, Take
 from throttling.limits import LimitSet
 from throttling.policy import queue_limit, queue_name, queue_value
-from workflows import flow_control, services
+from workflows import services
 from workflows.models import Organization, StepRun
+from workflows.selectors import limits as flow_control
 
 LANE = "spins"
 

@@ -8,15 +8,19 @@ from uuid import UUID
 
 import pytest
 
-from tests import probes
-from tests.by_hand import NO, claim, end, start
 from tests.integration.test_composition import container
-from tests.workers import WorkerPool, await_end, by_key, publish, run_to_end, scalar
-from workflows import repair, services
-from workflows.engine import fan_out, meeting, recording, transitions
-from workflows.engine.outcome import Completed, Failed, FanOut, Outcome, WaitFor
-from workflows.engine.rows import Claim, Verdict
+from tests.support import probes
+from tests.support.by_hand import NO, claim, end, start
+from tests.support.workers import WorkerPool, await_end, by_key, publish, run_to_end, scalar
+from workflows import services
+from workflows.engine.containers import fan_out
+from workflows.engine.pipeline import record as recording
+from workflows.engine.state import transitions
+from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.waits import resolve
 from workflows.models import Organization, Run, StepRun
+from workflows.services import repair
+from workflows.steps.outcome import Completed, Failed, FanOut, Outcome, WaitFor
 
 
 def record(claimed: Claim, outcome: Outcome, output: str | None = None) -> None:
@@ -162,15 +166,15 @@ def test_results_that_are_too_large_fail_their_container_and_no_other(
         text = f'"{"x" * 15_900}"'
         recording.record([Verdict(claim=each, outcome=Completed(), output=text) for each in claims])
         recording.record([Verdict(claim=each, outcome=Completed(), output="1") for each in others])
-    monkeypatch.setattr("workflows.engine.waits.GRACE_S", 0.0)
-    meeting.rescue()
+    monkeypatch.setattr("workflows.engine.waits.waits.GRACE_S", 0.0)
+    resolve.rescue()
     assert "collect: false" in (Run.objects.get(id=large).error or {})["message"]
     assert StepRun.objects.get(run_id=small, key="all").output["results"] == [1]
     assert scalar("SELECT count(*) FROM workflows_fanout WHERE NOT concluded AND run_id IN (%s, %s)", large, small) == 0
 
 
 def test_a_timer_that_looks_for_due_waits_reads_no_others() -> None:
-    from workflows.engine import store
+    from workflows.engine.state import database
 
     for name in (
         "expire_waits",
@@ -180,8 +184,8 @@ def test_a_timer_that_looks_for_due_waits_reads_no_others() -> None:
         "left_over_waits",
         "left_over_fan_outs",
     ):
-        assert "<= clock_timestamp()" not in store.statement(name)
-        assert "< clock_timestamp()" not in store.statement(name)
+        assert "<= clock_timestamp()" not in database.statement(name)
+        assert "< clock_timestamp()" not in database.statement(name)
 
 
 def test_a_retry_of_a_step_in_an_ended_item_is_not_waited_for(org: Organization, published: list[Any]) -> None:
@@ -258,7 +262,7 @@ def _last(run_id: UUID, key: str) -> tuple[Claim, Outcome]:
 
 
 def test_a_resume_keeps_the_halves_of_a_batch(org: Organization, published: list[Any]) -> None:
-    from workflows.engine.failure import describe
+    from workflows.engine.pipeline.retry_decision import describe
 
     steps = [
         {"id": "all", "type": "batch", "config": {"items": [1, 2], "size": 2}, "steps": [{"id": "x", "type": "noop"}]}

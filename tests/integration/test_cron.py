@@ -18,13 +18,14 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from tests.integration.test_api import Api
-from tests.poison import refusing
-from tests.workers import WorkerPool, await_that, publish, start_beat
-from workflows import scheduling, services
+from tests.support.poison import refusing
+from tests.support.workers import WorkerPool, await_that, publish, start_beat
+from workflows import services
 from workflows.definitions import cron
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.errors import IdempotencyConflict
 from workflows.models import CronFire, Organization, Run, Trigger
+from workflows.services import schedules
 
 SLEEP = {"id": "a", "type": "delay", "config": {"for": "1h"}}
 
@@ -136,7 +137,7 @@ def test_every_time_fires_once_however_the_clock_of_the_looker_jumps(org: Organi
 
     def look(moment: dt.datetime) -> None:
         try:
-            scheduling.fire(found.id, moment)
+            schedules.fire(found.id, moment)
         finally:
             connections.close_all()
 
@@ -157,11 +158,11 @@ def test_every_time_fires_once_however_the_clock_of_the_looker_jumps(org: Organi
 def test_a_new_version_neither_loses_nor_doubles_a_time(org: Organization) -> None:
     begin = at("2026-11-22T06:30")
     found = scheduled(org, "0 * * * *", begin, catch_up="all")
-    scheduling.fire(found.id, begin + dt.timedelta(hours=2))
+    schedules.fire(found.id, begin + dt.timedelta(hours=2))
     publish(org, [SLEEP, {**SLEEP, "id": "b"}], slug="nightly", on={"cron": "0 * * * *", "catch_up": "all"})
     again = Trigger.objects.get(organization=org)
     assert again.fires_from == at("2026-11-22T08:00")
-    scheduling.fire(again.id, begin + dt.timedelta(hours=4))
+    schedules.fire(again.id, begin + dt.timedelta(hours=4))
     assert outcomes(org) == [(f"22 {hour:02}:00", "started") for hour in (7, 8, 9, 10)]
 
 
@@ -175,14 +176,14 @@ def test_what_happens_while_a_run_is_live(org: Organization, overlap: str, expec
     begin = at("2026-11-22T06:30")
     found = scheduled(org, "0 * * * *", begin, overlap=overlap, catch_up="all")
     for hour in (1, 2, 3):
-        scheduling.fire(found.id, begin + dt.timedelta(hours=hour))
+        schedules.fire(found.id, begin + dt.timedelta(hours=hour))
     assert [outcome for _, outcome in outcomes(org)] == expected
     open_runs = Run.objects.filter(org_id=org.id, ended_at=None)
     assert open_runs.count() == live
     if overlap == "queue":
         for _ in range(2):
             services.cancel_run(org, open_runs.get().id)
-            scheduling._start_queued()
+            schedules._start_queued()
         assert [outcome for _, outcome in outcomes(org)] == ["started"] * 3
         assert open_runs.get().input["scheduledFor"] == at("2026-11-22T09:00").isoformat()
 
@@ -193,7 +194,7 @@ def test_what_a_flow_refuses_is_kept_with_the_reason(org: Organization) -> None:
     found = Trigger.objects.get(organization=org)
     now = timezone.now()
     Trigger.objects.filter(id=found.id).update(fires_from=now - dt.timedelta(hours=1))
-    scheduling.fire(found.id, now)
+    schedules.fire(found.id, now)
     row = CronFire.objects.get(org_id=org.id)
     assert (row.outcome, '"x" is a required property' in row.reason) == ("refused", True)
 
@@ -204,15 +205,15 @@ def test_what_may_pass_loses_no_fire_time(org: Organization, condition: str) -> 
     begin = at("2026-11-22T06:30")
     found = scheduled(org, "0 * * * *", begin)
     with refusing("workflows_steprun", condition), pytest.raises((OperationalError, psycopg.OperationalError)):
-        scheduling.fire(found.id, begin + dt.timedelta(hours=1))
+        schedules.fire(found.id, begin + dt.timedelta(hours=1))
     assert outcomes(org) == [], "it stays due"
-    scheduling.fire(found.id, begin + dt.timedelta(hours=1))
+    schedules.fire(found.id, begin + dt.timedelta(hours=1))
     assert outcomes(org) == [("22 07:00", "started")]
 
 
 @pytest.mark.usefixtures("published")
 def test_a_key_that_another_holds_loses_no_fire_time(org: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workflows.engine.idempotency.WAIT_MS", 50)
+    monkeypatch.setattr("workflows.engine.run_controls.idempotency.WAIT_MS", 50)
     begin = at("2026-11-22T06:30")
     found = scheduled(org, "0 * * * *", begin)
     publish(org, [SLEEP], slug="nightly", on={"cron": "0 * * * *"}, idempotency={"key": "'one'", "window": "1m"})
@@ -235,12 +236,12 @@ def test_a_key_that_another_holds_loses_no_fire_time(org: Organization, monkeypa
         assert taken.wait(20)
         try:
             with pytest.raises(IdempotencyConflict):
-                scheduling.fire(found.id, begin + dt.timedelta(hours=1))
+                schedules.fire(found.id, begin + dt.timedelta(hours=1))
         finally:
             over.set()
         holder.result()
     assert outcomes(org) == [], "it stays due"
-    scheduling.fire(found.id, begin + dt.timedelta(hours=1))
+    schedules.fire(found.id, begin + dt.timedelta(hours=1))
     assert outcomes(org) == [("22 07:00", "started")]
 
 
@@ -250,7 +251,7 @@ def test_what_never_passes_is_refused_once(org: Organization) -> None:
     begin = at("2026-11-22T06:30")
     found = scheduled(org, "0 * * * *", begin)
     with refusing("workflows_steprun", "program_limit_exceeded"):
-        scheduling.fire(found.id, begin + dt.timedelta(hours=1))
+        schedules.fire(found.id, begin + dt.timedelta(hours=1))
     assert outcomes(org) == [("22 07:00", "refused")]
 
 
@@ -258,7 +259,7 @@ def test_what_never_passes_is_refused_once(org: Organization) -> None:
 def test_jitter_delays_the_run(org: Organization) -> None:
     begin = at("2026-11-22T06:30")
     found = scheduled(org, "0 * * * *", begin, jitter="1h", catch_up="all")
-    scheduling.fire(found.id, begin + dt.timedelta(hours=1))
+    schedules.fire(found.id, begin + dt.timedelta(hours=1))
     step = Run.objects.get(org_id=org.id).step_runs.get()
     assert (step.status, step.waiting_for) == ("waiting", "delay")
     assert step.wake_at is not None
@@ -271,15 +272,15 @@ def test_beat_has_a_row_for_each_trigger(org: Organization, api_key: str) -> Non
         org, [SLEEP], slug="nightly", on=[{"cron": "0 3 * * *", "timezone": "Europe/Berlin"}, {"cron": "0 12 13 * 5"}]
     )
     one, two = Trigger.objects.filter(organization=org).order_by("position")
-    rows = {row.args: row for row in PeriodicTask.objects.filter(task=scheduling.TASK, name__contains=str(one.flow_id))}
+    rows = {row.args: row for row in PeriodicTask.objects.filter(task=schedules.TASK, name__contains=str(one.flow_id))}
     assert set(rows) == {f'["{one.id}"]', f'["{two.id}"]'}
     assert str(rows[f'["{one.id}"]'].crontab).startswith("0 3 * * *")
     assert str(rows[f'["{one.id}"]'].crontab.timezone) == "Europe/Berlin"
     assert str(rows[f'["{two.id}"]'].crontab).startswith("0 12 * * *")  # either day or weekday: beat looks every day
-    PeriodicTask.objects.filter(task=scheduling.TASK).delete()
+    PeriodicTask.objects.filter(task=schedules.TASK).delete()
     api = Api(api_key)
     assert api.post("/scheduler/refresh").json() == {"success": True, "scheduledWorkflows": 2}
-    assert PeriodicTask.objects.filter(task=scheduling.TASK, name__contains=str(one.flow_id)).count() == 2
+    assert PeriodicTask.objects.filter(task=schedules.TASK, name__contains=str(one.flow_id)).count() == 2
     listed = api.get("/schedules").json()
     assert [len(each["nextFires"]) for each in listed] == [5, 5]
     publish(org, [SLEEP], slug="nightly")

@@ -14,13 +14,13 @@ from werkzeug import Response
 from dlq import selectors, services
 from dlq.errors import AlreadyHandled, DeadLetterNotFound, GroupNotFound
 from dlq.models import DeadLetter, DeadLetterGroup
-from tests.workers import await_end, await_that, by_key, publish, run_to_end, statuses
-from workflows import repair
+from tests.support.workers import await_end, await_that, by_key, publish, run_to_end, statuses
 from workflows import services as workflows
-from workflows.engine import follow_up
+from workflows.engine.repair import on_failure
 from workflows.errors import AlreadyRepaired, InvalidInput, RunNotEnded
 from workflows.models import Organization, Run
-from workflows.selectors import run_detail
+from workflows.selectors.runs import run_detail
+from workflows.services import repair
 
 pytestmark = pytest.mark.usefixtures("workers")
 ONCE = {"attempts": 1}
@@ -364,4 +364,4 @@ def test_the_signal_of_a_run_s_own_failure_names_no_step(org: Organization, http
     detail = await_end(org, repeat.run_id)
     assert (detail.run.status, detail.run.output, repeat.runs) == ("completed", "a", [])
     assert called(httpserver) == ["a"]
-    assert follow_up.follow_up() == 0
+    assert on_failure.follow_up() == 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from workflows import services
 from workflows.definitions import document
 from workflows.definitions.validate import parse
-from workflows.engine import catalog
+from workflows.engine.state import flow_cache
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
 
@@ -96,7 +96,7 @@ def test_what_validates_can_be_triggered(org: Organization) -> None:
         assert document.loads(document.dumps(stored)) == stored
         with contextlib.suppress(WorkflowsError):
             applied = services.apply_definition(org, spec)
-            assert catalog.flow_of(applied.version.id).slug == "fuzz"
+            assert flow_cache.flow_of(applied.version.id).slug == "fuzz"
             published.append(str(applied.version.id))
         for data in ({}, {"n": "x"}, {"n": 2}):
             with contextlib.suppress(WorkflowsError):

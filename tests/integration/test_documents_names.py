@@ -11,11 +11,12 @@ import pytest
 from django.test import Client
 
 from config.env import EnvironmentValueError, read
-from tests.workers import WorkerPool, run_to_end, shipped_policies
-from workflows import flow_control, preset_keys
+from tests.support.workers import WorkerPool, run_to_end, shipped_policies
 from workflows.errors import InvalidInput
 from workflows.models import AccessKey, Organization, Secret
-from workflows.step_configuration import get_step_configuration
+from workflows.selectors import limits
+from workflows.selectors.step_configuration import get_step_configuration
+from workflows.services import preset_keys
 
 # --- keys of the environment --------------------------------------------------------------------------------------------
 
@@ -161,4 +162,4 @@ def test_the_report_has_one_type_for_each_field(org: Organization, workers: Work
             "stepType": str, "tries": int, "averageThrottlingOverhead": float, "p95ThrottlingOverhead": float,
             "longestThrottlingOverhead": float, "totalOverhead": float, "averageDuration": float, "failedTries": int,
         }  # fmt: skip
-    assert {type(value) for row in flow_control.report(org) for value in row.values()} == {str, int, float}
+    assert {type(value) for row in limits.report(org) for value in row.values()} == {str, int, float}

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests import probes
-from tests.workers import WorkerPool, await_end, await_that, is_alive, publish, statuses
+from tests.support import probes
+from tests.support.workers import WorkerPool, await_end, await_that, is_alive, publish, statuses
 from workflows import services
 from workflows.models import Attempt, Organization, Worker
 

@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 
 from config.api import api as ninja_api
 from dlq.models import DeadLetter, DeadLetterGroup
-from tests.workers import publish
-from workflows import callbacks, services
+from tests.support.workers import publish
+from workflows import services
 from workflows.models import AccessKey, Event, Organization, Trigger
+from workflows.steps import callback_urls
 
 JSON = "application/json"
 FORGED = [
@@ -143,7 +144,7 @@ class Site:
             "letter_id": str(letter.id), "event_id": str(event.id), "key": self.event_key, "mode": "start",
             "step_run_id": str(letter.run_id),
         }  # fmt: skip
-        self.tokens = {"hooks": hook.token, "callbacks": callbacks.token_of(run_id, "a")}
+        self.tokens = {"hooks": hook.token, "callbacks": callback_urls.token_of(run_id, "a")}
         user = User.objects.create_superuser(f"edge-{uuid.uuid4().hex[:8]}")  # hashing a password takes longest here
         self.browser = Client(raise_request_exception=False)
         self.browser.force_login(user)

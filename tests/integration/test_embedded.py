@@ -16,9 +16,9 @@ import psycopg
 import pytest
 import redis
 
-from config import embedded
 from config.env import BASE_DIR, EnvironmentValueError, read
-from tests.workers import await_that
+from devtools import embedded
+from tests.support.workers import await_that
 
 
 @pytest.fixture
@@ -63,7 +63,9 @@ def test_a_second_start_joins_and_the_last_one_stops_them(var: Path) -> None:
 
 
 def test_they_survive_the_kill_of_the_process_that_started_them(var: Path) -> None:
-    code = "import os, sys, time; from config import embedded; embedded.use(); print('up', flush=True); time.sleep(60)"
+    code = (
+        "import os, sys, time; from devtools import embedded; embedded.use(); print('up', flush=True); time.sleep(60)"
+    )
     environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
     with subprocess.Popen(
         [sys.executable, "-c", code],

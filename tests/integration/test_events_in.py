@@ -17,10 +17,11 @@ import pytest
 from django.test import Client
 
 from tests.integration.test_api import Api, assert_problem
-from tests.workers import WorkerPool, await_that, publish
-from workflows import ingest
-from workflows.engine import matching, store
+from tests.support.workers import WorkerPool, await_that, publish
+from workflows.engine.events import matching
+from workflows.engine.state import database
 from workflows.models import AccessKey, Event, Organization, Run
+from workflows.services import events as ingest
 
 NODE = Path(__file__).resolve().parent.parent / "node"
 NOOP = {"id": "a", "type": "noop", "config": {"output": "${ input.n }"}}
@@ -69,14 +70,14 @@ def test_one_event_starts_the_flows_that_listen(org: Organization, key: str, wor
 def test_an_array_is_matched_in_one_pass(org: Organization, key: str) -> None:
     publish(org, [{"id": "a", "type": "delay", "config": {"for": "1h"}}], slug="one", on={"event": "shop/*"})
     publish(org, [{"id": "a", "type": "delay", "config": {"for": "1h"}}], slug="two", on={"event": "shop/paid"})
-    store.counter.by_name.clear()
+    database.counter.by_name.clear()
     events = [
         {"name": "shop/paid" if n % 2 else "shop/made", "data": {"n": n}, "user": {"id": f"u{n}"}} for n in range(300)
     ]
     answer = post(key, events).json()
     assert len(answer["ids"]) == len(set(answer["ids"])) == 300
     assert len(runs(org)) == 450
-    assert store.counter.by_name["insert_runs"] == 2
+    assert database.counter.by_name["insert_runs"] == 2
     by_event = {(str(run.event_id), run.event_name, run.user_id, run.input["n"]) for run in runs(org)}
     assert by_event == {
         (id_, event["name"], event["user"]["id"], event["data"]["n"]) for id_, event in zip(answer["ids"], events, strict=True)

@@ -9,16 +9,17 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from tests.workers import WorkerPool, await_end, await_that, publish
-from workflows import ingest, services
+from tests.support.workers import WorkerPool, await_end, await_that, publish
+from workflows import services
 from workflows.models import Event, Organization, Run, Wait
+from workflows.services import events
 
 BIG = 123456789012345678901234567890
 BEYOND = 2**64 + 1
 
 
 def send(org: Organization, name: str, data: Any) -> None:
-    ingest.send(org, {"name": name, "data": data})
+    events.send(org, {"name": name, "data": data})
 
 
 def test_they_pass_through_templates_and_bodies(org: Organization, workers: WorkerPool, httpserver: HTTPServer) -> None:

@@ -9,10 +9,11 @@ import pytest
 from django.test import Client
 
 from dlq.models import DeadLetter
-from tests.workers import WorkerPool, await_end, await_that, publish
-from workflows import ingest, services
+from tests.support.workers import WorkerPool, await_end, await_that, publish
+from workflows import services
 from workflows.errors import InvalidInput
 from workflows.models import Organization, Run
+from workflows.services import events
 
 NOOP = [{"id": "a", "type": "noop", "config": {"output": "${ event.user.id }"}}]
 
@@ -43,7 +44,7 @@ def test_a_user_id_that_is_no_text_is_none(
     org: Organization, workers: WorkerPool, user: dict[str, Any], kept: str
 ) -> None:
     publish(org, [{"id": "a", "type": "noop"}], slug="e", on={"event": "facts/user"})
-    ingest.send(org, {"name": "facts/user", "user": user})
+    events.send(org, {"name": "facts/user", "user": user})
     run = await_that(lambda: Run.objects.filter(org_id=org.id).first(), what="the run")
     assert run.user_id == kept
 

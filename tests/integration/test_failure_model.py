@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from dlq.models import DeadLetter
-from tests.workers import await_end, by_key, publish, statuses
-from workflows import repair, services
+from tests.support.workers import await_end, by_key, publish, statuses
+from workflows import services
 from workflows.models import Attempt, Organization, StepRun
-from workflows.selectors import RunDetail
+from workflows.selectors.runs import RunDetail
+from workflows.services import repair
 
 pytestmark = pytest.mark.usefixtures("workers")
 FLOWS = int(os.environ.get("HEADRACE_FAILURE_MODEL_FLOWS", "60"))

@@ -11,7 +11,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from dlq.models import DeadLetter
-from tests.workers import await_end, await_that, by_key, publish, run_to_end, statuses
+from tests.support.workers import await_end, await_that, by_key, publish, run_to_end, statuses
 from workflows import services
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.models import Organization, Run, StepRun

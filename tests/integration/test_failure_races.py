@@ -14,18 +14,15 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from dlq.models import DeadLetter
-from tests.by_hand import NO, claim, end, fail, start, steps_of
-from tests.workers import publish
+from tests.support.by_hand import NO, claim, end, fail, start, steps_of
+from tests.support.workers import publish
 from workflows import services
-from workflows.engine import (
-    events,
-    maintenance,
-    matching,
-    stopping,
-    store,
-    transitions,
-)
-from workflows.engine.events import NewEvent
+from workflows.engine.events import matching
+from workflows.engine.events import receive as events
+from workflows.engine.events.receive import NewEvent
+from workflows.engine.maintenance import leader
+from workflows.engine.state import database, transitions
+from workflows.engine.waits import settle
 from workflows.errors import ParentCancelled, RunNotFound
 from workflows.models import Event, Organization, Run, StepRun
 
@@ -89,7 +86,7 @@ def test_children_end_with_a_parent_that_is_too_late(org: Organization) -> None:
     parent = start(org, [SLEEP], timeouts={"start": "1s"})
     (child,) = services.trigger(org, publish(org, [SLEEP], slug="kid"), parent=parent).run_ids
     time.sleep(1.05)
-    stopping.expire(batch=100)
+    settle.expire(batch=100)
     assert {Run.objects.get(id=run_id).status for run_id in (parent, child)} == {"cancelled"}
 
 
@@ -116,11 +113,11 @@ def test_runs_that_are_being_undone_do_not_hide_others_from_rescue(org: Organiza
     for run_id in ids:
         end(claim(run_id, "a"))
     transitions.request_cancel(org.id, ids, reason="")
-    maintenance._settle_runs(deep=False)
+    leader._settle_runs(deep=False)
     assert StepRun.objects.filter(run_id__in=ids, is_hook=True, status="ready").count() == 60
-    store.counter.by_name.clear()
-    maintenance._settle_runs(deep=False)
-    assert "run_progress" not in store.counter.by_name  # they settle themselves
+    database.counter.by_name.clear()
+    leader._settle_runs(deep=False)
+    assert "run_progress" not in database.counter.by_name  # they settle themselves
 
 
 def test_the_output_is_rendered_where_an_undoing_step_ends_last(org: Organization) -> None:
@@ -183,9 +180,9 @@ def test_an_event_that_meets_a_held_key_is_matched_later(org: Organization) -> N
 def test_a_cancel_by_event_evaluates_each_run_once(org: Organization) -> None:
     slug = publish(org, [SLEEP], cancel_on={"event": "x/y", "if": "async.data.k == event.data.k"})
     services.trigger_many(org, slug, [{"k": 1}] * 50)
-    store.counter.by_name.clear()
+    database.counter.by_name.clear()
     receive(org, NewEvent(name="x/y", data={"k": 1}))
-    assert store.counter.by_name["load_contexts"] == 1
+    assert database.counter.by_name["load_contexts"] == 1
     assert Run.objects.filter(org_id=org.id, status="cancelled").count() == 50
 
 

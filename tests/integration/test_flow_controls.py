@@ -16,13 +16,15 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
-from tests.workers import publish
-from workflows import repair, services
+from tests.support.workers import publish
+from workflows import services
 from workflows.definitions.validate import REFUSED_PAIRS, DefinitionProblems, parse
-from workflows.engine import events, transitions
-from workflows.engine.events import NewEvent
+from workflows.engine.events import receive
+from workflows.engine.events.receive import NewEvent
+from workflows.engine.state import transitions
 from workflows.errors import InvalidInput, RunRateLimited
 from workflows.models import Event, Organization, Run, StepRun, TriggerOutcome
+from workflows.services import repair
 
 STEPS = [{"id": "a", "type": "noop"}]
 HEARS = [{"event": "x/y"}]
@@ -34,7 +36,7 @@ def flow(org: Organization, **controls: Any) -> str:
 
 def send(org: Organization, *data: dict[str, Any], **more: Any) -> list[UUID]:
     """Events, in one call."""
-    return events.receive(org.id, [NewEvent(name="x/y", data=each, **more) for each in data])
+    return receive.receive(org.id, [NewEvent(name="x/y", data=each, **more) for each in data])
 
 
 def by_many_senders(work: Callable[[int], object], number: int) -> None:

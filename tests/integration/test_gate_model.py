@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from throttling.gate import Gate, Pause, Request, Take
 from throttling.limits import Algorithm, ConcurrencyLimit, Limit, LimitSet, RateLimit
-from throttling.model import Item, Model, Rule
+from throttling.reference_gate import Item, Model, Rule
 
 LANE = "q"
 TENANTS = ("a", "b", "c")

@@ -14,10 +14,11 @@ import pytest
 from django.test import Client
 
 from dlq.models import DeadLetter
-from tests.workers import WorkerPool, await_end, await_that, publish
-from workflows import ingest, services
+from tests.support.workers import WorkerPool, await_end, await_that, publish
+from workflows import services
 from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import AccessKey, Event, EventSchema, Organization, Run, Trigger, TriggerOutcome
+from workflows.services import events as ingest
 
 COMPARE = "event.data.l.map(a, event.data.l.map(b, event.data.l.filter(c, c == a + b).size())).size()"
 GROWTH = "event.data.l.map(x, 'aaaaaaaaaa')" + f".map(x, {'+'.join(['x'] * 20)})" * 7 + ".size()"

@@ -9,7 +9,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from tests.workers import WorkerPool, by_key, run_to_end
+from tests.support.workers import WorkerPool, by_key, run_to_end
 from workflows.models import Organization
 
 

@@ -12,11 +12,12 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from tests.workers import by_key, run_to_end
-from workflows import outbound, presenters
+from tests.support.workers import by_key, run_to_end
+from workflows import presenters
 from workflows.errors import Category
 from workflows.models import Organization
-from workflows.selectors import StepDetail
+from workflows.selectors.runs import StepDetail
+from workflows.steps.http import client
 
 pytestmark = pytest.mark.usefixtures("workers")
 FAST = {"attempts": 3, "delay": "30ms", "backoff": "fixed", "jitter": False}
@@ -200,15 +201,15 @@ def test_a_redirect_can_not_reach_a_private_address(org: Organization, httpserve
 
 def test_an_allowed_host_may_be_named_with_its_port(settings: Any) -> None:
     settings.ALLOWED_PRIVATE_HOSTS = frozenset({"127.0.0.1:80"})
-    outbound.check_address("127.0.0.1", 80, "127.0.0.1")
-    outbound.check_address("example.org", 443, "93.184.215.14")
+    client.check_address("127.0.0.1", 80, "127.0.0.1")
+    client.check_address("example.org", 443, "93.184.215.14")
     for host, port, address in (
         ("127.0.0.1", 81, "127.0.0.1"),
         ("evil.example", 80, "127.0.0.1"),
         ("x", 80, "::ffff:10.0.0.1"),
     ):
-        with pytest.raises(outbound.AddressRefused) as caught:
-            outbound.check_address(host, port, address)
+        with pytest.raises(client.AddressRefused) as caught:
+            client.check_address(host, port, address)
         assert caught.value.category is Category.CONFIGURATION
 
 

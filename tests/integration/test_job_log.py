@@ -13,15 +13,16 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from config.env import EnvironmentValueError, read
-from tests import by_hand
-from tests.workers import WorkerPool, await_end, await_that, open_queues, publish
+from tests.support import by_hand
+from tests.support.workers import WorkerPool, await_end, await_that, open_queues, publish
 from workflows import services
-from workflows.engine import admission, recording
-from workflows.engine.outcome import Completed, Failed, StepError
-from workflows.engine.rows import ReadyStep, Verdict
-from workflows.engine.runtime import Runtime
+from workflows.engine.pipeline import admit
+from workflows.engine.pipeline import record as recording
+from workflows.engine.state.records import ReadyStep, Verdict
+from workflows.engine.worker.runtime import Runtime
 from workflows.errors import Category
 from workflows.models import Organization, Secret, StepRun
+from workflows.steps.outcome import Completed, Failed, StepError
 
 NOOP = {"id": "a", "type": "noop"}
 
@@ -84,7 +85,7 @@ def test_a_started_job_says_by_what(org: Organization, own_workers: WorkerPool, 
     try:
         run = services.trigger(org, slug).run_ids[0]
         step_run = StepRun.objects.get(run_id=run)
-        await_that(lambda: admission.gate().places([step_run.id.hex]))
+        await_that(lambda: admit.gate().places([step_run.id.hex]))
         runtime.visit([(str(step_run.id), 1)])
     finally:
         runtime.drain(1)

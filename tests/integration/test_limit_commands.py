@@ -7,12 +7,14 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.workers import publish
+from tests.support.workers import publish
 from throttling import overrides
 from throttling.limits import RateLimit
 from throttling.models import ThrottleOverride
-from workflows import flow_control, services, simulation
+from workflows import services
 from workflows.models import Organization
+from workflows.selectors import limits
+from workflows.simulation import forecast as simulation
 
 
 def test_a_simulation_names_the_limit_that_binds(org: Organization) -> None:
@@ -22,7 +24,7 @@ def test_a_simulation_names_the_limit_that_binds(org: Organization) -> None:
     assert forecast.runs == 10
     assert forecast.ended_s == pytest.approx(5.1, abs=0.05)
     limit, share = forecast.binding[0]
-    assert flow_control.describe(limit) == "the concurrency limit of step a"
+    assert limits.describe(limit) == "the concurrency limit of step a"
     assert share == 1.0
     out = StringIO()
     call_command(

@@ -16,15 +16,19 @@ from django.test import Client
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from tests import probes
-from tests.workers import WorkerPool, await_end, await_that, by_key, open_queues, publish, run_to_end, statuses
+from tests.support import probes
+from tests.support.workers import WorkerPool, await_end, await_that, by_key, open_queues, publish, run_to_end, statuses
 from throttling.limits import ConcurrencyLimit
 from throttling.models import ThrottleChange, ThrottleOverride
-from workflows import flow_control, presenters, services
-from workflows.engine import admission, catalog, epoch
-from workflows.engine.runtime import Runtime
+from workflows import presenters, services
+from workflows.engine.maintenance import gate_sync
+from workflows.engine.pipeline import admit
+from workflows.engine.state import flow_cache
+from workflows.engine.worker.runtime import Runtime
 from workflows.errors import FlowNotFound, InvalidInput
 from workflows.models import AccessKey, Organization, Run, StepRun
+from workflows.selectors import limits as limit_selectors
+from workflows.services import limits as flow_control
 
 
 class Api:
@@ -93,7 +97,7 @@ def test_each_value_of_a_key_has_a_limit_of_its_own_and_idle_ones_leave_nothing(
     for user in set(users):
         assert probes.most_at_once([span for span in found if by_user[span.run] == user], {}) == 1
     pattern = f"*{org.slug}-*"
-    await_that(lambda: not list(admission.gate().client.scan_iter(match=pattern, count=1000)), 10, "no key is left")
+    await_that(lambda: not list(admit.gate().client.scan_iter(match=pattern, count=1000)), 10, "no key is left")
 
 
 # --- live changes -----------------------------------------------------------------------------------------------------
@@ -106,7 +110,7 @@ def test_an_override_is_put_read_and_removed(api: Api, org: Organization) -> Non
     assert made.json()["rate"] == {"limit": 5, "periodMs": 10_000, "algorithm": "window", "burst": 1}
     assert any(o["type"] == "noop" and o["concurrency"] == 3 for o in api.get("/limits").json()["overrides"])
     publish(org, [step("data_transform", config={"expression": "1"})])
-    epoch.Keeper().rebuild()  # a limit came, so an epoch begins; there is no leader here
+    gate_sync.Keeper().rebuild()  # a limit came, so an epoch begins; there is no leader here
     shown = {line["limit"]: line["max"] for line in api.get("/limits").json()["limits"]}
     assert shown[f"c:type:data_transform:{org.id}:concurrency"] == 100_000  # nobody has asked for it yet
     again = api.put({**body, "concurrency": 4})
@@ -197,13 +201,13 @@ def test_explain_of_what_does_not_wait(api: Api, org: Organization, workers: Wor
 
 def test_a_step_without_a_worker_says_so(org: Organization, own_workers: WorkerPool) -> None:
     slug = publish(org, [step()])
-    admission.gate().wake({"queue:headrace.io": f"0|{10**15}||0"})
+    admit.gate().wake({"queue:headrace.io": f"0|{10**15}||0"})
     run = services.trigger(org, slug).run_ids[0]
     row = StepRun.objects.get(run_id=run)
     try:
-        await_that(lambda: "none serves the queue" in flow_control.reason_of(row).sentence, 10)
+        await_that(lambda: "none serves the queue" in limit_selectors.reason_of(row).sentence, 10)
     finally:
-        admission.gate().begin_epoch(anew=True)
+        admit.gate().begin_epoch(anew=True)
         own_workers.start("io")
     assert await_end(org, run).run.status == "completed"
 
@@ -229,7 +233,7 @@ def test_retry_after_pauses_the_provider_for_all_steps(
     await_that(lambda: StepRun.objects.filter(run_id=begun, status="waiting").exists())
     runs = services.trigger_many(org, other, [{}] * 5).run_ids
     row = StepRun.objects.get(run_id=runs[0])
-    await_that(lambda: f"the pause that {httpserver.host} asked for" in flow_control.reason_of(row).sentence, 5)
+    await_that(lambda: f"the pause that {httpserver.host} asked for" in limit_selectors.reason_of(row).sentence, 5)
     assert calls == ["/first"]
     for run in (begun, *runs):
         detail = await_end(org, run)
@@ -270,7 +274,7 @@ def test_the_numbers_of_a_step_are_the_seeds(org: Organization, workers: WorkerP
     assert abs(steps[2]["totalStepTime"] - steps[2]["duration"] - steps[2]["throttlingOverhead"]) <= 5
     insights = presenters.run_out(details[2])["throttlingInsights"]
     assert insights["averageThrottlingOverhead"] == presenters.run_out(details[2])["steps"][0]["throttlingOverhead"]
-    report = flow_control.report(org)
+    report = limit_selectors.report(org)
     assert (report[0]["stepType"], report[0]["tries"]) == ("probe_async", 3)
     out = StringIO()
     call_command("limits", "--org", org.slug, "report", "--json", stdout=out)
@@ -386,7 +390,7 @@ def test_the_seeds_log_lines(org: Organization, own_workers: WorkerPool, caplog:
         try:
             run = services.trigger(org, slug).run_ids[0]
             step_run = StepRun.objects.get(run_id=run)
-            await_that(lambda: admission.gate().places([step_run.id.hex]))
+            await_that(lambda: admit.gate().places([step_run.id.hex]))
             runtime.visit([(str(step_run.id), 1)])
         finally:
             runtime.drain(1)
@@ -402,7 +406,7 @@ def test_the_seeds_log_lines(org: Organization, own_workers: WorkerPool, caplog:
 
 def test_limits_of_a_version_are_found_once(org: Organization) -> None:
     flow = services.published(org, publish(org, [step("noop", throttling={"concurrency": 3})]))
-    found = admission.limits_of(flow.version_id, "a")
-    assert admission.limits_of(flow.version_id, "a") is found
-    assert catalog.flow_of(flow.version_id).org_id == org.id
+    found = admit.limits_of(flow.version_id, "a")
+    assert admit.limits_of(flow.version_id, "a") is found
+    assert flow_cache.flow_of(flow.version_id).org_id == org.id
     assert any(limit.bound == ConcurrencyLimit(max_running=3) for limit in found.limits)

@@ -14,10 +14,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tests.workers import publish
+from tests.support.workers import publish
 from workflows import selectors
 from workflows.models import Flow, Organization, Run
-from workflows.selectors import RunFilter
+from workflows.selectors.runs import RunFilter
 
 RUNS = 200_000
 LIVE = 3_000

@@ -13,9 +13,9 @@ from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
-from config.processes import Ports, commands
-from workflows import logins
-from workflows.logins import ACCOUNT_TRIES, ADDRESS_TRIES, WITHIN, TooManyLogins
+from devtools.processes import Ports, commands
+from workflows.edge import logins
+from workflows.edge.logins import ACCOUNT_TRIES, ADDRESS_TRIES, WITHIN, TooManyLogins
 from workflows.models import LoginTry
 
 FORMS = ["/login/", "/admin/login/"]

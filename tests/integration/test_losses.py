@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 
 from dlq.models import DeadLetter
-from tests.by_hand import claim, start, steps_of
-from tests.workers import WorkerPool, await_that, by_key, children_of, is_alive, leave_nothing, publish
+from tests.support.by_hand import claim, start, steps_of
+from tests.support.workers import WorkerPool, await_that, by_key, children_of, is_alive, leave_nothing, publish
 from workflows import selectors, services
-from workflows.engine import alone, execute, maintenance, transitions
-from workflows.engine.outcome import HandBack
-from workflows.engine.rows import NOBODY, ReadyStep
-from workflows.engine.runtime import Runtime
+from workflows.engine.maintenance import leader
+from workflows.engine.pipeline import perform
+from workflows.engine.state import transitions
+from workflows.engine.state.records import NOBODY, ReadyStep
+from workflows.engine.worker import alone
+from workflows.engine.worker.runtime import Runtime
 from workflows.models import Attempt, Organization, Run, StepRun
+from workflows.steps.outcome import HandBack
 
 
 @pytest.fixture
@@ -144,7 +147,7 @@ def test_a_step_that_always_takes_its_worker_along_is_given_up(org: Organization
     assert len(transitions.claim([(str(row.id), row.attempt) for row in rows.values()], worker=worker).claims) == 2
     StepRun.objects.filter(id=rows["big"].id).update(losses=transitions.MAX_ALL_LOSSES - 1)
     StepRun.objects.filter(run_id=run_id).update(lease_until="2026-01-01T00:00:00Z")
-    maintenance._dead_leases(NOBODY)
+    leader._dead_leases(NOBODY)
     assert steps_of(run_id)["big"] == "failed"
     letter = DeadLetter.objects.get(run_id=run_id)
     assert (letter.category, "'big'" in letter.error_message) == ("resource", True)
@@ -157,10 +160,10 @@ def idle() -> Runtime:
     return Runtime(name="test", queues=["headrace.io"], slots=10, threads=2, own_thread=False)
 
 
-def visit_of(runtime: Runtime, org: Organization, *, losses: int = 2, **more: object) -> execute.Visit:
+def visit_of(runtime: Runtime, org: Organization, *, losses: int = 2, **more: object) -> perform.Visit:
     run_id = start(org, [{"id": "a", "type": "raises", "config": {"how": "fine"}, **more}])
     StepRun.objects.filter(run_id=run_id).update(losses=losses)
-    (visit,) = execute.open_visits([claim(run_id, "a")])
+    (visit,) = perform.open_visits([claim(run_id, "a")])
     runtime._visits[visit.claim.id] = visit
     return visit
 

@@ -10,16 +10,16 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from tests import peer as peers
 from tests.integration.test_outbound_state import call, keep_secret, oauth
-from tests.peer import Peer
-from tests.poison import failing_at_first
-from tests.workers import WorkerPool, await_end, await_that, by_key, publish
-from workflows import oauth as tokens
+from tests.support import peer as peers
+from tests.support.peer import Peer
+from tests.support.poison import failing_at_first
+from tests.support.workers import WorkerPool, await_end, await_that, by_key, publish
 from workflows import services
-from workflows.masking import Secrets
 from workflows.models import OAuthCredential, Organization
-from workflows.oauth import OAuth, Token, TokenRefused, Tokens
+from workflows.steps.http import oauth as tokens
+from workflows.steps.http.oauth import OAuth, Token, TokenRefused, Tokens
+from workflows.steps.masking import Secrets
 
 
 @pytest.fixture

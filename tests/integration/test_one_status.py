@@ -12,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.test import Client
 
-from tests.workers import WorkerPool, await_that, publish
+from tests.support.workers import WorkerPool, await_that, publish
 from workflows import services
 from workflows.models import AccessKey, Organization, Run, StepRun
 

@@ -16,7 +16,7 @@ from django.test import Client
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.openapi import DOCUMENT, JSON, OPERATIONS, assert_documented, forms_of
+from tests.support.openapi import DOCUMENT, JSON, OPERATIONS, assert_documented, forms_of
 from workflows.models import AccessKey, Organization
 
 TEXT = st.text(max_size=20)

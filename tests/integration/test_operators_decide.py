@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.admin_site import said, staff
 from tests.integration.test_api import Api, assert_problem
-from tests.workers import WorkerPool, await_end, await_that, by_key, publish
-from workflows import approvals, services
+from tests.support.admin_site import said, staff
+from tests.support.workers import WorkerPool, await_end, await_that, by_key, publish
+from workflows import services
 from workflows.models import AccessKey, Organization, Wait
+from workflows.services import approvals
 
 
 @pytest.fixture

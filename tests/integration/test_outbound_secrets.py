@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from django.core.serializers.json import DjangoJSONEncoder
 
-from dlq import alerts
+from dlq.alerting import evaluation
 from dlq.models import Alert, DeadLetter, DeadLetterGroup
-from tests import peer as peers
 from tests.integration.test_outbound_state import call, keep_secret, oauth
-from tests.peer import Peer
+from tests.support import peer as peers
+from tests.support.peer import Peer
 from workflows import presenters
 from workflows.models import Attempt, Organization, Run, StepRun
 
@@ -30,7 +30,7 @@ def peer() -> Iterator[Peer]:
 
 def everything(org: Organization) -> str:
     """All that is stored of an organization's runs, as text, and what the workers logged."""
-    alerts.alert_of_failures()
+    evaluation.alert_of_failures()
     runs = Run.objects.filter(org_id=org.id)
     tables = [
         runs.values(),

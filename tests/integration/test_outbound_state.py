@@ -8,11 +8,11 @@ from urllib.parse import quote
 
 import pytest
 
-from tests import peer as peers
-from tests.peer import Peer
-from tests.workers import by_key, run_to_end
+from tests.support import peer as peers
+from tests.support.peer import Peer
+from tests.support.workers import by_key, run_to_end
 from workflows.models import Organization, Secret
-from workflows.selectors import StepDetail
+from workflows.selectors.runs import StepDetail
 
 pytestmark = pytest.mark.usefixtures("workers")
 

@@ -8,13 +8,15 @@ import httpx
 import pytest
 from django.core.management import call_command
 
-from tests.workers import WorkerPool, await_end, await_that, publish
-from workflows import pausing, services
-from workflows.engine import admission, events
-from workflows.engine.events import NewEvent
+from tests.support.workers import WorkerPool, await_end, await_that, publish
+from workflows import services
+from workflows.engine.events import receive
+from workflows.engine.events.receive import NewEvent
+from workflows.engine.pipeline import admit
 from workflows.errors import FlowPaused, InvalidInput, TooManyChanges
 from workflows.models import Organization, Run, StepRun
-from workflows.pausing import Subject
+from workflows.services import pauses
+from workflows.services.pauses import Subject
 
 HEARS = [{"event": "x/y"}]
 
@@ -24,7 +26,7 @@ def flow(org: Organization) -> str:
 
 
 def send(org: Organization, number: int) -> Any:
-    return events.receive(org.id, [NewEvent(name="x/y", data={"n": number})])[0]
+    return receive.receive(org.id, [NewEvent(name="x/y", data={"n": number})])[0]
 
 
 TWO = [{"id": "a", "type": "delay", "config": {"for": "1500ms"}}, {"id": "b", "type": "noop"}]
@@ -54,11 +56,11 @@ def test_a_drained_flow_ends_what_has_started(org: Organization, workers: Worker
     publish(org, TWO)
     started = services.trigger(org, "flow").run_ids[0]
     await_that(lambda: StepRun.objects.get(run_id=started, key="a").status == "waiting")
-    pausing.stop(pausing.flow(org, "flow"), mode="drain", by="test")
+    pauses.stop(pauses.flow(org, "flow"), mode="drain", by="test")
     later = services.trigger(org, "flow").run_ids[0]
     assert await_end(org, started).run.status == "completed"
     assert Run.objects.get(id=later).status == "queued"
-    pausing.resume(pausing.flow(org, "flow"), by="test")
+    pauses.resume(pauses.flow(org, "flow"), by="test")
     assert await_end(org, later).run.status == "completed"
 
 
@@ -66,12 +68,12 @@ def test_what_arrives_at_a_paused_flow_is_skipped_where_that_is_asked_for(
     org: Organization, workers: WorkerPool, api_key: str, address: str
 ) -> None:
     flow(org)
-    subject = pausing.flow(org, "flow")
-    pausing.stop(subject, arrivals="skip", by="test")
+    subject = pauses.flow(org, "flow")
+    pauses.stop(subject, arrivals="skip", by="test")
     event = send(org, 1)
     with pytest.raises(FlowPaused):
         services.trigger(org, "flow")
-    pausing.resume(subject, by="test")
+    pauses.resume(subject, by="test")
     assert not Run.objects.filter(org_id=org.id).exists()
     seen = httpx.get(f"{address}/api/events/{event}", headers={"Authorization": f"Bearer {api_key}"}).json()
     assert [(each["workflow"], each["code"]) for each in seen["outcomes"]] == [("flow", "paused")]
@@ -84,11 +86,11 @@ def test_an_organization_and_a_queue_can_be_paused(
 ) -> None:
     flow(org)
     flow(other)
-    pausing.stop(Subject(organization=org), by="test")
+    pauses.stop(Subject(organization=org), by="test")
     held = services.trigger(org, "flow").run_ids[0]
     assert await_end(other, services.trigger(other, "flow").run_ids[0]).run.status == "completed"
     assert Run.objects.get(id=held).status == "queued"
-    pausing.resume(Subject(organization=org), by="test")
+    pauses.resume(Subject(organization=org), by="test")
     await_end(org, held)
     refused = httpx.post(f"{address}/api/queues/io/pause", headers={"Authorization": f"Bearer {api_key}"})
     assert refused.status_code == 403
@@ -112,9 +114,9 @@ def test_a_stop_that_makes_no_sense_is_refused(
     subject: Subject, mode: Any, arrivals: Any, problem: str, live_db: None
 ) -> None:
     with pytest.raises(InvalidInput, match=problem):
-        pausing.stop(subject, mode=mode, arrivals=arrivals, by="test")
+        pauses.stop(subject, mode=mode, arrivals=arrivals, by="test")
     with pytest.raises(InvalidInput, match="unknown"):
-        pausing.queue("nowhere")
+        pauses.queue("nowhere")
 
 
 def test_an_organization_can_not_stop_the_others_by_pausing_again_and_again(
@@ -123,13 +125,13 @@ def test_an_organization_can_not_stop_the_others_by_pausing_again_and_again(
     """Each change of which limits apply stops everything for a moment; what changes nothing does not."""
     flow(org)
     subject = Subject(organization=org)
-    pausing.stop(subject, by="test")
-    before = admission.gate().epoch()
-    pausing.stop(subject, by="test")
-    assert admission.gate().epoch()[0] == before[0]
+    pauses.stop(subject, by="test")
+    before = admit.gate().epoch()
+    pauses.stop(subject, by="test")
+    assert admit.gate().epoch()[0] == before[0]
     for _ in range(4):
-        pausing.resume(subject, by="test")
-        pausing.stop(subject, by="test")
+        pauses.resume(subject, by="test")
+        pauses.stop(subject, by="test")
     with pytest.raises(TooManyChanges):
-        pausing.resume(subject, by="test")
+        pauses.resume(subject, by="test")
     assert await_end(other, services.trigger(other, flow(other)).run_ids[0]).run.status == "completed"

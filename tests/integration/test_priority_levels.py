@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.workers import WorkerPool, await_end, await_that, publish
+from tests.support.workers import WorkerPool, await_end, await_that, publish
 from throttling.policy import PRIORITY_LEVELS, level_of
-from workflows import queueing, services
+from workflows import services
 from workflows.definitions import document
-from workflows.engine import admission
+from workflows.engine.pipeline import admit
 from workflows.errors import InvalidInput
 from workflows.models import Attempt, Event, Organization, Run, StepRun
+from workflows.services import jobs
 
 
 @pytest.mark.parametrize(
@@ -31,17 +32,17 @@ def test_a_priority_has_the_level_that_it_is_nearest_to(priority: int, level: st
 def test_the_shipped_jobs_have_the_limits_of_their_levels(org: Organization, published: list[Any]) -> None:
     services.apply_definition(org, document.read(Path("examples/flows/priority-jobs.yaml")).spec)
     for level in PRIORITY_LEVELS:
-        event = queueing.queue_job(org, "report.generate", {"n": 1}, level.upper())
+        event = jobs.queue_job(org, "report.generate", {"n": 1}, level.upper())
         run = Run.objects.get(event_id=event)
         assert run.priority == PRIORITY_LEVELS[level]
         assert run.input == {"n": 1, "_priority": level.upper(), "_originalJobType": "report.generate"}
-        (request,) = admission.requests([StepRun.objects.get(run_id=run.id)])
+        (request,) = admit.requests([StepRun.objects.get(run_id=run.id)])
         bounds = {"critical": 50, "high": 20, "normal": 10, "low": 5, "background": 2}
         own = [name for name in request.limits.steps if name.startswith("c:flow:")]
         defined = dict(request.limits.definitions)
         assert [defined[name[2:]].split("|")[0] for name in own] == [str(bounds[level])]
     with pytest.raises(InvalidInput, match="unknown"):
-        queueing.queue_job(org, "x", {}, "URGENT")
+        jobs.queue_job(org, "x", {}, "URGENT")
     assert Event.objects.filter(org_id=org.id, name__startswith="job/").count() == 5
 
 

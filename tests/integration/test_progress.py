@@ -7,9 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end, scalar
-from workflows import presenters, sandbox, selectors, services
+from tests.support.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end, scalar
+from workflows import presenters, selectors, services
 from workflows.models import Attempt, Organization, Run, StepRun
+from workflows.steps import sandbox
 
 KINDS = {"sandbox_sync": "code", "sandbox_async": "code", "code_execution": "code", "data_transform": "script"}
 REPORTS = "progress({percent}, 'so far')\nimport time\ntime.sleep(3)\nreturn 1"
@@ -113,7 +114,7 @@ def test_a_name_of_the_codes_own_comes_first() -> None:
 
 @pytest.fixture
 def demo(org: Organization) -> str:
-    from config.instance import EXAMPLES
+    from devtools.instance import EXAMPLES
     from workflows.definitions import document
 
     read = document.read(EXAMPLES / "demo-task.yaml")

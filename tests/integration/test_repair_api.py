@@ -15,10 +15,10 @@ from django.utils import timezone
 
 from dlq.models import Alert, AlertChannel, AlertRule, DeadLetter, DeadLetterGroup
 from tests.integration.test_api import Api, assert_problem
-from tests.workers import await_end, await_that, by_key, publish, run_to_end, statuses
+from tests.support.workers import await_end, await_that, by_key, publish, run_to_end, statuses
 from workflows import services
-from workflows.engine import events
-from workflows.engine.events import NewEvent
+from workflows.engine.events import receive
+from workflows.engine.events.receive import NewEvent
 from workflows.models import AccessKey, BulkOperation, Organization, Run
 
 pytestmark = pytest.mark.usefixtures("workers")
@@ -232,8 +232,8 @@ def test_an_event_sent_twice_under_its_id_starts_one_run_of_each_flow(org: Organ
     for slug in ("one", "two"):
         publish(org, [{"id": "a", "type": "noop"}], slug=slug, on={"event": "order/created"})
     for _ in range(2):
-        events.receive(org.id, [NewEvent(name="order/created", external_id="evt_1", data={"n": 1})])
-    events.receive(org.id, [NewEvent(name="order/created", external_id="evt_2", data={"n": 1})])
+        receive.receive(org.id, [NewEvent(name="order/created", external_id="evt_1", data={"n": 1})])
+    receive.receive(org.id, [NewEvent(name="order/created", external_id="evt_2", data={"n": 1})])
     await_that(lambda: Run.objects.filter(org_id=org.id).count() >= 4)
     assert Run.objects.filter(org_id=org.id).count() == 4
 

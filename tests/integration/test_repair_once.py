@@ -21,13 +21,15 @@ from django.utils import timezone
 from dlq import repairs, selectors
 from dlq import services as dlq
 from dlq.models import DeadLetter
-from tests.by_hand import NO, claim, end, fail, start
 from tests.integration.test_api import Api
-from tests.workers import publish
-from workflows import bulk, repair_chain, services
-from workflows.engine.failure import describe
+from tests.support.by_hand import NO, claim, end, fail, start
+from tests.support.workers import publish
+from workflows import services
+from workflows.engine.pipeline.retry_decision import describe
+from workflows.engine.repair import chain
 from workflows.errors import AlreadyRepaired, NonRetriable
 from workflows.models import BulkOperation, Organization, Run
+from workflows.services import bulk
 
 pytestmark = pytest.mark.usefixtures("published")
 NOOP = {"id": "a", "type": "noop"}
@@ -263,7 +265,7 @@ def test_the_database_keeps_a_second_repair_and_a_second_letter_out(failure: Fai
 def test_two_that_pass_the_lock_are_told_apart_by_the_constraint(
     failure: Failure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repair_chain, "lock", lambda root_id: None)
+    monkeypatch.setattr(chain, "lock", lambda root_id: None)
     assert_repaired_once(failure, at_once(failure, *["runs over REST, resumed", "runs command"] * 3))
 
 

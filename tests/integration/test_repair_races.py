@@ -15,21 +15,20 @@ from django.db import connection, connections
 from django.test import Client
 from django.utils import timezone
 
-from dlq import alerts, channels
 from dlq import services as dlq
+from dlq.alerting import channels, evaluation
 from dlq.models import Alert, AlertNotification, DeadLetter
-from tests.by_hand import NO, claim, end, fail, start
 from tests.integration.test_api import Api, assert_problem
-from tests.workers import publish
-from workflows import bulk, services
-from workflows.engine import (
-    catalog,
-    follow_up,
-)
-from workflows.engine.failure import describe
-from workflows.engine.plan import Past, plan
+from tests.support.by_hand import NO, claim, end, fail, start
+from tests.support.workers import publish
+from workflows import services
+from workflows.engine.pipeline.retry_decision import describe
+from workflows.engine.repair import on_failure
+from workflows.engine.repair.plan import Past, plan
+from workflows.engine.state import flow_cache
 from workflows.errors import RetryAfter
 from workflows.models import BulkOperation, Organization, Run
+from workflows.services import bulk
 from workflows.steps.registry import REGISTRY
 
 SLEEP = {"id": "a", "type": "delay", "config": {"for": "1h"}}
@@ -120,7 +119,7 @@ def test_an_input_of_the_largest_size_is_replayed(org: Organization) -> None:
     for mode in ("start", "resume"):
         letter = DeadLetter.objects.get(org_id=org.id, status="failed")
         fail(dlq.replay(org, letter.id, by="me", mode=mode).run_id)
-    follow_up.follow_up()
+    on_failure.follow_up()
     handler = Run.objects.filter(org_id=org.id, origin_kind="on_failure").first()
     fail(handler.id)
     dlq.replay(org, DeadLetter.objects.get(run_id=handler.id).id, by="me")
@@ -141,7 +140,7 @@ def test_a_plan_of_a_thousand_steps_looks_at_each_once(org: Organization) -> Non
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a rolling deployment."""
-    catalog.forget()
+    flow_cache.forget()
     monkeypatch.delitem(REGISTRY, "probe")
 
 
@@ -170,7 +169,7 @@ def test_a_version_that_can_t_be_loaded_holds_nobody_up(
         assert not DeadLetter.objects.filter(run_id=lost).exists()
         dlq.replay_due()
         assert DeadLetter.objects.get(run_id=good).status == "reprocessed"
-        follow_up.follow_up()
+        on_failure.follow_up()
         assert Run.objects.filter(origin_id=good, origin_kind="on_failure").count() == 1
         assert Run.objects.get(id=bad).follow_up
         assert (pump(two).done, two.repaired_before) == (1, 1)
@@ -198,20 +197,20 @@ def test_what_is_sent_slowly_is_not_sent_twice(org: Organization, monkeypatch: p
         time.sleep(0.2)
         sent.append(each.id)
 
-    monkeypatch.setattr(alerts, "CLAIMED_FOR_S", 1)
+    monkeypatch.setattr(evaluation, "CLAIMED_FOR_S", 1)
     monkeypatch.setattr(channels, "send", send)
     expected = {notification(org, "c").id for _ in range(8)}
 
     def deliver() -> None:
         time.sleep(1.1)
         try:
-            alerts.deliver()
+            evaluation.deliver()
         finally:
             connections.close_all()
 
     thread = threading.Thread(target=deliver)
     thread.start()
-    alerts.deliver()
+    evaluation.deliver()
     thread.join()
     assert (len(sent), set(sent)) == (8, expected)
 
@@ -220,11 +219,11 @@ def test_a_dead_channel_does_not_hold_up_the_others(org: Organization, monkeypat
     AlertNotification.objects.filter(status="pending").delete()
     told: list[str] = []
     monkeypatch.setattr(channels, "send", lambda each: told.append(each.channel))
-    for _ in range(alerts.BATCH):
+    for _ in range(evaluation.BATCH):
         waiting = notification(org, "dead", due_at=timezone.now() + dt.timedelta(minutes=20), tries=7)
         notification(org, "dead", "recovered", alert=waiting.alert)
     notification(org, "good")
-    assert (alerts.deliver(), told) == (1, ["good"])
+    assert (evaluation.deliver(), told) == (1, ["good"])
     AlertNotification.objects.filter(status="pending").delete()
 
 

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from tests import probes
-from tests.workers import WorkerPool, await_end, await_that, publish, scalar, shipped_policies
+from tests.support import probes
+from tests.support.workers import WorkerPool, await_end, await_that, publish, scalar, shipped_policies
 from throttling import environment, overrides
 from throttling.errors import ThrottlingError
 from throttling.models import DefaultSize, ThrottleOverride
-from workflows import approvals, flow_control, run_limits, services
-from workflows.engine import admission, epoch
+from workflows import services
+from workflows.engine.maintenance import gate_sync
+from workflows.engine.pipeline import admit
 from workflows.models import Organization, Run, StepRun
+from workflows.selectors import run_limits
+from workflows.services import approvals, limits
 
 ASK = {"id": "ask", "type": "wait_for_approval", "config": {"title": "May it go on?"}}
 
@@ -35,11 +38,11 @@ class Places:
 
     def limit(self, number: int) -> None:
         row = ThrottleOverride(scope="runs", concurrency=number, rate_limit=100_000, rate_period_ms=60_000)
-        self.row = flow_control.put_limit(row, by="test")
+        self.row = limits.put_limit(row, by="test")
 
     @property
     def used(self) -> int:
-        found = admission.gate().explain(instances=["c:runs:concurrency"]).limits
+        found = admit.gate().explain(instances=["c:runs:concurrency"]).limits
         return found[0].in_use
 
 
@@ -50,7 +53,7 @@ def places(org: Organization, workers: WorkerPool) -> Iterator[Places]:
     live = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))
     services.cancel_runs(org, live)
     if made.row is not None:
-        flow_control.delete_limit(made.row, by="test")
+        limits.delete_limit(made.row, by="test")
 
 
 def waiting(org: Organization, number: int) -> Any:
@@ -116,7 +119,7 @@ def test_after_the_loss_of_the_store_those_that_wait_have_no_places(org: Organiz
     places.limit(2)
     services.trigger_many(org, publish(org, [ASK]), [{}] * 3)
     waiting(org, 3)
-    epoch.Keeper().rebuild(anew=True)
+    gate_sync.Keeper().rebuild(anew=True)
     assert places.used == 0
     (last,) = services.trigger(org, publish(org, [probe("a")], slug="last")).run_ids
     assert await_end(org, last).run.status == "completed"
@@ -128,13 +131,13 @@ def test_the_audit_finds_a_place_that_nobody_gave_up(org: Organization, places: 
     (run,) = services.trigger(org, publish(org, [ASK, probe("b")])).run_ids
     waiting(org, 1)
     await_that(lambda: places.used == 0, 15)
-    gate = admission.gate()
+    gate = admit.gate()
     key = f"{gate.prefix}{gate.epoch()[0]}:"
     record = gate.client.hget(f"{key}permit", f"run:{run.hex}")
     gate.client.hset(f"{key}permit", f"run:{run.hex}", "h" + str(record)[1:])
     gate.client.incr(f"{key}u:c:runs:concurrency")
     assert places.used == 1
-    epoch.audit()
+    gate_sync.audit()
     assert places.used == 0
 
 

@@ -7,8 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end, shipped_policies, statuses
-from workflows import presenters, run_lists, selectors, services
+from tests.support.workers import (
+    WorkerPool,
+    await_end,
+    await_that,
+    by_key,
+    publish,
+    run_to_end,
+    shipped_policies,
+    statuses,
+)
+from workflows import presenters, selectors, services
 from workflows.errors import (
     FlowNotFound,
     InvalidInput,
@@ -17,6 +26,7 @@ from workflows.errors import (
     RunNotFound,
 )
 from workflows.models import Event, FlowVersion, Organization, Run, Secret, StepRun
+from workflows.selectors import run_lists
 
 pytestmark = pytest.mark.usefixtures("workers")
 
@@ -539,7 +549,7 @@ def test_a_blocking_step_that_waits_for_a_thread_does_not_time_out_unstarted(org
 
 
 def test_an_event_with_an_odd_user_does_not_hold_up_the_others(org: Organization) -> None:
-    from workflows.engine.events import NewEvent, receive
+    from workflows.engine.events.receive import NewEvent, receive
 
     publish(org, [step("a")], on=[{"event": "x/y"}])
     receive(org.id, [NewEvent(name="x/y", user={"id": "u" * 500}), NewEvent(name="x/y")])

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from tests.workers import WorkerPool, await_end, await_that, by_key, children_of, is_alive, publish, run_to_end
-from workflows import sandbox, services
+from tests.support.workers import WorkerPool, await_end, await_that, by_key, children_of, is_alive, publish, run_to_end
+from workflows import services
 from workflows.errors import InvalidOutput, ResourceExhausted
 from workflows.models import Organization, StepRun, Worker
-from workflows.services import apply_definition
+from workflows.services.runs import apply_definition
+from workflows.steps import sandbox
 
 SPIN = "while True:\n    pass"
 

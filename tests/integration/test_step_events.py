@@ -16,12 +16,13 @@ from kombu import Connection
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from tests.workers import WorkerPool, await_end, await_that, publish, run_to_end
-from workflows import approvals, services
-from workflows.approvals import Decider
-from workflows.engine import monitoring
-from workflows.engine.rows import Claim
+from tests.support.workers import WorkerPool, await_end, await_that, publish, run_to_end
+from workflows import services
+from workflows.engine.state.records import Claim
+from workflows.engine.telemetry import step_events
 from workflows.models import Organization, Secret, StepRun, Wait
+from workflows.services import approvals
+from workflows.services.approvals import Decider
 
 
 class Listener:
@@ -129,7 +130,7 @@ def test_a_retry_is_the_same_task_and_a_failure_says_why(
     assert (first["retries"], second["retries"]) == (0, 1)
     assert "not yet" in heard.by_task[str(of_step["unsteady"])][2]["exception"]
     assert heard.kinds(of_step["broken"]) == ["received", "started", "failed"]
-    assert len(heard.by_task[str(of_step["broken"])][-1]["exception"]) == monitoring.MAX_CHARACTERS
+    assert len(heard.by_task[str(of_step["broken"])][-1]["exception"]) == step_events.MAX_CHARACTERS
 
 
 def test_a_secret_is_in_no_event(
@@ -168,12 +169,12 @@ def test_what_ends_beside_the_workers_ends_as_a_task_too(
     wait = await_that(lambda: Wait.objects.filter(org_id=org.id).first(), 20, "the wait")
     (step_id,) = ids(run_id).values()
     await_that(lambda: heard.kinds(step_id) == ["received", "started"], 10, "it waits")
-    monitoring.start_beside_workers()
+    step_events.start_beside_workers()
     try:
         approvals.decide(org, wait.step_run_id, approve=True, by=Decider(name="me", roles=frozenset()))
         await_end(org, run_id)
     finally:
-        monitoring.stop()
+        step_events.stop()
     await_that(lambda: heard.kinds(step_id) == WHOLE, 10, "its end")
     first, *_, last = heard.by_task[str(step_id)]
     assert (last["hostname"], last["name"]) == (first["hostname"], "wait_for_approval")
@@ -194,13 +195,13 @@ def test_a_broker_that_is_away_holds_nobody_up(heard: Listener, caplog: pytest.L
         nobody = f"redis://127.0.0.1:{closed.getsockname()[1]}/0"
     brokers = [nobody]
     connection: Any = Connection
-    sender = monitoring.Sender(lambda: "io@test", connect=lambda: connection(brokers[-1]))
-    claims = [a_claim() for _ in range(monitoring.MAX_BUFFERED + 10)]
-    sender.add([monitoring.StepEvent("received", 1.0, claim, "flow") for claim in claims])
+    sender = step_events.Sender(lambda: "io@test", connect=lambda: connection(brokers[-1]))
+    claims = [a_claim() for _ in range(step_events.MAX_BUFFERED + 10)]
+    sender.add([step_events.StepEvent("received", 1.0, claim, "flow") for claim in claims])
     assert sender.dropped == 10
     await_that(lambda: "can't be sent" in caplog.text, 10, "a word about it")
     brokers.append(current_app.connection_for_write().as_uri(include_password=True))
-    await_that(lambda: len(heard.by_task) >= monitoring.MAX_BUFFERED, 30, "they are sent after all")
+    await_that(lambda: len(heard.by_task) >= step_events.MAX_BUFFERED, 30, "they are sent after all")
     sender.stop()
     assert caplog.text.count("can't be sent") == 1
     assert str(claims[0].id) in heard.by_task
@@ -211,8 +212,8 @@ def test_they_can_be_switched_off(heard: Listener, settings: Any) -> None:
     claim = a_claim()
     for is_on in (False, True):
         settings.STEP_EVENTS = is_on
-        monitoring.start("io@test")
-        monitoring.received([(claim, "flow")] if is_on else [(a_claim(), "flow")])
-        monitoring.stop()
+        step_events.start("io@test")
+        step_events.received([(claim, "flow")] if is_on else [(a_claim(), "flow")])
+        step_events.stop()
     await_that(lambda: heard.kinds(claim.id) == ["received"], 10, "that one")
     assert [*heard.by_task] == [str(claim.id)]

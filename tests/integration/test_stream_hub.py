@@ -15,16 +15,17 @@ from django.db import connection, connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tests.workers import WorkerPool, await_end, await_that, publish
-from workflows import services, stream_hub
-from workflows.api.stream_front import StreamFront
-from workflows.api.stream_places import IN_ALL, PER_HOLDER, PER_ORGANIZATION, PLACES, Places
-from workflows.api.streams import SLOT, Ticket
+from tests.support.workers import WorkerPool, await_end, await_that, publish
+from workflows import services
+from workflows.api.streams.front import StreamFront
+from workflows.api.streams.places import IN_ALL, PER_HOLDER, PER_ORGANIZATION, PLACES, Places
+from workflows.api.streams.routes import SLOT, Ticket
 from workflows.errors import TooManyStreams
 from workflows.models import AccessKey, Organization
-from workflows.stream_holders import Holder, revoked
-from workflows.stream_hub import HUB, QUEUE_BYTES, RETRY, Hub, Subscription
-from workflows.streaming import OrganizationStream, RunStream
+from workflows.streams import hub as stream_hub
+from workflows.streams.changes import OrganizationStream, RunStream
+from workflows.streams.holders import Holder, revoked
+from workflows.streams.hub import HUB, QUEUE_BYTES, RETRY, Hub, Subscription
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.workers import WorkerPool, await_end, await_that, publish
-from workflows import services, streaming
+from tests.support.workers import WorkerPool, await_end, await_that, publish
+from workflows import services
 from workflows.models import Organization, StepRun
+from workflows.streams import changes
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +124,8 @@ def test_a_container_shows_how_far_it_is(org: Organization, workers: WorkerPool)
     body = [{"id": "nap", "type": "delay", "config": {"for": "100ms"}}]
     publish(org, [{"id": "all", "type": "map", "config": {"items": [1, 2, 3, 4], "parallelism": 1}, "steps": body}])
     run_id = services.trigger(org, "flow").run_ids[0]
-    stream = streaming.RunStream.open(org, run_id)
-    messages: list[streaming.Message] = []
+    stream = changes.RunStream.open(org, run_id)
+    messages: list[changes.Message] = []
     await_that(lambda: messages.extend(stream.poll()) or stream.is_over, what="the end")
     reports = [m.data["progress"]["percent"] for m in messages if m.name == "step-progress" and m.data["progress"]]
     assert reports == sorted(reports)

@@ -17,29 +17,23 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from psycopg import InterfaceError as PsycopgInterfaceError
 
-from dlq import alerts
 from dlq import services as dlq
+from dlq.alerting import evaluation
 from dlq.models import Alert, AlertNotification, AlertRule, DeadLetter
-from tests.by_hand import claim, end, fail, start, steps_of
-from tests.poison import ERRORS, Panic, doctor, poisoned, told_of
-from tests.workers import await_that, publish, scalar
-from workflows import approvals, archiving, bulk, scheduling, services, system_events
-from workflows.engine import (
-    budgets,
-    dispatch,
-    epoch,
-    fan_out,
-    follow_up,
-    jobs,
-    maintenance,
-    matching,
-    meeting,
-    recording,
-    store,
-    sweeps,
-)
-from workflows.engine.outcome import Completed, FanOut, Outcome, WaitFor
-from workflows.engine.rows import NOBODY, ReadyStep, Verdict
+from tests.support.by_hand import claim, end, fail, start, steps_of
+from tests.support.poison import ERRORS, Panic, doctor, poisoned, told_of
+from tests.support.workers import await_that, publish, scalar
+from workflows import services
+from workflows.engine.containers import fan_out
+from workflows.engine.events import matching
+from workflows.engine.maintenance import budgets, gate_sync, periodic_jobs, sweeps
+from workflows.engine.maintenance import leader as maintenance
+from workflows.engine.pipeline import publish as dispatch
+from workflows.engine.pipeline import record as recording
+from workflows.engine.repair import on_failure
+from workflows.engine.state import database
+from workflows.engine.state.records import NOBODY, ReadyStep, Verdict
+from workflows.engine.waits import resolve
 from workflows.models import (
     CronFire,
     Event,
@@ -53,6 +47,9 @@ from workflows.models import (
     Trigger,
     Wait,
 )
+from workflows.services import approvals, bulk, schedules, system_events
+from workflows.services.flows import archiving
+from workflows.steps.outcome import Completed, FanOut, Outcome, WaitFor
 
 NOOP = {"id": "a", "type": "noop"}
 HOUR = {"id": "a", "type": "delay", "config": {"for": "1h"}}
@@ -64,14 +61,14 @@ def clean(published: list[ReadyStep], monkeypatch: pytest.MonkeyPatch) -> Iterat
     """No notes of earlier tests, and none of this one for later ones; nothing is put off, and no grace is left."""
     SweepFailure.objects.all().delete()
     sweeps.LEDGER.forget_memory()
-    monkeypatch.setattr("workflows.engine.waits.GRACE_S", 0.0)
+    monkeypatch.setattr("workflows.engine.waits.waits.GRACE_S", 0.0)
     yield
     SweepFailure.objects.all().delete()
     sweeps.LEDGER.forget_memory()
 
 
 def turn() -> maintenance.Turn:
-    return maintenance.Turn(worker=NOBODY, keeper=epoch.Keeper())
+    return maintenance.Turn(worker=NOBODY, keeper=gate_sync.Keeper())
 
 
 def now_again() -> None:
@@ -114,15 +111,15 @@ def test_a_sweep_that_raises_keeps_no_other_from_its_turn(
 
 
 @pytest.mark.parametrize("error", [RuntimeError, Panic])
-@pytest.mark.parametrize("name", jobs.JOBS)
+@pytest.mark.parametrize("name", periodic_jobs.JOBS)
 def test_a_job_that_raises_keeps_no_other_from_its_turn(
     name: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = {each: threading.Event() for each in jobs.JOBS}
-    for each in jobs.JOBS:
+    done = {each: threading.Event() for each in periodic_jobs.JOBS}
+    for each in periodic_jobs.JOBS:
         work = _raise(error) if each == name else done[each].set
-        monkeypatch.setitem(jobs.JOBS, each, jobs.Job(name=each, every_s=60.0, work=work))
-    runner = jobs.JobRunner(lambda: True)
+        monkeypatch.setitem(periodic_jobs.JOBS, each, periodic_jobs.Job(name=each, every_s=60.0, work=work))
+    runner = periodic_jobs.JobRunner(lambda: True)
     runner.start()
     try:
         assert all(event.wait(10) for each, event in done.items() if each != name)
@@ -155,11 +152,11 @@ def test_a_job_whose_connection_is_gone_is_tried_again(monkeypatch: pytest.Monke
             raise error
 
         monkeypatch.setattr(sweeps.LEDGER, "note", _raise(InterfaceError))
-        assert jobs.do(jobs.Job(name="gone", every_s=5.0, work=work)) == 5.0
+        assert periodic_jobs.do(periodic_jobs.Job(name="gone", every_s=5.0, work=work)) == 5.0
 
 
 def test_the_watch_over_budgets_goes_on_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    runner = jobs.JobRunner(lambda: True)
+    runner = periodic_jobs.JobRunner(lambda: True)
     looked: list[int] = []
 
     def look() -> None:
@@ -178,12 +175,12 @@ def test_the_watch_over_budgets_goes_on_without_a_connection(monkeypatch: pytest
 
 def test_a_job_over_its_budget_is_told_of_and_keeps_no_other_from_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     release, turns = threading.Event(), threading.Semaphore(0)
-    for each in list(jobs.JOBS):
-        monkeypatch.delitem(jobs.JOBS, each)
-    slow = jobs.Job(name="slow", every_s=0.0, work=lambda: release.wait(60), budget_s=0.2)
-    monkeypatch.setitem(jobs.JOBS, "slow", slow)
-    monkeypatch.setitem(jobs.JOBS, "quick", jobs.Job(name="quick", every_s=0.0, work=turns.release))
-    runner = jobs.JobRunner(lambda: True)
+    for each in list(periodic_jobs.JOBS):
+        monkeypatch.delitem(periodic_jobs.JOBS, each)
+    slow = periodic_jobs.Job(name="slow", every_s=0.0, work=lambda: release.wait(60), budget_s=0.2)
+    monkeypatch.setitem(periodic_jobs.JOBS, "slow", slow)
+    monkeypatch.setitem(periodic_jobs.JOBS, "quick", periodic_jobs.Job(name="quick", every_s=0.0, work=turns.release))
+    runner = periodic_jobs.JobRunner(lambda: True)
     runner.start()
     try:
         await_that(lambda: told_of("slow"), 15, "the note")
@@ -201,8 +198,8 @@ def test_a_job_over_its_budget_is_told_of_and_keeps_no_other_from_its_turn(monke
 def _slow_and_urgent(monkeypatch: pytest.MonkeyPatch, slow: int) -> tuple[threading.Event, list[str], list[str]]:
     """So many jobs that last until the event, and an urgent one; and what of them has begun."""
     over, began, turns = threading.Event(), list[str](), list[str]()
-    for each in list(jobs.JOBS):
-        monkeypatch.delitem(jobs.JOBS, each)
+    for each in list(periodic_jobs.JOBS):
+        monkeypatch.delitem(periodic_jobs.JOBS, each)
 
     def last(name: str) -> None:
         began.append(name)
@@ -210,50 +207,52 @@ def _slow_and_urgent(monkeypatch: pytest.MonkeyPatch, slow: int) -> tuple[thread
 
     for number in range(slow):
         name = f"slow {number}"
-        monkeypatch.setitem(jobs.JOBS, name, jobs.Job(name=name, every_s=60.0, work=partial(last, name)))
-    urgent = jobs.Job(name="urgent", every_s=0.0, work=lambda: turns.append("x"), is_urgent=True)
-    monkeypatch.setitem(jobs.JOBS, "urgent", urgent)
+        monkeypatch.setitem(
+            periodic_jobs.JOBS, name, periodic_jobs.Job(name=name, every_s=60.0, work=partial(last, name))
+        )
+    urgent = periodic_jobs.Job(name="urgent", every_s=0.0, work=lambda: turns.append("x"), is_urgent=True)
+    monkeypatch.setitem(periodic_jobs.JOBS, "urgent", urgent)
     return over, began, turns
 
 
 def test_jobs_leave_connections_to_the_steps_and_an_urgent_one_waits_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    over, began, turns = _slow_and_urgent(monkeypatch, slow=jobs.PLACES + 2)
-    runner = jobs.JobRunner(lambda: True)
+    over, began, turns = _slow_and_urgent(monkeypatch, slow=periodic_jobs.PLACES + 2)
+    runner = periodic_jobs.JobRunner(lambda: True)
     runner.start()
     try:
-        await_that(lambda: len(began) >= jobs.PLACES, 20, "as many as may work at once")
+        await_that(lambda: len(began) >= periodic_jobs.PLACES, 20, "as many as may work at once")
         done = len(turns)
         await_that(lambda: len(turns) >= done + 10, 20, "the urgent one")
-        assert len(began) == jobs.PLACES
+        assert len(began) == periodic_jobs.PLACES
         over.set()
-        await_that(lambda: len(began) == jobs.PLACES + 2, 20, "the others")
+        await_that(lambda: len(began) == periodic_jobs.PLACES + 2, 20, "the others")
     finally:
         over.set()
         runner.stop()
 
 
 def test_jobs_that_never_end_do_not_keep_the_places_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "PATIENCE_S", 0.3)
-    over, began, _ = _slow_and_urgent(monkeypatch, slow=jobs.PLACES + 1)
-    runner = jobs.JobRunner(lambda: True)
+    monkeypatch.setattr(periodic_jobs, "PATIENCE_S", 0.3)
+    over, began, _ = _slow_and_urgent(monkeypatch, slow=periodic_jobs.PLACES + 1)
+    runner = periodic_jobs.JobRunner(lambda: True)
     runner.start()
     try:
-        await_that(lambda: len(began) == jobs.PLACES + 1, 20, "the one beyond the places")
+        await_that(lambda: len(began) == periodic_jobs.PLACES + 1, 20, "the one beyond the places")
     finally:
         over.set()
         runner.stop()
 
 
 def test_cron_and_left_over_events_are_urgent() -> None:
-    assert {name for name, job in jobs.JOBS.items() if job.is_urgent} == {"schedules", "left-over events"}
+    assert {name for name, job in periodic_jobs.JOBS.items() if job.is_urgent} == {"schedules", "left-over events"}
 
 
 def test_the_statement_of_a_job_far_over_its_budget_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    for each in list(jobs.JOBS):
-        monkeypatch.delitem(jobs.JOBS, each)
-    asleep = jobs.Job(name="asleep", every_s=60.0, work=lambda: scalar("SELECT pg_sleep(600)"), budget_s=0.1)
-    monkeypatch.setitem(jobs.JOBS, "asleep", asleep)
-    runner = jobs.JobRunner(lambda: True)
+    for each in list(periodic_jobs.JOBS):
+        monkeypatch.delitem(periodic_jobs.JOBS, each)
+    asleep = periodic_jobs.Job(name="asleep", every_s=60.0, work=lambda: scalar("SELECT pg_sleep(600)"), budget_s=0.1)
+    monkeypatch.setitem(periodic_jobs.JOBS, "asleep", asleep)
+    runner = periodic_jobs.JobRunner(lambda: True)
     runner.start()
     try:
         failed = await_that(lambda: SweepFailure.objects.filter(sweep="asleep", kind="fails").first(), 30, "the cancel")
@@ -267,14 +266,14 @@ def test_the_first_sweep_of_a_leader_can_be_cancelled_too() -> None:
     said: list[BaseException] = []
 
     def lead() -> None:
-        store.adopt()
+        database.adopt()
         try:
             with budgets.watched("first", 0.1):
-                store.connection().execute("SELECT pg_sleep(30)")
+                database.connection().execute("SELECT pg_sleep(30)")
         except BaseException as error:
             said.append(error)
         finally:
-            store.close()
+            database.close()
 
     leader = threading.Thread(target=lead)
     leader.start()
@@ -427,13 +426,13 @@ def _expired(late: bool) -> Callable[[Case], Recipe]:
             if not late:
                 maintenance.each({"timeouts of waits": maintenance.TIMERS["timeouts of waits"]}, turn())
                 sweeps.LEDGER.forget_memory()
-            maintenance.each({meeting.TAKEN_WAITS: maintenance.RESCUES[meeting.TAKEN_WAITS]}, turn())
+            maintenance.each({resolve.TAKEN_WAITS: maintenance.RESCUES[resolve.TAKEN_WAITS]}, turn())
 
         return Recipe(
             poison=poisoned("workflows_steprun", "run_id", runs[0]),
             work=work,
             went_on=lambda: steps_of(runs[1])["w"] == "completed",
-            told=meeting.TAKEN_WAITS,
+            told=resolve.TAKEN_WAITS,
         )
 
     return recipe
@@ -444,9 +443,9 @@ def _not_looked_back(case: Case) -> Recipe:
     Wait.objects.filter(run_id__in=runs).update(looked_back=False)
     return Recipe(
         poison=poisoned("workflows_wait", "run_id", runs[0]),
-        work=lambda: maintenance.each({"x": maintenance.RESCUES[meeting.NOT_LOOKED_BACK]}, turn()),
+        work=lambda: maintenance.each({"x": maintenance.RESCUES[resolve.NOT_LOOKED_BACK]}, turn()),
         went_on=lambda: Wait.objects.get(run_id=runs[1]).looked_back,
-        told=meeting.NOT_LOOKED_BACK,
+        told=resolve.NOT_LOOKED_BACK,
     )
 
 
@@ -460,9 +459,9 @@ def _containers(case: Case) -> Recipe:
             end(claim(run_id, "x"))
     return Recipe(
         poison=poisoned("workflows_fanout", "run_id", runs[0]),
-        work=lambda: maintenance.each({"x": maintenance.RESCUES[meeting.OVER_CONTAINERS]}, turn()),
+        work=lambda: maintenance.each({"x": maintenance.RESCUES[resolve.OVER_CONTAINERS]}, turn()),
         went_on=lambda: steps_of(runs[1])["all"] == "completed",
-        told=meeting.OVER_CONTAINERS,
+        told=resolve.OVER_CONTAINERS,
     )
 
 
@@ -474,14 +473,14 @@ def _children(case: Case) -> Recipe:
         outcome = WaitFor(kind="run", child_id=child, timeout_s=3600)
         recording.record([Verdict(claim=claim(run_id, "w"), outcome=outcome)])
         with case.monkeypatch.context() as dying:
-            dying.setattr("workflows.engine.waits.take_for_runs", lambda _: [])
+            dying.setattr("workflows.engine.waits.waits.take_for_runs", lambda _: [])
             end(claim(child, "a"))
         runs.append(run_id)
     return Recipe(
         poison=poisoned("workflows_wait", "run_id", runs[0]),
-        work=lambda: maintenance.each({"x": maintenance.RESCUES[meeting.ENDED_CHILDREN]}, turn()),
+        work=lambda: maintenance.each({"x": maintenance.RESCUES[resolve.ENDED_CHILDREN]}, turn()),
         went_on=lambda: steps_of(runs[1])["w"] == "completed",
-        told=meeting.ENDED_CHILDREN,
+        told=resolve.ENDED_CHILDREN,
     )
 
 
@@ -498,7 +497,7 @@ def _events(case: Case) -> Recipe:
     bad, good = left_over(case.bad)[0], left_over(case.good)[0]
     return Recipe(
         poison=poisoned("workflows_event", "id", bad),
-        work=lambda: jobs.do(jobs.JOBS["left-over events"]),
+        work=lambda: periodic_jobs.do(periodic_jobs.JOBS["left-over events"]),
         went_on=Run.objects.filter(event_id=good).exists,
         told=matching.LEFT_OVER,
     )
@@ -512,7 +511,7 @@ def _follow_ups(case: Case) -> Recipe:
         fail(runs[-1])
     return Recipe(
         poison=poisoned("workflows_run", "id", runs[0]),
-        work=lambda: jobs.do(jobs.JOBS["follow-up"]),
+        work=lambda: periodic_jobs.do(periodic_jobs.JOBS["follow-up"]),
         went_on=Run.objects.filter(origin_id=runs[1]).exists,
         told="follow-up",
     )
@@ -525,9 +524,9 @@ def _schedules(case: Case) -> Recipe:
     Trigger.objects.filter(organization__in=(case.bad, case.good)).update(next_fire_at=past, fires_from=past)
     return Recipe(
         poison=poisoned("workflows_trigger", "organization_id", case.bad.id),
-        work=lambda: jobs.do(jobs.JOBS["schedules"]),
+        work=lambda: periodic_jobs.do(periodic_jobs.JOBS["schedules"]),
         went_on=Run.objects.filter(org_id=case.good.id).exists,
-        told=scheduling.FIRES,
+        told=schedules.FIRES,
     )
 
 
@@ -538,7 +537,7 @@ def _approvals(case: Case) -> Recipe:
         recording.record([Verdict(claim=claim(run_id, "w"), outcome=outcome)])
     return Recipe(
         poison=poisoned("workflows_wait", "org_id", case.bad.id),
-        work=lambda: jobs.do(jobs.JOBS["approvals"]),
+        work=lambda: periodic_jobs.do(periodic_jobs.JOBS["approvals"]),
         went_on=Event.objects.filter(org_id=case.good.id, name="headrace/approval.requested").exists,
         told=approvals.REMINDERS,
     )
@@ -551,7 +550,7 @@ def _feeds(case: Case) -> Recipe:
         SystemFeed.objects.create(org_id=org.id, source="runs", told_until=timezone.now() - dt.timedelta(minutes=5))
     return Recipe(
         poison=poisoned("workflows_systemfeed", "org_id", case.bad.id),
-        work=lambda: jobs.do(jobs.JOBS["system events"]),
+        work=lambda: periodic_jobs.do(periodic_jobs.JOBS["system events"]),
         went_on=Event.objects.filter(org_id=case.good.id, name="headrace/run.completed").exists,
         told=system_events.FEEDS,
     )
@@ -565,7 +564,7 @@ def _operations(case: Case) -> Recipe:
     good = bulk.BulkOperation.objects.filter(id=operations[1].id, done=1)
     return Recipe(
         poison=poisoned("workflows_bulkoperation", "id", operations[0].id),
-        work=lambda: jobs.do(jobs.JOBS["bulk"]),
+        work=lambda: periodic_jobs.do(periodic_jobs.JOBS["bulk"]),
         went_on=good.exists,
         told=bulk.OPERATIONS,
     )
@@ -578,7 +577,7 @@ def _replays(case: Case) -> Recipe:
     DeadLetter.objects.filter(org_id__in=(case.bad.id, case.good.id)).update(auto_replay_at=past)
     return Recipe(
         poison=poisoned("dlq_deadletter", "org_id", case.bad.id),
-        work=lambda: jobs.do(jobs.JOBS["automatic replays"]),
+        work=lambda: periodic_jobs.do(periodic_jobs.JOBS["automatic replays"]),
         went_on=DeadLetter.objects.filter(org_id=case.good.id, status="reprocessed").exists,
         told=dlq.AUTO_REPLAYS,
     )
@@ -589,9 +588,9 @@ def _failures(case: Case) -> Recipe:
         fail(start(org, [NOOP], alert_on_failure=True))
     return Recipe(
         poison=poisoned("dlq_deadletter", "org_id", case.bad.id),
-        work=lambda: jobs.do(jobs.JOBS["alerts of failures"]),
+        work=lambda: periodic_jobs.do(periodic_jobs.JOBS["alerts of failures"]),
         went_on=Alert.objects.filter(org_id=case.good.id).exists,
-        told=alerts.OF_FAILURES,
+        told=evaluation.OF_FAILURES,
     )
 
 
@@ -606,7 +605,7 @@ def _deletions(case: Case) -> Recipe:
     )
     return Recipe(
         poison=poisoned("workflows_flow", "id", flows[case.bad.id].id),
-        work=lambda: jobs.do(jobs.JOBS["deletion of flows"]),
+        work=lambda: periodic_jobs.do(periodic_jobs.JOBS["deletion of flows"]),
         went_on=lambda: not Flow.objects.filter(id=flows[case.good.id].id).exists(),
         told=archiving.DELETIONS,
     )
@@ -619,10 +618,10 @@ POISONED: dict[str, Callable[[Case], Recipe]] = {
     "lost workers": _lost,
     "timeouts of runs": _timed_out,
     "unsettled runs": _unsettled(deep=False),
-    meeting.NOT_LOOKED_BACK: _not_looked_back,
-    meeting.TAKEN_WAITS: _expired(late=True),
-    meeting.OVER_CONTAINERS: _containers,
-    meeting.ENDED_CHILDREN: _children,
+    resolve.NOT_LOOKED_BACK: _not_looked_back,
+    resolve.TAKEN_WAITS: _expired(late=True),
+    resolve.OVER_CONTAINERS: _containers,
+    resolve.ENDED_CHILDREN: _children,
     "stuck runs": _unsettled(deep=True),
     "left-over events": _events,
     "follow-up": _follow_ups,
@@ -655,7 +654,7 @@ WITHOUT_ITEMS = {
 
 def test_every_sweep_and_every_job_is_shown_here_with_a_poisoned_item() -> None:
     """Whoever adds one writes a recipe for it, or says why it has no items."""
-    everything = {name for table in TABLES.values() for name in table} | set(jobs.JOBS)
+    everything = {name for table in TABLES.values() for name in table} | set(periodic_jobs.JOBS)
     assert everything == POISONED.keys() | WITHOUT_ITEMS.keys()
 
 
@@ -692,9 +691,9 @@ def test_alert_rules_are_looked_at_each_by_itself(org: Organization, other: Orga
             rule.save()
             made.append(rule)
         AlertRule.objects.filter(id=made[0].id).update(metric="no_such_metric")
-        assert alerts.evaluate().fired == 1
+        assert evaluation.evaluate().fired == 1
         assert Alert.objects.filter(org_id=other.id, rule=made[1]).exists()
-        assert told_of(alerts.RULES)["items"] == 1
+        assert told_of(evaluation.RULES)["items"] == 1
     finally:
         Alert.objects.filter(rule__in=made).delete()
         AlertRule.objects.filter(id__in=[rule.id for rule in made]).delete()
@@ -714,8 +713,8 @@ def test_a_channel_that_raises_keeps_no_other_alert_from_being_sent(
         if notification.channel == "bad":
             raise Panic("poisoned")
 
-    monkeypatch.setattr("dlq.channels.send", send)
-    assert alerts.deliver() == 1
+    monkeypatch.setattr("dlq.alerting.channels.send", send)
+    assert evaluation.deliver() == 1
     bad = AlertNotification.objects.get(alert__org_id=org.id, channel="bad")
     assert (bad.status, bad.error) == ("pending", "Panic: poisoned")
     AlertNotification.objects.filter(status="pending").delete()
@@ -749,7 +748,7 @@ def test_a_start_has_one_savepoint(org: Organization, trigger: str) -> None:
         work: Callable[[], object] = matching.match_left_over
     else:
         Trigger.objects.filter(organization=org).update(fires_from=now - dt.timedelta(minutes=1), next_fire_at=now)
-        work = partial(scheduling.fire, Trigger.objects.get(organization=org).id, now)
+        work = partial(schedules.fire, Trigger.objects.get(organization=org).id, now)
     with CaptureQueriesContext(connection) as captured:
         work()
     assert Run.objects.filter(org_id=org.id).count() == 1
@@ -765,7 +764,7 @@ def test_two_thousand_poisoned_events_delay_another_s_by_one_tick(org: Organizat
     left_over(org, 2_000)
     mine = left_over(other)[0]
     with poisoned("workflows_event", "org_id", org.id):
-        jobs.do(jobs.JOBS["left-over events"])
+        periodic_jobs.do(periodic_jobs.JOBS["left-over events"])
         assert Run.objects.filter(event_id=mine).exists()
         assert doctor()["unmatchedEvents"] >= 2_000
     Event.objects.filter(org_id=org.id).delete()
@@ -794,7 +793,7 @@ def test_a_page_full_of_poison_delays_another_s_by_one_tick(
     kind: str, org: Organization, other: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages of three, and five poisoned items that are older than the good one."""
-    for module, name in ((follow_up, "BATCH"), (scheduling, "BATCH"), (dlq, "AUTO_BATCH"), (alerts, "BATCH")):
+    for module, name in ((on_failure, "BATCH"), (schedules, "BATCH"), (dlq, "AUTO_BATCH"), (evaluation, "BATCH")):
         monkeypatch.setattr(module, name, 3)
     past = timezone.now() - dt.timedelta(minutes=5)
     for owner, count in ((org, 5), (other, 1)):
@@ -815,7 +814,7 @@ def test_a_page_full_of_poison_delays_another_s_by_one_tick(
         "alerts of failures": Alert.objects.filter(org_id=other.id),
     }
     with poisoned(table, column, org.id):
-        jobs.do(jobs.JOBS[kind])
+        periodic_jobs.do(periodic_jobs.JOBS[kind])
         assert went_on[kind].exists()
     DeadLetter.objects.filter(org_id__in=(org.id, other.id)).update(auto_replay_at=None, alert_due=False)
     Run.objects.filter(org_id__in=(org.id, other.id)).update(follow_up=False)
@@ -825,7 +824,7 @@ def test_flows_that_wait_for_their_turn_starve_no_other(
     org: Organization, other: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`overlap: queue`: the fires of flows that still run are not looked at again and again."""
-    monkeypatch.setattr(scheduling, "BATCH", 2)
+    monkeypatch.setattr(schedules, "BATCH", 2)
     past = timezone.now() - dt.timedelta(minutes=5)
     for owner, count in ((org, 6), (other, 1)):
         for number in range(count):
@@ -835,7 +834,7 @@ def test_flows_that_wait_for_their_turn_starve_no_other(
             CronFire.objects.create(org_id=owner.id, flow_id=flow_id, schedule="s", fire_at=past, **more)
             if owner == org:
                 services.trigger(owner, slug, kind="cron")
-    scheduling.tick()
+    schedules.tick()
     assert Run.objects.filter(org_id=other.id, trigger="cron").exists()
 
 
@@ -884,7 +883,7 @@ def test_an_event_is_given_up_with_what_can_be_started_of_it(
 ) -> None:
     publish(org, [HOUR], on={"event": "x/y"})
     event_id = left_over(org)[0]
-    monkeypatch.setattr("workflows.engine.waits.meet", _raise(Panic))
+    monkeypatch.setattr("workflows.engine.waits.waits.meet", _raise(Panic))
     matching.match_left_over()
     assert not Run.objects.filter(event_id=event_id).exists()
     SweepFailure.objects.update(since=timezone.now() - dt.timedelta(minutes=11))
@@ -917,12 +916,12 @@ def test_items_are_isolated_whatever_they_raise(error: type[BaseException]) -> N
 
 
 def test_in_the_good_case_a_sweep_costs_no_statement_more() -> None:
-    store.counter.by_name.clear()
+    database.counter.by_name.clear()
     assert sweeps.LEDGER.of("numbers") == {}
     for _ in range(50):
         sweeps.isolated(sweeps.Items(name="numbers", work=lambda _: None), range(10))
         sweeps.guarded("numbers", lambda: None)
-    assert store.counter.by_name == {"sweep_failures": 1}
+    assert database.counter.by_name == {"sweep_failures": 1}
 
 
 # --- what only grows -----------------------------------------------------------------------------------------------
@@ -943,7 +942,7 @@ def test_expired_idempotency_keys_are_swept_a_bounded_number_at_a_time(
         IdempotencyKey.objects.create(org_id=org.id, flow_id=flow_id, key=key, run_id=run_id, expires_at=at)
     left = []
     for _ in range(2):
-        maintenance.sweep(epoch.Keeper())
+        maintenance.sweep(gate_sync.Keeper())
         left.append(IdempotencyKey.objects.filter(org_id=org.id).count())
     assert left == [4, 2]
     assert set(IdempotencyKey.objects.values_list("key", flat=True)) == {"live", "a moment ago"}

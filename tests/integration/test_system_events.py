@@ -11,10 +11,11 @@ from django.db.models import F
 
 from dlq import services as dlq
 from dlq.models import DeadLetter
-from tests.by_hand import claim, end, fail, start
-from tests.workers import WorkerPool, await_end, await_that, publish
-from workflows import services, system_events
+from tests.support.by_hand import claim, end, fail, start
+from tests.support.workers import WorkerPool, await_end, await_that, publish
+from workflows import services
 from workflows.models import Event, Organization, Run, SystemFeed
+from workflows.services import system_events
 
 LISTENS = [{"id": "heard", "type": "noop", "config": {"output": "${ event.data }"}}]
 

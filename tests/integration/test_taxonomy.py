@@ -13,10 +13,10 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from dlq.models import DeadLetter
-from tests.workers import await_that, by_key, publish, run_to_end
+from tests.support.workers import await_that, by_key, publish, run_to_end
 from workflows import services
 from workflows.models import Attempt, Organization, StepRun
-from workflows.selectors import StepDetail
+from workflows.selectors.runs import StepDetail
 
 pytestmark = pytest.mark.usefixtures("workers")
 LATE_S = 1.5
@@ -219,7 +219,7 @@ def test_what_an_attempt_keeps_is_bounded_and_masked(org: Organization) -> None:
 
 
 def test_a_secret_is_masked_before_a_message_is_cut() -> None:
-    from workflows.engine.failure import MAX_MESSAGE_CHARACTERS, describe
+    from workflows.engine.pipeline.retry_decision import MAX_MESSAGE_CHARACTERS, describe
 
     error = describe(ValueError("x" * (MAX_MESSAGE_CHARACTERS - 4) + "top-secret"), ["top-secret"])
     assert "top" not in error.message

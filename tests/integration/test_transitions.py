@@ -11,16 +11,18 @@ from urllib.parse import quote
 import pytest
 from django.utils import timezone
 
-from tests.workers import await_that, publish, scalar, statuses
+from tests.support.workers import await_that, publish, scalar, statuses
 from workflows import selectors, services, signals
-from workflows.engine import catalog, dispatch, epoch, maintenance, scope, store, transitions
-from workflows.engine.outcome import Completed, Failed, HandBack, Retry, Sleep, StepError
-from workflows.engine.recording import record
-from workflows.engine.rows import ClaimedBatch, ReadyStep, StepFailed, Verdict
-from workflows.engine.runtime import Runtime
+from workflows.engine.maintenance import gate_sync, leader
+from workflows.engine.pipeline import publish as dispatch
+from workflows.engine.pipeline.record import record
+from workflows.engine.state import database, expression_context, flow_cache, transitions
+from workflows.engine.state.records import ClaimedBatch, ReadyStep, StepFailed, Verdict
+from workflows.engine.worker.runtime import Runtime
 from workflows.errors import Category
-from workflows.models import Attempt, Organization, StepRun, Worker
+from workflows.models import Attempt, Organization, Run, StepRun, Worker
 from workflows.payload import MAX_OUTPUT_BYTES
+from workflows.steps.outcome import Completed, Failed, HandBack, Retry, Sleep, StepError
 from workflows.steps.registry import REGISTRY, Mode, StepConfig, StepType
 
 WORKER = uuid.uuid4()
@@ -80,7 +82,7 @@ def test_a_late_worker_can_not_overwrite_a_rescued_step(org: Organization, publi
     run_id = start(org, [noop("a"), noop("b")])[0]
     late = claim(published).claims[0]
     StepRun.objects.filter(id=late.id).update(lease_until="2020-01-01T00:00:00Z")
-    maintenance._dead_leases(WORKER)
+    leader._dead_leases(WORKER)
     now = claim([step for step in published if step.id == late.id]).claims[0]
     assert record([Verdict(claim=late, outcome=Completed(output=None), output='"late"')]).landed == {}
     assert record([Verdict(claim=now, outcome=Completed(), output='"now"')]).landed == {now.id: "completed"}
@@ -95,7 +97,7 @@ def lose(worker: uuid.UUID, *steps: uuid.UUID) -> None:
     """One worker claims these steps, is lost, and its steps are rescued."""
     assert len(transitions.claim([(str(id_), 1) for id_ in steps], worker=worker).claims) == len(steps)
     StepRun.objects.filter(id__in=steps).update(lease_until="2020-01-01T00:00:00Z")
-    maintenance._dead_leases(WORKER)
+    leader._dead_leases(WORKER)
 
 
 def test_three_losses_fail_the_step(org: Organization, published: list[ReadyStep]) -> None:
@@ -140,10 +142,10 @@ def test_the_steps_of_a_lost_worker_are_looked_at_together(org: Organization, pu
     first, second = (step.id for step in published)
     transitions.claim([(str(first), 1), (str(second), 1)], worker=uuid.uuid4())
     StepRun.objects.filter(id=first).update(lease_until=timezone.now())
-    maintenance._dead_leases(WORKER)
+    leader._dead_leases(WORKER)
     assert StepRun.objects.get(id=first).status == "running"
     StepRun.objects.filter(id=second).update(lease_until=timezone.now())
-    maintenance._dead_leases(WORKER)
+    leader._dead_leases(WORKER)
     rows = StepRun.objects.filter(id__in=[first, second])
     assert {(row.status, row.losses, row.solitary_losses) for row in rows} == {("ready", 1, 0)}
 
@@ -153,7 +155,7 @@ def test_a_lost_lease_is_not_held_back_for_long(org: Organization, published: li
     first, second = (step.id for step in published)
     transitions.claim([(str(first), 1), (str(second), 1)], worker=uuid.uuid4())
     StepRun.objects.filter(id=first).update(lease_until=timezone.now() - dt.timedelta(seconds=transitions.LEASE_S))
-    maintenance._dead_leases(WORKER)
+    leader._dead_leases(WORKER)
     rows = {row.id: (row.status, row.solitary_losses) for row in StepRun.objects.filter(id__in=[first, second])}
     assert rows == {first: ("ready", 0), second: ("running", 0)}
 
@@ -164,7 +166,7 @@ def test_a_recorded_step_never_runs_again(org: Organization, published: list[Rea
     claimed = claim(published).claims
     record([Verdict(claim=claimed[0], outcome=Completed())])
     assert claim(message).claims == []
-    maintenance.rescue(WORKER, epoch.Keeper())
+    leader.rescue(WORKER, gate_sync.Keeper())
     assert StepRun.objects.get(id=claimed[0].id).status == "completed"
     assert Attempt.objects.filter(step_run_id=claimed[0].id).count() == 1
 
@@ -213,7 +215,7 @@ def assert_only_failed(runs: list[uuid.UUID], failed: set[uuid.UUID]) -> None:
     assert all(rows[key].status == "completed" and rows[key].output is not None for key in rows.keys() - failed)
     categories = {a.error["category"] for a in Attempt.objects.filter(step_run_id__in=failed)}
     assert categories == {"invalid_output"}
-    assert selectors.Run.objects.filter(id__in=runs, status="completed").count() == 50
+    assert Run.objects.filter(id__in=runs, status="completed").count() == 50
 
 
 def test_a_continued_successor_is_claimed_by_the_recording_statement(
@@ -282,12 +284,12 @@ def test_a_failure_is_announced_in_its_transaction(org: Organization, published:
 def test_the_heartbeat_renews_only_what_is_held(org: Organization, published: list[ReadyStep]) -> None:
     start(org, [noop("a")], runs=2)
     held, other = claim(published).claims
-    rows = store.fetch(
+    rows = database.fetch(
         "renew_leases", {"ids": [held.id, other.id], "leases": [held.lease, uuid.uuid4()], "lease_s": 60.0}
     )
     assert [(row.id, row.cancelled) for row in rows] == [(held.id, False)]
     services.cancel_run(org, held.run_id)
-    rows = store.fetch("renew_leases", {"ids": [held.id], "leases": [held.lease], "lease_s": 60.0})
+    rows = database.fetch("renew_leases", {"ids": [held.id], "leases": [held.lease], "lease_s": 60.0})
     assert rows[0].cancelled
 
 
@@ -310,14 +312,14 @@ def test_rescue_publishes_what_was_not_published_or_lost(
         run_id,
     )
     if "NULL" in damage:
-        maintenance._undispatched()
+        leader._undispatched()
     else:
-        rows = store.fetch(
+        rows = database.fetch(
             "rescue_lost_messages", {"queue": "headrace.io", "before": 9e9, "idle_s": None, "batch": 1_000}
         )
         mine = StepRun.objects.get(run_id=run_id).id
-        assert mine not in maintenance._not_at_the_gate([row.id for row in rows])  # it was granted just now
-        rows = store.fetch("publish_again", {"ids": [row.id for row in rows]})
+        assert mine not in leader._not_at_the_gate([row.id for row in rows])  # it was granted just now
+        rows = database.fetch("publish_again", {"ids": [row.id for row in rows]})
         dispatch.dispatch([ReadyStep.of(row) for row in rows])
     mine = [step for step in published if step.run_id == run_id]
     assert len(mine) == 1
@@ -336,8 +338,8 @@ def test_rescue_repairs_what_a_crash_can_leave(org: Organization, published: lis
     damage("UPDATE workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", lost_join)
     damage("UPDATE workflows_run SET status = 'completed', ended_at = now() WHERE id = %s RETURNING 1", orphan)
     damage("UPDATE workflows_steprun SET status = 'completed' WHERE run_id = %s RETURNING 1", stuck)
-    maintenance.rescue(WORKER, epoch.Keeper())
-    maintenance.sweep(epoch.Keeper())
+    leader.rescue(WORKER, gate_sync.Keeper())
+    leader.sweep(gate_sync.Keeper())
     assert StepRun.objects.get(run_id=lost_join, key="b").status == "ready"
     assert StepRun.objects.get(run_id=orphan, key="a").status == "cancelled"
     assert selectors.run_detail(org, stuck).run.status == "completed"
@@ -346,10 +348,10 @@ def test_rescue_repairs_what_a_crash_can_leave(org: Organization, published: lis
 def test_two_leaders_are_harmless_and_one_leads(live_db: None) -> None:
     one, two = uuid.uuid4(), uuid.uuid4()
     name = f"test-{one}"
-    assert store.fetch("lead", {"name": name, "holder": one, "lease_s": 60.0})
-    assert not store.fetch("lead", {"name": name, "holder": two, "lease_s": 60.0})
-    store.fetch("resign", {"name": name, "holder": one})
-    assert store.fetch("lead", {"name": name, "holder": two, "lease_s": 60.0})
+    assert database.fetch("lead", {"name": name, "holder": one, "lease_s": 60.0})
+    assert not database.fetch("lead", {"name": name, "holder": two, "lease_s": 60.0})
+    database.fetch("resign", {"name": name, "holder": one})
+    assert database.fetch("lead", {"name": name, "holder": two, "lease_s": 60.0})
 
 
 def test_a_broker_that_does_not_answer_leaves_the_steps_ready(
@@ -374,18 +376,18 @@ def test_a_trigger_in_an_engine_thread_belongs_to_its_transaction(
     slug = publish(org, [noop("a")])
 
     def work() -> None:
-        store.adopt()
+        database.adopt()
         with transaction.atomic():
             services.trigger(org, slug, idempotency_key="k")
             transaction.set_rollback(True)
         services.trigger(org, slug, idempotency_key="k")
-        store.close()
+        database.close()
         connections.close_all()
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert selectors.Run.objects.filter(org_id=org.id).count() == 1
+    assert Run.objects.filter(org_id=org.id).count() == 1
 
 
 def test_a_step_that_can_not_be_dispatched_keeps_no_other_back(
@@ -399,7 +401,7 @@ def test_a_step_that_can_not_be_dispatched_keeps_no_other_back(
     services.trigger(org, publish(org, [{"id": "x", "type": "odd"}], slug="odd"))
     services.trigger(org, publish(org, [noop("a")], slug="even"))
     monkeypatch.delitem(REGISTRY, "odd")
-    catalog.forget()
+    flow_cache.forget()
     dispatch.dispatch(collected)
     assert [step.key for step in published] == ["a"]
 
@@ -407,4 +409,4 @@ def test_a_step_that_can_not_be_dispatched_keeps_no_other_back(
 def test_secrets_are_masked_as_they_are_spelt() -> None:
     value = 'a "b"\nä/?'
     for text in (value, json.dumps({"k": value}), quote(value, safe=""), json.dumps(value, ensure_ascii=False)):
-        assert "b" not in scope.mask(text, [value]).replace("%", "")
+        assert "b" not in expression_context.mask(text, [value]).replace("%", "")

@@ -17,12 +17,14 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from tests.integration.test_webhooks import github, send
-from tests.workers import publish
-from workflows import scheduling, trigger_rows, webhooks
+from tests.support.workers import publish
 from workflows.definitions.validate import DefinitionProblems
-from workflows.engine import events, matching
-from workflows.engine.events import NewEvent
+from workflows.engine.events import matching, receive
+from workflows.engine.events.receive import NewEvent
 from workflows.models import Event, Organization, Run, Secret, Trigger
+from workflows.services import schedules
+from workflows.services.flows import trigger_rows
+from workflows.services.webhooks import addresses
 
 SLEEP = {"id": "a", "type": "delay", "config": {"for": "1h"}}
 RENAMED = {**SLEEP, "id": "renamed"}
@@ -199,7 +201,7 @@ def test_no_delivery_is_lost_while_versions_are_published(org: Organization) -> 
         for number in range(first, 1_000, SENDERS):
             row = rows[number % 2]
             body = json.dumps({"number": number}).encode()
-            webhooks.take(row.token, github(f"the key {row.config['secret']}", body, delivery=f"n-{number}"), body)
+            addresses.take(row.token, github(f"the key {row.config['secret']}", body, delivery=f"n-{number}"), body)
         connections.close_all()
 
     with ThreadPoolExecutor(1) as publisher:
@@ -226,7 +228,7 @@ def test_an_event_that_nobody_listens_to_says_so(org: Organization, api_key: str
     switch_off(org, event_name="order/off")
     wanted = {"order/paid": None, "order/cancelled": None, "order/off": "no trigger listens to this name",
               "typo/paid": "no trigger listens to this name"}  # fmt: skip
-    ids = events.receive(org.id, [NewEvent(name=name, data={"total": 1}) for name in wanted])
+    ids = receive.receive(org.id, [NewEvent(name=name, data={"total": 1}) for name in wanted])
     client = Client(headers={"authorization": f"Bearer {api_key}"})
     found = {}
     for id_ in ids:
@@ -240,8 +242,8 @@ def test_an_event_that_nobody_listens_to_says_so(org: Organization, api_key: str
 def test_scheduling_knows_no_removed_trigger(org: Organization) -> None:
     publish(org, [SLEEP], on=NIGHTLY)
     publish(org, [SLEEP])
-    assert (scheduling.schedules(org), scheduling.refresh(org)) == ([], 0)
+    assert (schedules.schedules(org), schedules.refresh(org)) == ([], 0)
     past = timezone.now() - dt.timedelta(days=2)
     Trigger.including_removed.filter(organization=org).update(next_fire_at=past, fires_from=past)
     row = Trigger.including_removed.get(organization=org)
-    assert scheduling.fire(row.id) == 0
+    assert schedules.fire(row.id) == 0

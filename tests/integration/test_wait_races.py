@@ -12,30 +12,36 @@ from uuid import UUID
 import pytest
 from django.db import connections, transaction
 
-from tests.by_hand import claim, end, start, steps_of
-from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end
-from workflows import approvals, callbacks, composition, repair, services
-from workflows.approvals import Decider
-from workflows.callbacks import CallbackUsed
+from tests.support.by_hand import claim, end, start, steps_of
+from tests.support.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end
+from workflows import services
 from workflows.definitions.validate import DefinitionProblems, parse
-from workflows.engine import events, maintenance, matching, meeting, recording, transitions
-from workflows.engine.events import NewEvent
-from workflows.engine.outcome import WaitFor
-from workflows.engine.rows import Claim, Verdict
+from workflows.engine.events import matching, receive
+from workflows.engine.events.receive import NewEvent
+from workflows.engine.maintenance import leader
+from workflows.engine.pipeline import record
+from workflows.engine.state import transitions
+from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.waits import resolve
 from workflows.errors import NonRetriable
 from workflows.models import Event, Organization, Run, StepRun, Wait
+from workflows.services import approvals, callbacks, invoke, repair
+from workflows.services.approvals import Decider
+from workflows.services.callbacks import CallbackUsed
+from workflows.steps import callback_urls
+from workflows.steps.outcome import WaitFor
 
 WAIT: dict[str, Any] = {"id": "w", "type": "wait_for_event", "config": {"event": "x/y"}}
 HEARS = [{"event": "x/y"}]
 
 
 def send(org: Organization, **data: Any) -> UUID:
-    return events.receive(org.id, [NewEvent(name="x/y", data=data)])[0]
+    return receive.receive(org.id, [NewEvent(name="x/y", data=data)])[0]
 
 
 def wait(claimed: Claim, **more: Any) -> None:
     outcome = WaitFor(kind="event", event_name="x/y", **{"timeout_s": 3600, **more})
-    recording.record([Verdict(claim=claimed, outcome=outcome)])
+    record.record([Verdict(claim=claimed, outcome=outcome)])
 
 
 @pytest.mark.parametrize("kind", ["wait", "map", "approval", "invoke"])
@@ -71,12 +77,12 @@ def test_an_end_that_can_not_be_recorded_harms_no_other(
     wait(claim(first, "w"))
     wait(claim(second, "w"), timeout_s=0.01)
     with monkeypatch.context() as dying:
-        dying.setattr(meeting, "resolve", lambda *_, **__: None)
+        dying.setattr(resolve, "resolve", lambda *_, **__: None)
         send(org, n=[1e300] * 60_000)
         time.sleep(0.05)
-        meeting.expire()
-    monkeypatch.setattr("workflows.engine.waits.GRACE_S", 0.0)
-    meeting.rescue()
+        resolve.expire()
+    monkeypatch.setattr("workflows.engine.waits.waits.GRACE_S", 0.0)
+    resolve.rescue()
     assert (steps_of(first)["w"], steps_of(second)["w"]) == ("failed", "completed")
 
 
@@ -94,7 +100,7 @@ def test_an_event_counts_that_came_while_a_worker_was_being_lost(org: Organizati
     claim(run_id, "w")
     send(org, n=1)
     StepRun.objects.filter(run_id=run_id).update(lease_until="2020-01-01T00:00:00Z")
-    maintenance._dead_leases(uuid.uuid4())
+    leader._dead_leases(uuid.uuid4())
     wait(claim(run_id, "w"))
     assert steps_of(run_id) == {"w": "completed"}
 
@@ -123,7 +129,7 @@ def test_an_approval_with_too_much_to_say_keeps_no_other_from_being_told_of(
         run_id = start(owner, [{"id": "w", "type": "wait_for_approval", "config": {}}])
         options = {"title": "t", "details": "x" * size}
         outcome = WaitFor(kind="approval", timeout_s=3600, remind_s=0.0, options=options)
-        recording.record([Verdict(claim=claim(run_id, "w"), outcome=outcome)])
+        record.record([Verdict(claim=claim(run_id, "w"), outcome=outcome)])
     approvals.remind()
     assert Event.objects.filter(org_id=other.id, name="headrace/approval.requested").count() == 1
     with pytest.raises(DefinitionProblems, match="name where to find them"):
@@ -146,7 +152,7 @@ def test_a_condition_sees_what_stood_in_for_a_step(org: Organization, workers: W
 def test_a_flow_that_gives_the_run_that_invokes_it_is_refused(org: Organization, published: list[Any]) -> None:
     run_id = start(org, [{"id": "w", "type": "invoke_flow", "config": {"flow": "flow"}}], singleton="skip")
     with pytest.raises(NonRetriable, match="waits for this one"):
-        composition.invoke(
+        invoke.invoke(
             org.id, "flow", None, parent=run_id, on_parent_cancel="cancel", once="1", priority=None, awaited=True
         )
 
@@ -200,7 +206,7 @@ def test_a_batch_can_be_repeated(size: int, org: Organization, published: list[A
 
 
 def test_of_many_calls_at_once_one_counts_and_the_others_are_told(org: Organization, published: list[Any]) -> None:
-    token = callbacks.token_of(start(org, [{"id": "cb", "type": "wait_for_callback", "config": {}}]), "cb")
+    token = callback_urls.token_of(start(org, [{"id": "cb", "type": "wait_for_callback", "config": {}}]), "cb")
 
     def call(number: int) -> bool:
         try:
@@ -231,7 +237,7 @@ def test_an_address_read_in_a_container_is_that_of_its_step(org: Organization, w
     detail = run_to_end(org, steps)
     run_id = detail.run.id
     found = by_key(detail)["all"].step_run.output["results"][0]
-    assert found == [callbacks.url_of(run_id, "cb"), callbacks.url_of(run_id, "own", "all[0]")]
+    assert found == [callback_urls.url_of(run_id, "cb"), callback_urls.url_of(run_id, "own", "all[0]")]
 
 
 def test_a_resumed_run_hands_its_own_addresses_out(org: Organization, workers: WorkerPool) -> None:
@@ -244,4 +250,4 @@ def test_a_resumed_run_hands_its_own_addresses_out(org: Organization, workers: W
     again = repair.replay(org, run.id, by="me", mode="resume")
     assert again.kept == []
     detail = await_end(org, again.run_id or run.id)
-    assert by_key(detail)["mail"].step_run.output == callbacks.url_of(detail.run.id, "cb")
+    assert by_key(detail)["mail"].step_run.output == callback_urls.url_of(detail.run.id, "cb")

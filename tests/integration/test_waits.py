@@ -15,16 +15,20 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from tests.by_hand import claim, start, steps_of
-from tests.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end, scalar
-from workflows import approvals, services
-from workflows.approvals import ApprovalNotFound, Decider
-from workflows.engine import events, meeting, recording, store, waits
-from workflows.engine.events import NewEvent
-from workflows.engine.outcome import WaitFor
-from workflows.engine.rows import Claim, Verdict
-from workflows.engine.terms import NO_TERM, Term, hash_of, term_of
+from tests.support.by_hand import claim, start, steps_of
+from tests.support.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end, scalar
+from workflows import services
+from workflows.engine.events import receive
+from workflows.engine.events.receive import NewEvent
+from workflows.engine.pipeline import record
+from workflows.engine.state import database
+from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.waits import resolve, waits
+from workflows.expressions.equality import NO_TERM, Term, hash_of, term_of
 from workflows.models import Event, Organization, Run, StepRun, Wait
+from workflows.services import approvals
+from workflows.services.approvals import ApprovalNotFound, Decider
+from workflows.steps.outcome import WaitFor
 
 WAIT: dict[str, Any] = {"id": "wait", "type": "wait_for_event", "config": {"event": "order/paid", "match": "data.id"}}
 AFTER = {"id": "after", "type": "noop"}
@@ -32,7 +36,7 @@ THREADS = 8
 
 
 def send(org: Organization, name: str = "order/paid", **data: Any) -> UUID:
-    return events.receive(org.id, [NewEvent(name=name, data=data)])[0]
+    return receive.receive(org.id, [NewEvent(name=name, data=data)])[0]
 
 
 # --- equality terms -------------------------------------------------------------------------------------------------
@@ -69,7 +73,7 @@ def test_values_that_are_equal_in_cel_have_the_same_hash() -> None:
 
 def _claims(org: Organization, number: int) -> list[Claim]:
     """Claimed steps that are about to wait, each of a run of its own with an id of its own."""
-    from workflows.engine import transitions
+    from workflows.engine.state import transitions
 
     slug = publish(org, [{**WAIT, "config": {**WAIT["config"], "timeout": "1h"}}])
     runs = services.trigger_many(org, slug, [{"id": index} for index in range(number)]).run_ids
@@ -84,7 +88,7 @@ def _register(claimed: Claim, key: int, *, lookback_s: float = 0.0) -> None:
         kind="event", timeout_s=3600, event_name="order/paid", match_path="data.id", value_hash=hash_of(key),
         lookback_s=lookback_s,
     )  # fmt: skip
-    recording.record([Verdict(claim=claimed, outcome=outcome)])
+    record.record([Verdict(claim=claimed, outcome=outcome)])
 
 
 @pytest.mark.parametrize("order", ["wait first", "together", "event first"])
@@ -97,7 +101,7 @@ def test_a_wait_and_an_event_never_miss_each_other(order: str, org: Organization
         _register(claims[index], index, lookback_s=60)  # it became ready when its run was made, before the event
 
     def all_of(first: int) -> None:
-        store.adopt()
+        database.adopt()
         with ThreadPoolExecutor(1) as sender:
             for index in range(first, number, THREADS):
                 if order == "together":
@@ -114,7 +118,7 @@ def test_a_wait_and_an_event_never_miss_each_other(order: str, org: Organization
                     time.sleep(0.001)
                     register(index)
             sender.submit(connections.close_all).result()
-        store.close()
+        database.close()
         connections.close_all()
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -135,7 +139,7 @@ def test_an_event_from_before_the_step_was_ready_does_not_count_without_lookback
 ) -> None:
     send(org, id=1)
     run_id = start(org, [WAIT, AFTER], {"id": 1})
-    recording.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
+    record.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
     assert steps_of(run_id)["wait"] == "waiting"
     send(org, id=1)
     assert steps_of(run_id) == {"wait": "completed", "after": "ready"}
@@ -152,15 +156,15 @@ def test_a_process_that_dies_right_after_storing_a_wait_or_taking_it_loses_nothi
     with monkeypatch.context() as dying:
         dying.setattr(waits, "over_already", lambda *_: [])
         send(org, id=1)
-        recording.record([Verdict(claim=claim(first, "wait"), outcome=_outcome())])
-    recording.record([Verdict(claim=claim(second, "wait"), outcome=_outcome())])
+        record.record([Verdict(claim=claim(first, "wait"), outcome=_outcome())])
+    record.record([Verdict(claim=claim(second, "wait"), outcome=_outcome())])
     assert steps_of(first)["wait"] == "waiting"
     Wait.objects.filter(run_id=second).update(taken_at=None, taken_by="")
     with monkeypatch.context() as dying:
-        dying.setattr(meeting, "resolve", lambda *_, **__: None)
+        dying.setattr(resolve, "resolve", lambda *_, **__: None)
         send(org, id=1)
     monkeypatch.setattr(waits, "GRACE_S", 0.0)
-    meeting.rescue()
+    resolve.rescue()
     assert steps_of(first)["wait"] == steps_of(second)["wait"] == "completed"
     assert not Wait.objects.filter(org_id=org.id).exists()
 
@@ -169,10 +173,10 @@ def test_one_event_resumes_many_runs_and_is_not_taken_twice_by_one(org: Organiza
     again = {"id": "again", "type": "wait_for_event", "config": {"event": "order/*", "match": "data.id"}}
     runs = [start(org, [WAIT, again], {"id": 1}) for _ in range(5)]
     for run_id in runs:
-        recording.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
+        record.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
     event = send(org, id=1)
     assert {steps_of(run_id)["wait"] for run_id in runs} == {"completed"}
-    recording.record([Verdict(claim=claim(runs[0], "again"), outcome=_outcome(lookback_s=60))])
+    record.record([Verdict(claim=claim(runs[0], "again"), outcome=_outcome(lookback_s=60))])
     assert steps_of(runs[0])["again"] == "waiting", f"the event {event} has resumed this run already"
 
 
@@ -208,7 +212,7 @@ def test_waits_by_worker_event_timeout_and_condition(org: Organization, workers:
 
 def test_a_cancelled_run_waits_no_more(org: Organization, published: list[Any]) -> None:
     run_id = start(org, [WAIT, AFTER], {"id": 1})
-    recording.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
+    record.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
     services.cancel_run(org, run_id)
     assert not Wait.objects.filter(run_id=run_id).exists()
     send(org, id=1)
@@ -226,7 +230,7 @@ def test_an_event_among_many_waits_is_looked_up_and_not_compared_with_each(
 ) -> None:
     """100,000 open waits, half of them with a condition beside the equality: one evaluation."""
     run_id = start(org, [WAIT, AFTER], {"id": 1})
-    recording.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
+    record.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
     with connections["default"].cursor() as cursor:
         cursor.execute(
             """INSERT INTO workflows_wait (step_run_id, org_id, run_id, kind, event_name, match_path, value_hash, condition,
@@ -241,14 +245,14 @@ def test_an_event_among_many_waits_is_looked_up_and_not_compared_with_each(
     holds = waits._holds
     monkeypatch.setattr(waits, "_holds", lambda *given: evaluated.append(given) or holds(*given))
     fetched: list[int] = []
-    fetch = store.fetch
+    fetch = database.fetch
 
     def counting(name: str, *given: Any, **more: Any) -> list[Any]:
         rows = fetch(name, *given, **more)
         fetched.append(len(rows))
         return rows
 
-    monkeypatch.setattr(store, "fetch", counting)
+    monkeypatch.setattr(database, "fetch", counting)
     send(org, id=1)
     assert steps_of(run_id)["wait"] == "completed"
     assert not evaluated

@@ -9,9 +9,10 @@ import pytest
 from django.test import Client
 
 from tests.integration.test_webhooks import hook
-from tests.workers import publish
+from tests.support.workers import publish
 from workflows.definitions.validate import DefinitionProblems, parse
-from workflows.engine import idempotency, matching
+from workflows.engine.events import matching
+from workflows.engine.run_controls import idempotency
 from workflows.models import Event, IdempotencyKey, Organization, Run, Secret
 
 FORM = "application/x-www-form-urlencoded"

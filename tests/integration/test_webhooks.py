@@ -14,7 +14,7 @@ import pytest
 from django.test import Client
 from standardwebhooks import Webhook
 
-from tests.workers import publish
+from tests.support.workers import publish
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.models import Event, Organization, Run, Secret, Trigger
 

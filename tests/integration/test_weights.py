@@ -18,10 +18,10 @@ from throttling.errors import ThrottlingError
 from throttling.limits import BackoffKind, RetryPolicy
 from throttling.models import ThrottleOverride
 from throttling.policy import Override
-from workflows import flow_control
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.errors import InvalidInput
 from workflows.models import AccessKey, Organization
+from workflows.services import limits
 
 BAD = [0, -1, 0.009, 100.1, 1000, 1e-320, float("inf"), float("nan"), True]
 
@@ -51,7 +51,7 @@ def test_no_api_key_sets_a_weight(org: Organization, api_key: str, operator_key:
 @pytest.mark.parametrize("weight", BAD)
 def test_a_weight_out_of_bounds_is_refused_for_operators_too(org: Organization, weight: Any) -> None:
     with pytest.raises(InvalidInput, match="weight"):
-        flow_control.put_limit(ThrottleOverride(scope="org", org_id=org.id, weight=weight), by="test")
+        limits.put_limit(ThrottleOverride(scope="org", org_id=org.id, weight=weight), by="test")
     if not isinstance(weight, bool):
         with pytest.raises(CommandError, match="weight"):
             call_command("limits", "set", "--org", org.slug, "--organization", f"--weight={weight}", stdout=StringIO())
@@ -74,7 +74,7 @@ def test_an_operator_sets_it_by_command_and_in_the_admin(org: Organization) -> N
 
 
 def test_a_tenant_that_changes_its_limits_keeps_the_weight_that_it_was_given(org: Organization, api_key: str) -> None:
-    flow_control.put_limit(ThrottleOverride(scope="org", org_id=org.id, weight=0.5), by="operator")
+    limits.put_limit(ThrottleOverride(scope="org", org_id=org.id, weight=0.5), by="operator")
     assert put(api_key, {"scope": "org", "concurrency": 7}).json()["weight"] == 0.5
     headers = {"authorization": f"Bearer {api_key}"}
     assert Client().delete("/api/limits?scope=org", headers=headers).status_code == 200

@@ -13,12 +13,13 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from tests.admin_site import staff
 from tests.integration.test_api import Api, assert_problem
 from tests.integration.test_edges import JSON, OPERATIONS, Site, Trigger
-from tests.workers import WorkerPool, leave_nothing, publish
-from workflows import callbacks, presenters, selectors, services
+from tests.support.admin_site import staff
+from tests.support.workers import WorkerPool, leave_nothing, publish
+from workflows import presenters, selectors, services
 from workflows.models import AccessKey, BulkOperation, LeaderLease, Organization, Run
+from workflows.steps import callback_urls
 
 
 @pytest.fixture
@@ -91,8 +92,8 @@ def test_senders_append_what_they_like(org: Organization) -> None:
     run_id = services.trigger(org, "hooked", delay="1h").run_ids[0]
     key = AccessKey.issue(org, "event", "e")[1]
     token = Trigger.objects.get(flow__organization=org).token
-    assert callbacks.token_of(run_id, "a")
-    for address in (f"/e/{key}", f"/hooks/{token}", f"/callbacks/{callbacks.token_of(run_id, 'a')}"):
+    assert callback_urls.token_of(run_id, "a")
+    for address in (f"/e/{key}", f"/hooks/{token}", f"/callbacks/{callback_urls.token_of(run_id, 'a')}"):
         answer = Client().post(f"{address}?utm=1&utm=2&x", {"name": "walk/x"}, content_type=JSON)
         assert answer.status_code in {200, 202}, (address, answer.content)
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.workers import WorkerPool, by_key, run_to_end
+from tests.support.workers import WorkerPool, by_key, run_to_end
 from workflows.models import Organization
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflows import outbound
+from workflows.steps.http import client
 
 REFUSED = {
     "this network": "0.0.0.0 0.1.2.3",
@@ -50,13 +50,13 @@ def _nothing_is_allowed(settings: Any) -> None:
 
 @pytest.mark.parametrize(("kind", "address"), CASES)
 def test_special_addresses_are_refused(kind: str, address: str) -> None:
-    with pytest.raises(outbound.AddressRefused, match="HEADRACE_ALLOWED_PRIVATE_HOSTS"):
-        outbound.check_address("host.example", 80, address)
+    with pytest.raises(client.AddressRefused, match="HEADRACE_ALLOWED_PRIVATE_HOSTS"):
+        client.check_address("host.example", 80, address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_called(address: str) -> None:
-    outbound.check_address("host.example", 80, address)
+    client.check_address("host.example", 80, address)
 
 
 CARRIERS = ("::ffff:0:0/96", "64:ff9b::/96")
@@ -78,7 +78,7 @@ def test_what_python_calls_private_is_refused(address: ipaddress.IPv4Address | i
 
 def _is_refused(address: str) -> bool:
     try:
-        outbound.check_address("host.example", 80, address)
-    except outbound.AddressRefused:
+        client.check_address("host.example", 80, address)
+    except client.AddressRefused:
         return True
     return False

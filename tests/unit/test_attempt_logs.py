@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from workflows.masking import Secrets
 from workflows.steps.context import AttemptLog
+from workflows.steps.masking import Secrets
 
 SECRET = "s3cret-value"
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflows.definitions.duration import MAX_MS, format_ms, parse_ms
+from workflows.duration import MAX_MS, format_ms, parse_ms
 
 
 @pytest.mark.parametrize(

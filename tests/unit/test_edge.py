@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflows.definitions.duration import parse_ms
-from workflows.edge import decode_cursor, encode_cursor, identifier, moment, refuse_unstorable, whole_number
+from workflows.duration import parse_ms
+from workflows.edge.values import decode_cursor, encode_cursor, identifier, moment, refuse_unstorable, whole_number
 from workflows.errors import InvalidInput
 
 KINDS = {"microseconds": int, "id": uuid.UUID, "as_of": dt.datetime}

@@ -14,9 +14,9 @@ import pytest
 
 from throttling.errors import ThrottlingError
 from throttling.limits import key_text
-from workflows.engine.terms import NO_TERM, term_of
 from workflows.errors import ExpressionError
 from workflows.expressions import compile_expression
+from workflows.expressions.equality import NO_TERM, term_of
 
 TABLE = json.loads((Path(__file__).parents[1] / "fixtures" / "golden_keys_0_1_0.json").read_text())
 FACTS: list[dict[str, Any]] = TABLE["facts"]

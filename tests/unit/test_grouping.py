@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dlq.grouping import fingerprint, group_id, location, normalise
-from workflows.engine.outcome import StepError
 from workflows.errors import Category
+from workflows.steps.outcome import StepError
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from workflows.definitions.json_schema import SchemaRefused, compile_schema, stored_schema
 from workflows.definitions.validate import DefinitionProblems, parse
-from workflows.json_schema import SchemaRefused, compile_schema, stored_schema
 
 
 @pytest.fixture(autouse=True)

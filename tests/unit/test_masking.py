@@ -13,9 +13,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from workflows import masking
-from workflows.engine import execute, scope
+from workflows.engine.pipeline import perform
+from workflows.engine.state import expression_context
 from workflows.errors import InvalidOutput
+from workflows.steps import masking
 
 SECRETS = st.text(
     st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=("Cs", "Cc", "Cn")),
@@ -60,7 +61,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 @example(secret="00000\\", before="", after="")
 def test_a_secret_is_masked_in_every_form(form: str, secret: str, before: str, after: str) -> None:
     written = FORMS[form](secret)
-    masked = scope.mask(f"{before}{written}{after}", [secret])
+    masked = expression_context.mask(f"{before}{written}{after}", [secret])
     assert "***" in masked
     assert written not in masked
 
@@ -69,7 +70,7 @@ def test_a_secret_is_masked_in_every_form(form: str, secret: str, before: str, a
 def test_a_secret_within_a_longer_base64_text_is_masked(secret: str, before: str, after: str, urlsafe: bool) -> None:
     encode = base64.urlsafe_b64encode if urlsafe else base64.b64encode
     whole = encode(f"{before}{secret}{after}".encode(errors="replace")).decode()
-    masked = scope.mask(f"Authorization: Basic {whole}", [secret])
+    masked = expression_context.mask(f"Authorization: Basic {whole}", [secret])
     assert "***" in masked
     kept = max(masked.removeprefix("Authorization: Basic ").split("***"), key=len)
     longest = max(len(each.encode(errors="replace")) for each in (before, after))
@@ -79,31 +80,35 @@ def test_a_secret_within_a_longer_base64_text_is_masked(secret: str, before: str
 @given(secret=SECRETS, text=st.text(st.sampled_from("0123456789 .,:;!?()[]{}"), max_size=40))
 def test_what_holds_no_secret_is_left_alone(secret: str, text: str) -> None:
     assume(any(character.isalpha() for character in secret))
-    assert scope.mask(text, [secret]) == text
+    assert expression_context.mask(text, [secret]) == text
 
 
 def test_secrets_that_overlap_leave_nothing_of_either() -> None:
-    masked = scope.mask("x abcdefghij y", ["abcdefg", "efghij", "cdef"])
+    masked = expression_context.mask("x abcdefghij y", ["abcdefg", "efghij", "cdef"])
     assert masked == "x *** y"
 
 
 def test_a_secret_of_several_lines_is_masked_line_by_line() -> None:
     key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----\n"
     for text in (key, key.strip(), json.dumps(key), key.replace("\n", "\r\n"), "first: hkiG9w0BAQEFAASC"):
-        assert "hkiG9w0BAQ" not in scope.mask(text, [key])
+        assert "hkiG9w0BAQ" not in expression_context.mask(text, [key])
 
 
 @pytest.mark.parametrize("secret", ["", "1", "ab", "abc"])
 def test_short_secrets_are_masked_only_where_they_stand_alone(secret: str) -> None:
     text = "1 abc of 1000 tabs"
-    assert scope.mask(text, [secret]) == text
+    assert expression_context.mask(text, [secret]) == text
     if secret:
-        assert scope.mask_json({"a": secret, "b": text, "n": 1}, [secret]) == {"a": "***", "b": text, "n": 1}
+        assert expression_context.mask_json({"a": secret, "b": text, "n": 1}, [secret]) == {
+            "a": "***",
+            "b": text,
+            "n": 1,
+        }
 
 
 def test_json_values_are_masked_wherever_text_is() -> None:
     value: Any = {"a": ["s3cret-value", {"x s3cret-value": 1}], "n": 5, "none": None, "t": True}
-    masked = scope.mask_json(value, ["s3cret-value"])
+    masked = expression_context.mask_json(value, ["s3cret-value"])
     assert masked == {"a": ["***", {"x ***": 1}], "n": 5, "none": None, "t": True}
     assert value["a"][0] == "s3cret-value", "the value itself is not changed"
 
@@ -112,7 +117,7 @@ def test_a_large_text_with_many_secrets_is_masked() -> None:
     """With a timeout far above what it takes: it was minutes where every secret was sought everywhere."""
     secrets = [f"secret-value-{number:04}-{number * 7919:x}" for number in range(200)]
     text = "All work and no play makes a dull text. " * 50_000 + secrets[150]
-    masked = scope.mask(text, secrets)
+    masked = expression_context.mask(text, secrets)
     assert masked.endswith("text. ***")
 
 
@@ -126,20 +131,20 @@ def test_an_input_without_secrets_is_searched_once(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(masking.Hidden, "spans", counted)
     value = {"items": [f"text {number}" for number in range(100)]}
-    assert json.loads(execute._kept_input(value, masking.Secrets(["a-secret", "another"])) or "") == value
+    assert json.loads(perform._kept_input(value, masking.Secrets(["a-secret", "another"])) or "") == value
     assert len(searched) == 2, "the whole for each secret"
 
 
 @pytest.mark.parametrize("secret", ['with "quotes" in it', "back\\slash", "z\u00fcrich-key", "abc", "two\nlines-of-it"])
 def test_an_input_is_masked_however_json_writes_the_secret(secret: str) -> None:
     value = {"alone": secret, "plain": "text", "list": [secret], secret: 1}
-    kept = execute._kept_input(value, masking.Secrets([secret]))
+    kept = perform._kept_input(value, masking.Secrets([secret]))
     assert json.loads(kept or "") == {"alone": "***", "plain": "text", "list": ["***"], "***": 1}
 
 
 def test_why_an_input_can_t_be_stored_names_no_secret() -> None:
     with pytest.raises(InvalidOutput) as raised:
-        execute._kept_input(
+        perform._kept_input(
             {"a-secret-key": float("nan"), "x": {"a-secret-key": "\0"}}, masking.Secrets(["a-secret-key"])
         )
     assert "a-secret-key" not in str(raised.value)

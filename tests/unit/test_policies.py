@@ -9,9 +9,9 @@ from throttling.environment import read_global_policy
 from throttling.errors import ThrottlingError
 from throttling.limits import BackoffKind, Jitter, RetryPolicy
 from throttling.policy import step_policy
-from workflows.engine.failure import decide
-from workflows.engine.outcome import Failed, Retry, StepError
+from workflows.engine.pipeline.retry_decision import decide
 from workflows.errors import Category
+from workflows.steps.outcome import Failed, Retry, StepError
 
 
 @pytest.mark.parametrize(

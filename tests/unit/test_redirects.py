@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from throttling.limits import ConcurrencyLimit, Limit, LimitSet
-from workflows import redirects
-from workflows.masking import Secrets
-from workflows.redirects import RedirectRefused
+from workflows.steps.http import redirects
+from workflows.steps.http.redirects import RedirectRefused
+from workflows.steps.masking import Secrets
 
 HEADERS = {"authorization": "Bearer x", "x-api-key": "k", "accept": "text/html", "cookie": "a=1", "host": "a.example"}
 

@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from config.env import BASE_DIR
-from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
+from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
 from workflows.management.reference_pages import PAGES, SETTINGS
 from workflows.models import Run, StepRun
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workflows.simulation import fullest_window, most_at_once, staircase
+from workflows.simulation.forecast import fullest_window, most_at_once, staircase
 
 
 @pytest.mark.parametrize(

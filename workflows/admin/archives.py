@@ -11,10 +11,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from workflows import access, archiving
 from workflows.admin.checked import CheckedAdmin
+from workflows.edge import access
 from workflows.errors import WorkflowsError
 from workflows.models import Flow
+from workflows.services.flows import archiving
 
 
 class ArchivedFilter(admin.SimpleListFilter):

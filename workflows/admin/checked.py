@@ -19,8 +19,8 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from throttling.errors import ThrottlingError
+from workflows.edge.unavailable import missing_service
 from workflows.errors import WorkflowsError
-from workflows.unavailable import missing_service
 
 REFUSALS = (WorkflowsError, ThrottlingError)
 MAX_REASONS = 5

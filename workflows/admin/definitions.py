@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from workflows import ingest, scheduling, services, trigger_rows
+from workflows import services
 from workflows.admin.archives import ArchivedFilter, ArchivingActions
 from workflows.admin.checked import CHANGED, CheckedAdmin
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
@@ -18,6 +18,8 @@ from workflows.definitions.schema import FlowSpec
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.errors import FlowBeingDeleted, FlowExists, WorkflowsError
 from workflows.models import CronFire, EventSchema, Flow, FlowVersion, Organization, Step, Trigger
+from workflows.services import events, schedules
+from workflows.services.flows import trigger_rows
 from workflows.steps.registry import REGISTRY
 
 
@@ -182,7 +184,7 @@ class TriggerAdmin(CheckedAdmin):
 
     def save_model(self, request: HttpRequest, obj: Trigger, form: Any, change: bool) -> None:
         if form.has_changed():  # else a schedule would forget what it has not caught up with yet
-            scheduling.switch(obj, enabled=obj.enabled)
+            schedules.switch(obj, enabled=obj.enabled)
 
 
 @admin.register(CronFire)
@@ -201,7 +203,7 @@ class EventSchemaForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_schema(self) -> Any:
         schema = self.cleaned_data["schema"]
         try:
-            ingest.check_schema(schema)
+            events.check_schema(schema)
         except WorkflowsError as error:
             raise ValidationError(str(error)) from None
         return schema

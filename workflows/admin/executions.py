@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
-from workflows import repair, run_lists, services
+from workflows import services
 from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.errors import InvalidInput, RunNotLive
@@ -23,6 +23,8 @@ from workflows.models import (
     Wait,
     Worker,
 )
+from workflows.selectors import run_lists
+from workflows.services import repair
 
 
 class StepRunInline(ReadOnlyInline):

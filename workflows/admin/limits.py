@@ -11,10 +11,10 @@ from django.utils.safestring import SafeString
 
 from throttling.errors import ThrottlingError
 from throttling.models import ThrottleChange, ThrottleOverride
-from workflows import flow_control
 from workflows.admin.checked import CheckedAdmin
 from workflows.admin.readonly import ReadOnlyAdmin, json_block
 from workflows.errors import WorkflowsError
+from workflows.services import limits
 
 
 class OverrideForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -29,7 +29,7 @@ class OverrideForm(forms.ModelForm):  # type: ignore[type-arg]
         if not self.errors:
             draft = ThrottleOverride(**cleaned)
             try:
-                flow_control.check_limit(draft)
+                limits.check_limit(draft)
             except (ThrottlingError, WorkflowsError) as error:
                 raise ValidationError(str(error)) from None
         return cleaned
@@ -47,10 +47,10 @@ class ThrottleOverrideAdmin(CheckedAdmin):
 
     def save_model(self, request: HttpRequest, obj: ThrottleOverride, form: Any, change: bool) -> None:
         before = ThrottleOverride.objects.get(pk=obj.pk) if change else None
-        flow_control.put_limit(obj, by=f"user {request.user.get_username()}", instead_of=before)
+        limits.put_limit(obj, by=f"user {request.user.get_username()}", instead_of=before)
 
     def delete_model(self, request: HttpRequest, obj: ThrottleOverride) -> None:
-        flow_control.delete_limit(obj, by=f"user {request.user.get_username()}")
+        limits.delete_limit(obj, by=f"user {request.user.get_username()}")
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ThrottleOverride]) -> None:
         for row in queryset:

@@ -6,10 +6,10 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from workflows import bulk
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline
 from workflows.errors import OperationNotTurned
 from workflows.models import BulkOperation, OperationChange, Organization
+from workflows.services import bulk
 
 
 class OperationChangeInline(ReadOnlyInline):

@@ -8,10 +8,10 @@ from django.contrib import admin, messages
 from django.http import HttpRequest
 from django.utils import timezone
 
-from workflows import secret_rules
 from workflows.admin.checked import CheckedAdmin
 from workflows.errors import InvalidInput
 from workflows.models import AccessKey, Event, Flow, Organization, Run, Secret
+from workflows.steps import secret_rules
 
 
 @admin.register(Organization)

@@ -23,9 +23,9 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 
-from workflows import scheduling
 from workflows.admin.checked import CheckedAdmin
 from workflows.errors import Forbidden, WorkflowsError
+from workflows.services import schedules
 
 for _model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule):
     admin.site.unregister(_model)
@@ -92,21 +92,21 @@ class GuardedPeriodicTaskAdmin(CheckedAdmin, PeriodicTaskAdmin):  # type: ignore
 
 
 def _is_flows(row: PeriodicTask) -> bool:
-    return bool(row.task == scheduling.TASK and row.name.startswith(scheduling.PREFIX))
+    return bool(row.task == schedules.TASK and row.name.startswith(schedules.PREFIX))
 
 
 def _switch(request: HttpRequest, wanted: Callable[[bool], bool]) -> Callable[[PeriodicTask], None]:
     """Switches a task: of a flow's schedule the trigger, which decides whether the flow starts."""
 
     def switch(row: PeriodicTask) -> None:
-        trigger = scheduling.trigger_of(row)
+        trigger = schedules.trigger_of(row)
         before = trigger.enabled if trigger else row.enabled
         if wanted(before) == before:
             raise TaskUnchanged(f"It is {'enabled' if before else 'disabled'} already.")
         if trigger is not None:
             if not request.user.has_perm("workflows.change_trigger"):
                 raise Forbidden("It is a flow's schedule: that takes the permission workflows.change_trigger.")
-            scheduling.switch(trigger, enabled=wanted(before))
+            schedules.switch(trigger, enabled=wanted(before))
             return
         row.enabled, row.last_run_at = wanted(before), None
         row.save()  # beat is told by a signal
@@ -119,7 +119,7 @@ class CheckedCrontabAdmin(CheckedAdmin, CrontabScheduleAdmin):  # type: ignore[m
     """One that flows' schedules use is not changed here: their triggers say when they fire, and beat only looks."""
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        if obj is not None and scheduling.beat_rows().filter(crontab=obj).exists():
+        if obj is not None and schedules.beat_rows().filter(crontab=obj).exists():
             return False
         return bool(super().has_change_permission(request, obj))
 

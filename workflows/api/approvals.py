@@ -8,11 +8,11 @@ from uuid import UUID
 from ninja import Router
 from pydantic import Field
 
-from workflows import approvals
-from workflows.api.answers import ApprovalsOut, DecisionOut
-from workflows.api.auth import ApiKeyAuth, ApiRequest
-from workflows.api.schemas import Body
-from workflows.approvals import Decider
+from workflows.api.edge.auth import ApiKeyAuth, ApiRequest
+from workflows.api.schemas.answers import ApprovalsOut, DecisionOut
+from workflows.api.schemas.requests import Body
+from workflows.services import approvals
+from workflows.services.approvals import Decider
 
 router = Router(auth=ApiKeyAuth(), tags=["approvals"], by_alias=True)
 

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from ninja import Router, Status
 
-from workflows import archiving
-from workflows.api.auth import ApiKeyAuth, ApiRequest, who
-from workflows.api.schemas import ArchivedOut, FlowRemovedOut
+from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
+from workflows.api.schemas.requests import ArchivedOut, FlowRemovedOut
+from workflows.services.flows import archiving
 
 router = Router(auth=ApiKeyAuth(), tags=["workflows"], by_alias=True)
 

@@ -8,10 +8,12 @@ from uuid import UUID
 from ninja import Router
 from pydantic import Field
 
-from workflows import event_selectors, ingest, presenters
-from workflows.api.answers import EventDetailOut, EventSchemaOut, EventsOut, SchemaRemovedOut
-from workflows.api.auth import ApiKeyAuth, ApiRequest
-from workflows.api.schemas import Body
+from workflows import presenters
+from workflows.api.edge.auth import ApiKeyAuth, ApiRequest
+from workflows.api.schemas.answers import EventDetailOut, EventSchemaOut, EventsOut, SchemaRemovedOut
+from workflows.api.schemas.requests import Body
+from workflows.selectors import events
+from workflows.services import events as ingest
 
 router = Router(auth=ApiKeyAuth(), tags=["events"], by_alias=True)
 
@@ -33,7 +35,7 @@ def list_events(
 ) -> dict[str, Any]:
     """Events, newest first, page by page; with `rejected` only those that did not fit their schema, with `unheard` only
     those that nobody listened to."""
-    page = event_selectors.events_page(
+    page = events.events_page(
         request.organization, name=name, rejected=rejected, unheard=unheard, limit=limit, cursor=cursor
     )
     return {"events": [presenters.event_out(event) for event in page.events], "nextCursor": page.next_cursor or None}
@@ -42,7 +44,7 @@ def list_events(
 @router.get("/schemas", response=list[EventSchemaOut])
 def list_schemas(request: ApiRequest) -> list[dict[str, Any]]:
     """The schemas, by event name."""
-    return [presenters.event_schema_out(row) for row in event_selectors.event_schemas(request.organization)]
+    return [presenters.event_schema_out(row) for row in events.event_schemas(request.organization)]
 
 
 @router.put("/schemas/{path:name}", response=EventSchemaOut)
@@ -60,7 +62,7 @@ def delete_schema(request: ApiRequest, name: str) -> dict[str, Any]:
 @router.get("/{uuid:event_id}", response=EventDetailOut)
 def get_event(request: ApiRequest, event_id: UUID) -> dict[str, Any]:
     """An event and the runs that it started; `outcome` says where nobody listened to its name."""
-    detail = event_selectors.event_detail(request.organization, event_id)
+    detail = events.event_detail(request.organization, event_id)
     return {
         **presenters.event_out(detail.event),
         "runs": presenters.run_summaries(detail.runs),

@@ -17,7 +17,7 @@ from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from psycopg_pool import ConnectionPool
 
-from workflows.engine.probes import broker_answers, database_answers, store_answers, workers_alive
+from workflows.selectors.health_checks import broker_answers, database_answers, store_answers, workers_alive
 
 Result = TypeVar("Result")
 PATIENCE_S = 1.5

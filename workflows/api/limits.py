@@ -11,14 +11,23 @@ from pydantic import Field, StrictInt, StrictStr
 from throttling.errors import ThrottlingError
 from throttling.limits import checked_weight
 from throttling.models import ThrottleOverride
-from workflows import flow_control, waiting_reasons
-from workflows.api.answers import LimitChangeOut, LimitRemovedOut, LimitsOut, OverheadOut, OverrideOut, ReasonOut
-from workflows.api.auth import ApiKeyAuth, ApiRequest, who
-from workflows.api.schemas import Body, milliseconds
-from workflows.engine import admission
+from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
+from workflows.api.schemas.answers import (
+    LimitChangeOut,
+    LimitRemovedOut,
+    LimitsOut,
+    OverheadOut,
+    OverrideOut,
+    ReasonOut,
+)
+from workflows.api.schemas.requests import Body, milliseconds
+from workflows.engine.pipeline import admit
 from workflows.errors import Forbidden, InvalidInput, LimitNotFound
 from workflows.models import Organization
-from workflows.presenters import change_out, line_out, override_out, reason_out
+from workflows.presenters.runs import change_out, line_out, override_out, reason_out
+from workflows.selectors import limits as limit_selectors
+from workflows.selectors import waiting_reasons
+from workflows.services import limits
 
 router = Router(auth=ApiKeyAuth(), tags=["limits"], by_alias=True)
 NO_WEIGHT = (
@@ -90,17 +99,17 @@ def _refuse_weight(weight: Any) -> None:
 def list_limits(request: ApiRequest) -> dict[str, Any]:
     """Every limit that this organization may meet: its use, waiters, refusals, next free time; and the overrides."""
     organization = request.organization
-    whole = admission.policies().globals()
+    whole = admit.policies().globals()
     return {
         "globalDefaults": {
             "concurrency": whole.concurrency,
             "rateLimit": str(whole.rate),
             "retry": str(whole.retry),
         },
-        "limits": [line_out(line) for line in flow_control.overview(organization)],
-        "overrides": [override_out(row) for row in flow_control.overrides_for(organization)],
-        "neverBinding": flow_control.never_binding(organization),
-        "revision": admission.policies().revision,
+        "limits": [line_out(line) for line in limit_selectors.overview(organization)],
+        "overrides": [override_out(row) for row in limits.overrides_for(organization)],
+        "neverBinding": limit_selectors.never_binding(organization),
+        "revision": admit.policies().revision,
     }
 
 
@@ -113,7 +122,7 @@ def put_limit(request: ApiRequest, payload: LimitIn) -> dict[str, Any]:
     row = ThrottleOverride(
         scope=payload.scope,
         type=payload.type,
-        flow_id=flow_control.flow_of(organization, payload.flow).id if payload.flow else None,
+        flow_id=limits.flow_of(organization, payload.flow).id if payload.flow else None,
         org_id=organization.id if organization else None,
         name=payload.name,
         concurrency=payload.concurrency,
@@ -128,7 +137,7 @@ def put_limit(request: ApiRequest, payload: LimitIn) -> dict[str, Any]:
         max_delay_ms=_optional_ms(retry.max_delay, "retry.maxDelay"),
         note=payload.note,
     )
-    return override_out(flow_control.put_limit(row, by=who(request), keep_weight=True))
+    return override_out(limits.put_limit(row, by=who(request), keep_weight=True))
 
 
 @router.delete("", response=LimitRemovedOut)
@@ -142,11 +151,11 @@ def delete_limit(
 ) -> dict[str, Any]:
     """Remove an override: what is shipped, configured or defined holds again."""
     owner = _subject(request, scope, organization)
-    row = flow_control.find_limit(owner, scope, type_=type, flow=flow, name=name)
+    row = limits.find_limit(owner, scope, type_=type, flow=flow, name=name)
     if row is None:
         raise LimitNotFound
     removed = override_out(row)
-    flow_control.delete_limit(row, by=who(request), keep_weight=True)
+    limits.delete_limit(row, by=who(request), keep_weight=True)
     return {"removed": removed}
 
 
@@ -165,11 +174,11 @@ def history(request: ApiRequest, limit: int = 100) -> list[dict[str, Any]]:
     """Who changed which override when, newest first."""
     if not 1 <= limit <= 1_000:
         raise InvalidInput(f"limit {limit} is out of range; use 1…1000.")
-    changes = flow_control.history(request.organization, everyone=request.auth.operator, limit=limit)
+    changes = limit_selectors.history(request.organization, everyone=request.auth.operator, limit=limit)
     return [change_out(change) for change in changes]
 
 
 @router.get("/report", response=list[OverheadOut])
 def report(request: ApiRequest, since: str = "1h") -> list[dict[str, Any]]:
     """Which step types lost most time to their limits lately."""
-    return flow_control.report(request.organization, since_s=milliseconds(since, "since") / 1000)
+    return limit_selectors.report(request.organization, since_s=milliseconds(since, "since") / 1000)

@@ -7,12 +7,12 @@ from typing import Any, Literal
 from ninja import Router
 from pydantic import Field
 
-from workflows import pausing
-from workflows.api.answers import PauseOut, ResumedOut
-from workflows.api.auth import ApiKeyAuth, ApiRequest, who
-from workflows.api.schemas import Body
+from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
+from workflows.api.schemas.answers import PauseOut, ResumedOut
+from workflows.api.schemas.requests import Body
 from workflows.errors import Forbidden
-from workflows.pausing import Subject
+from workflows.services import pauses
+from workflows.services.pauses import Subject
 
 router = Router(auth=ApiKeyAuth(), tags=["pauses"], by_alias=True)
 
@@ -28,19 +28,19 @@ class PauseIn(Body):
 @router.get("/pauses", response=list[PauseOut])
 def list_pauses(request: ApiRequest) -> list[dict[str, Any]]:
     """What is paused or draining."""
-    return pausing.stopped(request.organization)
+    return pauses.stopped(request.organization)
 
 
 @router.post("/workflows/{slug}/pause", response=PauseOut)
 def pause_flow(request: ApiRequest, slug: str, payload: PauseIn | None = None) -> dict[str, Any]:
     """Pause or drain a flow."""
-    return _stop(request, pausing.flow(request.organization, slug), payload)
+    return _stop(request, pauses.flow(request.organization, slug), payload)
 
 
 @router.post("/workflows/{slug}/resume", response=ResumedOut)
 def resume_flow(request: ApiRequest, slug: str) -> dict[str, bool]:
     """Let a flow go on."""
-    return _resume(request, pausing.flow(request.organization, slug))
+    return _resume(request, pauses.flow(request.organization, slug))
 
 
 @router.post("/organization/pause", response=PauseOut)
@@ -59,14 +59,14 @@ def resume_organization(request: ApiRequest) -> dict[str, bool]:
 def pause_queue(request: ApiRequest, name: str, payload: PauseIn | None = None) -> dict[str, Any]:
     """Pause a queue of all organizations; for operators' keys."""
     _only_operators(request)
-    return _stop(request, pausing.queue(name), payload)
+    return _stop(request, pauses.queue(name), payload)
 
 
 @router.post("/queues/{name}/resume", response=ResumedOut)
 def resume_queue(request: ApiRequest, name: str) -> dict[str, bool]:
     """Let a queue go on; for operators' keys."""
     _only_operators(request)
-    return _resume(request, pausing.queue(name))
+    return _resume(request, pauses.queue(name))
 
 
 def _only_operators(request: ApiRequest) -> None:
@@ -76,9 +76,9 @@ def _only_operators(request: ApiRequest) -> None:
 
 def _stop(request: ApiRequest, subject: Subject, payload: PauseIn | None) -> dict[str, Any]:
     given = payload or PauseIn.model_validate({})
-    return pausing.stop(subject, mode=given.mode, arrivals=given.arrivals, reason=given.reason, by=who(request))
+    return pauses.stop(subject, mode=given.mode, arrivals=given.arrivals, reason=given.reason, by=who(request))
 
 
 def _resume(request: ApiRequest, subject: Subject) -> dict[str, bool]:
-    pausing.resume(subject, by=who(request))
+    pauses.resume(subject, by=who(request))
     return {"resumed": True}

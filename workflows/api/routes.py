@@ -8,12 +8,13 @@ from uuid import UUID
 
 from ninja import NinjaAPI, Router, Status
 
-from workflows import bulk, item_selectors, presenters, repair, run_lists, scheduling, selectors, services
-from workflows.api import approvals, archives, events, limits, pauses, problems
-from workflows.api.answers import ItemsOut, NoStoreOut, QueueStatsOut, ScheduleOut, SchedulerOut, StepTypeOut
-from workflows.api.auth import ApiKeyAuth, ApiRequest, who
-from workflows.api.openapi import BoundedParser, DocumentedAPI
-from workflows.api.schemas import (
+from workflows import presenters, selectors, services
+from workflows.api import approvals, archives, events, limits, pauses
+from workflows.api.edge import problems
+from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
+from workflows.api.edge.openapi import BoundedParser, DocumentedAPI
+from workflows.api.schemas.answers import ItemsOut, NoStoreOut, QueueStatsOut, ScheduleOut, SchedulerOut, StepTypeOut
+from workflows.api.schemas.requests import (
     BulkCancelIn,
     BulkIn,
     BulkReplayIn,
@@ -29,8 +30,10 @@ from workflows.api.schemas import (
     RunStarted,
     WorkflowsOut,
 )
-from workflows.engine.probes import store_answers
 from workflows.errors import InvalidInput
+from workflows.selectors import items, run_lists
+from workflows.selectors.health_checks import store_answers
+from workflows.services import bulk, repair, schedules
 from workflows.steps.registry import REGISTRY
 
 router = Router(auth=ApiKeyAuth(), by_alias=True)
@@ -191,13 +194,13 @@ def start_bulk(request: ApiRequest, action: str, payload: BulkIn, options: dict[
 @router.get("/schedules", response=list[ScheduleOut], tags=["workflows"])
 def list_schedules(request: ApiRequest) -> list[dict[str, Any]]:
     """The cron triggers with their policies, next fire times and latest outcomes."""
-    return scheduling.schedules(request.organization)
+    return schedules.schedules(request.organization)
 
 
 @router.post("/scheduler/refresh", response=SchedulerOut, tags=["workflows"])
 def refresh_scheduler(request: ApiRequest) -> dict[str, Any]:
     """Write the rows of celery-beat anew. (Changes of triggers take effect by themselves.)"""
-    return {"success": True, "scheduledWorkflows": scheduling.refresh(request.organization)}
+    return {"success": True, "scheduledWorkflows": schedules.refresh(request.organization)}
 
 
 @router.get("/steps/{uuid:step_run_id}/items", response=ItemsOut, tags=["runs"])
@@ -205,7 +208,7 @@ def list_items(
     request: ApiRequest, step_run_id: UUID, status: str = "", limit: int = 50, cursor: str = ""
 ) -> dict[str, Any]:
     """The items of a map, batch, loop or group in order, page by page, with the steps of each."""
-    page, more = item_selectors.items_page(request.organization, step_run_id, status=status, limit=limit, cursor=cursor)
+    page, more = items.items_page(request.organization, step_run_id, status=status, limit=limit, cursor=cursor)
     return {"items": [presenters.item_out(item) for item in page], "nextCursor": more or None}
 
 

@@ -10,8 +10,8 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from workflows import access
-from workflows.access import NoOrganization
+from workflows.edge import access
+from workflows.edge.access import NoOrganization
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
 

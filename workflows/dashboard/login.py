@@ -13,8 +13,8 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
 
-from workflows import logins
-from workflows.logins import TooManyLogins
+from workflows.edge import logins
+from workflows.edge.logins import TooManyLogins
 
 COOKIE = "headrace_browser"
 COOKIE_S = 365 * 86_400

@@ -10,13 +10,15 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadReque
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from workflows import access, approvals, pausing, scheduling, selectors
-from workflows.access import CHANGE_FLOWS, CHANGE_RUNS
-from workflows.approvals import ApprovalNotFound, Decider
+from workflows import selectors
 from workflows.dashboard.access import page
+from workflows.edge import access
+from workflows.edge.access import CHANGE_FLOWS, CHANGE_RUNS
+from workflows.edge.path_tokens import mask_path_tokens
 from workflows.errors import FlowNotFound, WorkflowsError
 from workflows.models import Organization
-from workflows.path_tokens import mask_path_tokens
+from workflows.services import approvals, pauses, schedules
+from workflows.services.approvals import ApprovalNotFound, Decider
 
 SHOWN_FIRES = 3
 
@@ -25,7 +27,7 @@ SHOWN_FIRES = 3
 @require_GET
 def flows(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The flows: what starts them, when next, and whether they are paused."""
-    stops = {each["flow"]: each for each in pausing.stopped(organization)}
+    stops = {each["flow"]: each for each in pauses.stopped(organization)}
     open_addresses = access.allows(request.user, CHANGE_FLOWS)
     archived = request.GET.get("archived") == "true"
     found = selectors.flows(organization, archived=archived)
@@ -38,7 +40,7 @@ def _flow_row(summary: selectors.FlowSummary, stops: dict[str, dict[str, Any]], 
     triggers = list(summary.flow.triggers.all())
     texts = [str(each) if open_addresses else mask_path_tokens(str(each)) for each in triggers]
     crons = [each for each in triggers if each.kind == "cron" and each.enabled and not summary.flow.archived_at]
-    fires = [at for each in crons for at in scheduling.next_fires(each)]
+    fires = [at for each in crons for at in schedules.next_fires(each)]
     return {
         "flow": summary.flow,
         "triggers": [{"text": text, "enabled": each.enabled} for text, each in zip(texts, triggers, strict=True)],
@@ -54,11 +56,11 @@ def stop_flow(request: HttpRequest, organization: Organization, slug: str, mode:
     """Pause, drain or resume a flow, and show the list again."""
     by = request.user.get_username()
     try:
-        subject = pausing.flow(organization, slug)
+        subject = pauses.flow(organization, slug)
         if mode == "resume":
-            pausing.resume(subject, by=by)
+            pauses.resume(subject, by=by)
         elif mode in {"pause", "drain"}:
-            pausing.stop(subject, mode=mode, by=by)  # type: ignore[arg-type]
+            pauses.stop(subject, mode=mode, by=by)  # type: ignore[arg-type]
         else:
             raise Http404
     except FlowNotFound as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 from workflows import presenters
 from workflows.dashboard.timeline import Bar, bars, executed_ms
-from workflows.selectors import RunDetail, StepDetail
+from workflows.selectors.runs import RunDetail, StepDetail
 
 MAX_SHOWN = 200_000
 """Characters of a body on a page; the whole of it is a download."""

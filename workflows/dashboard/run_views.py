@@ -19,8 +19,8 @@ from workflows.dashboard.access import page
 from workflows.dashboard.run_page import SMALL, RunPage, input_of, run_page, shown_body
 from workflows.errors import RunNotFound
 from workflows.models import Organization
-from workflows.presenters import ms
-from workflows.selectors import RunDetail, StepDetail
+from workflows.presenters.runs import ms
+from workflows.selectors.runs import RunDetail, StepDetail
 
 BODIES = ("input", "output")
 

@@ -9,8 +9,8 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from workflows.presenters import ms
-from workflows.selectors import RunDetail, StepDetail
+from workflows.presenters.runs import ms
+from workflows.selectors.runs import RunDetail, StepDetail
 
 Stretch = tuple[str, dt.datetime, dt.datetime | None]
 

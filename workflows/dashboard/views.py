@@ -12,12 +12,14 @@ from django.shortcuts import redirect, render
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET, require_POST
 
-from workflows import presenters, repair, run_lists, selectors, services
-from workflows.access import CHANGE_RUNS
+from workflows import presenters, selectors, services
 from workflows.dashboard.access import page
-from workflows.edge import OLD_WORDS
+from workflows.edge.access import CHANGE_RUNS
+from workflows.edge.values import OLD_WORDS
 from workflows.errors import InvalidInput, RunNotFound, RunNotLive, WorkflowsError
 from workflows.models import Organization, Run
+from workflows.selectors import run_lists
+from workflows.services import repair
 
 FILTERS = ("status", "flow", "trigger", "event", "since", "until")
 

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from throttling.limits import RetryPolicy, StepPolicy
 from throttling.policy import StepFacts, step_policy
 from workflows.definitions import graph as graphs
-from workflows.definitions.duration import parse_ms
+from workflows.definitions.json_schema import JsonSchema, stored_schema
 from workflows.definitions.schema import MAX_TIMEOUT_MS, FlowSpec, StepSpec
 from workflows.definitions.triggers import BatchSpec, DebounceSpec, RateLimitSpec, SingletonSpec
+from workflows.duration import parse_ms
 from workflows.errors import ConfigurationFailure
 from workflows.expressions import STEP_UNITS, Expression, Template, compile_expression, compile_template
-from workflows.json_schema import JsonSchema, stored_schema
 from workflows.steps.registry import REGISTRY, Mode, StepConfig, StepType
 
 

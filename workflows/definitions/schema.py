@@ -19,9 +19,9 @@ from throttling.limits import (
     RetryPolicy,
 )
 from throttling.policy import DeclaredLimit, StepThrottling
-from workflows.definitions.duration import Duration
 from workflows.definitions.strict import Strict
 from workflows.definitions.triggers import BatchSpec, DebounceSpec, RateLimitSpec, SingletonSpec, TriggerSpec
+from workflows.duration import Duration
 from workflows.errors import Category
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,99}$")]

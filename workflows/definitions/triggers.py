@@ -11,8 +11,8 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from throttling.limits import MAX_LIMIT, MAX_PERIOD_MS
 from workflows.definitions import cron
-from workflows.definitions.duration import Duration
 from workflows.definitions.strict import Strict
+from workflows.duration import Duration
 
 
 @functools.cache

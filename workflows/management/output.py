@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from throttling.errors import ThrottlingError
+from workflows.edge.unavailable import command_sentence, missing_service
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
 from workflows.payload import parse, text_fault
-from workflows.unavailable import command_sentence, missing_service
 
 WIDTH = 220
 MAX_SHOWN = 200

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, NO_SIZE, PRESETS, SHIPPED_SIZE, SIZES
 from throttling.limits import RetryPolicy, StepPolicy
-from workflows.definitions.duration import format_ms
-from workflows.engine.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Transition
+from workflows.duration import format_ms
+from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Transition
 from workflows.steps.registry import REGISTRY
 
 _NOTE = "<!-- Made from the code by `manage.py reference`; change the code instead. -->\n"
@@ -48,10 +48,10 @@ def _rows(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 
 
 def state_machine() -> str:
-    """The states and who may change them, as in `workflows/engine/transitions.py`."""
+    """The states and who may change them, as in `workflows/engine/state/transitions.py`."""
     return _page(
         "State machine",
-        "Only `workflows/engine/transitions.py` writes a status. Each change below is one guarded statement.",
+        "Only `workflows/engine/state/transitions.py` writes a status. Each change below is one guarded statement.",
         "## Steps of a run\n\n" + _diagram(STEP_TRANSITIONS),
         "## Runs\n\nA run of which nothing is ready or running is shown as *waiting*.\n\n" + _diagram(RUN_TRANSITIONS),
     )

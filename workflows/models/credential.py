@@ -13,7 +13,7 @@ from workflows.models.organization import Organization
 class OAuthCredential(models.Model):
     """The tokens that came after a configured refresh token, encrypted, for all workers.
 
-    `workflows/oauth.py` alone reads and writes it.
+    `workflows/steps/http/oauth.py` alone reads and writes it.
 
     A configured refresh token that is changed makes another `identity`, and thus begins anew.
     """

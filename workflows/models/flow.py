@@ -144,8 +144,9 @@ class _PresentTriggers(models.Manager["Trigger"]):
 class Trigger(models.Model):
     """What starts a flow by itself. A flow can always be run by hand or by API.
 
-    A row is one trigger over all versions of its flow: publishing changes rows in place (`workflows/trigger_rows.py`).
-    A trigger that is removed keeps its row, and so its address and whether it is on, for 30 days.
+    A row is one trigger over all versions of its flow: publishing changes rows in place
+    (`services/flows/trigger_rows.py`). A trigger that is removed keeps its row, and so its address and whether it is
+    on, for 30 days.
     """
 
     class Kind(models.TextChoices):

@@ -1,4 +1,4 @@
-"""Tries to log in, for the brake (`workflows/logins.py`)."""
+"""Tries to log in, for the brake (`workflows/edge/logins.py`)."""
 
 from __future__ import annotations
 

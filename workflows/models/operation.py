@@ -10,7 +10,7 @@ from django.db.models import Q
 
 
 class BulkOperation(models.Model):
-    """One action over everything that a filter matched when it was asked for. `workflows/bulk.py` writes it."""
+    """One action over everything that a filter matched when it was asked for. `services/bulk.py` writes it."""
 
     class Status(models.TextChoices):
         RUNNING = "running", "running"

@@ -49,7 +49,7 @@ class LeaderLease(models.Model):
 
 
 class SweepFailure(models.Model):
-    """What a sweep or a job of the engine can't do, until it can. `workflows/engine/sweeps.py` writes it."""
+    """What a sweep or a job of the engine can't do, until it can. `engine/maintenance/sweeps.py` writes it."""
 
     class Kind(models.TextChoices):
         FAILS = "fails", "raises"

@@ -18,7 +18,7 @@ from structlog.stdlib import BoundLogger
 
 from workflows.errors import StepCancelled
 from workflows.expressions import STEP_UNITS, Expression, compile_expression
-from workflows.masking import Secrets
+from workflows.steps.masking import Secrets
 
 MAX_LOG_LINES = 200
 MAX_LOG_CHARACTERS = 16_000

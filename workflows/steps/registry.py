@@ -110,13 +110,13 @@ def pure_types() -> list[str]:
 
 
 def load_types() -> None:
-    """Import every module of this package, and those that HEADRACE_STEP_MODULES names: each registers its types.
+    """Import every module of `types`, and those that HEADRACE_STEP_MODULES names: each registers its types.
 
     Raises ImproperlyConfigured for a module that can't be imported.
     """
-    package = importlib.import_module("workflows.steps")
+    package = importlib.import_module("workflows.steps.types")
     for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"workflows.steps.{module.name}")
+        importlib.import_module(f"{package.__name__}.{module.name}")
     for name in os.environ.get("HEADRACE_STEP_MODULES", "").split(","):
         if name.strip():
             try:

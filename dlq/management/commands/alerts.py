@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from dlq import alerts, channels, presenters, selectors
+from dlq import presenters, selectors
+from dlq.alerting import channels, evaluation
 from dlq.models import AlertRule
 from workflows.management.output import HeadraceCommand, table
 
@@ -59,8 +60,8 @@ class Command(HeadraceCommand):
         self.console.print(rows)
 
     def _evaluate(self, options: dict[str, Any]) -> None:
-        change = alerts.evaluate()
-        delivered = alerts.deliver()
+        change = evaluation.evaluate()
+        delivered = evaluation.deliver()
         result = {"fired": change.fired, "recovered": change.recovered, "delivered": delivered}
         if options["as_json"]:
             self.print_json(result)

@@ -9,12 +9,12 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 
 from dlq import presenters, selectors, services
-from workflows import bulk
 from workflows.management.bulk import add_pace, follow
 from workflows.management.output import HeadraceCommand, json_argument, table
-from workflows.presenters import operation_out, repeat_out
-from workflows.repair import KEEP, MODES, VERSIONS
-from workflows.repair import options as bulk_options
+from workflows.presenters.runs import operation_out, repeat_out
+from workflows.services import bulk
+from workflows.services.repair import KEEP, MODES, VERSIONS
+from workflows.services.repair import options as bulk_options
 from workflows.templatetags.headrace import pretty
 
 BLOCKS = " ▁▂▃▄▅▆▇█"

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from django.core.management.base import CommandParser
 
-from workflows import bulk, presenters
+from workflows import presenters
 from workflows.management.bulk import follow
 from workflows.management.output import HeadraceCommand, table
 from workflows.models import BulkOperation
+from workflows.services import bulk
 
 
 class Command(HeadraceCommand):

@@ -8,11 +8,13 @@ from typing import Any
 
 from django.utils import timezone
 
-from workflows import run_limits, selectors, services, trouble_selectors
-from workflows.engine.probes import broker_answers, store_answers
+from workflows import selectors, services
+from workflows.engine.state.refused import Refused, refused_today
 from workflows.management.output import HeadraceCommand, table
-from workflows.refused import Refused, refused_today
-from workflows.trouble_selectors import BadVersion, SweepTrouble
+from workflows.selectors import run_limits
+from workflows.selectors import trouble as trouble_selectors
+from workflows.selectors.health_checks import broker_answers, store_answers
+from workflows.selectors.trouble import BadVersion, SweepTrouble
 
 
 class Command(HeadraceCommand):

@@ -10,13 +10,14 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
-from workflows import archiving, selectors, services
+from workflows import selectors, services
 from workflows.definitions import document
 from workflows.definitions.document import Document
 from workflows.definitions.validate import DefinitionProblems, Problem
 from workflows.errors import FlowNotFound
 from workflows.management.output import HeadraceCommand, table
 from workflows.models import Flow, FlowVersion
+from workflows.services.flows import archiving
 
 BY = "manage.py flows"
 LOOK_AGAIN_S = 0.5

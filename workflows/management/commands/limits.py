@@ -9,13 +9,17 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 
 from throttling.models import ThrottleOverride
-from workflows import flow_control, services, simulation, waiting_reasons
-from workflows.definitions.duration import parse_ms
-from workflows.edge import whole_number
+from workflows import services
+from workflows.duration import parse_ms
+from workflows.edge.values import whole_number
 from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.models import Organization
-from workflows.presenters import change_out, line_out, reason_out
-from workflows.waiting_reasons import Explained
+from workflows.presenters.runs import change_out, line_out, reason_out
+from workflows.selectors import limits as limit_selectors
+from workflows.selectors import waiting_reasons
+from workflows.selectors.waiting_reasons import Explained
+from workflows.services import limits
+from workflows.simulation import forecast as simulation
 
 BY = "manage.py limits"
 
@@ -90,7 +94,7 @@ class Command(HeadraceCommand):
         getattr(self, f"_{options['verb']}")(self.organization(options), options)
 
     def _list(self, organization: Organization, options: dict[str, Any]) -> None:
-        lines = flow_control.overview(organization)
+        lines = limit_selectors.overview(organization)
         if options["as_json"]:
             self.print_json([line_out(line) for line in lines])
             return
@@ -106,7 +110,7 @@ class Command(HeadraceCommand):
                 line.what, line.bound, str(state.in_use), started, str(state.waiting), str(state.refused), free
             )
         self.console.print(rows)
-        for note in flow_control.never_binding(organization):
+        for note in limit_selectors.never_binding(organization):
             self.stdout.write(note)
 
     def _subject(self, organization: Organization, options: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +129,7 @@ class Command(HeadraceCommand):
         return {
             "scope": scopes[0],
             "type": options["type"],
-            "flow_id": flow_control.flow_of(organization, options["flow"]).id if options["flow"] else None,
+            "flow_id": limits.flow_of(organization, options["flow"]).id if options["flow"] else None,
             "org_id": None if everyone else organization.id,
             "name": options["limit"],
         }
@@ -144,14 +148,14 @@ class Command(HeadraceCommand):
             weight=options["weight"],
             note=options["note"],
         )
-        flow_control.put_limit(row, by=BY)
+        limits.put_limit(row, by=BY)
         self._say(f"{row} is overridden.", {"set": str(row)}, options)
 
     def _unset(self, organization: Organization, options: dict[str, Any]) -> None:
         row = ThrottleOverride.objects.filter(**self._subject(organization, options)).first()
         if row is None:
             raise CommandError("There is no such override; `limits list` shows what there is.")
-        flow_control.delete_limit(row, by=BY)
+        limits.delete_limit(row, by=BY)
         self._say(f"{row} is no longer overridden.", {"unset": str(row)}, options)
 
     def _say(self, text: str, value: dict[str, Any], options: dict[str, Any]) -> None:
@@ -214,12 +218,12 @@ class Command(HeadraceCommand):
             rows.add_row(step["id"], step["type"], str(step["starts"]), *times)
         self.console.print(rows)
         for limit, share in forecast.binding[:5]:
-            self.stdout.write(f"{share:.0%} of the waiting is for {flow_control.describe(limit)}")
+            self.stdout.write(f"{share:.0%} of the waiting is for {limit_selectors.describe(limit)}")
         if not forecast.binding:
             self.stdout.write("No limit binds.")
 
     def _report(self, organization: Organization, options: dict[str, Any]) -> None:
-        found = flow_control.report(organization, since_s=duration_s(options["since"]))
+        found = limit_selectors.report(organization, since_s=duration_s(options["since"]))
         if options["as_json"]:
             self.print_json(found)
             return
@@ -237,7 +241,7 @@ class Command(HeadraceCommand):
         self.console.print(rows)
 
     def _history(self, organization: Organization, options: dict[str, Any]) -> None:
-        changes = flow_control.history(organization, everyone=True)
+        changes = limit_selectors.history(organization, everyone=True)
         if options["as_json"]:
             self.print_json([change_out(change) for change in changes])
             return

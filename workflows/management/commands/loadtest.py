@@ -10,11 +10,12 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from workflows import services, simulation
-from workflows.definitions.duration import format_ms, parse_ms
+from workflows import services
 from workflows.definitions.validate import parse
+from workflows.duration import format_ms, parse_ms
 from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.models import Attempt, Flow, Organization, Run
+from workflows.simulation import forecast
 
 
 class Command(HeadraceCommand):
@@ -43,17 +44,17 @@ class Command(HeadraceCommand):
         if options["scale"] != 1:
             slug = scaled(organization, slug, options["scale"])
         flow = services.published(organization, slug)
-        known = simulation.durations(organization, flow)
+        known = forecast.durations(organization, flow)
         runs = services.trigger_many(organization, slug, [data] * options["concurrent"]).run_ids
         self._await(runs, patience_s, quiet=options["as_json"])
         measured = measure(organization, runs)
-        after = simulation.durations(organization, flow)
-        predicted = simulation.Simulation(
+        after = forecast.durations(organization, flow)
+        predicted = forecast.Simulation(
             organization,
             flow,
             inputs=[data],
             durations_s={**after, **known},
-            permits=simulation.permits_of_queues(),
+            permits=forecast.permits_of_queues(),
         ).run([0.0] * len(runs))
         compared = compare(predicted, measured, _period_s(flow.slug, organization))
         if options["as_json"]:
@@ -125,14 +126,14 @@ def measure(organization: Organization, runs: list[UUID]) -> dict[str, Any]:
         "starts": sorted(start for start, _ in spans),
         "run_starts": sorted(start for start, _ in run_spans),
         "ended": max((end for _, end in run_spans), default=0.0),
-        "most_steps": simulation.most_at_once(spans),
-        "most_runs": simulation.most_at_once(run_spans),
+        "most_steps": forecast.most_at_once(spans),
+        "most_runs": forecast.most_at_once(run_spans),
         "completed": sum(1 for row in rows if row.status == "completed"),
         "failed": sum(1 for row in rows if row.status == "failed"),
     }
 
 
-def compare(predicted: simulation.Forecast, measured: dict[str, Any], period_s: float) -> dict[str, Any]:
+def compare(predicted: forecast.Forecast, measured: dict[str, Any], period_s: float) -> dict[str, Any]:
     """Side by side; times in seconds."""
 
     def pair(before: Any, after: Any) -> dict[str, Any]:
@@ -150,11 +151,11 @@ def compare(predicted: simulation.Forecast, measured: dict[str, Any], period_s: 
     staircase: list[dict[str, int]] = []
     if period_s:
         figures["most run starts in a period"] = pair(
-            simulation.fullest_window(predicted.run_starts_s, period_s),
-            simulation.fullest_window(measured["run_starts"], period_s),
+            forecast.fullest_window(predicted.run_starts_s, period_s),
+            forecast.fullest_window(measured["run_starts"], period_s),
         )
-        before = simulation.staircase(predicted.run_starts_s, period_s)
-        after = simulation.staircase(measured["run_starts"], period_s)
+        before = forecast.staircase(predicted.run_starts_s, period_s)
+        after = forecast.staircase(measured["run_starts"], period_s)
         staircase = [
             {"period": number, "predicted": before.get(number, 0), "measured": after.get(number, 0)}
             for number in sorted({*before, *after})

@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from workflows import pausing
 from workflows.management.output import HeadraceCommand, table
-from workflows.pausing import Subject
+from workflows.services import pauses
+from workflows.services.pauses import Subject
 
 BY = "manage.py pauses"
 
@@ -36,22 +36,22 @@ class Command(HeadraceCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["verb"] == "list":
-            self._list(pausing.stopped(self.organization(options)), options)
+            self._list(pauses.stopped(self.organization(options)), options)
             return
         subject = self._subject(options)
         if options["verb"] == "resume":
-            pausing.resume(subject, by=BY)
+            pauses.resume(subject, by=BY)
             self._said({"resumed": True}, f"The {subject} goes on.", options)
             return
         arrivals = "skip" if options["skip"] else "queue"
-        made = pausing.stop(subject, mode=options["verb"], arrivals=arrivals, reason=options["reason"], by=BY)  # type: ignore[arg-type]
+        made = pauses.stop(subject, mode=options["verb"], arrivals=arrivals, reason=options["reason"], by=BY)  # type: ignore[arg-type]
         self._said(made, f"The {subject} is {'paused' if options['verb'] == 'pause' else 'draining'}.", options)
 
     def _subject(self, options: dict[str, Any]) -> Subject:
         if options["queue"]:
-            return pausing.queue(options["queue"])
+            return pauses.queue(options["queue"])
         organization = self.organization(options)
-        return pausing.flow(organization, options["flow"]) if options["flow"] else Subject(organization=organization)
+        return pauses.flow(organization, options["flow"]) if options["flow"] else Subject(organization=organization)
 
     def _said(self, made: dict[str, Any], text: str, options: dict[str, Any]) -> None:
         if options["as_json"]:

@@ -8,11 +8,13 @@ from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
-from workflows import bulk, presenters, repair, run_lists, selectors, services
+from workflows import presenters, selectors, services
 from workflows.management.bulk import add_pace, follow
 from workflows.management.commands.trigger import steps_table
 from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.models import Run
+from workflows.selectors import run_lists
+from workflows.services import bulk, repair
 from workflows.templatetags.headrace import duration, pretty
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from workflows import secret_rules
 from workflows.management.output import HeadraceCommand, table
-from workflows.masking import SHORTEST
 from workflows.models import Secret
+from workflows.steps import secret_rules
+from workflows.steps.masking import SHORTEST
 
 
 class Command(HeadraceCommand):

@@ -1,0 +1,60 @@
+"""What alert rules look at: each metric is one statement that gives a reading per organization.
+
+Reading: org_id, value, and where it makes sense a run and a step that show it. An organization without a reading (too
+few runs for a rate, say) does not breach.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from dlq.models import AlertRule
+from workflows.models.run import first_id
+from workflows.steps.failure_category import ALERTING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A metric of an organization now."""
+
+    org_id: UUID
+    value: float
+    run_id: UUID | None = None
+    step: str = ""
+
+
+_SQL_DIR = Path(__file__).parent.parent / "sql"
+
+
+@cache
+def statement(metric: str) -> str:
+    """`sql/metric_<name>.sql`, which may use: now, since (the start of the window), first (its smallest uuid7),
+    window_s, least (runs or steps for a rate), alerting (categories)."""
+    return (_SQL_DIR / f"metric_{metric}.sql").read_text(encoding="utf-8")
+
+
+def read(rule: AlertRule) -> list[Reading]:
+    """The readings of the rule's metric now, of its organization or of all."""
+    now = timezone.now()
+    since = now - dt.timedelta(seconds=rule.window_s)
+    parameters: dict[str, Any] = {
+        "now": now,
+        "since": since,
+        "first": first_id(since.timestamp()),
+        "window_s": rule.window_s,
+        "least": rule.min_runs,
+        "alerting": list(ALERTING),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(statement(rule.metric), parameters)
+        rows = cursor.fetchall()
+    readings = [Reading(org_id=row[0], value=float(row[1] or 0), run_id=row[2], step=row[3] or "") for row in rows]
+    return [reading for reading in readings if rule.org_id in (None, reading.org_id)]

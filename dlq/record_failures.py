@@ -1,0 +1,56 @@
+"""Burying: dead letters are written with the failures that they stand for, on the same cursor."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+
+from dlq.grouping import fingerprint, group_id
+from workflows.engine.state.records import StepFailed
+
+_SQL = (Path(__file__).parent / "sql" / "bury.sql").read_text(encoding="utf-8")
+
+
+def _number(name: str, default: int, high: int) -> int:
+    raw = os.environ.get(name, "").strip() or str(default)
+    if not raw.isdecimal() or int(raw) > high:
+        raise ImproperlyConfigured(f"{name}={raw!r} must be a whole number from 0 to {high}.")
+    return int(raw)
+
+
+AUTO_REPLAY_S = _number("HEADRACE_DLQ_AUTO_REPLAY_S", 300, 7 * 86_400)
+AUTO_REPLAYS = _number("HEADRACE_DLQ_AUTO_REPLAYS", 3, 100)
+
+
+def bury(*, failures: Sequence[StepFailed], cursor: psycopg.Cursor[Any], **_: Any) -> None:
+    """Receiver of `workflows.signals.steps_failed`: one statement, in the recording transaction."""
+    rows = [_row(failure) for failure in failures]
+    cursor.execute(_SQL, {"failures": json.dumps(rows), "auto_s": AUTO_REPLAY_S, "auto_max": AUTO_REPLAYS})
+
+
+def _row(failure: StepFailed) -> dict[str, Any]:
+    error = failure.error
+    print_, message, where = fingerprint(failure.step_type, error)
+    return {
+        "group_id": str(group_id(failure.org_id, print_)),
+        "org": str(failure.org_id),
+        "run": str(failure.run_id),
+        "step_run": str(failure.step_run_id) if failure.step_run_id else None,
+        "key": failure.step_key,
+        "type": failure.step_type,
+        "category": error.category.value,
+        "fingerprint": print_,
+        "name": error.name[:200],
+        "message": error.message,
+        "stack": error.traceback,
+        "normal": message,
+        "location": where,
+        "attempts": failure.attempts,
+        "alert": failure.alert,
+    }

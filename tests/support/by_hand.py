@@ -1,0 +1,42 @@
+"""Steps claimed and recorded by the test itself, without a worker (with the fixture `published`)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+from uuid import UUID
+
+from tests.support.workers import publish
+from workflows import services
+from workflows.engine.pipeline import record
+from workflows.engine.pipeline.retry_decision import describe
+from workflows.engine.state import transitions
+from workflows.engine.state.records import Claim, Verdict
+from workflows.errors import NonRetriable
+from workflows.models import Organization, StepRun
+from workflows.steps.outcome import Completed, Failed
+
+NO = describe(NonRetriable("no"))
+
+
+def start(org: Organization, steps: list[dict[str, Any]], data: Any = None, **more: Any) -> UUID:
+    return services.trigger(org, publish(org, steps, **more), data).run_ids[0]
+
+
+def claim(run_id: UUID, key: str) -> Claim:
+    row = StepRun.objects.get(run_id=run_id, key=key)
+    (claimed,) = transitions.claim([(str(row.id), row.attempt)], worker=uuid.uuid4()).claims
+    return claimed
+
+
+def end(*claims: Claim, error: Any = None) -> None:
+    outcome = Failed(error=error) if error else Completed()
+    record.record([Verdict(claim=each, outcome=outcome) for each in claims])
+
+
+def fail(run_id: UUID, key: str = "a") -> None:
+    end(claim(run_id, key), error=NO)
+
+
+def steps_of(run_id: UUID) -> dict[str, str]:
+    return dict(StepRun.objects.filter(run_id=run_id).values_list("key", "status"))

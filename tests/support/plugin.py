@@ -1,0 +1,23 @@
+"""Loaded first (`-p tests.support.plugin`): the embedded services of the tests, beside those of a running `make up`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# Each lane of a run in several (pytest-xdist) has services, workers and logs of its own; it inherits the addresses of
+# those that the process before it has started.
+_LANE = os.environ.get("PYTEST_XDIST_WORKER", "")
+if _LANE and os.environ.get("HEADRACE_EMBEDDED"):
+    for _name in ("DATABASE_URL", "REDIS_URL", "HEADRACE_SECRET_KEY"):
+        os.environ.pop(_name, None)
+os.environ["HEADRACE_VAR_DIR"] = str(ROOT / "var" / (f"test-{_LANE}" if _LANE else "test"))
+os.environ.setdefault("HEADRACE_LOG_LEVEL", "WARNING")
+os.environ["HEADRACE_DB_POOL_SIZE"] = "0"  # the pool would keep its connections to the database before its renaming
+os.environ["HEADRACE_STEP_MODULES"] = "tests.support.probes"
+os.environ["HEADRACE_ALLOWED_PRIVATE_HOSTS"] = "127.0.0.1,localhost"
+
+from devtools import embedded  # noqa: E402  (reads the environment)
+
+embedded.use()

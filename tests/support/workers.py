@@ -1,0 +1,209 @@
+"""Celery workers as real processes, and waiting for what they do."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.utils import timezone
+
+from throttling import overrides
+from throttling.defaults import SHIPPED_SIZE
+from throttling.environment import global_run_policy
+from throttling.policy import Policies
+from workflows import selectors, services
+from workflows.definitions.validate import parse
+from workflows.engine.maintenance import gate_sync
+from workflows.engine.pipeline import admit
+from workflows.engine.state import transitions
+from workflows.engine.waits import settle
+from workflows.models import Organization, Run, StepRun, Trigger, Worker
+from workflows.selectors import limits
+from workflows.steps.registry import LANES
+
+PROFILES = {
+    "io": ["-P", "threads", "-c", "4", "-Q", "headrace.io,headrace.tasks"],
+    "compute": ["-P", "prefork", "-c", "2", "-Q", "headrace.compute"],
+}
+
+
+class WorkerPool:
+    """Worker processes of the profiles `io` and `compute`."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, profile: str, **more: str) -> subprocess.Popen[bytes]:
+        number = len(self.processes)
+        log = open(os.path.join(os.environ["HEADRACE_VAR_DIR"], "log", f"test-{profile}.log"), "ab")  # noqa: SIM115, PTH118, PTH123
+        with log:
+            process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "celery", "-A", "config", "worker", *PROFILES[profile], "-l", "WARNING",
+                    "-n", f"{profile}{number}-{os.getpid()}@%h", "--without-gossip", "--without-mingle",
+                    "--without-heartbeat",
+                ],
+                env={**self.environment, "HEADRACE_DRAIN_S": "5", **more},
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def await_ready(self, count: int, patience_s: float = 40) -> None:
+        """Wait until so many runtimes have reported since now (a prefork worker has one per child)."""
+        since = timezone.now() - dt.timedelta(seconds=3)
+        await_that(lambda: Worker.objects.filter(seen_at__gt=since).count() >= count, patience_s, "workers")
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL to the worker and its children."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.processes.remove(process)
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self.processes.clear()
+
+
+def await_that(condition: Callable[[], Any], patience_s: float = 30, what: str = "condition") -> Any:
+    """Wait until the condition holds; its value."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"{what}: still not after {patience_s} s"
+        time.sleep(0.02)
+
+
+def publish(org: Organization, steps: list[dict[str, Any]], *, slug: str = "flow", **more: Any) -> str:
+    """Publish a flow of these steps; its slug."""
+    services.apply_definition(org, parse({"flow": slug, "steps": steps, **more}))
+    return slug
+
+
+def await_end(org: Organization, run_id: UUID, patience_s: float = 30) -> selectors.RunDetail:
+    """Wait for the end of a run."""
+
+    def ended() -> selectors.RunDetail | None:
+        detail = selectors.run_detail(org, run_id)
+        return None if detail.run.is_live else detail
+
+    try:
+        detail: selectors.RunDetail = await_that(ended, patience_s, f"run {run_id}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; {_state_of(run_id)}") from None
+    return detail
+
+
+def _state_of(run_id: UUID) -> str:
+    """Where a run stands, for the message of a test that waits for it in vain."""
+    rows = StepRun.objects.filter(run_id=run_id, ended_at=None)[:5]
+    return "; ".join(f"{row.key}{row.path} is {row.status}: {limits.reason_of(row).sentence}" for row in rows)
+
+
+def run_to_end(
+    org: Organization, steps: list[dict[str, Any]], data: Any = None, patience_s: float = 30, **more: Any
+) -> selectors.RunDetail:
+    """Publish, trigger and wait."""
+    slug = publish(org, steps, slug=more.pop("slug", "flow"), **more)
+    return await_end(org, services.trigger(org, slug, data).run_ids[0], patience_s)
+
+
+def by_key(detail: selectors.RunDetail) -> dict[str, selectors.StepDetail]:
+    return {step.step_run.key: step for step in detail.steps}
+
+
+def statuses(detail: selectors.RunDetail) -> dict[str, str]:
+    return {key: step.step_run.status for key, step in by_key(detail).items()}
+
+
+@contextlib.contextmanager
+def shipped_policies() -> Iterator[None]:
+    """What is read in here sees the shipped limits, which the tests lift. Nothing may be triggered in it."""
+    lifted = overrides.current()
+    overrides._current = Policies(runs=global_run_policy(SHIPPED_SIZE), revision=10**9)
+    try:
+        yield
+    finally:
+        overrides._current = lifted
+
+
+def open_queues() -> None:
+    """For tests that are the worker themselves: the queues admit, although nobody has announced slots."""
+    gate_sync.Keeper().rebuild()  # there may be no leader either
+    admit.gate().wake(gate_sync.queue_definitions(dict.fromkeys(LANES, 100_000)))
+
+
+def scalar(sql: str, *parameters: Any) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        row = cursor.fetchone()
+        return row[0] if row else None
+
+
+def leave_nothing(org: Organization) -> None:
+    """Cancel what is live of an organization and what starts by itself, so that the workers of the next tests have nothing
+    of it."""
+    Trigger.objects.filter(organization=org).delete()
+    ids = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))
+    settle.settle(transitions.request_cancel(org.id, ids, reason="the test is over"), start=lambda steps: None)
+
+
+def children_of(parent: int, what: str) -> list[int]:
+    """The processes that a process has started and that live, of those in whose command line `what` stands."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            state, of = (directory / "stat").read_text().rsplit(")", 1)[1].split()[:2]
+            if int(of) == parent and state != "Z" and what in (directory / "cmdline").read_text():
+                found.append(int(directory.name))
+        except OSError:
+            continue
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Not so for a process that has ended and is not yet waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def start_beat(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """celery-beat as a real process, which looks at its rows every second."""
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "config",
+        "beat",
+        "-l",
+        "INFO",
+        "--pidfile=",
+        "--max-interval",
+        "1",
+    ]
+    with (Path(os.environ["HEADRACE_VAR_DIR"]) / "log" / "test-beat.log").open("ab") as log:
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)

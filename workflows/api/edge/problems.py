@@ -1,0 +1,93 @@
+"""Errors as problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from django.core.exceptions import RequestDataTooBig
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+
+from workflows.edge.unavailable import RETRY_AFTER_S, missing_service, sentence
+from workflows.errors import InvalidJson, RunRateLimited, WorkflowsError
+
+log = structlog.get_logger(__name__)
+
+
+def problem(status: int, code: str, detail: str, **more: Any) -> HttpResponse:
+    """A problem document."""
+    body = {
+        "type": f"urn:headrace:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **more,
+    }
+    return JsonResponse(body, status=status, content_type="application/problem+json")
+
+
+def unavailable(service: str, cause: BaseException, /, **more: Any) -> HttpResponse:
+    """503 with Retry-After: nothing of the request was stored, and the same one may succeed in a moment."""
+    log.warning("a request is refused for now", missing=service, error=type(cause).__name__)
+    response = problem(503, "unavailable", sentence(service), **more)
+    response["Retry-After"] = str(RETRY_AFTER_S)
+    return response
+
+
+def install(api: NinjaAPI) -> None:
+    """Map every error of the API to a problem document."""
+
+    @api.exception_handler(WorkflowsError)
+    def _known(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
+        response = problem(error.status, error.code, str(error), **error.facts)
+        if isinstance(error, RunRateLimited):
+            response["Retry-After"] = str(math.ceil(error.retry_after_s))
+        return response
+
+    @api.exception_handler(AuthenticationError)
+    def _key(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
+        response = problem(401, "unauthorized", "Send a valid API key: Authorization: Bearer hr_api_…")
+        response["WWW-Authenticate"] = "Bearer"
+        return response
+
+    @api.exception_handler(ValidationError)
+    def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+        errors = [
+            {
+                "path": ".".join(str(part) for part in item["loc"] if part not in {"body", "payload"}),
+                "message": item["msg"],
+            }
+            for item in error.errors
+        ]
+        detail = "; ".join(f"{item['path']}: {item['message']}" for item in errors)
+        return problem(422, "invalid_request", detail, errors=errors)
+
+    @api.exception_handler(HttpError)
+    def _http(request: HttpRequest, error: HttpError) -> HttpResponse:
+        cause = error.__cause__  # the library makes an HttpError of every error of the parser
+        if isinstance(cause, InvalidJson):
+            return problem(cause.status, cause.code, f"{error}: {cause}")
+        if isinstance(cause, WorkflowsError):
+            return problem(cause.status, cause.code, str(cause))
+        return problem(error.status_code, "http_error", str(error))
+
+    @api.exception_handler(RequestDataTooBig)
+    def _too_big(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+        return problem(413, "payload_too_large", "The request is larger than 8 MiB.")
+
+    @api.exception_handler(Http404)
+    def _missing(request: HttpRequest, error: Http404) -> HttpResponse:
+        return problem(404, "not_found", "There is nothing at this address.")
+
+    @api.exception_handler(Exception)
+    def _unknown(request: HttpRequest, error: Exception) -> HttpResponse:
+        service = missing_service(error)
+        if service:
+            return unavailable(service, error)
+        log.exception("request failed", path=request.path)
+        return problem(500, "internal_error", "Something went wrong here; the log has the details.")

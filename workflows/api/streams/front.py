@@ -1,0 +1,142 @@
+"""The ASGI application in front of Django: it sends the answers and the live streams.
+
+Django sends an answer within its request. Until the client has read it, a thread and the view's connection to Postgres
+stay with it: a few clients that do not read would take the process down. So here Django's request ends first. Its
+answer is sent then, or, where a view has admitted a live stream (a ticket), the stream: two tasks of the event loop,
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from django.http import HttpResponse
+
+from workflows.api.streams.places import PLACES
+from workflows.api.streams.routes import KEEP_ALIVE_S, LONGEST_S, SLOT, STILL_HERE, Ticket, too_many
+from workflows.errors import TooManyStreams
+from workflows.streams.hub import HUB, RETRY, Subscription
+
+Message = Mapping[str, Any]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class _Answer:
+    """Django's answer, kept until its request is over, and the ticket that a view may leave."""
+
+    def __init__(self) -> None:
+        self.ticket: Ticket | None = None
+        self.messages: list[Message] = []
+
+    async def keep(self, message: Message) -> None:
+        self.messages.append(message)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the view's answer came through: a middleware may have put an error in its place."""
+        return bool(self.messages) and self.messages[0].get("status") == 200
+
+
+class StreamFront:
+    """Django, and the streams that its views have admitted."""
+
+    def __init__(self, django: Application) -> None:
+        self._django = django
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._django(scope, receive, send)
+            return
+        answer = _Answer()
+        await self._django({**scope, SLOT: answer}, receive, answer.keep)
+        if answer.ticket is not None and answer.is_good:
+            await _serve(answer.ticket, answer.messages[0], receive, send)
+        else:
+            for message in answer.messages:
+                await send(message)
+
+
+async def _serve(ticket: Ticket, start: Message, receive: Receive, send: Send) -> None:
+    try:
+        place = PLACES.take(ticket.holder)
+    except TooManyStreams as error:
+        await _refuse(too_many(error), start, send)
+        return
+    try:
+        await _stream(ticket, start, receive, send)
+    finally:
+        place.release()
+
+
+async def _refuse(response: HttpResponse, start: Message, send: Send) -> None:
+    """Send this instead; headers that Django's middleware has set stay."""
+    own = [(name.lower().encode(), value.encode()) for name, value in response.items()]
+    names = {name for name, _ in own} | {b"content-length", b"x-accel-buffering"}
+    kept = [(name, value) for name, value in _headers(start) if name.lower() not in names]
+    length = (b"content-length", str(len(response.content)).encode())
+    await send({**start, "status": response.status_code, "headers": [*kept, *own, length]})
+    await send({"type": "http.response.body", "body": response.content, "more_body": False})
+
+
+def _headers(start: Message) -> list[tuple[bytes, bytes]]:
+    return [(bytes(name), bytes(value)) for name, value in start["headers"]]
+
+
+async def _stream(ticket: Ticket, start: Message, receive: Receive, send: Send) -> None:
+    """Send the stream until it ends, the client goes, or the server stops."""
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the stream with it
+            loop.call_soon_threadsafe(woken.set)
+
+    headers = [(name, value) for name, value in _headers(start) if name.lower() != b"content-length"]
+    await send({**start, "headers": headers})
+    subscription = HUB.follow(ticket.source, ticket.holder, wake)
+    sender = asyncio.create_task(_send_all(subscription, woken, send))
+    listener = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait((sender, listener), timeout=LONGEST_S, return_when=asyncio.FIRST_COMPLETED)
+        if sender.done():
+            sender.result()
+    finally:
+        HUB.leave(subscription)
+        for task in (sender, listener):
+            task.cancel()
+        await asyncio.gather(sender, listener, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send_all(subscription: Subscription, woken: asyncio.Event, send: Send) -> None:
+    """Send what comes, until it is over.
+
+    A client that does not read holds `send` up. Its queue is bounded, and it keeps its place until it reads on or goes.
+    """
+
+    async def say(body: bytes, *, more: bool = True) -> None:
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+
+    await say(RETRY)
+    is_over = False
+    while not is_over:
+        woken.clear()
+        chunk, is_over = subscription.take()
+        if chunk:
+            await say(chunk)
+        elif not is_over:
+            try:
+                async with asyncio.timeout(KEEP_ALIVE_S):
+                    await woken.wait()
+            except TimeoutError:
+                await say(STILL_HERE)
+    await say(b"", more=False)

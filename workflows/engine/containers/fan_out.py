@@ -1,0 +1,272 @@
+"""Containers (map, batch, loop, group): their items are opened as there is room, counted as they end, and summed up.
+
+Opening and counting belong to the transactions that record outcomes, so that no item is lost or opened twice; each
+group of outcomes costs a fixed number of statements, however many items there are. What a finished container comes to
+is recorded afterwards, as the end of a waiting step; rescue does so for processes that die in between.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from workflows.engine.pipeline.retry_decision import describe
+from workflows.engine.repair.plan import Past, Planned, plan
+from workflows.engine.state import database, expression_context, flow_cache
+from workflows.engine.state.records import Claim, ReadyStep, Recorded, Verdict
+from workflows.engine.worker import ending
+from workflows.errors import Category, PayloadTooLarge
+from workflows.expressions import compile_expression
+from workflows.payload import MAX_OUTPUT_BYTES, MAX_RUN_BYTES, dump
+from workflows.steps.outcome import Completed, Failed, FanOut, Outcome, StepError
+
+ITEM_FAILED = "ItemFailed"
+WAITS_FOR = "items"
+_ENDED = frozenset({"completed", "failed", "skipped"})
+
+
+@dataclass(kw_only=True)
+class Advanced:
+    """What outcomes in containers led to: steps that are ready, steps that were and will not start, containers that may
+    be over, and the step runs whose failure has halved their part of a batch."""
+
+    ready: list[ReadyStep] = field(default_factory=list)
+    withdrawn: list[UUID] = field(default_factory=list)
+    over: list[UUID] = field(default_factory=list)
+    halved: set[UUID] = field(default_factory=set)
+
+
+def stop_strays(verdicts: Sequence[Verdict], result: Recorded, cursor: database.Cursor) -> Advanced:
+    """Within the transaction that has recorded outcomes: cancel steps that would go on in items that have ended."""
+    open_ = [
+        each.claim.id
+        for each in verdicts
+        if each.claim.path and result.landed.get(each.claim.id) in {"waiting", "ready"}
+    ]
+    advanced = Advanced()
+    for row in database.fetch("cancel_strays", {"ids": open_}, cursor) if open_ else ():
+        result.landed[row.id] = "cancelled"
+        advanced.over.append(row.container_id)
+    return advanced
+
+
+def begin(verdicts: Iterable[Verdict], result: Recorded, cursor: database.Cursor) -> Advanced:
+    """Within the transaction that has made containers wait: store their items, and open the first."""
+    new = [
+        _row(verdict, fan_out)
+        for verdict in verdicts
+        if isinstance(fan_out := verdict.outcome, FanOut) and result.landed.get(verdict.claim.id) == "waiting"
+    ]
+    if not new:
+        return Advanced()
+    rows = database.fetch("insert_fan_outs", {"fan_outs": json.dumps(new)}, cursor)
+    ids = [row.step_run_id for row in rows]
+    _plan_items(ids, cursor)
+    return Advanced(ready=_open(ids, cursor, paused=False), over=ids)
+
+
+def _plan_items(container_ids: Sequence[UUID], cursor: database.Cursor) -> None:
+    """Of containers of resumed runs: within items that did not end well, steps that did are taken over."""
+    items: dict[tuple[UUID, int], list[Any]] = defaultdict(list)
+    for row in database.fetch("unfinished_items", {"ids": list(container_ids)}, cursor):
+        items[row.container_id, row.index].append(row)
+    plans = []
+    for (container_id, index), rows in items.items():
+        flow = flow_cache.flow_of(rows[0].version_id)
+        past = {
+            row.key: Past(id=row.id, type=row.type, status=row.status, then=frozenset(row.taken or ())) for row in rows
+        }
+        planned = plan(flow, past, container=rows[0].container)
+        sinks = sum(1 for each in planned if each.source is None and flow.steps[each.key].is_sink)
+        if sinks and any(each.source for each in planned):
+            steps = {each.key: _as_planned(each) for each in planned}
+            plans.append({"container_id": str(container_id), "index": index, "plan": {"sinks": sinks, "steps": steps}})
+    if plans:
+        database.fetch("set_item_plans", {"plans": json.dumps(plans)}, cursor)
+
+
+def _as_planned(step: Planned) -> dict[str, Any]:
+    source = str(step.source) if step.source else None
+    return {"status": step.status, "left": step.needs_left, "met": step.needs_met, "source": source}
+
+
+def _row(verdict: Verdict, fan_out: FanOut) -> dict[str, Any]:
+    sizes = fan_out.sizes or [1] * len(fan_out.items)
+    step = flow_cache.flow_of(verdict.claim.version_id).steps[verdict.claim.key]
+    return {
+        "id": str(verdict.claim.id),
+        "kind": step.type.name,
+        "parallelism": fan_out.parallelism,
+        "max_failures": fan_out.max_failures,
+        "pause_ms": round(fan_out.pause_s * 1000),
+        "sinks": step.body_sinks,
+        "options": fan_out.options,
+        "items": [list(each) for each in zip(_starts(sizes), sizes, fan_out.items, strict=True)],
+    }
+
+
+def _starts(sizes: Sequence[int]) -> list[int]:
+    starts, position = [], 0
+    for size in sizes:
+        starts.append(position)
+        position += size
+    return starts
+
+
+def _open(ids: Sequence[UUID], cursor: database.Cursor, *, paused: bool) -> list[ReadyStep]:
+    rows = database.fetch("open_items", {"ids": list(ids), "paused": paused}, cursor) if ids else []
+    return [ReadyStep.of(row) for row in rows]
+
+
+def advance(verdicts: Sequence[Verdict], result: Recorded, cursor: database.Cursor) -> Advanced:
+    """Within the transaction that has recorded outcomes: count those of steps in containers, and open what follows."""
+    ended = [_ended(each) for each in verdicts if each.claim.path and result.landed.get(each.claim.id) in _ENDED]
+    if not ended:
+        return Advanced()
+    advanced = Advanced()
+    room: list[UUID] = []
+    for row in database.fetch("end_items", {"ended": json.dumps(ended), "max_bytes": MAX_RUN_BYTES}, cursor):
+        if row.stopped or row.stopping:
+            indexes = None if row.stopping else row.stopped
+            gone = database.fetch("cancel_items", {"id": row.step_run_id, "indexes": indexes}, cursor)
+            advanced.withdrawn += [each.id for each in gone if each.was_ready]
+        if row.split:
+            advanced.halved |= {
+                each.claim.id for each in verdicts if _place(each) in {(row.step_run_id, index) for index in row.split}
+            }
+        if row.over:
+            advanced.over.append(row.step_run_id)
+        if row.around:
+            advanced.over.append(row.around)
+        if row.room:
+            room.append(row.step_run_id)
+    advanced.ready = _open(room, cursor, paused=True)
+    return advanced
+
+
+def _place(verdict: Verdict) -> tuple[UUID | None, int | None]:
+    return verdict.claim.container_id, verdict.claim.index
+
+
+def _ended(verdict: Verdict) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": str(verdict.claim.id), "fatal": False, "resource": False}
+    outcome = verdict.outcome
+    if isinstance(outcome, Failed) and _stops_item(verdict.claim):
+        error = {"step": verdict.claim.key, **outcome.error.as_json()}
+        del error["traceback"]
+        row |= {"fatal": True, "resource": outcome.error.category is Category.RESOURCE, "error": error}
+    return row
+
+
+def _stops_item(claim: Claim) -> bool:
+    flow = flow_cache.found(claim.version_id)
+    return flow is None or claim.key not in flow.steps or flow.steps[claim.key].stops_run
+
+
+# --- the end --------------------------------------------------------------------------------------------------------
+
+
+def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[Verdict], list[ReadyStep]]:
+    """What containers whose items have ended come to; and the steps of the next rounds of loops that go on.
+
+    Raises UnloadableVersion, before anything is done, where only another process can sum one of them up.
+    """
+    verdicts: list[Verdict] = []
+    ready: list[ReadyStep] = []
+    rows = database.fetch("fan_outs_over", {"ids": list(step_run_ids)}) if step_run_ids else []
+    for refused in flow_cache.load({row.version_id for row in rows}).refused.values():
+        if flow_cache.is_newer(refused):
+            raise refused
+    for row in rows:
+        if row.busy:
+            continue
+        claim = Claim.of(row, None)
+        try:
+            outcome = _outcome(row)
+            if outcome is None:
+                ready += _next_round(row)
+                continue
+            output = dump(outcome.output) if isinstance(outcome, Completed) else None
+        except BaseException as error:  # one that can't be summed up must not keep the others from it
+            ending.raise_if_ending(error)
+            if database.is_away(error) or flow_cache.is_newer(error):
+                raise
+            outcome, output = Failed(error=describe(error)), None
+        verdicts.append(Verdict(claim=claim, outcome=outcome, output=output))
+    return verdicts, ready
+
+
+def close(step_run_ids: Sequence[UUID]) -> None:
+    """After their outcomes are recorded."""
+    if step_run_ids:
+        database.fetch("concluded_fan_outs", {"ids": list(step_run_ids)})
+
+
+def _outcome(row: Any) -> Outcome | None:
+    """None for a loop that goes on."""
+    if row.bytes > MAX_RUN_BYTES:
+        message = f"The outputs of the steps in it would have more than {MAX_RUN_BYTES:,} bytes together."
+        return Failed(error=describe(PayloadTooLarge(message)))
+    if row.stopping:
+        return Failed(error=_item_failure(row))
+    step = flow_cache.flow_of(row.version_id).steps[row.key]
+    if row.kind == "loop":
+        going_on = row.total > 0 and _goes_on(row, step.result_keys)
+        if going_on and row.total < row.options["max_iterations"]:
+            return None
+        if going_on and row.options["on_limit"] == "fail":
+            message = f"The loop would go on after {row.total:,} rounds (max_iterations)."
+            return Failed(error=StepError(category=Category.BUSINESS, name="LoopLimit", message=message))
+    if row.kind == "group":
+        results = _results(row, step.result_keys)
+        return Completed(output=results[0] if results else None)
+    summary = {"total": row.elements, "successful": row.successful, "failed": row.elements - row.successful,
+               "errors": row.errors or []}  # fmt: skip
+    if row.options.get("collect", True):
+        summary["results"] = _results(row, step.result_keys)
+    return Completed(output=summary)
+
+
+def _results(row: Any, keys: list[str]) -> list[Any]:
+    parameters = {"id": row.id, "keys": keys}
+    size = database.fetch("item_results_size", parameters)[0].bytes
+    if size > MAX_OUTPUT_BYTES:
+        raise PayloadTooLarge(
+            f"The results have {size:,} bytes, {MAX_OUTPUT_BYTES:,} are allowed: collect: false leaves them out."
+        )
+    return list(database.fetch("item_results", parameters)[0].results)
+
+
+def _item_failure(row: Any) -> StepError:
+    first = (row.errors or [{"index": 0, "error": {}}])[0]
+    inner = first["error"] or {}
+    category = Category(inner["category"]) if inner.get("category") in set(Category) else Category.BUSINESS
+    message = f"{row.failed} of {row.elements} items failed; the first, [{first['index']}]: {inner.get('message', '')}"
+    return StepError(category=category, name=ITEM_FAILED, message=message)
+
+
+def _goes_on(row: Any, keys: list[str]) -> bool:
+    """Whether a loop's condition asks for another round. Raises ExpressionError where it can't be evaluated."""
+    source, wanted = (row.options["while"], True) if row.options.get("while") else (row.options["until"], False)
+    last = _last_round(row, keys)
+    expression = compile_expression(source, owner=row.org_id)
+    read = flow_cache.flow_of(row.version_id).with_fallbacks(expression.steps)
+    scopes = expression_context.load_steps([(last.id, row.run_id)], read, inner=[last.id])
+    return expression.holds({**scopes[last.id], "item": last.output, "index": row.total}) is wanted
+
+
+def _last_round(row: Any, keys: list[str]) -> Any:
+    return database.fetch("last_round", {"id": row.id, "index": row.total - 1, "keys": keys})[0]
+
+
+def _next_round(row: Any) -> list[ReadyStep]:
+    step = flow_cache.flow_of(row.version_id).steps[row.key]
+    last = _last_round(row, step.result_keys)
+    with database.transaction() as cursor:
+        parameters = {"id": row.id, "total": row.total, "value": json.dumps(last.output)}
+        added = database.fetch("add_round", parameters, cursor)
+        return _open([each.step_run_id for each in added], cursor, paused=True)

@@ -1,0 +1,323 @@
+"""The leader's care for the gate: timers, the loss of the store, permits without an owner, the size of the queues.
+
+The store is disposable: a new epoch is rebuilt from what Postgres knows, and admits nothing until it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+import structlog
+
+from throttling import overrides
+from throttling.defaults import BY_TYPE
+from throttling.errors import EpochClosed, StoreUnavailable
+from throttling.gate import PastStarts, Request
+from throttling.limits import RateLimit
+from throttling.policy import queue_name, queue_value
+from workflows.definitions.compiled import CompiledFlow
+from workflows.engine.pipeline import admit, publish
+from workflows.engine.run_controls import sleepers
+from workflows.engine.state import database, flow_cache
+from workflows.engine.state.records import NOBODY
+from workflows.models.run import first_id
+from workflows.steps.registry import LANES, TIMED_LANES
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+QUIET_S = 0.25
+"""After a loss nothing is looked at for so long: a step may start this long after its stamp by the old epoch."""
+PAGE = 1_000
+MAX_CALLS = 20
+WORKER_SILENT_S = 8.0
+
+
+class Keeper:
+    """The state of the leader's work on the gate."""
+
+    def __init__(self) -> None:
+        self._places: Places | None = None
+        self._warned = False
+        self._old_generations = True
+        self._idle_since: dict[str, float] = {}
+
+    def idle_for(self, queue: str, idle: bool) -> float:
+        """Seconds for which the queue has been empty and its workers idle; workers report themselves every two."""
+        now = time.monotonic()
+        if not idle:
+            self._idle_since.pop(queue, None)
+            return 0.0
+        return now - self._idle_since.setdefault(queue, now)
+
+    def forget(self) -> None:
+        """Another leads: what this process brought to the store may be changed."""
+        self._places, self._idle_since = None, {}
+
+    def wake(self) -> float:
+        """Hand over what time has freed; seconds until there is something to do next."""
+        if not admit.ENABLED:
+            return 60.0
+        try:
+            due_s = self._wake_or_rebuild()
+        except StoreUnavailable as error:
+            if not self._warned:
+                log.warning("the throttle store does not answer: nothing starts until it does", error=str(error))
+            self._warned = True
+            return 0.5
+        if self._warned:
+            log.info("the throttle store answers again")
+        self._warned = False
+        return due_s
+
+    def _wake_or_rebuild(self) -> float:
+        for _ in range(MAX_CALLS):
+            try:
+                answer, due_s = admit.gate().wake()
+            except EpochClosed:
+                self.rebuild()
+                return 0.0
+            publish.follow(answer)
+            if not answer.more:
+                return due_s
+        return 0.0
+
+    def sweep(self) -> None:
+        """After a new epoch: delete what the earlier ones left."""
+        if admit.ENABLED and self._old_generations:
+            self._old_generations = False
+            admit.gate().sweep()
+
+    def size_queues(self, announced: Places) -> None:
+        """A lane may have as many permits out as its live workers announce."""
+        if not admit.ENABLED or announced == self._places:
+            return
+        answer, _ = admit.gate().wake(queue_definitions(announced.by_lane, shared=announced.shared))
+        self._places = announced
+        publish.follow(answer)
+
+    def follow_policies(self) -> None:
+        """Every second: is there a change of policies that its writer could not bring to the store?"""
+        if not admit.ENABLED:
+            return
+        with database.borrowed_from_django():
+            if overrides.latest_revision() > admit.gate().epoch()[2]:
+                bring_policies()
+
+    def rebuild(self, *, anew: bool = False) -> bool:
+        """Begin (or go on with) a new epoch. False where another has done it, or is about to begin another."""
+        gate = admit.gate()
+        generation, state = gate.begin_epoch(anew=anew)
+        if state == "open":
+            return False
+        started = time.monotonic()
+        time.sleep(QUIET_S)
+        self._places, self._old_generations = None, True
+        with database.borrowed_from_django():
+            current = overrides.reload()
+        leases = _executing()
+        runs, asleep, run_starts = _runs()
+        starts = [*_starts(), *run_starts]
+        places = announced_places()
+        gate.restore(definitions=queue_definitions(places.by_lane, shared=places.shared))
+        for page in _pages(leases):
+            gate.restore(leases=page)
+        for page in _pages(runs):
+            gate.restore(runs=page, sleepers=asleep)
+        for starts_page in _pages(sorted(starts, key=lambda start: -start.age_s)):
+            gate.restore(starts=starts_page, definitions=_definitions_of(starts_page))
+        database.fetch("unpark_steps", {"ids": None})
+        opened = gate.open_epoch(generation, current.revision)
+        log.warning(
+            "the gate's state was rebuilt from Postgres",
+            executing=len(leases),
+            runs=len(runs),
+            starts=sum(start.count for start in starts),
+            seconds=round(time.monotonic() - started, 3),
+            opened=opened,
+        )
+        return opened
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """How many permits each lane may have out, by what live workers say. `shared`: by more than one organization; a
+    single one need not leave a place free."""
+
+    by_lane: dict[str, int]
+    shared: bool
+
+
+def announced_places() -> Places:
+    """What the live workers announce now."""
+    rows = database.fetch("lane_places", {"silent_s": WORKER_SILENT_S})
+    by_lane = dict.fromkeys(LANES, 0) | {row.lane: row.places for row in rows if row.lane in LANES}
+    return Places(by_lane=by_lane, shared=any(row.shared for row in rows))
+
+
+def queue_definitions(permits: dict[str, int], *, shared: bool = True) -> dict[str, str]:
+    """The definitions of the lanes' limits in the store."""
+    stamp = time.time_ns() // 1_000_000
+    return {
+        queue_name(name): f"{queue_value(number, timed=name in TIMED_LANES, shared=shared)}|{stamp}||0"
+        for name, number in permits.items()
+    }
+
+
+def bring_policies() -> None:
+    """Tell the store what the overrides say now, so that waiting steps start by it at once.
+
+    Raises StoreUnavailable or EpochClosed.
+    """
+    gate = admit.gate()
+    current = overrides.reload()
+    gate.revise(current.revision)
+    changed: dict[str, str] = {}
+    for name, stored in gate.definitions():
+        base, stamp, override, _ = stored.split("|")
+        value = current.override_value(name) if not name.startswith("queue:") else ""
+        if value != override:
+            changed[name] = f"{base}|{stamp}|{value}|{current.revision}"
+    if changed:
+        answer, _ = gate.wake(changed)
+        publish.follow(answer)
+
+
+def begin_anew() -> None:
+    """Which limits apply has changed: every waiting step asks again under the new ones. The leader rebuilds."""
+    admit.gate().begin_epoch(anew=True)
+
+
+def audit() -> None:
+    """Permits and places without an owner, and owners without a place: rare, after a crash at a bad moment."""
+    if not admit.ENABLED:
+        return
+    gate = admit.gate()
+    held = gate.permits()
+    steps = [UUID(id_) for id_, state in held.items() if state in {"r", "l"} and not id_.startswith("run:")]
+    runs = [UUID(id_[4:]) for id_ in held if id_.startswith("run:")]
+    live = {row.id for row in database.fetch("ready_among", {"steps": steps, "runs": runs})} if steps or runs else set()
+    placed = overrides.current().run_places is not None
+    idle = sleepers.among(run for run in runs if run in live and held[f"run:{run.hex}"] == "h") if placed else ()
+    publish.withdraw([id_ for id_ in steps if id_ not in live], [id_ for id_ in runs if id_ not in live], sleepers=idle)
+    after = NOBODY
+    while page := [row.id for row in database.fetch("parked_steps", {"after": after, "batch": PAGE})]:
+        places = gate.places([id_.hex for id_ in page])
+        lost = [id_ for id_ in page if places.get(id_.hex, ("", 0.0))[0] != "waiting"]
+        if lost:
+            database.fetch("unpark_steps", {"ids": lost})
+        after = page[-1]
+
+
+def _pages(rows: Sequence[T]) -> Iterable[Sequence[T]]:
+    for start in range(0, len(rows), PAGE):
+        yield rows[start : start + PAGE]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """A step as `admission` wants it, of a row that has less."""
+
+    version_id: UUID
+    key: str
+    run_id: UUID = NOBODY
+    id: UUID = NOBODY
+    queue: str = ""
+    priority: int = 0
+
+
+def _usable(version_ids: Iterable[UUID]) -> dict[UUID, CompiledFlow]:
+    """The versions that this process can load; the steps of others fail elsewhere."""
+    return flow_cache.load(version_ids).flows
+
+
+def _executing() -> list[Request]:
+    rows = database.fetch("running_steps", {})
+    usable = _usable(row.version_id for row in rows)
+    steps = [
+        _Step(version_id=row.version_id, key=row.key, run_id=row.run_id, id=row.id, queue=row.queue)
+        for row in rows
+        if row.version_id in usable
+    ]
+    leases = {row.id: str(row.lease_token) for row in rows}
+    return [request for page in _pages(steps) for request in admit.requests(page, leases=leases)]
+
+
+def _starts() -> list[PastStarts]:
+    """Starts of steps within the longest period there is."""
+    flows = list(_usable(row.id for row in database.fetch("limited_versions", {})).values())
+    keyed = [
+        f"{flow.version_id}:{key}"
+        for flow in flows
+        for key in flow.steps
+        if admit.limits_of(flow.version_id, key).keyed
+    ]
+    since_s = _longest_period_s(flows)
+    first = first_id(time.time() - since_s)
+    rows = database.fetch("recent_starts", {"since_s": since_s, "first": first, "keyed": keyed})
+    usable = _usable(row.version_id for row in rows)
+    found: list[PastStarts] = []
+    for page in _pages([row for row in rows if row.version_id in usable]):
+        steps = [_Step(version_id=row.version_id, key=row.key, run_id=row.run_id or NOBODY) for row in page]
+        for row, request in zip(page, admit.requests(steps), strict=True):
+            found += _past(request.limits.steps, row.age_s, row.starts)
+    return found
+
+
+def _past(instances: Iterable[str], age_s: float, count: int = 1) -> list[PastStarts]:
+    """The starts as the rate limits among these count them."""
+    return [PastStarts(instance=each, age_s=age_s, count=count) for each in instances if each[0] in "wg"]
+
+
+def _longest_period_s(flows: Iterable[CompiledFlow]) -> float:
+    current = overrides.current()
+    periods = [current.globals().rate.per_ms]
+    periods += [override.rate.per_ms for override in current.overrides.values() if override.rate]
+    periods += [policy.rate.per_ms for policy in BY_TYPE.values()]
+    if current.runs.rate:
+        periods.append(current.runs.rate.per_ms)
+    for flow in flows:
+        for key in flow.steps:
+            bounds = [limit.bound for limit in admit.limits_of(flow.version_id, key).limits]
+            periods += [bound.per_ms for bound in bounds if isinstance(bound, RateLimit)]
+    return max(periods) / 1000 * 1.01 + 1
+
+
+def _runs() -> tuple[list[Request], set[str], list[PastStarts]]:
+    """Live runs that hold slots, which of them only wait, and the starts of runs within their windows."""
+    current = overrides.current()
+    drains = any(override.scope == "drain" for override in current.overrides.values())
+    everywhere = drains or current.run_places or current.runs.rate or current.override("runs")
+    found = _usable(row.id for row in database.fetch("versions_in_use" if everywhere else "limited_versions", {}))
+    # All steps of a version have the same run limits: the first one stands for them.
+    first = {version_id: next(iter(flow.steps)) for version_id, flow in found.items()}
+    versions = [
+        version_id
+        for version_id, key in first.items()
+        if any(limit.runs for limit in admit.limits_of(version_id, key).limits)
+    ]
+    if not versions:
+        return [], set(), []
+
+    def requests(rows: Sequence[Any]) -> list[Request]:
+        steps = [_Step(version_id=row.version_id, key=first[row.version_id], run_id=row.id) for row in rows]
+        return [request for page in _pages(steps) for request in admit.requests(page)]
+
+    started = database.fetch("started_runs", {"versions": versions})
+    held, asleep = requests(started), {row.id.hex for row in started if row.sleeps}
+    since_s = _longest_period_s([found[version_id] for version_id in versions])
+    rows = database.fetch("recent_run_starts", {"since_s": since_s, "versions": versions})
+    starts: list[PastStarts] = []
+    for row, request in zip(rows, requests(rows), strict=True):
+        starts += _past(request.limits.runs, row.age_s)
+    return held, asleep, starts
+
+
+def _definitions_of(starts: Iterable[PastStarts]) -> dict[str, str]:
+    """The definitions of the limits that these starts belong to, by what is in memory."""
+    names = {start.instance[2:].split("@", 1)[0] for start in starts}
+    return {name: definition for name, definition in admit.known_definitions() if name in names}

@@ -1,0 +1,299 @@
+"""Between the engine and the gate: the limits of steps with their keys evaluated, and one gate for each process."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+import structlog
+from django.conf import settings
+
+from throttling import overrides
+from throttling.environment import flow_control_is_on
+from throttling.errors import ThrottlingError
+from throttling.gate import Answer, Gate, Request
+from throttling.limits import Limit, LimitSet, RateLimit, key_text
+from throttling.policy import PRIORITY_LEVELS, RUN_PLACES, Policies, StepFacts, UnknownLimit, level_of, queue_limit
+from workflows.engine.state import database, expression_context, flow_cache
+from workflows.errors import ConfigurationFailure, ExpressionError
+from workflows.expressions import compile_expression
+
+log = structlog.get_logger(__name__)
+MAX_STEPS_KNOWN = 20_000
+ENABLED = flow_control_is_on()
+
+_gate: Gate | None = None
+_gate_pid = 0
+_lock = threading.Lock()
+
+
+class WantsToStart(Protocol):
+    """A ready step or a claim: what the limits of a step are found by."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def run_id(self) -> UUID: ...
+    @property
+    def version_id(self) -> UUID: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def priority(self) -> int: ...
+
+
+def gate() -> Gate:
+    """This process's gate."""
+    global _gate, _gate_pid
+    if _gate is None or _gate_pid != os.getpid():
+        with _lock:
+            if _gate is None or _gate_pid != os.getpid():
+                _gate, _gate_pid = Gate(settings.REDIS_URL, prefix=settings.REDIS_PREFIX), os.getpid()
+    return _gate
+
+
+def policies() -> Policies:
+    """The policies as this process knows them."""
+    return overrides.current()
+
+
+def note(answer: Answer) -> bool:
+    """Follow the revision that the store names. True where this process lagged behind."""
+    with database.borrowed_from_django():
+        return overrides.follow(answer.revision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLimits:
+    """The limits of a step of a version, at one revision of the policies."""
+
+    revision: int
+    limits: tuple[Limit, ...]
+    keyed: bool
+    fixed: LimitSet
+    """Without those that have a key: all, where none has."""
+    slack_us: int
+    lane: str
+    by_level: Mapping[str, LimitSet]
+    """`fixed`, by priority level; empty where no limit holds for one level only."""
+    problem: str = ""
+
+    @property
+    def counts_runs(self) -> bool:
+        return any(limit.runs for limit in self.limits)
+
+    @property
+    def has_place(self) -> bool:
+        """Whether its run needs a place among all runs."""
+        return any(limit.name == RUN_PLACES for limit in self.limits)
+
+    def without_keys(self, priority: int) -> LimitSet:
+        """Those without a key, for a run of this priority."""
+        return self.by_level[level_of(priority)] if self.by_level else self.fixed
+
+
+_known: OrderedDict[tuple[UUID, str], StepLimits] = OrderedDict()
+
+
+def limits_of(version_id: UUID, key: str) -> StepLimits:
+    """The limits of a step, from memory where the policies have not changed."""
+    current = overrides.current()
+    found = _known.get((version_id, key))
+    if found is None or found.revision != current.revision:
+        found = _find(current, flow_cache.flow_of(version_id).steps[key].facts)
+        _known[version_id, key] = found
+        while len(_known) > MAX_STEPS_KNOWN:
+            _known.popitem(last=False)
+    return found
+
+
+def _find(current: Policies, facts: StepFacts) -> StepLimits:
+    problem = ""
+    try:
+        limits = current.limits(facts)
+    except UnknownLimit as error:
+        problem, limits = str(error), current.limits(facts, lenient=True)
+    queue = queue_limit(facts.lane)
+    fixed = [limit for limit in (*limits, queue) if not limit.key]
+    leveled = any(limit.level for limit in limits)
+    return StepLimits(
+        revision=current.revision,
+        limits=(*limits, queue),
+        keyed=any(limit.key for limit in limits),
+        fixed=LimitSet.of([(limit, None) for limit in fixed]),
+        by_level={
+            level: LimitSet.of([(limit, None) for limit in fixed if limit.level in {"", level}])
+            for level in (PRIORITY_LEVELS if leveled else ())
+        },
+        slack_us=min(
+            (limit.bound.slack_us for limit in limits if isinstance(limit.bound, RateLimit)), default=5_000_000
+        ),
+        problem=problem,
+        lane=facts.lane,
+    )
+
+
+def known_definitions() -> Iterable[tuple[str, str]]:
+    """(name, definition) of every limit in memory."""
+    for entry in list(_known.values()):
+        for limit in entry.limits:
+            if limit.is_defined:
+                yield limit.name, limit.definition
+
+
+def evaluate(found: StepLimits, scope_: Mapping[str, Any], priority: int = 0) -> LimitSet:
+    """The limits with their keys. Raises ConfigurationFailure for a key that can't be used, or an unknown limit."""
+    if found.problem:
+        raise ConfigurationFailure(found.problem)
+    if not found.keyed:
+        return found.without_keys(priority)
+    pairs: list[tuple[Limit, str | None]] = []
+    level = level_of(priority) if found.by_level else ""
+    for limit in found.limits:
+        if limit.level not in {"", level}:
+            continue
+        value = None
+        if limit.key:
+            try:
+                owner = scope_.get("org", {}).get("id")
+                value = key_text(compile_expression(limit.key, owner=owner, is_key=True).evaluate(scope_))
+            except (ExpressionError, ThrottlingError) as error:
+                reason = str(error) if isinstance(error, ExpressionError) else f"`{limit.key}` {error}"
+                raise ConfigurationFailure(f"The key of {limit.title} can't be used: {reason}") from None
+        pairs.append((limit, value))
+    return LimitSet.of(pairs)
+
+
+def check(step: WantsToStart, scope_: Mapping[str, Any]) -> None:
+    """Before a handler starts: a step whose limits can't be found fails, and is not admitted without them."""
+    if not ENABLED:
+        return
+    found = limits_of(step.version_id, step.key)
+    if found.problem or found.keyed:
+        evaluate(found, scope_ or expression_context.load([step.run_id], ())[step.run_id], step.priority)
+
+
+def requests(steps: Sequence[WantsToStart], *, leases: Mapping[UUID, str] | None = None) -> list[Request]:
+    """The requests of steps; their scopes, where keys need them, are loaded by one statement.
+
+    A step whose limits can't be found asks for its other ones only: it fails in its try, before its handler.
+    `leases`: of steps that are handed back, so that they keep their places.
+    """
+    kinds: dict[tuple[UUID, str], _Kind] = {}
+    current = overrides.current()
+    for step in steps:
+        if (step.version_id, step.key) not in kinds:
+            org_id = flow_cache.flow_of(step.version_id).org_id
+            entry = limits_of(step.version_id, step.key)
+            kinds[step.version_id, step.key] = _Kind(entry, org_id.hex, current.weight(org_id))
+    readers = {
+        step.run_id for step in steps if (entry := kinds[step.version_id, step.key].limits).keyed and not entry.problem
+    }
+    scopes = expression_context.load(readers, ()) if readers else {}
+    of_runs = {step.run_id for step in steps if kinds[step.version_id, step.key].limits.counts_runs}
+    families = FAMILIES.of(of_runs) if of_runs else {}
+    made = []
+    for step in steps:
+        entry, tenant, weight = kinds[step.version_id, step.key]
+        limits = entry.without_keys(step.priority)
+        if entry.keyed and step.run_id in scopes:
+            with contextlib.suppress(ConfigurationFailure):
+                limits = evaluate(entry, scopes[step.run_id], step.priority)
+        if families.get(step.run_id):
+            limits = limits.of_child(families[step.run_id])
+        lease = leases.get(step.id, "") if leases else ""
+        run = step.run_id.hex if limits.runs else ""
+        made.append(Request(step.id.hex, limits, tenant, entry.lane, weight, step.priority, run, lease))
+    return made
+
+
+class Families:
+    """Of runs that others wait for: the flows of those. A child runs within the slots that its ancestors hold; else all
+    slots may be held by runs that wait for their children."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[UUID, frozenset[str]] = OrderedDict()
+
+    def of(self, run_ids: Iterable[UUID]) -> dict[UUID, frozenset[str]]:
+        """By run; empty for one that nobody waits for."""
+        wanted = set(run_ids)
+        unknown = [run_id for run_id in wanted if run_id not in self._known]
+        found: dict[UUID, frozenset[str]] = dict.fromkeys(unknown, frozenset())
+        for row in database.fetch("waiting_ancestors", {"ids": unknown}) if unknown else ():
+            found[row.id] = frozenset(str(flow_id) for flow_id in row.flows)
+        answer = {run_id: self._known.get(run_id, found.get(run_id, frozenset())) for run_id in wanted}
+        self._known.update(found)
+        while len(self._known) > MAX_STEPS_KNOWN:
+            self._known.popitem(last=False)
+        return answer
+
+
+FAMILIES = Families()
+
+
+class _Kind(NamedTuple):
+    """What the requests of all runs of a step have in common."""
+
+    limits: StepLimits
+    tenant: str
+    weight: float
+
+
+_refused: dict[str, float] = {}
+FREE_AGAIN_AFTER_S = 0.1
+
+
+def note_refusals(answer: Answer, asked: Sequence[Request]) -> None:
+    """Remember for a moment which limits had no room, so that nothing is claimed in vain."""
+    if not answer.parked:
+        return
+    parked, now = set(answer.parked), time.monotonic()
+    if len(_refused) > MAX_STEPS_KNOWN:
+        _refused.clear()
+    for request in asked:
+        if request.id in parked:
+            for instance in (*request.limits.runs, *request.limits.steps):
+                _refused[instance] = now
+
+
+def free_steps() -> Callable[[UUID, str], bool]:
+    """Whether a step of some kind will probably be admitted: no limit of it has refused anything lately."""
+    since = time.monotonic() - FREE_AGAIN_AFTER_S
+    known: dict[tuple[UUID, str], bool] = {}
+
+    def is_free(version_id: UUID, key: str) -> bool:
+        found = known.get((version_id, key))
+        if found is None:
+            entry = limits_of(version_id, key)
+            found = not entry.keyed and not entry.problem
+            found = found and all(_refused.get(instance, -math.inf) < since for instance in entry.fixed.steps)
+            found = found and not entry.by_level
+            known[version_id, key] = found
+        return found
+
+    return is_free
+
+
+def slack_s(version_id: UUID, key: str) -> float:
+    """How long after its stamp a step may be started: half of what windows allow for, the rest is the machine's."""
+    return limits_of(version_id, key).slack_us / 2e6
+
+
+def provider_pauses(step: WantsToStart, scope_: Mapping[str, Any]) -> tuple[str, ...]:
+    """The limits that an answer's `Retry-After` pauses: the step's shared or keyed ones, else its provider's."""
+    found = limits_of(step.version_id, step.key)
+    if not found.keyed:
+        return found.fixed.paused_by_provider
+    return evaluate(
+        found, scope_ or expression_context.load([step.run_id], ())[step.run_id], step.priority
+    ).paused_by_provider

@@ -1,0 +1,77 @@
+"""What may really start of what became ready: a step whose needs were all skipped, or whose condition is false, is
+skipped, which may make others ready, and so on until nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from workflows.engine.pipeline.record import record
+from workflows.engine.state import expression_context, flow_cache, transitions, unloadable
+from workflows.engine.state.records import ReadyStep, Recorded
+from workflows.engine.worker import ending
+
+
+class Prepared(NamedTuple):
+    """The steps to be published; what skips led to: steps that were ready and will not start, and runs that ended."""
+
+    steps: list[ReadyStep]
+    withdrawn: list[UUID]
+    ended: list[UUID]
+    left: list[ReadyStep]
+    """Of versions that this process does not know how to load, and another may."""
+
+
+def prepare(steps: Sequence[ReadyStep]) -> Prepared:
+    """The steps to be published, after recording every skip (and what it makes ready). Those of a version that can't be
+    loaded fail, each by itself."""
+    prepared = Prepared([], [], [], [])
+    open_steps = list(steps)
+    while open_steps:
+        usable, refused = flow_cache.divide(open_steps)
+        skipped, kept = _divide(usable)
+        prepared.steps.extend(kept)
+        open_steps = []
+        prepared.left.extend(step for step, error in refused if flow_cache.is_newer(error))
+        for version_id in {step.version_id for step, error in refused if not flow_cache.is_newer(error)}:
+            bad = [(step, error) for step, error in refused if step.version_id == version_id]
+            open_steps += _after(unloadable.fail([step for step, _ in bad], bad[0][1]), prepared)
+        if skipped:
+            open_steps += _after(record([transitions.skip(step) for step in skipped]), prepared)
+    return prepared
+
+
+def _after(recorded: Recorded, prepared: Prepared) -> list[ReadyStep]:
+    """What became ready; who has ended is noted."""
+    prepared.withdrawn.extend(recorded.withdrawn)
+    prepared.ended.extend(run_id for run_id, _ in recorded.ended)
+    return recorded.ready
+
+
+def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep]]:
+    """(those to skip, those to publish). A condition that can't be evaluated is left to fail in its attempt."""
+    skipped: list[ReadyStep] = []
+    kept: list[ReadyStep] = []
+    conditional: list[ReadyStep] = []
+    for step in steps:
+        if step.all_needs_skipped:
+            skipped.append(step)
+        elif step.unprepared and flow_cache.flow_of(step.version_id).steps[step.key].condition is not None:
+            conditional.append(step)
+        else:
+            kept.append(step)
+    if conditional:
+        compiled = {step.id: flow_cache.flow_of(step.version_id).steps[step.key] for step in conditional}
+        keys = {key for each in compiled.values() for key in each.reads_steps if each.condition}
+        inner = [step.id for step in conditional if compiled[step.id].container]
+        scopes = expression_context.load_steps([(step.id, step.run_id) for step in conditional], keys, inner=inner)
+        for step in conditional:
+            condition = compiled[step.id].condition
+            try:
+                holds = condition is None or condition.is_true(scopes[step.id])
+            except BaseException as error:  # whatever it is, it is about this step only
+                ending.raise_if_ending(error)
+                holds = True
+            (kept if holds else skipped).append(step)
+    return skipped, kept

@@ -1,0 +1,314 @@
+"""Triggering: runs and all their steps, by one statement, in the caller's transaction; dispatched after its commit."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import UUID
+
+import structlog
+import uuid6
+from django.db import connection, transaction
+
+from workflows.definitions.compiled import CompiledFlow
+from workflows.engine.pipeline.facts import event_facts, organization_facts, user_of
+from workflows.engine.pipeline.publish import DISPATCHER
+from workflows.engine.run_controls import controls, idempotency
+from workflows.engine.run_controls.controls import Candidate, Refusal
+from workflows.engine.state import database
+from workflows.engine.state.records import ReadyStep
+from workflows.engine.waits import settle
+from workflows.errors import ExpressionError, InvalidInput, MissingField, ParentCancelled, RunNotFound
+from workflows.payload import MAX_EVENT_BYTES, Json, dump
+
+log = structlog.get_logger(__name__)
+MAX_HEAD_START_S = 600
+SLACK_BYTES = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """One run to be made. `input` is the event's data, or what a person sends; without `priority` the flow's counts."""
+
+    input: Json
+    priority: int | None = None
+    event_id: UUID | None = None
+    event: Mapping[str, Any] | None = None
+    """What expressions read of the event that starts it."""
+    event_name: str = ""
+    user_id: str = ""
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    """Added to an input that is an object, after it was checked."""
+    received_at: dt.datetime | None = None
+    """When the event that starts it was received."""
+    run_at: dt.datetime | None = None
+    """When it starts; now, where neither it nor the call says."""
+    keys: tuple[tuple[str, float], ...] = ()
+    """Idempotency keys besides the flow's own, with their windows in seconds."""
+    id: UUID = field(default_factory=uuid6.uuid7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """Where a run comes from: `origin`, the run that it repeats (or whose failure it handles), and how; `parent`, the
+    run that started it, and what becomes of it when that one is cancelled."""
+
+    origin_id: UUID | None = None
+    origin_kind: Literal["", "replay", "resume", "fork", "on_failure"] = ""
+    repair_root_id: UUID | None = None
+    """Of a repair: the run that failed first."""
+    repair_number: int = 0
+    """Of a repair: its place among those of that run, from 1."""
+    parent_id: UUID | None = None
+    parent_policy: Literal["", "cancel", "abandon"] = ""
+    awaited: bool = False
+    """The parent waits for it: it runs within the slots that the parent holds."""
+
+    @property
+    def repeats(self) -> bool:
+        return self.origin_kind in {"replay", "resume", "fork"}
+
+
+NO_LINEAGE = Lineage()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Triggered:
+    """The answer: a run per wanted one, and those of them that were made before (idempotency)."""
+
+    run_ids: list[UUID]
+    existing_ids: frozenset[UUID] = frozenset()
+    refused: Mapping[UUID, Refusal] = field(default_factory=dict)
+    """By id of the wanted run: why it was not made. Its place in `run_ids` has the run that stands in for it."""
+
+    @property
+    def existing(self) -> bool:
+        """Whether the first run was made before."""
+        return bool(self.run_ids) and self.run_ids[0] in self.existing_ids
+
+
+def trigger(
+    flow: CompiledFlow,
+    runs: Sequence[NewRun],
+    *,
+    org_id: UUID,
+    kind: str = "manual",
+    user_id: str = "",
+    event_name: str = "",
+    run_at: dt.datetime | None = None,
+    force: bool = False,
+    lineage: Lineage = NO_LINEAGE,
+    limit_bytes: int = MAX_EVENT_BYTES,
+) -> Triggered:
+    """Make runs of a version, within the caller's transaction where there is one; dispatch them after the commit.
+
+    A run whose idempotency key stands for an earlier one is not made, unless by `force`; nor one that the flow's
+    controls refuse (debounce, batch, singleton, rate_limit). Repeats pass both by.
+    Raises InvalidInput (by the flow's input_schema), PayloadTooLarge, or IdempotencyConflict where another open
+    transaction holds a key.
+    """
+    texts = {run.id: _checked(flow, run, limit_bytes) for run in runs}
+    keyed = not lineage.repeats and (flow.idempotency is not None or any(run.keys for run in runs))
+    controlled = flow.controls.any and not lineage.repeats
+    alone = not (
+        connection.in_atomic_block or keyed or controlled or lineage.parent_policy == "cancel"
+    )  # then the one statement is its own transaction
+    with contextlib.nullcontext() if alone else transaction.atomic():
+        if lineage.parent_policy == "cancel":
+            _check_parent(org_id, lineage.parent_id)
+        wanted = [_wanted(flow, run, org_id, event_name, user_id, force) for run in runs] if keyed else []
+        stands_for = idempotency.take(flow, org_id, wanted) if keyed else {}
+        new = [
+            Candidate(
+                id=run.id,
+                facts=_facts(run, org_id, event_name, user_id) if controlled else {},
+                text=texts[run.id],
+                event_id=run.event_id,
+                event_name=run.event_name or event_name,
+                user_id=run.user_id or user_id,
+                priority=priority_of(flow, run, org_id=org_id, event_name=event_name, user_id=user_id),
+                run_at=run.run_at or run_at,
+                received_at=run.received_at,
+            )
+            for run in runs
+            if stands_for.get(run.id, run.id) == run.id
+        ]
+        duplicates = _duplicates(runs, stands_for)
+        refused: dict[UUID, Refusal] = {}
+        if controlled and new:
+            if any(each.run_at for each in new) and (flow.controls.debounce or flow.controls.batch):
+                raise InvalidInput(
+                    "The flow gathers events (debounce, batch), which decides when it runs: give no delay."
+                )
+            decision = controls.decide(flow, org_id, new)
+            new, refused = decision.make, decision.refused
+            if decision.cancelled:
+                transaction.on_commit(lambda: settle.settle(decision.cancelled, start=DISPATCHER.submit), robust=True)
+            if refused and keyed:
+                _give_keys_back(flow, org_id, wanted, refused)
+        if refused or duplicates:
+            controls.note(flow.flow_id, org_id, [*refused.values(), *duplicates])
+        ready = _insert(flow, org_id, new, kind=kind, lineage=lineage)
+        transaction.on_commit(lambda: DISPATCHER.submit(ready), robust=True)
+    made = {run.id for run in new}
+    instead = {run_id: each.run_id for run_id, each in refused.items() if each.run_id}
+    ids = [instead.get(owner, owner) for owner in (stands_for.get(run.id, run.id) for run in runs)]
+    return Triggered(run_ids=ids, existing_ids=frozenset(ids) - made, refused=refused)
+
+
+def _insert(
+    flow: CompiledFlow, org_id: UUID, new: Sequence[Candidate], *, kind: str, lineage: Lineage
+) -> list[ReadyStep]:
+    """The runs, by one statement for all that start at the same time. Returns their steps that are ready."""
+    ready: list[ReadyStep] = []
+    for run_at in dict.fromkeys(each.run_at for each in new):
+        group = [each for each in new if each.run_at == run_at]
+        rows = database.fetch(
+            "insert_runs",
+            {
+                **of_flow(flow, org_id),
+                "ids": [each.id for each in group],
+                "inputs": [each.text for each in group],
+                "priorities": [each.priority for each in group],
+                "event_ids": [each.event_id for each in group],
+                "event_names": [each.event_name for each in group],
+                "user_ids": [each.user_id for each in group],
+                "gather_keys": [each.gather_key for each in group],
+                "gathered": [each.gathered for each in group],
+                "newest_at": [each.newest_at for each in group],
+                "singleton_keys": [each.singleton_key for each in group],
+                "trigger": kind,
+                "run_at": run_at,
+                "dispatched": True,
+                **of_lineage(flow, lineage),
+            },
+        )
+        ready += [ReadyStep.of(row) for row in rows]
+    return ready
+
+
+def _duplicates(runs: Sequence[NewRun], stands_for: Mapping[UUID, UUID]) -> list[Refusal]:
+    """The events whose keys stand for earlier runs."""
+    return [
+        Refusal(code="duplicate", reason=f"The run {owner} has its key.", run_id=owner, event_id=run.event_id)
+        for run in runs
+        if run.event_id and (owner := stands_for.get(run.id, run.id)) != run.id
+    ]
+
+
+def _give_keys_back(
+    flow: CompiledFlow, org_id: UUID, wanted: Sequence[idempotency.Wanted], refused: Mapping[UUID, Refusal]
+) -> None:
+    """The keys of a run that is not made stand for the one in its place, or for none."""
+    place = {"org": org_id, "flow": flow.flow_id}
+    keys = [(key, each.run_id) for each in wanted if each.run_id in refused for key, _ in each.keys]
+    moved = [(key, run_id, instead) for key, run_id in keys if (instead := refused[run_id].run_id)]
+    gone = [(key, run_id) for key, run_id in keys if not refused[run_id].run_id]
+    if moved:
+        names, unmade, owners = (list(column) for column in zip(*moved, strict=True))
+        database.fetch("point_keys_to", {**place, "keys": names, "unmade": unmade, "runs": owners})
+    if gone:
+        database.fetch(
+            "forget_keys", {**place, "keys": [key for key, _ in gone], "runs": [run_id for _, run_id in gone]}
+        )
+
+
+MAX_DELAY = dt.timedelta(days=366)
+
+
+def checked_start(at: dt.datetime) -> dt.datetime | None:
+    """The start of a delayed run; None for now. Raises InvalidInput for a time without a zone, or too far away."""
+    if at.tzinfo is None:
+        raise InvalidInput(f"{at.isoformat()} has no time zone; write it as 2026-11-22T10:00:00Z.")
+    now = dt.datetime.now(dt.UTC)
+    if at > now + MAX_DELAY:
+        raise InvalidInput(f"{at.isoformat()} is more than a year away.")
+    return at if at > now else None
+
+
+def _check_parent(org_id: UUID, parent_id: UUID | None) -> None:
+    """Raises RunNotFound, or ParentCancelled: its cancel would not reach a child that is made after it."""
+    rows = database.fetch("lock_parent", {"org": org_id, "id": parent_id})
+    if not rows:
+        raise RunNotFound
+    if rows[0].cancelled:
+        raise ParentCancelled
+
+
+def of_flow(flow: CompiledFlow, org_id: UUID) -> dict[str, object]:
+    """The parameters of a new run that its flow decides."""
+    return {
+        "org": org_id,
+        "flow": flow.flow_id,
+        "version": flow.version_id,
+        "sinks": flow.sinks,
+        "start_ms": flow.start_ms,
+        "finish_ms": flow.finish_ms,
+        "hooks": bool(flow.hooks),
+    }
+
+
+def of_lineage(flow: CompiledFlow, lineage: Lineage) -> dict[str, object]:
+    """The parameters of a new run that its lineage decides. Who handles a failure is not handled itself."""
+    return {
+        "follow_up": flow.on_failure is not None and lineage.origin_kind != "on_failure",
+        "origin_id": lineage.origin_id,
+        "origin_kind": lineage.origin_kind,
+        "repair_root_id": lineage.repair_root_id,
+        "repair_number": lineage.repair_number,
+        "parent_id": lineage.parent_id,
+        "parent_policy": lineage.parent_policy,
+        "awaited": lineage.awaited,
+    }
+
+
+def _wanted(
+    flow: CompiledFlow, run: NewRun, org_id: UUID, event_name: str, user_id: str, force: bool
+) -> idempotency.Wanted:
+    facts = _facts(run, org_id, event_name, user_id) if flow.idempotency else {}
+    own, forced = idempotency.flows(flow, facts) if flow.idempotency else (None, False)
+    return idempotency.Wanted(run_id=run.id, keys=(*run.keys, *([own] if own else ())), force=force or forced)
+
+
+def _facts(run: NewRun, org_id: UUID, event_name: str, user_id: str = "") -> dict[str, Any]:
+    """What expressions may read of a run that is not made yet: what its steps will read."""
+    event = run.event or event_facts(
+        id_=run.event_id or run.id,
+        name=run.event_name or event_name,
+        data=run.input,
+        user=user_of(run.user_id or user_id),
+        ts=dt.datetime.now(dt.UTC),
+    )
+    return {"event": event, "input": run.input, "org": organization_facts(org_id)}
+
+
+def priority_of(flow: CompiledFlow, run: NewRun, *, org_id: UUID, event_name: str, user_id: str = "") -> int:
+    """Seconds of head start: those given, else the flow's own; a field that is not there makes it 0."""
+    if run.priority is not None:
+        return run.priority
+    if isinstance(flow.priority, int):
+        return flow.priority
+    try:
+        value = flow.priority.evaluate(_facts(run, org_id, event_name, user_id))
+    except MissingField:
+        return 0
+    except ExpressionError as error:
+        log.warning("the priority can't be evaluated", flow=flow.slug, error=str(error))
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        log.warning("the priority is no number", flow=flow.slug, expression=flow.priority.source)
+        return 0
+    return round(max(-MAX_HEAD_START_S, min(MAX_HEAD_START_S, value)))
+
+
+def _checked(flow: CompiledFlow, run: NewRun, limit_bytes: int) -> str:
+    problems = flow.input_problems(run.input)
+    value = {**run.input, **run.extra} if run.extra and isinstance(run.input, dict) else run.input
+    text = dump(value, what="The input", limit_bytes=limit_bytes + (SLACK_BYTES if run.extra else 0))
+    if problems:
+        raise InvalidInput("; ".join(problems))
+    return text

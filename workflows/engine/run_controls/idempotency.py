@@ -1,0 +1,168 @@
+"""Idempotency: within a window, one key gives one run. A key is the caller's, the event's id, or the flow's own.
+
+Keys live in a table of their own and are taken in the transaction that makes the run, so that of two callers at once
+one waits for the other, and gets its run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+from django.db import connection
+
+from throttling.errors import ThrottlingError
+from throttling.limits import key_text
+from workflows.definitions.compiled import CompiledFlow
+from workflows.engine.state import database
+from workflows.errors import ExpressionError, IdempotencyConflict, InvalidInput, MissingField
+from workflows.expressions import Expression
+
+WINDOW_S = 24 * 3_600.0
+WAIT_MS = 2_000
+MAX_CHARACTERS = 190
+_BODY_ID = re.compile(r"\A[^:]*:body:([0-9]{1,9}):[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A run to be made: its id, its keys with their windows, and whether it is made whatever they say."""
+
+    run_id: UUID
+    keys: tuple[tuple[str, float], ...]
+    force: bool
+
+
+def callers(key: str) -> tuple[str, float]:
+    """The key that a caller gives."""
+    return f"k:{_short(key)}", WINDOW_S
+
+
+def body_id(sender: str, body: bytes, window_ms: int) -> str:
+    """The id of a delivery that has none of its own: the same for the same body, which counts within the window."""
+    return f"{sender}:body:{window_ms}:{hashlib.sha256(body).hexdigest()}"
+
+
+def events(external_id: str, *, delivered: bool = False) -> tuple[str, float]:
+    """The key of an event's id, as its sender gave it, or (`delivered`: by a webhook) as `body_id` made it."""
+    made = _BODY_ID.search(external_id) if delivered else None
+    return f"e:{_short(external_id)}", int(made[1]) / 1000 if made else WINDOW_S
+
+
+def matches(path: str, value_hash: str) -> tuple[str, float]:
+    """The key of what stands at a path of an event, where its trigger asks for it (`match`)."""
+    return f"m:{_short(f'{path}={value_hash}')}", WINDOW_S
+
+
+def flows(flow: CompiledFlow, facts: Mapping[str, object]) -> tuple[tuple[str, float] | None, bool]:
+    """The key by the flow's `idempotency`, and whether it is forced.
+
+    Raises InvalidInput where it gives no text and no number.
+    """
+    own = flow.idempotency
+    if own is None:
+        return None, False
+    try:
+        value = key_text(own.key.evaluate(facts))
+    except (ExpressionError, ThrottlingError) as error:
+        raise InvalidInput(f"The flow's idempotency key `{own.key.source}` {_reason(error)}") from None
+    return (f"f:{_short(value)}", own.window_s), own.force is not None and _holds(own.force, facts)
+
+
+def _reason(error: Exception) -> str:
+    return f"can't be evaluated: {error}" if isinstance(error, ExpressionError) else f"{error}."
+
+
+def _holds(force: Expression, facts: Mapping[str, object]) -> bool:
+    try:
+        return force.is_true(facts)
+    except MissingField:
+        return False
+
+
+def _short(key: str) -> str:
+    try:
+        text = key_text(key)
+    except ThrottlingError as error:
+        raise InvalidInput(f"The idempotency key {error}.") from None
+    return text if len(text) <= MAX_CHARACTERS else f"sha256-{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def take(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUID, UUID]:
+    """By run id, the run that stands for it: itself, or an earlier one that has one of its keys.
+
+    Within the caller's transaction. Raises IdempotencyConflict where another open one holds a key for two seconds.
+    """
+    stands_for = {each.run_id: each.run_id for each in wanted}
+    place = {"org": org_id, "flow": flow.flow_id}
+    with _short_lock_waits():
+        for slot in range(max((len(each.keys) for each in wanted), default=0)):
+            open_ = [each for each in wanted if slot < len(each.keys) and stands_for[each.run_id] == each.run_id]
+            first: dict[float, dict[str, UUID]] = defaultdict(dict)
+            forced: dict[float, dict[str, UUID]] = defaultdict(dict)
+            for each in open_:
+                key, window_s = each.keys[slot]
+                if each.force:
+                    forced[window_s][key] = each.run_id
+                else:
+                    stands_for[each.run_id] = first[window_s].setdefault(key, each.run_id)
+            for window_s, runs in sorted(first.items()):
+                earlier = _take(place, runs, window_s)
+                stands_for = {run: earlier.get(owner, owner) for run, owner in stands_for.items()}
+            for window_s, runs in sorted(forced.items()):
+                _take(place, runs, window_s, by_force=True)
+        unmade = {
+            key: (each.run_id, run)
+            for each in wanted
+            for key, _ in each.keys
+            if (run := stands_for[each.run_id]) != each.run_id
+        }
+        if unmade:
+            pairs = list(unmade.values())
+            moved = {"unmade": [pair[0] for pair in pairs], "runs": [pair[1] for pair in pairs]}
+            database.fetch("point_keys_to", {**place, "keys": list(unmade), **moved})
+    return stands_for
+
+
+def _take(
+    place: Mapping[str, object], first: Mapping[str, UUID], window_s: float, *, by_force: bool = False
+) -> dict[UUID, UUID]:
+    """Take keys for the runs that come first with them. Returns, by run, the earlier one that has its key."""
+    rows = database.fetch(
+        "take_idempotency_keys",
+        {
+            **place,
+            "keys": list(first),
+            "runs": list(first.values()),
+            "taken_over": list(first) if by_force else [],
+            "window_s": window_s,
+        },
+    )
+    refused = first.keys() - {row.key for row in rows}
+    if not refused:
+        return {}
+    owners = {row.key: row.run_id for row in database.fetch("idempotency_owners", {**place, "keys": list(refused)})}
+    if refused - owners.keys():
+        raise IdempotencyConflict  # deleted in between
+    return {first[key]: owners[key] for key in refused}
+
+
+@contextmanager
+def _short_lock_waits() -> Iterator[None]:
+    """The rest of the caller's transaction keeps its own lock timeout."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('lock_timeout')")
+            before = cursor.fetchone()[0]
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", (str(WAIT_MS),))
+        yield
+    except psycopg.errors.LockNotAvailable:
+        raise IdempotencyConflict from None
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (before,))

@@ -1,0 +1,30 @@
+"""Runs that only wait: they give up their places among all runs, so that waiting for a person, an event or a time stops
+nobody else. When they go on they ask for a place anew, ahead of those that have not started."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from uuid import UUID
+
+from workflows.engine.pipeline import admit
+from workflows.engine.state import database, flow_cache
+from workflows.engine.state.records import Claim, Verdict
+
+
+def after(verdicts: Sequence[Verdict], landed: Collection[UUID], *, busy: Collection[UUID]) -> list[UUID]:
+    """The runs that only wait since these outcomes were recorded. `busy`: runs that are known to go on, or ended."""
+    steps = (verdict.claim for verdict in verdicts if verdict.claim.id in landed)
+    return among({step.run_id for step in steps if step.run_id not in busy and _has_place(step)})
+
+
+def among(run_ids: Iterable[UUID]) -> list[UUID]:
+    """Of these runs those that only wait now."""
+    ids = list(run_ids)
+    return [row.id for row in database.fetch("sleeping_runs", {"ids": ids})] if ids else []
+
+
+def _has_place(step: Claim) -> bool:
+    if not admit.ENABLED:
+        return False
+    flow = flow_cache.found(step.version_id)
+    return flow is not None and step.key in flow.steps and admit.limits_of(step.version_id, step.key).has_place

@@ -1,0 +1,180 @@
+"""The engine's connections and its named statements.
+
+Each thread of the engine (`adopt`) has one long-lived connection of its own: Celery's Django fixup closes Django's
+before and after every task. Everybody else (web, commands) uses Django's. A statement is a file of `sql/`; it is
+prepared at its second use. On the engine's connections the planner is told to use indexes and nested loops only, since
+every statement is made for them and the tables may just have been empty when it was planned (ADR 0004).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import django.db
+import psycopg
+from django.db import connection as django_connection
+from django.db import connections
+from django.db import transaction as django_transaction
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import JsonbLoader
+
+SQL_DIR = Path(__file__).parent.parent / "sql"
+_SETTINGS = (
+    "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
+    "-c plan_cache_mode=force_generic_plan -c jit=off"
+)
+_local = threading.local()
+
+Cursor = psycopg.Cursor[Any]
+Connection = psycopg.Connection[Any]
+
+
+@functools.cache
+def statement(name: str) -> str:
+    """The SQL of `sql/<room>/<name>.sql`, without its comments."""
+    (found,) = SQL_DIR.glob(f"*/{name}.sql")
+    lines = found.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith("--"))
+
+
+class StatementCounter:
+    """Counts the statements that the engine sends; for the bench and for tests."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, int] = {}
+
+    def add(self, name: str) -> None:
+        self.by_name[name] = self.by_name.get(name, 0) + 1
+
+
+counter = StatementCounter()
+
+
+def connect() -> Connection:
+    """A new connection to the database that Django uses, in autocommit mode."""
+    parameters = {
+        name: value
+        for name, value in django_connection.get_connection_params().items()
+        if name not in {"cursor_factory", "pool", "prepare_threshold", "context"}
+    }
+    options = f"{parameters.pop('options', '')} {_SETTINGS}".strip()
+    return psycopg.connect(
+        **parameters,
+        options=options,
+        autocommit=True,
+        row_factory=namedtuple_row,
+        prepare_threshold=1,
+    )
+
+
+def connection() -> Connection:
+    """This thread's connection; a lost one, or one from before a fork, is replaced."""
+    current: Connection | None = getattr(_local, "connection", None)
+    if current is None or connection_is_broken() or _local.pid != os.getpid():
+        if current is not None and _local.pid == os.getpid():
+            current.close()
+        current = connect()
+        _local.connection, _local.pid = current, os.getpid()
+    return current
+
+
+def adopt() -> None:
+    """Make this thread one of the engine's: it gets a connection of its own, which it must `close`."""
+    _local.adopted = True
+
+
+def is_adopted() -> bool:
+    """Whether this thread is one of the engine's."""
+    return getattr(_local, "adopted", False)
+
+
+@contextlib.contextmanager
+def borrowed_from_django() -> Iterator[None]:
+    """For the ORM in a thread of the engine: the connection that Django opens for it is given back at once."""
+    try:
+        yield
+    finally:
+        if is_adopted() and any(each.connection is not None for each in connections.all(initialized_only=True)):
+            connections.close_all()
+
+
+def _is_own() -> bool:
+    """Within a transaction of Django's, a statement belongs to that, in an engine's thread too."""
+    return is_adopted() and not django_connection.in_atomic_block
+
+
+@contextlib.contextmanager
+def _cursor() -> Iterator[Cursor]:
+    """A cursor on this thread's connection, or on Django's (one that binds on the server, so that it prepares)."""
+    if _is_own():
+        with connection().cursor() as cursor:
+            yield cursor
+    else:
+        django_connection.ensure_connection()
+        with psycopg.Cursor(django_connection.connection, row_factory=namedtuple_row) as cursor:
+            cursor.adapters.register_loader("jsonb", JsonbLoader)  # Django leaves JSON as text, for its own fields
+            yield cursor
+
+
+def close() -> None:
+    """Close this thread's connection."""
+    current: Connection | None = getattr(_local, "connection", None)
+    if current is not None and _local.pid == os.getpid():
+        current.close()
+    _local.connection = None
+
+
+@contextlib.contextmanager
+def transaction() -> Iterator[Cursor]:
+    """A transaction on this thread's connection, or (part of) one on Django's."""
+    own = _is_own()
+    with connection().transaction() if own else django_transaction.atomic(), _cursor() as cursor:
+        yield cursor
+
+
+def fetch(name: str, parameters: Mapping[str, Any], cursor: Cursor | None = None) -> list[Any]:
+    """Run a named statement and fetch its rows as named tuples; by itself, or on the cursor of a transaction.
+
+    By itself it is tried once more where the connection turns out to have been ended meanwhile. That is safe even if
+    the first try had been committed: every statement is guarded, so the second one changes nothing, and what follows
+    from the first is found by rescue.
+    """
+    counter.add(name)
+    if cursor is not None:
+        return _execute(cursor, name, parameters)
+    try:
+        with _cursor() as own:
+            return _execute(own, name, parameters)
+    except psycopg.OperationalError:
+        if not _is_own() or not connection_is_broken():
+            raise
+    with _cursor() as own:
+        return _execute(own, name, parameters)
+
+
+_AWAY = ("08", "57P", "53300")
+"""Connection errors, a server that shuts down or starts, and too many connections."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the connection or the server is the cause of an error, Django's or psycopg's, and not the statement."""
+    cause = error.__cause__ if isinstance(error, django.db.Error) else error
+    if isinstance(error, django.db.InterfaceError) or isinstance(cause, psycopg.InterfaceError):
+        return True
+    return isinstance(cause, psycopg.OperationalError) and (cause.sqlstate or "08").startswith(_AWAY)
+
+
+def connection_is_broken() -> bool:
+    current: Connection | None = getattr(_local, "connection", None)
+    return current is None or current.closed or current.broken
+
+
+def _execute(cursor: Cursor, name: str, parameters: Mapping[str, Any]) -> list[Any]:
+    cursor.execute(statement(name), parameters)
+    return cursor.fetchall() if cursor.description else []

@@ -1,0 +1,197 @@
+"""What goes between the engine's parts: steps that are ready, claims, verdicts, and what recording them led to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from workflows.steps.outcome import Outcome, StepError
+
+NOBODY = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyStep:
+    """A step that wants to be prepared (its condition evaluated, unless that is done) and published."""
+
+    id: UUID
+    run_id: UUID
+    version_id: UUID
+    key: str
+    queue: str
+    type: str
+    attempt: int
+    needs_total: int
+    needs_met: int
+    unprepared: bool
+    priority: int = 0
+    path: str = ""
+    alone: bool = False
+    """Travels in a message of its own: its worker was lost before."""
+
+    @classmethod
+    def of(cls, row: Any) -> ReadyStep:
+        return cls(
+            id=row.id,
+            run_id=row.run_id,
+            version_id=row.version_id,
+            key=row.key,
+            queue=row.queue,
+            type=row.type,
+            attempt=row.attempt,
+            needs_total=row.needs_total,
+            needs_met=row.needs_met,
+            unprepared=row.unprepared,
+            priority=row.priority,
+            path=getattr(row, "path", ""),
+            alone=getattr(row, "losses", 0) > 0,
+        )
+
+    @property
+    def all_needs_skipped(self) -> bool:
+        return self.needs_total > 0 and self.needs_met <= 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A running step under this worker's lease."""
+
+    id: UUID
+    run_id: UUID
+    version_id: UUID
+    org_id: UUID
+    key: str
+    attempt: int
+    wake_seq: int
+    losses: int
+    told_waits: int
+    timeout_ms: int
+    queue: str
+    all_needs_skipped: bool
+    lease: UUID | None
+    type: str = ""
+    priority: int = 0
+    queued_s: float = 0.0
+    """How long the step was ready before this try."""
+    run_began: bool = False
+    run_trigger: str = ""
+    """What started its run, and by which event; of a claim that began it."""
+    run_event: str = ""
+    run_event_id: UUID | None = None
+    path: str = ""
+    container_id: UUID | None = None
+    index: int | None = None
+    """Of its item, within its container."""
+    waited_for: str = ""
+    """Of a step that no worker has, but that waits: for what."""
+
+    @classmethod
+    def of(cls, row: Any, lease: UUID | None) -> Claim:
+        return cls(
+            id=row.id,
+            run_id=row.run_id,
+            version_id=row.version_id,
+            org_id=row.org_id,
+            key=row.key,
+            attempt=row.attempt,
+            wake_seq=row.wake_seq,
+            losses=row.losses,
+            told_waits=row.told_waits,
+            timeout_ms=row.timeout_ms,
+            queue=row.queue,
+            lease=lease,
+            type=row.type,
+            priority=row.priority,
+            queued_s=row.queued_s,
+            all_needs_skipped=row.needs_total > 0 and row.needs_met <= 0,
+            run_began=getattr(row, "run_status", "") == "queued",
+            run_trigger=getattr(row, "run_trigger", ""),
+            run_event=getattr(row, "run_event", ""),
+            run_event_id=getattr(row, "run_event_id", None),
+            path=row.path,
+            container_id=getattr(row, "container_id", None),
+            index=getattr(row, "index", None),
+            waited_for=row.waiting_for if lease is None else "",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """An outcome to be recorded, its output and input already as JSON text that can be stored."""
+
+    claim: Claim
+    outcome: Outcome
+    output: str | None = None
+    input: str | None = None
+    started: float | None = None
+    """When its handler began, by the monotonic clock."""
+    pause_s: float = 0.0
+    """How long the other side wants to be left alone."""
+    logs: str | None = None
+    """The lines that its handler logged, as JSON text."""
+
+
+@dataclass(kw_only=True)
+class Recorded:
+    """What a group of outcomes led to. `lease`: under which its `claimed` were claimed."""
+
+    lease: UUID = NOBODY
+    landed: dict[UUID, str] = field(default_factory=dict)
+    """The step runs whose verdict counted, and the status that each has now."""
+    ready: list[ReadyStep] = field(default_factory=list)
+    claimed: list[Claim] = field(default_factory=list)
+    ended: list[tuple[UUID, str]] = field(default_factory=list)
+    versions: dict[UUID, UUID] = field(default_factory=dict)
+    """Of the runs that ended, or stop."""
+    stopping: list[UUID] = field(default_factory=list)
+    waiting: list[UUID] = field(default_factory=list)
+    """Steps that wait for something now: it may have happened already."""
+    over: list[UUID] = field(default_factory=list)
+    """Containers whose items may all have ended."""
+    children: list[UUID] = field(default_factory=list)
+    """Of the runs that ended: those that other runs have started."""
+    withdrawn: list[UUID] = field(default_factory=list)
+    """Steps that were ready and will not start: their runs stop."""
+    sizes: dict[UUID, int] = field(default_factory=dict)
+    """Of the runs that completed: how many bytes their results have."""
+    failures: list[StepFailed] = field(default_factory=list)
+    """What failed for good."""
+
+    def add(self, more: Recorded) -> None:
+        """Take in what another group led to, which has claimed nothing."""
+        self.landed |= more.landed
+        self.versions |= more.versions
+        self.sizes |= more.sizes
+        for name in ("ready", "claimed", "ended", "stopping", "waiting", "over", "children", "withdrawn", "failures"):
+            getattr(self, name).extend(getattr(more, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFailed:
+    """A failure for good, as it is announced to dead letters within the recording transaction."""
+
+    org_id: UUID
+    run_id: UUID
+    step_run_id: UUID | None
+    """None where the run failed by itself: its output, or what follows its failure."""
+    step_key: str
+    step_type: str
+    attempts: int
+    error: StepError
+    alert: bool = False
+    """The flow wants to be alerted of every failure."""
+
+
+class ClaimedBatch(NamedTuple):
+    claims: list[Claim]
+    newest_dispatch: dict[str, float]
+    """By queue: the latest dispatch time (epoch seconds) among the claimed steps."""
+
+
+MayContinue = Callable[[UUID, str], bool]
+
+
+def always(version_id: UUID, key: str) -> bool:
+    return True

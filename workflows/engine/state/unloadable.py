@@ -1,0 +1,37 @@
+"""Steps whose version this process can't load: they fail, with a dead letter that names the path, and no other does.
+
+A version with a step type or a field that this process does not know may be of a newer release: in a rolling deployment
+another process loads it. Its steps are left to others.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from workflows.engine.pipeline import record
+from workflows.engine.pipeline.retry_decision import describe
+from workflows.engine.state import flow_cache, transitions
+from workflows.engine.state.records import NOBODY, Claim, ReadyStep, Recorded, Verdict
+from workflows.errors import ConfigurationFailure, FlowNotFound, WorkflowsError
+from workflows.steps.outcome import Failed, HandBack
+
+
+def verdict_on(claim: Claim, error: WorkflowsError) -> Verdict:
+    """What becomes of a step that this process has claimed: it fails, or is left to others for as long as none
+    of them comes: a process of the newer release may be started at any time."""
+    if flow_cache.is_newer(error):
+        return Verdict(claim=claim, outcome=HandBack(after_s=record.LEFT_TO_OTHERS_S))
+    return Verdict(claim=claim, outcome=Failed(error=describe(_as_configuration(error))))
+
+
+def fail(steps: Sequence[ReadyStep], error: BaseException) -> Recorded:
+    """Ready steps that can't be started by anybody: they fail, for the reason given, and so do their runs."""
+    claimed = transitions.claim([(str(step.id), step.attempt) for step in steps], worker=NOBODY, lease=uuid.uuid4())
+    described = describe(_as_configuration(error))
+    return record.record([Verdict(claim=claim, outcome=Failed(error=described)) for claim in claimed.claims])
+
+
+def _as_configuration(error: BaseException) -> BaseException:
+    """A version that is not there is no transient fault either."""
+    return ConfigurationFailure(str(error)) if isinstance(error, FlowNotFound) else error

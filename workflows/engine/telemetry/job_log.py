@@ -1,0 +1,80 @@
+"""The log lines of jobs: started (by what), completed (how large its result is), failed (why), cancelled.
+
+One place writes them, after the commit, whichever way a run came to its end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import UUID
+
+import structlog
+
+from workflows.engine.state import database, flow_cache
+from workflows.engine.state.records import Claim, Recorded, Verdict
+from workflows.engine.worker import ending
+
+log = structlog.get_logger("workflows.jobs")
+_stdlib = logging.getLogger("workflows.jobs")
+
+
+def started(claims: Iterable[Claim]) -> None:
+    """The runs that these claims began."""
+    for claim in claims:
+        if claim.run_began:
+            log.info(
+                "job started",
+                jobId=str(claim.run_id),
+                jobType=flow_cache.slug_of(claim.version_id),
+                trigger=claim.run_trigger,
+                eventName=claim.run_event or None,
+                eventId=str(claim.run_event_id) if claim.run_event_id else None,
+            )
+
+
+def ended(runs: Sequence[tuple[UUID, str]], *, versions: Mapping[UUID, UUID], sizes: Mapping[UUID, int]) -> None:
+    """Runs and the status that each has now; `sizes` of the results of completed ones, in bytes. Raises nothing."""
+    try:
+        for run_id, status in runs:
+            if status == "completed":
+                slug = flow_cache.slug_of(versions[run_id]) if run_id in versions else None
+                log.info("job completed", jobId=str(run_id), jobType=slug, resultSize=sizes.get(run_id, 0))
+        _stopped([run_id for run_id, status in runs if status != "completed"])
+    except Exception as error:
+        ending.raise_if_ending(error)
+        log.warning("the end of jobs can't be logged", jobs=len(runs), error=str(error))
+
+
+def _stopped(ids: list[UUID]) -> None:
+    """Failed and cancelled ones: they are few, and what is said of them stands in their rows."""
+    if not ids or not _stdlib.isEnabledFor(logging.ERROR):
+        return
+    for row in database.fetch("stopped_jobs", {"ids": ids}):
+        names = {"jobId": str(row.id), "jobType": row.slug}
+        if row.status == "failed":
+            error = row.error or {}
+            log.error(
+                "job failed",
+                **names,
+                step=error.get("step"),
+                category=error.get("category"),
+                error=f"{error.get('name', '')}: {error.get('message', '')}",
+                stack=error.get("traceback") or None,
+            )
+        else:
+            log.info("job cancelled", **names, reason=row.cancel_reason or None)
+
+
+def note_results(verdicts: Sequence[Verdict], result: Recorded) -> None:
+    """How large the results of the runs are that completed with these outcomes: of a run whose flow says no output, the
+    output of its only last step."""
+    completed = {run_id for run_id, status in result.ended if status == "completed"}
+    for verdict in verdicts if completed else ():
+        claim = verdict.claim
+        if claim.run_id not in completed or claim.path or claim.run_id in result.sizes:
+            continue
+        flow = flow_cache.found(claim.version_id)
+        step = flow.steps.get(claim.key) if flow is not None else None
+        if flow is not None and step is not None and step.is_sink and flow.sinks == 1 and flow.output is None:
+            result.sizes[claim.run_id] = len((verdict.output or "").encode())

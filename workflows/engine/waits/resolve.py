@@ -1,0 +1,164 @@
+"""Recording what waits came to, and starting what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Set
+from dataclasses import replace
+from uuid import UUID
+
+import structlog
+
+from workflows.engine.containers import fan_out
+from workflows.engine.maintenance import sweeps
+from workflows.engine.pipeline import publish, record
+from workflows.engine.pipeline.retry_decision import describe
+from workflows.engine.run_controls import sleepers
+from workflows.engine.state import database, flow_cache
+from workflows.engine.state.records import ReadyStep, Verdict
+from workflows.engine.waits import waits
+from workflows.engine.worker import ending
+from workflows.steps.outcome import Failed
+
+log = structlog.get_logger(__name__)
+GROUP = 200
+BATCH = 1_000
+
+
+def resolve(step_run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep]], None] = publish.dispatch) -> None:
+    """Record the outcomes of waits that are taken, and `start` what became ready. Rescue makes good what fails."""
+    for first in range(0, len(step_run_ids), GROUP):
+        group = step_run_ids[first : first + GROUP]
+        try:
+            _resolve(group, start)
+        except BaseException as error:
+            ending.raise_if_ending(error)
+            if database.is_away(error):
+                raise
+            log.warning("the ends of waits can't be recorded together", steps=len(group), exc_info=error)
+            middle = len(group) // 2
+            for half in (group[:middle], group[middle:]) if middle else ():
+                resolve(half, start=start)
+
+
+def _resolve(step_run_ids: Sequence[UUID], start: Callable[[Sequence[ReadyStep]], None]) -> None:
+    verdicts = waits.verdicts(step_run_ids)
+    _, refused = flow_cache.divide([verdict.claim for verdict in verdicts])
+    newer = {claim.id: error for claim, error in refused if flow_cache.is_newer(error)}
+    mine = [verdict for verdict in verdicts if verdict.claim.id not in newer]
+    landed = _record(mine, start)
+    waits.drop([verdict.claim.id for verdict in mine if verdict.claim.id in landed])
+    for error in newer.values():
+        raise error  # they are left to others
+    if len(mine) > len(landed) and len(mine) > 1:
+        raise NotAllRecorded
+
+
+class NotAllRecorded(RuntimeError):
+    """Some of the group were recorded; the others are looked at by themselves."""
+
+
+def _record(verdicts: Sequence[Verdict], start: Callable[[Sequence[ReadyStep]], None]) -> Set[UUID]:
+    """Record, and go on. Returns the step runs whose verdicts counted."""
+    recorded = record.record(verdicts)
+    ended = [run_id for run_id, _ in recorded.ended]
+    busy = {*ended, *(step.run_id for step in recorded.ready)}
+    waiting = sleepers.after(verdicts, recorded.landed, busy=busy)
+    publish.withdraw(recorded.withdrawn, ended, sleepers=waiting)
+    if recorded.ready:
+        start(recorded.ready)
+    return recorded.landed.keys()
+
+
+def conclude(step_run_ids: Sequence[UUID]) -> None:
+    """Record what containers whose items have ended came to, and go on with their loops. Raises UnloadableVersion,
+    before anything is done, where only another process can."""
+    verdicts, ready = fan_out.conclude(step_run_ids)
+    landed = _record(verdicts, publish.dispatch)
+    if ready:
+        publish.dispatch(ready)
+    unrecorded = {verdict.claim.id for verdict in verdicts} - landed
+    fan_out.close([id_ for id_ in step_run_ids if id_ not in unrecorded or len(verdicts) == 1])
+    if unrecorded and len(verdicts) > 1:
+        raise NotAllRecorded
+
+
+def expire() -> bool:
+    """End the waits whose time is up. Returns whether there may be more."""
+    due = [row.step_run_id for row in database.fetch("expire_waits", {"batch": BATCH})]
+    resolve(due)
+    return len(due) == BATCH
+
+
+# --- for processes that died ----------------------------------------------------------------------------------------
+
+NOT_LOOKED_BACK = "waits that have not looked back"
+TAKEN_WAITS = "ends of waits"
+OVER_CONTAINERS = "ends of containers"
+ENDED_CHILDREN = "ends of awaited runs"
+
+
+def rescue() -> None:
+    """Make good for processes that died: after a wait was stored, after it was taken, after a run's end."""
+    for sweep in (look_back_late, resolve_late, conclude_late, resolve_for_ended):
+        sweep()
+
+
+def look_back_late() -> None:
+    """Waits that were stored, and whose look at what came before did not happen."""
+    _sweep(
+        NOT_LOOKED_BACK,
+        _page(NOT_LOOKED_BACK, "waits_to_look_back", grace_s=waits.GRACE_S),
+        lambda ids: resolve(waits.look_back(ids)),
+        give_up=lambda id_, _: database.fetch("looked_back", {"ids": [id_]}),  # it waits for what is still to come
+    )
+
+
+def resolve_late() -> None:
+    """Waits that were taken, and whose ends were not recorded."""
+    rows = _page(TAKEN_WAITS, "left_over_waits", grace_s=waits.GRACE_S)
+    _sweep(TAKEN_WAITS, rows, lambda ids: _resolve(ids, publish.dispatch), give_up=_fail_wait)
+
+
+def _fail_wait(step_run_id: UUID, error: BaseException) -> None:
+    """Its end can't be recorded as it is: its step fails, and its dead letter says why."""
+    failed = Failed(error=describe(error))
+    _record([replace(each, outcome=failed, output=None) for each in waits.verdicts([step_run_id])], publish.dispatch)
+    waits.drop([step_run_id])
+
+
+def conclude_late() -> None:
+    """Containers whose items have ended, and whose own ends were not recorded."""
+    rows = _page(OVER_CONTAINERS, "left_over_fan_outs", grace_s=waits.GRACE_S)
+    _sweep(OVER_CONTAINERS, rows, conclude, give_up=None)
+
+
+def resolve_for_ended() -> None:
+    """Waits for runs that have ended, and that were not taken."""
+    rows = _page(ENDED_CHILDREN, "ended_children")
+    _sweep(ENDED_CHILDREN, rows, lambda ids: resolve(waits.take_for_runs(ids)), give_up=None)
+
+
+def _page(sweep: str, statement: str, **more: float) -> list[sweeps.Row]:
+    rows = database.fetch(statement, {"batch": BATCH, "put_off": sweeps.LEDGER.put_off(sweep), **more})
+    return [sweeps.Row(row.id, row.org_id) for row in rows]
+
+
+def _sweep(
+    name: str,
+    rows: Sequence[sweeps.Row],
+    work: Callable[[Sequence[UUID]], object],
+    *,
+    give_up: Callable[[UUID, BaseException], object] | None,
+) -> None:
+    sweeps.isolated(
+        sweeps.Items(
+            name=name,
+            work=lambda some: work([row.id for row in some]),
+            key=sweeps.row_id,
+            org=sweeps.row_org,
+            group=GROUP,
+            give_up=(lambda row, error: give_up(row.id, error)) if give_up else None,
+            stays=flow_cache.is_newer,
+        ),
+        rows,
+    )

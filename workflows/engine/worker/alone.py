@@ -1,0 +1,145 @@
+"""What a worker does with steps whose worker was lost before: each is performed in a process where nothing else runs.
+
+A step that kills its process kills nobody's neighbours a second time, and only its own deaths count against it.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import structlog
+
+from workflows.engine.pipeline.perform import Visit
+from workflows.engine.pipeline.retry_decision import describe
+from workflows.engine.state import database, transitions
+from workflows.engine.state.records import Verdict
+from workflows.engine.telemetry import step_events
+from workflows.engine.worker.heartbeat import Heartbeat
+from workflows.engine.worker.solitary import ProcessLost, SolitaryProcess
+from workflows.errors import ResourceExhausted
+from workflows.steps.outcome import Cancelled, Failed, HandBack
+
+log = structlog.get_logger(__name__)
+SOLITARY_PROCESSES = 4
+MAX_SUSPECTS = 2 * SOLITARY_PROCESSES
+"""Suspects that hold a slot of the worker at once: those that are performed, and as many that wait for a process."""
+SUSPECTS_WAIT_S = 2.0
+START_TRIES = 3
+
+
+class Alone(Heartbeat):
+    """The part of a runtime that performs suspects. Each of its threads has a process of its own."""
+
+    _suspects: int
+    _solitary_threads: ThreadPoolExecutor | None
+    _solitary: dict[int, SolitaryProcess]
+
+    def _forget(self, step_run_ids: Iterable[UUID]) -> None:
+        raise NotImplementedError
+
+    def _is_suspect(self, visit: Visit) -> bool:
+        """A step whose worker was lost twice is performed alone, one that lost its worker once where a process is free:
+        when a machine ends, hundreds lose their worker at once, and they do not wait for each other."""
+        losses = visit.claim.losses
+        return losses > 1 or (losses == 1 and self._suspects < SOLITARY_PROCESSES)
+
+    def _start_alone(self, visit: Visit) -> None:
+        """In the visiting thread where that is a process's only place, else by a thread for suspects. Where enough of
+        them wait for one, the step goes back, and another worker may take it."""
+        here = self.own_thread and not visit.step.type.detached
+        with self._room:
+            has_room = here or self._suspects < MAX_SUSPECTS
+            self._suspects += has_room
+        if not has_room:
+            later = HandBack(after_s=random.uniform(1.0, 2.0) * SUSPECTS_WAIT_S)
+            self.finish(visit, Verdict(claim=visit.claim, outcome=later))
+            return
+        if here:
+            self._perform_alone(visit)
+            return
+        visit.is_elsewhere = True
+        if self._solitary_threads is None:
+            self._solitary_threads = ThreadPoolExecutor(
+                max_workers=SOLITARY_PROCESSES, thread_name_prefix="step_alone", initializer=database.adopt
+            )
+        self._solitary_threads.submit(self._perform_alone, visit)
+
+    def _perform_alone(self, visit: Visit) -> None:
+        try:
+            verdict = self._verdict_alone(visit)
+        except Exception:
+            log.exception("a step could not be performed alone; rescue will", step_run_id=str(visit.claim.id))
+            self._forget([visit.claim.id])
+        else:
+            if verdict is not None:
+                self.finish(visit, verdict)
+        finally:
+            with self._room:
+                self._suspects -= 1
+
+    def _verdict_alone(self, visit: Visit) -> Verdict | None:
+        for _ in range(START_TRIES):
+            process = self._process_of_this_thread()
+            if visit.is_closed or self._visits.get(visit.claim.id) is not visit:
+                return None  # handed back, or given up, meanwhile
+            if not self._may_start([visit]):
+                return Verdict(claim=visit.claim, outcome=HandBack())
+            visit.performed_since = time.monotonic()
+            step_events.started(visit.claim)  # its process tells nobody
+            visit.stoppers.append(process.kill)
+            try:
+                verdict = process.perform(visit.claim, lambda report: setattr(visit, "progress", report))
+            except ProcessLost as lost:
+                self._drop_process()
+                return self._charge(visit, lost)
+            finally:
+                visit.stoppers.remove(process.kill)
+            if verdict is not None:
+                return verdict
+            self._drop_process()  # it was idle for so long that it ended
+        return Verdict(claim=visit.claim, outcome=HandBack())
+
+    def _charge(self, visit: Visit, lost: ProcessLost) -> Verdict | None:
+        """What follows where a step's own process has ended: by us (a cancel, a deadline), or by what the step does."""
+        if visit.cancelled.is_set():
+            return Verdict(claim=visit.claim, outcome=Cancelled())
+        if visit.is_closed:
+            return None
+        message = f"Its process {lost} while it performed this step alone."
+        log.warning(
+            "a step has ended its process", step_run_id=str(visit.claim.id), type=visit.claim.type, how=str(lost)
+        )
+        rows = database.fetch("charge_loss", {"id": visit.claim.id, "lease": visit.claim.lease, "message": message})
+        if not rows:
+            return None
+        if rows[0].solitary_losses < transitions.MAX_LOSSES:
+            return Verdict(claim=visit.claim, outcome=HandBack())
+        error = ResourceExhausted(f"The step has ended its process {transitions.MAX_LOSSES} times. {message}")
+        return Verdict(claim=visit.claim, outcome=Failed(error=describe(error)))
+
+    def _process_of_this_thread(self) -> SolitaryProcess:
+        found = self._solitary.get(threading.get_ident())
+        if found is None:
+            found = SolitaryProcess()
+            self._solitary[threading.get_ident()] = found
+            if not found.await_ready():
+                self._drop_process()
+                raise RuntimeError("The process for a step whose worker was lost does not start.")
+        return found
+
+    def _drop_process(self) -> None:
+        process = self._solitary.pop(threading.get_ident(), None)
+        if process is not None:
+            process.close()
+
+    def _end_solitary(self) -> None:
+        """At the end of the drain: what they performed has been handed back."""
+        if self._solitary_threads is not None:
+            self._solitary_threads.shutdown(wait=False, cancel_futures=True)
+        for process in list(self._solitary.values()):
+            process.kill()

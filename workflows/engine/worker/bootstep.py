@@ -1,0 +1,184 @@
+"""The engine inside Celery workers: started after forks, drained before the pool stops.
+
+Two profiles: `threads` (I/O: one process, an event loop, a pool for blocking handlers; it also leads maintenance) and
+`prefork` (compute: a runtime per child, which performs in the Celery task itself).
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+import structlog
+from celery import bootsteps, signals
+from django.core.exceptions import ImproperlyConfigured
+
+from workflows.engine.maintenance.leader import Maintenance
+from workflows.engine.state import database
+from workflows.engine.telemetry import step_events
+from workflows.engine.worker.runtime import Runtime
+from workflows.steps import sandbox
+from workflows.steps.registry import COMPUTE_QUEUE, DETACHED_LANE, IO_QUEUE, QUEUES, SCRIPTS_LANE
+
+log = structlog.get_logger(__name__)
+
+
+def _whole_number(name: str, default: int, *, low: int = 1) -> int:
+    raw = os.environ.get(name, "").strip() or str(default)
+    if not raw.isdecimal() or not low <= int(raw) <= 10_000:
+        raise ImproperlyConfigured(f"{name}={raw!r} must be a whole number from {low} to 10000.")
+    return int(raw)
+
+
+IO_SLOTS = _whole_number("HEADRACE_IO_SLOTS", 200)
+IO_THREADS = _whole_number("HEADRACE_IO_THREADS", 16)
+DETACHED_THREADS = _whole_number("HEADRACE_DETACHED_THREADS", 4)
+DRAIN_S = _whole_number("HEADRACE_DRAIN_S", 10)
+MAX_CONTINUED = _whole_number("HEADRACE_MAX_CONTINUED", 50, low=0)
+
+LEAVE_AFTER_S = 1.0
+
+_runtime: Runtime | None = None
+_hostname = ""
+_queues: frozenset[str] = frozenset()
+_children = 1
+
+
+class NoRuntime(RuntimeError):
+    """Step tasks run only in a Celery worker of this project (`celery -A config worker`)."""
+
+
+def current() -> Runtime:
+    """The runtime of this process."""
+    if _runtime is None:
+        raise NoRuntime((NoRuntime.__doc__ or "").strip())
+    return _runtime
+
+
+class EngineStep(bootsteps.StartStopStep):
+    """Between the pool and the consumer: starts before messages come, drains after they stop coming."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self.maintenance: Maintenance | None = None
+
+    def create(self, parent: Any) -> None:
+        global _hostname, _queues, _children
+        _hostname = parent.hostname
+        _queues = frozenset(parent.app.amqp.queues.consume_from) & frozenset(QUEUES)
+        _children = parent.concurrency or 1
+        conf = parent.app.conf
+        if "prefork" in parent.pool_cls.__module__ and str(conf.broker_read_url or "").startswith(
+            ("redis", "sentinel")
+        ):
+            conf.worker_disable_prefetch = True  # a step is not taken by a machine that has no place for it
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays shared with the children to be forked
+
+    def include_if(self, parent: Any) -> bool:
+        return True
+
+    def start(self, parent: Any) -> None:
+        global _runtime
+        if not _queues or "prefork" in parent.pool_cls.__module__:
+            return
+        sys.setswitchinterval(0.0005)  # hand-overs between its threads must not wait for 5 ms slices
+        step_events.start(_hostname)
+        _runtime = Runtime(
+            name=_hostname,
+            queues=_queues,
+            slots=IO_SLOTS,
+            threads=IO_THREADS,
+            own_thread=False,
+            max_continued=MAX_CONTINUED,
+            lanes=_io_lanes(),
+        )
+        _runtime.start()
+        self.maintenance = Maintenance(_runtime.id)
+        self.maintenance.start()
+
+    def stop(self, parent: Any) -> None:
+        if self.maintenance is not None:
+            self.maintenance.stop()
+            self.maintenance = None
+        _stop_runtime()
+
+    terminate = stop
+
+
+def _io_lanes() -> dict[str, int]:
+    """Beside what executes as many again wait in the broker, which keeps short steps flowing. Scripts compute: they may
+    hold half of the threads, and none of them waits in the broker."""
+    return {
+        name: places
+        for name, places in (
+            (IO_QUEUE, 2 * IO_SLOTS),
+            (SCRIPTS_LANE, max(1, min(IO_THREADS // 2, sandbox.MAX_PROCESSES))),
+        )
+        if IO_QUEUE in _queues
+    } | ({COMPUTE_QUEUE: max(1, IO_THREADS // 2), DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in _queues else {})
+
+
+def _compute_lanes() -> dict[str, int]:
+    """Of a prefork child: one step in its Celery task, and detached ones beside it. No more: a step in the broker waits
+    behind what executes, whoever's turn it would be."""
+    return ({COMPUTE_QUEUE: 1, DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in _queues else {}) | (
+        {IO_QUEUE: 2, SCRIPTS_LANE: 1} if IO_QUEUE in _queues else {}
+    )
+
+
+def _stop_runtime(**_: Any) -> None:
+    global _runtime
+    if _runtime is not None:
+        _runtime.drain(DRAIN_S)
+        _runtime = None
+
+
+@signals.worker_process_init.connect(weak=False)
+def _start_in_child(**_: Any) -> None:
+    """A prefork child: its own runtime, connections and interpreter pool.
+
+    Detached steps come to whichever child is free, and the gate bounds their number over all children: each child has
+    threads for all of them, lest one waits behind another's in the same child.
+    """
+    global _runtime
+    if not _queues:
+        return
+    detached = DETACHED_THREADS * _children
+    sandbox.allow(1 + detached)
+    step_events.start(_hostname)  # one worker for monitors, whatever the number of its children
+    _runtime = Runtime(
+        name=_hostname,
+        queues=_queues,
+        slots=1 + detached,
+        threads=detached,
+        own_thread=True,
+        max_continued=MAX_CONTINUED,
+        lanes=_compute_lanes(),
+    )
+    _runtime.start()
+
+
+@signals.worker_process_shutdown.connect(weak=False)
+def _stop_in_child(**_: Any) -> None:
+    _stop_runtime()
+    database.close()
+
+
+@signals.worker_shutdown.connect(weak=False)
+def _leave_blocking_handlers(**_: Any) -> None:
+    """A blocking handler can't be stopped, and Python would wait for its thread; its step was handed back already."""
+    deadline = time.monotonic() + LEAVE_AFTER_S
+    while blocked := [thread.name for thread in threading.enumerate() if thread.name.startswith("step_")]:
+        if time.monotonic() > deadline:
+            log.warning("blocking handlers do not end, the process ends without them", handlers=len(blocked))
+            logging.shutdown()
+            os._exit(0)
+        time.sleep(0.05)

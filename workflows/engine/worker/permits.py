@@ -1,0 +1,219 @@
+"""What a worker process does at the gate: confirm what it claimed, hand over what it recorded, renew what it holds."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+import structlog
+
+from throttling.gate import Answer, Pause, Take
+from workflows.engine.pipeline import admit, prepare, publish
+from workflows.engine.pipeline.perform import Visit
+from workflows.engine.pipeline.record import record
+from workflows.engine.run_controls import sleepers
+from workflows.engine.state.records import Claim, ReadyStep, Recorded, Verdict
+from workflows.steps.outcome import HandBack
+
+log = structlog.get_logger(__name__)
+
+
+class HandOver:
+    """The part of a runtime that deals with permits."""
+
+    id: UUID
+    queues: frozenset[str]
+    lanes: Mapping[str, int]
+    slots: int
+    own_thread: bool
+    _threads: int
+    _blocking: int
+    _visits: dict[UUID, Visit]
+    _room: threading.Condition
+
+    def _claim(self, batch: Sequence[tuple[str, int | None]], lease: UUID, *, by_message: bool = True) -> list[Claim]:
+        raise NotImplementedError
+
+    def _confirm(self, claims: list[Claim], lease: UUID) -> list[Claim]:
+        """Those of the claimed steps that may start now (and others, whose turn it was); the rest goes back."""
+        by_id = {claim.id.hex: claim for claim in claims}
+        gate = admit.gate()
+        taken: list[str] = []
+        try:
+            answer, unknown = gate.confirm(str(lease), list(by_id))
+            publish.follow(answer)
+            if unknown:  # their reservations are gone: they ask again, with their old places
+                asked = admit.requests([by_id[id_] for id_ in unknown])
+                again = gate.admit(asked, take=Take(count=len(unknown), lanes=tuple(self.lanes), lease=str(lease)))
+                taken = again.taken
+                publish.follow(again)
+        except publish.GATE_ERRORS as error:
+            log.info("nothing may start now, steps are handed back", steps=len(claims), reason=str(error))
+            unknown = list(by_id)
+        refused = [by_id[id_] for id_ in unknown if id_ not in taken]
+        self._give_back(refused)
+        others = [id_ for id_ in taken if id_ not in by_id]
+        gone = {claim.id for claim in refused}
+        return [claim for claim in claims if claim.id not in gone] + self._claim_taken(others, lease)
+
+    def _claim_taken(self, ids: Sequence[str], lease: UUID) -> list[Claim]:
+        """Claim steps that the gate has handed to this worker."""
+        if not ids:
+            return []
+        claims = self._claim([(id_, None) for id_ in ids], lease, by_message=False)
+        missing = set(ids) - {claim.id.hex for claim in claims}
+        if missing:
+            try:
+                publish.follow(admit.gate().release({str(lease): sorted(missing)}))
+            except publish.GATE_ERRORS as error:
+                log.info("permits could not be given back; they expire", permits=len(missing), reason=str(error))
+        return claims
+
+    def _hand_over(self, result: Recorded, verdicts: Sequence[Verdict], budget: int) -> tuple[list[Claim], float]:
+        """After the commit, one call: permits go back, waiters get them, and what became ready asks for its own.
+
+        Returns what this visit continues with, and when it asked.
+        """
+        prepared = prepare.prepare(result.ready)
+        ready = prepared.steps
+        held: dict[UUID, list[str]] = {}
+        back: dict[UUID, str] = {}
+        for verdict in verdicts:
+            claim = verdict.claim
+            if isinstance(verdict.outcome, HandBack) and result.landed.get(claim.id) == "ready":
+                back[claim.id] = str(claim.lease)
+                ready.append(_ready_again(claim))
+            elif claim.lease is not None:
+                held.setdefault(claim.lease, []).append(claim.id.hex)
+        leases = {str(lease): ids for lease, ids in held.items()}
+        lease, asked = str(result.lease), time.monotonic()
+        going = result.claimed
+        count = max(self._room_for(budget), len(going)) if budget else 0
+        take = Take(count=count, lanes=tuple(self.lanes), lease=lease) if count else None
+        requests = admit.requests([*going, *ready], leases=back)
+        ended = [run_id for run_id, _ in result.ended] + prepared.ended
+        busy = {*ended, *(claim.run_id for claim in going), *(step.run_id for step in ready)}
+        try:
+            answer = admit.gate().release(
+                leases,
+                requests,
+                unused=[id_.hex for id_ in (*result.withdrawn, *prepared.withdrawn)],
+                runs=[run_id.hex for run_id in ended],
+                sleepers=[run_id.hex for run_id in sleepers.after(verdicts, result.landed, busy=busy)],
+                pauses=self._pauses(verdicts),
+                take=take,
+            )
+        except publish.GATE_ERRORS as error:
+            publish.put_off(ready, error)
+            self._give_back(going)
+            return [], asked
+        admit.note_refusals(answer, requests)
+        claims = self._started(going, answer, lease)
+        mine = {claim.id.hex for claim in going}
+        claims += self._claim_taken([id_ for id_ in answer.taken if id_ not in mine], result.lease)
+        if admit.note(answer):
+            asked = -math.inf  # the policies have changed: the stamps may be too old by the new ones
+        publish.follow(answer.without(mine), ready)
+        return claims, asked
+
+    def _started(self, going: Sequence[Claim], answer: Answer, lease: str) -> list[Claim]:
+        """Of the successors that were claimed in advance: those that have their permits. The rest goes back."""
+        taken, granted = set(answer.taken), set(answer.granted)
+        reserved = [claim.id.hex for claim in going if claim.id.hex in granted]
+        if reserved:
+            try:
+                more, unknown = admit.gate().confirm(lease, reserved)
+                publish.follow(more)
+                taken |= set(reserved) - set(unknown)
+            except publish.GATE_ERRORS as error:
+                log.info("nothing may start now, steps are handed back", steps=len(reserved), reason=str(error))
+        self._give_back([claim for claim in going if claim.id.hex not in taken])
+        return [claim for claim in going if claim.id.hex in taken]
+
+    def _give_back(self, claims: Sequence[Claim]) -> None:
+        """Claimed, but without permits: running → ready. They wait at the gate, and ask once more: their turn may have
+        come while they were still running here, and then whoever it came to found nothing to start."""
+        if claims:
+            landed = record([Verdict(claim=claim, outcome=HandBack()) for claim in claims], worker=self.id).landed
+            publish.dispatch([_ready_again(claim) for claim in claims if landed.get(claim.id) == "ready"])
+
+    def _room_for(self, budget: int) -> int:
+        """How many steps this worker can take at once: none while its blocking handlers wait for threads."""
+        if self.own_thread:
+            return min(budget, 1)
+        return max(0, min(budget, self.slots - len(self._visits))) if self._blocking < self._threads else 0
+
+    def _pauses(self, verdicts: Sequence[Verdict]) -> list[Pause]:
+        return [
+            Pause(instance=instance, seconds=verdict.pause_s)
+            for verdict in verdicts
+            if verdict.pause_s > 0
+            for instance in admit.provider_pauses(verdict.claim, {})
+        ]
+
+    def _may_start(self, visits: Sequence[Visit]) -> set[UUID]:
+        """Those whose stamp is young enough, or could be renewed: a start counts in a window when it really is."""
+        now = time.monotonic()
+        late = [visit for visit in visits if now > visit.start_by]
+        may = {visit.claim.id for visit in visits}
+        by_lease: dict[UUID | None, list[Visit]] = {}
+        for visit in late:
+            by_lease.setdefault(visit.claim.lease, []).append(visit)
+        for lease, group in by_lease.items():
+            asked = time.monotonic()
+            try:
+                answer, refused = admit.gate().confirm(str(lease), [v.claim.id.hex for v in group], again=True)
+                publish.follow(answer)
+            except publish.GATE_ERRORS as error:
+                log.info("nothing may start now, steps are handed back", steps=len(group), reason=str(error))
+                refused = [visit.claim.id.hex for visit in group]
+            self._start_soon(group, asked)
+            may -= {UUID(id_) for id_ in refused}
+        return may
+
+    def _start_soon(self, visits: Sequence[Visit], asked: float) -> None:
+        if not admit.ENABLED:
+            return
+        known: dict[tuple[UUID, str], float] = {}
+        for visit in visits:
+            kind = (visit.claim.version_id, visit.claim.key)
+            if kind not in known:
+                known[kind] = asked + admit.slack_s(*kind)
+            visit.start_by = known[kind]
+
+    def _renew_permits(self, held: Sequence[Visit]) -> None:
+        """At the gate, after the rows: a permit outlives its row's lease."""
+        if not admit.ENABLED:
+            return
+        leases: dict[str, list[str]] = {}
+        for visit in held:
+            leases.setdefault(str(visit.claim.lease), []).append(visit.claim.id.hex)
+        try:
+            answer, lost = admit.gate().renew(leases)
+            admit.note(answer)
+            if lost:
+                log.warning("permits of executing steps are gone", steps=len(lost))
+        except publish.GATE_ERRORS as error:
+            log.warning("permits could not be renewed", steps=len(held), reason=str(error))
+
+
+def _ready_again(claim: Claim) -> ReadyStep:
+    """A step that was handed back, as it asks again."""
+    return ReadyStep(
+        id=claim.id,
+        run_id=claim.run_id,
+        version_id=claim.version_id,
+        key=claim.key,
+        queue=claim.queue,
+        type=claim.type,
+        attempt=claim.attempt,
+        needs_total=0,
+        needs_met=0,
+        unprepared=True,
+        priority=claim.priority,
+        path=claim.path,
+        alone=claim.losses > 0,
+    )

@@ -1,0 +1,43 @@
+"""What the faces show, as JSON; the most used of it stands here."""
+
+from workflows.presenters.runs import (
+    attempt_out,
+    event_out,
+    event_schema_out,
+    item_out,
+    job_out,
+    ms,
+    operation_out,
+    outcome_out,
+    progress,
+    reasons,
+    repeat_out,
+    run_out,
+    run_output,
+    run_summaries,
+    run_summary,
+    started_out,
+    step_out,
+    step_type_out,
+)
+
+__all__ = [
+    "attempt_out",
+    "event_out",
+    "event_schema_out",
+    "item_out",
+    "job_out",
+    "ms",
+    "operation_out",
+    "outcome_out",
+    "progress",
+    "reasons",
+    "repeat_out",
+    "run_out",
+    "run_output",
+    "run_summaries",
+    "run_summary",
+    "started_out",
+    "step_out",
+    "step_type_out",
+]

@@ -1,0 +1,399 @@
+"""Runs and steps as JSON (camelCase), the same for REST, CLI and live updates. Durations are in milliseconds."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from throttling.models import ThrottleChange, ThrottleOverride
+from workflows.engine.pipeline import admit
+from workflows.engine.telemetry.step_log import throttling_config
+from workflows.models import Attempt, BulkOperation, Event, EventSchema, FanOut, Run, StepRun, TriggerOutcome
+from workflows.presenters.step_metrics import retry_count
+from workflows.selectors import limits, run_lists
+from workflows.selectors.items import ItemDetail
+from workflows.selectors.limits import LimitLine, Reason
+from workflows.selectors.runs import RunDetail, StepDetail
+from workflows.services.repair import Repeat
+from workflows.steps.registry import StepType
+
+NOBODY_LISTENS = "no trigger listens to this name"
+"""Of an event, as it was when the event was matched; waits and `cancel_on` count as triggers do."""
+_ENDED = {"completed", "failed", "skipped", "cancelled"}
+
+
+def ms(start: dt.datetime | None, end: dt.datetime | None) -> int | None:
+    """Whole milliseconds between two times, or None where one is missing."""
+    return round((end - start).total_seconds() * 1000) if start and end else None
+
+
+def run_summary(run: Run, status: str) -> dict[str, Any]:
+    """A run without its steps. `status`: as it is shown, which is *waiting* while nothing of it is ready or running."""
+    error = run.error
+    return {
+        "id": str(run.id),
+        "flow": run.flow.slug,
+        "workflow": run.flow.slug,
+        "version": run.version.number,
+        "status": status,
+        "priority": run.priority,
+        "trigger": run.trigger,
+        "userId": run.user_id,
+        "event": run.event_name or None,
+        "eventId": str(run.event_id) if run.event_id else None,
+        "error": {"code": f"{error.get('category', 'unknown')}".upper(), **error} if error else None,
+        "createdAt": run.created_at,
+        "startedAt": run.started_at,
+        "endedAt": run.ended_at,
+        "duration": ms(run.created_at, run.ended_at),
+    }
+
+
+def run_summaries(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Runs of a list, with the status that they have on their pages."""
+    shown = run_lists.shown_statuses(runs)
+    return [run_summary(run, shown[run.id]) for run in runs]
+
+
+def run_out(detail: RunDetail) -> dict[str, Any]:
+    """A run with input, output, steps, attempts and timings."""
+    waiting = reasons(detail)
+    steps = [step_out(step, waiting.get(step.step_run.id)) for step in detail.steps]
+    return {
+        **run_summary(detail.run, detail.status),
+        "cancelReason": detail.run.cancel_reason or None,
+        "originId": str(detail.run.origin_id) if detail.run.origin_id else None,
+        "originKind": detail.run.origin_kind or None,
+        "repairedBy": str(detail.repaired_by) if detail.repaired_by else None,
+        "repeats": detail.repeats,
+        "parentId": str(detail.run.parent_id) if detail.run.parent_id else None,
+        "timeoutAt": detail.run.timeout_at,
+        "input": detail.run.input,
+        "output": run_output(detail),
+        "totalSteps": len(steps),
+        "completedSteps": detail.counts.get("completed", 0),
+        "failedSteps": detail.counts.get("failed", 0),
+        "throttlingInsights": insights(detail, steps),
+        "steps": steps,
+    }
+
+
+def run_output(detail: RunDetail) -> Any:
+    """What the flow's `output` gave; without one, the output of its only last step."""
+    if detail.run.output is not None or (detail.flow is not None and detail.flow.output is not None):
+        return detail.run.output
+    sinks = [step.step_run for step in detail.steps if step.step_run.is_sink]
+    return sinks[0].output if len(sinks) == 1 and detail.run.status == "completed" else None
+
+
+MAX_EXPLAINED = 25
+
+
+def reasons(detail: RunDetail) -> dict[UUID, Reason]:
+    """Why the steps that could start have not (the first of them: each is a question to the store)."""
+    ready = [step.step_run for step in detail.steps if step.step_run.status in {"ready", "waiting"}]
+    return {row.id: limits.reason_of(row) for row in ready[:MAX_EXPLAINED]}
+
+
+def step_out(step: StepDetail, reason: Reason | None = None) -> dict[str, Any]:
+    """A step with its attempts. `duration`: executing; `throttlingOverhead`: ready, not executing; of all tries."""
+    row, attempts = step.step_run, step.attempts
+    policies = admit.policies()
+    policy = policies.effective(step.compiled.facts) if step.compiled else policies.globals()
+    first_ready = attempts[0].ready_at if attempts else row.ready_at
+    executing = [ms(attempt.started_at, attempt.ended_at) or 0 for attempt in attempts]
+    waiting = [ms(attempt.ready_at, attempt.started_at) or 0 for attempt in attempts]
+    return {
+        "id": row.key,
+        "stepRunId": str(row.id),
+        "index": row.index,
+        "type": row.type,
+        "status": row.status,
+        "attempt": row.attempt,
+        "input": _input(step),
+        "output": row.output,
+        "error": next((a.error for a in reversed(attempts) if a.error), None) if row.status != "completed" else None,
+        "createdAt": row.created_at,
+        "readyAt": first_ready,
+        "startedAt": attempts[0].started_at if attempts else row.started_at,
+        "endedAt": row.ended_at,
+        "duration": sum(executing) if attempts else None,
+        "totalStepTime": ms(first_ready, row.ended_at),
+        "throttlingOverhead": sum(waiting) if attempts else None,
+        "retryCount": retry_count(row.status, attempts),
+        "throttlingConfig": throttling_config(policy),
+        "waitingFor": None if row.status in _ENDED else _waiting_for(row, reason),
+        "waitingReason": reason.sentence if reason else None,
+        "wakeAt": row.wake_at,
+        "reason": row.reason or None,
+        "memoizedFrom": str(row.memoized_from) if row.memoized_from else None,
+        "progress": progress(step),
+        "items": items_summary(step.fan_out) if step.fan_out else None,
+        "attempts": [attempt_out(attempt) for attempt in attempts],
+    }
+
+
+def items_summary(fan_out: FanOut) -> dict[str, Any]:
+    """How far a container is."""
+    return {
+        "total": fan_out.total,
+        "open": fan_out.open,
+        "ended": fan_out.ended,
+        "failed": fan_out.failed,
+        "parallelism": fan_out.parallelism,
+    }
+
+
+def item_out(detail: ItemDetail) -> dict[str, Any]:
+    """An item of a container with its steps."""
+    item = detail.item
+    return {
+        "index": item.index,
+        "position": item.position,
+        "size": item.size,
+        "value": item.value,
+        "status": item.status,
+        "error": item.error,
+        "steps": [step_out(step) for step in detail.steps],
+    }
+
+
+def progress(step: StepDetail) -> dict[str, Any] | None:
+    """What the handler reported; of a container its ended items."""
+    if step.step_run.progress:
+        return dict(step.step_run.progress)
+    if step.fan_out and step.fan_out.total:
+        done = step.fan_out
+        return {"percent": round(100 * done.ended / done.total, 1), "message": f"{done.ended} of {done.total}"}
+    return None
+
+
+def _waiting_for(row: StepRun, reason: Reason | None) -> str | None:
+    return "limit" if reason and reason.limit else row.waiting_for or None
+
+
+def _input(step: StepDetail) -> Any:
+    """The configuration of the latest try, as it was rendered; a constant one is kept in the definition only."""
+    if not step.attempts:
+        return None
+    kept = step.attempts[-1].input
+    return step.compiled.template.source if kept is None and step.compiled else kept
+
+
+def attempt_out(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "status": attempt.status,
+        "readyAt": attempt.ready_at,
+        "startedAt": attempt.started_at,
+        "endedAt": attempt.ended_at,
+        "duration": ms(attempt.started_at, attempt.ended_at),
+        "queued": ms(attempt.ready_at, attempt.started_at),
+        "error": attempt.error,
+        "logs": attempt.logs or [],
+    }
+
+
+def insights(detail: RunDetail, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """The seeds' `throttlingInsights`, with real numbers."""
+    policy = admit.policies().globals()
+    overheads = [step["throttlingOverhead"] for step in steps if step["throttlingOverhead"] is not None]
+    return {
+        "globalDefaults": {
+            "concurrency": policy.concurrency,
+            "rateLimit": str(policy.rate),
+            "retry": str(policy.retry),
+        },
+        "stepTypeDistribution": dict(Counter(step.step_run.type for step in detail.steps)),
+        "averageThrottlingOverhead": round(sum(overheads) / len(overheads)) if overheads else 0,
+        "totalRetries": sum(step["retryCount"] for step in steps),
+    }
+
+
+def started_out(run_id: UUID, *, existing: bool, message: str) -> dict[str, Any]:
+    """A run that was asked for, in the seeds' words."""
+    id_ = str(run_id)
+    return {"success": True, "queued": True, "jobId": id_, "runId": id_, "existing": existing, "message": message}
+
+
+def repeat_out(repeat: Repeat) -> dict[str, Any]:
+    """What repeating a run did, or in a dry run would do."""
+    return {
+        "runId": str(repeat.run_id) if repeat.run_id else None,
+        "originId": str(repeat.origin_id),
+        "version": repeat.version,
+        "dryRun": repeat.run_id is None,
+        "kept": repeat.kept,
+        "runs": repeat.runs,
+        "changes": repeat.changes,
+    }
+
+
+def operation_out(operation: BulkOperation) -> dict[str, Any]:
+    """A bulk operation with its progress and audit trail."""
+    return {
+        "id": str(operation.id),
+        "action": operation.action,
+        "filter": operation.filter,
+        "options": operation.options,
+        "perSecond": operation.per_second,
+        "status": operation.status,
+        "matched": operation.matched,
+        "done": operation.done,
+        "passedOver": operation.passed_over,
+        "repairedBefore": operation.repaired_before,
+        "problems": operation.problems,
+        "createdBy": operation.created_by,
+        "createdAt": operation.created_at,
+        "endedAt": operation.ended_at,
+        "changes": [{"what": each.what, "by": each.by, "at": each.at} for each in operation.changes.all()],
+    }
+
+
+def event_out(event: Event) -> dict[str, Any]:
+    """An event as it was received. `id` is ours, `externalId` the sender's."""
+    return {
+        "id": str(event.id),
+        "externalId": event.external_id or None,
+        "name": event.name,
+        "data": event.data,
+        "user": event.user,
+        "ts": int(event.ts.timestamp() * 1000),
+        "receivedAt": event.received_at,
+        "matchedAt": event.matched_at if not event.rejected else None,
+        "rejected": event.rejected or None,
+        "outcome": NOBODY_LISTENS if event.unheard else None,
+    }
+
+
+def outcome_out(outcome: TriggerOutcome, flows: dict[UUID, str]) -> dict[str, Any]:
+    """Why an event has no run of its own of a flow."""
+    return {
+        "flow": flows.get(outcome.flow_id),
+        "workflow": flows.get(outcome.flow_id),
+        "code": outcome.code,
+        "reason": outcome.reason,
+        "runId": str(outcome.run_id) if outcome.run_id else None,
+        "at": outcome.created_at,
+    }
+
+
+def event_schema_out(row: EventSchema) -> dict[str, Any]:
+    return {"name": row.name, "schema": row.schema, "updatedAt": row.updated_at}
+
+
+def step_type_out(step_type: StepType) -> dict[str, Any]:
+    return {
+        "type": step_type.name,
+        "summary": step_type.summary,
+        "queue": step_type.queue,
+        "maxBatch": step_type.max_batch,
+        "configSchema": step_type.config_model.model_json_schema(by_alias=True),
+    }
+
+
+def job_out(detail: RunDetail) -> dict[str, Any]:
+    """The seeds' job status: a run in the words of a queue."""
+    run = detail.run
+    state = {"queued": "waiting", "running": "active", "cancelled": "failed"}.get(run.status, run.status)
+    if detail.status == "waiting":
+        state = "delayed"
+    return {
+        "jobId": str(run.id),
+        "runId": str(run.id),
+        "state": state,
+        "progress": job_progress(detail),
+        "result": run_output(detail),
+        "error": run_summary(run, detail.status)["error"],
+    }
+
+
+def job_progress(detail: RunDetail) -> int:
+    """Percent: each step counts alike, and for as much of it as it reported. 100 is for completed jobs only."""
+    if detail.run.status == "completed":
+        return 100
+    shares = [
+        100.0 if step.step_run.status in {"completed", "skipped"} else (progress(step) or {}).get("percent", 0.0)
+        for step in detail.steps
+    ]
+    return min(99, int(sum(shares) / len(shares))) if shares else 0
+
+
+def override_out(row: ThrottleOverride) -> dict[str, Any]:
+    rate = None
+    if row.rate_limit is not None:
+        rate = {
+            "limit": row.rate_limit,
+            "periodMs": row.rate_period_ms,
+            "algorithm": row.rate_algorithm,
+            "burst": row.rate_burst,
+        }
+    return {
+        "scope": row.scope,
+        "type": row.type or None,
+        "flowId": str(row.flow_id) if row.flow_id else None,
+        "name": row.name or None,
+        "organization": str(row.org_id) if row.org_id else "all",
+        "concurrency": row.concurrency,
+        "rate": rate,
+        "key": row.key or None,
+        "retry": {
+            "attempts": row.max_attempts,
+            "backoff": row.backoff or None,
+            "delayMs": row.delay_ms,
+            "maxDelayMs": row.max_delay_ms,
+        },
+        "weight": row.weight,
+        "note": row.note,
+        "changedBy": row.changed_by,
+        "changedAt": row.changed_at,
+    }
+
+
+def line_out(line: LimitLine) -> dict[str, Any]:
+    state = line.state
+    return {
+        "limit": line.instance,
+        "description": line.what,
+        "source": line.source,
+        "bound": line.bound,
+        "max": state.bound if state else None,
+        "periodMs": (state.period_us // 1000 or None) if state else None,
+        "inUse": state.in_use if state else None,
+        "startedInPeriod": state.started if state and state.kind == "w" else None,
+        "waiting": state.waiting if state else None,
+        "refused": state.refused if state else None,
+        "nextFreeInMs": round(state.next_free_s * 1000) if state and state.next_free_s is not None else None,
+        "pausedForMs": round(state.paused_s * 1000) if state and state.paused_s is not None else None,
+        "meanHoldMs": round(state.mean_hold_s * 1000, 3) if state and state.mean_hold_s else None,
+    }
+
+
+def reason_out(reason: Reason) -> dict[str, Any]:
+    return {
+        "sentence": reason.sentence,
+        "limit": reason.instance or None,
+        "description": reason.limit or None,
+        "used": reason.used,
+        "max": reason.bound,
+        "position": reason.place or None,
+        "waitingOfOrganization": reason.of_tenant,
+        "ahead": reason.ahead,
+        "waiting": reason.waiting,
+        "expectedInMs": round(reason.expected_in_s * 1000) if reason.expected_in_s is not None else None,
+        "waitedMs": round(reason.waited_s * 1000),
+    }
+
+
+def change_out(change: ThrottleChange) -> dict[str, Any]:
+    return {
+        "revision": change.id,
+        "at": change.at,
+        "by": change.by,
+        "what": change.place,
+        "before": change.before,
+        "after": change.after,
+    }

@@ -1,0 +1,60 @@
+"""Do Postgres, the store and the broker answer?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import redis
+from celery import current_app
+from django.conf import settings
+from django.db import connection as django_connection
+from kombu.exceptions import KombuError
+
+from workflows.engine.maintenance.gate_sync import WORKER_SILENT_S
+from workflows.engine.state import database
+
+PATIENCE_S = 1.0
+
+
+async def database_answers() -> bool:
+    """Whether a new connection to Postgres can be made and answers; as long as that takes."""
+    return await _ask("SELECT true")
+
+
+async def workers_alive() -> bool:
+    """Whether a worker was seen lately, over a new connection. Raises psycopg.Error where Postgres does not answer."""
+    return await _ask(database.statement("worker_seen"), {"silent_s": WORKER_SILENT_S})
+
+
+async def _ask(statement: str, parameters: dict[str, Any] | None = None) -> bool:
+    given = {
+        name: value
+        for name, value in django_connection.get_connection_params().items()
+        if name not in {"cursor_factory", "pool", "prepare_threshold", "context"}
+    }
+    async with await psycopg.AsyncConnection.connect(**given, autocommit=True) as own:
+        cursor = await own.execute(statement, parameters)
+        row = await cursor.fetchone()
+        return bool(row and row[0])
+
+
+def store_answers() -> bool:
+    """Whether the throttle store (Redis or Valkey) answers a ping."""
+    try:
+        with redis.Redis.from_url(
+            settings.REDIS_URL, socket_connect_timeout=PATIENCE_S, socket_timeout=PATIENCE_S
+        ) as client:
+            return bool(client.ping())
+    except (redis.RedisError, ValueError):
+        return False
+
+
+def broker_answers() -> bool:
+    """Whether a connection to the broker can be made."""
+    try:
+        with current_app.connection_for_write(connect_timeout=PATIENCE_S) as connection:
+            connection.ensure_connection(max_retries=1, timeout=PATIENCE_S)
+            return True
+    except (KombuError, redis.RedisError, OSError):
+        return False

@@ -1,0 +1,27 @@
+"""What a person or a program can ask for, a module a subject; the most used of it stands here."""
+
+from workflows.services.runs import (
+    MAX_RUNS_AT_ONCE,
+    apply_definition,
+    cancel_run,
+    cancel_runs,
+    get_run,
+    published,
+    queue_stats,
+    readiness,
+    trigger,
+    trigger_many,
+)
+
+__all__ = [
+    "MAX_RUNS_AT_ONCE",
+    "apply_definition",
+    "cancel_run",
+    "cancel_runs",
+    "get_run",
+    "published",
+    "queue_stats",
+    "readiness",
+    "trigger",
+    "trigger_many",
+]

@@ -1,0 +1,46 @@
+"""Calls of one-time addresses: what is sent to one ends the `wait_for_callback` step that it belongs to.
+
+A call is stored as an event, so that it is neither lost nor counted twice, whether it or the step comes first.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.db import transaction
+
+from workflows.engine.events import receive
+from workflows.engine.state import database
+from workflows.errors import WorkflowsError
+from workflows.models import Event, Run
+from workflows.steps.callback_urls import event_name, run_of
+
+NAMESPACE = uuid.UUID("6f3c1d7e-52a4-4b0e-9f0c-2f6e6a1d0c11")
+
+
+class CallbackNotFound(WorkflowsError):
+    """There is no such callback address."""
+
+    status, code = 404, "callback_not_found"
+
+
+class CallbackUsed(WorkflowsError):
+    """This callback address was used already, or its run has ended."""
+
+    status, code = 410, "callback_used"
+
+
+def take(token: str, body: dict[str, Any]) -> None:
+    """Take in a call. Raises CallbackNotFound, CallbackUsed, or PayloadTooLarge."""
+    run_id = run_of(token)
+    run = Run.objects.filter(id=run_id).first() if run_id else None
+    if run is None:
+        raise CallbackNotFound
+    event = receive.NewEvent(id=uuid.uuid5(NAMESPACE, token), name=event_name(token), data=body)
+    with transaction.atomic():
+        # of two calls at once one comes after the other
+        database.fetch("lock_controls", {"flow": run.flow_id, "keys": [event.name]})
+        if not run.is_live or Event.objects.filter(id=event.id).exists():
+            raise CallbackUsed
+        receive.receive(run.org_id, [event])

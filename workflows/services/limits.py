@@ -1,0 +1,123 @@
+"""Changing limits live: overrides are checked, stored, and told to every process."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from throttling import overrides
+from throttling.errors import EpochClosed, StoreUnavailable, ThrottlingError
+from throttling.models import ThrottleChange, ThrottleOverride
+from workflows.engine.maintenance import gate_sync
+from workflows.engine.pipeline import admit
+from workflows.errors import FlowNotFound, InvalidInput, TooManyChanges
+from workflows.expressions import check_bounds, compile_expression
+from workflows.models import Flow, Organization
+from workflows.steps.registry import REGISTRY
+
+MAX_CHANGES = 10
+CHANGES_WITHIN_S = 10.0
+KEY_NAMES = frozenset({"event", "input", "org"})
+
+
+def put_limit(
+    row: ThrottleOverride, *, by: str, instead_of: ThrottleOverride | None = None, keep_weight: bool = False
+) -> ThrottleOverride:
+    """Store an override; it holds on all workers within a second. Raises InvalidInput with what to do.
+
+    `instead_of`: the one that was edited; where it was for another subject, it is removed. `keep_weight`: the caller is
+    no operator, so the weight that an operator gave the organization stays.
+    """
+    check_pace(row.org_id)
+    try:
+        check_limit(row)
+        with transaction.atomic():
+            structural = False
+            if instead_of is not None and overrides.as_override(instead_of).place != overrides.as_override(row).place:
+                structural = overrides.delete(instead_of, by=by)
+            structural = overrides.put(row, by=by, keep_weight=keep_weight) or structural
+    except ThrottlingError as error:
+        raise InvalidInput(str(error)) from None
+    announce(structural)
+    return row
+
+
+def check_pace(org_id: UUID | None) -> None:
+    """Nothing starts for a moment, anywhere, where limits come or go: an organization may have that so often only.
+
+    Raises TooManyChanges.
+    """
+    if org_id is None:
+        return
+    since = timezone.now() - dt.timedelta(seconds=CHANGES_WITHIN_S)
+    if ThrottleChange.objects.filter(org_id=org_id, at__gt=since).count() >= MAX_CHANGES:
+        raise TooManyChanges
+
+
+def delete_limit(row: ThrottleOverride, *, by: str, keep_weight: bool = False) -> None:
+    """Remove an override: what is shipped, configured or defined holds again. `keep_weight`: but for its weight."""
+    check_pace(row.org_id)
+    announce(overrides.delete(row, by=by, keep_weight=keep_weight))
+
+
+def check_limit(row: ThrottleOverride) -> None:
+    """Raises ThrottlingError or WorkflowsError where the override can't be used."""
+    _check_subject(row)
+    overrides.check(row)
+
+
+def _check_subject(row: ThrottleOverride) -> None:
+    """What the override is for must exist."""
+    if row.scope == "type" and row.type not in REGISTRY:
+        raise InvalidInput(f"type {row.type!r} is no step type; there are {', '.join(sorted(REGISTRY))}.")
+    if row.flow_id is not None:
+        flow = Flow.objects.filter(id=row.flow_id).first()
+        if flow is None:
+            raise FlowNotFound(f"There is no flow {row.flow_id}: an override needs one that exists.")
+        row.org_id = flow.organization_id
+    if row.org_id is not None and not Organization.objects.filter(id=row.org_id).exists():
+        raise InvalidInput(f"There is no organization {row.org_id}.")
+    if row.key:
+        check_bounds(compile_expression(row.key, KEY_NAMES, owner=row.org_id, is_key=True))
+
+
+def announce(structural: bool) -> None:
+    """Tell the store. Where it is away, the leader does it later; the row is what counts."""
+    overrides.reload()
+    if not admit.ENABLED:
+        return
+    try:
+        if structural:
+            gate_sync.begin_anew()
+        else:
+            gate_sync.bring_policies()
+    except (StoreUnavailable, EpochClosed):
+        return
+
+
+def find_limit(
+    organization: Organization | None, scope: str, *, type_: str = "", flow: str = "", name: str = ""
+) -> Any:
+    """The override for a subject, of an organization or (None) for all."""
+    flow_id = flow_of(organization, flow).id if flow else None
+    org_id = organization.id if organization and scope not in {"global", "runs"} else None
+    return overrides.find(scope, type_=type_, flow_id=flow_id, org_id=org_id, name=name)
+
+
+def flow_of(organization: Organization | None, slug: str) -> Flow:
+    """The flow of a slug. Raises FlowNotFound."""
+    flows = Flow.objects.filter(slug=slug)
+    found = (flows.filter(organization=organization) if organization else flows).first()
+    if found is None:
+        raise FlowNotFound(f"There is no flow {slug!r}: an override needs one that exists.")
+    return found
+
+
+def overrides_for(organization: Organization) -> list[ThrottleOverride]:
+    """The overrides that concern an organization: its own, and those for all."""
+    rows = ThrottleOverride.objects.filter(org_id=organization.id) | ThrottleOverride.objects.filter(org_id=None)
+    return list(rows.order_by("scope", "type", "name"))

@@ -1,0 +1,312 @@
+"""The verbs that a person can ask for. API, admin, dashboard and CLI call these and hold no rule of their own."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
+
+from throttling.policy import PRIORITY_LEVELS
+from workflows import selectors
+from workflows.definitions import document
+from workflows.definitions.compiled import CompiledFlow, compile_flow
+from workflows.definitions.graph import place
+from workflows.definitions.schema import FlowSpec
+from workflows.duration import parse_ms
+from workflows.engine.pipeline import admit
+from workflows.engine.pipeline.publish import DISPATCHER
+from workflows.engine.pipeline.trigger import NO_LINEAGE, Lineage, NewRun, Triggered, checked_start
+from workflows.engine.pipeline.trigger import trigger as trigger_runs
+from workflows.engine.run_controls import idempotency
+from workflows.engine.state import database as store
+from workflows.engine.state import flow_cache, transitions
+from workflows.engine.waits import settle
+from workflows.errors import (
+    FlowArchived,
+    FlowBeingDeleted,
+    FlowExists,
+    FlowNotFound,
+    FlowNotPublished,
+    FlowPaused,
+    InvalidInput,
+    RunNotFound,
+    RunRateLimited,
+)
+from workflows.models import CancelRule, Flow, FlowVersion, Organization, Run, Step
+from workflows.payload import Json
+from workflows.services import schedules
+from workflows.services.flows import archiving, trigger_rows
+
+MAX_RUNS_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What applying a definition did: a new version, or nothing for an unchanged one."""
+
+    flow: Flow
+    version: FlowVersion
+    changed: bool
+    unarchived: bool = False
+    """It was archived, and is back."""
+
+
+def apply_definition(
+    organization: Organization, spec: FlowSpec, *, source: str = "", only_new: bool = False
+) -> Applied:
+    """Publish a checked definition as the flow's next version; an unchanged one makes no new version.
+
+    Its triggers stay what they are: on or off, with address and secret, at their place in the schedule. An archived
+    flow is back. `source`: the YAML text that it was read from, kept for `flows export`. `only_new`: raises FlowExists
+    where the organization has a flow of this slug.
+
+    Raises DefinitionProblems where it can't be told which trigger is which, and FlowBeingDeleted.
+    """
+    stored = document.to_document(spec)
+    checksum = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+    with transaction.atomic():
+        flow, made = Flow.objects.get_or_create(
+            organization=organization, slug=spec.flow, defaults={"name": spec.name or spec.flow}
+        )
+        if only_new and not made:
+            raise FlowExists.of(spec.flow, organization.slug)
+        flow = archiving.lock(flow.id)
+        if flow.deletion_asked_at is not None:
+            raise FlowBeingDeleted
+        unarchived = archiving.bring_back(flow)
+        if flow.current is not None and flow.current.checksum == checksum:
+            if unarchived:
+                schedules.follow(flow)
+            if source and flow.current.source != source:  # comments, or the order of keys
+                flow.current.source = source
+                flow.current.save(update_fields=["source"])
+            return Applied(flow=flow, version=flow.current, changed=False, unarchived=unarchived)
+        latest = flow.versions.order_by("-number").first()
+        version = FlowVersion(
+            flow=flow,
+            number=latest.number + 1 if latest else 1,
+            definition=stored,
+            checksum=checksum,
+            source=source,
+        )
+        version.save()
+        Step.objects.bulk_create(_step_rows(spec, version))
+        version.published_at = timezone.now()
+        version.save(update_fields=["published_at"])
+        flow.current, flow.name, flow.description = version, spec.name or spec.flow, spec.description
+        flow.save()
+        trigger_rows.exchange(flow, spec)
+        schedules.follow(flow)
+        flow.cancel_rules.all().delete()
+        CancelRule.objects.bulk_create(_cancel_rows(spec, flow))
+    return Applied(flow=flow, version=version, changed=True, unarchived=unarchived)
+
+
+def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:
+    compiled = compile_flow(spec, version_id=version.id, flow_id=version.flow_id)
+    configs = {placed.step.id: placed.step.config for placed in place(spec.steps)}
+    return [
+        Step(
+            version=version,
+            key=step.key,
+            container=step.container,
+            type=step.type.name,
+            position=step.position,
+            config=configs[step.key],
+            needs=list(step.needs),
+            condition=step.condition.source if step.condition else "",
+            critical=step.stops_run,
+            is_sink=step.is_sink,
+            is_hook=step.is_hook,
+            queue=step.type.queue,
+            timeout_ms=step.timeout_ms,
+        )
+        for step in compiled.steps.values()
+    ]
+
+
+def _cancel_rows(spec: FlowSpec, flow: Flow) -> list[CancelRule]:
+    return [
+        CancelRule(
+            organization=flow.organization,
+            flow=flow,
+            event_name=rule.event,
+            match=rule.match or "",
+            condition=rule.condition or "",
+            timeout_ms=rule.timeout,
+        )
+        for rule in spec.cancel_on
+    ]
+
+
+def published(organization: Organization, slug: str) -> CompiledFlow:
+    """The flow's current version. Raises FlowNotFound, FlowArchived, FlowNotPublished or FlowPaused."""
+    found = store.fetch("current_version", {"org": organization.id, "slug": slug})
+    if not found:
+        raise FlowNotFound(f"There is no flow {slug!r}; `manage.py flows list` shows what there is.")
+    if found[0].is_archived:
+        raise FlowArchived(f"The flow {slug!r} is archived and starts nothing; unarchive it, or publish it again.")
+    if found[0].current_id is None:
+        raise FlowNotPublished
+    if found[0].skips_arrivals:
+        raise FlowPaused
+    return flow_cache.flow_of(found[0].current_id)
+
+
+def trigger(
+    organization: Organization,
+    slug: str,
+    data: Json = None,
+    *,
+    priority: str | int | None = None,
+    delay: str | int | None = None,
+    run_at: dt.datetime | None = None,
+    idempotency_key: str = "",
+    force: bool = False,
+    user_id: str = "",
+    kind: str = "manual",
+    parent: UUID | None = None,
+    on_parent_cancel: Literal["cancel", "abandon"] = "cancel",
+    awaited: bool = False,
+) -> Triggered:
+    """Start one run of a flow. Inside a transaction the run belongs to it, and starts when it commits.
+
+    `priority`: 1…10 (lower is sooner) or critical, high, normal, low, background. `delay`: a number of milliseconds
+    or text like "5m"; `run_at`: a time instead (one that has passed is now). `force`: make a run whatever idempotency
+    keys say. `parent`: the run that starts this one, which is cancelled with it unless `on_parent_cancel` says
+    otherwise; with `awaited` it waits for this one.
+
+    A flow's `singleton`, `debounce` or `batch` gives the run that stands in the place of a new one; the answer's
+    `refused` says why. Raises FlowNotFound, FlowArchived, FlowNotPublished, FlowPaused, RunRateLimited,
+    InvalidInput, PayloadTooLarge, IdempotencyConflict.
+    """
+    flow = published(organization, slug)
+    value = {} if data is None else data
+    starts_at = _starts_at(delay, run_at)
+    keys = (idempotency.callers(idempotency_key),) if idempotency_key else ()
+    lineage = Lineage(parent_id=parent, parent_policy=on_parent_cancel, awaited=awaited) if parent else NO_LINEAGE
+    made = trigger_runs(
+        flow,
+        [NewRun(input=value, priority=_priority(priority), keys=keys)],
+        org_id=organization.id,
+        kind=kind,
+        user_id=user_id,
+        run_at=starts_at,
+        force=force,
+        lineage=lineage,
+    )
+    for refusal in made.refused.values():
+        if refusal.code == "rate_limited":
+            raise RunRateLimited(refusal.reason, retry_after_s=refusal.retry_after_s or 1.0)
+    return made
+
+
+def trigger_many(organization: Organization, slug: str, inputs: Sequence[Json], *, user_id: str = "") -> Triggered:
+    """Start many runs of a flow at once: one statement, one commit, one pipelined publish. All or none."""
+    if not 1 <= len(inputs) <= MAX_RUNS_AT_ONCE:
+        raise InvalidInput(f"Give 1 to {MAX_RUNS_AT_ONCE:,} inputs, not {len(inputs):,}.")
+    flow = published(organization, slug)
+    return trigger_runs(flow, [NewRun(input=value) for value in inputs], org_id=organization.id, user_id=user_id)
+
+
+def _priority(given: str | int | None) -> int | None:
+    """Seconds of head start (−600 … 600) among those that wait for the same limit; None leaves it to the flow."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        if given.lower() not in PRIORITY_LEVELS:
+            raise InvalidInput(f"priority {given!r} is unknown; use 1…10 or {', '.join(PRIORITY_LEVELS)}.")
+        return PRIORITY_LEVELS[given.lower()]
+    if isinstance(given, bool) or not 1 <= given <= 10:
+        raise InvalidInput(
+            f"priority {given!r} is out of range: as a number it is 1 (first) … 10 (last). Seconds of head start "
+            "belong into the flow's own priority expression."
+        )
+    return (5 - given) * 120
+
+
+def _starts_at(delay: str | int | None, run_at: dt.datetime | None) -> dt.datetime | None:
+    if run_at is not None:
+        if delay is not None:
+            raise InvalidInput("Give either delay or runAt.")
+        return checked_start(run_at)
+    if delay is None:
+        return None
+    try:
+        milliseconds = parse_ms(delay)
+    except ValueError as error:
+        raise InvalidInput(f"delay: {error}") from None
+    return timezone.now() + dt.timedelta(milliseconds=milliseconds) if milliseconds else None
+
+
+def get_run(organization: Organization, run_id: UUID) -> Run:
+    """Raises RunNotFound."""
+    run = Run.objects.filter(org_id=organization.id, id=run_id).first()
+    if run is None:
+        raise RunNotFound
+    return run
+
+
+def cancel_run(organization: Organization, run_id: UUID, *, reason: str = "") -> Run:
+    """Cancel a run: what is open is cancelled, what runs sees it within a heartbeat. An ended run stays as it is."""
+    run = get_run(organization, run_id)
+    cancel_runs(organization, [run_id], reason=reason)
+    run.refresh_from_db()
+    return run
+
+
+def cancel_runs(organization: Organization, run_ids: Sequence[UUID], *, reason: str = "") -> list[UUID]:
+    """Cancel runs. Returns those that are cancelled by this; the others have ended, or were being cancelled."""
+    cancelled = transitions.request_cancel(organization.id, run_ids, reason=reason)
+    transaction.on_commit(lambda: settle.settle(cancelled, start=DISPATCHER.submit), robust=True)
+    return [run_id for run_id in run_ids if run_id in set(cancelled)]
+
+
+def queue_stats(organization: Organization, *, store_available: bool) -> dict[str, Any]:
+    """The seeds' two shapes: with the store, and (triggers are still accepted and run later) without it."""
+    if not store_available:
+        return {
+            "queue": {"available": False, "redis": False, "stats": None},
+            "capacity": {"recommendation": "Set REDIS_URL to enable queued execution"},
+        }
+    counts = selectors.queue_counts(organization)
+    places = admit.policies().run_places
+    running = f"Running up to {places} workflows concurrently." if places else "Running any number of workflows."
+    return {
+        "queue": {
+            "available": True,
+            "redis": True,
+            "stats": {
+                "waiting": counts.waiting,
+                "active": counts.active,
+                "completed": counts.completed,
+                "failed": counts.failed,
+                "delayed": counts.delayed,
+                "total": counts.total,
+            },
+        },
+        "scheduler": {
+            "initialized": selectors.has_leader(),
+            "scheduledWorkflows": selectors.active_cron_triggers(organization),
+        },
+        "capacity": {"message": f"{running} {counts.active} active, {counts.waiting} queued."},
+    }
+
+
+def readiness(*, store: bool, broker: bool) -> dict[str, bool]:
+    """What a load balancer asks before it sends traffic."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        database = True
+        workers = bool(selectors.live_workers())
+    except DatabaseError:
+        database = workers = False
+    return {"database": database, "store": store, "broker": broker, "workers": workers}

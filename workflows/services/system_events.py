@@ -1,0 +1,220 @@
+"""System events: `headrace/run.completed`, `run.failed`, `run.cancelled`, `dead_letter.created`, `flow.published`.
+
+They are told of where somebody listens (a trigger, a wait or a cancel rule), by the leader, from what
+is stored: recording a step costs nothing for it, and a leader that dies loses nothing. Each has an id made of what it
+tells, so that none is told twice. Runs that a system event has started are not told of: nothing goes in circles.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from workflows.edge.unavailable import may_pass
+from workflows.engine.events import receive
+from workflows.engine.events.receive import NewEvent
+from workflows.engine.maintenance import sweeps
+from workflows.models import CancelRule, Event, FlowVersion, Run, SystemFeed, Trigger, Wait
+
+log = structlog.get_logger(__name__)
+NAMESPACE = uuid.UUID("0a8d3f52-7a2c-4a53-9d0b-b6a3cf9b5a77")
+PREFIX = "headrace/"
+OVERLAP = dt.timedelta(seconds=10)
+"""What is stored with an earlier time may be committed so much later."""
+PAGE = 500
+FEEDS = "feeds of system events"
+MAX_OUTPUT_CHARACTERS = 64 * 1024
+BY_SYSTEM = Q(event_name__startswith=f"{PREFIX}run.") | Q(event_name__startswith=f"{PREFIX}dead_letter.")
+"""Runs that were started by what is told here."""
+RUN_NAMES = {status: f"{PREFIX}run.{status}" for status in ("completed", "failed", "cancelled")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """Something that happened: when, under which name, and what makes it this one and no other."""
+
+    at: dt.datetime
+    name: str
+    identity: str
+    data: dict[str, Any]
+
+    @property
+    def id(self) -> UUID:
+        return uuid.uuid5(NAMESPACE, f"{self.name} {self.identity}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A kind of system events: its names, and what happened in an organization since a time, in its order."""
+
+    names: frozenset[str]
+    since: Callable[[UUID, dt.datetime, frozenset[str], int], Iterable[Told]]
+
+
+SOURCES: dict[str, Source] = {}
+
+
+def register(name: str, source: Source) -> None:
+    """Add a source. Raises ValueError where the name is taken by another."""
+    if name in SOURCES and SOURCES[name] is not source:
+        raise ValueError(f"the system events {name!r} are registered twice")
+    SOURCES[name] = source
+
+
+def tell() -> bool:
+    """Send what has happened where somebody listens. Returns whether there may be more."""
+    listeners = _listeners(frozenset().union(*(source.names for source in SOURCES.values())))
+    feeds = [
+        _Feed(org_id=org_id, source=name, heard=heard & source.names)
+        for org_id, heard in listeners.items()
+        for name, source in SOURCES.items()
+        if heard & source.names
+    ]
+    random.shuffle(feeds)  # where the time of a turn does not suffice for all, it is not always the same ones that wait
+    full: list[_Feed] = []
+
+    def tell_one(some: Sequence[_Feed]) -> None:
+        if _tell(some[0]):
+            full.extend(some)
+
+    now = timezone.now()
+    put_off = {item for item, entry in sweeps.LEDGER.of(FEEDS).items() if entry.try_again_at > now}
+    sweeps.isolated(
+        sweeps.Items(name=FEEDS, work=tell_one, key=_Feed.key, org=lambda feed: feed.org_id),
+        [feed for feed in feeds if feed.key() not in put_off],
+    )
+    return bool(full)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Feed:
+    """The system events of a kind that somebody in an organization listens to."""
+
+    org_id: UUID
+    source: str
+    heard: frozenset[str]
+
+    def key(self) -> str:
+        return f"{self.source} {self.org_id}"
+
+
+def _listeners(names: frozenset[str]) -> dict[UUID, frozenset[str]]:
+    """By organization: the names that somebody listens to."""
+    patterns = {pattern for name in names for pattern in (name, f"{PREFIX}*")}
+    found: dict[UUID, set[str]] = {}
+    rows = [
+        *Trigger.objects.filter(kind=Trigger.Kind.EVENT, event_name__in=patterns, enabled=True, flow__archived_at=None)
+        .values_list("organization_id", "event_name").distinct(),
+        *CancelRule.objects.filter(event_name__in=patterns).values_list("organization_id", "event_name").distinct(),
+        *Wait.objects.filter(kind=Wait.Kind.EVENT, taken_at=None, event_name__in=patterns)
+        .values_list("org_id", "event_name").distinct(),
+    ]  # fmt: skip
+    for org_id, pattern in rows:
+        found.setdefault(org_id, set()).update({pattern} if pattern in names else names)
+    return {org_id: frozenset(heard) for org_id, heard in found.items()}
+
+
+def _tell(wanted: _Feed) -> bool:
+    """Tell what is new of a feed. Returns whether there may be more."""
+    org_id, name = wanted.org_id, wanted.source
+    now = timezone.now()
+    feed, _ = SystemFeed.objects.get_or_create(org_id=org_id, source=name, defaults={"told_until": now - OVERLAP})
+    with transaction.atomic():
+        locked = SystemFeed.objects.select_for_update(skip_locked=True).filter(org_id=org_id, source=name).first()
+        if locked is None:
+            return False  # another leader does it
+        feed = locked
+        page = list(SOURCES[name].since(org_id, feed.told_until - OVERLAP, wanted.heard, PAGE))
+        known = set(Event.objects.filter(id__in=[told.id for told in page]).values_list("id", flat=True))
+        new = [
+            NewEvent(id=told.id, name=told.name, data=told.data, ts=told.at) for told in page if told.id not in known
+        ]
+        _receive(org_id, new)
+        full = len(page) == PAGE
+        told_until = page[-1].at + OVERLAP if full else now
+        if told_until > feed.told_until or not full:
+            SystemFeed.objects.filter(org_id=org_id, source=name).update(told_until=told_until)
+    return full
+
+
+def _receive(org_id: UUID, new: Sequence[NewEvent]) -> None:
+    """Store the events; one that can't be stored is left out, since its feed would never get past it."""
+    if not new:
+        return
+    try:
+        with transaction.atomic():
+            receive.receive(org_id, new)
+    except BaseException as error:
+        if may_pass(error):
+            raise
+        if len(new) == 1:
+            log.error("a system event can't be told", name=new[0].name, event_id=str(new[0].id), error=str(error))
+            return
+        middle = len(new) // 2
+        _receive(org_id, new[:middle])
+        _receive(org_id, new[middle:])
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def _ended_runs(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int) -> Iterable[Told]:
+    statuses = [status for status, name in RUN_NAMES.items() if name in heard]
+    rows = Run.objects.filter(status__in=statuses, org_id=org_id, ended_at__gte=since).exclude(BY_SYSTEM)
+    for run in rows.select_related("flow", "version").order_by("ended_at")[:limit]:
+        assert run.ended_at is not None
+        yield Told(at=run.ended_at, name=RUN_NAMES[run.status], identity=str(run.id), data=run_facts(run))
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """What an event says of a run. A large output is left out: it can be read by the run's id."""
+    output = run.output if len(str(run.output)) <= MAX_OUTPUT_CHARACTERS else None
+    return {
+        "runId": str(run.id),
+        "flow": run.flow.slug,
+        "workflow": run.flow.slug,
+        "version": run.version.number,
+        "status": run.status,
+        "trigger": run.trigger,
+        "event": run.event_name or None,
+        "eventId": str(run.event_id) if run.event_id else None,
+        "userId": run.user_id,
+        "error": run.error,
+        "output": output,
+        "createdAt": run.created_at.isoformat(),
+        "startedAt": run.started_at.isoformat() if run.started_at else None,
+        "endedAt": run.ended_at.isoformat() if run.ended_at else None,
+    }
+
+
+register("runs", Source(names=frozenset(RUN_NAMES.values()), since=_ended_runs))
+
+
+# --- flows ----------------------------------------------------------------------------------------------------------
+
+
+def _published(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int) -> Iterable[Told]:
+    rows = FlowVersion.objects.filter(flow__organization_id=org_id, published_at__gte=since).select_related("flow")
+    for version in rows.order_by("published_at")[:limit]:
+        assert version.published_at is not None
+        data = {
+            "flow": version.flow.slug,
+            "workflow": version.flow.slug,
+            "version": version.number,
+            "steps": len(version.definition.get("steps", [])),
+        }
+        yield Told(at=version.published_at, name=FLOW_PUBLISHED, identity=str(version.id), data=data)
+
+
+FLOW_PUBLISHED = f"{PREFIX}flow.published"
+register("flows", Source(names=frozenset({FLOW_PUBLISHED}), since=_published))
