@@ -225,7 +225,8 @@ def letters(call: Caller, org: Organization) -> None:
     call("post", "/dlq/{letter_id}/reopen", letter_id=first.id)
     call("post", "/dlq/{letter_id}/replay", {"mode": "resume", "dryRun": True}, letter_id=second.id)
     call("post", "/dlq/{letter_id}/replay", {"input": {"n": 9}}, letter_id=second.id)
-    assert call("get", "/dlq/{letter_id}", letter_id=second.id)["changes"][0]["patch"]
+    history = call("get", "/dlq/{letter_id}", letter_id=second.id)["changes"]  # its repair may have failed by now
+    assert any(change["patch"] for change in history)
     call("post", "/dlq/replay", {"filter": {"flow": "fails"}, "dryRun": True})
     call("post", "/dlq/ignore", {"filter": {"flow": "fails"}, "reason": "r"})
     rule = AlertRule.objects.first()
