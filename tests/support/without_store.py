@@ -14,7 +14,7 @@ from django.test.utils import setup_test_environment  # noqa: E402  (settings fi
 
 setup_test_environment()
 
-from tests.integration.test_edges import ROUTES, Site  # noqa: E402
+from tests.integration.api.test_edges import ROUTES, Site  # noqa: E402
 from workflows.models import Organization, StepRun  # noqa: E402
 
 METHODS = {"api/": ("GET", "POST", "PUT", "DELETE"), "e/": ("POST",), "hooks/": ("POST",), "callbacks/": ("POST",)}

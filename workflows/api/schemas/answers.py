@@ -1,6 +1,6 @@
 """The form of what the API answers, for its OpenAPI document; those of runs and flows are in `schemas`.
 
-Nothing is checked against them while the API serves: `tests/integration/test_openapi.py` holds every answer against
+Nothing is checked against them while the API serves: `tests/integration/api/test_openapi.py` holds every answer against
 its form.
 """
 

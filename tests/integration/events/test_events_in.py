@@ -16,14 +16,14 @@ import inngest
 import pytest
 from django.test import Client
 
-from tests.integration.test_api import Api, assert_problem
+from tests.integration.api.test_api import Api, assert_problem
 from tests.support.workers import WorkerPool, await_that, publish
 from workflows.engine.events import matching
 from workflows.engine.state import database
 from workflows.models import AccessKey, Event, Organization, Run
 from workflows.services import events as ingest
 
-NODE = Path(__file__).resolve().parent.parent / "node"
+NODE = Path(__file__).resolve().parents[2] / "node"
 NOOP = {"id": "a", "type": "noop", "config": {"output": "${ input.n }"}}
 
 

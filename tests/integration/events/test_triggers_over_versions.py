@@ -16,7 +16,7 @@ from django.test import Client
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from tests.integration.test_webhooks import github, send
+from tests.integration.events.test_webhooks import github, send
 from tests.support.workers import publish
 from workflows.definitions.validate import DefinitionProblems
 from workflows.engine.events import matching, receive

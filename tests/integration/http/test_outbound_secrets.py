@@ -13,7 +13,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from dlq.alerting import evaluation
 from dlq.models import Alert, DeadLetter, DeadLetterGroup
-from tests.integration.test_outbound_state import call, keep_secret, oauth
+from tests.integration.http.test_outbound_state import call, keep_secret, oauth
 from tests.support import peer as peers
 from tests.support.peer import Peer
 from workflows import presenters

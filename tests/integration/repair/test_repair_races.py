@@ -18,7 +18,7 @@ from django.utils import timezone
 from dlq import services as dlq
 from dlq.alerting import channels, evaluation
 from dlq.models import Alert, AlertNotification, DeadLetter
-from tests.integration.test_api import Api, assert_problem
+from tests.integration.api.test_api import Api, assert_problem
 from tests.support.by_hand import NO, claim, end, fail, start
 from tests.support.workers import publish
 from workflows import services

@@ -14,7 +14,7 @@ import pytest
 from django.db import connection, transaction
 
 from config.env import BASE_DIR
-from tests.integration.test_edges import ROUTES, Site
+from tests.integration.api.test_edges import ROUTES, Site
 from workflows.edge.unavailable import missing_service
 from workflows.models import Organization, Run
 

@@ -21,7 +21,7 @@ from django.utils import timezone
 from dlq import repairs, selectors
 from dlq import services as dlq
 from dlq.models import DeadLetter
-from tests.integration.test_api import Api
+from tests.integration.api.test_api import Api
 from tests.support.by_hand import NO, claim, end, fail, start
 from tests.support.workers import publish
 from workflows import services

@@ -14,7 +14,7 @@ from django.test import Client
 from django.utils import timezone
 
 from dlq.models import Alert, AlertChannel, AlertRule, DeadLetter, DeadLetterGroup
-from tests.integration.test_api import Api, assert_problem
+from tests.integration.api.test_api import Api, assert_problem
 from tests.support.workers import await_end, await_that, by_key, publish, run_to_end, statuses
 from workflows import services
 from workflows.engine.events import receive

@@ -17,7 +17,7 @@ from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from tests.integration.test_api import Api
+from tests.integration.api.test_api import Api
 from tests.support.poison import refusing
 from tests.support.workers import WorkerPool, await_that, publish, start_beat
 from workflows import services

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.integration.test_webhooks import hook
+from tests.integration.events.test_webhooks import hook
 from tests.support.workers import publish
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.engine.events import matching

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.integration.test_api import Api, assert_problem
+from tests.integration.api.test_api import Api, assert_problem
 from tests.support.admin_site import said, staff
 from tests.support.workers import WorkerPool, await_end, await_that, by_key, publish
 from workflows import services

@@ -18,7 +18,7 @@ from workflows.errors import ExpressionError
 from workflows.expressions import compile_expression
 from workflows.expressions.equality import NO_TERM, term_of
 
-TABLE = json.loads((Path(__file__).parents[1] / "fixtures" / "golden_keys_0_1_0.json").read_text())
+TABLE = json.loads((Path(__file__).parents[2] / "fixtures" / "golden_keys_0_1_0.json").read_text())
 FACTS: list[dict[str, Any]] = TABLE["facts"]
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from tests.integration.test_outbound_state import call, keep_secret, oauth
+from tests.integration.http.test_outbound_state import call, keep_secret, oauth
 from tests.support import peer as peers
 from tests.support.peer import Peer
 from tests.support.poison import failing_at_first

@@ -22,7 +22,7 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from dlq.models import DeadLetter
-from tests.integration.test_api import Api, assert_problem
+from tests.integration.api.test_api import Api, assert_problem
 from tests.support.workers import WorkerPool, await_end, await_that, publish
 from throttling.models import ThrottleOverride
 from workflows import services

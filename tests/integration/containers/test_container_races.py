@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.integration.test_composition import container
+from tests.integration.containers.test_composition import container
 from tests.support import probes
 from tests.support.by_hand import NO, claim, end, start
 from tests.support.workers import WorkerPool, await_end, by_key, publish, run_to_end, scalar

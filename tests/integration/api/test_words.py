@@ -13,8 +13,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from tests.integration.test_api import Api, assert_problem
-from tests.integration.test_edges import JSON, OPERATIONS, Site, Trigger
+from tests.integration.api.test_api import Api, assert_problem
+from tests.integration.api.test_edges import JSON, OPERATIONS, Site, Trigger
 from tests.support.admin_site import staff
 from tests.support.workers import WorkerPool, leave_nothing, publish
 from workflows import presenters, selectors, services
