@@ -155,10 +155,10 @@ def test_a_broker_that_comes_back_empty_loses_no_step(org: Organization, own_wor
 
 def kill_the_store_and_its_data() -> None:
     paths = embedded.Paths(var=env.read().var_dir)
-    pid = embedded._valkey_pid(paths)
+    pid = embedded.valkey_pid(paths)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    await_that(lambda: embedded._valkey_pid(paths) is None or not embedded._alive(pid), 5)
+    await_that(lambda: embedded.valkey_pid(paths) is None or not embedded.is_alive(pid), 5)
     (paths.valkey / "dump.rdb").unlink(missing_ok=True)
     assert embedded.revive(paths) == ["Valkey"]
 
@@ -166,10 +166,10 @@ def kill_the_store_and_its_data() -> None:
 def test_triggers_are_accepted_while_the_store_is_away(org: Organization, own_workers: WorkerPool) -> None:
     slug = publish(org, [{"id": "a", "type": "noop"}])
     paths = embedded.Paths(var=env.read().var_dir)
-    pid = embedded._valkey_pid(paths)
+    pid = embedded.valkey_pid(paths)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    await_that(lambda: embedded._valkey_pid(paths) is None or not embedded._alive(pid), 5)
+    await_that(lambda: embedded.valkey_pid(paths) is None or not embedded.is_alive(pid), 5)
     try:
         services.trigger(org, slug)
     finally:

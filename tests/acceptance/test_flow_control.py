@@ -133,10 +133,10 @@ def test_windows_hold_through_the_loss_of_the_store(org: Organization, own_worke
 def restart_the_store_from_its_snapshot() -> None:
     """kill -9: what it comes back with is as old as its last save."""
     paths = embedded.Paths(var=env.read().var_dir)
-    pid = embedded._valkey_pid(paths)
+    pid = embedded.valkey_pid(paths)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    await_that(lambda: embedded._valkey_pid(paths) is None or not embedded._alive(pid), 5)
+    await_that(lambda: embedded.valkey_pid(paths) is None or not embedded.is_alive(pid), 5)
     assert (paths.valkey / "dump.rdb").exists()
     assert embedded.revive(paths) == ["Valkey"]
 

@@ -31,7 +31,7 @@ def var(tmp_path: Path) -> Iterator[Path]:
 
 
 def postmaster(var: Path) -> int:
-    pid = embedded._postmaster_pid(embedded.Paths(var=var))
+    pid = embedded.postmaster_pid(embedded.Paths(var=var))
     assert pid is not None
     return pid
 
@@ -45,7 +45,7 @@ def test_data_outlives_a_stop_and_the_settings_are_safe(var: Path) -> None:
     with redis.Redis.from_url(first.redis_url) as client:
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
     first.release()
-    assert embedded._postmaster_pid(embedded.Paths(var=var)) is None
+    assert embedded.postmaster_pid(embedded.Paths(var=var)) is None
     again = embedded.start(var)
     with psycopg.connect(again.database_url) as connection:
         assert connection.execute("SELECT n FROM t").fetchone() == (1,)
@@ -59,7 +59,7 @@ def test_a_second_start_joins_and_the_last_one_stops_them(var: Path) -> None:
     one.release()
     assert postmaster(var) == pid
     two.release()
-    assert embedded._postmaster_pid(embedded.Paths(var=var)) is None
+    assert embedded.postmaster_pid(embedded.Paths(var=var)) is None
 
 
 def test_they_survive_the_kill_of_the_process_that_started_them(var: Path) -> None:
@@ -98,7 +98,7 @@ def test_both_are_revived_after_a_kill(var: Path) -> None:
     services = embedded.start(var)
     pid = postmaster(var)
     os.kill(pid, signal.SIGKILL)
-    valkey = embedded._valkey_pid(services.paths)
+    valkey = embedded.valkey_pid(services.paths)
     assert valkey is not None
     os.kill(valkey, signal.SIGKILL)
     time.sleep(0.2)
