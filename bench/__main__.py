@@ -67,9 +67,11 @@ def main() -> None:
     sys.stdout.write(f"\nwritten to {options.out}\n")
 
 
-def measure(headrace: Headrace, plain: PlainCelery, workers: Workers, rounds: int) -> dict[str, object]:
-    """Every measurement once per round, all of them in turn, so that noise hits all alike."""
-    measurements: dict[str, Callable[[], float]] = {
+Runs = dict[str, Callable[[], float]]
+
+
+def measurements(headrace: Headrace, plain: PlainCelery) -> Runs:
+    return {
         "w1_many": lambda: 2_000 / headrace.w1_many(2_000),
         "w1_single": lambda: 1_000 / headrace.w1_single(1_000),
         "w1_celery": lambda: 2_000 / plain.w1(2_000),
@@ -81,17 +83,25 @@ def measure(headrace: Headrace, plain: PlainCelery, workers: Workers, rounds: in
         "w3_ms": lambda: headrace.w3() * 1e3,
         "w3_chord_ms": lambda: plain.w3(200) * 1e3,
         "w4_first_step_ms": lambda: statistics.median(headrace.first_step() for _ in range(20)) * 1e3,
+        "hand_over_gap_ms": lambda: headrace.hand_over_gap_ms("queue", 200),
     }
-    # The same work with and without limits, each in a fresh worker with so many slots that its queue does not bind.
-    compared: dict[str, Callable[[], float]] = {
+
+
+def compared(headrace: Headrace) -> Runs:
+    """The same work with and without limits, each in a fresh worker with so many slots that its queue does not bind."""
+    return {
         "w1_many": lambda: 2_000 / headrace.w1_many(2_000),
         "w2": lambda: statistics.median(2_500 / headrace.w2(500) for _ in range(3)),
         "w2_latency_ms": lambda: statistics.median(headrace.latency() for _ in range(20)) * 1e3,
     }
-    measurements["hand_over_gap_ms"] = lambda: headrace.hand_over_gap_ms("queue", 200)
+
+
+def measure(headrace: Headrace, plain: PlainCelery, workers: Workers, rounds: int) -> dict[str, object]:
+    """Every measurement once per round, all of them in turn, so that noise hits all alike."""
+    every, both = measurements(headrace, plain), compared(headrace)
     memory = workers.memory_mib()
-    raw: dict[str, list[float]] = {name: [] for name in measurements}
-    for name in compared:
+    raw: dict[str, list[float]] = {name: [] for name in every}
+    for name in both:
         raw[f"{name}_limits"], raw[f"{name}_no_limits"] = [], []
     raw["chain_gap_ms"] = []
     for _ in range(2):
@@ -99,21 +109,31 @@ def measure(headrace: Headrace, plain: PlainCelery, workers: Workers, rounds: in
         plain.warm_up()
     for number in range(rounds):
         sys.stderr.write(f"round {number + 1} of {rounds}\n")
-        for name, run in measurements.items():
-            raw[name].append(run())
-        for mode in ("on", "off"):
-            admit.ENABLED = mode == "on"
-            workers.swap_io(HEADRACE_FLOW_CONTROL=mode, HEADRACE_IO_SLOTS="1000")
-            for _ in range(3):
-                headrace.warm_up()
-            for name, run in compared.items():
-                raw[f"{name}_{'limits' if mode == 'on' else 'no_limits'}"].append(run())
-        workers.swap_io(HEADRACE_FLOW_CONTROL="off", HEADRACE_MAX_CONTINUED="0")
-        headrace.warm_up()
-        raw["chain_gap_ms"].append(headrace.hand_over_gap_ms("chain", 1))
-        admit.ENABLED = True
-        workers.swap_io()
-        headrace.warm_up()
+        measure_once(headrace, workers, every, both, raw)
+    return {"counts": count_costs(headrace), "memory_mib": memory, **summary(raw, rounds)}
+
+
+def measure_once(headrace: Headrace, workers: Workers, every: Runs, both: Runs, raw: dict[str, list[float]]) -> None:
+    """One round: adds a value to each list of `raw`."""
+    for name, run in every.items():
+        raw[name].append(run())
+    for mode in ("on", "off"):
+        admit.ENABLED = mode == "on"
+        workers.swap_io(HEADRACE_FLOW_CONTROL=mode, HEADRACE_IO_SLOTS="1000")
+        for _ in range(3):
+            headrace.warm_up()
+        for name, run in both.items():
+            raw[f"{name}_{'limits' if mode == 'on' else 'no_limits'}"].append(run())
+    workers.swap_io(HEADRACE_FLOW_CONTROL="off", HEADRACE_MAX_CONTINUED="0")
+    headrace.warm_up()
+    raw["chain_gap_ms"].append(headrace.hand_over_gap_ms("chain", 1))
+    admit.ENABLED = True
+    workers.swap_io()
+    headrace.warm_up()
+
+
+def summary(raw: dict[str, list[float]], rounds: int) -> dict[str, object]:
+    """The ratios and medians of all rounds."""
     median = {name: statistics.median(values) for name, values in raw.items()}
     return {
         "ratios": {
@@ -128,8 +148,6 @@ def measure(headrace: Headrace, plain: PlainCelery, workers: Workers, rounds: in
             "w3_vs_chord": round(median["w3_chord_ms"] / median["w3_ms"], 2),
         },
         "gate": gate.measure(),
-        "counts": count_costs(headrace),
-        "memory_mib": memory,
         "medians": {
             name: {
                 "median": round(median[name], 1),

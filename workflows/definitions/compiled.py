@@ -273,20 +273,11 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
     condition = compile_expression(step.condition, owner=owner.org_id) if step.condition else None
     deadline = compile_expression(step.deadline, owner=owner.org_id) if step.deadline else None
     fallback, is_hook = graph.fallbacks.get(step.id), step.id in graph.hooks
-    policy = step_policy(step.type, critical=step.critical is True)
-    retry = owner.spec.retry.policy(policy.retry) if owner.spec.retry else None
-    retry = step.retry.policy(retry or policy.retry) if step.retry else retry
-    policy = replace(policy, retry=retry or policy.retry)
-    facts = _facts(step, step_type, retry, owner)
-    own = step.throttling
-    keyed = bool(
-        any(limit.key for limit in owner.spec.limits) or (own and (own.key or own.limit or (own.rate and own.rate.key)))
-    )
+    policy, retry = _policy(step, owner)
     whole_scope = step_type.whole_scope(step.config)
     inside = graphs.build(step.steps)
     last = [inner.id for inner in step.steps if not inner.fallback_for][-1:]
     raw = {name: value for name, value in step.config.items() if name in step_type.raw_fields}
-    timeout_ms = step.timeout or max(step_type.timeout_ms, _own_timeout_ms(step))
     everything = [*template.expressions, *inner, *(each for each in (condition, deadline) if each)]
     names = frozenset().union(*(each.names for each in everything))
     read = placed.before if whole_scope else frozenset().union(*(e.steps for e in everything))
@@ -300,8 +291,8 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         is_sink=step.id in graph.sinks,
         stops_run=_is_critical(step, graph) and fallback is None and not is_hook,
         policy=policy,
-        facts=facts,
-        timeout_ms=timeout_ms,
+        facts=_facts(step, step_type, retry, owner),
+        timeout_ms=step.timeout or max(step_type.timeout_ms, _own_timeout_ms(step)),
         given_timeout_ms=step.timeout,
         condition=condition,
         deadline=deadline,
@@ -316,7 +307,7 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         if template.is_constant
         else None,
         reads_steps=frozenset(each for key in read for each in (key, *owner.chains.get(key, ()))),
-        reads_scope=bool(everything) or keyed or bool(step_type.raw_fields & raw.keys()),
+        reads_scope=bool(everything) or _has_keys(step, owner) or bool(step_type.raw_fields & raw.keys()),
         reads_secrets="secrets" in template.names,
         reads_input=whole_scope or bool({"input", "event"} & names),
         reads_callbacks="callbacks" in names,
@@ -325,6 +316,22 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         body=tuple(inner.id for inner in step.steps),
         body_sinks=len(inside.sinks),
         result_keys=[*last, *(inside.chain(last[0]) if last else ())],
+    )
+
+
+def _policy(step: StepSpec, owner: _Owner) -> tuple[StepPolicy, RetryPolicy | None]:
+    """What holds for the step as it is defined, and the retries that the definition itself gives."""
+    policy = step_policy(step.type, critical=step.critical is True)
+    retry = owner.spec.retry.policy(policy.retry) if owner.spec.retry else None
+    retry = step.retry.policy(retry or policy.retry) if step.retry else retry
+    return replace(policy, retry=retry or policy.retry), retry
+
+
+def _has_keys(step: StepSpec, owner: _Owner) -> bool:
+    """Whether a limit of the step is kept apart by what an expression gives."""
+    own = step.throttling
+    return any(limit.key for limit in owner.spec.limits) or bool(
+        own and (own.key or own.limit or (own.rate and own.rate.key))
     )
 
 

@@ -14,7 +14,7 @@ from cachetools import LRUCache
 
 from workflows.errors import ExpressionError, MissingField
 from workflows.expressions import program, syntax
-from workflows.expressions.syntax import Comprehension, Name, Node, Path, children
+from workflows.expressions.nodes import Comprehension, Has, Name, Node, Path, children
 from workflows.expressions.values import TYPES, Budget, BudgetSpent, CelError, NoSuchField, TypeName, type_name
 
 NAMES = frozenset({"event", "input", "steps", "run", "org", "secrets", "item", "index", "async", "body", "headers",
@@ -190,7 +190,7 @@ def _reads(node: Node, bound: frozenset[str], steps: set[str]) -> Iterator[Name]
             for is_field, part in node.parts:
                 if not is_field:
                     yield from _reads(part, bound, steps)
-        case syntax.Has() if _is_free(node.operand, "steps", bound):
+        case Has() if _is_free(node.operand, "steps", bound):
             steps.add(node.field)
         case Comprehension():
             yield from _reads(node.range, bound, steps)

@@ -12,7 +12,7 @@ from typing import Any
 
 import re2
 
-from workflows.expressions.syntax import Unsigned
+from workflows.expressions.nodes import Unsigned
 from workflows.expressions.values import (
     CHARACTERS_PER_UNIT,
     Budget,

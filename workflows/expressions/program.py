@@ -11,7 +11,7 @@ from typing import Any
 
 from workflows.errors import ExpressionError
 from workflows.expressions import functions, values
-from workflows.expressions.syntax import (
+from workflows.expressions.nodes import (
     Call,
     Chain,
     Choice,

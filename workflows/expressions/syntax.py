@@ -7,135 +7,37 @@ no depth.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from workflows.errors import ExpressionError
+from workflows.expressions.nodes import (
+    INT_MAX,
+    INT_MIN,
+    UINT_MAX,
+    Call,
+    Chain,
+    Choice,
+    Comprehension,
+    Has,
+    ListOf,
+    Literal,
+    Logic,
+    MapOf,
+    Name,
+    Node,
+    Path,
+    Unary,
+    Unsigned,
+)
+from workflows.expressions.tokens import KEYWORDS, Token, fail, scan
 
 MAX_CHARACTERS = 64 * 1024
 MAX_NODES = 20_000
 MAX_DEPTH = 60
-INT_MIN, INT_MAX, UINT_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 MACROS = {"map": (2, 3), "filter": (2,), "all": (2,), "exists": (2,), "exists_one": (2,), "existsOne": (2,)}
 RESERVED = frozenset({"as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop",
                       "package", "namespace", "return", "var", "void", "while"})  # fmt: skip
-KEYWORDS = frozenset({"in", "true", "false", "null"})
-
-_TOKEN = re.compile(
-    r"""(?P<space>[ \t\n\f\r]+|//[^\n]*)
-    |(?P<text>[rR]?[bB]?[rR]?(?:'''|\"\"\"|'|"))
-    |(?P<uint>(?:0[xX][0-9a-fA-F]+|[0-9]+)[uU])
-    |(?P<double>[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)
-    |(?P<int>0[xX][0-9a-fA-F]+|[0-9]+)
-    |(?P<name>[A-Za-z_][A-Za-z0-9_]*)
-    |(?P<operator>&&|\|\||<=|>=|==|!=|[-+*/%!<>?:.,()\[\]{}])""",
-    re.VERBOSE,
-)
-_ESCAPE = re.compile(r"\\(?:([abfnrtv\\?\"'`])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-3][0-7]{2}))")
-_SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _PRECEDENCE = {"==": 1, "!=": 1, "<": 1, "<=": 1, ">": 1, ">=": 1, "in": 1, "+": 2, "-": 2, "*": 3, "/": 3, "%": 3}
-
-
-class Token(NamedTuple):
-    kind: str
-    text: str
-    at: int
-
-
-class Unsigned(int):
-    """A `uint` of CEL; plain whole numbers are its `int`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Literal:
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    text: str
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """Reads one part after the other: `a.b['c'][0]`. Each part is (is it a field name, the name or a node)."""
-
-    root: Node
-    parts: tuple[tuple[bool, Any], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Has:
-    """Whether the field is there: `has(a.b)`."""
-
-    operand: Node
-    field: str
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A function, or with `target` a method."""
-
-    function: str
-    target: Node | None
-    arguments: tuple[Node, ...]
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unary:
-    operator: str
-    operand: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """Operators of one precedence, from left to right."""
-
-    first: Node
-    rest: tuple[tuple[str, Node], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Logic:
-    """`&&` or `||` over two or more operands."""
-
-    operator: str
-    operands: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """`condition ? value : …`, the cases in order and the last value."""
-
-    cases: tuple[tuple[Node, Node], ...]
-    otherwise: Node
-
-
-@dataclass(frozen=True, slots=True)
-class ListOf:
-    items: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MapOf:
-    pairs: tuple[tuple[Node, Node], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Comprehension:
-    """A macro over a list or the keys of a map: `range.kind(variable, arguments…)`."""
-
-    kind: str
-    range: Node
-    variable: str
-    arguments: tuple[Node, ...]
-
-
-Node = Literal | Name | Path | Has | Call | Unary | Chain | Logic | Choice | ListOf | MapOf | Comprehension
 
 
 class Tree(NamedTuple):
@@ -151,46 +53,12 @@ def parse(source: str) -> Tree:
     return _Parser(source).whole()
 
 
-def children(node: Node) -> Iterator[Node]:
-    """The nodes directly below a node."""
-    match node:
-        case Path():
-            yield node.root
-            yield from (part for is_field, part in node.parts if not is_field)
-        case Has() | Unary():
-            yield node.operand
-        case Call():
-            if node.target is not None:
-                yield node.target
-            yield from node.arguments
-        case Chain():
-            yield node.first
-            yield from (operand for _, operand in node.rest)
-        case Logic():
-            yield from node.operands
-        case Choice():
-            for condition, value in node.cases:
-                yield condition
-                yield value
-            yield node.otherwise
-        case ListOf():
-            yield from node.items
-        case MapOf():
-            for key, value in node.pairs:
-                yield key
-                yield value
-        case Comprehension():
-            yield node.range
-            yield from node.arguments
-
-
 class _Parser:
     """Recursive descent with precedence climbing."""
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._literals: dict[int, str | bytes] = {}  # the values of text literals, by where they begin
-        self._tokens = list(self._scan())
+        self._tokens, self._literals = scan(source)
         self._position = 0
         self._nodes = 0
         self._depth = 0
@@ -201,57 +69,6 @@ class _Parser:
         if self._peek.kind != "end":
             self._refuse(self._peek)
         return Tree(root, self._nodes, self._deepest)
-
-    # --- tokens -----------------------------------------------------------------------------------------------
-
-    def _scan(self) -> Iterator[Token]:
-        position = 0
-        while position < len(self._source):
-            found = _TOKEN.match(self._source, position)
-            if found is None:
-                self._fail(position, f"{self._source[position]!r} is not expected here")
-            kind, text = str(found.lastgroup), found.group()
-            if kind == "text":
-                end, value = self._string(position, text)
-                self._literals[position] = value
-                yield Token("literal", self._source[position:end], position)
-                position = end
-                continue
-            if kind != "space":
-                is_word = kind == "name" and text in KEYWORDS
-                yield Token("operator" if is_word and text == "in" else kind, text, position)
-            position = found.end()
-        yield Token("end", "", len(self._source))
-
-    def _string(self, start: int, opening: str) -> tuple[int, str | bytes]:
-        marks = opening.rstrip("'\"").lower()
-        quote = opening[len(marks) :]
-        position, pieces = start + len(opening), []
-        while not self._source.startswith(quote, position):
-            if position >= len(self._source) or (len(quote) == 1 and self._source[position] in "\r\n"):
-                self._fail(start, "a text is never closed")
-            if self._source[position] == "\\" and "r" not in marks:
-                found = _ESCAPE.match(self._source, position)
-                if found is None:
-                    self._fail(position, "an unknown escape in a text; write \\\\ for a backslash")
-                pieces.append(self._escaped(found, position, in_bytes="b" in marks))
-                position = found.end()
-            else:
-                pieces.append(self._source[position].encode("utf-8", "surrogatepass"))
-                position += 1
-        whole = b"".join(pieces)
-        return position + len(quote), whole if "b" in marks else whole.decode("utf-8", "surrogatepass")
-
-    def _escaped(self, found: re.Match[str], at: int, *, in_bytes: bool) -> bytes:
-        simple, byte, short, long, octal = found.groups()
-        if simple:
-            return _SIMPLE.get(simple, simple).encode()
-        code = int(byte or short or long, 16) if octal is None else int(octal, 8)
-        if in_bytes and not (short or long):
-            return bytes([code])
-        if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
-            self._fail(at, "no such character")
-        return chr(code).encode()
 
     @property
     def _peek(self) -> Token:
@@ -270,14 +87,9 @@ class _Parser:
             self._refuse(self._peek, f"expected {text!r}")
         self._position += 1
 
-    def _fail(self, at: int, reason: str) -> NoReturn:
-        line = self._source.count("\n", 0, at) + 1
-        column = at - (self._source.rfind("\n", 0, at) + 1) + 1
-        raise ExpressionError(f"line {line}, column {column}: {reason}")
-
     def _refuse(self, token: Token, instead: str = "") -> NoReturn:
         found = "the expression ends too early" if token.kind == "end" else f"{token.text[:40]!r} is not expected here"
-        self._fail(token.at, f"{found}{f'; {instead}' if instead else ''}")
+        fail(self._source, token.at, f"{found}{f'; {instead}' if instead else ''}")
 
     def _made(self, node: Any) -> Any:
         self._nodes += 1
@@ -291,7 +103,7 @@ class _Parser:
         self._depth += 1
         self._deepest = max(self._deepest, self._depth)
         if self._depth > MAX_DEPTH:
-            self._fail(self._peek.at, f"nested more than {MAX_DEPTH} levels deep")
+            fail(self._source, self._peek.at, f"nested more than {MAX_DEPTH} levels deep")
         cases: list[tuple[Node, Node]] = []
         while True:
             condition = self._logic("||")
@@ -338,15 +150,15 @@ class _Parser:
         if token.kind == "double":
             value: Any = sign * float(token.text)
             if value in (float("inf"), float("-inf")):
-                self._fail(token.at, "the number is out of range")
+                fail(self._source, token.at, "the number is out of range")
             return self._made(Literal(value))  # type: ignore[no-any-return]
         digits = token.text.rstrip("uU")
         if len(digits) > 30:
-            self._fail(token.at, "the whole number is out of range")
+            fail(self._source, token.at, "the whole number is out of range")
         value = sign * (int(digits, 16) if digits[:2].lower() == "0x" else int(digits))
         is_unsigned = token.kind == "uint"
         if not (0 <= value <= UINT_MAX if is_unsigned else INT_MIN <= value <= INT_MAX):
-            self._fail(token.at, "the whole number is out of range")
+            fail(self._source, token.at, "the whole number is out of range")
         return self._made(Literal(Unsigned(value) if is_unsigned else value))  # type: ignore[no-any-return]
 
     def _primary(self) -> Node:
@@ -376,9 +188,13 @@ class _Parser:
         if token.text in constants:
             return self._made(Literal(constants[token.text]))  # type: ignore[no-any-return]
         if token.text in RESERVED:
-            self._fail(token.at, f"{token.text!r} is a reserved word")
+            fail(self._source, token.at, f"{token.text!r} is a reserved word")
         if self._is("{"):
-            self._fail(token.at, f"there are no messages such as {token.text}{{…}}; write a map: {{'key': value}}")
+            fail(
+                self._source,
+                token.at,
+                f"there are no messages such as {token.text}{{…}}; write a map: {{'key': value}}",
+            )
         if not self._is("("):
             return self._made(Name(token.text, token.at))  # type: ignore[no-any-return]
         self._position += 1
@@ -390,7 +206,7 @@ class _Parser:
     def _has(self, arguments: tuple[Node, ...], token: Token) -> Node:
         only = arguments[0] if len(arguments) == 1 else None
         if not isinstance(only, Path) or not only.parts[-1][0]:
-            self._fail(token.at, "has(…) takes one field: has(input.name)")
+            fail(self._source, token.at, "has(…) takes one field: has(input.name)")
         operand = Path(only.root, only.parts[:-1]) if len(only.parts) > 1 else only.root
         return self._made(Has(operand, only.parts[-1][1]))  # type: ignore[no-any-return]
 
@@ -439,7 +255,7 @@ class _Parser:
             self._position += 1
             calls += 1
             if calls > MAX_DEPTH:
-                self._fail(field.at, f"more than {MAX_DEPTH} calls in a row")
+                fail(self._source, field.at, f"more than {MAX_DEPTH} calls in a row")
             node = self._method(self._made(Path(node, tuple(parts))) if parts else node, field)
             parts = []
         return self._made(Path(node, tuple(parts))) if parts else node
@@ -449,7 +265,7 @@ class _Parser:
         if field.text in MACROS and len(arguments) in MACROS[field.text]:
             variable = arguments[0]
             if not isinstance(variable, Name):
-                self._fail(field.at, f"the first argument of {field.text} is a simple name")
+                fail(self._source, field.at, f"the first argument of {field.text} is a simple name")
             kind = "exists_one" if field.text == "existsOne" else field.text
             return self._made(Comprehension(kind, target, variable.text, arguments[1:]))  # type: ignore[no-any-return]
         return self._made(Call(field.text, target, arguments, field.at))  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from workflows.expressions.syntax import INT_MAX, INT_MIN, UINT_MAX, Unsigned
+from workflows.expressions.nodes import INT_MAX, INT_MIN, UINT_MAX, Unsigned
 
 MAX_TEXT = 4 * 1024 * 1024
 MAX_ITEMS = 1_000_000

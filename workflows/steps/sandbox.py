@@ -151,31 +151,11 @@ def run(
     Raises ResourceExhausted (time, memory, recursion, a killed process), NonRetriable (a syntax error, a forbidden
     call), InvalidOutput (a value that is no JSON) or StepFailure (any other exception of the code, with its traceback).
     """
-    limits = pydantic_monty.ResourceLimits(
-        max_feed_duration_secs=max(timeout_s, 0.001),
-        max_total_sleep_secs=max(timeout_s, 0.001),
-        max_memory=memory_bytes,
-        max_recursion_depth=500,
-    )
     printed = pydantic_monty.CollectString(MAX_PRINT_BYTES)
     functions = Functions(context) if context is not None else None
-    running = threading.Event()
-    running.set()
+    execution = _Execution(name=name, limits=_limits(timeout_s, memory_bytes), context=context, printed=printed)
     try:
-        with _pool.get().checkout(script_name=name, limits=limits) as session:
-            if context is not None:
-                context.on_stop(functools.partial(_kill, session.worker_pid, running))
-            try:
-                value = session.feed_run(
-                    code,
-                    inputs=dict(inputs),
-                    external_lookup=functions.by_name if functions else {},
-                    print_callback=printed,
-                )
-            finally:
-                running.clear()
-                if context is not None:
-                    context.log.keep("print", printed.output)
+        value = execution.feed(code, inputs, functions)
     except pydantic_monty.MontySyntaxError as error:
         raise NonRetriable(f"SyntaxError in {name}: {error}. {CODE_ERROR}", category=Category.CONFIGURATION) from None
     except pydantic_monty.MontyCrashedError as error:
@@ -192,6 +172,41 @@ def run(
         return Result(value=_plain(value, name), printed=printed.output)
     except RecursionError:
         raise InvalidOutput(f"The result of {name} can't be taken over: it is nested too deeply") from None
+
+
+def _limits(timeout_s: float, memory_bytes: int) -> pydantic_monty.ResourceLimits:
+    seconds = max(timeout_s, 0.001)
+    return pydantic_monty.ResourceLimits(
+        max_feed_duration_secs=seconds, max_total_sleep_secs=seconds, max_memory=memory_bytes, max_recursion_depth=500
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Execution:
+    """Code in a process of the pool. What it prints is kept with the attempt, and a cancel kills the process."""
+
+    name: str
+    limits: pydantic_monty.ResourceLimits
+    context: StepContext | None
+    printed: pydantic_monty.CollectString
+
+    def feed(self, code: str, inputs: Mapping[str, Any], functions: Functions | None) -> Any:
+        running = threading.Event()
+        running.set()
+        with _pool.get().checkout(script_name=self.name, limits=self.limits) as session:
+            if self.context is not None:
+                self.context.on_stop(functools.partial(_kill, session.worker_pid, running))
+            try:
+                return session.feed_run(
+                    code,
+                    inputs=dict(inputs),
+                    external_lookup=functions.by_name if functions else {},
+                    print_callback=self.printed,
+                )
+            finally:
+                running.clear()
+                if self.context is not None:
+                    self.context.log.keep("print", self.printed.output)
 
 
 def _kill(pid: int | None, running: threading.Event) -> None:

@@ -16,7 +16,9 @@ import psycopg
 import pytest
 import redis
 
+from config import env
 from config.env import BASE_DIR, EnvironmentValueError, read
+from config.services import use_services
 from devtools import embedded
 from tests.support.workers import await_that
 
@@ -140,11 +142,12 @@ def test_nothing_is_started_where_both_addresses_are_set(monkeypatch: pytest.Mon
     monkeypatch.setenv("HEADRACE_VAR_DIR", str(tmp_path))
     monkeypatch.setenv("DATABASE_URL", "postgresql://a/b")
     monkeypatch.setenv("REDIS_URL", "redis://c")
+    use_services()
     assert embedded.use() is None
     assert list(tmp_path.iterdir()) == []
     monkeypatch.delenv("REDIS_URL")
-    with pytest.raises(embedded.EmbeddedError, match="REDIS_URL is not set"):
-        embedded.use()
+    with pytest.raises(env.ServicesError, match="REDIS_URL is not set"):
+        use_services()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -39,55 +40,68 @@ def unavailable(service: str, cause: BaseException, /, **more: Any) -> HttpRespo
     return response
 
 
+def _known(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
+    response = problem(error.status, error.code, str(error), **error.facts)
+    if isinstance(error, RunRateLimited):
+        response["Retry-After"] = str(math.ceil(error.retry_after_s))
+    return response
+
+
+def _key(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
+    response = problem(401, "unauthorized", "Send a valid API key: Authorization: Bearer hr_api_…")
+    response["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    errors = [
+        {
+            "path": ".".join(str(part) for part in item["loc"] if part not in {"body", "payload"}),
+            "message": item["msg"],
+        }
+        for item in error.errors
+    ]
+    detail = "; ".join(f"{item['path']}: {item['message']}" for item in errors)
+    return problem(422, "invalid_request", detail, errors=errors)
+
+
+def _http(request: HttpRequest, error: HttpError) -> HttpResponse:
+    cause = error.__cause__  # the library makes an HttpError of every error of the parser
+    if isinstance(cause, InvalidJson):
+        return problem(cause.status, cause.code, f"{error}: {cause}")
+    if isinstance(cause, WorkflowsError):
+        return problem(cause.status, cause.code, str(cause))
+    return problem(error.status_code, "http_error", str(error))
+
+
+def _too_big(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+    return problem(413, "payload_too_large", "The request is larger than 8 MiB.")
+
+
+def _missing(request: HttpRequest, error: Http404) -> HttpResponse:
+    return problem(404, "not_found", "There is nothing at this address.")
+
+
+def _unknown(request: HttpRequest, error: Exception) -> HttpResponse:
+    service = missing_service(error)
+    if service:
+        return unavailable(service, error)
+    log.exception("request failed", path=request.path)
+    return problem(500, "internal_error", "Something went wrong here; the log has the details.")
+
+
+_HANDLERS: list[tuple[type[Exception], Callable[..., HttpResponse]]] = [
+    (WorkflowsError, _known),
+    (AuthenticationError, _key),
+    (ValidationError, _invalid),
+    (HttpError, _http),
+    (RequestDataTooBig, _too_big),
+    (Http404, _missing),
+    (Exception, _unknown),
+]
+
+
 def install(api: NinjaAPI) -> None:
     """Map every error of the API to a problem document."""
-
-    @api.exception_handler(WorkflowsError)
-    def _known(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
-        response = problem(error.status, error.code, str(error), **error.facts)
-        if isinstance(error, RunRateLimited):
-            response["Retry-After"] = str(math.ceil(error.retry_after_s))
-        return response
-
-    @api.exception_handler(AuthenticationError)
-    def _key(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
-        response = problem(401, "unauthorized", "Send a valid API key: Authorization: Bearer hr_api_…")
-        response["WWW-Authenticate"] = "Bearer"
-        return response
-
-    @api.exception_handler(ValidationError)
-    def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
-        errors = [
-            {
-                "path": ".".join(str(part) for part in item["loc"] if part not in {"body", "payload"}),
-                "message": item["msg"],
-            }
-            for item in error.errors
-        ]
-        detail = "; ".join(f"{item['path']}: {item['message']}" for item in errors)
-        return problem(422, "invalid_request", detail, errors=errors)
-
-    @api.exception_handler(HttpError)
-    def _http(request: HttpRequest, error: HttpError) -> HttpResponse:
-        cause = error.__cause__  # the library makes an HttpError of every error of the parser
-        if isinstance(cause, InvalidJson):
-            return problem(cause.status, cause.code, f"{error}: {cause}")
-        if isinstance(cause, WorkflowsError):
-            return problem(cause.status, cause.code, str(cause))
-        return problem(error.status_code, "http_error", str(error))
-
-    @api.exception_handler(RequestDataTooBig)
-    def _too_big(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
-        return problem(413, "payload_too_large", "The request is larger than 8 MiB.")
-
-    @api.exception_handler(Http404)
-    def _missing(request: HttpRequest, error: Http404) -> HttpResponse:
-        return problem(404, "not_found", "There is nothing at this address.")
-
-    @api.exception_handler(Exception)
-    def _unknown(request: HttpRequest, error: Exception) -> HttpResponse:
-        service = missing_service(error)
-        if service:
-            return unavailable(service, error)
-        log.exception("request failed", path=request.path)
-        return problem(500, "internal_error", "Something went wrong here; the log has the details.")
+    for error, handler in _HANDLERS:
+        api.add_exception_handler(error, handler)
