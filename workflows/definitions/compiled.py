@@ -303,9 +303,7 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         on_cancel=step.on_cancel,
         template=template,
         raw=raw,
-        constant=step_type.config_model.model_validate({**template.render({}), **raw})
-        if template.is_constant
-        else None,
+        constant=_constant(step_type, template, raw),
         reads_steps=frozenset(each for key in read for each in (key, *owner.chains.get(key, ()))),
         reads_scope=bool(everything) or _has_keys(step, owner) or bool(step_type.raw_fields & raw.keys()),
         reads_secrets="secrets" in template.names,
@@ -317,6 +315,13 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         body_sinks=len(inside.sinks),
         result_keys=[*last, *(inside.chain(last[0]) if last else ())],
     )
+
+
+def _constant(step_type: StepType, template: Template, raw: dict[str, Any]) -> StepConfig | None:
+    """The configuration of a step whose template reads nothing."""
+    if not template.is_constant:
+        return None
+    return step_type.config_model.model_validate({**template.render({}), **raw})
 
 
 def _policy(step: StepSpec, owner: _Owner) -> tuple[StepPolicy, RetryPolicy | None]:
