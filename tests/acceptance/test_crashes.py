@@ -15,6 +15,7 @@ import pytest
 
 from config import env
 from devtools import embedded
+from tests.support.volume import volume
 from tests.support.workers import WorkerPool, await_that, publish, scalar
 from workflows import selectors, services
 from workflows.models import Attempt, Organization, Run, StepRun
@@ -101,7 +102,8 @@ def _somebody_executes(org: Organization) -> bool:
 
 
 def test_no_join_is_lost_with_four_workers(org: Organization, own_workers: WorkerPool) -> None:
-    """Two parents of each of 10,000 joins, recorded by whoever comes first."""
+    """Two parents of each of so many joins, recorded by whoever comes first."""
+    number = volume(10_000)
     slug = publish(
         org,
         [
@@ -114,23 +116,23 @@ def test_no_join_is_lost_with_four_workers(org: Organization, own_workers: Worke
         own_workers.start("io")
     own_workers.await_ready(4)
     for _ in range(2):
-        services.trigger_many(org, slug, [{}] * 5_000)
-    await_that(lambda: finished(org, 10_000), 120, "all runs end")
-    assert Run.objects.filter(org_id=org.id, status="completed").count() == 10_000
-    assert Attempt.objects.filter(org_id=org.id).count() == 30_000
+        services.trigger_many(org, slug, [{}] * (number // 2))
+    await_that(lambda: finished(org, number), 120, "all runs end")
+    assert Run.objects.filter(org_id=org.id, status="completed").count() == number
+    assert Attempt.objects.filter(org_id=org.id).count() == 3 * number
     assert_nothing_is_wrong(org)
 
 
 def test_a_long_queue_is_not_mistaken_for_a_lost_one(org: Organization, own_workers: WorkerPool) -> None:
-    slug = publish(org, [{"id": "a", "type": "noop"}])
+    slug, number = publish(org, [{"id": "a", "type": "noop"}]), volume(10_000)
     for _ in range(2):
-        services.trigger_many(org, slug, [{}] * 5_000)
+        services.trigger_many(org, slug, [{}] * (number // 2))
     time.sleep(PAUSE_S)
     own_workers.start("io")
     own_workers.start("io")
-    await_that(lambda: finished(org, 10_000), 60, "all runs end")
-    assert StepRun.objects.filter(org_id=org.id, dispatch_count__gt=1).count() < 100
-    assert Attempt.objects.filter(org_id=org.id).count() == 10_000
+    await_that(lambda: finished(org, number), 60, "all runs end")
+    assert StepRun.objects.filter(org_id=org.id, dispatch_count__gt=1).count() < number // 100
+    assert Attempt.objects.filter(org_id=org.id).count() == number
     assert_nothing_is_wrong(org)
 
 

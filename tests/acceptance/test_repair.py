@@ -15,8 +15,9 @@ from django_celery_results.models import TaskResult
 from pytest_httpserver import HTTPServer
 
 from dlq import selectors, services
-from dlq.models import Alert, AlertChannel, AlertNotification, DeadLetter
+from dlq.models import Alert, AlertChannel, AlertNotification, DeadLetter, DeadLetterGroup
 from tests.support import probes
+from tests.support.volume import volume
 from tests.support.workers import WorkerPool, await_that, open_queues, publish, start_beat
 from workflows import services as workflows
 from workflows.errors import AlreadyRepaired
@@ -24,15 +25,28 @@ from workflows.models import BulkOperation, LeaderLease, Organization, Run
 from workflows.services import bulk
 
 pytestmark = pytest.mark.timeout(300)
-HOWS = {"final": 1_800, "answered": 1_700, "memory": 1_500}
+HOWS = {"final": volume(1_800), "answered": volume(1_700), "memory": volume(1_500)}
+PACE = volume(100)
 
 
 def break_things(org: Organization) -> None:
-    """5,000 dead letters with three causes."""
+    """Dead letters with three causes, thousands in the full volume."""
     for how, count in HOWS.items():
         step = {"id": "a", "type": "raises", "config": {"how": how}, "retry": {"attempts": 1}}
         workflows.trigger_many(org, publish(org, [step], slug=how), [{"n": n} for n in range(count)])
     await_that(lambda: DeadLetter.objects.filter(org_id=org.id).count() == sum(HOWS.values()), 120, "dead letters")
+
+
+def look_at_the_groups(org: Organization) -> DeadLetterGroup:
+    """One by cause; returns that of the flow that is going to be mended."""
+    groups = {summary.group.category: summary for summary in selectors.groups(org)}
+    assert {category: summary.failed for category, summary in groups.items()} == {
+        "business": HOWS["final"], "auth": HOWS["answered"], "resource": HOWS["memory"],
+    }  # fmt: skip
+    page = selectors.page(org, {"category": "auth"}, limit=200)
+    assert len(page.letters) == 200
+    assert page.next_cursor
+    return groups["auth"].group
 
 
 def test_a_replay_at_a_pace_survives_the_death_of_its_process(org: Organization, own_workers: WorkerPool) -> None:
@@ -40,22 +54,13 @@ def test_a_replay_at_a_pace_survives_the_death_of_its_process(org: Organization,
     own_workers.start("io")
     own_workers.await_ready(1)
     break_things(org)
-
-    groups = {summary.group.category: summary for summary in selectors.groups(org)}
-    assert {category: summary.failed for category, summary in groups.items()} == {
-        "business": 1_800, "auth": 1_700, "resource": 1_500,
-    }  # fmt: skip
-    page = selectors.page(org, {"category": "auth"}, limit=200)
-    assert len(page.letters) == 200
-    assert page.next_cursor
+    group = look_at_the_groups(org)
 
     # The cause is mended: from now on the flow completes. Of the others new failures keep coming.
     publish(org, [{"id": "a", "type": "probe", "config": {}}], slug="answered")
-    group = groups["auth"].group
-    operation = bulk.start(org, "replay_dead_letters", {"group": group.fingerprint}, by="me", per_second=100)
-    began = time.monotonic()
-    others = own_workers.start("io")
-    del others
+    operation = bulk.start(org, "replay_dead_letters", {"group": group.fingerprint}, by="me", per_second=PACE)
+    began, replayed, half = time.monotonic(), HOWS["answered"], volume(800)
+    own_workers.start("io")
     own_workers.await_ready(2)
     for number in range(40):
         workflows.trigger(org, "final", {"new": number})
@@ -64,7 +69,7 @@ def test_a_replay_at_a_pace_survives_the_death_of_its_process(org: Organization,
         operation.refresh_from_db()
         return operation.done
 
-    await_that(lambda: progress() >= 800, 60, "half of it")
+    await_that(lambda: progress() >= half, 60, "half of it")
     own_workers.kill(own_workers.processes[0])  # it leads: it was there first
     at_kill = progress()
     await_that(lambda: progress() > at_kill, 30, "somebody else goes on")
@@ -72,21 +77,26 @@ def test_a_replay_at_a_pace_survives_the_death_of_its_process(org: Organization,
     took_s = time.monotonic() - began
 
     operation.refresh_from_db()
-    assert (operation.matched, operation.done, operation.passed_over, operation.problems) == (1_700, 1_700, 0, [])
-    assert took_s >= 1_700 / 100 - 1.5  # never faster than asked
+    assert (operation.matched, operation.done, operation.passed_over, operation.problems) == (replayed, replayed, 0, [])
+    assert took_s >= replayed / PACE - 1.5  # never faster than asked
     letters = DeadLetter.objects.filter(group_id=group.id)
-    assert Counter(letters.values_list("status", flat=True)) == {"reprocessed": 1_700}
+    assert Counter(letters.values_list("status", flat=True)) == {"reprocessed": replayed}
     origins = list(letters.values_list("run_id", flat=True))
     repeats = Run.objects.filter(origin_id__in=origins)
-    assert repeats.count() == 1_700
+    assert repeats.count() == replayed
     assert set(letters.values_list("replay_run_id", flat=True)) == set(repeats.values_list("id", flat=True))
-    assert len(set(repeats.values_list("origin_id", flat=True))) == 1_700
+    assert len(set(repeats.values_list("origin_id", flat=True))) == replayed
     await_that(lambda: not repeats.filter(ended_at=None).exists(), 60, "all replays end")
-    assert Counter(repeats.values_list("status", flat=True)) == {"completed": 1_700}
+    assert Counter(repeats.values_list("status", flat=True)) == {"completed": replayed}
     executed = Counter(span.run for span in probes.spans({str(run) for run in repeats.values_list("id", flat=True)}))
-    assert len(executed) == 1_700
+    assert len(executed) == replayed
     # The new failures were buried meanwhile, and the other groups left alone.
-    await_that(lambda: DeadLetter.objects.filter(org_id=org.id, status="failed").count() == 1_800 + 40 + 1_500, 30)
+    await_that(
+        lambda: (
+            DeadLetter.objects.filter(org_id=org.id, status="failed").count() == HOWS["final"] + 40 + HOWS["memory"]
+        ),
+        30,
+    )
     assert LeaderLease.objects.filter(name="maintenance").exists()
 
 

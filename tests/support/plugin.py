@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
+from tests.support import reaper
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Each lane of a run in several (pytest-xdist) has services, workers and logs of its own; it inherits the addresses of
 # those that the process before it has started.
@@ -21,3 +25,17 @@ os.environ["HEADRACE_ALLOWED_PRIVATE_HOSTS"] = "127.0.0.1,localhost"
 from devtools import embedded  # noqa: E402  (reads the environment)
 
 embedded.use()
+reaper.start(Path(os.environ["HEADRACE_VAR_DIR"]))
+_FAILURES = ROOT / "var" / "failures.txt"
+
+
+def pytest_sessionstart() -> None:
+    if not _LANE:
+        _FAILURES.unlink(missing_ok=True)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Write each failure at once (var/failures.txt): a run of all tests takes minutes, and may be interrupted."""
+    if report.failed and not _LANE:
+        with _FAILURES.open("a") as file:
+            file.write(f"=== {report.nodeid} ({report.when})\n{report.longreprtext}\n\n")

@@ -12,6 +12,7 @@ from dlq import services as dead_letters
 from dlq.models import DeadLetter
 from tests.support import probes
 from tests.support.by_hand import start
+from tests.support.volume import volume
 from tests.support.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end
 from workflows import services
 from workflows.definitions.validate import DefinitionProblems, parse
@@ -303,11 +304,11 @@ def test_a_process_that_dies_before_it_sums_up_loses_nothing(
 
 
 def test_a_map_costs_statements_by_group_and_not_by_item(org: Organization, workers: WorkerPool) -> None:
-    """1,000 and 10,000 items: the number of transactions and this process's memory stay within a line."""
+    """A number of items and ten times as many: the number of transactions and this process's memory stay within a line."""
     body = {"id": "work", "type": "noop", "config": {"output": "${ item }"}}
     slug = publish(org, container("map", body, items="${ input.items }", parallelism=200))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for number in (1_000, 10_000):
+    for number in (volume(1_000), volume(10_000)):
         detail = await_end(org, services.trigger(org, slug, {"items": list(range(number))}).run_ids[0], 240)
         assert by_key(detail)["after"].step_run.output["results"] == list(range(number))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024

@@ -14,6 +14,7 @@ import pytest
 from django.db import connections
 
 from tests.support.by_hand import claim, start, steps_of
+from tests.support.volume import volume
 from tests.support.workers import WorkerPool, await_end, await_that, by_key, publish, run_to_end, scalar
 from workflows import services
 from workflows.engine.events import receive
@@ -89,8 +90,8 @@ def _register(claimed: Claim, key: int, *, lookback_s: float = 0.0) -> None:
 
 @pytest.mark.parametrize("order", ["wait first", "together", "event first"])
 def test_a_wait_and_an_event_never_miss_each_other(order: str, org: Organization, published: list[Any]) -> None:
-    """A thousand times each, by eight threads: the event comes 1 ms after, at the time of, or 1 ms before the wait."""
-    number = 1_000
+    """So many times each, by eight threads: the event comes 1 ms after, at the time of, or 1 ms before the wait."""
+    number = volume(1_000)
     claims = _claims(org, number)
 
     def register(index: int) -> None:
