@@ -44,11 +44,12 @@ test-fast: setup ## Run the tests that need no process
 soak: setup ## Run all tests with their full volumes
 	@HEADRACE_TEST_VOLUME=full HEADRACE_MODEL_EXAMPLES=800 $(PYTHON) -m pytest --durations 25
 
-lint: setup ## ruff, mypy, import contracts, migrations
+lint: setup ## ruff, mypy, import contracts, dependencies, migrations
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy .
 	.venv/bin/lint-imports
+	.venv/bin/deptry .
 	@HEADRACE_VAR_DIR=var/lint $(PYTHON) manage.py makemigrations --check --dry-run
 
 check: lint docs test ## What CI runs: lint, docs, tests
