@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from config.env import BASE_DIR
-from tests.support.pages import COMMANDS, FILES, OUTPUT, PAGES, blocks, is_shown, printed, script, shown
-from tests.support.project import Project
+from tests.support.documents.pages import COMMANDS, FILES, OUTPUT, PAGES, blocks, is_shown, printed, script, shown
+from tests.support.documents.project import Project
 
 OWN_STEPS = BASE_DIR / "docs" / "howto" / "own_step_types.md"
 

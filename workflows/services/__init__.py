@@ -1,5 +1,7 @@
 """What a person or a program can ask for, a module a subject; the most used of it stands here."""
 
+from workflows.services.events import send as send_events
+from workflows.services.jobs import queue_job
 from workflows.services.runs import (
     MAX_RUNS_AT_ONCE,
     apply_definition,
@@ -20,8 +22,10 @@ __all__ = [
     "cancel_runs",
     "get_run",
     "published",
+    "queue_job",
     "queue_stats",
     "readiness",
+    "send_events",
     "trigger",
     "trigger_many",
 ]

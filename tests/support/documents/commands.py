@@ -1,4 +1,4 @@
-"""Answers `manage.py …` of a project's directory: forks for each command, everything imported. For `tests.support.project`."""
+"""Answers `manage.py …` of a project's directory: forks for each command, everything imported. For `tests.support.documents.project`."""
 
 from __future__ import annotations
 
