@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 
 from config import env
 from devtools import embedded
@@ -67,7 +68,7 @@ def test_no_window_and_no_instant_is_over_its_limit(org: Organization, own_worke
 
 def test_limits_hold_behind_a_broker_backlog_of_10_000(org: Organization, own_workers: WorkerPool) -> None:
     """The reservations lapse while their messages wait behind thousands of others: a start counts when it really is."""
-    slug = publish(org, [probe(throttling={"concurrency": 5, "rate": {"limit": 20, "period": "1s"}})])
+    slug = publish(org, [probe(throttling={"concurrency": 5, "rate": {"limit": 40, "period": "5s"}})])
     crowd, number = publish(org, [{"id": "a", "type": "noop"}], slug="crowd"), volume(10_000)
     open_queues()
     for _ in range(2):
@@ -80,7 +81,7 @@ def test_limits_hold_behind_a_broker_backlog_of_10_000(org: Organization, own_wo
     await_that(lambda: finished(org, number + 100), 90, "all runs end")
     found = probes.spans(runs)
     assert len(found) == 100
-    assert fullest_window([span.start_us for span in found], 1_000_000) <= 20
+    assert fullest_window([span.start_us for span in found], 5_000_000) <= 40
     assert probes.most_at_once(found, {}) <= 5
     assert_nothing_is_wrong(org)
 
@@ -94,17 +95,18 @@ def test_a_small_tenant_does_not_stand_behind_a_big_one(org: Organization, own_w
     big_slug, small_slug = publish(org, steps), publish(small, steps)
     own_workers.start("io")
     own_workers.await_ready(1)
-    big_runs = start(org, big_slug, 1_000)
-    small_runs = start(small, small_slug, 10)
+    start(org, big_slug, 1_000)
+    start(small, small_slug, 10)
     unasked = StepRun.objects.filter(org_id=small.id, status="ready", waiting_for="", dispatched_at=None)
     await_that(lambda: not unasked.exists(), what="all of them stand in line, behind the dispatch of the big ones")
-    begun_us = probes.now_us()
+    begun_at = timezone.now()
     await_that(lambda: finished(org, 1_000) and finished(small, 10), 60, "all runs end")
-    found = probes.spans(big_runs | small_runs)
-    small_ones = [position for position, span in enumerate(found) if span.run in small_runs]
-    before = len([span for span in found if span.end_us is not None and span.end_us < begun_us])
-    assert small_ones[7] - before < 20 + limit + 50
-    assert small_ones[-1] < 500, "a message may be late on a busy machine; the line is not"
+    rows = StepRun.objects.filter(org_id__in=[org.id, small.id]).values_list("dispatched_at", "started_at", "org_id")
+    # When it got its permits: a message may be late on a busy machine, the line is not.
+    granted = sorted((min(filter(None, times)), org_id) for *times, org_id in rows)
+    last_small = max(position for position, (_, org_id) in enumerate(granted) if org_id == small.id)
+    before = sum(1 for at, _ in granted if at < begun_at)
+    assert last_small - before < 20 + limit + 50
     flow_control.delete_limit(shared, by="test")
 
 

@@ -78,28 +78,31 @@ def shoot(page: Page, name: str) -> None:
     page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
 
 
+FAILING = "if attempt < 3:\n    raise ValueError('not yet <b>' + str(attempt))\nreturn {'ok': True}"
+WATERFALL = [
+    {"id": "prepare", "type": "data_transform", "config": {"expression": "{'n': input.n}"}},
+    {
+        "id": "unsteady",
+        "type": "data_transform",
+        "retry": {"delay": "300ms", "attempts": 5},
+        "config": {"script": FAILING},
+    },
+    {"id": "nap", "type": "delay", "config": {"for": "400ms"}},
+    {"id": "skipped", "type": "noop", "if": "input.n > 100"},
+    {
+        "id": "broken",
+        "type": "data_transform",
+        "needs": ["nap"],
+        "retry": {"attempts": 1},
+        "config": {"script": "1/0"},
+    },
+]
+
+
 def test_a_run_is_found_and_read(page: Page, tenant: Organization, workers: WorkerPool) -> None:
-    failing = "if attempt < 3:\n    raise ValueError('not yet <b>' + str(attempt))\nreturn {'ok': True}"
     slug = publish(
         tenant,
-        [
-            {"id": "prepare", "type": "data_transform", "config": {"expression": "{'n': input.n}"}},
-            {
-                "id": "unsteady",
-                "type": "data_transform",
-                "retry": {"delay": "300ms", "attempts": 5},
-                "config": {"script": failing},
-            },
-            {"id": "nap", "type": "delay", "config": {"for": "400ms"}},
-            {"id": "skipped", "type": "noop", "if": "input.n > 100"},
-            {
-                "id": "broken",
-                "type": "data_transform",
-                "needs": ["nap"],
-                "retry": {"attempts": 1},
-                "config": {"script": "1/0"},
-            },
-        ],
+        WATERFALL,
         slug="waterfall",
     )
     run_id = services.trigger(tenant, slug, {"n": 7}).run_ids[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from workflows.definitions.schema import StepSpec
@@ -142,25 +143,9 @@ def build(steps: Iterable[StepSpec]) -> Graph:
 
 
 def find_cycle(needs: Mapping[str, tuple[str, ...]]) -> list[str] | None:
-    """One cycle as a path that ends where it began, or None. Iterative: a chain may have a thousand steps."""
-    done: set[str] = set()
-    for root in needs:
-        path: list[str] = []
-        on_path: set[str] = set()
-        stack: list[tuple[str, bool]] = [(root, False)]
-        while stack:
-            key, leaving = stack.pop()
-            if leaving:
-                path.pop()
-                on_path.discard(key)
-                done.add(key)
-                continue
-            if key in on_path:
-                return [*path[path.index(key) :], key]
-            if key in done or key not in needs:
-                continue
-            path.append(key)
-            on_path.add(key)
-            stack.append((key, True))
-            stack.extend((need, False) for need in needs[key])
+    """One cycle as a path of needs that ends where it began, or None."""
+    try:
+        TopologicalSorter({key: [need for need in of if need in needs] for key, of in needs.items()}).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))
     return None
