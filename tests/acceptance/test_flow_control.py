@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pytest
 from django.core.management import call_command
-from django.utils import timezone
 
 from config import env
 from devtools import embedded
@@ -25,6 +24,7 @@ from throttling.models import ThrottleOverride
 from workflows import services
 from workflows.engine.pipeline import admit
 from workflows.models import Organization, Run, StepRun
+from workflows.selectors import limits as limit_selectors
 from workflows.services import limits as flow_control
 from workflows.simulation.forecast import fullest_window
 
@@ -86,6 +86,12 @@ def test_limits_hold_behind_a_broker_backlog_of_10_000(org: Organization, own_wo
     assert_nothing_is_wrong(org)
 
 
+def all_in_line(org: Organization) -> bool:
+    """Whether each step of the organization waits at the gate, or has passed it."""
+    rows = StepRun.objects.filter(org_id=org.id)
+    return all(row.status != "ready" or limit_selectors.reason_of(row).limit for row in rows)
+
+
 def test_a_small_tenant_does_not_stand_behind_a_big_one(org: Organization, own_workers: WorkerPool) -> None:
     small = Organization.objects.create(slug=f"{org.slug}-small", name="Small")
     limit = 2
@@ -95,18 +101,15 @@ def test_a_small_tenant_does_not_stand_behind_a_big_one(org: Organization, own_w
     big_slug, small_slug = publish(org, steps), publish(small, steps)
     own_workers.start("io")
     own_workers.await_ready(1)
-    start(org, big_slug, 1_000)
-    start(small, small_slug, 10)
-    unasked = StepRun.objects.filter(org_id=small.id, status="ready", waiting_for="", dispatched_at=None)
-    await_that(lambda: not unasked.exists(), what="all of them stand in line, behind the dispatch of the big ones")
-    begun_at = timezone.now()
+    big_runs = start(org, big_slug, 1_000)
+    small_runs = start(small, small_slug, 10)
+    await_that(lambda: all_in_line(small), what="the small ones stand in line, asked for after the big ones")
+    begun_us = probes.now_us()
     await_that(lambda: finished(org, 1_000) and finished(small, 10), 60, "all runs end")
-    rows = StepRun.objects.filter(org_id__in=[org.id, small.id]).values_list("dispatched_at", "started_at", "org_id")
-    # When it got its permits: a message may be late on a busy machine, the line is not.
-    granted = sorted((min(filter(None, times)), org_id) for *times, org_id in rows)
-    last_small = max(position for position, (_, org_id) in enumerate(granted) if org_id == small.id)
-    before = sum(1 for at, _ in granted if at < begun_at)
-    assert last_small - before < 20 + limit + 50
+    found = probes.spans(big_runs | small_runs)
+    last_small = max(position for position, span in enumerate(found) if span.run in small_runs)
+    before = len([span for span in found if span.start_us < begun_us])
+    assert last_small - before < 20 + limit + 10
     flow_control.delete_limit(shared, by="test")
 
 
