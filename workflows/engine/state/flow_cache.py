@@ -154,7 +154,7 @@ def _compile(row: LoadVersionsRow) -> CompiledFlow:
     return flow
 
 
-def _refusal(row: Any, error: BaseException) -> UnloadableVersion:
+def _refusal(row: LoadVersionsRow, error: BaseException) -> UnloadableVersion:
     path, reason, newer = _what_is_wrong(row.definition, error)
     slug = row.definition.get("flow", "") if isinstance(row.definition, dict) else ""
     return UnloadableVersion(
