@@ -59,6 +59,7 @@ bench: setup ## Measure against plain Celery (var/bench.json)
 
 docs: setup ## Build the documentation into site/, with the reference generated from the code
 	@HEADRACE_VAR_DIR=var/lint $(PYTHON) manage.py reference
+	@HEADRACE_VAR_DIR=var/lint $(PYTHON) manage.py statements
 	$(PYTHON) -m mkdocs build --strict --quiet
 
 clean: ## Stop what is left over, delete the environment and all local data

@@ -27,7 +27,8 @@ from django.core.management import call_command  # noqa: E402
 from workflows import services  # noqa: E402
 from workflows.definitions.validate import parse  # noqa: E402
 from workflows.engine.pipeline import publish  # noqa: E402
-from workflows.engine.state import database, transitions  # noqa: E402
+from workflows.engine.state import database  # noqa: E402
+from workflows.engine.state.transitions import steps as step_transitions  # noqa: E402
 from workflows.models import Organization, StepRun  # noqa: E402
 
 STEPS = {
@@ -67,7 +68,7 @@ def measure(organization: Organization, kind: str, batch: int, callers: int) -> 
         worker = uuid.uuid4()
         for part in own:
             began = time.perf_counter()
-            claimed = transitions.claim([(id_, 1) for id_ in part], worker=worker).claims
+            claimed = step_transitions.claim([(id_, 1) for id_ in part], worker=worker).claims
             taken.append(time.perf_counter() - began)
             assert len(claimed) == len(part)
         database.close()

@@ -11,11 +11,11 @@ class WorkflowsConfig(AppConfig):
 
         load_types()
         from workflows.engine.events import receive  # noqa: PLC0415
-        from workflows.engine.state import database  # noqa: PLC0415
+        from workflows.engine.sql import services as token_statements  # noqa: PLC0415
         from workflows.services import invoke  # noqa: PLC0415
         from workflows.steps.tools import TOOLS  # noqa: PLC0415
 
-        TOOLS.send_event, TOOLS.invoke, TOOLS.fetch = receive.send_one, invoke.invoke, database.fetch
+        TOOLS.send_event, TOOLS.invoke, TOOLS.tokens = receive.send_one, invoke.invoke, token_statements
         from workflows.engine.events import matching  # noqa: PLC0415
         from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
         from workflows.engine.repair import on_failure  # noqa: PLC0415

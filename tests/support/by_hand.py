@@ -10,8 +10,8 @@ from tests.support.workers import publish
 from workflows import services
 from workflows.engine.pipeline import record
 from workflows.engine.pipeline.retry_decision import describe
-from workflows.engine.state import transitions
 from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.errors import NonRetriable
 from workflows.models import Organization, StepRun
 from workflows.steps.outcome import Completed, Failed
@@ -25,7 +25,7 @@ def start(org: Organization, steps: list[dict[str, Any]], data: Any = None, **mo
 
 def claim(run_id: UUID, key: str) -> Claim:
     row = StepRun.objects.get(run_id=run_id, key=key)
-    (claimed,) = transitions.claim([(str(row.id), row.attempt)], worker=uuid.uuid4()).claims
+    (claimed,) = step_transitions.claim([(str(row.id), row.attempt)], worker=uuid.uuid4()).claims
     return claimed
 
 

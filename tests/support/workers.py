@@ -25,7 +25,7 @@ from workflows import selectors, services
 from workflows.definitions.validate import parse
 from workflows.engine.maintenance import gate_sync
 from workflows.engine.pipeline import admit
-from workflows.engine.state import transitions
+from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.waits import settle
 from workflows.models import Organization, Run, StepRun, Trigger, Worker
 from workflows.selectors import limits
@@ -166,7 +166,7 @@ def leave_nothing(org: Organization) -> None:
     of it."""
     Trigger.objects.filter(organization=org).delete()
     ids = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))
-    settle.settle(transitions.request_cancel(org.id, ids, reason="the test is over"), start=lambda steps: None)
+    settle.settle(run_transitions.request_cancel(org.id, ids, reason="the test is over"), start=lambda steps: None)
 
 
 def children_of(parent: int, what: str) -> list[int]:

@@ -48,10 +48,11 @@ def _rows(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 
 
 def state_machine() -> str:
-    """The states and who may change them, as in `workflows/engine/state/transitions.py`."""
+    """The states and who may change them, as in `workflows/engine/state/transitions/`."""
     return _page(
         "State machine",
-        "Only `workflows/engine/state/transitions.py` writes a status. Each change below is one guarded statement.",
+        "Only the modules of `workflows/engine/state/transitions/` call the statements that write a status or insert runs "
+        "and steps. Each change below is one guarded statement.",
         "## Steps of a run\n\n" + _diagram(STEP_TRANSITIONS),
         "## Runs\n\nA run of which nothing is ready or running is shown as *waiting*.\n\n" + _diagram(RUN_TRANSITIONS),
     )

@@ -1,4 +1,4 @@
-"""Executions: runs, their steps and attempts. `workflows/engine/state/transitions.py` is the only writer of a status.
+"""Executions: runs, their steps and attempts. `workflows/engine/state/transitions/` is the only writer of a status.
 
 No foreign key points into these tables, and every row carries the run's uuid7, by whose time they can be partitioned
 (ADR 0003).

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 
 from workflows.engine.events import receive
-from workflows.engine.state import database
+from workflows.engine.sql import services as sql
 from workflows.errors import WorkflowsError
 from workflows.models import Event, Run
 from workflows.steps.callback_urls import event_name, run_of
@@ -40,7 +40,7 @@ def take(token: str, body: dict[str, Any]) -> None:
     event = receive.NewEvent(id=uuid.uuid5(NAMESPACE, token), name=event_name(token), data=body)
     with transaction.atomic():
         # of two calls at once one comes after the other
-        database.fetch("lock_controls", {"flow": run.flow_id, "keys": [event.name]})
+        sql.lock_controls(flow=run.flow_id, keys=[event.name])
         if not run.is_live or Event.objects.filter(id=event.id).exists():
             raise CallbackUsed
         receive.receive(run.org_id, [event])

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from workflows import services
-from workflows.engine.state import database
+from workflows.engine.sql import services as sql
 from workflows.errors import (
     FlowArchived,
     FlowNotFound,
@@ -39,7 +39,7 @@ def invoke(
     Raises RetryAfter beyond the flow's rate_limit; NonRetriable where there is no such flow, where it does not take the
     data, and where runs start each other too deeply.
     """
-    above = {row.id for row in database.fetch("runs_above", {"id": parent, "limit": MAX_DEPTH})}
+    above = {row.id for row in sql.runs_above(id=parent, limit=MAX_DEPTH)}
     if len(above) > MAX_DEPTH:
         raise NonRetriable(f"Runs start each other {MAX_DEPTH} levels deep: does a flow invoke itself?")
     organization = Organization.objects.get(id=org_id)

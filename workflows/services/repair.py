@@ -13,12 +13,13 @@ from django.db import IntegrityError, transaction
 
 from workflows import selectors, services, signals
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine.pipeline.trigger import Lineage, NewRun, trigger
+from workflows.engine.pipeline.trigger import NewRun, trigger
 from workflows.engine.repair import chain, fork
 from workflows.engine.repair.chain import Repair
 from workflows.engine.repair.plan import Planned, plan, with_items
 from workflows.engine.run_controls.controls import MAX_BATCH_BYTES
 from workflows.engine.state import flow_cache
+from workflows.engine.state.records import Lineage
 from workflows.errors import FlowArchived, FlowNotPublished, InvalidInput, RunNotEnded, RunNotFound
 from workflows.models import BulkOperation, Organization, Run
 from workflows.payload import MAX_EVENT_BYTES, Json

@@ -22,11 +22,13 @@ from workflows.definitions.schema import FlowSpec
 from workflows.duration import parse_ms
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline.publish import DISPATCHER
-from workflows.engine.pipeline.trigger import NO_LINEAGE, Lineage, NewRun, Triggered, checked_start
+from workflows.engine.pipeline.trigger import NewRun, Triggered, checked_start
 from workflows.engine.pipeline.trigger import trigger as trigger_runs
 from workflows.engine.run_controls import idempotency
-from workflows.engine.state import database as store
-from workflows.engine.state import flow_cache, transitions
+from workflows.engine.sql import services as sql
+from workflows.engine.state import flow_cache
+from workflows.engine.state.records import NO_LINEAGE, Lineage
+from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.waits import settle
 from workflows.errors import (
     FlowArchived,
@@ -148,7 +150,7 @@ def _cancel_rows(spec: FlowSpec, flow: Flow) -> list[CancelRule]:
 
 def published(organization: Organization, slug: str) -> CompiledFlow:
     """The flow's current version. Raises FlowNotFound, FlowArchived, FlowNotPublished or FlowPaused."""
-    found = store.fetch("current_version", {"org": organization.id, "slug": slug})
+    found = sql.current_version(org=organization.id, slug=slug)
     if not found:
         raise FlowNotFound(f"There is no flow {slug!r}; `manage.py flows list` shows what there is.")
     if found[0].is_archived:
@@ -264,7 +266,7 @@ def cancel_run(organization: Organization, run_id: UUID, *, reason: str = "") ->
 
 def cancel_runs(organization: Organization, run_ids: Sequence[UUID], *, reason: str = "") -> list[UUID]:
     """Cancel runs. Returns those that are cancelled by this; the others have ended, or were being cancelled."""
-    cancelled = transitions.request_cancel(organization.id, run_ids, reason=reason)
+    cancelled = run_transitions.request_cancel(organization.id, run_ids, reason=reason)
     transaction.on_commit(lambda: settle.settle(cancelled, start=DISPATCHER.submit), robust=True)
     return [run_id for run_id in run_ids if run_id in set(cancelled)]
 

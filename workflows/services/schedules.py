@@ -25,7 +25,8 @@ from workflows.edge.unavailable import may_pass
 from workflows.engine.maintenance import sweeps
 from workflows.engine.pipeline.publish import DISPATCHER
 from workflows.engine.pipeline.trigger import NewRun, trigger
-from workflows.engine.state import flow_cache, transitions
+from workflows.engine.state import flow_cache
+from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.waits import settle
 from workflows.errors import FlowPaused, WorkflowsError
 from workflows.models import CronFire, Flow, Organization, Run, Trigger
@@ -111,7 +112,9 @@ def _fire_once(found: Trigger, at: dt.datetime) -> bool:
         return True  # it stays queued
     else:
         if live and overlap == "cancel_running":
-            cancelled = transitions.request_cancel(found.organization_id, live, reason=f"the tick of {at.isoformat()}")
+            cancelled = run_transitions.request_cancel(
+                found.organization_id, live, reason=f"the tick of {at.isoformat()}"
+            )
             transaction.on_commit(lambda: settle.settle(cancelled, start=DISPATCHER.submit), robust=True)
         _start(row, found.flow)
     row.save(update_fields=["outcome", "run_id", "reason"])

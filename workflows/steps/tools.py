@@ -3,9 +3,9 @@ functions are put in here when the application starts (`workflows.apps`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 
@@ -13,14 +13,59 @@ def _not_installed(*_: Any, **__: Any) -> Any:
     raise RuntimeError("The step types are used before the application has started.")
 
 
+class StoredTokens(Protocol):
+    """A row of the stored tokens of a credential, encrypted."""
+
+    @property
+    def refresh_token(self) -> bytes | None: ...
+    @property
+    def access_token(self) -> bytes | None: ...
+    @property
+    def good_s(self) -> float | None: ...
+    @property
+    def generation(self) -> int: ...
+
+
+class SeenTokens(StoredTokens, Protocol):
+    @property
+    def leased(self) -> bool: ...
+
+
+class ClaimedTokens(StoredTokens, Protocol):
+    @property
+    def mine(self) -> bool: ...
+
+
+class TokenStatements(Protocol):
+    """The statements of the engine about stored tokens (`workflows.engine.sql.services`)."""
+
+    def look_at_oauth_tokens(self, *, org: UUID, identity: str, stale: str) -> Sequence[SeenTokens]: ...
+    def claim_oauth_refresh(
+        self, *, id: UUID, org: UUID, identity: str, stale: str, lease: UUID, lease_s: float
+    ) -> Sequence[ClaimedTokens]: ...
+    def store_oauth_tokens(
+        self,
+        *,
+        org: UUID,
+        identity: str,
+        generation: int,
+        refresh_token: bytes | None,
+        access_token: bytes,
+        digest: str,
+        good_s: float,
+    ) -> object: ...
+    def release_oauth_refresh(self, *, org: UUID, identity: str, lease: UUID, refused: bool) -> None: ...
+    def forget_oauth_credentials(self, *, org: UUID, unused_s: float) -> None: ...
+
+
 @dataclass(kw_only=True)
 class Tools:
     """`send_event(org_id, id, name, data, user)` stores an event once; `invoke(org_id, flow, data, …)` starts a child
-    run and gives its id; `fetch(statement, parameters)` executes a statement of the engine."""
+    run and gives its id; `tokens` are the statements about stored OAuth tokens."""
 
     send_event: Callable[[UUID, UUID, str, dict[str, Any], dict[str, Any]], None] = _not_installed
     invoke: Callable[..., UUID] = _not_installed
-    fetch: Callable[[str, Mapping[str, Any]], list[Any]] = _not_installed
+    tokens: TokenStatements | None = None
 
 
 TOOLS = Tools()

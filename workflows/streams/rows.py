@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from workflows.engine.state import database
+from workflows.engine.sql import services as sql
 from workflows.models import Attempt, FanOut, Run, StepRun
 from workflows.models.run import first_id
 
@@ -74,24 +74,24 @@ class OrganizationRows:
 
 def read_organizations(windows: Sequence[Window]) -> list[OrganizationRows]:
     """The changes in each of these windows, in five statements for all of them."""
-    parameters = {
-        "orgs": [window.org_id for window in windows],
-        "afters": [window.after for window in windows],
-        "firsts": [first_id(window.after.timestamp()) for window in windows],
-        "page": PAGE,
-    }
-    changes = database.fetch("stream_changes", parameters)
+    changes = sql.stream_changes(
+        orgs=[window.org_id for window in windows],
+        afters=[window.after for window in windows],
+        firsts=[first_id(window.after.timestamp()) for window in windows],
+        page=PAGE,
+    )
     ids: dict[str, set[UUID]] = defaultdict(set)
     pages: dict[tuple[int, str], list[dt.datetime]] = defaultdict(list)
     for change in changes:
-        ids[change.kind].add(change.id)
+        if change.id is not None:
+            ids[change.kind].add(change.id)
         pages[change.number, change.kind].append(change.at)
     tries = Attempt.objects.defer("input", "logs").in_bulk(ids["try"])
     steps = StepRun.objects.defer("output").in_bulk({each.step_run_id for each in tries.values()} | ids["start"])
     ends = Run.objects.only("id", "status", "error", "ended_at").in_bulk(ids["end"])
     read = [OrganizationRows(now=pages[0, "now"][0]) for _ in windows]
     for change in sorted(changes, key=lambda each: each.at):
-        if change.kind == "now":
+        if change.id is None:
             continue
         rows = read[change.number - 1]
         attempt, step, run = tries.get(change.id), steps.get(change.id), ends.get(change.id)

@@ -210,10 +210,10 @@ def perform_all(run_id: Any, work: Any, *, category: Any, error: Any) -> None:
     import uuid
 
     from workflows.engine.pipeline import perform
-    from workflows.engine.state import transitions
+    from workflows.engine.state.transitions import steps as step_transitions
 
     while ready := list(StepRun.objects.filter(run_id=run_id, status="ready")):
-        claims = transitions.claim([(str(row.id), row.attempt) for row in ready], worker=uuid.uuid4()).claims
+        claims = step_transitions.claim([(str(row.id), row.attempt) for row in ready], worker=uuid.uuid4()).claims
         verdicts = []
         for visit in perform.open_visits(claims):
             if visit.step.container:

@@ -15,8 +15,8 @@ from tests.support.workers import WorkerPool, await_end, by_key, publish, run_to
 from workflows import services
 from workflows.engine.containers import fan_out
 from workflows.engine.pipeline import record as recording
-from workflows.engine.state import transitions
 from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve
 from workflows.models import Organization, Run, StepRun
 from workflows.services import repair
@@ -29,7 +29,9 @@ def record(claimed: Claim, outcome: Outcome, output: str | None = None) -> None:
 
 def inner_claims(run_id: UUID, key: str) -> list[Claim]:
     rows = StepRun.objects.filter(run_id=run_id, key=key, status="ready")
-    claims = transitions.claim([(str(row.id), row.attempt) for row in rows], worker=uuid.uuid4(), lease_s=600).claims
+    claims = step_transitions.claim(
+        [(str(row.id), row.attempt) for row in rows], worker=uuid.uuid4(), lease_s=600
+    ).claims
     return sorted(claims, key=lambda each: each.path)
 
 

@@ -23,8 +23,11 @@ from workflows.engine.events import matching
 from workflows.engine.maintenance import leader, sweeps
 from workflows.engine.pipeline import publish as dispatch
 from workflows.engine.pipeline import record
-from workflows.engine.state import database, flow_cache, transitions, unloadable
+from workflows.engine.sql import rescue as rescue_sql
+from workflows.engine.state import flow_cache, unloadable
 from workflows.engine.state.records import ReadyStep, Verdict
+from workflows.engine.state.transitions import runs as run_transitions
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve, settle
 from workflows.errors import ConfigurationFailure, UnloadableVersion
 from workflows.models import (
@@ -139,7 +142,7 @@ def test_runs_of_a_bad_version_can_be_cancelled_with_others(
     end(claim(bad, "a"))
     spoil(org, "flow")
     for owner, run_id in ((org, bad), (other, good)):
-        transitions.request_cancel(owner.id, [run_id], reason="test")
+        run_transitions.request_cancel(owner.id, [run_id], reason="test")
     settle.settle([bad, good])
     assert {Run.objects.get(id=run_id).status for run_id in (bad, good)} == {"cancelled"}
     Flow.objects.filter(organization=org).update(current=None)
@@ -192,7 +195,7 @@ def test_what_a_newer_process_may_load_is_left_to_it(org: Organization, publishe
     version = current(org, "flow")
     definition = version.definition
     poison.spoil(version.id, {**definition, "made_of": "newer stuff"})
-    rows = database.fetch("rescue_undispatched", {"batch": 1_000, "queues": ["headrace.io"], "put_off": []})
+    rows = rescue_sql.rescue_undispatched(batch=1_000, queues=["headrace.io"], put_off=[])
     dispatch.dispatch([ReadyStep.of(row) for row in rows if row.run_id == run_id])
     assert steps_of(run_id) == {"a": "ready"}
     assert not published
@@ -323,7 +326,7 @@ def test_a_claimed_step_of_a_newer_version_is_offered_again_without_end(
         assert (row.status, row.attempt, row.told_waits) == ("waiting", claimed.attempt, 10)
         assert not Attempt.objects.filter(step_run_id=row.id).exists()
     StepRun.objects.filter(run_id=run_id).update(wake_at="2026-01-01T00:00:00Z")
-    assert run_id in {step.run_id for step in transitions.wake(batch=1_000)}
+    assert run_id in {step.run_id for step in step_transitions.wake(batch=1_000)}
 
 
 def test_what_was_performed_of_a_newer_version_goes_back(org: Organization, published: list[ReadyStep]) -> None:
@@ -347,7 +350,7 @@ def test_what_undoes_the_steps_of_a_newer_version_is_left_to_others(
 ) -> None:
     run_id = start(org, UNDONE)
     end(claim(run_id, "a"))
-    transitions.request_cancel(org.id, [run_id], reason="test")
+    run_transitions.request_cancel(org.id, [run_id], reason="test")
     with newer(org, "flow"):
         settle.settle([run_id])
         assert Run.objects.get(id=run_id).is_live
@@ -360,7 +363,7 @@ def test_a_run_of_a_newer_version_that_has_nothing_to_undo_can_be_cancelled(
     org: Organization, published: list[ReadyStep]
 ) -> None:
     run_id = start(org, [NOOP])
-    transitions.request_cancel(org.id, [run_id], reason="test")
+    run_transitions.request_cancel(org.id, [run_id], reason="test")
     with newer(org, "flow"):
         settle.settle([run_id])
     assert Run.objects.get(id=run_id).status == "cancelled"

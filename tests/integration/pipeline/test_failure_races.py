@@ -21,7 +21,8 @@ from workflows.engine.events import matching
 from workflows.engine.events import receive as events
 from workflows.engine.events.receive import NewEvent
 from workflows.engine.maintenance import leader
-from workflows.engine.state import database, transitions
+from workflows.engine.state import database
+from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.waits import settle
 from workflows.errors import ParentCancelled, RunNotFound
 from workflows.models import Event, Organization, Run, StepRun
@@ -112,7 +113,7 @@ def test_runs_that_are_being_undone_do_not_hide_others_from_rescue(org: Organiza
     ids = services.trigger_many(org, slug, [{}] * 60).run_ids
     for run_id in ids:
         end(claim(run_id, "a"))
-    transitions.request_cancel(org.id, ids, reason="")
+    run_transitions.request_cancel(org.id, ids, reason="")
     leader._settle_runs(deep=False)
     assert StepRun.objects.filter(run_id__in=ids, is_hook=True, status="ready").count() == 60
     database.counter.by_name.clear()

@@ -16,8 +16,14 @@ from workflows import selectors, services, signals
 from workflows.engine.maintenance import gate_sync, leader
 from workflows.engine.pipeline import publish as dispatch
 from workflows.engine.pipeline.record import record
-from workflows.engine.state import database, expression_context, flow_cache, transitions
+from workflows.engine.sql import leader as leader_sql
+from workflows.engine.sql import rescue as rescue_sql
+from workflows.engine.sql import worker as worker_sql
+from workflows.engine.state import database, expression_context, flow_cache
 from workflows.engine.state.records import ClaimedBatch, ReadyStep, StepFailed, Verdict
+from workflows.engine.state.transitions import rescue as rescue_transitions
+from workflows.engine.state.transitions import runs as run_transitions
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.worker.runtime import Runtime
 from workflows.errors import Category
 from workflows.models import Attempt, Organization, Run, StepRun, Worker
@@ -40,7 +46,7 @@ def start(org: Organization, steps: list[dict[str, Any]], runs: int = 1) -> list
 def claim(steps: list[ReadyStep]) -> ClaimedBatch:
     batch = [(str(step.id), step.attempt) for step in steps]
     steps.clear()
-    return transitions.claim(batch, worker=WORKER)
+    return step_transitions.claim(batch, worker=WORKER)
 
 
 def test_a_step_is_claimed_by_one(org: Organization, published: list[ReadyStep]) -> None:
@@ -63,7 +69,7 @@ def test_the_claim_of_a_step_that_acts_outside_is_on_disk_before_it_starts(
     start(org, [{"id": "a", **step}], runs=20)
     on_disk = 0
     for ready in list(published):
-        transitions.claim([(str(ready.id), 1)], worker=WORKER)
+        step_transitions.claim([(str(ready.id), 1)], worker=WORKER)
         on_disk += scalar("SELECT pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()")
     assert on_disk > 12 if durable else on_disk < 8
 
@@ -73,9 +79,9 @@ def test_a_message_of_an_earlier_try_claims_nothing(org: Organization, published
     stale = [(str(published[0].id), 1)]
     claimed = claim(published).claims
     record([Verdict(claim=claimed[0], outcome=Retry(error=ERROR, delay_s=0))])
-    transitions.wake(batch=1_000)
-    assert transitions.claim(stale, worker=WORKER).claims == []
-    assert len(transitions.claim([(stale[0][0], 2)], worker=WORKER).claims) == 1
+    step_transitions.wake(batch=1_000)
+    assert step_transitions.claim(stale, worker=WORKER).claims == []
+    assert len(step_transitions.claim([(stale[0][0], 2)], worker=WORKER).claims) == 1
 
 
 def test_a_late_worker_can_not_overwrite_a_rescued_step(org: Organization, published: list[ReadyStep]) -> None:
@@ -95,14 +101,14 @@ def test_a_late_worker_can_not_overwrite_a_rescued_step(org: Organization, publi
 
 def lose(worker: uuid.UUID, *steps: uuid.UUID) -> None:
     """One worker claims these steps, is lost, and its steps are rescued."""
-    assert len(transitions.claim([(str(id_), 1) for id_ in steps], worker=worker).claims) == len(steps)
+    assert len(step_transitions.claim([(str(id_), 1) for id_ in steps], worker=worker).claims) == len(steps)
     StepRun.objects.filter(id__in=steps).update(lease_until="2020-01-01T00:00:00Z")
     leader._dead_leases(WORKER)
 
 
 def test_three_losses_fail_the_step(org: Organization, published: list[ReadyStep]) -> None:
     run_id = start(org, [noop("a")])[0]
-    for _ in range(transitions.MAX_LOSSES):
+    for _ in range(rescue_transitions.MAX_LOSSES):
         lose(uuid.uuid4(), StepRun.objects.get(run_id=run_id).id)
     detail = selectors.run_detail(org, run_id)
     assert (detail.run.status, statuses(detail)) == ("failed", {"a": "failed"})
@@ -114,13 +120,13 @@ def test_losses_beside_other_steps_do_not_count(org: Organization, published: li
     """Any of them may be the cause: none fails for it, and the history says so."""
     start(org, [noop("a")], runs=2)
     steps = [step.id for step in published]
-    for _ in range(transitions.MAX_LOSSES + 2):
+    for _ in range(rescue_transitions.MAX_LOSSES + 2):
         lose(uuid.uuid4(), *steps)
     rows = StepRun.objects.filter(id__in=steps)
     assert {(row.status, row.losses, row.solitary_losses) for row in rows} == {("ready", 5, 0)}
     attempts = Attempt.objects.filter(step_run_id__in=steps)
     assert {(a.status, "does not count" in a.error["message"]) for a in attempts} == {("lost", True)}
-    for _ in range(transitions.MAX_LOSSES):
+    for _ in range(rescue_transitions.MAX_LOSSES):
         lose(uuid.uuid4(), steps[0])
     assert StepRun.objects.get(id=steps[0]).status == "failed"
     assert StepRun.objects.get(id=steps[1]).status == "ready"
@@ -140,7 +146,7 @@ def test_the_steps_of_a_lost_worker_are_looked_at_together(org: Organization, pu
     """Their leases end one after the other; the last one must not look as if it had been alone."""
     start(org, [noop("a")], runs=2)
     first, second = (step.id for step in published)
-    transitions.claim([(str(first), 1), (str(second), 1)], worker=uuid.uuid4())
+    step_transitions.claim([(str(first), 1), (str(second), 1)], worker=uuid.uuid4())
     StepRun.objects.filter(id=first).update(lease_until=timezone.now())
     leader._dead_leases(WORKER)
     assert StepRun.objects.get(id=first).status == "running"
@@ -153,8 +159,8 @@ def test_the_steps_of_a_lost_worker_are_looked_at_together(org: Organization, pu
 def test_a_lost_lease_is_not_held_back_for_long(org: Organization, published: list[ReadyStep]) -> None:
     start(org, [noop("a")], runs=2)
     first, second = (step.id for step in published)
-    transitions.claim([(str(first), 1), (str(second), 1)], worker=uuid.uuid4())
-    StepRun.objects.filter(id=first).update(lease_until=timezone.now() - dt.timedelta(seconds=transitions.LEASE_S))
+    step_transitions.claim([(str(first), 1), (str(second), 1)], worker=uuid.uuid4())
+    StepRun.objects.filter(id=first).update(lease_until=timezone.now() - dt.timedelta(seconds=step_transitions.LEASE_S))
     leader._dead_leases(WORKER)
     rows = {row.id: (row.status, row.solitary_losses) for row in StepRun.objects.filter(id__in=[first, second])}
     assert rows == {first: ("ready", 0), second: ("running", 0)}
@@ -256,9 +262,9 @@ def test_a_sleep_wakes_once(org: Organization, published: list[ReadyStep]) -> No
     start(org, [noop("a")])
     claimed = claim(published).claims[0]
     record([Verdict(claim=claimed, outcome=Sleep(seconds=0))])
-    woken = [step for step in transitions.wake(batch=1_000) if step.id == claimed.id]
+    woken = [step for step in step_transitions.wake(batch=1_000) if step.id == claimed.id]
     assert len(woken) == 1
-    assert [step for step in transitions.wake(batch=1_000) if step.id == claimed.id] == []
+    assert [step for step in step_transitions.wake(batch=1_000) if step.id == claimed.id] == []
     assert claim(woken).claims[0].wake_seq == 1
 
 
@@ -284,18 +290,16 @@ def test_a_failure_is_announced_in_its_transaction(org: Organization, published:
 def test_the_heartbeat_renews_only_what_is_held(org: Organization, published: list[ReadyStep]) -> None:
     start(org, [noop("a")], runs=2)
     held, other = claim(published).claims
-    rows = database.fetch(
-        "renew_leases", {"ids": [held.id, other.id], "leases": [held.lease, uuid.uuid4()], "lease_s": 60.0}
-    )
+    rows = worker_sql.renew_leases(ids=[held.id, other.id], leases=[held.lease, uuid.uuid4()], lease_s=60.0)
     assert [(row.id, row.cancelled) for row in rows] == [(held.id, False)]
     services.cancel_run(org, held.run_id)
-    rows = database.fetch("renew_leases", {"ids": [held.id], "leases": [held.lease], "lease_s": 60.0})
+    rows = worker_sql.renew_leases(ids=[held.id], leases=[held.lease], lease_s=60.0)
     assert rows[0].cancelled
 
 
 def test_a_cancelled_run_is_not_claimed(org: Organization, published: list[ReadyStep]) -> None:
     run_id = start(org, [noop("a")])[0]
-    transitions.request_cancel(org.id, [run_id], reason="")
+    run_transitions.request_cancel(org.id, [run_id], reason="")
     assert claim(published).claims == []
 
 
@@ -314,12 +318,10 @@ def test_rescue_publishes_what_was_not_published_or_lost(
     if "NULL" in damage:
         leader._undispatched()
     else:
-        rows = database.fetch(
-            "rescue_lost_messages", {"queue": "headrace.io", "before": 9e9, "idle_s": None, "batch": 1_000}
-        )
+        lost = rescue_sql.rescue_lost_messages(queue="headrace.io", before=9e9, idle_s=None, batch=1_000)
         mine = StepRun.objects.get(run_id=run_id).id
-        assert mine not in leader._not_at_the_gate([row.id for row in rows])  # it was granted just now
-        rows = database.fetch("publish_again", {"ids": [row.id for row in rows]})
+        assert mine not in leader._not_at_the_gate([row.id for row in lost])  # it was granted just now
+        rows = rescue_sql.publish_again(ids=[row.id for row in lost])
         dispatch.dispatch([ReadyStep.of(row) for row in rows])
     mine = [step for step in published if step.run_id == run_id]
     assert len(mine) == 1
@@ -348,10 +350,10 @@ def test_rescue_repairs_what_a_crash_can_leave(org: Organization, published: lis
 def test_two_leaders_are_harmless_and_one_leads(live_db: None) -> None:
     one, two = uuid.uuid4(), uuid.uuid4()
     name = f"test-{one}"
-    assert database.fetch("lead", {"name": name, "holder": one, "lease_s": 60.0})
-    assert not database.fetch("lead", {"name": name, "holder": two, "lease_s": 60.0})
-    database.fetch("resign", {"name": name, "holder": one})
-    assert database.fetch("lead", {"name": name, "holder": two, "lease_s": 60.0})
+    assert leader_sql.lead(name=name, holder=one, lease_s=60.0)
+    assert not leader_sql.lead(name=name, holder=two, lease_s=60.0)
+    leader_sql.resign(name=name, holder=one)
+    assert leader_sql.lead(name=name, holder=two, lease_s=60.0)
 
 
 def test_a_broker_that_does_not_answer_leaves_the_steps_ready(

@@ -26,7 +26,8 @@ from dlq.models import Alert, AlertChannel, AlertNotification, AlertRule, DeadLe
 from dlq.models.alert import Metric
 from tests.support.workers import WorkerPool, await_that, open_queues, publish, run_to_end
 from workflows import services as workflows
-from workflows.engine.state import database, transitions
+from workflows.engine.state import database
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.models import Attempt, Organization, Run, StepRun
 
 ONCE = {"attempts": 1}
@@ -143,7 +144,7 @@ def test_depth_backlog_and_zombies(org: Organization, receiver: Receiver, own_wo
     slug = publish(org, [{"id": "a", "type": "noop"}])
     (zombie,) = workflows.trigger(org, slug).run_ids
     step = StepRun.objects.get(run_id=zombie)
-    transitions.claim([(str(step.id), 1)], worker=uuid.uuid4())
+    step_transitions.claim([(str(step.id), 1)], worker=uuid.uuid4())
     StepRun.objects.filter(id=step.id).update(lease_until=timezone.now() - dt.timedelta(seconds=6))
     workflows.trigger_many(org, slug, [{}] * 1_001)
     look()

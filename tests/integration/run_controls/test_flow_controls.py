@@ -18,7 +18,7 @@ from tests.support.workers import publish
 from workflows import services
 from workflows.engine.events import receive
 from workflows.engine.events.receive import NewEvent
-from workflows.engine.state import transitions
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.errors import RunRateLimited
 from workflows.models import Event, Organization, Run, StepRun, TriggerOutcome
 
@@ -152,7 +152,7 @@ def test_what_comes_after_a_debounced_run_has_started_gives_another(org: Organiz
     send(org, n(1, k="a"), n(2, k="b"), n(3, k="a"))
     assert (live(org), outcomes(org)) == ([2, 3], [(1, "debounced")]) or live(org) == [3, 2]
     pass_time(org, 11)
-    transitions.wake(batch=100)
+    step_transitions.wake(batch=100)
     send(org, n(4, k="a"))
     assert sorted(live(org)) == [2, 3, 4]
     assert Run.objects.filter(org_id=org.id).exclude(gather_key="").count() == 2
@@ -196,12 +196,12 @@ def test_a_batch_starts_when_it_is_full_or_its_time_is_up(org: Organization, pub
     assert (batches(org), ready(org)) == ([[1, 2], [3]], [False, False])
     assert 9 < starts_in_s(runs(org)[0]) <= 10
     send(org, n(4, k="a"))
-    transitions.wake(batch=100)
+    step_transitions.wake(batch=100)
     assert (batches(org), ready(org)) == ([[1, 2, 4], [3]], [True, False])
     send(org, n(5, k="a"))
     assert batches(org) == [[1, 2, 4], [3], [5]]
     pass_time(org, 11)
-    transitions.wake(batch=100)
+    step_transitions.wake(batch=100)
     assert ready(org) == [True, True, True]
     send(org, n(6, k="a"))
     assert batches(org)[-1] == [6]
@@ -212,7 +212,7 @@ def test_many_events_at_once_fill_batches_in_their_order(org: Organization, publ
     send(org, n(0, k="a"))
     send(org, *(n(number, k="a") for number in range(1, 9)))
     assert batches(org) == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-    transitions.wake(batch=100)
+    step_transitions.wake(batch=100)
     assert ready(org) == [True, True, True]
     assert [code for _, code in outcomes(org)] == ["batched"] * 6
 

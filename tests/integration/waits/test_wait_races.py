@@ -20,8 +20,8 @@ from workflows.engine.events import matching, receive
 from workflows.engine.events.receive import NewEvent
 from workflows.engine.maintenance import leader
 from workflows.engine.pipeline import record
-from workflows.engine.state import transitions
 from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve
 from workflows.errors import NonRetriable
 from workflows.models import Event, Organization, Run, StepRun, Wait
@@ -181,7 +181,7 @@ def test_a_run_of_which_a_step_has_woken_gathers_no_more(
     publish(org, [{"id": key, "type": "noop", "needs": []} for key in ("a", "b")], on=HEARS, **control)
     send(org, n=1)
     time.sleep(0.15)
-    transitions.wake(batch=1)
+    step_transitions.wake(batch=1)
     send(org, n=2)
     assert Run.objects.filter(org_id=org.id).count() == 2
     first = Run.objects.filter(org_id=org.id).order_by("id")[0].input
@@ -195,7 +195,7 @@ def test_a_batch_can_be_repeated(size: int, org: Organization, published: list[A
     for _ in range(5):
         send(org, n="x" * size)
     run = Run.objects.get(org_id=org.id)
-    transitions.wake(batch=10)
+    step_transitions.wake(batch=10)
     end(claim(run.id, "a"))
     again = repair.replay(org, run.id, by="me").run_id
     assert again is not None

@@ -70,12 +70,14 @@ def test_values_that_are_equal_in_cel_have_the_same_hash() -> None:
 
 def _claims(org: Organization, number: int) -> list[Claim]:
     """Claimed steps that are about to wait, each of a run of its own with an id of its own."""
-    from workflows.engine.state import transitions
+    from workflows.engine.state.transitions import steps as step_transitions
 
     slug = publish(org, [{**WAIT, "config": {**WAIT["config"], "timeout": "1h"}}])
     runs = services.trigger_many(org, slug, [{"id": index} for index in range(number)]).run_ids
     rows = StepRun.objects.filter(run_id__in=runs).order_by("run_id").values_list("id", "attempt")
-    claims = transitions.claim([(str(id_), attempt) for id_, attempt in rows], worker=uuid.uuid4(), lease_s=600).claims
+    claims = step_transitions.claim(
+        [(str(id_), attempt) for id_, attempt in rows], worker=uuid.uuid4(), lease_s=600
+    ).claims
     order = {run_id: position for position, run_id in enumerate(runs)}
     return sorted(claims, key=lambda each: order[each.run_id])
 

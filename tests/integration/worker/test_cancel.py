@@ -11,7 +11,7 @@ from tests.support.workers import WorkerPool, await_end, await_that, publish, st
 from workflows import services
 from workflows.engine.events import receive
 from workflows.engine.events.receive import NewEvent
-from workflows.engine.state import transitions
+from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.worker.heartbeat import HEARTBEAT_S
 from workflows.errors import InvalidInput
 from workflows.models import Attempt, BulkOperation, Organization, Run, StepRun
@@ -196,4 +196,4 @@ def test_a_second_cancel_changes_nothing(org: Organization) -> None:
     services.cancel_run(org, run_id, reason="first")
     services.cancel_run(org, run_id, reason="second")
     assert await_end(org, run_id).run.cancel_reason == "first"
-    assert transitions.request_cancel(org.id, [run_id], reason="third") == []
+    assert run_transitions.request_cancel(org.id, [run_id], reason="third") == []

@@ -17,8 +17,9 @@ from tests.support.workers import WorkerPool, await_that, by_key, children_of, i
 from workflows import selectors, services
 from workflows.engine.maintenance import leader
 from workflows.engine.pipeline import perform
-from workflows.engine.state import transitions
 from workflows.engine.state.records import NOBODY, ReadyStep
+from workflows.engine.state.transitions import rescue as rescue_transitions
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.worker import alone
 from workflows.engine.worker.runtime import Runtime
 from workflows.models import Attempt, Organization, Run, StepRun
@@ -144,8 +145,8 @@ def test_a_step_that_always_takes_its_worker_along_is_given_up(org: Organization
     run_id = start(org, [{"id": "big", "type": "noop"}, {"id": "beside", "type": "noop", "needs": []}])
     rows = {row.key: row for row in StepRun.objects.filter(run_id=run_id)}
     worker = uuid.uuid4()
-    assert len(transitions.claim([(str(row.id), row.attempt) for row in rows.values()], worker=worker).claims) == 2
-    StepRun.objects.filter(id=rows["big"].id).update(losses=transitions.MAX_ALL_LOSSES - 1)
+    assert len(step_transitions.claim([(str(row.id), row.attempt) for row in rows.values()], worker=worker).claims) == 2
+    StepRun.objects.filter(id=rows["big"].id).update(losses=rescue_transitions.MAX_ALL_LOSSES - 1)
     StepRun.objects.filter(run_id=run_id).update(lease_until="2026-01-01T00:00:00Z")
     leader._dead_leases(NOBODY)
     assert steps_of(run_id)["big"] == "failed"

@@ -40,13 +40,6 @@ def test_every_variable_that_the_code_reads_is_documented() -> None:
     assert used - internal <= known
 
 
-def test_every_sql_file_has_a_header_and_a_user() -> None:
-    code = "".join(path.read_text(encoding="utf-8") for path in (BASE_DIR / "workflows").rglob("*.py"))
-    for path in (BASE_DIR / "workflows" / "engine" / "sql").glob("*.sql"):
-        assert path.read_text(encoding="utf-8").startswith("-- "), path
-        assert f'"{path.stem}"' in code, f"nobody uses {path.name}"
-
-
 def test_docker_compose_is_complete() -> None:
     compose = YAML(typ="safe", pure=True).load((BASE_DIR / "docker-compose.yml").read_text(encoding="utf-8"))
     services = compose["services"]

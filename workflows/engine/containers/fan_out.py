@@ -16,8 +16,11 @@ from uuid import UUID
 
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.repair.plan import Past, Planned, plan
+from workflows.engine.sql import containers as sql
+from workflows.engine.sql.containers import FanOutsOverRow, LastRoundRow, UnfinishedItemsRow
 from workflows.engine.state import database, expression_context, flow_cache
 from workflows.engine.state.records import Claim, ReadyStep, Recorded, Verdict
+from workflows.engine.state.transitions import containers as transitions
 from workflows.engine.worker import ending
 from workflows.errors import Category, PayloadTooLarge
 from workflows.expressions import compile_expression
@@ -48,7 +51,7 @@ def stop_strays(verdicts: Sequence[Verdict], result: Recorded, cursor: database.
         if each.claim.path and result.landed.get(each.claim.id) in {"waiting", "ready"}
     ]
     advanced = Advanced()
-    for row in database.fetch("cancel_strays", {"ids": open_}, cursor) if open_ else ():
+    for row in transitions.cancel_strays(open_, cursor=cursor):
         result.landed[row.id] = "cancelled"
         advanced.over.append(row.container_id)
     return advanced
@@ -63,16 +66,15 @@ def begin(verdicts: Iterable[Verdict], result: Recorded, cursor: database.Cursor
     ]
     if not new:
         return Advanced()
-    rows = database.fetch("insert_fan_outs", {"fan_outs": json.dumps(new)}, cursor)
-    ids = [row.step_run_id for row in rows]
+    ids = transitions.begin(json.dumps(new), cursor=cursor)
     _plan_items(ids, cursor)
-    return Advanced(ready=_open(ids, cursor, paused=False), over=ids)
+    return Advanced(ready=transitions.open_items(ids, paused=False, cursor=cursor), over=ids)
 
 
 def _plan_items(container_ids: Sequence[UUID], cursor: database.Cursor) -> None:
     """Of containers of resumed runs: within items that did not end well, steps that did are taken over."""
-    items: dict[tuple[UUID, int], list[Any]] = defaultdict(list)
-    for row in database.fetch("unfinished_items", {"ids": list(container_ids)}, cursor):
+    items: dict[tuple[UUID, int], list[UnfinishedItemsRow]] = defaultdict(list)
+    for row in sql.unfinished_items(ids=container_ids, cursor=cursor):
         items[row.container_id, row.index].append(row)
     plans = []
     for (container_id, index), rows in items.items():
@@ -86,7 +88,7 @@ def _plan_items(container_ids: Sequence[UUID], cursor: database.Cursor) -> None:
             steps = {each.key: _as_planned(each) for each in planned}
             plans.append({"container_id": str(container_id), "index": index, "plan": {"sinks": sinks, "steps": steps}})
     if plans:
-        database.fetch("set_item_plans", {"plans": json.dumps(plans)}, cursor)
+        sql.set_item_plans(plans=json.dumps(plans), cursor=cursor)
 
 
 def _as_planned(step: Planned) -> dict[str, Any]:
@@ -117,11 +119,6 @@ def _starts(sizes: Sequence[int]) -> list[int]:
     return starts
 
 
-def _open(ids: Sequence[UUID], cursor: database.Cursor, *, paused: bool) -> list[ReadyStep]:
-    rows = database.fetch("open_items", {"ids": list(ids), "paused": paused}, cursor) if ids else []
-    return [ReadyStep.of(row) for row in rows]
-
-
 def advance(verdicts: Sequence[Verdict], result: Recorded, cursor: database.Cursor) -> Advanced:
     """Within the transaction that has recorded outcomes: count those of steps in containers, and open what follows."""
     ended = [_ended(each) for each in verdicts if each.claim.path and result.landed.get(each.claim.id) in _ENDED]
@@ -129,11 +126,10 @@ def advance(verdicts: Sequence[Verdict], result: Recorded, cursor: database.Curs
         return Advanced()
     advanced = Advanced()
     room: list[UUID] = []
-    for row in database.fetch("end_items", {"ended": json.dumps(ended), "max_bytes": MAX_RUN_BYTES}, cursor):
+    for row in sql.end_items(ended=json.dumps(ended), max_bytes=MAX_RUN_BYTES, cursor=cursor):
         if row.stopped or row.stopping:
             indexes = None if row.stopping else row.stopped
-            gone = database.fetch("cancel_items", {"id": row.step_run_id, "indexes": indexes}, cursor)
-            advanced.withdrawn += [each.id for each in gone if each.was_ready]
+            advanced.withdrawn += transitions.cancel_items(row.step_run_id, indexes, cursor=cursor)
         if row.split:
             advanced.halved |= {
                 each.claim.id for each in verdicts if _place(each) in {(row.step_run_id, index) for index in row.split}
@@ -144,7 +140,7 @@ def advance(verdicts: Sequence[Verdict], result: Recorded, cursor: database.Curs
             advanced.over.append(row.around)
         if row.room:
             room.append(row.step_run_id)
-    advanced.ready = _open(room, cursor, paused=True)
+    advanced.ready = transitions.open_items(room, paused=True, cursor=cursor)
     return advanced
 
 
@@ -177,14 +173,14 @@ def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[Verdict], list[ReadySte
     """
     verdicts: list[Verdict] = []
     ready: list[ReadyStep] = []
-    rows = database.fetch("fan_outs_over", {"ids": list(step_run_ids)}) if step_run_ids else []
+    rows = sql.fan_outs_over(ids=step_run_ids) if step_run_ids else []
     for refused in flow_cache.load({row.version_id for row in rows}).refused.values():
         if flow_cache.is_newer(refused):
             raise refused
     for row in rows:
         if row.busy:
             continue
-        claim = Claim.of(row, None)
+        claim = Claim.of(row, None, waited_for=row.waiting_for)
         try:
             outcome = _outcome(row)
             if outcome is None:
@@ -203,10 +199,10 @@ def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[Verdict], list[ReadySte
 def close(step_run_ids: Sequence[UUID]) -> None:
     """After their outcomes are recorded."""
     if step_run_ids:
-        database.fetch("concluded_fan_outs", {"ids": list(step_run_ids)})
+        sql.concluded_fan_outs(ids=step_run_ids)
 
 
-def _outcome(row: Any) -> Outcome | None:
+def _outcome(row: FanOutsOverRow) -> Outcome | None:
     """None for a loop that goes on."""
     if row.bytes > MAX_RUN_BYTES:
         message = f"The outputs of the steps in it would have more than {MAX_RUN_BYTES:,} bytes together."
@@ -231,17 +227,16 @@ def _outcome(row: Any) -> Outcome | None:
     return Completed(output=summary)
 
 
-def _results(row: Any, keys: list[str]) -> list[Any]:
-    parameters = {"id": row.id, "keys": keys}
-    size = database.fetch("item_results_size", parameters)[0].bytes
+def _results(row: FanOutsOverRow, keys: list[str]) -> list[Any]:
+    size = sql.item_results_size(id=row.id, keys=keys)[0].bytes
     if size > MAX_OUTPUT_BYTES:
         raise PayloadTooLarge(
             f"The results have {size:,} bytes, {MAX_OUTPUT_BYTES:,} are allowed: collect: false leaves them out."
         )
-    return list(database.fetch("item_results", parameters)[0].results)
+    return list(sql.item_results(id=row.id, keys=keys)[0].results)
 
 
-def _item_failure(row: Any) -> StepError:
+def _item_failure(row: FanOutsOverRow) -> StepError:
     first = (row.errors or [{"index": 0, "error": {}}])[0]
     inner = first["error"] or {}
     category = Category(inner["category"]) if inner.get("category") in set(Category) else Category.BUSINESS
@@ -249,7 +244,7 @@ def _item_failure(row: Any) -> StepError:
     return StepError(category=category, name=ITEM_FAILED, message=message)
 
 
-def _goes_on(row: Any, keys: list[str]) -> bool:
+def _goes_on(row: FanOutsOverRow, keys: list[str]) -> bool:
     """Whether a loop's condition asks for another round. Raises ExpressionError where it can't be evaluated."""
     source, wanted = (row.options["while"], True) if row.options.get("while") else (row.options["until"], False)
     last = _last_round(row, keys)
@@ -259,14 +254,13 @@ def _goes_on(row: Any, keys: list[str]) -> bool:
     return expression.holds({**scopes[last.id], "item": last.output, "index": row.total}) is wanted
 
 
-def _last_round(row: Any, keys: list[str]) -> Any:
-    return database.fetch("last_round", {"id": row.id, "index": row.total - 1, "keys": keys})[0]
+def _last_round(row: FanOutsOverRow, keys: list[str]) -> LastRoundRow:
+    return sql.last_round(id=row.id, index=row.total - 1, keys=keys)[0]
 
 
-def _next_round(row: Any) -> list[ReadyStep]:
+def _next_round(row: FanOutsOverRow) -> list[ReadyStep]:
     step = flow_cache.flow_of(row.version_id).steps[row.key]
     last = _last_round(row, step.result_keys)
     with database.transaction() as cursor:
-        parameters = {"id": row.id, "total": row.total, "value": json.dumps(last.output)}
-        added = database.fetch("add_round", parameters, cursor)
-        return _open([each.step_run_id for each in added], cursor, paused=True)
+        added = sql.add_round(id=row.id, total=row.total, value=json.dumps(last.output), cursor=cursor)
+        return transitions.open_items([each.step_run_id for each in added], paused=True, cursor=cursor)

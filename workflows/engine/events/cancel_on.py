@@ -10,7 +10,9 @@ from uuid import UUID
 
 import structlog
 
-from workflows.engine.state import database, expression_context, transitions
+from workflows.engine.sql import events as sql
+from workflows.engine.state import expression_context
+from workflows.engine.state.transitions import runs as run_transitions
 from workflows.expressions import compile_expression
 from workflows.models import CancelRule, Event
 
@@ -26,17 +28,17 @@ def cancel_by(event: Event, names: Sequence[str], facts: dict[str, Any]) -> list
     rules = CancelRule.objects.filter(organization_id=event.org_id, event_name__in=names).select_related("flow")
     cancelled: list[UUID] = []
     for rule in rules:
-        found = [row.id for row in _candidates(rule, event, facts)]
+        found = _candidates(rule, event, facts)
         if rule.condition:
             holding = _holding(rule, found, facts)
             found = [id_ for id_ in found if id_ in holding]
         if found:
             reason = f"by the event {event.name} {event.id}"
-            cancelled += transitions.request_cancel(event.org_id, found, reason=reason)
+            cancelled += run_transitions.request_cancel(event.org_id, found, reason=reason)
     return cancelled
 
 
-def _candidates(rule: CancelRule, event: Event, facts: dict[str, Any]) -> list[Any]:
+def _candidates(rule: CancelRule, event: Event, facts: dict[str, Any]) -> list[UUID]:
     path = rule.match.split(".") if rule.match else None
     value: Any = facts
     for part in path or ():
@@ -44,18 +46,16 @@ def _candidates(rule: CancelRule, event: Event, facts: dict[str, Any]) -> list[A
             return []
         value = value[part]
     since = event.received_at - dt.timedelta(milliseconds=rule.timeout_ms) if rule.timeout_ms else None
-    return database.fetch(
-        "live_runs_where",
-        {
-            "org": event.org_id,
-            "flow": rule.flow_id,
-            "event": event.id,
-            "before": event.received_at,
-            "since": since,
-            "path": path,
-            "value": json.dumps(value) if path else "null",
-        },
+    rows = sql.live_runs_where(
+        org=event.org_id,
+        flow=rule.flow_id,
+        event=event.id,
+        before=event.received_at,
+        since=since,
+        path=path,
+        value=json.dumps(value) if path else "null",
     )
+    return [row.id for row in rows]
 
 
 def _holding(rule: CancelRule, run_ids: Sequence[UUID], facts: dict[str, Any]) -> set[UUID]:

@@ -28,6 +28,7 @@ from workflows.engine.pipeline.publish import DISPATCHER
 from workflows.engine.pipeline.trigger import NewRun, checked_start, trigger
 from workflows.engine.run_controls import controls, idempotency
 from workflows.engine.run_controls.controls import Refusal
+from workflows.engine.sql import events as sql
 from workflows.engine.state import database, flow_cache
 from workflows.engine.waits import resolve, settle, waits
 from workflows.engine.waits.waits import patterns
@@ -53,9 +54,8 @@ def match(event_ids: Sequence[UUID]) -> int:
 
 def match_left_over() -> int:
     """Match the events whose process died after their commit, or that could not be matched then. Returns how many."""
-    rows = database.fetch(
-        "left_over_events",
-        {"late_s": LEFT_OVER_AFTER_S, "each": GROUP, "batch": BATCH, "put_off": sweeps.LEDGER.put_off(LEFT_OVER)},
+    rows = sql.left_over_events(
+        late_s=LEFT_OVER_AFTER_S, each=GROUP, batch=BATCH, put_off=sweeps.LEDGER.put_off(LEFT_OVER)
     )
     return sweeps.isolated(
         sweeps.Items(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -22,6 +22,8 @@ from throttling.policy import queue_name, queue_value
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine.pipeline import admit, publish
 from workflows.engine.run_controls import sleepers
+from workflows.engine.sql import gate_sync as sql
+from workflows.engine.sql.gate_sync import RecentRunStartsRow, StartedRunsRow
 from workflows.engine.state import database, flow_cache
 from workflows.engine.state.records import NOBODY
 from workflows.models.run import first_id
@@ -130,7 +132,7 @@ class Keeper:
             gate.restore(runs=page, sleepers=asleep)
         for starts_page in _pages(sorted(starts, key=lambda start: -start.age_s)):
             gate.restore(starts=starts_page, definitions=_definitions_of(starts_page))
-        database.fetch("unpark_steps", {"ids": None})
+        sql.unpark_steps(ids=None)
         opened = gate.open_epoch(generation, current.revision)
         log.warning(
             "the gate's state was rebuilt from Postgres",
@@ -154,7 +156,7 @@ class Places:
 
 def announced_places() -> Places:
     """What the live workers announce now."""
-    rows = database.fetch("lane_places", {"silent_s": WORKER_SILENT_S})
+    rows = sql.lane_places(silent_s=WORKER_SILENT_S)
     by_lane = dict.fromkeys(LANES, 0) | {row.lane: row.places for row in rows if row.lane in LANES}
     return Places(by_lane=by_lane, shared=any(row.shared for row in rows))
 
@@ -200,16 +202,16 @@ def audit() -> None:
     held = gate.permits()
     steps = [UUID(id_) for id_, state in held.items() if state in {"r", "l"} and not id_.startswith("run:")]
     runs = [UUID(id_[4:]) for id_ in held if id_.startswith("run:")]
-    live = {row.id for row in database.fetch("ready_among", {"steps": steps, "runs": runs})} if steps or runs else set()
+    live = {row.id for row in sql.ready_among(steps=steps, runs=runs)} if steps or runs else set()
     placed = overrides.current().run_places is not None
     idle = sleepers.among(run for run in runs if run in live and held[f"run:{run.hex}"] == "h") if placed else ()
     publish.withdraw([id_ for id_ in steps if id_ not in live], [id_ for id_ in runs if id_ not in live], sleepers=idle)
     after = NOBODY
-    while page := [row.id for row in database.fetch("parked_steps", {"after": after, "batch": PAGE})]:
+    while page := [row.id for row in sql.parked_steps(after=after, batch=PAGE)]:
         places = gate.places([id_.hex for id_ in page])
         lost = [id_ for id_ in page if places.get(id_.hex, ("", 0.0))[0] != "waiting"]
         if lost:
-            database.fetch("unpark_steps", {"ids": lost})
+            sql.unpark_steps(ids=lost)
         after = page[-1]
 
 
@@ -236,7 +238,7 @@ def _usable(version_ids: Iterable[UUID]) -> dict[UUID, CompiledFlow]:
 
 
 def _executing() -> list[Request]:
-    rows = database.fetch("running_steps", {})
+    rows = sql.running_steps()
     usable = _usable(row.version_id for row in rows)
     steps = [
         _Step(version_id=row.version_id, key=row.key, run_id=row.run_id, id=row.id, queue=row.queue)
@@ -249,7 +251,7 @@ def _executing() -> list[Request]:
 
 def _starts() -> list[PastStarts]:
     """Starts of steps within the longest period there is."""
-    flows = list(_usable(row.id for row in database.fetch("limited_versions", {})).values())
+    flows = list(_usable(row.id for row in sql.limited_versions()).values())
     keyed = [
         f"{flow.version_id}:{key}"
         for flow in flows
@@ -258,7 +260,7 @@ def _starts() -> list[PastStarts]:
     ]
     since_s = _longest_period_s(flows)
     first = first_id(time.time() - since_s)
-    rows = database.fetch("recent_starts", {"since_s": since_s, "first": first, "keyed": keyed})
+    rows = sql.recent_starts(since_s=since_s, first=first, keyed=keyed)
     usable = _usable(row.version_id for row in rows)
     found: list[PastStarts] = []
     for page in _pages([row for row in rows if row.version_id in usable]):
@@ -292,7 +294,8 @@ def _runs() -> tuple[list[Request], set[str], list[PastStarts]]:
     current = overrides.current()
     drains = any(override.scope == "drain" for override in current.overrides.values())
     everywhere = drains or current.run_places or current.runs.rate or current.override("runs")
-    found = _usable(row.id for row in database.fetch("versions_in_use" if everywhere else "limited_versions", {}))
+    rows_of_versions = sql.versions_in_use() if everywhere else sql.limited_versions()
+    found = _usable(row.id for row in rows_of_versions)
     # All steps of a version have the same run limits: the first one stands for them.
     first = {version_id: next(iter(flow.steps)) for version_id, flow in found.items()}
     versions = [
@@ -303,14 +306,14 @@ def _runs() -> tuple[list[Request], set[str], list[PastStarts]]:
     if not versions:
         return [], set(), []
 
-    def requests(rows: Sequence[Any]) -> list[Request]:
+    def requests(rows: Sequence[StartedRunsRow | RecentRunStartsRow]) -> list[Request]:
         steps = [_Step(version_id=row.version_id, key=first[row.version_id], run_id=row.id) for row in rows]
         return [request for page in _pages(steps) for request in admit.requests(page)]
 
-    started = database.fetch("started_runs", {"versions": versions})
+    started = sql.started_runs(versions=versions)
     held, asleep = requests(started), {row.id.hex for row in started if row.sleeps}
     since_s = _longest_period_s([found[version_id] for version_id in versions])
-    rows = database.fetch("recent_run_starts", {"since_s": since_s, "versions": versions})
+    rows = sql.recent_run_starts(since_s=since_s, versions=versions)
     starts: list[PastStarts] = []
     for row, request in zip(rows, requests(rows), strict=True):
         starts += _past(request.limits.runs, row.age_s)

@@ -14,8 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -27,8 +26,17 @@ from redis.exceptions import RedisError
 from workflows.engine.maintenance import budgets, gate_sync, periodic_jobs, sweeps
 from workflows.engine.pipeline import admit, publish, record
 from workflows.engine.pipeline.retry_decision import describe
-from workflows.engine.state import database, flow_cache, transitions, unloadable
+from workflows.engine.sql import gate_sync as gate_sql
+from workflows.engine.sql import leader as sql
+from workflows.engine.sql import publish as publish_sql
+from workflows.engine.sql import rescue as rescue_sql
+from workflows.engine.sql import sweeps as sweeps_sql
+from workflows.engine.sql.gate_sync import QueueStatesRow
+from workflows.engine.sql.rescue import FindUnsettledRow
+from workflows.engine.state import database, flow_cache, unloadable
 from workflows.engine.state.records import NOBODY, Claim, ReadyStep, Verdict
+from workflows.engine.state.transitions import rescue as rescue_transitions
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve
 from workflows.engine.waits import settle as stopping
 from workflows.engine.worker import vital
@@ -100,7 +108,7 @@ class Maintenance:
                 log.exception("maintenance failed, trying again")
                 self._stop.wait(0.5)
         try:
-            database.fetch("resign", {"name": "maintenance", "holder": self.worker})
+            sql.resign(name="maintenance", holder=self.worker)
         except psycopg.Error as error:
             log.info("could not resign; the lease ends by itself", error=str(error))
         database.close()
@@ -109,7 +117,7 @@ class Maintenance:
         """One turn: lead if possible, pump timers, and rescue when it is time."""
         now = time.monotonic()
         if now > self._clock.leading_until - LEADER_LEASE_S / 2:
-            if not database.fetch("lead", {"name": "maintenance", "holder": self.worker, "lease_s": LEADER_LEASE_S}):
+            if not sql.lead(name="maintenance", holder=self.worker, lease_s=LEADER_LEASE_S):
                 self._clock.leading_until = 0.0
                 self._keeper.forget()
                 self._stop.wait(LEADER_LEASE_S / 3)
@@ -136,9 +144,9 @@ class Turn:
     """Seconds until the gate has something to hand over."""
 
     @functools.cached_property
-    def states(self) -> dict[str, Any]:
+    def states(self) -> dict[str, QueueStatesRow]:
         """What live workers say of the queues."""
-        return {row.queue: row for row in database.fetch("queue_states", {"silent_s": gate_sync.WORKER_SILENT_S})}
+        return {row.queue: row for row in gate_sql.queue_states(silent_s=gate_sync.WORKER_SILENT_S)}
 
 
 Sweep = Callable[[Turn], object]
@@ -166,7 +174,7 @@ def sweep(keeper: gate_sync.Keeper) -> None:
 
 def _wake(_: Turn) -> None:
     until = time.monotonic() + TURN_S
-    while (woken := transitions.wake(batch=BATCH)) and time.monotonic() < until:
+    while (woken := step_transitions.wake(batch=BATCH)) and time.monotonic() < until:
         publish.dispatch(woken)
     publish.dispatch(woken)
 
@@ -186,9 +194,8 @@ def _wake_gate(turn: Turn) -> None:
 
 def _undispatched() -> None:
     """Ready steps that nobody published: a page that is fair, since the steps of one organization may all be bad."""
-    rows = database.fetch(
-        "rescue_undispatched",
-        {"batch": MAX_PAGES * BATCH, "queues": list(QUEUES), "put_off": sweeps.LEDGER.put_off(UNDISPATCHED)},
+    rows = rescue_sql.rescue_undispatched(
+        batch=MAX_PAGES * BATCH, queues=QUEUES, put_off=sweeps.LEDGER.put_off(UNDISPATCHED)
     )
     owners = {row.id: row.org_id for row in rows}
     sweeps.isolated(
@@ -213,39 +220,26 @@ def _fail(step: ReadyStep, error: BaseException) -> None:
 
 
 def _dead_leases(worker: UUID) -> int:
-    lease = uuid4()
-    rows = database.fetch(
-        "rescue_dead_leases",
-        {
-            "batch": BATCH,
-            "max_losses": transitions.MAX_LOSSES,
-            "max_all_losses": transitions.MAX_ALL_LOSSES,
-            "lease": lease,
-            "worker": worker,
-            "lease_s": transitions.LEASE_S,
-            "grace_s": transitions.LEASE_S / 2,
-            "silent_s": transitions.LEASE_S / 2,
-        },
-    )
-    if rows:
-        log.warning("workers were lost, their steps run again", steps=len(rows))
-    given_up = [Claim.of(row, lease) for row in rows if row.status == "running"]
-    if given_up:
+    lost = rescue_transitions.take_from_lost_workers(worker=worker, batch=BATCH)
+    steps = len(lost.ready) + len(lost.given_up)
+    if steps:
+        log.warning("workers were lost, their steps run again", steps=steps)
+    if lost.given_up:
         recorded = record.record(
-            [Verdict(claim=claim, outcome=Failed(error=describe(_too_many_losses(claim)))) for claim in given_up]
+            [Verdict(claim=claim, outcome=Failed(error=describe(_too_many_losses(claim)))) for claim in lost.given_up]
         )
         publish.dispatch(recorded.ready)
-    publish.dispatch([ReadyStep.of(row) for row in rows if row.status == "ready"])
-    return len(rows)
+    publish.dispatch(lost.ready)
+    return steps
 
 
 def _too_many_losses(claim: Claim) -> ResourceExhausted:
-    if claim.losses >= transitions.MAX_ALL_LOSSES:
+    if claim.losses >= rescue_transitions.MAX_ALL_LOSSES:
         return ResourceExhausted(
             f"The step {claim.key!r} lost its worker {claim.losses} times. Either the step ends it (look at the memory "
             "that the step needs), or others do; then run it again."
         )
-    return ResourceExhausted(f"The step's worker was lost {transitions.MAX_LOSSES} times while it ran alone.")
+    return ResourceExhausted(f"The step's worker was lost {rescue_transitions.MAX_LOSSES} times while it ran alone.")
 
 
 def queue_lengths() -> dict[str, int]:
@@ -263,7 +257,7 @@ def queue_lengths() -> dict[str, int]:
         return lengths
 
 
-def _lost_messages(states: dict[str, Any], keeper: gate_sync.Keeper) -> int:
+def _lost_messages(states: dict[str, QueueStatesRow], keeper: gate_sync.Keeper) -> int:
     """Publish again what the broker has lost.
 
     Messages of a queue are delivered in order. So what was dispatched before the newest claimed dispatch, less a
@@ -287,24 +281,21 @@ def _lost_messages(states: dict[str, Any], keeper: gate_sync.Keeper) -> int:
     return touched
 
 
-def _lost_of_queue(name: str, state: Any, length: int, keeper: gate_sync.Keeper) -> int:
+def _lost_of_queue(name: str, state: QueueStatesRow, length: int, keeper: gate_sync.Keeper) -> int:
     margin_s = OVERTAKEN_BY_S if state.unclaimed == 0 else OVERTAKEN_WHILE_HELD_S
     idle = length == 0 and state.unclaimed == 0 and state.active < state.slots
     idle = keeper.idle_for(name, idle) > DELIVERED_WITHIN_S
-    rows = database.fetch(
-        "rescue_lost_messages",
-        {
-            "queue": name,
-            "before": (state.claimed_until or 0.0) - margin_s,
-            "idle_s": DELIVERED_WITHIN_S if idle else None,
-            "batch": BATCH,
-        },
+    rows = rescue_sql.rescue_lost_messages(
+        queue=name,
+        before=(state.claimed_until or 0.0) - margin_s,
+        idle_s=DELIVERED_WITHIN_S if idle else None,
+        batch=BATCH,
     )
     lost = _not_at_the_gate([row.id for row in rows]) if rows else []
     if not lost:
         return 0
     log.warning("messages were lost, publishing again", queue=name, steps=len(lost))
-    again = database.fetch("publish_again", {"ids": lost})
+    again = rescue_sql.publish_again(ids=lost)
     publish.dispatch([ReadyStep.of(row) for row in again])
     return len(again)
 
@@ -316,14 +307,14 @@ def _not_at_the_gate(ids: list[UUID]) -> list[UUID]:
     places = admit.gate().places([id_.hex for id_ in ids])
     waiting = [id_ for id_ in ids if places.get(id_.hex, ("", 0.0))[0] == "waiting"]
     if waiting:
-        database.fetch("mark_parked", {"ids": waiting})
+        publish_sql.mark_parked(ids=waiting)
     return [id_ for id_ in ids if places.get(id_.hex, ("", math.inf))[1] > DELIVERED_WITHIN_S]
 
 
 def _settle_runs(*, deep: bool) -> None:
-    rows = database.fetch("find_unsettled", {"batch": BATCH, "deep": deep, "put_off": sweeps.LEDGER.put_off(UNSETTLED)})
+    rows = rescue_sql.find_unsettled(batch=BATCH, deep=deep, put_off=sweeps.LEDGER.put_off(UNSETTLED))
 
-    def settle(some: Sequence[Any]) -> None:
+    def settle(some: Sequence[FindUnsettledRow]) -> None:
         stopping.settle_together([row.id for row in some])
         for row in some:
             if row.finished:
@@ -347,7 +338,7 @@ def _settle_runs(*, deep: bool) -> None:
 def _forget_keys(_: Turn) -> None:
     """Idempotency keys that have expired, a bounded number at a time: a trigger never waits for this."""
     for _page in range(KEY_PAGES):
-        if len(database.fetch("forget_expired_keys", {"batch": BATCH})) < BATCH:
+        if len(sql.forget_expired_keys(batch=BATCH)) < BATCH:
             return
 
 
@@ -367,7 +358,7 @@ RESCUES: dict[str, Sweep] = {
     UNDISPATCHED: lambda _: _undispatched(),
     "lost workers": lambda turn: _dead_leases(turn.worker),
     "lost messages": lambda turn: _lost_messages(turn.states, turn.keeper),
-    "lost joins": lambda _: database.fetch("rescue_unmarked", {"batch": BATCH}),
+    "lost joins": lambda _: rescue_transitions.ready_unmarked(batch=BATCH),
     "timeouts of runs": lambda _: stopping.expire(batch=BATCH),
     UNSETTLED: lambda _: _settle_runs(deep=False),
     resolve.NOT_LOOKED_BACK: lambda _: resolve.look_back_late(),
@@ -378,14 +369,12 @@ RESCUES: dict[str, Sweep] = {
 """Every second."""
 RARE: dict[str, Sweep] = {
     "stuck runs": lambda _: _settle_runs(deep=True),
-    "orphan steps": lambda _: database.fetch("close_orphan_steps", {"batch": BATCH}),
-    "orphan waits": lambda _: database.fetch("orphan_waits", {"batch": BATCH}),
-    "run marks": lambda _: database.fetch(
-        "forget_run_marks", {"first": first_id(time.time() - LONGEST_RATE_S), "batch": BATCH}
-    ),
+    "orphan steps": lambda _: rescue_transitions.close_orphans(batch=BATCH),
+    "orphan waits": lambda _: rescue_sql.orphan_waits(batch=BATCH),
+    "run marks": lambda _: sql.forget_run_marks(first=first_id(time.time() - LONGEST_RATE_S), batch=BATCH),
     "idempotency keys": _forget_keys,
-    "workers that are gone": lambda _: database.fetch("forget_workers", {"id": None, "silent_s": 600.0}),
-    "notes of sweeps": lambda _: database.fetch("forget_stale_sweep_failures", {"stale_s": sweeps.STALE_AFTER_S}),
+    "workers that are gone": lambda _: sql.forget_workers(id=None, silent_s=600.0),
+    "notes of sweeps": lambda _: sweeps_sql.forget_stale_sweep_failures(stale_s=sweeps.STALE_AFTER_S),
     "the gate's audit": lambda _: gate_sync.audit(),
     "the gate's old epochs": lambda turn: turn.keeper.sweep(),
 }

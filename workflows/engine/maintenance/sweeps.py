@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 
 from throttling.errors import EpochClosed, StoreUnavailable
 from workflows.engine.pipeline.retry_decision import storable
+from workflows.engine.sql import sweeps as sql
 from workflows.engine.state import database
 
 log = structlog.get_logger(__name__)
@@ -74,7 +75,7 @@ class Ledger:
     def of(self, sweep: str, kind: str = FAILS) -> Mapping[str, Entry]:
         """By item: what the sweep could not do. Reads the rows where that was not done for a while."""
         if time.monotonic() - self._read_at > REREAD_AFTER_S:
-            rows = database.fetch("sweep_failures", {})
+            rows = sql.sweep_failures()
             known: dict[tuple[str, str], dict[str, Entry]] = {}
             for row in rows:
                 known.setdefault((row.sweep, row.kind), {})[row.item] = Entry(row.tries, row.since, row.try_again_at)
@@ -93,16 +94,13 @@ class Ledger:
         by_item = {failure.item: failure for failure in failures}
         if not by_item:
             return
-        rows = database.fetch(
-            "note_sweep_failures",
-            {
-                "sweep": sweep,
-                "kind": kind,
-                "items": list(by_item),
-                "orgs": [failure.org_id for failure in by_item.values()],
-                "errors": [reason_of(failure.error) for failure in by_item.values()],
-                "longest_s": LONGEST_PAUSE_S,
-            },
+        rows = sql.note_sweep_failures(
+            sweep=sweep,
+            kind=kind,
+            items=by_item,
+            orgs=[failure.org_id for failure in by_item.values()],
+            errors=[reason_of(failure.error) for failure in by_item.values()],
+            longest_s=LONGEST_PAUSE_S,
         )
         entries = {row.item: Entry(row.tries, row.since, row.try_again_at) for row in rows}
         with self._lock:
@@ -126,14 +124,14 @@ class Ledger:
         healed = [item for item in items if item in known]
         if not healed:
             return
-        database.fetch("forget_sweep_failures", {"sweep": sweep, "kind": kind, "items": healed})
+        sql.forget_sweep_failures(sweep=sweep, kind=kind, items=healed)
         self._drop(sweep, kind, healed)
         log.info("a sweep goes on with what had failed", sweep=sweep, items=len(healed))
 
     def give_up(self, sweep: str, items: Sequence[str]) -> None:
         """Nobody tries them again."""
         if items:
-            database.fetch("give_up_sweep_failures", {"sweep": sweep, "items": list(items)})
+            sql.give_up_sweep_failures(sweep=sweep, items=items)
             self._drop(sweep, FAILS, items)
 
     def _drop(self, sweep: str, kind: str, items: Iterable[str]) -> None:

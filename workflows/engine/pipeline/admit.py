@@ -22,6 +22,7 @@ from throttling.errors import ThrottlingError
 from throttling.gate import Answer, Gate, Request
 from throttling.limits import Limit, LimitSet, RateLimit, key_text
 from throttling.policy import PRIORITY_LEVELS, RUN_PLACES, Policies, StepFacts, UnknownLimit, level_of, queue_limit
+from workflows.engine.sql import admit as sql
 from workflows.engine.state import database, expression_context, flow_cache
 from workflows.errors import ConfigurationFailure, ExpressionError
 from workflows.expressions import compile_expression
@@ -229,7 +230,7 @@ class Families:
         wanted = set(run_ids)
         unknown = [run_id for run_id in wanted if run_id not in self._known]
         found: dict[UUID, frozenset[str]] = dict.fromkeys(unknown, frozenset())
-        for row in database.fetch("waiting_ancestors", {"ids": unknown}) if unknown else ():
+        for row in sql.waiting_ancestors(ids=unknown) if unknown else ():
             found[row.id] = frozenset(str(flow_id) for flow_id in row.flows)
         answer = {run_id: self._known.get(run_id, found.get(run_id, frozenset())) for run_id in wanted}
         self._known.update(found)

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from cachetools import TTLCache
 
-from workflows.models import Organization
+from workflows.engine.sql.waits import LookBackRow
+from workflows.models import Event, Organization
 
 MANUAL_EVENT = "headrace/manual"
 MAX_USER_ID = 200
@@ -26,7 +27,7 @@ def event_facts(*, id_: UUID, name: str, data: Any, user: Mapping[str, Any] | No
     return {"id": str(id_), "name": name or MANUAL_EVENT, "data": data, "user": user or {}, "ts": millis}
 
 
-def facts_of(event: Any) -> dict[str, Any]:
+def facts_of(event: Event | LookBackRow) -> dict[str, Any]:
     """The facts of a stored event."""
     return event_facts(id_=event.id, name=event.name, data=event.data, user=event.user, ts=event.ts)
 

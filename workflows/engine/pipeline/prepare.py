@@ -8,8 +8,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from workflows.engine.pipeline.record import record
-from workflows.engine.state import expression_context, flow_cache, transitions, unloadable
+from workflows.engine.state import expression_context, flow_cache, unloadable
 from workflows.engine.state.records import ReadyStep, Recorded
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.worker import ending
 
 
@@ -38,7 +39,7 @@ def prepare(steps: Sequence[ReadyStep]) -> Prepared:
             bad = [(step, error) for step, error in refused if step.version_id == version_id]
             open_steps += _after(unloadable.fail([step for step, _ in bad], bad[0][1]), prepared)
         if skipped:
-            open_steps += _after(record([transitions.skip(step) for step in skipped]), prepared)
+            open_steps += _after(record([step_transitions.skip(step) for step in skipped]), prepared)
     return prepared
 
 

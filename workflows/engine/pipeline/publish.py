@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.gate import Answer
 from workflows.engine.pipeline import admit, batch_size, prepare
+from workflows.engine.sql import publish as sql
 from workflows.engine.state import database, flow_cache
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.worker import ending, vital
@@ -162,7 +163,7 @@ def put_off(steps: Sequence[ReadyStep], error: Exception) -> None:
     log.info("steps stay ready", steps=len(steps), reason=str(error))
     marked = [step.id for step in steps if not step.unprepared]
     if marked:
-        database.fetch("mark_dispatched", {"ids": marked, "published": False})
+        sql.mark_dispatched(ids=marked, published=False)
 
 
 def follow(answer: Answer, asked: Sequence[ReadyStep] = ()) -> list[Culprit]:
@@ -177,7 +178,7 @@ def follow(answer: Answer, asked: Sequence[ReadyStep] = ()) -> list[Culprit]:
     waiting = [known[id_] for id_ in answer.parked if id_ in known and id_ not in started]
     noted = [step.id for step in waiting if step.unprepared]
     if noted:
-        database.fetch("mark_parked", {"ids": noted})
+        sql.mark_parked(ids=noted)
     return _publish_granted(answer.granted, known)
 
 
@@ -185,7 +186,7 @@ def _publish_granted(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> 
     ready = [known[id_] for id_ in granted if id_ in known and not known[id_].unprepared]
     others = [id_ for id_ in granted if id_ not in known or known[id_].unprepared]
     if others:
-        rows = database.fetch("mark_dispatched", {"ids": [uuid.UUID(id_) for id_ in others], "published": True})
+        rows = sql.mark_dispatched(ids=[uuid.UUID(id_) for id_ in others], published=True)
         ready += [ReadyStep.of(row) for row in rows]
         gone = set(others) - {row.id.hex for row in rows}
         if gone:
@@ -210,17 +211,17 @@ def withdraw(ids: Iterable[uuid.UUID], runs: Iterable[uuid.UUID] = (), *, sleepe
 def _publish_marked(steps: Sequence[ReadyStep]) -> list[Culprit]:
     unmarked = [step.id for step in steps if step.unprepared]
     if unmarked:
-        database.fetch("mark_dispatched", {"ids": unmarked, "published": True})
+        sql.mark_dispatched(ids=unmarked, published=True)
     try:
         publish(steps)
     except PUBLISH_ERRORS as error:
         log.warning("broker does not answer, steps stay ready", steps=len(steps), error=str(error))
-        database.fetch("mark_dispatched", {"ids": [step.id for step in steps], "published": False})
+        sql.mark_dispatched(ids=[step.id for step in steps], published=False)
     except BaseException as error:  # one of them is bad: its type is unknown to this process, say
         ending.raise_if_ending(error)
         if len(steps) == 1:
             log.warning("this step can't be published", step_run_id=str(steps[0].id), reason=str(error))
-            database.fetch("mark_dispatched", {"ids": [steps[0].id], "published": False})
+            sql.mark_dispatched(ids=[steps[0].id], published=False)
             return [(steps[0], error)]
         marked, middle = [replace(step, unprepared=False) for step in steps], len(steps) // 2
         return _publish_marked(marked[:middle]) + _publish_marked(marked[middle:])

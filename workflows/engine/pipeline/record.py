@@ -19,9 +19,12 @@ from workflows import signals
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine.containers import fan_out
 from workflows.engine.pipeline.retry_decision import describe
-from workflows.engine.state import database, expression_context, flow_cache, transitions
+from workflows.engine.sql import record as sql
+from workflows.engine.state import database, expression_context, flow_cache
 from workflows.engine.state.records import NOBODY, MayContinue, ReadyStep, Recorded, StepFailed, Verdict, always
-from workflows.engine.state.transitions import Recording
+from workflows.engine.state.transitions import runs as run_transitions
+from workflows.engine.state.transitions import steps as step_transitions
+from workflows.engine.state.transitions.steps import Recording
 from workflows.engine.telemetry import job_log, sentry, step_events
 from workflows.engine.waits import waits
 from workflows.engine.worker import ending
@@ -123,7 +126,7 @@ def _record_and_settle(verdicts: list[Verdict], going: _Going) -> Recorded:
     step_events.ended(verdicts, result.landed)
     if result.stopping:
         try:
-            settled = _patiently(lambda: transitions.settle(sorted(set(result.stopping))))
+            settled = _patiently(lambda: run_transitions.settle(sorted(set(result.stopping))))
             result.ended.extend(settled.ended)
             result.children.extend(run_id for run_id, _ in settled.ended)
             result.withdrawn.extend(settled.withdrawn)
@@ -139,9 +142,7 @@ def _within_run_limit(verdicts: list[Verdict]) -> list[Verdict]:
     large = [verdict for verdict in verdicts if verdict.output and len(verdict.output) > LARGE_CHARACTERS]
     if not large:
         return verdicts
-    rows = _patiently(
-        lambda: database.fetch("run_sizes", {"run_ids": list({verdict.claim.run_id for verdict in large})})
-    )
+    rows = _patiently(lambda: sql.run_sizes(run_ids={verdict.claim.run_id for verdict in large}))
     sizes = {row.run_id: row.bytes for row in rows}
     refused: dict[UUID, Verdict] = {}
     for verdict in large:
@@ -211,7 +212,7 @@ def _refused(verdict: Verdict, error: BaseException) -> Verdict:
 
 
 def _write(verdicts: list[Verdict], going: _Going) -> Recorded:
-    recording = transitions.prepare_recording(
+    recording = step_transitions.prepare_recording(
         verdicts, worker=going.worker, queues=going.queues, budget=going.budget, may_continue=going.may_continue
     )
 
@@ -219,7 +220,7 @@ def _write(verdicts: list[Verdict], going: _Going) -> Recorded:
         if recording.needs_company:
             with database.transaction() as cursor:
                 return _write_with_company(verdicts, recording, cursor)
-        return transitions.record(recording)
+        return step_transitions.record(recording)
 
     result = _patiently(write)
     job_log.note_results(verdicts, result)
@@ -245,8 +246,8 @@ def _patiently(work: Callable[[], T]) -> T:
 
 def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: database.Cursor) -> Recorded:
     """The statement, and in the same transaction what belongs to it: waits, dead letters and run outputs."""
-    undoing = transitions.undo_failed(verdicts, cursor)
-    result = transitions.record(recording, cursor)
+    undoing = step_transitions.undo_failed(verdicts, cursor)
+    result = step_transitions.record(recording, cursor)
     result.ready.extend(undoing)
     strays = fan_out.stop_strays(verdicts, result, cursor)
     result.waiting = waits.store_new(verdicts, result, cursor)
@@ -266,7 +267,7 @@ def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: d
         flow = _flow_of(versions[run_id])
         if flow is not None and flow.output is not None:
             output, error = _run_output(flow, run_id, cursor)
-            transitions.set_output(run_id, output=output, error=error, cursor=cursor)
+            run_transitions.set_output(run_id, output=output, error=error, cursor=cursor)
             result.sizes[run_id] = len((output or "").encode())
             if error is not None:
                 result.ended[result.ended.index((run_id, "completed"))] = (run_id, "failed")
@@ -304,15 +305,16 @@ def finish(run_ids: Sequence[UUID]) -> None:
     for run_id in run_ids:
         result = Recorded()
         with database.transaction() as cursor:
-            for row in database.fetch("finish_runs", {"ids": [run_id]}, cursor):
-                flow = flow_cache.found_by_anybody(row.version_id)
+            version_id = run_transitions.finish(run_id, cursor=cursor)
+            if version_id is not None:
+                flow = flow_cache.found_by_anybody(version_id)
                 if flow is not None and flow.output is not None:
                     output, error = _run_output(flow, run_id, cursor)
-                    transitions.set_output(run_id, output=output, error=error, cursor=cursor)
+                    run_transitions.set_output(run_id, output=output, error=error, cursor=cursor)
                     result.sizes[run_id] = len((output or "").encode())
                     result.failures = [of_run(flow, run_id, error)] if error else []
                     announce(result.failures, cursor)
-                result.versions[run_id] = row.version_id
+                result.versions[run_id] = version_id
                 result.ended.append((run_id, "failed" if result.failures else "completed"))
         tell(result)
 

@@ -7,7 +7,7 @@ import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -18,9 +18,11 @@ from workflows.definitions.compiled import CompiledFlow
 from workflows.engine.pipeline.facts import event_facts, organization_facts, user_of
 from workflows.engine.pipeline.publish import DISPATCHER
 from workflows.engine.run_controls import controls, idempotency
-from workflows.engine.run_controls.controls import Candidate, Refusal
-from workflows.engine.state import database
-from workflows.engine.state.records import ReadyStep
+from workflows.engine.run_controls.controls import Refusal
+from workflows.engine.sql import run_controls as idempotency_sql
+from workflows.engine.sql import trigger as sql
+from workflows.engine.state.records import NO_LINEAGE, Candidate, Lineage, ReadyStep
+from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.waits import settle
 from workflows.errors import ExpressionError, InvalidInput, MissingField, ParentCancelled, RunNotFound
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
@@ -50,30 +52,6 @@ class NewRun:
     keys: tuple[tuple[str, float], ...] = ()
     """Idempotency keys besides the flow's own, with their windows in seconds."""
     id: UUID = field(default_factory=uuid6.uuid7)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lineage:
-    """Where a run comes from: `origin`, the run that it repeats (or whose failure it handles), and how; `parent`, the
-    run that started it, and what becomes of it when that one is cancelled."""
-
-    origin_id: UUID | None = None
-    origin_kind: Literal["", "replay", "resume", "fork", "on_failure"] = ""
-    repair_root_id: UUID | None = None
-    """Of a repair: the run that failed first."""
-    repair_number: int = 0
-    """Of a repair: its place among those of that run, from 1."""
-    parent_id: UUID | None = None
-    parent_policy: Literal["", "cancel", "abandon"] = ""
-    awaited: bool = False
-    """The parent waits for it: it runs within the slots that the parent holds."""
-
-    @property
-    def repeats(self) -> bool:
-        return self.origin_kind in {"replay", "resume", "fork"}
-
-
-NO_LINEAGE = Lineage()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,27 +145,7 @@ def _insert(
     ready: list[ReadyStep] = []
     for run_at in dict.fromkeys(each.run_at for each in new):
         group = [each for each in new if each.run_at == run_at]
-        rows = database.fetch(
-            "insert_runs",
-            {
-                **of_flow(flow, org_id),
-                "ids": [each.id for each in group],
-                "inputs": [each.text for each in group],
-                "priorities": [each.priority for each in group],
-                "event_ids": [each.event_id for each in group],
-                "event_names": [each.event_name for each in group],
-                "user_ids": [each.user_id for each in group],
-                "gather_keys": [each.gather_key for each in group],
-                "gathered": [each.gathered for each in group],
-                "newest_at": [each.newest_at for each in group],
-                "singleton_keys": [each.singleton_key for each in group],
-                "trigger": kind,
-                "run_at": run_at,
-                "dispatched": True,
-                **of_lineage(flow, lineage),
-            },
-        )
-        ready += [ReadyStep.of(row) for row in rows]
+        ready += run_transitions.insert(flow, org_id, group, trigger=kind, run_at=run_at, lineage=lineage)
     return ready
 
 
@@ -204,16 +162,15 @@ def _give_keys_back(
     flow: CompiledFlow, org_id: UUID, wanted: Sequence[idempotency.Wanted], refused: Mapping[UUID, Refusal]
 ) -> None:
     """The keys of a run that is not made stand for the one in its place, or for none."""
-    place = {"org": org_id, "flow": flow.flow_id}
     keys = [(key, each.run_id) for each in wanted if each.run_id in refused for key, _ in each.keys]
     moved = [(key, run_id, instead) for key, run_id in keys if (instead := refused[run_id].run_id)]
     gone = [(key, run_id) for key, run_id in keys if not refused[run_id].run_id]
     if moved:
-        names, unmade, owners = (list(column) for column in zip(*moved, strict=True))
-        database.fetch("point_keys_to", {**place, "keys": names, "unmade": unmade, "runs": owners})
+        names, unmade, owners = zip(*moved, strict=True)
+        idempotency_sql.point_keys_to(org=org_id, flow=flow.flow_id, keys=names, unmade=unmade, runs=owners)
     if gone:
-        database.fetch(
-            "forget_keys", {**place, "keys": [key for key, _ in gone], "runs": [run_id for _, run_id in gone]}
+        sql.forget_keys(
+            org=org_id, flow=flow.flow_id, keys=[key for key, _ in gone], runs=[run_id for _, run_id in gone]
         )
 
 
@@ -232,38 +189,11 @@ def checked_start(at: dt.datetime) -> dt.datetime | None:
 
 def _check_parent(org_id: UUID, parent_id: UUID | None) -> None:
     """Raises RunNotFound, or ParentCancelled: its cancel would not reach a child that is made after it."""
-    rows = database.fetch("lock_parent", {"org": org_id, "id": parent_id})
+    rows = sql.lock_parent(org=org_id, id=parent_id) if parent_id is not None else []
     if not rows:
         raise RunNotFound
     if rows[0].cancelled:
         raise ParentCancelled
-
-
-def of_flow(flow: CompiledFlow, org_id: UUID) -> dict[str, object]:
-    """The parameters of a new run that its flow decides."""
-    return {
-        "org": org_id,
-        "flow": flow.flow_id,
-        "version": flow.version_id,
-        "sinks": flow.sinks,
-        "start_ms": flow.start_ms,
-        "finish_ms": flow.finish_ms,
-        "hooks": bool(flow.hooks),
-    }
-
-
-def of_lineage(flow: CompiledFlow, lineage: Lineage) -> dict[str, object]:
-    """The parameters of a new run that its lineage decides. Who handles a failure is not handled itself."""
-    return {
-        "follow_up": flow.on_failure is not None and lineage.origin_kind != "on_failure",
-        "origin_id": lineage.origin_id,
-        "origin_kind": lineage.origin_kind,
-        "repair_root_id": lineage.repair_root_id,
-        "repair_number": lineage.repair_number,
-        "parent_id": lineage.parent_id,
-        "parent_policy": lineage.parent_policy,
-        "awaited": lineage.awaited,
-    }
 
 
 def _wanted(

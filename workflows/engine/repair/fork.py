@@ -13,10 +13,10 @@ from django.db import transaction
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine.pipeline import record
 from workflows.engine.pipeline.publish import DISPATCHER
-from workflows.engine.pipeline.trigger import SLACK_BYTES, Lineage, of_flow, of_lineage
+from workflows.engine.pipeline.trigger import SLACK_BYTES
 from workflows.engine.repair.plan import Past, Planned
-from workflows.engine.state import database
-from workflows.engine.state.records import ReadyStep
+from workflows.engine.state.records import Lineage
+from workflows.engine.state.transitions import runs as run_transitions
 from workflows.errors import InvalidInput
 from workflows.models import Run, StepRun
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
@@ -58,23 +58,20 @@ def fork(
         raise InvalidInput("; ".join(problems))
     whole = {**value, **extra} if isinstance(value, dict) else value
     new_id = uuid6.uuid7()
-    rows = database.fetch(
-        "insert_fork",
-        {
-            **of_flow(flow, run.org_id),
-            **of_lineage(flow, lineage),
-            "id": new_id,
-            "input": dump(whole, what="The input", limit_bytes=limit_bytes + SLACK_BYTES),
-            "priority": run.priority,
-            "event_id": run.event_id,
-            "event_name": run.event_name,
-            "trigger": run.trigger,
-            "user_id": run.user_id,
-            "sinks": sum(1 for step in steps if step.source is None and flow.steps[step.key].is_sink),
-            "steps": json.dumps([_row(step) for step in steps]),
-        },
+    ready = run_transitions.insert_fork(
+        flow,
+        run.org_id,
+        run_id=new_id,
+        text=dump(whole, what="The input", limit_bytes=limit_bytes + SLACK_BYTES),
+        priority=run.priority,
+        event_id=run.event_id,
+        event_name=run.event_name,
+        trigger=run.trigger,
+        user_id=run.user_id,
+        sinks=sum(1 for step in steps if step.source is None and flow.steps[step.key].is_sink),
+        steps=json.dumps([_row(step) for step in steps]),
+        lineage=lineage,
     )
-    ready = [ReadyStep.of(row) for row in rows]
     if ready:
         transaction.on_commit(lambda: DISPATCHER.submit(ready), robust=True)
     else:  # everything is taken over; only the output is rendered again

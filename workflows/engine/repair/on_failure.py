@@ -13,8 +13,9 @@ from workflows.edge.unavailable import may_pass
 from workflows.engine.maintenance import sweeps
 from workflows.engine.pipeline import record
 from workflows.engine.pipeline.retry_decision import describe
-from workflows.engine.pipeline.trigger import Lineage, NewRun, trigger
+from workflows.engine.pipeline.trigger import NewRun, trigger
 from workflows.engine.state import database, expression_context, flow_cache
+from workflows.engine.state.records import Lineage
 from workflows.errors import ConfigurationFailure, WorkflowsError
 from workflows.models import Flow, Run
 from workflows.payload import MAX_EVENT_BYTES

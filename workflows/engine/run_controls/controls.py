@@ -20,33 +20,16 @@ from django.utils import timezone
 from throttling.errors import ThrottlingError
 from throttling.limits import key_text
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine.state import database, transitions
+from workflows.engine.sql import run_controls as sql
+from workflows.engine.sql import services as services_sql
+from workflows.engine.state.records import Candidate
+from workflows.engine.state.transitions import runs as run_transitions
 from workflows.errors import ExpressionError, InvalidInput
 from workflows.models import TriggerOutcome
 from workflows.payload import dump
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 Code = Literal["rate_limited", "singleton", "debounced", "batched", "duplicate", "paused", "invalid"]
-
-
-@dataclass(kw_only=True)
-class Candidate:
-    """A run that is wanted: what expressions may read of it, and its input as JSON text."""
-
-    id: UUID
-    facts: Mapping[str, Any]
-    text: str
-    event_id: UUID | None
-    event_name: str
-    user_id: str
-    priority: int
-    received_at: dt.datetime | None = None
-    """When its event was received; None: now."""
-    newest_at: dt.datetime | None = None
-    gather_key: str = ""
-    gathered: int = 0
-    singleton_key: str = ""
-    run_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +61,7 @@ def decide(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Candidate]) -> Dec
         if getattr(controls, name) is not None
     }
     locked = [f"{name}:{key}" for name, found in keys.items() for key in found]
-    database.fetch("lock_controls", {"flow": flow.flow_id, "keys": locked})
+    services_sql.lock_controls(flow=flow.flow_id, keys=locked)
     if controls.debounce:
         _debounce(flow, decision, keys["debounce"])
     if controls.batch:
@@ -118,26 +101,25 @@ def _debounce(flow: CompiledFlow, decision: Decision, keys: Sequence[str]) -> No
     decision.make = []
     for key, group in sorted(groups.items()):
         _, _, last = max((each.received_at or now, position, each) for position, each in enumerate(group))
-        parameters = {
-            "received_at": last.received_at or now,
-            "flow": flow.flow_id,
-            "key": key,
-            "input": last.text,
-            "event_id": last.event_id,
-            "event_name": last.event_name,
-            "user_id": last.user_id,
-            "priority": last.priority,
-            "period_s": spec.period / 1000,
-            "timeout_s": spec.timeout / 1000 if spec.timeout else None,
-            "start_ms": flow.start_ms,
-        }
-        rows = database.fetch("debounce_run", parameters)
+        rows = sql.debounce_run(
+            received_at=last.received_at or now,
+            flow=flow.flow_id,
+            key=key,
+            input=last.text,
+            event_id=last.event_id,
+            event_name=last.event_name,
+            user_id=last.user_id,
+            priority=last.priority,
+            period_s=spec.period / 1000,
+            timeout_s=spec.timeout / 1000 if spec.timeout else None,
+            start_ms=flow.start_ms,
+        )
         run_id = rows[0].id if rows else last.id
         for each in group if rows else [each for each in group if each is not last]:
             decision.refused[each.id] = _joined("debounced", each, run_id)
         if rows:
             continue
-        database.fetch("stop_gathering", {"flow": flow.flow_id, "key": key})
+        sql.stop_gathering(flow=flow.flow_id, key=key)
         last.gather_key, last.gathered = key, len(group)
         last.newest_at = last.received_at or now
         last.run_at = timezone.now() + dt.timedelta(milliseconds=spec.period)
@@ -160,28 +142,25 @@ def _gather(flow: CompiledFlow, decision: Decision, key: str, group: list[Candid
     """Fill the run that gathers these events, and begin others for what does not fit."""
     spec = flow.controls.batch
     assert spec is not None
-    place = {"flow": flow.flow_id, "key": key}
-    known = database.fetch("gathering_room", place)
+    known = sql.gathering_room(flow=flow.flow_id, key=key)
     room = spec.max_size - known[0].gathered if known else 0
     position = 0
     if room > 0:
         part = group[:room]
-        rows = database.fetch(
-            "join_batch",
-            {
-                **place,
-                "events": _events(part),
-                "number": len(part),
-                "max_size": spec.max_size,
-                "max_bytes": MAX_BATCH_BYTES,
-            },
+        rows = sql.join_batch(
+            flow=flow.flow_id,
+            key=key,
+            events=_events(part),
+            number=len(part),
+            max_size=spec.max_size,
+            max_bytes=MAX_BATCH_BYTES,
         )
         if rows:
             position = len(part)
             decision.refused |= {each.id: _joined("batched", each, rows[0].id) for each in part}
     if position == len(group):
         return
-    database.fetch("stop_gathering", place)
+    sql.stop_gathering(flow=flow.flow_id, key=key)
     for first in range(position, len(group), spec.max_size):
         part = group[first : first + spec.max_size]
         head = part[0]
@@ -203,10 +182,7 @@ def _events(part: Sequence[Candidate]) -> str:
 def _singleton(flow: CompiledFlow, org_id: UUID, decision: Decision, keys: Mapping[UUID, str]) -> None:
     spec = flow.controls.singleton
     assert spec is not None
-    live = {
-        row.key: row.id
-        for row in database.fetch("live_singletons", {"flow": flow.flow_id, "keys": list(set(keys.values()))})
-    }
+    live = {row.key: row.id for row in sql.live_singletons(flow=flow.flow_id, keys=set(keys.values()))}
     made: dict[str, Candidate] = {}
     stopped: list[UUID] = []
     for each in decision.make:
@@ -225,8 +201,8 @@ def _singleton(flow: CompiledFlow, org_id: UUID, decision: Decision, keys: Mappi
             made[key] = each
     decision.make = list(made.values())
     if stopped:
-        decision.cancelled = transitions.request_cancel(org_id, stopped, reason="by a newer run (singleton)")
-        database.fetch("release_singletons", {"ids": stopped})
+        decision.cancelled = run_transitions.request_cancel(org_id, stopped, reason="by a newer run (singleton)")
+        sql.release_singletons(ids=stopped)
 
 
 def _singled(candidate: Candidate, run_id: UUID) -> Refusal:
@@ -238,8 +214,8 @@ def _rate_limit(flow: CompiledFlow, decision: Decision, keys: Mapping[UUID, str]
     spec = flow.controls.rate_limit
     assert spec is not None
     period_s = spec.period / 1000
-    parameters = {"flow": flow.flow_id, "keys": list(set(keys.values())), "period_s": period_s}
-    seen = {row.key: row for row in database.fetch("recent_run_marks", parameters)}
+    rows = sql.recent_run_marks(flow=flow.flow_id, keys=set(keys.values()), period_s=period_s)
+    seen = {row.key: row for row in rows}
     counts = {key: row.number for key, row in seen.items()}
     passed: list[Candidate] = []
     for each in decision.make:
@@ -255,8 +231,7 @@ def _rate_limit(flow: CompiledFlow, decision: Decision, keys: Mapping[UUID, str]
         )
     decision.make = passed
     if passed:
-        marks = {"flow": flow.flow_id, "keys": [keys[each.id] for each in passed], "runs": [each.id for each in passed]}
-        database.fetch("mark_runs", marks)
+        sql.mark_runs(flow=flow.flow_id, keys=[keys[each.id] for each in passed], runs=[each.id for each in passed])
 
 
 def note(flow_id: UUID, org_id: UUID, refusals: Sequence[Refusal]) -> None:

@@ -20,7 +20,7 @@ from django.db import connection
 from throttling.errors import ThrottlingError
 from throttling.limits import key_text
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine.state import database
+from workflows.engine.sql import run_controls as sql
 from workflows.errors import ExpressionError, IdempotencyConflict, InvalidInput, MissingField
 from workflows.expressions import Expression
 
@@ -100,7 +100,6 @@ def take(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUI
     Within the caller's transaction. Raises IdempotencyConflict where another open one holds a key for two seconds.
     """
     stands_for = {each.run_id: each.run_id for each in wanted}
-    place = {"org": org_id, "flow": flow.flow_id}
     with _short_lock_waits():
         for slot in range(max((len(each.keys) for each in wanted), default=0)):
             open_ = [each for each in wanted if slot < len(each.keys) and stands_for[each.run_id] == each.run_id]
@@ -113,10 +112,10 @@ def take(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUI
                 else:
                     stands_for[each.run_id] = first[window_s].setdefault(key, each.run_id)
             for window_s, runs in sorted(first.items()):
-                earlier = _take(place, runs, window_s)
+                earlier = _take(flow, org_id, runs, window_s)
                 stands_for = {run: earlier.get(owner, owner) for run, owner in stands_for.items()}
             for window_s, runs in sorted(forced.items()):
-                _take(place, runs, window_s, by_force=True)
+                _take(flow, org_id, runs, window_s, by_force=True)
         unmade = {
             key: (each.run_id, run)
             for each in wanted
@@ -124,30 +123,33 @@ def take(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUI
             if (run := stands_for[each.run_id]) != each.run_id
         }
         if unmade:
-            pairs = list(unmade.values())
-            moved = {"unmade": [pair[0] for pair in pairs], "runs": [pair[1] for pair in pairs]}
-            database.fetch("point_keys_to", {**place, "keys": list(unmade), **moved})
+            sql.point_keys_to(
+                org=org_id,
+                flow=flow.flow_id,
+                keys=unmade,
+                unmade=[pair[0] for pair in unmade.values()],
+                runs=[pair[1] for pair in unmade.values()],
+            )
     return stands_for
 
 
 def _take(
-    place: Mapping[str, object], first: Mapping[str, UUID], window_s: float, *, by_force: bool = False
+    flow: CompiledFlow, org_id: UUID, first: Mapping[str, UUID], window_s: float, *, by_force: bool = False
 ) -> dict[UUID, UUID]:
     """Take keys for the runs that come first with them. Returns, by run, the earlier one that has its key."""
-    rows = database.fetch(
-        "take_idempotency_keys",
-        {
-            **place,
-            "keys": list(first),
-            "runs": list(first.values()),
-            "taken_over": list(first) if by_force else [],
-            "window_s": window_s,
-        },
+    rows = sql.take_idempotency_keys(
+        org=org_id,
+        flow=flow.flow_id,
+        keys=first,
+        runs=first.values(),
+        taken_over=first if by_force else (),
+        window_s=window_s,
     )
     refused = first.keys() - {row.key for row in rows}
     if not refused:
         return {}
-    owners = {row.key: row.run_id for row in database.fetch("idempotency_owners", {**place, "keys": list(refused)})}
+    rows_of_others = sql.idempotency_owners(org=org_id, flow=flow.flow_id, keys=refused)
+    owners = {row.key: row.run_id for row in rows_of_others}
     if refused - owners.keys():
         raise IdempotencyConflict  # deleted in between
     return {first[key]: owners[key] for key in refused}

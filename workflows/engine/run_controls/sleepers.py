@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
 from workflows.engine.pipeline import admit
-from workflows.engine.state import database, flow_cache
+from workflows.engine.sql import run_controls as sql
+from workflows.engine.state import flow_cache
 from workflows.engine.state.records import Claim, Verdict
 
 
@@ -20,7 +21,7 @@ def after(verdicts: Sequence[Verdict], landed: Collection[UUID], *, busy: Collec
 def among(run_ids: Iterable[UUID]) -> list[UUID]:
     """Of these runs those that only wait now."""
     ids = list(run_ids)
-    return [row.id for row in database.fetch("sleeping_runs", {"ids": ids})] if ids else []
+    return [row.id for row in sql.sleeping_runs(ids=ids)] if ids else []
 
 
 def _has_place(step: Claim) -> bool:

@@ -12,16 +12,15 @@ import contextlib
 import functools
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import django.db
 import psycopg
 from django.db import connection as django_connection
 from django.db import connections
 from django.db import transaction as django_transaction
-from psycopg.rows import namedtuple_row
 from psycopg.types.json import JsonbLoader
 
 SQL_DIR = Path(__file__).parent.parent / "sql"
@@ -33,6 +32,7 @@ _local = threading.local()
 
 Cursor = psycopg.Cursor[Any]
 Connection = psycopg.Connection[Any]
+Row = TypeVar("Row")
 
 
 @functools.cache
@@ -68,7 +68,6 @@ def connect() -> Connection:
         **parameters,
         options=options,
         autocommit=True,
-        row_factory=namedtuple_row,
         prepare_threshold=1,
     )
 
@@ -117,7 +116,7 @@ def _cursor() -> Iterator[Cursor]:
             yield cursor
     else:
         django_connection.ensure_connection()
-        with psycopg.Cursor(django_connection.connection, row_factory=namedtuple_row) as cursor:
+        with psycopg.Cursor(django_connection.connection) as cursor:
             cursor.adapters.register_loader("jsonb", JsonbLoader)  # Django leaves JSON as text, for its own fields
             yield cursor
 
@@ -138,24 +137,26 @@ def transaction() -> Iterator[Cursor]:
         yield cursor
 
 
-def fetch(name: str, parameters: Mapping[str, Any], cursor: Cursor | None = None) -> list[Any]:
-    """Run a named statement and fetch its rows as named tuples; by itself, or on the cursor of a transaction.
+def fetch(
+    name: str, parameters: Mapping[str, Any], make: Callable[[Iterable[Any]], Row], cursor: Cursor | None = None
+) -> list[Row]:
+    """Run a named statement and return its rows as `make` makes them; by itself, or on the cursor of a transaction.
 
-    By itself it is tried once more where the connection turns out to have been ended meanwhile. That is safe even if
-    the first try had been committed: every statement is guarded, so the second one changes nothing, and what follows
-    from the first is found by rescue.
+    Only the typed functions of `workflows.engine.sql` call this. By itself a statement is tried once more where the
+    connection turns out to have been ended meanwhile. That is safe even if the first try had been committed: every
+    statement is guarded, so the second one changes nothing, and what follows from the first is found by rescue.
     """
     counter.add(name)
     if cursor is not None:
-        return _execute(cursor, name, parameters)
+        return _execute(cursor, name, parameters, make)
     try:
         with _cursor() as own:
-            return _execute(own, name, parameters)
+            return _execute(own, name, parameters, make)
     except psycopg.OperationalError:
         if not _is_own() or not connection_is_broken():
             raise
     with _cursor() as own:
-        return _execute(own, name, parameters)
+        return _execute(own, name, parameters, make)
 
 
 _AWAY = ("08", "57P", "53300")
@@ -175,6 +176,9 @@ def connection_is_broken() -> bool:
     return current is None or current.closed or current.broken
 
 
-def _execute(cursor: Cursor, name: str, parameters: Mapping[str, Any]) -> list[Any]:
+def _execute(
+    cursor: Cursor, name: str, parameters: Mapping[str, Any], make: Callable[[Iterable[Any]], Row]
+) -> list[Row]:
+    cursor.row_factory = lambda _: make
     cursor.execute(statement(name), parameters)
     return cursor.fetchall() if cursor.description else []

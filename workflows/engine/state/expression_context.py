@@ -12,8 +12,11 @@ from uuid import UUID
 from cachetools import TTLCache
 
 from workflows.engine.pipeline.facts import event_facts, user_of
+from workflows.engine.sql import perform as sql
+from workflows.engine.sql.perform import LoadContextsRow
 from workflows.engine.state import database, flow_cache
 from workflows.models import Secret
+from workflows.payload import Json
 from workflows.steps import callback_urls
 from workflows.steps.masking import Secrets, mask, mask_json
 
@@ -28,9 +31,8 @@ def load(run_ids: Iterable[UUID], step_keys: Iterable[str], cursor: database.Cur
     """The scope of each run: input, event, run, org, and `steps[key].output` for the named steps."""
     ids = list(set(run_ids))
     known = {id_: value for id_ in ids if (value := INPUTS.get(id_)) is not UNKNOWN}
-    parameters = {"run_ids": ids, "keys": sorted(set(step_keys)), "known": list(known)}
     found: dict[UUID, Scope] = {}
-    for row in database.fetch("load_contexts", parameters, cursor):
+    for row in sql.load_contexts(run_ids=ids, keys=sorted(set(step_keys)), known=known, cursor=cursor):
         if row.id not in known:
             INPUTS.keep(row.id, row.input, row.size)
         found[row.id] = _scope(row, known.get(row.id, row.input))
@@ -80,7 +82,7 @@ def load_steps(
     pairs, keys = list(steps), sorted(set(step_keys))
     of_runs = load((run_id for _, run_id in pairs), keys)
     scopes: dict[UUID, Scope] = {step_run_id: of_runs[run_id] for step_run_id, run_id in pairs}
-    for row in database.fetch("load_inner", {"ids": list(inner), "keys": keys}) if inner else ():
+    for row in sql.load_inner(ids=inner, keys=keys) if inner else ():
         around = scopes[row.id]
         own = _outcomes(row.outcomes, row.version_id)
         scopes[row.id] = {
@@ -93,7 +95,7 @@ def load_steps(
     return scopes
 
 
-def _scope(row: Any, data: Any) -> Scope:
+def _scope(row: LoadContextsRow, data: Json) -> Scope:
     happened = row.event_ts or row.created_at
     return {
         "callbacks": _addresses(row.id, row.version_id, ""),
@@ -164,7 +166,7 @@ class SecretValues:
         with self._lock:
             kept = self._kept.get(org_id)
         if kept is None:
-            rows = database.fetch("load_secrets", {"org": org_id})
+            rows = sql.load_secrets(org=org_id)
             values = {row.name: Secret(name=row.name, ciphertext=row.ciphertext).value for row in rows}
             kept = values, Secrets(values.values())
             with self._lock:

@@ -21,7 +21,8 @@ from throttling.errors import ThrottlingError
 from workflows.definitions import validate
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.schema import FlowSpec
-from workflows.engine.state import database
+from workflows.engine.sql import perform as sql
+from workflows.engine.sql.perform import LoadVersionsRow
 from workflows.engine.state.records import Claim, ReadyStep
 from workflows.errors import FlowNotFound, UnloadableVersion, WorkflowsError
 from workflows.steps.registry import REGISTRY
@@ -113,7 +114,7 @@ def load(version_ids: Iterable[UUID]) -> Loaded:
         if error is not None and time.monotonic() < until:
             refused[version_id] = copy.copy(error)  # each raising adds to the traceback
     missing = wanted - flows.keys() - refused.keys()
-    for row in database.fetch("load_versions", {"ids": list(missing)}) if missing else ():
+    for row in sql.load_versions(ids=missing) if missing else ():
         try:
             flows[row.id] = _compile(row)
         except UnloadableVersion as error:
@@ -132,7 +133,7 @@ def _remember(version_id: UUID, error: WorkflowsError, for_s: float) -> None:
             del _refused[next(iter(_refused))]
 
 
-def _compile(row: Any) -> CompiledFlow:
+def _compile(row: LoadVersionsRow) -> CompiledFlow:
     """Raises UnloadableVersion where compiling raises: a tenant's text is at fault, this process is too old, or has a
     fault of its own. Lack of memory says nothing about the version, and neither does the end of the process."""
     try:
@@ -153,7 +154,7 @@ def _compile(row: Any) -> CompiledFlow:
     return flow
 
 
-def _refusal(row: Any, error: BaseException) -> UnloadableVersion:
+def _refusal(row: LoadVersionsRow, error: BaseException) -> UnloadableVersion:
     path, reason, newer = _what_is_wrong(row.definition, error)
     slug = row.definition.get("flow", "") if isinstance(row.definition, dict) else ""
     return UnloadableVersion(

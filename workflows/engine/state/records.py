@@ -2,14 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime as dt
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from workflows.steps.outcome import Outcome, StepError
 
 NOBODY = UUID(int=0)
+
+
+class NewStepRow(Protocol):
+    """A row of a step that a statement has inserted."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def run_id(self) -> UUID: ...
+    @property
+    def version_id(self) -> UUID: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def needs_total(self) -> int: ...
+    @property
+    def needs_met(self) -> int: ...
+    @property
+    def unprepared(self) -> bool: ...
+
+
+class ReadyRow(NewStepRow, Protocol):
+    """A row of a step that is ready."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def losses(self) -> int: ...
+
+
+class ClaimRow(Protocol):
+    """A row of a step that is claimed, or that ends while no worker has it."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def run_id(self) -> UUID: ...
+    @property
+    def version_id(self) -> UUID: ...
+    @property
+    def org_id(self) -> UUID: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def index(self) -> int | None: ...
+    @property
+    def container_id(self) -> UUID | None: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def wake_seq(self) -> int: ...
+    @property
+    def losses(self) -> int: ...
+    @property
+    def told_waits(self) -> int: ...
+    @property
+    def timeout_ms(self) -> int: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def queued_s(self) -> float: ...
+    @property
+    def needs_met(self) -> int: ...
+    @property
+    def needs_total(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +112,13 @@ class ReadyStep:
     """Travels in a message of its own: its worker was lost before."""
 
     @classmethod
-    def of(cls, row: Any) -> ReadyStep:
+    def of(cls, row: ReadyRow) -> ReadyStep:
+        """The step of a row that was there before."""
+        return cls.new(row, path=row.path, alone=row.losses > 0)
+
+    @classmethod
+    def new(cls, row: NewStepRow, *, path: str = "", alone: bool = False) -> ReadyStep:
+        """The step of a row that was inserted."""
         return cls(
             id=row.id,
             run_id=row.run_id,
@@ -45,8 +131,8 @@ class ReadyStep:
             needs_met=row.needs_met,
             unprepared=row.unprepared,
             priority=row.priority,
-            path=getattr(row, "path", ""),
-            alone=getattr(row, "losses", 0) > 0,
+            path=path,
+            alone=alone,
         )
 
     @property
@@ -88,7 +174,18 @@ class Claim:
     """Of a step that no worker has, but that waits: for what."""
 
     @classmethod
-    def of(cls, row: Any, lease: UUID | None) -> Claim:
+    def of(
+        cls,
+        row: ClaimRow,
+        lease: UUID | None,
+        *,
+        waited_for: str = "",
+        run_began: bool = False,
+        run_trigger: str = "",
+        run_event: str = "",
+        run_event_id: UUID | None = None,
+    ) -> Claim:
+        """The claim of a row, with what only some statements know of it."""
         return cls(
             id=row.id,
             run_id=row.run_id,
@@ -106,14 +203,14 @@ class Claim:
             priority=row.priority,
             queued_s=row.queued_s,
             all_needs_skipped=row.needs_total > 0 and row.needs_met <= 0,
-            run_began=getattr(row, "run_status", "") == "queued",
-            run_trigger=getattr(row, "run_trigger", ""),
-            run_event=getattr(row, "run_event", ""),
-            run_event_id=getattr(row, "run_event_id", None),
+            run_began=run_began,
+            run_trigger=run_trigger,
+            run_event=run_event,
+            run_event_id=run_event_id,
             path=row.path,
-            container_id=getattr(row, "container_id", None),
-            index=getattr(row, "index", None),
-            waited_for=row.waiting_for if lease is None else "",
+            container_id=row.container_id,
+            index=row.index,
+            waited_for=waited_for,
         )
 
 
@@ -182,6 +279,50 @@ class StepFailed:
     error: StepError
     alert: bool = False
     """The flow wants to be alerted of every failure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """Where a run comes from: `origin`, the run that it repeats (or whose failure it handles), and how; `parent`, the
+    run that started it, and what becomes of it when that one is cancelled."""
+
+    origin_id: UUID | None = None
+    origin_kind: Literal["", "replay", "resume", "fork", "on_failure"] = ""
+    repair_root_id: UUID | None = None
+    """Of a repair: the run that failed first."""
+    repair_number: int = 0
+    """Of a repair: its place among those of that run, from 1."""
+    parent_id: UUID | None = None
+    parent_policy: Literal["", "cancel", "abandon"] = ""
+    awaited: bool = False
+    """The parent waits for it: it runs within the slots that the parent holds."""
+
+    @property
+    def repeats(self) -> bool:
+        return self.origin_kind in {"replay", "resume", "fork"}
+
+
+NO_LINEAGE = Lineage()
+
+
+@dataclass(kw_only=True)
+class Candidate:
+    """A run that is wanted: what expressions may read of it, and its input as JSON text."""
+
+    id: UUID
+    facts: Mapping[str, Any]
+    text: str
+    event_id: UUID | None
+    event_name: str
+    user_id: str
+    priority: int
+    received_at: dt.datetime | None = None
+    """When its event was received; None: now."""
+    newest_at: dt.datetime | None = None
+    gather_key: str = ""
+    gathered: int = 0
+    singleton_key: str = ""
+    run_at: dt.datetime | None = None
 
 
 class ClaimedBatch(NamedTuple):

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from workflows.engine.pipeline import record
 from workflows.engine.pipeline.retry_decision import describe
-from workflows.engine.state import flow_cache, transitions
+from workflows.engine.state import flow_cache
 from workflows.engine.state.records import NOBODY, Claim, ReadyStep, Recorded, Verdict
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.errors import ConfigurationFailure, FlowNotFound, WorkflowsError
 from workflows.steps.outcome import Failed, HandBack
 
@@ -27,7 +28,9 @@ def verdict_on(claim: Claim, error: WorkflowsError) -> Verdict:
 
 def fail(steps: Sequence[ReadyStep], error: BaseException) -> Recorded:
     """Ready steps that can't be started by anybody: they fail, for the reason given, and so do their runs."""
-    claimed = transitions.claim([(str(step.id), step.attempt) for step in steps], worker=NOBODY, lease=uuid.uuid4())
+    claimed = step_transitions.claim(
+        [(str(step.id), step.attempt) for step in steps], worker=NOBODY, lease=uuid.uuid4()
+    )
     described = describe(_as_configuration(error))
     return record.record([Verdict(claim=claim, outcome=Failed(error=described)) for claim in claimed.claims])
 

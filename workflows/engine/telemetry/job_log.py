@@ -11,7 +11,8 @@ from uuid import UUID
 
 import structlog
 
-from workflows.engine.state import database, flow_cache
+from workflows.engine.sql import telemetry as sql
+from workflows.engine.state import flow_cache
 from workflows.engine.state.records import Claim, Recorded, Verdict
 from workflows.engine.worker import ending
 
@@ -50,7 +51,7 @@ def _stopped(ids: list[UUID]) -> None:
     """Failed and cancelled ones: they are few, and what is said of them stands in their rows."""
     if not ids or not _stdlib.isEnabledFor(logging.ERROR):
         return
-    for row in database.fetch("stopped_jobs", {"ids": ids}):
+    for row in sql.stopped_jobs(ids=ids):
         names = {"jobId": str(row.id), "jobType": row.slug}
         if row.status == "failed":
             error = row.error or {}

@@ -22,6 +22,8 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError
 
+from workflows.engine.sql import telemetry as sql
+from workflows.engine.sql.telemetry import ReportedRunsRow
 from workflows.engine.state import database, expression_context
 from workflows.engine.state.records import StepFailed
 from workflows.engine.worker import ending
@@ -97,19 +99,19 @@ class Reporter:
     def _report(self, group: _Group) -> None:
         database.adopt()
         ids = list({failure.run_id for failure in group.failures})
-        runs = {row.id: row for row in database.fetch("reported_runs", {"ids": ids, "with_data": True})} if ids else {}
+        runs = {row.id: row for row in sql.reported_runs(ids=ids, with_data=True)} if ids else {}
         for failure in group.failures:
             if failure.run_id in runs:
                 self._client.capture_event(exception(failure, runs[failure.run_id]))
         if group.ended:
-            for row in database.fetch("reported_runs", {"ids": list(group.ended), "with_data": False}):
+            for row in sql.reported_runs(ids=group.ended, with_data=False):
                 self._client.capture_event(transaction(row))
 
 
 REPORTER = Reporter()
 
 
-def exception(failure: StepFailed, run: Any) -> dict[str, Any]:
+def exception(failure: StepFailed, run: ReportedRunsRow) -> dict[str, Any]:
     """A failure for good, as Sentry takes events."""
     error = failure.error
     return {
@@ -137,10 +139,10 @@ def exception(failure: StepFailed, run: Any) -> dict[str, Any]:
     }
 
 
-def transaction(run: Any) -> dict[str, Any]:
+def transaction(run: ReportedRunsRow) -> dict[str, Any]:
     """A run that has ended, as Sentry takes transactions: the run's id is its trace, each try a span of it."""
     root = _span_id(run.id)
-    rows = database.fetch("spans_of_run", {"run": run.id, "most": MAX_SPANS})
+    rows = sql.spans_of_run(run=run.id, most=MAX_SPANS)
     return {
         "type": "transaction",
         "platform": "python",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
+from typing import Protocol
 from uuid import UUID
 
 import structlog
@@ -13,6 +14,7 @@ from workflows.engine.maintenance import sweeps
 from workflows.engine.pipeline import publish, record
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.run_controls import sleepers
+from workflows.engine.sql import waits as sql
 from workflows.engine.state import database, flow_cache
 from workflows.engine.state.records import ReadyStep, Verdict
 from workflows.engine.waits import waits
@@ -84,7 +86,7 @@ def conclude(step_run_ids: Sequence[UUID]) -> None:
 
 def expire() -> bool:
     """End the waits whose time is up. Returns whether there may be more."""
-    due = [row.step_run_id for row in database.fetch("expire_waits", {"batch": BATCH})]
+    due = [row.step_run_id for row in sql.expire_waits(batch=BATCH)]
     resolve(due)
     return len(due) == BATCH
 
@@ -107,16 +109,16 @@ def look_back_late() -> None:
     """Waits that were stored, and whose look at what came before did not happen."""
     _sweep(
         NOT_LOOKED_BACK,
-        _page(NOT_LOOKED_BACK, "waits_to_look_back", grace_s=waits.GRACE_S),
+        _rows(sql.waits_to_look_back(grace_s=waits.GRACE_S, batch=BATCH, put_off=_put_off(NOT_LOOKED_BACK))),
         lambda ids: resolve(waits.look_back(ids)),
-        give_up=lambda id_, _: database.fetch("looked_back", {"ids": [id_]}),  # it waits for what is still to come
+        give_up=lambda id_, _: sql.looked_back(ids=[id_]),  # it waits for what is still to come
     )
 
 
 def resolve_late() -> None:
     """Waits that were taken, and whose ends were not recorded."""
-    rows = _page(TAKEN_WAITS, "left_over_waits", grace_s=waits.GRACE_S)
-    _sweep(TAKEN_WAITS, rows, lambda ids: _resolve(ids, publish.dispatch), give_up=_fail_wait)
+    rows = sql.left_over_waits(grace_s=waits.GRACE_S, batch=BATCH, put_off=_put_off(TAKEN_WAITS))
+    _sweep(TAKEN_WAITS, _rows(rows), lambda ids: _resolve(ids, publish.dispatch), give_up=_fail_wait)
 
 
 def _fail_wait(step_run_id: UUID, error: BaseException) -> None:
@@ -128,18 +130,29 @@ def _fail_wait(step_run_id: UUID, error: BaseException) -> None:
 
 def conclude_late() -> None:
     """Containers whose items have ended, and whose own ends were not recorded."""
-    rows = _page(OVER_CONTAINERS, "left_over_fan_outs", grace_s=waits.GRACE_S)
-    _sweep(OVER_CONTAINERS, rows, conclude, give_up=None)
+    rows = sql.left_over_fan_outs(grace_s=waits.GRACE_S, batch=BATCH, put_off=_put_off(OVER_CONTAINERS))
+    _sweep(OVER_CONTAINERS, _rows(rows), conclude, give_up=None)
 
 
 def resolve_for_ended() -> None:
     """Waits for runs that have ended, and that were not taken."""
-    rows = _page(ENDED_CHILDREN, "ended_children")
-    _sweep(ENDED_CHILDREN, rows, lambda ids: resolve(waits.take_for_runs(ids)), give_up=None)
+    rows = sql.ended_children(batch=BATCH, put_off=_put_off(ENDED_CHILDREN))
+    _sweep(ENDED_CHILDREN, _rows(rows), lambda ids: resolve(waits.take_for_runs(ids)), give_up=None)
 
 
-def _page(sweep: str, statement: str, **more: float) -> list[sweeps.Row]:
-    rows = database.fetch(statement, {"batch": BATCH, "put_off": sweeps.LEDGER.put_off(sweep), **more})
+def _put_off(sweep: str) -> list[UUID]:
+    """The items that are not to be tried now."""
+    return sweeps.LEDGER.put_off(sweep)
+
+
+class _Row(Protocol):
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def org_id(self) -> UUID: ...
+
+
+def _rows(rows: Sequence[_Row]) -> list[sweeps.Row]:
     return [sweeps.Row(row.id, row.org_id) for row in rows]
 
 

@@ -8,8 +8,9 @@ from uuid import UUID
 import structlog
 
 from workflows.engine.pipeline import publish, record
-from workflows.engine.state import database, transitions
+from workflows.engine.state import database
 from workflows.engine.state.records import ReadyStep, Recorded
+from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.waits import resolve, waits
 from workflows.engine.worker import ending
 
@@ -46,7 +47,7 @@ def settle_together(
     run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep]], None] = publish.dispatch
 ) -> None:
     """Settle runs; raises where one of them keeps the others from it."""
-    settled = transitions.settle(sorted(run_ids))
+    settled = run_transitions.settle(sorted(run_ids))
     record.tell(Recorded(ended=settled.ended))
     publish.withdraw(settled.withdrawn, [run_id for run_id, _ in settled.ended])
     if settled.ready:
@@ -56,6 +57,6 @@ def settle_together(
 
 def expire(*, batch: int) -> None:
     """Cancel the runs whose timeouts have passed."""
-    expired = transitions.expire(batch=batch)
+    expired = run_transitions.expire(batch=batch)
     if expired:
         settle(expired)

@@ -7,16 +7,19 @@ makes the second sight harmless. Processes that die in between are made good for
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
 
 from workflows.engine.pipeline.facts import event_facts, facts_of
 from workflows.engine.pipeline.retry_decision import describe
+from workflows.engine.sql import waits as sql
+from workflows.engine.sql.waits import LookBackRow, TakenWaitsRow
 from workflows.engine.state import database, expression_context, flow_cache
 from workflows.engine.state.records import Claim, Recorded, Verdict
 from workflows.engine.worker import ending
@@ -63,7 +66,7 @@ def store_new(verdicts: Iterable[Verdict], result: Recorded, cursor: database.Cu
     ]
     if not new:
         return []
-    return [row.step_run_id for row in database.fetch("insert_waits", {"waits": json.dumps(new)}, cursor)]
+    return [row.step_run_id for row in sql.insert_waits(waits=json.dumps(new), cursor=cursor)]
 
 
 # --- taking ---------------------------------------------------------------------------------------------------------
@@ -85,12 +88,11 @@ def look_back(step_run_ids: Sequence[UUID]) -> list[UUID]:
     if not step_run_ids:
         return []
     met: dict[UUID, UUID] = {}
-    pages: list[tuple[list[UUID], Any, Any]] = [(list(step_run_ids), None, None)]
+    pages: list[tuple[list[UUID], dt.datetime | None, UUID | None]] = [(list(step_run_ids), None, None)]
     while pages:
         ids, after_at, after_id = pages.pop()
-        by_wait: dict[UUID, list[Any]] = defaultdict(list)
-        parameters = {"ids": ids, "after_at": after_at, "after_id": after_id, "page": PAGE}
-        for row in database.fetch("look_back", parameters):
+        by_wait: dict[UUID, list[LookBackRow]] = defaultdict(list)
+        for row in sql.look_back(ids=ids, after_at=after_at, after_id=after_id, page=PAGE):
             by_wait[row.step_run_id].append(row)
         met |= _first_that_fit([(rows[0], rows) for rows in by_wait.values()])
         pages += [
@@ -99,7 +101,7 @@ def look_back(step_run_ids: Sequence[UUID]) -> list[UUID]:
             if len(rows) == PAGE and id_ not in met
         ]
     taken = take(met, by="event")
-    database.fetch("looked_back", {"ids": list(step_run_ids)})
+    sql.looked_back(ids=step_run_ids)
     return taken
 
 
@@ -110,7 +112,7 @@ def meet(org_id: UUID, events: Sequence[Event]) -> list[UUID]:
     """
     names = sorted({name for event in events for name in patterns(event.name)})
     terms: dict[str, list[str]] = defaultdict(list)
-    for row in database.fetch("wait_terms", {"org": org_id, "names": names}):
+    for row in sql.wait_terms(org=org_id, names=names):
         terms[row.name].append(row.path)
     if not terms:
         return []
@@ -126,25 +128,41 @@ def meet(org_id: UUID, events: Sequence[Event]) -> list[UUID]:
                     places[name, path, hash_of(value)].append(event)
     if not places:
         return []
-    keys = list(places)
-    rows = database.fetch(
-        "waits_at",
-        {
-            "org": org_id,
-            "names": [key[0] for key in keys],
-            "paths": [key[1] for key in keys],
-            "hashes": [key[2] for key in keys],
-        },
+    rows = sql.waits_at(
+        org=org_id,
+        names=[name for name, _, _ in places],
+        paths=[path for _, path, _ in places],
+        hashes=[hash_ for _, _, hash_ in places],
     )
     return take(
         _first_that_fit([(row, places[row.event_name, row.match_path, row.value_hash]) for row in rows]), by="event"
     )
 
 
-def _first_that_fit(candidates: Sequence[tuple[Any, Sequence[Any]]]) -> dict[UUID, UUID]:
+class _Wait(Protocol):
+    """What a row says of a wait for an event."""
+
+    @property
+    def step_run_id(self) -> UUID: ...
+    @property
+    def run_id(self) -> UUID: ...
+    @property
+    def version_id(self) -> UUID: ...
+    @property
+    def match_path(self) -> str: ...
+    @property
+    def value_hash(self) -> str: ...
+    @property
+    def condition(self) -> str: ...
+
+
+_Event = Event | LookBackRow
+
+
+def _first_that_fit(candidates: Sequence[tuple[_Wait, Sequence[_Event]]]) -> dict[UUID, UUID]:
     """By wait: the first of its events whose value and condition fit."""
     met: dict[UUID, UUID] = {}
-    open_: list[tuple[Any, list[Any]]] = []
+    open_: list[tuple[_Wait, list[_Event]]] = []
     for wait, events in candidates:
         fitting = [event for event in events if _has_value(wait, event)]
         if fitting and (not wait.condition or _is_unloadable(wait)):  # (its end records why it fails)
@@ -165,11 +183,11 @@ def _first_that_fit(candidates: Sequence[tuple[Any, Sequence[Any]]]) -> dict[UUI
     return met
 
 
-def _condition_of(wait: Any) -> Expression:
+def _condition_of(wait: _Wait) -> Expression:
     return compile_expression(wait.condition, owner=flow_cache.flow_of(wait.version_id).org_id)
 
 
-def _is_unloadable(wait: Any) -> bool:
+def _is_unloadable(wait: _Wait) -> bool:
     """Whether nobody can evaluate the wait's condition. Raises UnloadableVersion where another process may."""
     refused = flow_cache.load([wait.version_id]).refused.get(wait.version_id)
     if isinstance(refused, UnloadableVersion) and refused.newer:
@@ -177,19 +195,19 @@ def _is_unloadable(wait: Any) -> bool:
     return refused is not None
 
 
-def _read(wait: Any) -> set[str]:
+def _read(wait: _Wait) -> set[str]:
     """The steps that a condition reads, and those that may stand in for them."""
     return flow_cache.flow_of(wait.version_id).with_fallbacks(_condition_of(wait).steps)
 
 
-def _has_value(wait: Any, event: Any) -> bool:
+def _has_value(wait: _Wait, event: _Event) -> bool:
     if not wait.match_path:
         return True
     value = value_at(facts_of(event), wait.match_path)
     return value is not MISSING and hash_of(value) == wait.value_hash
 
 
-def _holds(wait: Any, scope_: Mapping[str, Any]) -> bool:
+def _holds(wait: _Wait, scope_: Mapping[str, Any]) -> bool:
     try:
         return _condition_of(wait).is_true(scope_)
     except BaseException as error:  # whatever it is, it is about this wait only
@@ -203,15 +221,15 @@ def take(met: Mapping[UUID, UUID | None], *, by: str, answer: Any = None, org_id
     if not met:
         return []
     text = None if answer is None else dump(answer, what="The answer")
-    parameters = {"ids": list(met), "event_ids": list(met.values()), "taken_by": by, "answer": text, "org": org_id}
-    return [row.step_run_id for row in database.fetch("take_waits", parameters)]
+    rows = sql.take_waits(ids=met, event_ids=met.values(), taken_by=by, answer=text, org=org_id)
+    return [row.step_run_id for row in rows]
 
 
 def take_for_runs(run_ids: Sequence[UUID]) -> list[UUID]:
     """Take the waits for runs that have ended."""
     if not run_ids:
         return []
-    return [row.step_run_id for row in database.fetch("take_waits_for_runs", {"children": list(run_ids)})]
+    return [row.step_run_id for row in sql.take_waits_for_runs(children=run_ids)]
 
 
 # --- what they came to ----------------------------------------------------------------------------------------------
@@ -219,22 +237,22 @@ def take_for_runs(run_ids: Sequence[UUID]) -> list[UUID]:
 
 def verdicts(step_run_ids: Sequence[UUID]) -> list[Verdict]:
     """What waits that are taken came to, to be recorded; those of steps that wait no more are dropped."""
-    rows = database.fetch("taken_waits", {"ids": list(step_run_ids)})
-    gone = [row.step_run_id for row in rows if row.id is None]
+    rows = sql.taken_waits(ids=step_run_ids)
+    gone = [row.id for row in rows if not row.waits]
     if gone:
         drop(gone)
-    return [_verdict(row) for row in rows if row.id is not None]
+    return [_verdict(row) for row in rows if row.waits]
 
 
 def drop(step_run_ids: Sequence[UUID]) -> None:
     """After their outcomes are recorded."""
     if not step_run_ids:
         return
-    database.fetch("drop_waits", {"ids": list(step_run_ids)})
+    sql.drop_waits(ids=step_run_ids)
 
 
-def _verdict(row: Any) -> Verdict:
-    claim = Claim.of(row, None)
+def _verdict(row: TakenWaitsRow) -> Verdict:
+    claim = Claim.of(row, None, waited_for=row.waiting_for)
     try:
         outcome = _outcome(row)
         output = outcome.output if isinstance(outcome, Completed) else None
@@ -244,7 +262,7 @@ def _verdict(row: Any) -> Verdict:
         return Verdict(claim=claim, outcome=Failed(error=describe(error)))
 
 
-def _outcome(row: Any) -> Outcome:
+def _outcome(row: TakenWaitsRow) -> Outcome:
     if row.taken_by == "timeout":
         return _of_timeout(row)
     if row.kind == "approval":
@@ -255,19 +273,22 @@ def _outcome(row: Any) -> Outcome:
         return Completed(output=answer)
     if row.kind == "run":
         return _of_child(row)
+    assert row.event_id is not None
+    assert row.event_name is not None
+    assert row.event_ts is not None
     facts = event_facts(
         id_=row.event_id, name=row.event_name, data=row.event_data, user=row.event_user, ts=row.event_ts
     )
     return Completed(output=facts["data"] if row.options.get("callback") else facts)
 
 
-def _of_timeout(row: Any) -> Outcome:
+def _of_timeout(row: TakenWaitsRow) -> Outcome:
     if row.options.get("on_timeout") == "fail":
         return _failed(Category.BUSINESS, "WaitTimedOut", NOBODY_CAME)
     return Completed(output={"approved": False, "timedOut": True} if row.kind == "approval" else None)
 
 
-def _of_child(row: Any) -> Outcome:
+def _of_child(row: TakenWaitsRow) -> Outcome:
     if row.child_status == "completed":
         return Completed(output=row.child_output)
     if row.options.get("on_failure") == "continue":

@@ -16,8 +16,10 @@ import structlog
 
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.pipeline.retry_decision import describe
-from workflows.engine.state import database, transitions
+from workflows.engine.sql import worker as sql
+from workflows.engine.state import database
 from workflows.engine.state.records import Verdict
+from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.telemetry import step_events
 from workflows.engine.worker.heartbeat import Heartbeat
 from workflows.engine.worker.solitary import ProcessLost, SolitaryProcess
@@ -114,12 +116,12 @@ class Alone(Heartbeat):
         log.warning(
             "a step has ended its process", step_run_id=str(visit.claim.id), type=visit.claim.type, how=str(lost)
         )
-        rows = database.fetch("charge_loss", {"id": visit.claim.id, "lease": visit.claim.lease, "message": message})
+        rows = sql.charge_loss(id=visit.claim.id, lease=visit.claim.lease, message=message)
         if not rows:
             return None
-        if rows[0].solitary_losses < transitions.MAX_LOSSES:
+        if rows[0].solitary_losses < rescue_transitions.MAX_LOSSES:
             return Verdict(claim=visit.claim, outcome=HandBack())
-        error = ResourceExhausted(f"The step has ended its process {transitions.MAX_LOSSES} times. {message}")
+        error = ResourceExhausted(f"The step has ended its process {rescue_transitions.MAX_LOSSES} times. {message}")
         return Verdict(claim=visit.claim, outcome=Failed(error=describe(error)))
 
     def _process_of_this_thread(self) -> SolitaryProcess:

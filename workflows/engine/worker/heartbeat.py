@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import threading
@@ -14,22 +15,23 @@ from uuid import UUID
 
 import psycopg
 import structlog
-from psycopg.types.json import Jsonb
 
 from workflows.engine.pipeline import perform
 from workflows.engine.pipeline.perform import Visit
-from workflows.engine.state import database, transitions
+from workflows.engine.sql import worker as sql
+from workflows.engine.state import database
 from workflows.engine.state.records import Verdict
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.worker.permits import HandOver
 from workflows.payload import dump
 from workflows.steps.outcome import Cancelled, Failed, Retry, Sleep
 
 log = structlog.get_logger(__name__)
 
-HEARTBEAT_S = transitions.LEASE_S / 5
+HEARTBEAT_S = step_transitions.LEASE_S / 5
 RENEW_AFTER_S = HEARTBEAT_S
 PROGRESS_S = 0.5
-BLIND_AFTER_S = transitions.LEASE_S * 0.8
+BLIND_AFTER_S = step_transitions.LEASE_S * 0.8
 OVERDUE_GRACE_S = 30.0
 LEAVE_HANDLER_S = 1.0
 
@@ -93,7 +95,7 @@ class Heartbeat(HandOver):
     def _store_reports(self, reports: list[dict[str, Any]]) -> None:
         """All together; each by itself where that fails, so that a bad one keeps no other from being stored."""
         try:
-            database.fetch("report_progress", {"reports": dump(reports, what="The progress")})
+            sql.report_progress(reports=dump(reports, what="The progress"))
         except BaseException as error:
             if database.is_away(error):
                 raise
@@ -111,17 +113,12 @@ class Heartbeat(HandOver):
         young = [v.claim.id for v in visits if now - v.claimed_at <= RENEW_AFTER_S]
         cancelled = self._renew(held) if held else set()
         if young:
-            cancelled |= {row.id for row in database.fetch("cancelled_among", {"ids": young})}
+            cancelled |= {row.id for row in sql.cancelled_among(ids=young)}
         return cancelled
 
     def _renew(self, held: Sequence[Visit]) -> set[UUID]:
-        rows = database.fetch(
-            "renew_leases",
-            {
-                "ids": [v.claim.id for v in held],
-                "leases": [v.claim.lease for v in held],
-                "lease_s": transitions.LEASE_S,
-            },
+        rows = sql.renew_leases(
+            ids=[v.claim.id for v in held], leases=[v.claim.lease for v in held], lease_s=step_transitions.LEASE_S
         )
         self._renew_permits(held)
         return {row.id for row in rows if row.cancelled}
@@ -177,17 +174,14 @@ class Heartbeat(HandOver):
     def _report(self) -> None:
         """A prefork child is busy while its one Celery task is, whatever runs detached beside it."""
         slots, active = (1, self._visiting) if self.own_thread else (self.slots, len(self._visits))
-        database.fetch(
-            "report_worker",
-            {
-                "id": self.id,
-                "name": self.name,
-                "queues": sorted(self.queues),
-                "slots": slots,
-                "capacity": self.slots,
-                "lanes": Jsonb(self.lanes),
-                "active": active,
-                "unclaimed": self._unclaimed,
-                "claimed_until": Jsonb(self._claimed_until),
-            },
+        sql.report_worker(
+            id=self.id,
+            name=self.name,
+            queues=sorted(self.queues),
+            slots=slots,
+            capacity=self.slots,
+            lanes=json.dumps(self.lanes),
+            active=active,
+            unclaimed=self._unclaimed,
+            claimed_until=json.dumps(self._claimed_until),
         )

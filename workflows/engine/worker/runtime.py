@@ -26,8 +26,10 @@ from django.db import connections
 from workflows.engine.pipeline import admit, batch_size, perform, publish
 from workflows.engine.pipeline.perform import Prepared, Visit
 from workflows.engine.pipeline.record import record
-from workflows.engine.state import database, flow_cache, transitions, unloadable
+from workflows.engine.sql import leader as leader_sql
+from workflows.engine.state import database, flow_cache, unloadable
 from workflows.engine.state.records import Claim, Recorded, Verdict, always
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.telemetry import job_log, step_events, step_log
 from workflows.engine.worker import ending, vital
 from workflows.engine.worker.alone import Alone
@@ -135,7 +137,7 @@ class Runtime(Alone):
             self._loop.call_soon_threadsafe(self._loop.stop)
         sandbox.close()
         step_events.stop()
-        database.fetch("forget_workers", {"id": self.id, "silent_s": 600.0})
+        leader_sql.forget_workers(id=self.id, silent_s=600.0)
 
     # --- visiting ---------------------------------------------------------------------------------------------
 
@@ -178,7 +180,7 @@ class Runtime(Alone):
         give_up = time.monotonic() + CLAIM_PATIENCE_S
         while True:
             try:
-                claimed = transitions.claim(batch, worker=self.id, lease=lease)
+                claimed = step_transitions.claim(batch, worker=self.id, lease=lease)
                 break
             except psycopg.OperationalError as error:
                 if time.monotonic() > give_up:

@@ -16,7 +16,7 @@ import hmac
 import math
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from workflows.edge.unavailable import may_pass
 from workflows.steps.masking import Secrets
-from workflows.steps.tools import TOOLS
+from workflows.steps.tools import TOOLS, StoredTokens, TokenStatements
 
 log = structlog.get_logger(__name__)
 EXPIRY_MARGIN_S = 30.0
@@ -239,18 +239,25 @@ class _Claim:
 def _claim(key: Key, lease: UUID, stale: str) -> _Claim:
     from workflows.models.organization import decrypt  # noqa: PLC0415  (step types are loaded before the models)
 
-    rows = _fetch("look_at_oauth_tokens", key, {"stale": stale})
+    org_id, identity = key
+    with _statements() as sql:
+        seen = sql.look_at_oauth_tokens(org=org_id, identity=identity, stale=stale)
+    row: StoredTokens
     is_mine = False
-    if not rows or (rows[0].good_s is None and not rows[0].leased):
-        values = {"id": uuid.uuid4(), "lease": lease, "stale": stale, "lease_s": LEASE_S}
-        rows = _fetch("claim_oauth_refresh", key, values)
-        is_mine = rows[0].mine
-    row = rows[0]
+    if seen and (seen[0].good_s is not None or seen[0].leased):
+        row = seen[0]
+    else:
+        with _statements() as sql:
+            row = claimed = sql.claim_oauth_refresh(
+                id=uuid.uuid4(), org=org_id, identity=identity, stale=stale, lease=lease, lease_s=LEASE_S
+            )[0]
+        is_mine = claimed.mine
     token = None
-    if row.good_s is not None:
+    if row.good_s is not None and row.access_token is not None:
         token = Token(value=decrypt(bytes(row.access_token), "an access token"), good_s=row.good_s)
     elif is_mine and not row.generation:  # it may be new: a moment for those that are not used any more
-        _fetch("forget_oauth_credentials", key, {"unused_s": UNUSED_S})
+        with _statements() as sql:
+            sql.forget_oauth_credentials(org=org_id, unused_s=UNUSED_S)
     stored = decrypt(bytes(row.refresh_token), "a refresh token") if row.refresh_token is not None else None
     return _Claim(mine=is_mine, token=token, refresh_token=stored, generation=row.generation)
 
@@ -258,23 +265,28 @@ def _claim(key: Key, lease: UUID, stale: str) -> _Claim:
 def _store(key: Key, generation: int, token: Token, refresh_token: str | None) -> None:
     from workflows.models.organization import encrypt  # noqa: PLC0415
 
-    values = {
-        "generation": generation,
-        "refresh_token": encrypt(refresh_token) if refresh_token else None,
-        "access_token": encrypt(token.value),
-        "digest": _keyed(token.value),
-        "good_s": token.good_s,
-    }
-    _fetch("store_oauth_tokens", key, values)
+    with _statements() as sql:
+        sql.store_oauth_tokens(
+            org=key[0],
+            identity=key[1],
+            generation=generation,
+            refresh_token=encrypt(refresh_token) if refresh_token else None,
+            access_token=encrypt(token.value),
+            digest=_keyed(token.value),
+            good_s=token.good_s,
+        )
 
 
 def _release(key: Key, lease: UUID, refused: bool) -> None:
-    _fetch("release_oauth_refresh", key, {"lease": lease, "refused": refused})
+    with _statements() as sql:
+        sql.release_oauth_refresh(org=key[0], identity=key[1], lease=lease, refused=refused)
 
 
-def _fetch(statement: str, key: Key, values: Mapping[str, Any]) -> list[Any]:
-    """One statement by itself, on a connection that goes back at once: the network is never asked within one."""
+@contextlib.contextmanager
+def _statements() -> Iterator[TokenStatements]:
+    """For one statement by itself, on a connection that goes back at once: the network is never asked within one."""
+    assert TOOLS.tokens is not None, "The step types are used before the application has started."
     try:
-        return TOOLS.fetch(statement, {"org": key[0], "identity": key[1], **values})
+        yield TOOLS.tokens
     finally:
         connections.close_all()

@@ -1,5 +1,7 @@
 -- Of runs that are waited for by those that started them: the flows of these, of those above them, and so on.
--- Parameters: ids uuid[]. Returns: id, flows uuid[]. Index: primary key.
+-- Parameters: ids uuid[].
+-- Returns: id uuid, flows uuid[].
+-- Index: primary key.
 WITH RECURSIVE line AS (
     SELECT r.id, r.parent_id FROM workflows_run r WHERE r.id = ANY (%(ids)s::uuid[]) AND r.awaited
     UNION ALL

@@ -1,12 +1,16 @@
 -- ready → running for a batch, with a fresh lease; starts the runs that were still queued. Where its steps change
--- nothing outside of this database, the commit is asynchronous: after a crash of Postgres they are still ready, and what
--- they did is lost with the claim. Else it is as durable as any other: a try that may have done something outside is in
--- the history, as lost (docs/adr/0012-durable-claims.md).
--- Parameters: pure text[] (the types that change nothing outside), ids uuid[], attempts int[] (as dispatched; null for a
--- step that the gate has handed over), lease, worker uuid, lease_s float8.
--- (A run is live while ended_at is null, and a step's status is compared as an expression: else the planner may choose
--- the partial index of all live runs or ready steps.)
--- Returns: what was claimed; a row that did not change belongs to someone else. Indexes: primary keys.
+-- nothing outside of this database, the commit is asynchronous: after a crash of Postgres they are still ready, and
+-- what they did is lost with the claim. Else it is as durable as any other: a try that may have done something outside
+-- is in the history, as lost (docs/adr/0012-durable-claims.md). Returns a row for each step that was claimed; one that
+-- did not change belongs to another worker. A run is live while ended_at is null, and a step's status is compared as an
+-- expression: else the planner may choose the partial index of all live runs or ready steps.
+-- Parameters: pure text[] (the types that change nothing outside), ids text[] (step runs), attempts int[] with nulls
+--   (as dispatched; null for a step that the gate handed over), lease uuid, worker uuid, lease_s float8.
+-- Returns: id uuid, run_id uuid, version_id uuid, org_id uuid, key text, path text, index int or null, container_id
+--   uuid or null, attempt int, wake_seq int, losses int, told_waits int, timeout_ms int, queue text, type text,
+--   priority int, queued_s float8, needs_met int, needs_total int, dispatched_at float8 or null, run_status text,
+--   run_trigger text, run_event text, run_event_id uuid or null.
+-- Indexes: primary keys.
 WITH wanted AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS w (id, attempt)
      ORDER BY id

@@ -1,5 +1,7 @@
--- One more round of a loop, unless another process has added it. Parameters: id uuid, total int (rounds so far), value text
--- (JSON). Returns: step_run_id. Index: primary key.
+-- One more round of a loop, unless another process has added it.
+-- Parameters: id uuid, total int (rounds so far), value text (JSON).
+-- Returns: step_run_id uuid.
+-- Index: primary key.
 WITH more AS (
     UPDATE workflows_fanout f SET total = f.total + 1, changed_at = clock_timestamp()
      WHERE f.step_run_id = %(id)s AND f.total = %(total)s AND f.ended = f.total

@@ -1,5 +1,7 @@
--- Steps in containers that have landed without an end (they wait, or are ready again) although their item or a container
--- around them has ended or is to stop: cancel them. Parameters: ids uuid[]. Returns: id, was_ready, container_id.
+-- Steps in containers that have landed without an end (they wait, or are ready again) although their item or a
+-- container around them has ended or is to stop: cancel them.
+-- Parameters: ids uuid[].
+-- Returns: id uuid, was_ready bool, container_id uuid.
 -- Indexes: primary keys.
 WITH stray AS MATERIALIZED (
     SELECT s.id, s.container_id, s.status = 'ready' AS was_ready

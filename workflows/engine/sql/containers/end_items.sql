@@ -1,12 +1,13 @@
--- Steps in containers have ended: count down their items, end those whose last steps have ended or one of whose critical
--- steps has failed, and count those for their containers. After a failure for lack of resources a map works on half as
--- many items at a time, and a batch halves the part that failed.
--- Parameters: ended: a JSON array as text of {id (of the step run), fatal, resource, error}; max_bytes bigint (of all
+-- Steps in containers have ended: count down their items, end those whose last steps have ended or one of whose
+-- critical steps has failed, and count those for their containers. After a failure for lack of resources a map works on
+-- half as many items at a time, and a batch halves the part that failed. Returns a row per container. Containers are
+-- locked in the order of their ids.
+-- Parameters: ended text (a JSON array of {id (of the step run), fatal, resource, error}), max_bytes bigint (of all
 --   outputs in a container: beyond it, it stops).
--- Returns a row per container: step_run_id, over (everything has ended, or it is to stop), room (it may open more),
---   stopping, stopped (the items that have failed now, or were halved), split (the latter of these), around (the container
---   around one that is cancelled already).
--- Containers are locked in the order of their ids. Indexes: primary keys.
+-- Returns: step_run_id uuid, over bool (everything has ended, or it is to stop), room bool (it may open more), stopping
+--   bool, stopped int[] or null (the items that have failed now, or were halved), split int[] (the latter of these),
+--   around uuid or null (the container around one that is cancelled already).
+-- Indexes: primary keys.
 WITH ended AS MATERIALIZED (
     SELECT s.container_id, s.index, count(*) FILTER (WHERE s.is_sink AND NOT e.fatal)::int AS sinks,
            bool_or(e.fatal) AS fatal, bool_or(e.fatal AND e.resource) AS resource, sum(pg_column_size(s.output)) AS bytes,

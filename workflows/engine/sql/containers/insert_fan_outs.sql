@@ -1,7 +1,10 @@
 -- Containers begin, in the transaction that makes them wait: their state, and their items. What a resumed run had done
--- already (the same value, completed) is taken over from its container: items, the rounds of a loop, the halves of a batch.
--- Parameters: fan_outs: a JSON array as text of {id (of the step run), kind, parallelism, max_failures, pause_ms, sinks,
---   options, items: [[position, size, value], …]}. Returns: step_run_id. Indexes: primary keys, step_run_identity.
+-- already (the same value, completed) is taken over from its container: items, the rounds of a loop, the halves of a
+-- batch.
+-- Parameters: fan_outs text (a JSON array of {id (of the step run), kind, parallelism, max_failures, pause_ms, sinks,
+--   options, items: [[position, size, value], …]}).
+-- Returns: step_run_id uuid.
+-- Indexes: primary keys, step_run_identity.
 WITH given AS (
     SELECT f.id, f.kind, f.parallelism, f.max_failures, f.pause_ms, f.sinks, f.options, s.org_id, s.run_id, old.id AS old_id,
            COALESCE(CASE WHEN f.kind IN ('loop', 'batch') AND jsonb_array_length(f.items) > 0

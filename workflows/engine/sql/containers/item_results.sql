@@ -1,7 +1,8 @@
--- The results of a container's items, in the order of the list: the output of the first of some steps (one and those that
--- may stand in for it) that is completed, null where there is none.
--- Parameters: id uuid (of the container), keys text[]. Returns: results (JSON). Indexes: primary key of the items,
--- step_run_item.
+-- The results of a container's items, in the order of the list: the output of the first of some steps (one and those
+-- that may stand in for it) that is completed, null where there is none.
+-- Parameters: id uuid (of the container), keys text[].
+-- Returns: results jsonb.
+-- Indexes: primary key of the items, step_run_item.
 SELECT COALESCE(jsonb_agg(s.output ORDER BY i.position), '[]') AS results
   FROM workflows_item i
   LEFT JOIN LATERAL (SELECT s.output FROM workflows_steprun s

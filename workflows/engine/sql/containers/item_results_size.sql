@@ -1,4 +1,6 @@
--- How large the results of a container's items are. Parameters: as of item_results. Returns: bytes.
+-- How large the results of a container's items are.
+-- Parameters: id uuid (of the container), keys text[] (as of item_results).
+-- Returns: bytes bigint.
 -- Indexes: primary key of the items, step_run_item.
 SELECT COALESCE(sum(octet_length(s.output::text)), 0)::bigint AS bytes
   FROM workflows_item i

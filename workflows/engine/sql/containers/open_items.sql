@@ -1,7 +1,10 @@
 -- Open the next items of containers, as many as they have room for: the steps of each become ready (or sleep for the
--- container's pause), or wait for their needs; those that an item's plan takes over have ended already. The caller's transaction holds the containers' rows from here on.
--- Parameters: ids uuid[] (of containers), paused bool (something has ended before). Returns: the ready steps, to be
--- dispatched. Indexes: primary keys, step_key.
+-- container's pause), or wait for their needs; those that an item's plan takes over have ended already. The caller's
+-- transaction holds the containers' rows from here on. Returns the ready steps, to be dispatched.
+-- Parameters: ids uuid[] (of containers), paused bool (something has ended before).
+-- Returns: id uuid, run_id uuid, version_id uuid, key text, path text, queue text, type text, priority int, attempt
+--   int, needs_total int, needs_met int, unprepared bool.
+-- Indexes: primary keys, step_key.
 WITH fan AS MATERIALIZED (
     SELECT f.*, s.version_id, s.key, s.path, s.priority
       FROM workflows_fanout f JOIN workflows_steprun s ON s.id = f.step_run_id AND s.status || '' = 'waiting'

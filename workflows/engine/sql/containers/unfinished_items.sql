@@ -1,6 +1,8 @@
 -- Of containers that take items over: the items that were begun in the earlier run and did not end well, with what had
--- become of their steps. Parameters: ids uuid[] (of the new containers). Returns a row per step: container_id, index,
---   version_id, container (its key), id, key, type, status, taken (of a conditional: the steps of its branch).
+-- become of their steps. Returns a row per step.
+-- Parameters: ids uuid[] (of the new containers).
+-- Returns: container_id uuid, index int, version_id uuid, container text (its key), id uuid, key text, type text,
+--   status text, taken jsonb or null (of a conditional: the steps of its branch).
 -- Indexes: primary keys, step_run_identity, step_run_item.
 SELECT n.id AS container_id, i.index, n.version_id, n.key AS container, o.id, o.key, o.type, o.status,
        CASE WHEN o.type = 'conditional' THEN o.output->'then' END AS taken

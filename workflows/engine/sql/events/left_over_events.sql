@@ -1,6 +1,8 @@
--- Events that nobody has matched, a page that is fair: the first `each` of every organization that has some (found by one
--- look at the index for each organization), the first of each before the second of any.
--- Parameters: late_s float8, each, batch int, put_off uuid[]. Returns: id, org_id. Index: event_unmatched_by_org.
+-- Events that nobody has matched, a page that is fair: the first `each` of every organization that has some (found by
+-- one look at the index for each organization), the first of each before the second of any.
+-- Parameters: late_s float8, each bigint, batch bigint, put_off uuid[].
+-- Returns: id uuid, org_id uuid.
+-- Index: event_unmatched_by_org.
 WITH RECURSIVE orgs AS (
     (SELECT org_id FROM workflows_event WHERE matched_at IS NULL ORDER BY org_id LIMIT 1)
     UNION ALL

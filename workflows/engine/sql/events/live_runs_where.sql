@@ -1,7 +1,9 @@
 -- Live runs of a flow that an event cancels: asked for before it (by the event that started them, else by the time they
 -- were made; not before `since`), and with the same value at a path of the event that started them.
--- Parameters: org, flow, event uuid; before, since timestamptz (since may be null); path text[] or null, value text
--- (JSON). Returns: id. Index: run_live_by_age.
+-- Parameters: org uuid, flow uuid, event uuid, before timestamptz, since timestamptz or null, path text[] or null,
+--   value text or null (JSON).
+-- Returns: id uuid.
+-- Index: run_live_by_age.
 SELECT r.id FROM workflows_run r LEFT JOIN workflows_event e ON e.id = r.event_id
  WHERE r.org_id = %(org)s AND r.flow_id = %(flow)s AND r.status IN ('queued', 'running')
    AND r.cancel_requested_at IS NULL

@@ -1,6 +1,7 @@
 -- How many permits each lane may have out, by what live workers announce. A worker of an earlier version announces no
--- lanes: as many as it can execute, and as many again in the broker as it has slots.
--- Parameters: silent_s float8. Returns a row per lane: lane, places, shared (there is more than one organization).
+-- lanes: as many as it can execute, and as many again in the broker as it has slots. Returns a row per lane.
+-- Parameters: silent_s float8.
+-- Returns: lane text, places int, shared bool (there is more than one organization).
 -- Index: worker_seen.
 SELECT l.lane, sum(l.places::int)::int AS places,
        (SELECT count(*) > 1 FROM (SELECT FROM workflows_organization LIMIT 2) o) AS shared

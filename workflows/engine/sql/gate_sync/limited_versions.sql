@@ -1,5 +1,8 @@
--- Versions that may have limits of their own (`throttling`, `concurrency`, `throttle`), in use or current.
--- Returns: id. Small: one row per such flow and version in use. Index: primary keys.
+-- Versions that may have limits of their own (`throttling`, `concurrency`, `throttle`), in use or current. Small: one
+-- row per such flow and version in use.
+-- Parameters: none.
+-- Returns: id uuid.
+-- Index: primary keys.
 SELECT v.id FROM workflows_flowversion v JOIN workflows_flow f ON f.id = v.flow_id
  WHERE v.definition::text ~ '"(throttling|throttle|concurrency)":'
    AND (f.current_id = v.id OR EXISTS (SELECT 1 FROM workflows_run r WHERE r.flow_id = f.id AND r.version_id = v.id

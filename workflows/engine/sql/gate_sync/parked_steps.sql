@@ -1,4 +1,6 @@
--- A page of the steps that are noted as waiting for a limit. Parameters: after uuid, batch int. Returns: id.
+-- A page of the steps that are noted as waiting for a limit.
+-- Parameters: after uuid, batch bigint.
+-- Returns: id uuid.
 -- Index: step_run_parked.
 SELECT id FROM workflows_steprun
  WHERE status = 'ready' AND waiting_for = 'limit' AND id > %(after)s ORDER BY id LIMIT %(batch)s

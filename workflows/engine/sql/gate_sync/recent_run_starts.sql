@@ -1,5 +1,7 @@
--- Starts of runs within the last seconds, of the versions named. Parameters: since_s float8, versions uuid[].
--- Returns: id, version_id, age_s. Indexes: run_live_by_age, run_ended (a run that started then is live, or ended later).
+-- Starts of runs within the last seconds, of the versions named.
+-- Parameters: since_s float8, versions uuid[].
+-- Returns: id uuid, version_id uuid, age_s float8.
+-- Indexes: run_live_by_age, run_ended (a run that started then is live, or ended later).
 SELECT r.id, r.version_id, greatest(0, extract(epoch FROM clock_timestamp() - r.started_at))::float8 AS age_s
   FROM workflows_run r
  WHERE r.version_id = ANY (%(versions)s::uuid[])

@@ -2,10 +2,10 @@
 -- sleep, and those that execute (they count from now: they may have begun this moment). The start of a lost try is not
 -- known, so it counts from its end. Of steps whose limits have no key many are counted together, by twentieths of a
 -- second, the latest of each.
--- Parameters: since_s float8, first uuid (the uuid7 of that moment), keyed text[] (version and key of steps whose limits
--- have keys, as 'version:key': they come one by one, with their run).
--- Returns: version_id, key, run_id (null where counted together), age_s, starts. Indexes: primary keys, step_run_wake,
--- step_run_running.
+-- Parameters: since_s float8, first uuid (the uuid7 of that moment), keyed text[] (version and key of steps whose
+--   limits have keys, as 'version:key': they come one by one, with their run).
+-- Returns: version_id uuid, key text, run_id uuid or null (where counted together), age_s float8, starts int.
+-- Indexes: primary keys, step_run_wake, step_run_running.
 WITH starts AS (
     SELECT s.version_id, s.key, s.run_id, CASE WHEN a.status = 'lost' THEN a.ended_at ELSE a.started_at END AS at
       FROM workflows_attempt a JOIN workflows_steprun s ON s.id = a.step_run_id

@@ -1,6 +1,8 @@
 -- Live runs that have started, of the versions named: they hold run slots. One that only waits (sleeps) holds no place
--- among all runs. Parameters: versions uuid[]. Returns: id, version_id, sleeps. Indexes: run_live_by_age,
--- step_run_identity.
+-- among all runs.
+-- Parameters: versions uuid[].
+-- Returns: id uuid, version_id uuid, sleeps bool.
+-- Indexes: run_live_by_age, step_run_identity.
 SELECT r.id, r.version_id,
        NOT EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id AND s.status || '' IN ('ready', 'running'))
            AS sleeps

@@ -1,5 +1,7 @@
--- Runs that have not started, or not ended, in time; locked. Parameters: batch int.
--- Returns: id, org_id, started (it has). Index: run_timeout.
+-- Runs that have not started, or not ended, in time; locked.
+-- Parameters: batch bigint.
+-- Returns: id uuid, org_id uuid, started bool (it has).
+-- Index: run_timeout.
 SELECT id, org_id, status <> 'queued' AS started FROM workflows_run
  WHERE status IN ('queued', 'running') AND timeout_at IS NOT NULL AND timeout_at <= statement_timestamp()
    AND cancel_requested_at IS NULL AND error IS NULL

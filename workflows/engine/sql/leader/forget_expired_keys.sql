@@ -1,5 +1,7 @@
 -- Idempotency keys that stand for nothing any more. One that a trigger takes over right now is left to it.
--- Parameters: batch int. Returns: key. Index: idempotency_expires, primary key.
+-- Parameters: batch bigint.
+-- Returns: key text.
+-- Index: idempotency_expires, primary key.
 DELETE FROM workflows_idempotencykey k
  USING (SELECT org_id, flow_id, key FROM workflows_idempotencykey
          WHERE expires_at < clock_timestamp() - interval '1 minute' ORDER BY expires_at LIMIT %(batch)s

@@ -1,5 +1,7 @@
--- Take or keep the leader's lease. Parameters: name text, holder uuid, lease_s float8.
--- Returns a row where this process leads. Index: primary key.
+-- Take or keep the leader's lease. Returns a row where this process leads.
+-- Parameters: name text, holder uuid, lease_s float8.
+-- Returns: holder uuid.
+-- Index: primary key.
 INSERT INTO workflows_leaderlease AS l (name, holder, expires_at)
 VALUES (%(name)s, %(holder)s, clock_timestamp() + make_interval(secs => %(lease_s)s))
 ON CONFLICT (name) DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at

@@ -1,5 +1,9 @@
 -- waiting → ready for every timer that is due. Two pumps at once share the work. (Waits have their own timeouts.)
--- Parameters: batch int. Returns: the steps, to be dispatched. Index: step_run_wake.
+-- Returns the steps, to be dispatched.
+-- Parameters: batch bigint.
+-- Returns: id uuid, run_id uuid, version_id uuid, key text, path text, queue text, type text, priority int, attempt
+--   int, needs_total int, needs_met int, losses int, unprepared bool.
+-- Index: step_run_wake.
 WITH due AS (
     SELECT id FROM workflows_steprun WHERE status = 'waiting' AND wake_at <= statement_timestamp() AND waiting_for IN ('retry', 'sleep', 'delay', 'pause')
      ORDER BY wake_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED

@@ -1,6 +1,10 @@
 -- What expressions may read of some runs: input, event, and the outcomes of the named steps as [status, output].
+-- Returns a row per run.
 -- Parameters: run_ids uuid[], keys text[], known uuid[] (runs whose input the caller has: it never changes).
--- Returns a row per run; size: of its input, as it is stored. Indexes: primary keys, step_run_identity.
+-- Returns: id uuid, input jsonb or null, size int, event_id uuid or null, event_name text, trigger text, user_id text,
+--   created_at timestamptz, priority int, version_id uuid, error jsonb or null, cancel_reason text, flow text, org_id
+--   uuid, org_slug text, event_user jsonb or null, event_ts timestamptz or null, outcomes jsonb or null.
+-- Indexes: primary keys, step_run_identity.
 SELECT r.id, CASE WHEN r.id = ANY (%(known)s::uuid[]) THEN NULL ELSE r.input END AS input,
        pg_column_size(r.input) AS size, r.event_id, r.event_name, r.trigger, r.user_id, r.created_at, r.priority, r.version_id, r.error,
        r.cancel_reason, f.slug AS flow,

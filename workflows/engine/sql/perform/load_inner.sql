@@ -1,7 +1,8 @@
 -- What expressions of steps in containers read beside what the run has: their item, and the outcomes of the named steps
 -- that stand beside them or around them, as [status, output].
 -- Parameters: ids uuid[] (of step runs; those at the top are passed over), keys text[].
--- Returns: id, run_id, version_id, path, item, position, outcomes. Indexes: primary keys, step_run_identity.
+-- Returns: id uuid, run_id uuid, version_id uuid, path text, item jsonb or null, position int, outcomes jsonb or null.
+-- Indexes: primary keys, step_run_identity.
 SELECT s.id, s.run_id, s.version_id, s.path, i.value AS item, i.position,
        (SELECT jsonb_object_agg(o.key, jsonb_build_array(o.status, o.output))
           FROM (SELECT array_to_string(p.parts[1:depth], '/') AS path FROM generate_series(1, cardinality(p.parts)) depth

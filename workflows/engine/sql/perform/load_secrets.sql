@@ -1,2 +1,5 @@
--- The secrets of an organization, encrypted. Parameters: org uuid. Index: secret_name.
+-- The secrets of an organization, encrypted.
+-- Parameters: org uuid.
+-- Returns: name text, ciphertext bytea.
+-- Index: secret_name.
 SELECT name, ciphertext FROM workflows_secret WHERE organization_id = %(org)s

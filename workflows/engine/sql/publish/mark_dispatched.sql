@@ -1,5 +1,9 @@
--- Note that ready steps are being published, or with `published` false that it failed.
--- Parameters: ids uuid[], published bool. Returns: the steps that are still ready. Index: primary key.
+-- Note that ready steps are being published, or with `published` false that it failed. Returns the steps that are still
+-- ready.
+-- Parameters: ids uuid[], published bool.
+-- Returns: id uuid, run_id uuid, version_id uuid, key text, path text, queue text, type text, priority int, attempt
+--   int, needs_total int, needs_met int, losses int, unprepared bool.
+-- Index: primary key.
 UPDATE workflows_steprun s
    SET dispatched_at = CASE WHEN %(published)s THEN clock_timestamp() END,
        dispatch_count = CASE WHEN %(published)s THEN greatest(1, s.dispatch_count) ELSE greatest(0, s.dispatch_count - 1) END,

@@ -1,2 +1,5 @@
--- Everything that had to be undone is. Parameters: ids uuid[]. Index: primary key.
+-- Everything that had to be undone is.
+-- Parameters: ids uuid[].
+-- Returns: nothing.
+-- Index: primary key.
 UPDATE workflows_run SET has_hooks = false WHERE id = ANY (%(ids)s::uuid[])

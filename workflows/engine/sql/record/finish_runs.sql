@@ -1,4 +1,7 @@
--- running → completed for runs whose steps have all ended without a fatal failure. Parameters: ids uuid[].
+-- running → completed for runs whose steps have all ended without a fatal failure.
+-- Parameters: ids uuid[].
+-- Returns: id uuid, version_id uuid.
+-- Index: primary key.
 UPDATE workflows_run r SET status = 'completed', ended_at = clock_timestamp(), sinks_left = 0
  WHERE r.id = ANY (%(ids)s::uuid[]) AND r.status IN ('queued', 'running') AND r.error IS NULL
    AND r.cancel_requested_at IS NULL

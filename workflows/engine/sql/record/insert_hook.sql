@@ -1,5 +1,9 @@
--- A step that undoes another one becomes ready, within a run that stops. Parameters: run uuid, key text.
--- Returns: the step, to be dispatched; nothing where it is there already. Indexes: step_key, step_run_identity.
+-- A step that undoes another one becomes ready, within a run that stops. Returns the step, to be dispatched; nothing
+-- where it is there already.
+-- Parameters: run uuid, key text.
+-- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
+--   needs_total int, needs_met int, unprepared bool.
+-- Indexes: step_key, step_run_identity.
 INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, priority, status,
     attempt, losses, told_waits, needs_total, needs_left, needs_met, is_sink, is_hook, timeout_ms, wake_seq, waiting_for,
     dispatch_count, created_at, ready_at)

@@ -1,6 +1,9 @@
 -- Steps that undo others become ready since those have failed, while their runs go on; the runs wait for them too.
--- Parameters: failed: a JSON array as text of {step, lease (null: it waited), key (of the step that undoes it)}.
--- Returns: the steps, to be dispatched. Indexes: primary keys, step_key, step_run_identity.
+-- Returns the steps, to be dispatched.
+-- Parameters: failed text (a JSON array of {step, lease (null: it waited), key (of the step that undoes it)}).
+-- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
+--   needs_total int, needs_met int, unprepared bool.
+-- Indexes: primary keys, step_key, step_run_identity.
 WITH failed AS (
     SELECT DISTINCT s.run_id, f.key
       FROM json_to_recordset(%(failed)s::json) AS f (step uuid, lease uuid, key text)

@@ -1,2 +1,5 @@
--- Lock runs in the order of their ids. Parameters: ids uuid[]. Index: primary key.
+-- Lock runs in the order of their ids.
+-- Parameters: ids uuid[].
+-- Returns: id uuid.
+-- Index: primary key.
 SELECT id FROM workflows_run WHERE id = ANY (%(ids)s::uuid[]) ORDER BY id FOR UPDATE

@@ -1,22 +1,26 @@
--- Record a group of outcomes in one statement: the steps, their attempts, the successors, the runs.
--- What comes after its run was cancelled is recorded as cancelled, whatever it was (but for steps that undo others).
--- A row counts only where this worker still holds its lease (or, for a skip, where the step is still ready; for a wait
--- that is over, where it still waits for that); what
--- follows from it is derived from the rows that really changed. Successors are touched in the order (run, key), runs in
--- the order of their ids, so that recorders can't deadlock; the counters are decremented, never recounted, so that
--- parents recorded at the same instant can't lose a join.
--- Parameters: outcomes, edges: each a JSON array of objects, as text (one parameter is far cheaper to send than twenty
---   arrays). An outcome has id, lease (absent: a skip of a ready step), status (completed failed skipped cancelled
---   waiting ready), run, waited_for (of a step that no worker has), reason (of a skip), logs (JSON as text), waiting_for
---   ('' sleep retry event approval run), wake_in (seconds), output, input, error (JSON as text), fatal (the
---   failure fails the run), spends (the next try has the next number), told, ran (seconds since the handler began). An edge has source, target, live (the
---   source was not skipped), veto (a branch that was not taken: the target is skipped whatever else it needs, since its
---   needs_met falls far below zero), claim (continue in this visit), publish (the caller publishes after the commit).
---   lease, worker uuid and lease_s float8: for the successors claimed at once.
--- Returns rows (kind, …): 'landed' per recorded outcome, 'next' per successor that is ready or running now,
---   'run' per run that ended or is bound to fail (run_id: of the one that started it).
+-- Record a group of outcomes in one statement: the steps, their attempts, the successors, the runs. What comes after
+-- its run was cancelled is recorded as cancelled, whatever it was (but for steps that undo others). A row counts only
+-- where this worker still holds its lease (or, for a skip, where the step is still ready; for a wait that is over,
+-- where it still waits for that); what follows from it is derived from the rows that really changed. Successors are
+-- touched in the order (run, key), runs in the order of their ids, so that recorders can't deadlock; the counters are
+-- decremented, never recounted, so that parents recorded at the same instant can't lose a join. Returns rows of three
+-- kinds: 'landed' per recorded outcome, 'next' per successor that is ready or running now, 'run' per run that ended or
+-- is bound to fail. (One JSON parameter is far cheaper to send than twenty arrays.)
+-- Parameters: outcomes text (a JSON array of {id, run, lease (absent: a skip of a ready step), status (completed failed
+--   skipped cancelled waiting ready), waited_for (of a step that no worker has), reason (of a skip), logs (JSON as
+--   text), waiting_for ('' sleep retry event approval run), wake_in (seconds), output, input, error (JSON as text),
+--   fatal (the failure fails the run), hook (a step that undoes others), spends (the next try has the next number),
+--   told (the other side named the pause), ran (seconds since the handler began)}), edges text (a JSON array of
+--   {source, target, live (the source was not skipped), veto (a branch that was not taken: the target is skipped
+--   whatever else it needs, since its needs_met falls far below zero), claim (continue in this visit), publish (the
+--   caller publishes after the commit)}), lease uuid, worker uuid, lease_s float8 (these for the successors claimed at
+--   once).
+-- Returns: kind text (landed, next, run), id uuid, run_id uuid or null (of a run that ended: the one that started it),
+--   version_id uuid or null, org_id uuid or null, status text, key text, path text, index int or null, container_id
+--   uuid or null, attempt int, needs_met int, needs_total int, wake_seq int, losses int, told_waits int, timeout_ms
+--   int, queue text, type text, priority int, queued_s float8, unprepared bool, stopping bool.
 -- Indexes: primary keys, step_run_identity (run, key, path). (`status || ''` hides the partial indexes of all running
--- and ready steps from the planner: it must look rows up by their ids, however few it believes there are.)
+--   and ready steps from the planner: it must look rows up by their ids, however few it believes there are.)
 WITH outcome AS (
     SELECT o.id, o.lease, CASE WHEN late THEN 'cancelled' ELSE o.status END AS status,
            CASE WHEN late THEN '' ELSE COALESCE(o.waiting_for, '') END AS waiting_for, o.wake_in,

@@ -1,5 +1,7 @@
 -- Set the cancel flag of live runs, and of the live runs that they started (unless those are to go on by themselves).
--- Parameters: org uuid, ids uuid[], reason text. Returns: id. Indexes: primary key, run_by_parent.
+-- Parameters: org uuid, ids uuid[], reason text.
+-- Returns: id uuid.
+-- Indexes: primary key, run_by_parent.
 WITH RECURSIVE family AS (
     SELECT r.id FROM workflows_run r
      WHERE r.id = ANY (%(ids)s::uuid[]) AND r.org_id = %(org)s AND r.status IN ('queued', 'running')

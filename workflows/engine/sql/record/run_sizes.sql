@@ -1,5 +1,7 @@
--- How many bytes of output some runs hold already. Parameters: run_ids uuid[]. Returns: run_id, bytes.
--- Asked for large outputs only. Index: step_run_identity.
+-- How many bytes of output some runs hold already. Asked for large outputs only.
+-- Parameters: run_ids uuid[].
+-- Returns: run_id uuid, bytes bigint.
+-- Index: step_run_identity.
 SELECT r.id AS run_id, COALESCE(sum(octet_length(s.output::text)), 0)::bigint AS bytes
   FROM unnest(%(run_ids)s::uuid[]) AS r (id)
   LEFT JOIN workflows_steprun s ON s.run_id = r.id AND s.output IS NOT NULL

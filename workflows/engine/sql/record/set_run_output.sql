@@ -1,4 +1,7 @@
--- The rendered output of a run that has just ended, or the error of rendering it. Parameters: id uuid, output, error text.
+-- The rendered output of a run that has just ended, or the error of rendering it.
+-- Parameters: id uuid, output text or null, error text or null.
+-- Returns: nothing.
+-- Index: primary key.
 UPDATE workflows_run SET output = %(output)s::jsonb, error = %(error)s::jsonb,
        status = CASE WHEN %(error)s::text IS NULL THEN status ELSE 'failed' END
  WHERE id = %(id)s AND status = 'completed'

@@ -1,7 +1,9 @@
 -- End runs that are bound to fail or cancelled, once nothing of them runs. A run whose steps may have to be undone ends
 -- after that. A statement of its own after withdraw_open: its snapshot sees the claims that that one waited for.
--- Parameters: ids uuid[]. Returns: id and status of the runs that ended; with status 'undo' the runs of which nothing
--- runs and whose steps may have to be undone. Index: step_run_identity.
+-- Returns the runs that ended; with status 'undo' the runs of which nothing runs and whose steps may have to be undone.
+-- Parameters: ids uuid[].
+-- Returns: id uuid, status text.
+-- Index: step_run_identity.
 WITH idle AS (
     SELECT r.id, r.has_hooks FROM workflows_run r
      WHERE r.id = ANY (%(ids)s::uuid[]) AND (r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL)

@@ -1,6 +1,8 @@
 -- Of runs that are bound to fail or cancelled: cancel what is open. What a claim is taking right now is waited for, and
--- left to it. The caller holds the runs' row locks.
--- Parameters: ids uuid[]. Returns: the steps that were ready and will not start. Index: step_run_identity.
+-- left to it. The caller holds the runs' row locks. Returns the steps that were ready and will not start.
+-- Parameters: ids uuid[].
+-- Returns: id uuid.
+-- Index: step_run_identity.
 WITH stopped AS (
     UPDATE workflows_steprun s SET status = 'cancelled', ended_at = clock_timestamp(), wake_at = NULL, waiting_for = ''
       FROM workflows_run r, (SELECT id, status = 'ready' AS was_ready FROM workflows_steprun

@@ -1,7 +1,13 @@
--- Insert a run that takes over outcomes of an earlier one. Parameters as of insert_runs, for one run: id, input, priority,
---   event_id; and steps: a JSON array as text of {key, status, needs_left, needs_met, source (the step run whose outcome
---   is taken over; absent for a step that runs), takes_items}.
--- Returns: the steps that are ready. Indexes: workflows_step (version, key), primary keys.
+-- Insert a run that takes over outcomes of an earlier one. The parameters are those of insert_runs, for one run.
+-- Returns the steps that are ready.
+-- Parameters: id uuid, input text, priority int, event_id uuid or null, steps text (a JSON array of {key, status,
+--   needs_left, needs_met, source (the step run whose outcome is taken over; absent for a step that runs),
+--   takes_items}), org uuid, flow uuid, version uuid, event_name text, trigger text, user_id text, sinks int, start_ms
+--   bigint or null, finish_ms bigint or null, hooks bool, follow_up bool, origin_id uuid or null, origin_kind text,
+--   repair_root_id uuid or null, repair_number int, parent_id uuid or null, parent_policy text, awaited bool.
+-- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
+--   needs_total int, needs_met int, unprepared bool.
+-- Indexes: workflows_step (version, key), primary keys.
 WITH planned AS (
     SELECT * FROM json_to_recordset(%(steps)s::json) AS p (key text, status text, needs_left int, needs_met int, source uuid,
            takes_items bool)

@@ -1,4 +1,6 @@
--- Open steps of runs that have ended: cancel them. Parameters: batch int.
+-- Open steps of runs that have ended: cancel them.
+-- Parameters: batch bigint.
+-- Returns: id uuid.
 -- Indexes: the partial indexes over ready, waiting and running steps.
 UPDATE workflows_steprun s SET status = 'cancelled', ended_at = clock_timestamp(), lease_token = NULL, lease_until = NULL,
        wake_at = NULL, waiting_for = ''

@@ -1,9 +1,10 @@
--- Live runs that need a hand: those that are bound to fail or cancelled, where something is open that will not start, or
--- nothing is open or runs any more; or (with `deep`, which looks at every live run) those without any open step. Runs
--- whose last steps still execute, or are being undone, settle themselves. The first of each organization comes before the
--- second of any.
--- Parameters: batch int, deep bool, put_off uuid[].
--- Returns: id, org_id, finished (every step has ended, the run has not). Index: run_live_by_age, step_run_identity.
+-- Live runs that need a hand: those that are bound to fail or cancelled, where something is open that will not start,
+-- or nothing is open or runs any more; or (with `deep`, which looks at every live run) those without any open step.
+-- Runs whose last steps still execute, or are being undone, settle themselves. The first of each organization comes
+-- before the second of any.
+-- Parameters: batch bigint, deep bool, put_off uuid[].
+-- Returns: id uuid, org_id uuid, finished bool (every step has ended, the run has not).
+-- Index: run_live_by_age, step_run_identity.
 SELECT f.id, f.org_id, f.finished FROM (
     SELECT u.id, u.org_id, u.finished, row_number() OVER (PARTITION BY u.org_id ORDER BY u.id) AS place FROM (
         SELECT r.id, r.org_id,

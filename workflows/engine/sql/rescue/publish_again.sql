@@ -1,5 +1,9 @@
--- Steps whose message is lost: note them as not dispatched, so that they are published again; that is counted.
--- Parameters: ids uuid[]. Returns: the steps. Index: primary key.
+-- Steps whose message is lost: note them as not dispatched, so that they are published again; that is counted. Returns
+-- the steps.
+-- Parameters: ids uuid[].
+-- Returns: id uuid, run_id uuid, version_id uuid, key text, path text, queue text, type text, priority int, attempt
+--   int, needs_total int, needs_met int, losses int, unprepared bool.
+-- Index: primary key.
 UPDATE workflows_steprun s SET dispatched_at = NULL, dispatch_count = s.dispatch_count + 1
   FROM (SELECT id FROM unnest(%(ids)s::uuid[]) AS u (id) ORDER BY id) w
  WHERE s.id = w.id AND s.status || '' = 'ready'

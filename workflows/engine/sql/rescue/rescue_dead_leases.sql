@@ -1,9 +1,14 @@
 -- Running steps whose lease has run out: the worker is lost. The try is noted, a loss is counted, no attempt is spent.
--- A loss counts against a step only where the step was alone in a process that is gone: of several any may be the cause.
--- So a worker's steps are looked at together, when the leases of all have run out (or after `grace_s`, where its others
--- live on). After `max_losses` that count, or `max_all_losses` of any kind (a step whose process takes the worker along is
--- never seen alone), the step is taken over under a new lease, for the caller to record its failure.
--- Parameters: batch, max_losses, max_all_losses int, lease, worker uuid, lease_s, grace_s, silent_s float8. Returns: the steps.
+-- A loss counts against a step only where the step was alone in a process that is gone: of several any may be the
+-- cause. So a worker's steps are looked at together, when the leases of all have run out (or after `grace_s`, where its
+-- others live on). After `max_losses` that count, or `max_all_losses` of any kind (a step whose process takes the
+-- worker along is never seen alone), the step is taken over under a new lease, for the caller to record its failure.
+-- Returns the steps.
+-- Parameters: batch bigint, max_losses int, max_all_losses int, lease uuid, worker uuid, lease_s float8, grace_s
+--   float8, silent_s float8.
+-- Returns: id uuid, run_id uuid, version_id uuid, org_id uuid, key text, path text, index int or null, container_id
+--   uuid or null, queue text, type text, priority int, attempt int, needs_total int, needs_met int, status text, losses
+--   int, wake_seq int, told_waits int, timeout_ms int, queued_s float8, unprepared bool.
 -- Indexes: step_run_running, primary keys.
 WITH expired AS MATERIALIZED (
     SELECT id, worker_id, lease_until FROM workflows_steprun

@@ -1,6 +1,8 @@
--- Ready steps that nobody published (the process died between commit and publish), after a second of grace. The first of
--- each organization comes before the second of any.
--- Parameters: batch int, queues text[], put_off uuid[]. Returns: the steps, to be prepared and dispatched, and org_id.
+-- Ready steps that nobody published (the process died between commit and publish), after a second of grace. The first
+-- of each organization comes before the second of any. Returns the steps, to be prepared and dispatched.
+-- Parameters: batch bigint, queues text[], put_off uuid[].
+-- Returns: id uuid, run_id uuid, version_id uuid, org_id uuid, key text, path text, queue text, type text, priority
+--   int, attempt int, needs_total int, needs_met int, losses int, ready_at timestamptz, unprepared bool, place bigint.
 -- Index: step_run_ready.
 SELECT f.* FROM (
     SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.ready_at) AS place FROM (

@@ -1,4 +1,7 @@
--- Pending steps that have no need left: make them ready. Parameters: batch int. Index: step_run_unmarked.
+-- Pending steps that have no need left: make them ready.
+-- Parameters: batch bigint.
+-- Returns: id uuid.
+-- Index: step_run_unmarked.
 UPDATE workflows_steprun s SET status = 'ready', ready_at = clock_timestamp(), dispatched_at = NULL
   FROM (SELECT id FROM workflows_steprun WHERE status = 'pending' AND needs_left = 0 LIMIT %(batch)s
            FOR UPDATE SKIP LOCKED) p

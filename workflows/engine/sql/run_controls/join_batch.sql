@@ -1,6 +1,9 @@
--- Events join the run that gathers them, while there is room in it; a run that is full by them starts at once.
--- A run of which a step has woken is left alone. Parameters: flow uuid, key text, events text (a JSON array), number int
---   (of these events), max_size int, max_bytes int. Returns: id. Indexes: run_gathers, step_run_identity.
+-- Events join the run that gathers them, while there is room in it; a run that is full by them starts at once. A run of
+-- which a step has woken is left alone.
+-- Parameters: flow uuid, key text, events text (a JSON array), number int (of these events), max_size int, max_bytes
+--   int.
+-- Returns: id uuid.
+-- Indexes: run_gathers, step_run_identity.
 WITH found AS MATERIALIZED (
     SELECT r.id, r.gathered FROM workflows_run r
      WHERE r.flow_id = %(flow)s AND r.gather_key = %(key)s AND r.gather_key <> '' AND r.status = 'queued'

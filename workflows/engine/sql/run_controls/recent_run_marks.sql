@@ -1,6 +1,8 @@
--- The starts that a flow's rate limit counts: how many of each key within the period, and when the oldest of them leaves
--- it. Older ones are deleted. Parameters: flow uuid, keys text[], period_s float8.
--- Returns: key, number, oldest_age_s. Index: run_start_by_key.
+-- The starts that a flow's rate limit counts: how many of each key within the period, and when the oldest of them
+-- leaves it. Older ones are deleted.
+-- Parameters: flow uuid, keys text[], period_s float8.
+-- Returns: key text, number int, oldest_age_s float8.
+-- Index: run_start_by_key.
 WITH gone AS (
     DELETE FROM workflows_runstart
      WHERE flow_id = %(flow)s AND key = ANY (%(keys)s::text[])

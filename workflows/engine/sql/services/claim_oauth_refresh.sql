@@ -1,7 +1,10 @@
 -- Take the right to renew the tokens of a credential, unless its access token is still good or somebody else renews it.
+-- Returns one row.
 -- Parameters: id uuid (of a new row), org uuid, identity text, stale text (the digest of an access token that was
--- refused, or empty), lease uuid, lease_s float8. Returns one row: mine bool, refresh_token and access_token bytea,
--- good_s float8 (for how long the access token is good; null where it is not), generation int8. Index: oauth_credential_identity.
+--   refused, or empty), lease uuid, lease_s float8.
+-- Returns: mine bool, refresh_token bytea or null, access_token bytea or null, generation bigint, good_s float8 or null
+--   (for how long the access token is good; null where it is not).
+-- Index: oauth_credential_identity.
 INSERT INTO workflows_oauthcredential AS c (id, organization_id, identity, lease, leased_until, used_at)
 VALUES (%(id)s, %(org)s, %(identity)s, %(lease)s, clock_timestamp() + make_interval(secs => %(lease_s)s), clock_timestamp())
 ON CONFLICT (organization_id, identity) DO UPDATE

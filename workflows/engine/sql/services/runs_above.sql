@@ -1,4 +1,6 @@
--- A run, and those above it that have started each other. Parameters: id uuid, limit int (no further). Returns: id.
+-- A run, and those above it that have started each other.
+-- Parameters: id uuid, limit int (no further).
+-- Returns: id uuid.
 -- Index: primary key.
 WITH RECURSIVE line AS (
     SELECT r.id, r.parent_id, 0 AS depth FROM workflows_run r WHERE r.id = %(id)s

@@ -1,6 +1,8 @@
--- Store renewed tokens, unless somebody else has since. Parameters: org uuid, identity text, generation int8 (as it was
--- claimed), refresh_token bytea or null (it stays), access_token bytea, digest text, good_s float8.
--- Returns a row where they were stored. Index: oauth_credential_identity.
+-- Store renewed tokens, unless somebody else has since. Returns a row where they were stored.
+-- Parameters: org uuid, identity text, generation bigint (as it was claimed), refresh_token bytea or null (it stays),
+--   access_token bytea, digest text, good_s float8.
+-- Returns: generation bigint.
+-- Index: oauth_credential_identity.
 UPDATE workflows_oauthcredential
    SET refresh_token = coalesce(%(refresh_token)s::bytea, refresh_token), access_token = %(access_token)s,
        access_digest = %(digest)s, expires_at = clock_timestamp() + make_interval(secs => %(good_s)s),

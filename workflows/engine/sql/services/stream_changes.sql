@@ -1,8 +1,9 @@
 -- What has changed in organizations, each since a moment of its own, for all live streams of a process at once: tries
--- that ended, steps that started and runs that ended, of each organization the earliest so many.
--- Parameters: orgs uuid[], afters timestamptz[], firsts uuid[] (the uuid7 of that moment), page int.
--- Returns: number (which of the organizations, from 1), kind (try, start, end), id, at (when it happened). One more row
--- has number 0, kind now and the database's clock.
+-- that ended, steps that started and runs that ended, of each organization the earliest so many. One more row has
+-- number 0, kind now and the database's clock.
+-- Parameters: orgs uuid[], afters timestamptz[], firsts uuid[] (the uuid7 of that moment), page bigint.
+-- Returns: number int (which of the organizations, from 1), kind text (try, start, end), id uuid or null, at
+--   timestamptz (when it happened).
 -- Indexes: primary key of attempts, step_run_running, run_ended.
 WITH wanted AS (
     SELECT number::int, org_id, after, first

@@ -1,6 +1,8 @@
--- Note what a sweep could not do; each further time doubles the pause before the next, up to `longest_s`.
--- Parameters: sweep, kind text, items text[] (distinct), orgs uuid[] (or nulls), errors text[], longest_s float8.
--- Returns: the rows as they are now. Index: primary key.
+-- Note what a sweep could not do; each further time doubles the pause before the next, up to `longest_s`. Returns the
+-- rows as they are now.
+-- Parameters: sweep text, kind text, items text[] (distinct), orgs uuid[] with nulls, errors text[], longest_s float8.
+-- Returns: sweep text, kind text, item text, tries int, since timestamptz, try_again_at timestamptz.
+-- Index: primary key.
 INSERT INTO workflows_sweepfailure AS f (sweep, kind, item, org_id, error, tries, since, last_at, try_again_at)
 SELECT %(sweep)s, %(kind)s, w.item, w.org_id, w.error, 1, clock_timestamp(), clock_timestamp(),
        clock_timestamp() + interval '1 second'

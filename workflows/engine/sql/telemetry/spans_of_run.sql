@@ -1,5 +1,7 @@
--- The tries of a run, as spans of its trace. Parameters: run uuid, most int.
--- Returns: id, key, type, number, status, started_at, ended_at (epoch seconds). Index: attempt_by_run.
+-- The tries of a run, as spans of its trace.
+-- Parameters: run uuid, most bigint.
+-- Returns: id uuid, key text, type text, number int, status text, started_at float8, ended_at float8 (epoch seconds).
+-- Index: attempt_by_run.
 SELECT a.id, s.key, s.type, a.number, a.status,
        extract(epoch FROM COALESCE(a.started_at, a.ready_at, a.ended_at))::float8 AS started_at,
        extract(epoch FROM a.ended_at)::float8 AS ended_at

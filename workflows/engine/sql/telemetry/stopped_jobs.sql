@@ -1,5 +1,7 @@
--- What is logged of runs that failed or were cancelled. Parameters: ids uuid[].
--- Returns: id, slug, status, error, cancel_reason. Index: primary keys.
+-- What is logged of runs that failed or were cancelled.
+-- Parameters: ids uuid[].
+-- Returns: id uuid, slug text, status text, error jsonb or null, cancel_reason text.
+-- Index: primary keys.
 SELECT r.id, f.slug, r.status, r.error, r.cancel_reason
   FROM workflows_run r JOIN workflows_flow f ON f.id = r.flow_id
  WHERE r.id = ANY (%(ids)s::uuid[])

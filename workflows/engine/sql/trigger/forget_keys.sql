@@ -1,3 +1,6 @@
--- Idempotency keys of runs that are not made. Parameters: org, flow uuid, keys text[], runs uuid[]. Index: primary key.
+-- Idempotency keys of runs that are not made.
+-- Parameters: org uuid, flow uuid, keys text[], runs uuid[].
+-- Returns: nothing.
+-- Index: primary key.
 DELETE FROM workflows_idempotencykey
  WHERE org_id = %(org)s AND flow_id = %(flow)s AND key = ANY (%(keys)s::text[]) AND run_id = ANY (%(runs)s::uuid[])

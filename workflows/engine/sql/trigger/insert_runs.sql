@@ -1,10 +1,15 @@
 -- Insert runs of one version with all their steps: roots become ready (or sleep until run_at), the rest is pending.
--- Parameters: org, flow, version uuid; ids uuid[], inputs, event_names, user_ids text[], priorities int[],
---   event_ids uuid[], gather_keys text[], gathered int[], singleton_keys text[], newest_at timestamptz[] (one each per run); trigger text; sinks int; run_at timestamptz or null; dispatched bool (roots without
---   a condition are published by the caller right after the commit); start_ms, finish_ms bigint or null (how long it may
---   wait for its start, and take from then on); hooks, follow_up bool; origin_id, origin_kind, repair_root_id,
---   repair_number (of a repair, else null and 0), parent_id, parent_policy, awaited.
--- Returns: the ready roots: id, run_id, key, attempt, needs_dispatch. Index: workflows_step (version, position).
+-- Returns the ready roots.
+-- Parameters: org uuid, flow uuid, version uuid, ids uuid[], inputs text[], event_names text[], user_ids text[],
+--   priorities int[], event_ids uuid[] with nulls, gather_keys text[], gathered int[], singleton_keys text[], newest_at
+--   timestamptz[] with nulls (one each per run), trigger text, sinks int, run_at timestamptz or null, dispatched bool
+--   (roots without a condition are published by the caller right after the commit), start_ms bigint or null, finish_ms
+--   bigint or null (how long it may wait for its start, and take from then on), hooks bool, follow_up bool, origin_id
+--   uuid or null, origin_kind text, repair_root_id uuid or null, repair_number int (of a repair, else null and 0),
+--   parent_id uuid or null, parent_policy text, awaited bool.
+-- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
+--   needs_total int, needs_met int, unprepared bool.
+-- Index: workflows_step (version, position).
 WITH wanted AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(inputs)s::text[]::jsonb[], %(priorities)s::int[], %(event_ids)s::uuid[],
                          %(event_names)s::text[], %(user_ids)s::text[], %(gather_keys)s::text[], %(gathered)s::int[],

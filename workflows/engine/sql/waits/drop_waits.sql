@@ -1,2 +1,5 @@
--- Waits whose steps have ended. Parameters: ids uuid[]. Index: primary key.
+-- Waits whose steps have ended.
+-- Parameters: ids uuid[].
+-- Returns: nothing.
+-- Index: primary key.
 DELETE FROM workflows_wait WHERE step_run_id = ANY (%(ids)s::uuid[])

@@ -1,5 +1,7 @@
 -- Runs that have ended while somebody still waits for them; the first of each organization before the second of any.
--- Parameters: batch int, put_off uuid[] (of runs). Returns: id (of the run), org_id. Index: wait_by_child.
+-- Parameters: batch bigint, put_off uuid[] (of runs).
+-- Returns: id uuid (of the run), org_id uuid.
+-- Index: wait_by_child.
 SELECT f.id, f.org_id FROM (
     SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.id) AS place FROM (
         SELECT DISTINCT w.child_id AS id, w.org_id FROM workflows_wait w

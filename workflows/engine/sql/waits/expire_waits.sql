@@ -1,4 +1,6 @@
--- Take the waits whose time is up. Two at once share the work. Parameters: batch int. Returns: step_run_id.
+-- Take the waits whose time is up. Two at once share the work.
+-- Parameters: batch bigint.
+-- Returns: step_run_id uuid.
 -- Index: wait_timeout.
 WITH due AS (
     SELECT step_run_id FROM workflows_wait WHERE taken_at IS NULL AND expires_at <= statement_timestamp()

@@ -1,7 +1,9 @@
--- Store what steps wait for, in the transaction that makes them wait.
--- Parameters: waits: a JSON array as text of {id (of the step run), kind, event_name, match_path, value_hash, condition,
---   lookback_s, since_run, child_id, remind_s, options}. Events count from when the step first became ready, less `lookback_s`,
---   or from when the run was made. Returns: step_run_id. Index: primary keys.
+-- Store what steps wait for, in the transaction that makes them wait. Events count from when the step first became
+-- ready, less `lookback_s`, or from when the run was made.
+-- Parameters: waits text (a JSON array of {id (of the step run), kind, event_name, match_path, value_hash, condition,
+--   lookback_s, since_run, child_id, remind_s, options}).
+-- Returns: step_run_id uuid.
+-- Index: primary keys.
 INSERT INTO workflows_wait (step_run_id, org_id, run_id, kind, event_name, match_path, value_hash, condition, since,
                             looked_back, child_id, options, remind_at, expires_at, created_at, taken_by)
 SELECT s.id, s.org_id, s.run_id, w.kind, w.event_name, w.match_path, w.value_hash, w.condition,

@@ -1,6 +1,8 @@
--- Containers whose items have all ended, or that are to stop, and that still wait: their process died. The first of each
--- organization comes before the second of any. Parameters: grace_s float8, batch int, put_off uuid[].
--- Returns: id (of the step run), org_id. Index: fan_out_over.
+-- Containers whose items have all ended, or that are to stop, and that still wait: their process died. The first of
+-- each organization comes before the second of any.
+-- Parameters: grace_s float8, batch bigint, put_off uuid[].
+-- Returns: id uuid (of the step run), org_id uuid.
+-- Index: fan_out_over.
 SELECT f.id, f.org_id FROM (
     SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.at) AS place FROM (
         SELECT step_run_id AS id, org_id, changed_at AS at FROM workflows_fanout

@@ -1,5 +1,8 @@
--- Waits that are over, and that nobody has recorded for a while; the first of each organization before the second of any.
--- Parameters: grace_s float8, batch int, put_off uuid[]. Returns: id (of the step run), org_id. Index: wait_taken_at.
+-- Waits that are over, and that nobody has recorded for a while; the first of each organization before the second of
+-- any.
+-- Parameters: grace_s float8, batch bigint, put_off uuid[].
+-- Returns: id uuid (of the step run), org_id uuid.
+-- Index: wait_taken_at.
 SELECT f.id, f.org_id FROM (
     SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.at) AS place FROM (
         SELECT step_run_id AS id, org_id, taken_at AS at FROM workflows_wait

@@ -1,9 +1,12 @@
--- Events that were stored before these waits, and count for them: whichever of the two commits second sees the other. Not
--- the event that started the run, and none that an earlier wait of the run has had. An event that was stored in a long
--- transaction (of ten seconds at most) takes place when it is matched. At most `page` for each wait.
--- Parameters: ids uuid[] (of step runs), after_at timestamptz, after_id uuid (go on after these, or null), page int.
--- Returns: of each wait: step_run_id, run_id, version_id, match_path, value_hash, condition; of each event:
---   id, name, data, user, ts, received_at, matched_at. Indexes: primary keys, event_by_name.
+-- Events that were stored before these waits, and count for them: whichever of the two commits second sees the other.
+-- Not the event that started the run, and none that an earlier wait of the run has had. An event that was stored in a
+-- long transaction (of ten seconds at most) takes place when it is matched. At most `page` for each wait. Returns for
+-- each wait the events, a row each.
+-- Parameters: ids uuid[] (of step runs), after_at timestamptz or null, after_id uuid or null (go on after these), page
+--   bigint.
+-- Returns: step_run_id uuid, run_id uuid, version_id uuid, match_path text, value_hash text, condition text, id uuid,
+--   name text, data jsonb, user jsonb, ts timestamptz, received_at timestamptz, matched_at timestamptz or null.
+-- Indexes: primary keys, event_by_name.
 SELECT w.step_run_id, w.run_id, r.version_id, w.match_path, w.value_hash, w.condition, e.*
   FROM workflows_wait w
   JOIN workflows_run r ON r.id = w.run_id

@@ -1,2 +1,5 @@
--- What came before these waits was looked at. Parameters: ids uuid[]. Index: primary key.
+-- What came before these waits was looked at.
+-- Parameters: ids uuid[].
+-- Returns: nothing.
+-- Index: primary key.
 UPDATE workflows_wait SET looked_back = true WHERE step_run_id = ANY (%(ids)s::uuid[]) AND NOT looked_back

@@ -1,6 +1,9 @@
--- Decide what waits came to: the first who takes one does, for good. Parameters: ids uuid[] (of step runs), event_ids uuid[]
--- (one each, or nulls), taken_by text, answer text (JSON or null), org uuid or null (only of this organization).
--- Returns: step_run_id of those that were taken. Rows are locked in the order of their ids. Index: primary key.
+-- Decide what waits came to: the first who takes one does, for good. Returns those that were taken. Rows are locked in
+-- the order of their ids.
+-- Parameters: ids uuid[] (of step runs), event_ids uuid[] with nulls (one each), taken_by text, answer text or null
+--   (JSON), org uuid or null (only of this organization).
+-- Returns: step_run_id uuid.
+-- Index: primary key.
 WITH held AS MATERIALIZED (
     SELECT w.step_run_id, t.event_id FROM unnest(%(ids)s::uuid[], %(event_ids)s::uuid[]) AS t (id, event_id)
       JOIN workflows_wait w ON w.step_run_id = t.id AND w.taken_at IS NULL

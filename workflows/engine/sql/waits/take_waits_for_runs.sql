@@ -1,4 +1,6 @@
--- Take the waits for runs that have ended, among these. Parameters: children uuid[] (the runs). Returns: step_run_id.
+-- Take the waits for runs that have ended, among these.
+-- Parameters: children uuid[] (the runs).
+-- Returns: step_run_id uuid.
 -- Indexes: wait_by_child, primary keys.
 WITH held AS MATERIALIZED (
     SELECT w.step_run_id FROM workflows_wait w JOIN workflows_run c ON c.id = w.child_id AND c.ended_at IS NOT NULL

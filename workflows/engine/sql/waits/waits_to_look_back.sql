@@ -1,5 +1,7 @@
--- Waits whose process died between its commit and its look at what came before; the first of each organization before the
--- second of any. Parameters: grace_s float8, batch int, put_off uuid[]. Returns: id (of the step run), org_id.
+-- Waits whose process died between its commit and its look at what came before; the first of each organization before
+-- the second of any.
+-- Parameters: grace_s float8, batch bigint, put_off uuid[].
+-- Returns: id uuid (of the step run), org_id uuid.
 -- Index: wait_not_looked_back.
 SELECT f.id, f.org_id FROM (
     SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.at) AS place FROM (

@@ -1,6 +1,8 @@
--- The process that performed this step alone is gone, and its worker lives: the try is noted, and the loss counts against
--- the step. The row stays with its worker, which records what follows.
--- Parameters: id, lease uuid, message text. Returns: solitary_losses; no row where the lease was lost. Index: primary key.
+-- The process that performed this step alone is gone, and its worker lives: the try is noted, and the loss counts
+-- against the step. The row stays with its worker, which records what follows. Returns no row where the lease was lost.
+-- Parameters: id uuid, lease uuid or null, message text.
+-- Returns: solitary_losses int.
+-- Index: primary key.
 WITH charged AS (
     UPDATE workflows_steprun s SET losses = s.losses + 1, solitary_losses = s.solitary_losses + 1
      WHERE s.id = %(id)s AND s.lease_token = %(lease)s AND s.status || '' = 'running'

@@ -1,6 +1,8 @@
 -- Heartbeat: renew the leases that this worker really holds. Rows that are being recorded right now are passed over.
--- Parameters: ids, leases uuid[], lease_s float8.
--- Returns: id, cancelled (the run was cancelled) per renewed row; a missing row is lost (or just ended). Index: pk.
+-- Returns a row for each lease that was renewed; a missing one is lost (or just ended).
+-- Parameters: ids uuid[], leases uuid[] with nulls, lease_s float8.
+-- Returns: id uuid, cancelled bool (the run was cancelled).
+-- Index: primary key.
 WITH held AS (
     SELECT s.id, s.run_id FROM unnest(%(ids)s::uuid[], %(leases)s::uuid[]) AS w (id, lease)
       JOIN workflows_steprun s ON s.id = w.id

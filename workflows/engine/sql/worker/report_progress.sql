@@ -1,4 +1,6 @@
--- What the handlers of running steps report. Parameters: reports: a JSON array as text of {id, lease, progress}.
+-- What the handlers of running steps report.
+-- Parameters: reports text (a JSON array of {id, lease, progress}).
+-- Returns: nothing.
 -- Index: primary key.
 UPDATE workflows_steprun s SET progress = p.progress
   FROM json_to_recordset(%(reports)s::json) AS p (id uuid, lease uuid, progress jsonb)

@@ -1,4 +1,8 @@
--- A worker's sign of life. Parameters: its fields. Index: primary key.
+-- A worker's sign of life.
+-- Parameters: id uuid, name text, queues text[], slots int, capacity int, lanes text, active int, unclaimed int,
+--   claimed_until text.
+-- Returns: nothing.
+-- Index: primary key.
 INSERT INTO workflows_worker (id, name, queues, slots, capacity, lanes, active, unclaimed, claimed_until, started_at, seen_at)
 VALUES (%(id)s, %(name)s, %(queues)s::text[], %(slots)s, %(capacity)s, %(lanes)s::jsonb, %(active)s, %(unclaimed)s, %(claimed_until)s::jsonb,
         clock_timestamp(), clock_timestamp())

@@ -1,0 +1,1 @@
+"""The statements of `claim` that set no status."""

@@ -1,0 +1,1 @@
+"""The statements of `repair` that set no status."""

@@ -1,0 +1,309 @@
+"""Changes of the status of steps: claim, skip, record, wake, undo."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeGuard
+from uuid import UUID
+
+from workflows.definitions.compiled import CompiledFlow, CompiledStep
+from workflows.engine.sql.claim import transitions as claim_sql
+from workflows.engine.sql.leader import transitions as leader_sql
+from workflows.engine.sql.record import transitions as record_sql
+from workflows.engine.sql.record.transitions import RecordOutcomesRow
+from workflows.engine.state import database, flow_cache
+from workflows.engine.state.records import (
+    NOBODY,
+    Claim,
+    ClaimedBatch,
+    ClaimRow,
+    MayContinue,
+    ReadyRow,
+    ReadyStep,
+    Recorded,
+    Verdict,
+    always,
+)
+from workflows.payload import dump
+from workflows.steps.outcome import (
+    Cancelled,
+    Completed,
+    Failed,
+    FanOut,
+    HandBack,
+    Outcome,
+    Retry,
+    Skipped,
+    Sleep,
+    StepError,
+    WaitFor,
+)
+from workflows.steps.registry import pure_types
+
+LEASE_S = max(2.0, float(os.environ.get("HEADRACE_LEASE_S", "10")))
+
+
+def claim(
+    batch: Sequence[tuple[str, int | None]], *, worker: UUID, lease: UUID | None = None, lease_s: float = LEASE_S
+) -> ClaimedBatch:
+    """ready → running for (step run id, attempt) pairs. What another worker has taken is missing from the answer."""
+    lease = lease or uuid.uuid4()
+    rows = claim_sql.claim_steps(
+        ids=[pair[0] for pair in batch],
+        attempts=[pair[1] for pair in batch],
+        lease=lease,
+        worker=worker,
+        lease_s=lease_s,
+        pure=pure_types(),
+    )
+    newest: dict[str, float] = {}
+    for row in rows:
+        if row.dispatched_at is not None and row.dispatched_at > newest.get(row.queue, 0.0):
+            newest[row.queue] = row.dispatched_at
+    claims = [
+        Claim.of(
+            row,
+            lease,
+            run_began=row.run_status == "queued",
+            run_trigger=row.run_trigger,
+            run_event=row.run_event,
+            run_event_id=row.run_event_id,
+        )
+        for row in rows
+    ]
+    return ClaimedBatch(claims, newest)
+
+
+def skip(step: ReadyStep) -> Verdict:
+    """The verdict that skips a ready step."""
+    return Verdict(
+        claim=Claim(
+            id=step.id,
+            run_id=step.run_id,
+            version_id=step.version_id,
+            org_id=NOBODY,
+            key=step.key,
+            attempt=step.attempt,
+            wake_seq=0,
+            losses=0,
+            told_waits=0,
+            timeout_ms=0,
+            queue=step.queue,
+            all_needs_skipped=step.all_needs_skipped,
+            lease=None,
+            type=step.type,
+            path=step.path,
+        ),
+        outcome=Skipped(),
+    )
+
+
+@dataclass(kw_only=True)
+class _Builder:
+    """The parameters of `record_outcomes`, built up outcome by outcome."""
+
+    queues: frozenset[str]
+    budget: int
+    may_continue: MayContinue
+    outcomes: list[dict[str, Any]] = field(default_factory=list)
+    edges: list[dict[str, Any]] = field(default_factory=list)
+    fails: bool = False
+    company: bool = False
+    may_end_with_output: bool = False
+
+    def add(self, verdict: Verdict) -> None:
+        claimed, outcome = verdict.claim, verdict.outcome
+        flow, step = _compiled(claimed)
+        status = _STATUS[type(outcome)]
+        row: dict[str, Any] = {"id": str(claimed.id), "run": str(claimed.run_id), "status": status}
+        if claimed.lease is not None:
+            row["lease"] = str(claimed.lease)
+        elif claimed.waited_for:
+            row["waited_for"] = claimed.waited_for
+        if verdict.output is not None:
+            row["output"] = verdict.output
+        if verdict.input is not None:
+            row["input"] = verdict.input
+        if verdict.logs is not None:
+            row["logs"] = verdict.logs
+        if step is not None and step.is_hook:
+            row["hook"] = True
+        if verdict.started is not None:
+            row["ran"] = max(0.0, time.monotonic() - verdict.started)
+        not_taken = frozenset[str]()
+        stops_item = False
+        if isinstance(outcome, Completed):
+            not_taken = outcome.not_taken
+        elif isinstance(outcome, Failed):
+            self.fails = True
+            stops = step is None or step.stops_run
+            row |= {"error": _stored(outcome.error), "fatal": stops and not claimed.path}
+            stops_item = stops and bool(claimed.path)
+            not_taken = step.branch_targets if step else not_taken
+        elif isinstance(outcome, Retry):
+            row |= {"error": _stored(outcome.error), "waiting_for": "retry", "wake_in": outcome.delay_s,
+                    "told": outcome.told, "spends": not outcome.told}  # fmt: skip
+        elif isinstance(outcome, Sleep):
+            row |= {"waiting_for": "sleep", "wake_in": outcome.seconds}
+        elif isinstance(outcome, WaitFor):
+            self.company = True
+            row |= {"waiting_for": outcome.kind, "wake_in": outcome.timeout_s}
+        elif isinstance(outcome, FanOut):
+            self.company = True
+            row["waiting_for"] = "items"
+        elif isinstance(outcome, Skipped):
+            row["reason"] = outcome.reason
+        elif isinstance(outcome, HandBack) and outcome.after_s is not None:
+            row |= {"status": "waiting", "waiting_for": "pause", "wake_in": outcome.after_s}
+        self.outcomes.append(row)
+        self.company = self.company or bool(claimed.path)
+        if flow is not None and step is not None and status in ENDED and not row.get("fatal") and not stops_item:
+            if (step.is_sink or step.is_hook) and not claimed.path and flow.output is not None:
+                self.may_end_with_output = True
+            for key in step.successors:
+                self._edge(flow, row["id"], flow.steps[key], _is_live(step, key, outcome), veto=key in not_taken)
+
+    def _edge(self, flow: CompiledFlow, source: str, target: CompiledStep, live: bool, *, veto: bool) -> None:
+        claims = self.budget > 0 and live and not veto and target.condition is None and target.type.queue in self.queues
+        claims = claims and self.may_continue(flow.version_id, target.key)
+        self.budget -= claims
+        self.edges.append({
+            "source": source, "target": target.key, "live": live, "veto": veto, "claim": claims,
+            "publish": not claims and target.condition is None,
+        })  # fmt: skip
+
+
+def _is_live(step: CompiledStep, successor: str, outcome: Outcome) -> bool:
+    """Whether the outcome lets a successor run. A fallback runs only after a failure, and stands in for it then."""
+    if isinstance(outcome, Skipped):
+        return False
+    return step.fallback is None or (successor == step.fallback) == isinstance(outcome, Failed)
+
+
+def _compiled(claim: Claim) -> tuple[CompiledFlow | None, CompiledStep | None]:
+    """The step's definition; nothing for one that this process can't load (its failure stops the run then)."""
+    flow = flow_cache.found(claim.version_id)
+    if flow is None or claim.key not in flow.steps:
+        return None, None
+    return flow, flow.steps[claim.key]
+
+
+def _stored(error: StepError) -> str:
+    return dump(error.as_json(), what="The error")
+
+
+ENDED = frozenset({"completed", "failed", "skipped"})
+"""The statuses after which a successor's need is decided."""
+_STATUS: dict[type[Any], str] = {
+    Completed: "completed",
+    Failed: "failed",
+    Retry: "waiting",
+    Sleep: "waiting",
+    WaitFor: "waiting",
+    FanOut: "waiting",
+    Skipped: "skipped",
+    Cancelled: "cancelled",
+    HandBack: "ready",
+}
+
+
+class Recording(NamedTuple):
+    """A prepared call of `record_outcomes`."""
+
+    outcomes: str
+    edges: str
+    needs_company: bool
+    """Other statements belong into its transaction: failures, waits, outputs of runs."""
+    lease: UUID
+    worker: UUID
+    lease_s: float
+
+
+def prepare_recording(
+    verdicts: Iterable[Verdict],
+    *,
+    worker: UUID,
+    queues: frozenset[str],
+    budget: int,
+    may_continue: MayContinue = always,
+    lease_s: float = LEASE_S,
+) -> Recording:
+    """Lay the verdicts out as parameters, ordered by step run.
+
+    `budget`: how many successors to continue with, of those steps of which `may_continue(version, key)` holds.
+    """
+    builder = _Builder(queues=queues, budget=budget, may_continue=may_continue)
+    for verdict in sorted(verdicts, key=lambda verdict: verdict.claim.id):
+        builder.add(verdict)
+    return Recording(
+        outcomes=json.dumps(builder.outcomes),
+        edges=json.dumps(builder.edges),
+        needs_company=builder.fails or builder.company or builder.may_end_with_output,
+        lease=uuid.uuid4(),
+        worker=worker,
+        lease_s=lease_s,
+    )
+
+
+class _NextRow(ReadyRow, ClaimRow, Protocol):
+    """A row of a step that is ready or running now: nothing in it is null but its place in a container."""
+
+    @property
+    def status(self) -> str: ...
+
+
+def _is_next(row: RecordOutcomesRow) -> TypeGuard[_NextRow]:
+    return row.kind == "next"
+
+
+def record(recording: Recording, cursor: database.Cursor | None = None) -> Recorded:
+    """Write the outcomes and all that follows from them, in one statement."""
+    result = Recorded(lease=recording.lease)
+    rows = record_sql.record_outcomes(
+        outcomes=recording.outcomes,
+        edges=recording.edges,
+        lease=recording.lease,
+        worker=recording.worker,
+        lease_s=recording.lease_s,
+        cursor=cursor,
+    )
+    for row in rows:
+        if row.kind == "landed":
+            result.landed[row.id] = row.status
+        elif _is_next(row):
+            if row.status == "running":
+                result.claimed.append(Claim.of(row, recording.lease))
+            else:
+                result.ready.append(ReadyStep.of(row))
+        else:
+            assert row.version_id is not None
+            result.versions[row.id] = row.version_id
+            if row.stopping:
+                result.stopping.append(row.id)
+            else:
+                result.ended.append((row.id, row.status))
+                if row.run_id is not None:  # of a run: the one that started it
+                    result.children.append(row.id)
+    return result
+
+
+def undo_failed(verdicts: Sequence[Verdict], cursor: database.Cursor) -> list[ReadyStep]:
+    """Before failures are recorded that do not stop their runs: what undoes the failed steps becomes ready."""
+    failed = [
+        {"step": str(verdict.claim.id), "lease": str(verdict.claim.lease) if verdict.claim.lease else None, "key": key}
+        for verdict in verdicts
+        if isinstance(verdict.outcome, Failed) and (step := _compiled(verdict.claim)[1]) and not step.stops_run
+        for key in step.on_failure
+    ]
+    rows = record_sql.insert_own_hooks(failed=json.dumps(failed), cursor=cursor) if failed else []
+    return [ReadyStep.new(row) for row in rows]
+
+
+def wake(*, batch: int) -> list[ReadyStep]:
+    """waiting → ready for the timers that are due."""
+    return [ReadyStep.of(row) for row in leader_sql.wake_steps(batch=batch)]
