@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from throttling.limits import LONG_DELAY_MS, LONG_MAX_DELAY_MS, BackoffKind, RateLimit, RetryPolicy, StepPolicy
+from throttling.limits import RateLimit, StepPolicy
+from throttling.retry import LONG_DELAY_MS, LONG_MAX_DELAY_MS, BackoffKind, RetryPolicy
 
 GLOBAL = StepPolicy(
     concurrency=10,

@@ -14,7 +14,8 @@ from django.utils.module_loading import import_string
 from pydantic import BaseModel
 
 from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, NO_SIZE, PRESETS, SHIPPED_SIZE, SIZES
-from throttling.limits import RetryPolicy, StepPolicy
+from throttling.limits import StepPolicy
+from throttling.retry import RetryPolicy
 from workflows.duration import format_ms
 from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Transition
 from workflows.steps.registry import REGISTRY

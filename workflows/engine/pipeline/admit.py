@@ -17,11 +17,13 @@ import structlog
 from django.conf import settings
 
 from throttling import overrides
+from throttling.answers import Answer
 from throttling.environment import flow_control_is_on
 from throttling.errors import ThrottlingError
-from throttling.gate import Answer, Gate, Request
-from throttling.limits import Limit, LimitSet, RateLimit, key_text
-from throttling.policy import PRIORITY_LEVELS, RUN_PLACES, Policies, StepFacts, UnknownLimit, level_of, queue_limit
+from throttling.gate import Gate, Request
+from throttling.limits import Limit, LimitSet, RateLimit, key_text, queue_limit
+from throttling.names import RUN_PLACES
+from throttling.policy import PRIORITY_LEVELS, Policies, StepFacts, UnknownLimit, level_of
 from workflows.engine.state import database, expression_context, flow_cache
 from workflows.errors import ConfigurationFailure, ExpressionError
 from workflows.expressions import compile_expression
@@ -148,7 +150,7 @@ def known_definitions() -> Iterable[tuple[str, str]]:
     for entry in list(_known.values()):
         for limit in entry.limits:
             if limit.is_defined:
-                yield limit.name, limit.definition
+                yield limit.name.text, limit.definition.text
 
 
 def evaluate(found: StepLimits, scope_: Mapping[str, Any], priority: int = 0) -> LimitSet:
@@ -222,15 +224,15 @@ class Families:
     slots may be held by runs that wait for their children."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[UUID, frozenset[str]] = OrderedDict()
+        self._known: OrderedDict[UUID, frozenset[UUID]] = OrderedDict()
 
-    def of(self, run_ids: Iterable[UUID]) -> dict[UUID, frozenset[str]]:
+    def of(self, run_ids: Iterable[UUID]) -> dict[UUID, frozenset[UUID]]:
         """By run; empty for one that nobody waits for."""
         wanted = set(run_ids)
         unknown = [run_id for run_id in wanted if run_id not in self._known]
-        found: dict[UUID, frozenset[str]] = dict.fromkeys(unknown, frozenset())
+        found: dict[UUID, frozenset[UUID]] = dict.fromkeys(unknown, frozenset())
         for row in database.fetch("waiting_ancestors", {"ids": unknown}) if unknown else ():
-            found[row.id] = frozenset(str(flow_id) for flow_id in row.flows)
+            found[row.id] = frozenset(row.flows)
         answer = {run_id: self._known.get(run_id, found.get(run_id, frozenset())) for run_id in wanted}
         self._known.update(found)
         while len(self._known) > MAX_STEPS_KNOWN:
