@@ -60,7 +60,13 @@ def gate() -> Gate:
     if _gate is None or _gate_pid != os.getpid():
         with _lock:
             if _gate is None or _gate_pid != os.getpid():
-                _gate, _gate_pid = Gate(settings.REDIS_URL, prefix=settings.REDIS_PREFIX), os.getpid()
+                _gate = Gate(
+                    settings.REDIS_URL,
+                    prefix=settings.REDIS_PREFIX,
+                    lease_s=settings.GATE_LEASE_S,
+                    reservation_s=settings.GATE_RESERVATION_S,
+                )
+                _gate_pid = os.getpid()
     return _gate
 
 
