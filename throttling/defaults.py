@@ -1,4 +1,4 @@
-"""The shipped policy table (the seeds' numbers; docs/reference/policies.md)."""
+"""The shipped policy table (docs/reference/policies.md)."""
 
 from __future__ import annotations
 

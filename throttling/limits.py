@@ -1,4 +1,4 @@
-"""What a policy is made of. Pure and frozen; times in milliseconds, as in the seeds."""
+"""What a policy is made of. Pure and frozen; times in milliseconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from throttling import clocks
 from throttling.errors import ThrottlingError
-from throttling.names import RUN_PLACES, Definition, Kind, LimitInstance, LimitName, Scope, instance_text
+from throttling.names import RUN_PLACES, Definition, Kind, LimitInstance, LimitName, Scope, with_key
 from throttling.retry import RetryPolicy
 
 MAX_LIMIT = 1_000_000
@@ -141,6 +141,18 @@ class Limit:
             base=self.base, stamp=self.base_stamp, override=self.override, revision=self.override_revision
         )
 
+    @cached_property
+    def stored(self) -> tuple[str, str]:
+        """Name and definition as the store keeps them."""
+        return self.name.text, str(self.definition)
+
+    @cached_property
+    def is_paused_by_answers(self) -> bool:
+        """Whether an answer's `Retry-After` pauses it: a keyed or shared one. One of all organizations is not: one of
+        them chooses what it calls, and would stop the others with it."""
+        is_of_all = self.name.scope is Scope.LIMIT and self.name.org_id is None
+        return bool(self.key or self.source == "named") and not is_of_all
+
     @property
     def title(self) -> str:
         """The limit as its author knows it: `the flow's concurrency`; a shared one by its name."""
@@ -152,7 +164,11 @@ class Limit:
 
     def instance(self, value: str | None = None) -> str:
         """The store's key of the limit, for a value of its key expression."""
-        return instance_text(self.kind, self.name, value or None)
+        return with_key(self._unkeyed, value) if value else self._unkeyed
+
+    @cached_property
+    def _unkeyed(self) -> str:
+        return str(LimitInstance(kind=self.kind, name=self.name))
 
 
 def key_text(value: object) -> str:
@@ -193,22 +209,14 @@ class LimitSet:
     @classmethod
     def of(cls, limits: Iterable[tuple[Limit, str | None]]) -> LimitSet:
         """From (limit, value of its key) pairs, in the order in which they are asked."""
-        pairs = list(limits)
-        own = [limit.instance(value) for limit, value in pairs if _is_paused_by_answers(limit)]
+        found = [(limit, limit.instance(value)) for limit, value in limits]
+        own = tuple([instance for limit, instance in found if limit.is_paused_by_answers])
         return cls(
-            steps=tuple(dict.fromkeys(limit.instance(value) for limit, value in pairs if not limit.runs)),
-            runs=tuple(dict.fromkeys(limit.instance(value) for limit, value in pairs if limit.runs)),
-            definitions=tuple(
-                {limit.name.text: limit.definition.text for limit, _ in pairs if limit.is_defined}.items()
-            ),
-            paused_by_provider=tuple(own) or tuple(limit.instance() for limit, _ in pairs if limit.bound is None),
+            steps=tuple(dict.fromkeys([instance for limit, instance in found if not limit.runs])),
+            runs=tuple(dict.fromkeys([instance for limit, instance in found if limit.runs])),
+            definitions=tuple(dict([limit.stored for limit, _ in found if limit.is_defined]).items()),
+            paused_by_provider=own or tuple([limit.instance() for limit, _ in found if limit.bound is None]),
         )
-
-
-def _is_paused_by_answers(limit: Limit) -> bool:
-    """A limit of all organizations is not: one of them chooses what it calls, and would stop the others with it."""
-    is_of_all = limit.name.scope is Scope.LIMIT and limit.name.org_id is None
-    return bool(limit.key or limit.source == "named") and not is_of_all
 
 
 def _needs_own_slot(name: LimitName, ancestors: frozenset[UUID]) -> bool:

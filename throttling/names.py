@@ -198,7 +198,8 @@ class LimitInstance:
     key: str | None = None
 
     def __str__(self) -> str:
-        return instance_text(self.kind, self.name, self.key)
+        unkeyed = f"{self.kind}:{self.name.text}"
+        return unkeyed if self.key is None else with_key(unkeyed, self.key)
 
     @classmethod
     def parse(cls, text: str) -> LimitInstance:
@@ -210,9 +211,9 @@ class LimitInstance:
         return cls(kind=kind, name=LimitName.parse(name), key=key if at else None)
 
 
-def instance_text(kind: str, name: LimitName, key: str | None = None) -> str:
-    """The store's string of an instance, without making a `LimitInstance` first: it is made for each step."""
-    return f"{kind}:{name.text}" if key is None else f"{kind}:{name.text}@{key}"
+def with_key(unkeyed: str, key: str) -> str:
+    """The store's string of a keyed instance, of that without a key. (Each step makes some: so without parsing.)"""
+    return f"{unkeyed}@{key}"
 
 
 def kind_of(instance: str) -> str:
@@ -223,7 +224,7 @@ def kind_of(instance: str) -> str:
 @lru_cache(maxsize=256)
 def queue_instance(queue: str) -> str:
     """The store's string of a queue's implicit limit."""
-    return instance_text(Kind.CONCURRENCY, LimitName.of_queue(queue))
+    return str(LimitInstance(kind=Kind.CONCURRENCY, name=LimitName.of_queue(queue)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,11 +238,6 @@ class Definition:
     revision: int = 0
 
     def __str__(self) -> str:
-        return self.text
-
-    @cached_property
-    def text(self) -> str:
-        """The definition as the store keeps it."""
         return f"{self.base}|{self.stamp}|{self.override}|{self.revision}"
 
     @classmethod

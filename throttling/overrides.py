@@ -41,8 +41,8 @@ def reload() -> Policies:
         return _current
 
 
-def follow(revision: int) -> bool:
-    """Read anew where the store names a later revision than this process has. True where that was so."""
+def refresh_if_stale(revision: int) -> bool:
+    """Read the overrides anew where the store names a later revision than this process has. True where it did."""
     if revision <= current().revision:
         return False
     reload()

@@ -41,7 +41,7 @@ def overview(organization: Organization) -> list[LimitLine]:
     """The limits that steps of this organization may meet, and every one that somebody of it waits for."""
     limits = {limit.instance(): limit for limit in _known_limits(organization)}
     try:
-        known = {limit.name.text: limit.definition.text for limit in limits.values() if limit.is_defined}
+        known = dict(limit.stored for limit in limits.values() if limit.is_defined)
         found = admit.gate().explain(instances=limits, everything=True, definitions=known).limits
     except (StoreUnavailable, EpochClosed):
         return [_line(instance, limit, None) for instance, limit in limits.items()]

@@ -250,7 +250,7 @@ class GateMachine(RuleBasedStateMachine):
         if name == "queue":
             value, rule_ = self.resized(number)
         self.wake(
-            {limit.name.text: Definition(base=limit.base, stamp=0, override=value, revision=self.revision).text},
+            {limit.name.text: str(Definition(base=limit.base, stamp=0, override=value, revision=self.revision))},
             {limit.instance(): rule_},
         )
 
@@ -268,7 +268,7 @@ class GateMachine(RuleBasedStateMachine):
         self.kept = 1 - self.kept
         value, rule_ = self.resized(self.queue.limit)
         self.wake(
-            {limit.name.text: Definition(base=limit.base, stamp=0, override=value, revision=self.revision).text},
+            {limit.name.text: str(Definition(base=limit.base, stamp=0, override=value, revision=self.revision))},
             {limit.instance(): rule_},
         )
 

@@ -172,7 +172,7 @@ def queue_definitions(permits: dict[str, int], *, shared: bool = True) -> dict[s
     """The definitions of the lanes' limits in the store."""
     stamp = time.time_ns() // 1_000_000
     values = {name: queue_value(number, timed=name in TIMED_LANES, shared=shared) for name, number in permits.items()}
-    return {LimitName.of_queue(name).text: Definition(base=value, stamp=stamp).text for name, value in values.items()}
+    return {LimitName.of_queue(name).text: str(Definition(base=value, stamp=stamp)) for name, value in values.items()}
 
 
 def bring_policies() -> None:
@@ -188,7 +188,7 @@ def bring_policies() -> None:
         name, definition = LimitName.parse(text), Definition.parse(stored)
         value = current.override_value(name) if name.scope is not Scope.QUEUE else ""
         if value != definition.override:
-            changed[text] = replace(definition, override=value, revision=current.revision).text
+            changed[text] = str(replace(definition, override=value, revision=current.revision))
     if changed:
         answer, _ = gate.wake(changed)
         publish.follow(answer)

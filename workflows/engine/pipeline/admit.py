@@ -78,7 +78,7 @@ def policies() -> Policies:
 def note(answer: Answer) -> bool:
     """Follow the revision that the store names. True where this process lagged behind."""
     with database.borrowed_from_django():
-        return overrides.follow(answer.revision)
+        return overrides.refresh_if_stale(answer.revision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,7 @@ def known_definitions() -> Iterable[tuple[str, str]]:
     for entry in list(_known.values()):
         for limit in entry.limits:
             if limit.is_defined:
-                yield limit.name.text, limit.definition.text
+                yield limit.stored
 
 
 def evaluate(found: StepLimits, scope_: Mapping[str, Any], priority: int = 0) -> LimitSet:
