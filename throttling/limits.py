@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
+from typing import ClassVar
 from uuid import UUID
 
 from throttling import clocks
 from throttling.errors import ThrottlingError
-from throttling.names import RUN_PLACES, Definition, Kind, LimitInstance, LimitName, Scope, with_key
+from throttling.names import RUN_PLACES, Definition, Dimension, Kind, LimitInstance, LimitName, Scope, with_key
 from throttling.retry import RetryPolicy
 
 MAX_LIMIT = 1_000_000
@@ -61,6 +62,7 @@ class RateLimit:
     With `gcra` they are spaced evenly, and up to `burst` of them may start at once.
     """
 
+    dimension: ClassVar[Dimension] = Dimension.RATE
     max_executions: int
     per_ms: int
     algorithm: Algorithm = Algorithm.WINDOW
@@ -91,6 +93,7 @@ class RateLimit:
 class ConcurrencyLimit:
     """At most `max_running` at once."""
 
+    dimension: ClassVar[Dimension] = Dimension.CONCURRENCY
     max_running: int
 
     def __post_init__(self) -> None:
@@ -230,6 +233,10 @@ class StepPolicy:
     concurrency: int
     rate: RateLimit
     retry: RetryPolicy
+
+    def bound(self, dimension: Dimension) -> ConcurrencyLimit | RateLimit:
+        """The limit of a dimension."""
+        return self.rate if dimension == Dimension.RATE else ConcurrencyLimit(max_running=self.concurrency)
 
 
 def queue_value(places: int, *, timed: bool, shared: bool = True) -> str:

@@ -207,7 +207,7 @@ class Policies:
         bounds: dict[Dimension, Bound] = {}
         for limit in self.limits(facts, lenient=True):
             if limit.bound is not None and not limit.runs and limit.source in {"step", "named", "type"}:
-                dimension = _dimension_of(limit.bound)
+                dimension = limit.bound.dimension
                 known = bounds.get(dimension)
                 narrower = isinstance(limit.bound, ConcurrencyLimit) and isinstance(known, ConcurrencyLimit)
                 if known is None or (narrower and limit.bound.max_running < known.max_running):  # type: ignore[union-attr]
@@ -256,7 +256,7 @@ class Policies:
                     )
 
     def _global_limit(self, dimension: Dimension) -> Limit:
-        base = _bound_of(self.steps, dimension)
+        base = self.steps.bound(dimension)
         return self._limit(
             LimitName(scope=Scope.GLOBAL, dimension=dimension),
             base,
@@ -307,7 +307,7 @@ class Policies:
 
     def _declared(self, facts: StepFacts, position: int, declared: DeclaredLimit) -> Limit:
         scope = Scope.RUN if declared.runs else Scope.FLOW
-        name = LimitName(scope=scope, dimension=_dimension_of(declared.bound), flow_id=facts.flow_id, position=position)
+        name = LimitName(scope=scope, dimension=declared.bound.dimension, flow_id=facts.flow_id, position=position)
         limit = self._limit(name, declared.bound, facts.version, source=scope, key=declared.key, runs=declared.runs)
         return replace(limit, level=declared.level) if declared.level else limit
 
@@ -361,7 +361,7 @@ class Policies:
         overrides = list(self._type_overrides(facts))
         named = partial(LimitName, scope=Scope.TYPE, org_id=facts.org_id, subject=facts.type)
         for dimension in DIMENSIONS:
-            given = _bound_of(base, dimension) if base else None
+            given = base.bound(dimension) if base else None
             override = next((o for o in reversed(overrides) if o.bound(dimension)), None)
             if given or override:
                 key = (override.key or None) if override else None
@@ -395,12 +395,3 @@ class Policies:
 
 def _concurrency(value: int | None) -> ConcurrencyLimit | None:
     return ConcurrencyLimit(max_running=value) if value is not None else None
-
-
-def _bound_of(policy: StepPolicy, dimension: Dimension) -> Bound:
-    """The policy's limit of a dimension."""
-    return policy.rate if dimension == Dimension.RATE else ConcurrencyLimit(max_running=policy.concurrency)
-
-
-def _dimension_of(bound: Bound) -> Dimension:
-    return Dimension.RATE if isinstance(bound, RateLimit) else Dimension.CONCURRENCY
