@@ -11,6 +11,7 @@ from django.conf import settings
 
 from throttling.gate import Gate, Request, Take
 from throttling.limits import ConcurrencyLimit, Limit, LimitSet, RateLimit
+from throttling.names import LimitName
 
 LIMITS = (1, 4, 8)
 KEYS = (1, 1_000, 1_000_000)
@@ -21,10 +22,10 @@ LANE = "bench"
 
 def _limits(count: int, room: int) -> list[Limit]:
     """The first has room for so many; then one rate, the rest concurrency, so high that none blocks."""
-    found = [Limit(name=f"full{room}", bound=ConcurrencyLimit(max_running=room), base=str(room))]
+    found = [Limit(name=LimitName.parse(f"full{room}"), bound=ConcurrencyLimit(max_running=room), base=str(room))]
     for number in range(1, count):
         bound = RateLimit(max_executions=10**6, per_ms=60_000) if number == 1 else ConcurrencyLimit(max_running=10**6)
-        found.append(Limit(name=f"l{number}", bound=bound, base=bound.value, key="k"))
+        found.append(Limit(name=LimitName.parse(f"l{number}"), bound=bound, base=bound.value, key="k"))
     return found
 
 

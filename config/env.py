@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from throttling import clocks
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEFAULT_PORT = 8288
 
@@ -53,6 +55,32 @@ def _share(source: Mapping[str, str], name: str, default: float) -> float:
     return value
 
 
+def _seconds(source: Mapping[str, str], name: str, default: float, *, low: float, high: float) -> float:
+    raw = source.get(name, "").strip()
+    try:
+        value = float(raw) if raw else default
+    except ValueError:
+        raise EnvironmentValueError(f"{name}={raw!r} is no number of seconds; set it to {low:g}…{high:g}") from None
+    if not low <= value <= high:
+        raise EnvironmentValueError(f"{name}={raw} is out of range; set it to {low:g}…{high:g} seconds")
+    return value
+
+
+def _gate_lease_s(source: Mapping[str, str]) -> float:
+    """A permit's lease. One that is set must be as long as a step's lease: else a permit is given to another step while
+    its holder still counts as alive."""
+    name, low, high = "HEADRACE_GATE_LEASE_S", clocks.MIN_LEASE_S, clocks.MAX_LEASE_S
+    value = _seconds(source, name, clocks.LEASE_S, low=low, high=high)
+    if source.get(name, "").strip():
+        step_s = max(low, _seconds(source, "HEADRACE_LEASE_S", 10.0, low=0.0, high=high))
+        if value < step_s:
+            raise EnvironmentValueError(
+                f"{name}={value:g} is shorter than a step's lease (HEADRACE_LEASE_S={step_s:g}); set it to {step_s:g} "
+                "or more"
+            )
+    return value
+
+
 def _names(source: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in source.get(name, "").split(",") if part.strip())
 
@@ -71,6 +99,8 @@ class Environment:
     database_url: str
     redis_url: str
     redis_prefix: str
+    gate_lease_s: float
+    gate_reservation_s: float
     broker_url: str
     secret_key: str
     encryption_key: str
@@ -113,6 +143,14 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         database_url=env.get("DATABASE_URL", ""),
         redis_url=redis_url,
         redis_prefix=_prefix(env),
+        gate_lease_s=_gate_lease_s(env),
+        gate_reservation_s=_seconds(
+            env,
+            "HEADRACE_GATE_RESERVATION_S",
+            clocks.RESERVATION_S,
+            low=clocks.MIN_RESERVATION_S,
+            high=clocks.MAX_RESERVATION_S,
+        ),
         broker_url=env.get("BROKER_URL", "") or redis_url,
         secret_key=env.get("HEADRACE_SECRET_KEY", ""),
         encryption_key=env.get("HEADRACE_ENCRYPTION_KEY", ""),

@@ -108,6 +108,8 @@ DATABASES = {"default": _database(ENVIRONMENT.database_url)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = ENVIRONMENT.redis_url
 REDIS_PREFIX = ENVIRONMENT.redis_prefix
+GATE_LEASE_S = ENVIRONMENT.gate_lease_s
+GATE_RESERVATION_S = ENVIRONMENT.gate_reservation_s
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"

@@ -1,8 +1,9 @@
-"""The shipped policy table (the seeds' numbers; docs/reference/policies.md)."""
+"""The shipped policy table (docs/reference/policies.md)."""
 
 from __future__ import annotations
 
-from throttling.limits import LONG_DELAY_MS, LONG_MAX_DELAY_MS, BackoffKind, RateLimit, RetryPolicy, StepPolicy
+from throttling.limits import RateLimit, StepPolicy
+from throttling.retry import LONG_DELAY_MS, LONG_MAX_DELAY_MS, BackoffKind, RetryPolicy
 
 GLOBAL = StepPolicy(
     concurrency=10,

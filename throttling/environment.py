@@ -17,7 +17,7 @@ _RUN_VARIABLES = ("RUN_CONCURRENCY", "RUN_RATE_LIMIT_EXECUTIONS", "RUN_RATE_LIMI
 
 @lru_cache(maxsize=1)
 def global_policy() -> StepPolicy:
-    """The global policy, with `HEADRACE_GLOBAL_*` (or the seeds' `INNGEST_GLOBAL_*`) from the environment."""
+    """The global policy, with `HEADRACE_GLOBAL_*` (or its alias `INNGEST_GLOBAL_*`) from the environment."""
     return read_global_policy(os.environ)
 
 

@@ -7,7 +7,7 @@ import math
 import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -15,14 +15,14 @@ from typing import Any, NamedTuple, TypeVar
 import redis
 from redis.connection import AbstractConnection
 
+from throttling import clocks
+from throttling.answers import Answer, Explanation
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.limits import LimitSet
 
 T = TypeVar("T")
 LUA_DIR = Path(__file__).parent / "lua"
 CORE = ("definitions", "windows", "shares", "permits", "waiting", "answer")
-RESERVATION_S = 15.0
-LEASE_S = 15.0
 ANSWER_WITHIN_S = 2.0
 DEFAULT_PREFIX = "headrace"
 
@@ -58,74 +58,6 @@ class Pause:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a call led to: ids of steps. `granted` and `taken` may hold others than those asked for."""
-
-    now_us: int
-    revision: int
-    more: bool
-    granted: list[str] = field(default_factory=list)
-    taken: list[str] = field(default_factory=list)
-    parked: list[str] = field(default_factory=list)
-
-    def without(self, ids: Collection[str]) -> Answer:
-        """The answer as it concerns the other steps."""
-        if not ids:
-            return self
-        return replace(
-            self,
-            granted=[id_ for id_ in self.granted if id_ not in ids],
-            taken=[id_ for id_ in self.taken if id_ not in ids],
-            parked=[id_ for id_ in self.parked if id_ not in ids],
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LimitState:
-    """How one limit stands. `next_free_s`: seconds until it may have room by the passing of time."""
-
-    instance: str
-    bound: int
-    period_us: int
-    in_use: int
-    started: int
-    waiting: int
-    refused: int
-    next_free_s: float | None
-    paused_s: float | None
-    mean_hold_s: float
-
-    @property
-    def kind(self) -> str:
-        return self.instance[0]
-
-    @property
-    def name(self) -> str:
-        return self.instance[2:].split("@", 1)[0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class WaitState:
-    """Where a step waits: `place` (from 1) among its tenant's, `ahead`: how many of all tenants come first."""
-
-    instance: str
-    since_s: float
-    place: int
-    of_tenant: int
-    tenants: int
-    ahead: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Explanation:
-    """What the store knows of a step, and of limits."""
-
-    wait: WaitState | None
-    permit: str
-    limits: list[LimitState]
-
-
-@dataclass(frozen=True, kw_only=True)
 class PastStarts:
     """`count` starts of a limit's instance, `age_s` ago."""
 
@@ -146,7 +78,12 @@ class Gate:
     """One per process; safe for threads and forks. Every method raises StoreUnavailable or EpochClosed."""
 
     def __init__(
-        self, url: str, *, prefix: str = DEFAULT_PREFIX, lease_s: float = LEASE_S, reservation_s: float = RESERVATION_S
+        self,
+        url: str,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        lease_s: float = clocks.LEASE_S,
+        reservation_s: float = clocks.RESERVATION_S,
     ) -> None:
         self.prefix = "{" + prefix + "}:"
         self._times = {"lease_us": round(lease_s * 1e6), "reservation_us": round(reservation_s * 1e6)}
@@ -182,7 +119,7 @@ class Gate:
 
     def admit(self, requests: Sequence[Request], *, take: Take | None = None) -> Answer:
         """Ask for permits; each request is granted (reserved), taken (started under the lease), or parked."""
-        return self._answer(self._call("admit", {**_asked(requests), **_taking(take)}))
+        return Answer.of(self._call("admit", {**_asked(requests), **_taking(take)}))
 
     def confirm(self, lease: str, ids: Sequence[str], *, again: bool = False) -> tuple[Answer, list[str]]:
         """Reservations become leases as their steps start. Also the ids that have no permit to start.
@@ -190,7 +127,7 @@ class Gate:
         `again`: the start of steps that hold their permit already was delayed; they start now.
         """
         reply = self._call("confirm", {"lease": lease, "ids": list(ids), "again": again})
-        return self._answer(reply[:5]), reply[5].split()
+        return Answer.of(reply[:5]), reply[5].split()
 
     def release(
         self,
@@ -216,12 +153,12 @@ class Gate:
             **_asked(requests),
             **_taking(take),
         }
-        return self._answer(self._call("release", call))
+        return Answer.of(self._call("release", call))
 
     def renew(self, leases: Mapping[str, Sequence[str]]) -> tuple[Answer, list[str]]:
         """A worker's leases live on. Also the ids whose lease is gone."""
         reply = self._call("renew", {"leases": {lease: list(ids) for lease, ids in leases.items()}})
-        return self._answer(reply[:4]), reply[4].split()
+        return Answer.of(reply[:4]), reply[4].split()
 
     def wake(self, definitions: Mapping[str, str] | None = None) -> tuple[Answer, float]:
         """Start what may start by the passing of time, and take back what has expired.
@@ -229,7 +166,7 @@ class Gate:
         Also the seconds until there is something to do next.
         """
         reply = self._call("wake", {"define": dict(definitions or {})})
-        answer = self._answer(reply[:5])
+        answer = Answer.of(reply[:5])
         return answer, max(0.0, (int(reply[5]) - answer.now_us) / 1e6)
 
     def explain(
@@ -247,22 +184,7 @@ class Gate:
             "all": everything,
             **({"id": step} if step else {}),
         }
-        reply = self._call("explain", call)
-        now = int(reply[1])
-        waiter, permit, limits = reply[4], reply[5], reply[6]
-        wait = None
-        if waiter:
-            wait = WaitState(
-                instance=waiter[0],
-                since_s=(now - int(waiter[1])) / 1e6,
-                place=int(waiter[3]),
-                of_tenant=int(waiter[4]),
-                tenants=int(waiter[5]),
-                ahead=int(waiter[3]) - 1 + int(waiter[6]),
-            )
-        return Explanation(
-            wait=wait, permit=permit[0] if permit else "", limits=[_limit_state(row, now) for row in limits]
-        )
+        return Explanation.of(self._call("explain", call))
 
     # --- the epoch --------------------------------------------------------------------------------------------
 
@@ -385,18 +307,6 @@ class Gate:
                 raise StoreUnavailable(f"{StoreUnavailable.__doc__} ({error})") from None
             raise
 
-    @staticmethod
-    def _answer(reply: list[Any]) -> Answer:
-        lists = [part.split() for part in reply[4:7]] + [[], [], []]
-        return Answer(
-            now_us=int(reply[1]),
-            revision=int(reply[2]),
-            more=bool(reply[3]),
-            granted=lists[0],
-            taken=lists[1],
-            parked=lists[2],
-        )
-
 
 def _literal(prefix: str) -> str:
     return "".join(f"[{character}]" if character in "*?[]\\" else character for character in prefix)
@@ -427,19 +337,3 @@ def _asked(requests: Sequence[Request]) -> dict[str, Any]:
 
 def _taking(take: Take | None) -> dict[str, Any]:
     return {"take": take.count, "lanes": list(take.lanes), "lease": take.lease} if take else {}
-
-
-def _limit_state(row: list[Any], now: int) -> LimitState:
-    free, paused = int(row[7]), int(row[8])
-    return LimitState(
-        instance=row[0],
-        bound=int(row[1]),
-        period_us=int(row[2]),
-        in_use=int(row[3]),
-        started=int(row[4]),
-        waiting=int(row[5]),
-        refused=int(row[6]),
-        next_free_s=max(0.0, (free - now) / 1e6) if free else None,
-        paused_s=(paused - now) / 1e6 if paused > now else None,
-        mean_hold_s=float(row[9]) / 1e6,
-    )

@@ -1,43 +1,28 @@
-"""What a policy is made of. Pure and frozen; times in milliseconds, as in the seeds."""
+"""What a policy is made of. Pure and frozen; times in milliseconds."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import random
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import ClassVar
+from uuid import UUID
 
+from throttling import clocks
 from throttling.errors import ThrottlingError
+from throttling.names import RUN_PLACES, Definition, Dimension, Kind, LimitInstance, LimitName, Scope, with_key
+from throttling.retry import RetryPolicy
 
 MAX_LIMIT = 1_000_000
 MAX_PERIOD_MS = 31 * 24 * 3_600_000
 MAX_KEY_CHARACTERS = 200
-MAX_SLACK_US = 100_000
-LONG_DELAY_MS = 30_000
-LONG_MAX_DELAY_MS = 6 * 3_600_000
 MIN_WEIGHT = 0.01
 MAX_WEIGHT = 100.0
 _CONTROL = re.compile(r"[\x00-\x1f]")
-
-
-class BackoffKind(StrEnum):
-    EXPONENTIAL = "exponential"
-    LONG_EXPONENTIAL = "long_exponential"
-    FIXED = "fixed"
-    NONE = "none"
-
-
-class Jitter(StrEnum):
-    """How far a delay is spread: ±20 % of it, anywhere between zero and it, or not at all."""
-
-    PROPORTIONAL = "proportional"
-    FULL = "full"
-    NONE = "none"
 
 
 class Algorithm(StrEnum):
@@ -77,6 +62,7 @@ class RateLimit:
     With `gcra` they are spaced evenly, and up to `burst` of them may start at once.
     """
 
+    dimension: ClassVar[Dimension] = Dimension.RATE
     max_executions: int
     per_ms: int
     algorithm: Algorithm = Algorithm.WINDOW
@@ -100,13 +86,14 @@ class RateLimit:
     @property
     def slack_us(self) -> int:
         """How long after its stamp a step may start: windows are longer by it."""
-        return min(MAX_SLACK_US, self.per_ms * 20)
+        return clocks.slack_us(self.per_ms * 1000)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConcurrencyLimit:
     """At most `max_running` at once."""
 
+    dimension: ClassVar[Dimension] = Dimension.CONCURRENCY
     max_running: int
 
     def __post_init__(self) -> None:
@@ -126,7 +113,7 @@ class Limit:
     knows the newer value. `runs`: it counts whole runs.
     """
 
-    name: str
+    name: LimitName
     bound: ConcurrencyLimit | RateLimit | None
     base: str = ""
     base_stamp: int = 0
@@ -139,35 +126,52 @@ class Limit:
     source: str = "shipped"
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         if self.bound is None:
-            return "p"
+            return Kind.PAUSE
         if isinstance(self.bound, ConcurrencyLimit):
-            return "c"
-        return "g" if self.bound.algorithm is Algorithm.GCRA else "w"
+            return Kind.CONCURRENCY
+        return Kind.GCRA if self.bound.algorithm is Algorithm.GCRA else Kind.WINDOW
 
     @property
     def is_defined(self) -> bool:
         """Not so for one that can only be paused, and where another defines it (a queue's, by its workers' slots)."""
         return bool(self.override or self.base)
 
-    @property
-    def definition(self) -> str:
-        return f"{self.base}|{self.base_stamp}|{self.override}|{self.override_revision}"
+    @cached_property
+    def definition(self) -> Definition:
+        return Definition(
+            base=self.base, stamp=self.base_stamp, override=self.override, revision=self.override_revision
+        )
+
+    @cached_property
+    def stored(self) -> tuple[str, str]:
+        """Name and definition as the store keeps them."""
+        return self.name.text, str(self.definition)
+
+    @cached_property
+    def is_paused_by_answers(self) -> bool:
+        """Whether an answer's `Retry-After` pauses it: a keyed or shared one. One of all organizations is not: one of
+        them chooses what it calls, and would stop the others with it."""
+        is_of_all = self.name.scope is Scope.LIMIT and self.name.org_id is None
+        return bool(self.key or self.source == "named") and not is_of_all
 
     @property
     def title(self) -> str:
         """The limit as its author knows it: `the flow's concurrency`; a shared one by its name."""
-        parts = self.name.split(":")
-        dimension = parts[-1]
+        what = self.name.dimension or self.name.subject
         if self.source == "named":
-            return f"the shared limit {parts[-2]!r} ({dimension})"
+            return f"the shared limit {self.name.subject!r} ({what})"
         whose = {"flow": "the flow's", "run": "the flow's", "step": "the step's", "type": "the step type's"}
-        return f"{whose.get(self.source, f'the {self.source}')} {dimension}"
+        return f"{whose.get(self.source, f'the {self.source}')} {what}"
 
     def instance(self, value: str | None = None) -> str:
         """The store's key of the limit, for a value of its key expression."""
-        return f"{self.kind}:{self.name}@{value}" if value else f"{self.kind}:{self.name}"
+        return with_key(self._unkeyed, value) if value else self._unkeyed
+
+    @cached_property
+    def _unkeyed(self) -> str:
+        return str(LimitInstance(kind=self.kind, name=self.name))
 
 
 def key_text(value: object) -> str:
@@ -198,86 +202,28 @@ class LimitSet:
     def text(self) -> str:
         return _UNIT.join(self.steps) + _RECORD + _UNIT.join(self.runs)
 
-    def of_child(self, ancestors: frozenset[str]) -> LimitSet:
+    def of_child(self, ancestors: frozenset[UUID]) -> LimitSet:
         """For a run that others wait for: it needs no slot of its own where one of them (by the ids of their flows) has
         one that counts for it. Of all runs' limits it needs a place, which those who wait for it have given up, and its
         start counts in no rate."""
-        kept = tuple(each for each in self.runs if _needs_own_slot(each[2:].split("@", 1)[0], ancestors))
+        kept = tuple(each for each in self.runs if _needs_own_slot(LimitInstance.parse(each).name, ancestors))
         return self if kept == self.runs else replace(self, runs=kept)
 
     @classmethod
     def of(cls, limits: Iterable[tuple[Limit, str | None]]) -> LimitSet:
         """From (limit, value of its key) pairs, in the order in which they are asked."""
-        pairs = list(limits)
-        own = [limit.instance(value) for limit, value in pairs if _is_paused_by_answers(limit)]
+        found = [(limit, limit.instance(value)) for limit, value in limits]
+        own = tuple([instance for limit, instance in found if limit.is_paused_by_answers])
         return cls(
-            steps=tuple(dict.fromkeys(limit.instance(value) for limit, value in pairs if not limit.runs)),
-            runs=tuple(dict.fromkeys(limit.instance(value) for limit, value in pairs if limit.runs)),
-            definitions=tuple({limit.name: limit.definition for limit, _ in pairs if limit.is_defined}.items()),
-            paused_by_provider=tuple(own) or tuple(limit.instance() for limit, _ in pairs if limit.bound is None),
+            steps=tuple(dict.fromkeys([instance for limit, instance in found if not limit.runs])),
+            runs=tuple(dict.fromkeys([instance for limit, instance in found if limit.runs])),
+            definitions=tuple(dict([limit.stored for limit, _ in found if limit.is_defined]).items()),
+            paused_by_provider=own or tuple([limit.instance() for limit, _ in found if limit.bound is None]),
         )
 
 
-def _is_paused_by_answers(limit: Limit) -> bool:
-    """A limit of all organizations is not: one of them chooses what it calls, and would stop the others with it."""
-    return bool(limit.key or limit.source == "named") and not limit.name.startswith("limit:all:")
-
-
-def _needs_own_slot(name: str, ancestors: frozenset[str]) -> bool:
-    scope, *parts = name.split(":")
-    return name == "runs:concurrency" or (scope == "run" and parts[0] not in ancestors)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetryPolicy:
-    """When a failed step is tried again. `max_attempts` includes the first try."""
-
-    max_attempts: int
-    backoff: BackoffKind
-    delay_ms: int
-    max_delay_ms: int = 3_600_000
-    factor: float = 2.0
-    jitter: Jitter = Jitter.PROPORTIONAL
-    by_category: tuple[tuple[str, RetryPolicy], ...] = ()
-    """Policies of their own for categories of failure."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_attempts <= 100:
-            raise ThrottlingError(f"attempts={self.max_attempts} is out of range; set it to 1…100")
-        if self.delay_ms < 0 or self.max_delay_ms < self.delay_ms:
-            raise ThrottlingError(f"delay={self.delay_ms}ms must be between 0 and max_delay={self.max_delay_ms}ms")
-        if self.factor < 1:
-            raise ThrottlingError(f"factor={self.factor} must be at least 1")
-
-    def __str__(self) -> str:
-        return f"{self.backoff}-{self.max_attempts}x"
-
-    def of_category(self, category: str) -> RetryPolicy | None:
-        """The policy for failures of a category, where it has one of its own."""
-        return next((policy for name, policy in self.by_category if name == category), None)
-
-    def changed(self, **given: Any) -> RetryPolicy:
-        """With the given values that are not None. Raises ThrottlingError for impossible ones.
-
-        A long exponential back-off begins at 30 s and goes up to 6 h, unless told otherwise.
-        """
-        values = {name: value for name, value in given.items() if value is not None}
-        if values.get("backoff") == BackoffKind.LONG_EXPONENTIAL:
-            values = {"delay_ms": LONG_DELAY_MS, "max_delay_ms": LONG_MAX_DELAY_MS, **values}
-        return replace(self, **values)
-
-    def delay_after(self, attempt: int, *, chance: random.Random | None = None) -> float:
-        """Milliseconds to wait after the failed try number `attempt` (from 1), with jitter, capped."""
-        if self.backoff is BackoffKind.NONE:
-            return 0.0
-        exponent = 0 if self.backoff is BackoffKind.FIXED else attempt - 1
-        base = min(self.delay_ms * self.factor ** min(exponent, 60), float(self.max_delay_ms))
-        draw = (chance or random).random()
-        if self.jitter is Jitter.FULL:
-            return base * draw
-        if self.jitter is Jitter.PROPORTIONAL:
-            return min(base * (0.8 + 0.4 * draw), float(self.max_delay_ms))
-        return base
+def _needs_own_slot(name: LimitName, ancestors: frozenset[UUID]) -> bool:
+    return name == RUN_PLACES or (name.scope is Scope.RUN and name.flow_id not in ancestors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,3 +233,22 @@ class StepPolicy:
     concurrency: int
     rate: RateLimit
     retry: RetryPolicy
+
+    def bound(self, dimension: Dimension) -> ConcurrencyLimit | RateLimit:
+        """The limit of a dimension."""
+        return self.rate if dimension == Dimension.RATE else ConcurrencyLimit(max_running=self.concurrency)
+
+
+def queue_value(places: int, *, timed: bool, shared: bool = True) -> str:
+    """A queue's value in the store. `timed`: its tenants share it by time, and while it is `shared` by more than one, a
+    place is kept free of each."""
+    return f"{places},0,1,{int(shared)},1" if timed else str(places)
+
+
+def queue_limit(lane: str, permits: int | None = None) -> Limit:
+    """The implicit limit of a queue: what is in the broker or executing. It is asked last.
+
+    Without `permits` it leaves the definition to the leader, who knows what the live workers announce.
+    """
+    bound = ConcurrencyLimit(max_running=permits or 1)
+    return Limit(name=LimitName.of_queue(lane), bound=bound, base=bound.value if permits else "", source="queue")

@@ -13,17 +13,11 @@ from django.db.models import Max
 from throttling.defaults import BY_TYPE, SHIPPED_SIZE
 from throttling.environment import global_run_policy
 from throttling.errors import ThrottlingError
-from throttling.limits import (
-    Algorithm,
-    BackoffKind,
-    RateLimit,
-    RetryPolicy,
-    checked_limit,
-    checked_weight,
-    usable_weight,
-)
+from throttling.limits import Algorithm, RateLimit, checked_limit, checked_weight, usable_weight
 from throttling.models import DefaultSize, ThrottleChange, ThrottleOverride
-from throttling.policy import SCOPES, STOPS, Override, Policies
+from throttling.names import DIMENSIONS, STOPS, Dimension
+from throttling.policy import SCOPES, Override, Policies
+from throttling.retry import BackoffKind, RetryPolicy
 
 _CHANGE_LOCK = 0x48454144
 _FIELDS = (
@@ -47,8 +41,8 @@ def reload() -> Policies:
         return _current
 
 
-def follow(revision: int) -> bool:
-    """Read anew where the store names a later revision than this process has. True where that was so."""
+def refresh_if_stale(revision: int) -> bool:
+    """Read the overrides anew where the store names a later revision than this process has. True where it did."""
     if revision <= current().revision:
         return False
     reload()
@@ -207,15 +201,16 @@ def _serialise() -> None:
 
 def changes_limits(old: Override | None, new: Override | None) -> bool:
     """Whether limits come or go (or are keyed or counted otherwise), rather than change their values."""
-    if (old or new).scope in STOPS:  # type: ignore[union-attr]
+    scope = (old or new).scope  # type: ignore[union-attr]
+    if scope in STOPS:
         return (old is None) != (new is None)
-    made = (old or new).scope in {"runs", "flow", "org", "limit"} or (  # type: ignore[union-attr]
-        (old or new).scope == "type" and (old or new).type not in BY_TYPE  # type: ignore[union-attr]
+    made = scope in {"runs", "flow", "org", "limit"} or (
+        scope == "type" and (old or new).type not in BY_TYPE  # type: ignore[union-attr]
     )
-    is_type = (old or new).scope == "type"  # type: ignore[union-attr]
-    for dimension in ("concurrency", "rate"):
+    is_type = scope == "type"
+    for dimension in DIMENSIONS:
         before, after = (each.bound(dimension) if each else None for each in (old, new))
-        if (made or (is_type and dimension == "concurrency")) and (before is None) != (after is None):
+        if (made or (is_type and dimension == Dimension.CONCURRENCY)) and (before is None) != (after is None):
             return True
         if _algorithm(before) != _algorithm(after):
             return True

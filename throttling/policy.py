@@ -10,27 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from uuid import UUID
 
 from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE
 from throttling.environment import RunPolicy, global_policy, global_run_policy
 from throttling.errors import ThrottlingError
-from throttling.limits import (
-    BackoffKind,
-    ConcurrencyLimit,
-    Limit,
-    RateLimit,
-    RetryPolicy,
-    StepPolicy,
-    usable_weight,
-)
+from throttling.limits import ConcurrencyLimit, Limit, RateLimit, StepPolicy, usable_weight
+from throttling.names import DIMENSIONS, STOPS, Dimension, LimitName, Scope
+from throttling.retry import BackoffKind, RetryPolicy
 
 BOOT = int(time.time())
 SCOPES = ("global", "runs", "type", "flow", "org", "limit")
-STOPS = ("pause", "drain")
-"""Scopes of overrides that are limits of 0: of steps, and of runs that have not started."""
-RUN_PLACES = "runs:concurrency"
-"""The limit of how many runs work at once. A run that only waits holds no place in it."""
 Bound = ConcurrencyLimit | RateLimit
 
 
@@ -115,21 +106,18 @@ class Override:
     def place(self) -> tuple[str, str, UUID | None, UUID | None, str]:
         return (self.scope, self.type, self.flow_id, self.org_id, self.name)
 
-    def bound(self, dimension: str) -> Bound | None:
-        if dimension == "concurrency":
+    def bound(self, dimension: Dimension) -> Bound | None:
+        """The override's value of a dimension; None where it leaves that as it is."""
+        if dimension == Dimension.CONCURRENCY:
             return ConcurrencyLimit(max_running=self.concurrency) if self.concurrency is not None else None
         return self.rate
 
     def retry(self, base: RetryPolicy) -> RetryPolicy:
-        """The base with what the override says. A cap below the base's own delay shortens that delay: an override is
-        checked once, and must then be usable with the base of every step type."""
-        delay_ms = self.delay_ms
-        if delay_ms is None and self.max_delay_ms is not None and self.backoff is not BackoffKind.LONG_EXPONENTIAL:
-            delay_ms = min(base.delay_ms, self.max_delay_ms)
-        return base.changed(
+        """The base with what the override says."""
+        return base.overridden(
             max_attempts=self.max_attempts,
             backoff=self.backoff,
-            delay_ms=delay_ms,
+            delay_ms=self.delay_ms,
             max_delay_ms=self.max_delay_ms,
         )
 
@@ -138,7 +126,6 @@ class UnknownLimit(ThrottlingError):
     """There is no shared limit of this name."""
 
 
-DIMENSIONS = ("concurrency", "rate")
 _Place = tuple[str, str, UUID | None, UUID | None, str]
 
 
@@ -181,11 +168,17 @@ class Policies:
             base = self._global_retry()
         for found in self._type_overrides(facts):
             base = found.retry(base)
-        of_flow = self._of_flow(facts)
+        of_flow = self.flow_override(facts.flow_id)
         return of_flow.retry(base) if of_flow else base
 
-    def _of_flow(self, facts: StepFacts) -> Override | None:
-        return self.override("flow", flow_id=facts.flow_id, org_id=facts.org_id)
+    def flow_override(self, flow_id: UUID) -> Override | None:
+        """The override of a flow, which names its organization too: a limit's name in the store does not."""
+        return self._by_flow.get(flow_id)
+
+    @cached_property
+    def _by_flow(self) -> dict[UUID, Override]:
+        of_flows = [override for override in self.overrides.values() if override.scope == Scope.FLOW]
+        return {override.flow_id: override for override in of_flows if override.flow_id and override.org_id}
 
     def _global_retry(self) -> RetryPolicy:
         found = self.override("global")
@@ -211,16 +204,16 @@ class Policies:
 
     def effective(self, facts: StepFacts) -> StepPolicy:
         """The closest limits and the retries of a step, as the metrics show them."""
-        bounds: dict[str, Bound] = {}
+        bounds: dict[Dimension, Bound] = {}
         for limit in self.limits(facts, lenient=True):
-            dimension = "rate" if isinstance(limit.bound, RateLimit) else "concurrency"
             if limit.bound is not None and not limit.runs and limit.source in {"step", "named", "type"}:
+                dimension = limit.bound.dimension
                 known = bounds.get(dimension)
                 narrower = isinstance(limit.bound, ConcurrencyLimit) and isinstance(known, ConcurrencyLimit)
                 if known is None or (narrower and limit.bound.max_running < known.max_running):  # type: ignore[union-attr]
                     bounds[dimension] = limit.bound
         whole = self.globals()
-        concurrency, rate = bounds.get("concurrency"), bounds.get("rate")
+        concurrency, rate = bounds.get(Dimension.CONCURRENCY), bounds.get(Dimension.RATE)
         return StepPolicy(
             concurrency=concurrency.max_running if isinstance(concurrency, ConcurrencyLimit) else whole.concurrency,
             rate=rate if isinstance(rate, RateLimit) else whole.rate,
@@ -235,12 +228,15 @@ class Policies:
         found = [
             *self._stops(facts),
             *self._run_limits(facts),
-            *self._scope_limits("org", f"org:{facts.org_id}", self.override("org", org_id=facts.org_id)),
+            *self._scope_limits(
+                LimitName(scope=Scope.ORG, org_id=facts.org_id), self.override("org", org_id=facts.org_id)
+            ),
             *self._flow_limits(facts),
             *self._own_limits(facts, lenient=lenient),
         ]
         if facts.provider:
-            found.append(Limit(name=f"provider:{facts.org_id}:{facts.provider}", bound=None, source="provider"))
+            name = LimitName(scope=Scope.PROVIDER, org_id=facts.org_id, subject=facts.provider)
+            found.append(Limit(name=name, bound=None, source="provider"))
         found += [self._global_limit(dimension) for dimension in DIMENSIONS]
         return found
 
@@ -253,18 +249,25 @@ class Policies:
                 self.override(scope, name=facts.queue or facts.lane),
             ):
                 if found is not None:
-                    subject = f"flow:{found.flow_id}" if found.flow_id else (found.name or "org")
-                    name = f"{scope}:{found.org_id or 'all'}:{subject}:concurrency"
+                    name = LimitName.of_stop(scope, org_id=found.org_id, flow_id=found.flow_id, queue=found.name)
                     bound = ConcurrencyLimit(max_running=1)  # its definition in the store says 0
-                    yield Limit(name=name, bound=bound, base="0", base_stamp=BOOT, runs=scope == "drain", source="stop")
+                    yield Limit(
+                        name=name, bound=bound, base="0", base_stamp=BOOT, runs=scope is Scope.DRAIN, source="stop"
+                    )
 
-    def _global_limit(self, dimension: str) -> Limit:
-        base: Bound = self.steps.rate if dimension == "rate" else ConcurrencyLimit(max_running=self.steps.concurrency)
-        return self._limit(f"global:{dimension}", base, BOOT, source="global", override=self.override("global"))
+    def _global_limit(self, dimension: Dimension) -> Limit:
+        base = self.steps.bound(dimension)
+        return self._limit(
+            LimitName(scope=Scope.GLOBAL, dimension=dimension),
+            base,
+            BOOT,
+            source="global",
+            override=self.override("global"),
+        )
 
     def _limit(
         self,
-        name: str,
+        name: LimitName,
         base: Bound | None,
         stamp: int,
         *,
@@ -273,8 +276,7 @@ class Policies:
         key: str | None = None,
         runs: bool = False,
     ) -> Limit:
-        dimension = name_dimension(name)
-        over = override.bound(dimension) if override else None
+        over = override.bound(name.dimension) if override and name.dimension else None
         bound = over or base
         assert bound is not None
         return Limit(
@@ -291,41 +293,42 @@ class Policies:
 
     def _run_limits(self, facts: StepFacts) -> Iterator[Limit]:
         override = self.override("runs")
-        bases: dict[str, Bound | None] = {
-            "concurrency": ConcurrencyLimit(max_running=self.runs.concurrency) if self.runs.concurrency else None,
-            "rate": self.runs.rate,
+        bases: dict[Dimension, Bound | None] = {
+            Dimension.CONCURRENCY: _concurrency(self.runs.concurrency or None),
+            Dimension.RATE: self.runs.rate,
         }
         for dimension, base in bases.items():
             if base or (override and override.bound(dimension)):
-                yield self._limit(f"runs:{dimension}", base, BOOT, source="runs", override=override, runs=True)
+                name = LimitName(scope=Scope.RUNS, dimension=dimension)
+                yield self._limit(name, base, BOOT, source="runs", override=override, runs=True)
         for position, declared in enumerate(facts.flow_limits):
             if declared.runs:
                 yield self._declared(facts, position, declared)
 
     def _declared(self, facts: StepFacts, position: int, declared: DeclaredLimit) -> Limit:
-        dimension = "rate" if isinstance(declared.bound, RateLimit) else "concurrency"
-        what = "run" if declared.runs else "flow"
-        name = f"{what}:{facts.flow_id}:{position}:{dimension}"
-        limit = self._limit(name, declared.bound, facts.version, source=what, key=declared.key, runs=declared.runs)
+        scope = Scope.RUN if declared.runs else Scope.FLOW
+        name = LimitName(scope=scope, dimension=declared.bound.dimension, flow_id=facts.flow_id, position=position)
+        limit = self._limit(name, declared.bound, facts.version, source=scope, key=declared.key, runs=declared.runs)
         return replace(limit, level=declared.level) if declared.level else limit
 
-    def _scope_limits(self, source: str, prefix: str, override: Override | None) -> Iterator[Limit]:
-        """The limits that only an override makes."""
+    def _scope_limits(self, subject: LimitName, override: Override | None) -> Iterator[Limit]:
+        """The limits that only an override makes. `subject`: their name without a dimension."""
         for dimension in DIMENSIONS:
             if override and override.bound(dimension):
-                yield self._limit(
-                    f"{prefix}:{dimension}", None, 0, source=source, override=override, key=override.key or None
-                )
+                name = replace(subject, dimension=dimension)
+                yield self._limit(name, None, 0, source=name.scope, override=override, key=override.key or None)
 
     def _flow_limits(self, facts: StepFacts) -> Iterator[Limit]:
         for position, declared in enumerate(facts.flow_limits):
             if not declared.runs:
                 yield self._declared(facts, position, declared)
-        yield from self._scope_limits("flow", f"flow:{facts.flow_id}", self._of_flow(facts))
+        yield from self._scope_limits(
+            LimitName(scope=Scope.FLOW, flow_id=facts.flow_id), self.flow_override(facts.flow_id)
+        )
 
     def _own_limits(self, facts: StepFacts, *, lenient: bool) -> Iterator[Limit]:
         own = facts.throttling or StepThrottling()
-        replaced: set[str] = set()
+        replaced: set[Dimension] = set()
         if own.named:
             override = self.shared(own.named, facts.org_id)
             if override is None and not lenient:
@@ -333,90 +336,62 @@ class Policies:
                     f"There is no shared limit {own.named!r}; `manage.py limits set --limit {own.named} …` creates it."
                 )
             if override is not None:
-                owner = override.org_id or "all"
+                shared = partial(LimitName, scope=Scope.LIMIT, org_id=override.org_id, subject=own.named)
                 for dimension in DIMENSIONS:
                     if override.bound(dimension):
                         replaced.add(dimension)
-                        yield self._limit(
-                            f"limit:{owner}:{own.named}:{dimension}", None, 0, source="named", override=override,
-                            key=own.key or override.key or None,
-                        )  # fmt: skip
-        typed = {limit.name: limit for limit in self._type_limits(facts)}
+                        key = own.key or override.key or None
+                        name = shared(dimension=dimension)
+                        yield self._limit(name, None, 0, source="named", override=override, key=key)
+        typed = list(self._type_limits(facts))
         for dimension in DIMENSIONS:
-            key = (own.rate_key if dimension == "rate" else None) or own.key
-            base = own.rate if dimension == "rate" else _concurrency(own.concurrency)
+            key = (own.rate_key if dimension == Dimension.RATE else None) or own.key
+            base = own.rate if dimension == Dimension.RATE else _concurrency(own.concurrency)
             if base is None and key and dimension not in replaced:
-                base = next((each.bound for each in typed.values() if name_dimension(each.name) == dimension), None)
+                base = next((limit.bound for limit in typed if limit.name.dimension == dimension), None)
             if base is not None:
                 replaced.add(dimension)
-                name = f"step:{facts.flow_id}:{facts.key}:{dimension}"
+                name = LimitName(scope=Scope.STEP, dimension=dimension, flow_id=facts.flow_id, subject=facts.key)
                 yield self._limit(name, base, facts.version, source="step", key=key)
-        yield from (limit for limit in typed.values() if name_dimension(limit.name) not in replaced)
+        yield from (limit for limit in typed if limit.name.dimension not in replaced)
 
     def _type_limits(self, facts: StepFacts) -> Iterator[Limit]:
         """Types are kept apart by organization; critical steps have a stricter concurrency within their type's."""
         base = BY_TYPE.get(facts.type)
         overrides = list(self._type_overrides(facts))
+        named = partial(LimitName, scope=Scope.TYPE, org_id=facts.org_id, subject=facts.type)
         for dimension in DIMENSIONS:
-            given: Bound | None = None
-            if base:
-                given = base.rate if dimension == "rate" else ConcurrencyLimit(max_running=base.concurrency)
+            given = base.bound(dimension) if base else None
             override = next((o for o in reversed(overrides) if o.bound(dimension)), None)
             if given or override:
                 key = (override.key or None) if override else None
-                name = f"type:{facts.type}:{facts.org_id}:{dimension}"
+                name = named(dimension=dimension)
                 yield self._limit(name, given, BOOT, source="type", override=override, key=key)
         strict = CRITICAL_BY_TYPE.get(facts.type)
-        if facts.critical and strict and not any(o.bound("concurrency") for o in overrides):
+        if facts.critical and strict and not any(o.bound(Dimension.CONCURRENCY) for o in overrides):
             bound = ConcurrencyLimit(max_running=strict.concurrency)
-            name = f"type:{facts.type}:{facts.org_id}:critical:concurrency"
+            name = named(dimension=Dimension.CONCURRENCY, critical=True)
             yield self._limit(name, bound, BOOT, source="type")
 
-    def override_value(self, name: str) -> str:
+    def override_value(self, name: LimitName) -> str:
         """The override's value of a limit by its name in the store; empty where there is none."""
-        scope, *parts = name.split(":")
-        dimension = name_dimension(name)
+        if name.dimension is None:
+            return ""
         found: Override | None = None
-        if scope in {"global", "runs"}:
-            found = self.override(scope)
-        elif scope == "type" and "critical" not in parts:
-            places = (UUID(parts[1]), None)
-            rows = [self.override("type", type_=parts[0], org_id=org) for org in places]
-            found = next((row for row in rows if row and row.bound(dimension)), None)
-        elif scope == "org":
-            found = self.override("org", org_id=UUID(parts[0]))
-        elif scope == "flow" and len(parts) == 2:
-            found = next((o for o in self.overrides.values() if o.scope == "flow" and str(o.flow_id) == parts[0]), None)
-        elif scope == "limit":
-            org_id = None if parts[0] == "all" else UUID(parts[0])
-            found = self.override("limit", name=parts[1], org_id=org_id)
-        bound = found.bound(dimension) if found else None
+        if name.scope in {Scope.GLOBAL, Scope.RUNS}:
+            found = self.override(name.scope)
+        elif name.scope is Scope.TYPE and not name.critical:
+            rows = [self.override("type", type_=name.subject, org_id=org) for org in (name.org_id, None)]
+            found = next((row for row in rows if row and row.bound(name.dimension)), None)
+        elif name.scope is Scope.ORG:
+            found = self.override("org", org_id=name.org_id)
+        elif name.scope is Scope.FLOW and name.flow_id and name.position is None:
+            found = self.flow_override(name.flow_id)
+        elif name.scope is Scope.LIMIT:
+            found = self.override("limit", name=name.subject, org_id=name.org_id)
+        bound = found.bound(name.dimension) if found else None
         return bound.value if bound else ""
 
 
 def _concurrency(value: int | None) -> ConcurrencyLimit | None:
     return ConcurrencyLimit(max_running=value) if value is not None else None
-
-
-def name_dimension(name: str) -> str:
-    """`concurrency` or `rate`: the last part of a limit's name."""
-    return name.rsplit(":", 1)[-1]
-
-
-def queue_name(lane: str) -> str:
-    return f"queue:{lane}"
-
-
-def queue_value(places: int, *, timed: bool, shared: bool = True) -> str:
-    """A queue's definition in the store. `timed`: its tenants share it by time, and while it is `shared` by more than
-    one, a place is kept free of each."""
-    return f"{places},0,1,{int(shared)},1" if timed else str(places)
-
-
-def queue_limit(lane: str, permits: int | None = None) -> Limit:
-    """The implicit limit of a queue: what is in the broker or executing. It is asked last.
-
-    Without `permits` it leaves the definition to the leader, who knows what the live workers announce.
-    """
-    bound = ConcurrencyLimit(max_running=permits or 1)
-    return Limit(name=queue_name(lane), bound=bound, base=bound.value if permits else "", source="queue")

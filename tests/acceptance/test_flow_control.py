@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 
 from config import env
@@ -19,7 +20,6 @@ from tests.acceptance.test_crashes import assert_nothing_is_wrong, finished
 from tests.support import probes
 from tests.support.volume import volume
 from tests.support.workers import WorkerPool, await_that, open_queues, publish
-from throttling.gate import RESERVATION_S
 from throttling.models import ThrottleOverride
 from workflows import services
 from workflows.engine.pipeline import admit
@@ -75,7 +75,7 @@ def test_limits_hold_behind_a_broker_backlog_of_10_000(org: Organization, own_wo
         services.trigger_many(org, crowd, [{}] * (number // 2))
     await_that(lambda: StepRun.objects.filter(org_id=org.id, dispatched_at=None).count() == 0, 20)
     runs = start(org, slug, 100)
-    time.sleep(RESERVATION_S + 1)
+    time.sleep(settings.GATE_RESERVATION_S + 1)
     for _ in range(4):
         own_workers.start("io")
     await_that(lambda: finished(org, number + 100), 90, "all runs end")

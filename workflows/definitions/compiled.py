@@ -10,8 +10,9 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from throttling.limits import RetryPolicy, StepPolicy
+from throttling.limits import StepPolicy
 from throttling.policy import StepFacts, step_policy
+from throttling.retry import RetryPolicy
 from workflows.definitions import graph as graphs
 from workflows.definitions.json_schema import JsonSchema, stored_schema
 from workflows.definitions.schema import MAX_TIMEOUT_MS, FlowSpec, StepSpec

@@ -8,17 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from throttling.defaults import PRESETS
-from throttling.limits import (
-    MAX_LIMIT,
-    MAX_PERIOD_MS,
-    Algorithm,
-    BackoffKind,
-    ConcurrencyLimit,
-    Jitter,
-    RateLimit,
-    RetryPolicy,
-)
+from throttling.limits import MAX_LIMIT, MAX_PERIOD_MS, Algorithm, ConcurrencyLimit, RateLimit
 from throttling.policy import DeclaredLimit, StepThrottling
+from throttling.retry import BackoffKind, Jitter, RetryPolicy
 from workflows.definitions.strict import Strict
 from workflows.definitions.triggers import BatchSpec, DebounceSpec, RateLimitSpec, SingletonSpec, TriggerSpec
 from workflows.duration import Duration

@@ -13,8 +13,10 @@ from django.core.management import get_commands, load_command_class
 from django.utils.module_loading import import_string
 from pydantic import BaseModel
 
+from throttling import clocks
 from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, NO_SIZE, PRESETS, SHIPPED_SIZE, SIZES
-from throttling.limits import RetryPolicy, StepPolicy
+from throttling.limits import StepPolicy
+from throttling.retry import RetryPolicy
 from workflows.duration import format_ms
 from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Transition
 from workflows.steps.registry import REGISTRY
@@ -244,6 +246,18 @@ SETTINGS = (
         "`HEADRACE_MAX_CONTINUED`", "50", "Steps that a worker goes on with at once; 0 sends each through the broker."
     ),
     Setting("`HEADRACE_LEASE_S`", "10", "Seconds after which a step of a lost worker runs again (at least 2)."),
+    Setting(
+        "`HEADRACE_GATE_LEASE_S`",
+        f"{clocks.LEASE_S:g}",
+        f"Seconds after which a permit of a lost worker is free again (at least {clocks.MIN_LEASE_S:g}, and where it is "
+        "set, at least `HEADRACE_LEASE_S`).",
+    ),
+    Setting(
+        "`HEADRACE_GATE_RESERVATION_S`",
+        f"{clocks.RESERVATION_S:g}",
+        "Seconds in the broker after which a step that has its permits gives them back and asks again as it starts (at "
+        f"least {clocks.MIN_RESERVATION_S:g}).",
+    ),
     Setting("`HEADRACE_STEP_MODULES`", "none", "Modules of your own that register step types, separated by commas."),
     Setting("`HEADRACE_FLOW_CONTROL`", "`on`", "`off` enforces no limit at all: for emergencies and comparison."),
     Setting(

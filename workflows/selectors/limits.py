@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
 
+from throttling.answers import Explanation, LimitState, WaitState
 from throttling.defaults import BY_TYPE
 from throttling.errors import EpochClosed, StoreUnavailable
-from throttling.gate import Explanation, LimitState, WaitState
 from throttling.limits import Limit
 from throttling.models import ThrottleChange
-from throttling.policy import STOPS
+from throttling.names import RATE_KINDS, STOPS, Dimension, Kind, LimitInstance, LimitName, Scope
 from workflows.engine.pipeline import admit
 from workflows.engine.state import flow_cache
 from workflows.errors import StepRunNotFound
@@ -41,22 +41,20 @@ def overview(organization: Organization) -> list[LimitLine]:
     """The limits that steps of this organization may meet, and every one that somebody of it waits for."""
     limits = {limit.instance(): limit for limit in _known_limits(organization)}
     try:
-        known = {limit.name: limit.definition for limit in limits.values() if limit.is_defined}
+        known = dict(limit.stored for limit in limits.values() if limit.is_defined)
         found = admit.gate().explain(instances=limits, everything=True, definitions=known).limits
     except (StoreUnavailable, EpochClosed):
         return [_line(instance, limit, None) for instance, limit in limits.items()]
-    mine = str(organization.id)
-    lines = []
-    for state in found:
-        owner = _owner(state.name)
-        if state.instance in limits or owner in {"", mine}:
-            lines.append(_line(state.instance, limits.get(state.instance), state))
-    return lines
+    return [
+        _line(state.instance, limits.get(state.instance), state)
+        for state in found
+        if state.instance in limits or _concerns(state.name, organization)
+    ]
 
 
 def _known_limits(organization: Organization) -> Iterable[Limit]:
     """Without a key: those of all flows, and of all step types."""
-    seen: set[str] = set()
+    seen: set[LimitName] = set()
     flows = Flow.objects.filter(organization=organization, archived_at=None, current__isnull=False)
     current = flows.values_list("current_id", flat=True)
     for compiled in flow_cache.load(current).flows.values():
@@ -68,21 +66,20 @@ def _known_limits(organization: Organization) -> Iterable[Limit]:
 
 
 def _line(instance: str, limit: Limit | None, state: LimitState | None) -> LimitLine:
-    name = instance[2:].split("@", 1)[0]
     bound = _bound(state) if state else (str(limit.bound.value) if limit and limit.bound else "")
     return LimitLine(
         instance=instance,
         what=describe(instance),
-        source=limit.source if limit else name.split(":", 1)[0],
+        source=limit.source if limit else LimitInstance.parse(instance).name.first_part,
         bound=bound,
         state=state,
     )
 
 
 def _bound(state: LimitState) -> str:
-    if state.kind == "c":
+    if state.kind == Kind.CONCURRENCY:
         return f"{state.bound} at once"
-    if state.kind == "p":
+    if state.kind == Kind.PAUSE:
         return "until the pause ends"
     return f"{state.bound} per {_duration(state.period_us / 1e6)}"
 
@@ -93,48 +90,47 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 600 else f"{seconds / 60:.3g} min"
 
 
-def _owner(name: str) -> str:
-    """The organization that a limit's name belongs to; empty for one of all."""
-    parts = name.split(":")
-    if parts[0] in {"flow", "run", "step"}:
-        flow = Flow.objects.filter(id=parts[1]).values_list("organization_id", flat=True).first()
-        return str(flow) if flow else "gone"
-    place = {"type": 2, "org": 1, "limit": 1, "provider": 1, "pause": 1, "drain": 1}.get(parts[0])
-    return "" if place is None or parts[place] == "all" else parts[place]
+def _concerns(name: LimitName, organization: Organization) -> bool:
+    """Whether a limit is of the organization or of all of them."""
+    if name.flow_id and name.scope not in STOPS:
+        owner = Flow.objects.filter(id=name.flow_id).values_list("organization_id", flat=True).first()
+        return owner == organization.id
+    return name.scope is not Scope.UNKNOWN and name.org_id in {None, organization.id}
 
 
 def describe(instance: str) -> str:
     """A limit for people: "the concurrency limit of step type http_request"."""
-    name, _, key = instance[2:].partition("@")
-    scope, *parts = name.split(":")
-    dimension = "rate" if instance[0] in "wg" else "concurrency"
-    value = f" for {key!r}" if key else ""
-    if scope in STOPS:
-        return f"the {scope} of {_stopped(parts[1:])}"
-    if scope == "queue":
-        return f"the places in the queue {parts[0]}"
-    if scope == "provider":
-        return f"the pause that {':'.join(parts[1:])} asked for"
-    if scope == "limit":
-        return f"the {dimension} of the shared limit {parts[1]!r}{value}"
-    if scope == "type":
-        strict = "critical steps of type" if "critical" in parts else "step type"
-        return f"the {dimension} limit of {strict} {parts[0]}{value}"
-    if scope == "step":
-        return f"the {dimension} limit of step {parts[1]}{value}"
+    parsed = LimitInstance.parse(instance)
+    name = parsed.name
+    dimension = Dimension.RATE if parsed.kind in RATE_KINDS else Dimension.CONCURRENCY
+    value = f" for {parsed.key!r}" if parsed.key else ""
+    match name.scope:
+        case Scope.PAUSE | Scope.DRAIN:
+            return f"the {name.scope} of {_stopped(name)}"
+        case Scope.QUEUE:
+            return f"the places in the queue {name.subject}"
+        case Scope.PROVIDER:
+            return f"the pause that {name.subject} asked for"
+        case Scope.LIMIT:
+            return f"the {dimension} of the shared limit {name.subject!r}{value}"
+        case Scope.TYPE:
+            strict = "critical steps of type" if name.critical else "step type"
+            return f"the {dimension} limit of {strict} {name.subject}{value}"
+        case Scope.STEP:
+            return f"the {dimension} limit of step {name.subject}{value}"
     subject = {
-        "global": f"the global {dimension} limit",
-        "runs": f"the {dimension} limit of all runs",
-        "run": f"the {dimension} limit of the flow's runs",
-        "flow": f"the {dimension} limit of the flow",
-        "org": f"the {dimension} limit of the organization",
+        Scope.GLOBAL: f"the global {dimension} limit",
+        Scope.RUNS: f"the {dimension} limit of all runs",
+        Scope.RUN: f"the {dimension} limit of the flow's runs",
+        Scope.FLOW: f"the {dimension} limit of the flow",
+        Scope.ORG: f"the {dimension} limit of the organization",
     }
-    return subject.get(scope, f"the limit {name}") + value
+    return subject.get(name.scope, f"the limit {name}") + value
 
 
-def _stopped(parts: Sequence[str]) -> str:
-    """Of a pause or drain: "flow" and the flow's id, "org", or a queue's name."""
-    return {"flow": "the flow", "org": "the organization"}.get(parts[0], f"the queue {parts[0]}")
+def _stopped(name: LimitName) -> str:
+    """The subject of a pause or drain."""
+    return "the flow" if name.flow_id else f"the queue {name.subject}" if name.subject else "the organization"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +206,7 @@ def from_gate(found: Explanation, row: StepRun) -> Reason:
         )
     wait = found.wait
     state = next(each for each in found.limits if each.instance == wait.instance)
-    used = state.started + state.in_use if state.kind == "w" else state.in_use
+    used = state.started + state.in_use if state.kind == Kind.WINDOW else state.in_use
     expected = expected_in_s(state, wait)
     return Reason(
         sentence=_sentence(state, wait, used, expected),
@@ -228,9 +224,9 @@ def from_gate(found: Explanation, row: StepRun) -> Reason:
 
 
 def _sentence(state: LimitState, wait: WaitState, used: int, expected: float | None) -> str:
-    if state.instance.startswith("c:queue:") and state.bound == 0:
-        return f"Waits for a worker: none serves the queue {state.instance[8:]}."
-    if wait.instance[2:].split(":", 1)[0] in STOPS:
+    if state.name.scope is Scope.QUEUE and state.bound == 0:
+        return f"Waits for a worker: none serves the queue {state.name.subject}."
+    if state.name.scope in STOPS:
         return f"Waits for the end of {describe(wait.instance)}; it was asked for, and `resume` ends it."
     if state.paused_s is not None:
         return (
@@ -247,7 +243,7 @@ def _sentence(state: LimitState, wait: WaitState, used: int, expected: float | N
 
 def _kept_free(state: LimitState) -> str:
     """Why a step waits although there is a place: only where that place is another organization's to take."""
-    shared = state.instance[8:] in TIMED_LANES and state.instance.startswith("c:queue:")
+    shared = state.name.scope is Scope.QUEUE and state.name.subject in TIMED_LANES
     return " One place is kept free of each organization." if shared and state.in_use < state.bound else ""
 
 
@@ -255,7 +251,7 @@ def expected_in_s(state: LimitState, wait: WaitState) -> float | None:
     """When the step may start, by how many come first: for rates exact, else by how long permits were held lately."""
     if state.bound < 1:
         return None
-    if state.kind in "wg":
+    if state.kind in RATE_KINDS:
         first = state.next_free_s or 0.0
         return first + (wait.ahead // state.bound) * state.period_us / 1e6
     if state.mean_hold_s <= 0:

@@ -16,9 +16,10 @@ from typing import Any
 
 from django.db.models import Avg, F
 
-from throttling.limits import ConcurrencyLimit, Limit, LimitSet, RateLimit
-from throttling.policy import queue_limit
-from throttling.reference_gate import Item, Model, Rule
+from throttling.limits import ConcurrencyLimit, Limit, LimitSet, RateLimit, queue_limit
+from throttling.names import Kind, LimitInstance
+from throttling.reference_gate import ReferenceGate
+from throttling.reference_state import Item, ReferenceState, Rule
 from workflows import selectors
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine.pipeline import admit
@@ -140,7 +141,7 @@ class Simulation:
     ) -> None:
         self.organization, self.flow, self.inputs = organization, flow, list(inputs) or [{}]
         self.durations = {key: (durations_s or {}).get(key, default_s) for key in flow.top}
-        self.model = Model(now_us=1)
+        self.model = ReferenceGate(state=ReferenceState(now_us=1))
         self.permits = dict(permits or {})
         self._events: list[tuple[int, int, str, Any]] = []
         self._order = itertools.count()
@@ -165,11 +166,11 @@ class Simulation:
         ended = 0
         while self._events:
             moment, _, kind, value = heapq.heappop(self._events)
-            self.model.now_us = max(self.model.now_us, moment)
+            self.model.state.now_us = max(self.model.state.now_us, moment)
             if kind == "arrive":
                 self._arrive(value)
             elif kind == "end":
-                ended = self.model.now_us
+                ended = self.model.state.now_us
                 self._end(*value)
             else:
                 self._start(self.model.wake())
@@ -182,18 +183,18 @@ class Simulation:
             ended_s=(ended - 1) / 1e6 if ended else 0.0,
             most_steps=self._most_steps,
             most_runs=self._most_runs,
-            waited_s={limit: us / 1e6 for limit, us in self.model.waited_us.items()},
+            waited_s={limit: us / 1e6 for limit, us in self.model.state.waited_us.items()},
         )
 
     def _later(self, moment: int, kind: str, value: Any = None) -> None:
         heapq.heappush(self._events, (moment, next(self._order), kind, value))
 
     def _plan_wake(self) -> None:
-        if not self.model.waiters:
+        if not self.model.state.waiters:
             return
         due = self.model.next_due_us()
         if due < float("inf") and not (self._events and self._events[0][0] <= due):
-            self._later(max(int(due), self.model.now_us), "wake")
+            self._later(max(int(due), self.model.state.now_us), "wake")
 
     def _arrive(self, index: int) -> None:
         number = index % len(self.inputs)
@@ -235,12 +236,12 @@ class Simulation:
 
     def _define(self, limit: Limit, found: LimitSet) -> None:
         for instance in (*found.steps, *found.runs):
-            if instance[2:].split("@", 1)[0] != limit.name:
+            if LimitInstance.parse(instance).name != limit.name:
                 continue
             if isinstance(limit.bound, ConcurrencyLimit):
-                self.model.rules[instance] = Rule(kind="c", limit=limit.bound.max_running)
+                self.model.state.rules[instance] = Rule(kind=Kind.CONCURRENCY, limit=limit.bound.max_running)
             elif isinstance(limit.bound, RateLimit):
-                self.model.rules[instance] = Rule(
+                self.model.state.rules[instance] = Rule(
                     kind=limit.kind,
                     limit=limit.bound.max_executions,
                     period_us=limit.bound.per_ms * 1000,
@@ -250,7 +251,7 @@ class Simulation:
     def _item(self, run: _Run, key: str) -> Item:
         limits, step = run.sets[key], self.flow.steps[key]
         id_ = f"{run.id}/{key}"
-        self._ready_us[id_] = self.model.now_us
+        self._ready_us[id_] = self.model.state.now_us
         return Item(
             id=id_,
             steps=limits.steps,
@@ -268,7 +269,7 @@ class Simulation:
         for id_ in list(granted):
             self.model.confirm("s", [id_])
             run_id, key = id_.split("/", 1)
-            run, now = self._runs[run_id], self.model.now_us
+            run, now = self._runs[run_id], self.model.state.now_us
             if not run.started:
                 run.started = True
                 self._live += 1

@@ -23,7 +23,9 @@ from hypothesis.stateful import (
 
 from throttling.gate import Gate, Pause, Request, Take
 from throttling.limits import Algorithm, ConcurrencyLimit, Limit, LimitSet, RateLimit
-from throttling.reference_gate import Item, Model, Rule
+from throttling.names import Definition, LimitName, run_of_permit
+from throttling.reference_gate import ReferenceGate
+from throttling.reference_state import Item, Rule
 
 LANE = "q"
 TENANTS = ("a", "b", "c")
@@ -32,14 +34,14 @@ SMALL = st.integers(1, 4)
 
 def concurrency(name: str, number: int, **more: Any) -> Limit:
     bound = ConcurrencyLimit(max_running=number)
-    return Limit(name=name, bound=bound, base=bound.value, **more)
+    return Limit(name=LimitName.parse(name), bound=bound, base=bound.value, **more)
 
 
 def rate(name: str, number: int, per_ms: int, **more: Any) -> Limit:
     burst = more.pop("burst", None)
     algorithm = Algorithm.GCRA if burst else Algorithm.WINDOW
     bound = RateLimit(max_executions=number, per_ms=per_ms, algorithm=algorithm, burst=burst or 1)
-    return Limit(name=name, bound=bound, base=bound.value, **more)
+    return Limit(name=LimitName.parse(name), bound=bound, base=bound.value, **more)
 
 
 class GateMachine(RuleBasedStateMachine):
@@ -64,16 +66,16 @@ class GateMachine(RuleBasedStateMachine):
             "b": concurrency("b", b),
             "w": rate("w", window, 1_000),
             "g": rate("g", gcra, 1_000, burst=burst),
-            "p": Limit(name="p", bound=None),
+            "p": Limit(name=LimitName.parse("p"), bound=None),
             "runs": concurrency("runs:concurrency", runs, runs=True),
             "starts": rate("runs:rate", runs + 1, 2_000, runs=True),
             "own": concurrency("run:f", runs + 1, runs=True),
             "queue": replace(concurrency(f"queue:{LANE}", queue), base=f"{queue},0,1,{kept},{int(timed)}"),
         }
-        self.model = Model()
+        self.model = ReferenceGate()
         for limit in self.limits.values():
-            self.model.rules[limit.instance()] = self.rule_of(limit)
-        self.queue = self.model.rules[f"c:queue:{LANE}"]
+            self.model.state.rules[limit.instance()] = self.rule_of(limit)
+        self.queue = self.model.state.rules[f"c:queue:{LANE}"]
         self.queue.kept, self.queue.timed = kept, timed
         self.time_us = 2_000_000_000_000_000
         self.number = 0
@@ -103,14 +105,14 @@ class GateMachine(RuleBasedStateMachine):
         self.gate.client.hset(self.gate.prefix + "epoch", "clock", self.time_us)
 
     def sync(self, now_us: int) -> None:
-        self.model.now_us = self.time_us = now_us
+        self.model.state.now_us = self.time_us = now_us
 
     def note(self, taken: list[str], lease: str) -> None:
         for id_ in taken:
             self.leases[id_] = lease
             item = self.items[id_][0]
             for limit in item.steps:
-                self.began.setdefault(limit, []).append(self.model.now_us)
+                self.began.setdefault(limit, []).append(self.model.state.now_us)
 
     def new(self, names: frozenset[str], tenant: str, head_start_s: float, weight: float, run: int | None) -> str:
         self.number += 1
@@ -172,10 +174,12 @@ class GateMachine(RuleBasedStateMachine):
     def compare(self, got: tuple[list[str], ...], expected: tuple[list[str], ...]) -> None:
         assert [sorted(part) for part in got] == [sorted(part) for part in expected]
 
-    @precondition(lambda self: any(p.state == "r" and not i.startswith("run:") for i, p in self.model.permits.items()))
+    @precondition(
+        lambda self: any(p.state == "r" and run_of_permit(i) is None for i, p in self.model.state.permits.items())
+    )
     @rule(data=st.data())
     def confirm(self, data: st.DataObject) -> None:
-        known = sorted(id_ for id_, p in self.model.permits.items() if not id_.startswith("run:"))
+        known = sorted(id_ for id_, p in self.model.state.permits.items() if run_of_permit(id_) is None)
         ids = data.draw(st.lists(st.sampled_from(known), min_size=1, max_size=4, unique=True))
         lease = uuid.uuid4().hex
         self.at()
@@ -185,17 +189,17 @@ class GateMachine(RuleBasedStateMachine):
         assert sorted(answer.granted) == sorted(self.model.granted)
         self.note([id_ for id_ in ids if id_ not in unknown], lease)
 
-    @precondition(lambda self: self.model.permits)
+    @precondition(lambda self: self.model.state.permits)
     @rule(data=st.data(), take=st.integers(0, 3), wrong=st.booleans())
     def release(self, data: st.DataObject, take: int, wrong: bool) -> None:
-        known = sorted(id_ for id_ in self.model.permits if not id_.startswith("run:"))
+        known = sorted(id_ for id_ in self.model.state.permits if run_of_permit(id_) is None)
         ids = data.draw(st.lists(st.sampled_from(known), max_size=4, unique=True)) if known else []
         leases: dict[str, list[str]] = {}
         for id_ in ids:
             leases.setdefault("zombie" if wrong else self.leases.get(id_, "none"), []).append(id_)
         runs = data.draw(st.lists(st.sampled_from(["r1", "r2", "r3"]), max_size=1))
         sleepers = data.draw(st.lists(st.sampled_from(["r1", "r2", "r3"]), max_size=2, unique=True))
-        waiting = sorted(self.model.waiters)
+        waiting = sorted(self.model.state.waiters)
         unused = data.draw(st.lists(st.sampled_from(waiting), max_size=2, unique=True)) if waiting else []
         pauses = {"w:w": 700_000} if data.draw(st.sampled_from([False, False, True])) else {}
         lease = uuid.uuid4().hex
@@ -212,18 +216,18 @@ class GateMachine(RuleBasedStateMachine):
         self.compare((answer.granted, answer.taken, answer.parked), expected)
         self.note(answer.taken, lease)
 
-    @precondition(lambda self: any(p.state == "L" for p in self.model.permits.values()))
+    @precondition(lambda self: any(p.state == "L" for p in self.model.state.permits.values()))
     @rule(data=st.data(), crash=st.booleans())
     def hand_back_or_rescue(self, data: st.DataObject, crash: bool) -> None:
         """A worker hands a step back (it keeps its place), or its step is rescued (it goes to the back)."""
-        held = sorted(id_ for id_, p in self.model.permits.items() if p.state == "L")
+        held = sorted(id_ for id_, p in self.model.state.permits.items() if p.state == "L")
         id_ = data.draw(st.sampled_from(held))
         self.ask([id_], 0, None if crash else {id_: self.leases[id_]})
 
-    @precondition(lambda self: any(p.state == "L" for p in self.model.permits.values()))
+    @precondition(lambda self: any(p.state == "L" for p in self.model.state.permits.values()))
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
-        held = sorted(id_ for id_, p in self.model.permits.items() if p.state == "L")
+        held = sorted(id_ for id_, p in self.model.state.permits.items() if p.state == "L")
         leases = {self.leases[id_]: [id_] for id_ in data.draw(st.lists(st.sampled_from(held), unique=True))}
         self.at()
         answer, _ = self.gate.renew(leases)
@@ -245,7 +249,10 @@ class GateMachine(RuleBasedStateMachine):
         rule_.limit = number
         if name == "queue":
             value, rule_ = self.resized(number)
-        self.wake({limit.name: f"{limit.base}|0|{value}|{self.revision}"}, {limit.instance(): rule_})
+        self.wake(
+            {limit.name.text: str(Definition(base=limit.base, stamp=0, override=value, revision=self.revision))},
+            {limit.instance(): rule_},
+        )
 
     def resized(self, places: int) -> tuple[str, Rule]:
         """The queue's definition and its rule in the model."""
@@ -260,7 +267,10 @@ class GateMachine(RuleBasedStateMachine):
         self.revision = getattr(self, "revision", 1) + 1
         self.kept = 1 - self.kept
         value, rule_ = self.resized(self.queue.limit)
-        self.wake({limit.name: f"{limit.base}|0|{value}|{self.revision}"}, {limit.instance(): rule_})
+        self.wake(
+            {limit.name.text: str(Definition(base=limit.base, stamp=0, override=value, revision=self.revision))},
+            {limit.instance(): rule_},
+        )
 
     def wake(self, definitions: dict[str, str], rules: dict[str, Rule] | None = None) -> None:
         self.at()
@@ -274,26 +284,26 @@ class GateMachine(RuleBasedStateMachine):
     def both_know_the_same(self) -> None:
         if not hasattr(self, "gate"):
             return
-        assert self.gate.permits() == {id_: p.state for id_, p in self.model.permits.items()}
+        assert self.gate.permits() == {id_: p.state for id_, p in self.model.state.permits.items()}
         instances = [limit.instance() for limit in self.limits.values() if limit.bound]
         self.at()
         found = {state.instance: state for state in self.gate.explain(instances=instances).limits}
-        self.model.now_us = self.time_us
+        self.model.state.now_us = self.time_us
         for instance in instances:
             state = found[instance]
-            assert state.in_use == self.model.in_use(instance), instance
-            assert state.waiting == len(self.model.waiting(instance)), instance
+            assert state.in_use == self.model.state.in_use(instance), instance
+            assert state.waiting == len(self.model.state.waiting(instance)), instance
         if self.timed:
             self.shares_are_the_same(f"c:queue:{LANE}")
 
     def shares_are_the_same(self, queue: str) -> None:
         root = f"{self.gate.prefix}{self.gate.epoch()[0]}:"
-        most = max(1, self.model.rules[queue].limit - self.kept)
-        held = {tenant: most - self.model.share_left(queue, tenant) for tenant in TENANTS}
+        most = max(1, self.model.state.rules[queue].limit - self.kept)
+        held = {tenant: most - self.model.state.share_left(queue, tenant) for tenant in TENANTS}
         stored = {name: int(number) for name, number in self.gate.client.hgetall(f"{root}o:{queue}").items()}
         assert stored == {tenant: number for tenant, number in held.items() if number}
         times = {name: float(time) for name, time in self.gate.client.hgetall(f"{root}v:{queue}").items() if name}
-        assert times == pytest.approx(self.model.virtual.get(queue, {}))
+        assert times == pytest.approx(self.model.state.virtual.get(queue, {}))
 
     @invariant()
     def no_limit_is_exceeded(self) -> None:

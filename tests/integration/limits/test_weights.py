@@ -15,9 +15,9 @@ from django.test import Client
 
 from throttling import overrides
 from throttling.errors import ThrottlingError
-from throttling.limits import BackoffKind, RetryPolicy
 from throttling.models import ThrottleOverride
 from throttling.policy import Override
+from throttling.retry import BackoffKind, RetryPolicy
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.errors import InvalidInput
 from workflows.models import AccessKey, Organization

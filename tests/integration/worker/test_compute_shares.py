@@ -13,13 +13,14 @@ from django.conf import settings
 
 from tests.support.workers import WorkerPool, await_end, await_that, leave_nothing, publish
 from throttling.gate import Gate, Request, Take
-from throttling.limits import LimitSet
-from throttling.policy import queue_limit, queue_name, queue_value
+from throttling.limits import LimitSet, queue_limit, queue_value
+from throttling.names import Definition, LimitName
 from workflows import services
 from workflows.models import Organization, StepRun
 from workflows.selectors import limits as flow_control
 
 LANE = "spins"
+QUEUE = LimitName.of_queue(LANE).text
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ class Places:
         self.used_s: dict[str, float] = defaultdict(float)
         self.number = 0
         self.tick()
-        gate.wake({queue_name(LANE): f"{queue_value(places, timed=True)}|1||0"})
+        gate.wake({QUEUE: str(Definition(base=queue_value(places, timed=True), stamp=1))})
 
     def tick(self) -> None:
         self.gate.client.hset(self.gate.prefix + "epoch", "clock", self.now_us)
@@ -148,23 +149,23 @@ def test_what_ended_while_an_organization_was_alone_is_not_held_against_it(
 ) -> None:
     """The other organization goes while a step executes, and comes back after it: the place is free again."""
     worker = Places(gate, 2, {"a": 1.0, "b": 1.0})
-    gate.wake({queue_name(LANE): f"{value(2, shared=True)}|2||0"})
+    gate.wake({QUEUE: str(Definition(base=value(2, shared=True), stamp=2))})
     assert len(worker.ask("a", 1)) == 1
     assert len(worker.ask("b", 1)) == 1
-    gate.wake({queue_name(LANE): f"{value(2, shared=False)}|3||0"})
+    gate.wake({QUEUE: str(Definition(base=value(2, shared=False), stamp=3))})
     worker.run_for(1)
     assert worker.most_at_once() == {}
     worker.ask("b", 1)
-    gate.wake({queue_name(LANE): f"{value(2, shared=True)}|4||0"})
+    gate.wake({QUEUE: str(Definition(base=value(2, shared=True), stamp=4))})
     assert len(worker.ask("a", 1)) == 1
 
 
 @pytest.mark.parametrize("value", [_of_release_before, _of_this_release])
 def test_what_began_while_an_organization_was_alone_counts_for_its_share(gate: Gate, value: Callable[..., str]) -> None:
     worker = Places(gate, 3, {"a": 1.0, "b": 1.0})
-    gate.wake({queue_name(LANE): f"{value(3, shared=False)}|2||0"})
+    gate.wake({QUEUE: str(Definition(base=value(3, shared=False), stamp=2))})
     assert len(worker.ask("a", 2)) == 2
-    gate.wake({queue_name(LANE): f"{value(3, shared=True)}|3||0"})
+    gate.wake({QUEUE: str(Definition(base=value(3, shared=True), stamp=3))})
     assert worker.ask("a", 1) == []
     assert len(worker.ask("b", 1)) == 1
 
@@ -172,12 +173,12 @@ def test_what_began_while_an_organization_was_alone_counts_for_its_share(gate: G
 def test_a_wrong_count_of_another_release_is_corrected_where_the_definition_changes(gate: Gate) -> None:
     """Processes of the release before do not count while nothing is kept free; the permits are the truth."""
     worker = Places(gate, 4, {"a": 1.0, "b": 1.0})
-    gate.wake({queue_name(LANE): f"{queue_value(4, timed=True, shared=False)}|2||0"})
+    gate.wake({QUEUE: str(Definition(base=queue_value(4, timed=True, shared=False), stamp=2))})
     assert len(worker.ask("a", 2)) == 2
     holdings = f"{gate.prefix}{gate.epoch()[0]}:o:c:queue:{LANE}"
     gate.client.hset(holdings, mapping={"a": 9, "b": 9})
     assert len(worker.ask("b", 1)) == 1
-    gate.wake({queue_name(LANE): f"{queue_value(4, timed=True, shared=True)}|3||0"})
+    gate.wake({QUEUE: str(Definition(base=queue_value(4, timed=True, shared=True), stamp=3))})
     assert gate.client.hgetall(holdings) == {"a": "2", "b": "1"}
     assert (len(worker.ask("a", 1)), len(worker.ask("b", 1))) == (1, 0)
 
@@ -186,12 +187,12 @@ def test_a_step_that_lapsed_in_the_broker_still_counts_after_a_recount(gate: Gat
     """It keeps its place in the broker's queue, and nothing else."""
     limits = LimitSet.of([(queue_limit(LANE), None)])
     worker = Places(gate, 3, {"a": 1.0})
-    gate.wake({queue_name(LANE): f"{queue_value(3, timed=True, shared=False)}|2||0"})
+    gate.wake({QUEUE: str(Definition(base=queue_value(3, timed=True, shared=False), stamp=2))})
     assert gate.admit([Request("a1", limits, "a", LANE)]).granted == ["a1"]
     worker.run_for(20)
     gate.wake()
     assert gate.permits() == {"a1": "l"}
-    gate.wake({queue_name(LANE): f"{queue_value(3, timed=True, shared=True)}|3||0"})
+    gate.wake({QUEUE: str(Definition(base=queue_value(3, timed=True, shared=True), stamp=3))})
     holdings = f"{gate.prefix}{gate.epoch()[0]}:o:c:queue:{LANE}"
     assert gate.client.hgetall(holdings) == {"a": "1"}
 

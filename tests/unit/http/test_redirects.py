@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from throttling.limits import ConcurrencyLimit, Limit, LimitSet
+from throttling.names import LimitName
 from workflows.steps.http import redirects
 from workflows.steps.http.redirects import RedirectRefused
 from workflows.steps.masking import Secrets
@@ -66,12 +67,15 @@ def test_a_harmless_header_with_a_secret_in_it_stays_behind(name: str) -> None:
     assert name not in redirects.following(request, response, Secrets(["s3cret-value"])).headers
 
 
+ORG = "00000000-1c00-4000-8000-000000000000"
+
+
 def _named(owner: str) -> Limit:
-    return Limit(name=f"limit:{owner}:api:rate", bound=ConcurrencyLimit(max_running=1), source="named")
+    return Limit(name=LimitName.parse(f"limit:{owner}:api:rate"), bound=ConcurrencyLimit(max_running=1), source="named")
 
 
 def test_an_answer_pauses_no_limit_of_all_organizations() -> None:
-    provider = Limit(name="provider:org-a:api.example", bound=None, source="provider")
+    provider = Limit(name=LimitName.parse(f"provider:{ORG}:api.example"), bound=None, source="provider")
     assert LimitSet.of([(_named("all"), None), (provider, None)]).paused_by_provider == (provider.instance(),)
-    own = _named("0190")
+    own = _named(ORG)
     assert LimitSet.of([(own, None), (provider, None)]).paused_by_provider == (own.instance(),)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, PRESETS
 from throttling.environment import read_global_policy
 from throttling.errors import ThrottlingError
-from throttling.limits import BackoffKind, Jitter, RetryPolicy
 from throttling.policy import step_policy
+from throttling.retry import BackoffKind, Jitter, RetryPolicy
 from workflows.engine.pipeline.retry_decision import decide
 from workflows.errors import Category
 from workflows.steps.outcome import Failed, Retry, StepError

@@ -22,7 +22,7 @@ def facts(step_: dict[str, Any], **flow: Any) -> StepFacts:
 def bounds(found: StepFacts, policies: Policies | None = None) -> dict[str, str]:
     kinds = {}
     for limit in (policies or Policies()).limits(found):
-        name = limit.name.replace(str(found.org_id), "ORG").replace(str(found.flow_id), "FLOW")
+        name = str(limit.name).replace(str(found.org_id), "ORG").replace(str(found.flow_id), "FLOW")
         kinds[name] = limit.bound.value if limit.bound else "pause"
     return kinds
 

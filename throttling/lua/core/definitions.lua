@@ -3,11 +3,13 @@
 --
 -- KEYS[1]  the prefix of all keys of this gate, with the hash tag: one shard holds them all
 -- ARGV[1]  the server's run_id, as the caller's connection knows it
--- ARGV[2]  the JSON of the call: its verb's header says what is in it
+-- ARGV[2]  the JSON of the call: its verb's header says what is in it; and in every call lease_us and reservation_us,
+--          after which permits expire and reservations lapse (throttling/clocks.py)
 -- Result   {'stale'} where the state is not this server's (a flush, a restart, a restored snapshot), {'closed'} while
 --          it is being rebuilt, else {'ok', now, revision, more (call `wake` again), …the verb's own}
 --
--- A limit's key is `kind:name@instance`. Kinds: c concurrency, w exact sliding window, g GCRA, p can only be paused.
+-- A limit's key is `kind:name@key` (throttling/names.py builds and parses keys and definitions). Kinds: c concurrency,
+-- w exact sliding window, g GCRA, p can only be paused.
 -- A limit set is `step limits RS run limits`, each joined by US. Times are microseconds of the store's own clock.
 --
 -- Below prefix .. generation:
@@ -31,7 +33,7 @@ if not epoch[1] or epoch[2] ~= ARGV[1] then return { 'stale' } end
 if epoch[3] ~= 'open' and not RESTORING then return { 'closed' } end
 
 local GS, RS, US = '\29', '\30', '\31'
-local RESERVATION, LEASE = call.reservation_us or 15000000, call.lease_us or 15000000
+local RESERVATION, LEASE = call.reservation_us, call.lease_us
 local root = prefix .. epoch[1] .. ':'
 local clock = redis.call('TIME')
 local now = tonumber(epoch[5] or '') or tonumber(clock[1]) * 1000000 + tonumber(clock[2])  -- `clock`: only tests set it

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -17,8 +17,17 @@ from throttling import overrides
 from throttling.defaults import BY_TYPE
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.gate import PastStarts, Request
-from throttling.limits import RateLimit
-from throttling.policy import queue_name, queue_value
+from throttling.limits import RateLimit, queue_value
+from throttling.names import (
+    RATE_KINDS,
+    Definition,
+    LimitInstance,
+    LimitName,
+    Scope,
+    kind_of,
+    run_of_permit,
+    run_permit,
+)
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine.pipeline import admit, publish
 from workflows.engine.run_controls import sleepers
@@ -164,10 +173,8 @@ def announced_places() -> Places:
 def queue_definitions(permits: dict[str, int], *, shared: bool = True) -> dict[str, str]:
     """The definitions of the lanes' limits in the store."""
     stamp = time.time_ns() // 1_000_000
-    return {
-        queue_name(name): f"{queue_value(number, timed=name in TIMED_LANES, shared=shared)}|{stamp}||0"
-        for name, number in permits.items()
-    }
+    values = {name: queue_value(number, timed=name in TIMED_LANES, shared=shared) for name, number in permits.items()}
+    return {LimitName.of_queue(name).text: str(Definition(base=value, stamp=stamp)) for name, value in values.items()}
 
 
 def bring_policies() -> None:
@@ -179,11 +186,11 @@ def bring_policies() -> None:
     current = overrides.reload()
     gate.revise(current.revision)
     changed: dict[str, str] = {}
-    for name, stored in gate.definitions():
-        base, stamp, override, _ = stored.split("|")
-        value = current.override_value(name) if not name.startswith("queue:") else ""
-        if value != override:
-            changed[name] = f"{base}|{stamp}|{value}|{current.revision}"
+    for text, stored in gate.definitions():
+        name, definition = LimitName.parse(text), Definition.parse(stored)
+        value = current.override_value(name) if name.scope is not Scope.QUEUE else ""
+        if value != definition.override:
+            changed[text] = str(replace(definition, override=value, revision=current.revision))
     if changed:
         answer, _ = gate.wake(changed)
         publish.follow(answer)
@@ -200,11 +207,11 @@ def audit() -> None:
         return
     gate = admit.gate()
     held = gate.permits()
-    steps = [UUID(id_) for id_, state in held.items() if state in {"r", "l"} and not id_.startswith("run:")]
-    runs = [UUID(id_[4:]) for id_ in held if id_.startswith("run:")]
+    runs = [UUID(run) for run in map(run_of_permit, held) if run is not None]
+    steps = [UUID(id_) for id_, state in held.items() if state in {"r", "l"} and run_of_permit(id_) is None]
     live = {row.id for row in sql.ready_among(steps=steps, runs=runs)} if steps or runs else set()
     placed = overrides.current().run_places is not None
-    idle = sleepers.among(run for run in runs if run in live and held[f"run:{run.hex}"] == "h") if placed else ()
+    idle = sleepers.among(run for run in runs if run in live and held[run_permit(run.hex)] == "h") if placed else ()
     publish.withdraw([id_ for id_ in steps if id_ not in live], [id_ for id_ in runs if id_ not in live], sleepers=idle)
     after = NOBODY
     while page := [row.id for row in sql.parked_steps(after=after, batch=PAGE)]:
@@ -272,7 +279,7 @@ def _starts() -> list[PastStarts]:
 
 def _past(instances: Iterable[str], age_s: float, count: int = 1) -> list[PastStarts]:
     """The starts as the rate limits among these count them."""
-    return [PastStarts(instance=each, age_s=age_s, count=count) for each in instances if each[0] in "wg"]
+    return [PastStarts(instance=each, age_s=age_s, count=count) for each in instances if kind_of(each) in RATE_KINDS]
 
 
 def _longest_period_s(flows: Iterable[CompiledFlow]) -> float:
@@ -322,5 +329,5 @@ def _runs() -> tuple[list[Request], set[str], list[PastStarts]]:
 
 def _definitions_of(starts: Iterable[PastStarts]) -> dict[str, str]:
     """The definitions of the limits that these starts belong to, by what is in memory."""
-    names = {start.instance[2:].split("@", 1)[0] for start in starts}
+    names = {LimitInstance.parse(start.instance).name.text for start in starts}
     return {name: definition for name, definition in admit.known_definitions() if name in names}

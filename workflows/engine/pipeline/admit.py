@@ -17,11 +17,13 @@ import structlog
 from django.conf import settings
 
 from throttling import overrides
+from throttling.answers import Answer
 from throttling.environment import flow_control_is_on
 from throttling.errors import ThrottlingError
-from throttling.gate import Answer, Gate, Request
-from throttling.limits import Limit, LimitSet, RateLimit, key_text
-from throttling.policy import PRIORITY_LEVELS, RUN_PLACES, Policies, StepFacts, UnknownLimit, level_of, queue_limit
+from throttling.gate import Gate, Request
+from throttling.limits import Limit, LimitSet, RateLimit, key_text, queue_limit
+from throttling.names import RUN_PLACES
+from throttling.policy import PRIORITY_LEVELS, Policies, StepFacts, UnknownLimit, level_of
 from workflows.engine.sql import admit as sql
 from workflows.engine.state import database, expression_context, flow_cache
 from workflows.errors import ConfigurationFailure, ExpressionError
@@ -59,7 +61,13 @@ def gate() -> Gate:
     if _gate is None or _gate_pid != os.getpid():
         with _lock:
             if _gate is None or _gate_pid != os.getpid():
-                _gate, _gate_pid = Gate(settings.REDIS_URL, prefix=settings.REDIS_PREFIX), os.getpid()
+                _gate = Gate(
+                    settings.REDIS_URL,
+                    prefix=settings.REDIS_PREFIX,
+                    lease_s=settings.GATE_LEASE_S,
+                    reservation_s=settings.GATE_RESERVATION_S,
+                )
+                _gate_pid = os.getpid()
     return _gate
 
 
@@ -71,7 +79,7 @@ def policies() -> Policies:
 def note(answer: Answer) -> bool:
     """Follow the revision that the store names. True where this process lagged behind."""
     with database.borrowed_from_django():
-        return overrides.follow(answer.revision)
+        return overrides.refresh_if_stale(answer.revision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +157,7 @@ def known_definitions() -> Iterable[tuple[str, str]]:
     for entry in list(_known.values()):
         for limit in entry.limits:
             if limit.is_defined:
-                yield limit.name, limit.definition
+                yield limit.stored
 
 
 def evaluate(found: StepLimits, scope_: Mapping[str, Any], priority: int = 0) -> LimitSet:
@@ -223,15 +231,15 @@ class Families:
     slots may be held by runs that wait for their children."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[UUID, frozenset[str]] = OrderedDict()
+        self._known: OrderedDict[UUID, frozenset[UUID]] = OrderedDict()
 
-    def of(self, run_ids: Iterable[UUID]) -> dict[UUID, frozenset[str]]:
+    def of(self, run_ids: Iterable[UUID]) -> dict[UUID, frozenset[UUID]]:
         """By run; empty for one that nobody waits for."""
         wanted = set(run_ids)
         unknown = [run_id for run_id in wanted if run_id not in self._known]
-        found: dict[UUID, frozenset[str]] = dict.fromkeys(unknown, frozenset())
+        found: dict[UUID, frozenset[UUID]] = dict.fromkeys(unknown, frozenset())
         for row in sql.waiting_ancestors(ids=unknown) if unknown else ():
-            found[row.id] = frozenset(str(flow_id) for flow_id in row.flows)
+            found[row.id] = frozenset(row.flows)
         answer = {run_id: self._known.get(run_id, found.get(run_id, frozenset())) for run_id in wanted}
         self._known.update(found)
         while len(self._known) > MAX_STEPS_KNOWN:

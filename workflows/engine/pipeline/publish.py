@@ -22,8 +22,8 @@ from celery import current_app
 from kombu.exceptions import BatchPublishError, KombuError
 from redis.exceptions import RedisError
 
+from throttling.answers import Answer
 from throttling.errors import EpochClosed, StoreUnavailable
-from throttling.gate import Answer
 from workflows.engine.pipeline import admit, batch_size, prepare
 from workflows.engine.sql import publish as sql
 from workflows.engine.state import database, flow_cache

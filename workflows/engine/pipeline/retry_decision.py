@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable
 
-from throttling.limits import RetryPolicy
+from throttling.retry import RetryPolicy
 from workflows.engine.worker import ending
 from workflows.errors import Category, NonRetriable
 from workflows.steps import failure_category, masking

@@ -10,7 +10,8 @@ from uuid import UUID
 
 import structlog
 
-from throttling.gate import Answer, Pause, Take
+from throttling.answers import Answer
+from throttling.gate import Pause, Take
 from workflows.engine.pipeline import admit, prepare, publish
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.pipeline.record import record

@@ -1,0 +1,136 @@
+"""The gate's answers, typed: what became of steps, how limits stand, why a step waits.
+
+The replies are lists; each verb's header in `lua/` says what stands where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from throttling.names import LimitInstance, LimitName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The ids of steps that a call granted, started or parked. The first two may be others than those asked for."""
+
+    now_us: int
+    revision: int
+    more: bool
+    granted: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    parked: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, reply: list[Any]) -> Answer:
+        """The answer that a verb's reply begins with."""
+        lists = [part.split() for part in reply[4:7]] + [[], [], []]
+        return cls(
+            now_us=int(reply[1]),
+            revision=int(reply[2]),
+            more=bool(reply[3]),
+            granted=lists[0],
+            taken=lists[1],
+            parked=lists[2],
+        )
+
+    def without(self, ids: Collection[str]) -> Answer:
+        """The answer as it concerns the other steps."""
+        if not ids:
+            return self
+        return replace(
+            self,
+            granted=[id_ for id_ in self.granted if id_ not in ids],
+            taken=[id_ for id_ in self.taken if id_ not in ids],
+            parked=[id_ for id_ in self.parked if id_ not in ids],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitState:
+    """How one instance of a limit stands. `next_free_s`: seconds until it may have room by the passing of time."""
+
+    instance: str
+    bound: int
+    period_us: int
+    in_use: int
+    started: int
+    waiting: int
+    refused: int
+    next_free_s: float | None
+    paused_s: float | None
+    mean_hold_s: float
+
+    @cached_property
+    def parsed(self) -> LimitInstance:
+        """The instance, parsed."""
+        return LimitInstance.parse(self.instance)
+
+    @property
+    def kind(self) -> str:
+        return self.parsed.kind
+
+    @property
+    def name(self) -> LimitName:
+        return self.parsed.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitState:
+    """Where a step waits: `place` (from 1) among its tenant's, `ahead`: how many of all tenants come first."""
+
+    instance: str
+    since_s: float
+    place: int
+    of_tenant: int
+    tenants: int
+    ahead: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What the store knows of a step, and of limits."""
+
+    wait: WaitState | None
+    permit: str
+    limits: list[LimitState]
+
+    @classmethod
+    def of(cls, reply: list[Any]) -> Explanation:
+        """The explanation that the reply of `explain` holds."""
+        now_us, waiter, permit = int(reply[1]), reply[4], reply[5]
+        return cls(
+            wait=_wait_state(waiter, now_us) if waiter else None,
+            permit=permit[0] if permit else "",
+            limits=[_limit_state(row, now_us) for row in reply[6]],
+        )
+
+
+def _wait_state(row: list[Any], now_us: int) -> WaitState:
+    return WaitState(
+        instance=row[0],
+        since_s=(now_us - int(row[1])) / 1e6,
+        place=int(row[3]),
+        of_tenant=int(row[4]),
+        tenants=int(row[5]),
+        ahead=int(row[3]) - 1 + int(row[6]),
+    )
+
+
+def _limit_state(row: list[Any], now_us: int) -> LimitState:
+    free, paused = int(row[7]), int(row[8])
+    return LimitState(
+        instance=row[0],
+        bound=int(row[1]),
+        period_us=int(row[2]),
+        in_use=int(row[3]),
+        started=int(row[4]),
+        waiting=int(row[5]),
+        refused=int(row[6]),
+        next_free_s=max(0.0, (free - now_us) / 1e6) if free else None,
+        paused_s=(paused - now_us) / 1e6 if paused > now_us else None,
+        mean_hold_s=float(row[9]) / 1e6,
+    )
