@@ -27,6 +27,7 @@ from workflows.engine.maintenance import gate_sync
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline import publish as dispatch
 from workflows.engine.state import database as engine_store
+from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.runtime import Runtime
 from workflows.models import Attempt, Organization, Worker
 from workflows.steps.registry import LANES
@@ -260,7 +261,16 @@ def _statements_per_step(headrace: Headrace, runs: int, steps: int) -> float:
     publish = dispatch.publish
     setattr(dispatch, "publish", sent.extend)
     setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
-    runtime = Runtime(name="bench", queues={"headrace.io"}, slots=200, threads=2, own_thread=False)
+    runtime = Runtime(
+        WorkerProfile(
+            name="bench",
+            queues=frozenset({"headrace.io"}),
+            slots=200,
+            threads=2,
+            own_thread=False,
+            lanes={"headrace.io": 400},
+        )
+    )
     runtime.start()
     admit.gate().wake(gate_sync.queue_definitions(dict.fromkeys(LANES, 100_000)))
     try:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 from django.utils import timezone
 
+from tests.support import by_hand
 from tests.support.workers import await_that, publish, scalar, statuses
 from workflows import selectors, services, signals
 from workflows.engine.maintenance import gate_sync, leader
@@ -18,7 +19,6 @@ from workflows.engine.pipeline import publish as dispatch
 from workflows.engine.pipeline.record import record
 from workflows.engine.state import database, expression_context, flow_cache, transitions
 from workflows.engine.state.records import ClaimedBatch, ReadyStep, StepFailed, Verdict
-from workflows.engine.worker.runtime import Runtime
 from workflows.errors import Category
 from workflows.models import Attempt, Organization, Run, StepRun, Worker
 from workflows.payload import MAX_OUTPUT_BYTES
@@ -198,7 +198,7 @@ def test_of_fifty_outputs_exactly_the_four_that_can_not_be_stored_fail(
     kind = StepType(name="odd", summary="odd", config_model=StepConfig, handler=handle, mode=Mode.INLINE)
     monkeypatch.setitem(REGISTRY, "odd", kind)
     runs = start(org, [{"id": "a", "type": "odd", "critical": False}], runs=50)
-    runtime = Runtime(name="test", queues={"headrace.io"}, slots=100, threads=2, own_thread=False)
+    runtime = by_hand.runtime(slots=100)
     runtime.start()
     try:
         runtime.visit([(str(step.id), step.attempt) for step in published])
