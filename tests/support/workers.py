@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,9 @@ from workflows import selectors, services
 from workflows.definitions.validate import parse
 from workflows.engine.maintenance import gate_sync
 from workflows.engine.pipeline import admit
-from workflows.engine.state import transitions
+from workflows.engine.pipeline.dispatcher import Dispatcher
+from workflows.engine.state import this_process, transitions
+from workflows.engine.state.records import ReadyStep
 from workflows.engine.waits import settle
 from workflows.models import Organization, Run, StepRun, Trigger, Worker
 from workflows.selectors import limits
@@ -161,12 +163,34 @@ def scalar(sql: str, *parameters: Any) -> Any:
         return row[0] if row else None
 
 
+class Collector(Dispatcher):
+    """Keeps the steps that became ready; nobody dispatches them."""
+
+    def __init__(self) -> None:
+        super().__init__(at_once=True)
+        self.steps: list[ReadyStep] = []
+
+    def start(self, steps: Sequence[ReadyStep]) -> None:
+        self.steps += steps
+
+    submit = start
+
+
+@contextlib.contextmanager
+def nobody_dispatches() -> Iterator[list[ReadyStep]]:
+    """What becomes ready in here is collected, and not dispatched."""
+    collector = Collector()
+    with this_process.replaced(Dispatcher, collector):
+        yield collector.steps
+
+
 def leave_nothing(org: Organization) -> None:
     """Cancel what is live of an organization and what starts by itself, so that the workers of the next tests have nothing
     of it."""
     Trigger.objects.filter(organization=org).delete()
     ids = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))
-    settle.settle(transitions.request_cancel(org.id, ids, reason="the test is over"), start=lambda steps: None)
+    with nobody_dispatches():
+        settle.settle(transitions.request_cancel(org.id, ids, reason="the test is over"))
 
 
 def children_of(parent: int, what: str) -> list[int]:

@@ -16,7 +16,7 @@ from dlq.models import DeadLetter
 from tests.support import poison
 from tests.support.by_hand import claim, end, start, steps_of
 from tests.support.poison import doctor
-from tests.support.workers import WorkerPool, await_end, await_that, publish
+from tests.support.workers import WorkerPool, await_end, await_that, nobody_dispatches, publish
 from workflows import services
 from workflows.engine.containers import fan_out
 from workflows.engine.events import matching
@@ -83,12 +83,11 @@ def test_what_loads_is_given_back_and_of_the_rest_why_not(org: Organization) -> 
 
 
 def test_a_run_of_a_bad_version_fails_once_and_the_others_of_its_group_go_on(
-    org: Organization, other: Organization, published: list[ReadyStep], monkeypatch: pytest.MonkeyPatch
+    org: Organization, other: Organization, published: list[ReadyStep]
 ) -> None:
-    collected: list[ReadyStep] = []
-    monkeypatch.setattr(dispatch.DISPATCHER, "submit", collected.extend)
-    bad = services.trigger_many(org, publish(org, [NOOP]), [{}] * 3).run_ids
-    good = start(other, [NOOP])
+    with nobody_dispatches() as collected:
+        bad = services.trigger_many(org, publish(org, [NOOP]), [{}] * 3).run_ids
+        good = start(other, [NOOP])
     spoil(org, "flow")
     dispatch.dispatch(collected)
     assert [step.run_id for step in published] == [good]

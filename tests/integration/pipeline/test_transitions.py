@@ -12,7 +12,7 @@ import pytest
 from django.utils import timezone
 
 from tests.support import by_hand
-from tests.support.workers import await_that, publish, scalar, statuses
+from tests.support.workers import await_that, nobody_dispatches, publish, scalar, statuses
 from workflows import selectors, services, signals
 from workflows.engine.maintenance import gate_sync, leader
 from workflows.engine.pipeline import publish as dispatch
@@ -395,11 +395,10 @@ def test_a_step_that_can_not_be_dispatched_keeps_no_other_back(
 ) -> None:
     kind = StepType(name="odd", summary="odd", config_model=StepConfig, handler=lambda _: None, mode=Mode.INLINE)
     monkeypatch.setitem(REGISTRY, "odd", kind)
-    collected: list[ReadyStep] = []
-    monkeypatch.setattr(dispatch.DISPATCHER, "submit", collected.extend)
     monkeypatch.setattr(dispatch, "publish", lambda steps: [*dispatch.messages(steps)] and published.extend(steps))
-    services.trigger(org, publish(org, [{"id": "x", "type": "odd"}], slug="odd"))
-    services.trigger(org, publish(org, [noop("a")], slug="even"))
+    with nobody_dispatches() as collected:
+        services.trigger(org, publish(org, [{"id": "x", "type": "odd"}], slug="odd"))
+        services.trigger(org, publish(org, [noop("a")], slug="even"))
     monkeypatch.delitem(REGISTRY, "odd")
     flow_cache.forget()
     dispatch.dispatch(collected)

@@ -59,7 +59,7 @@ def _ended(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_an_engine_thread_that_dies_ends_its_process_and_says_why(error: str) -> None:
     done = _ended(f"""
         import time
-        from workflows.engine import vital
+        from workflows.engine.worker import vital
 
         def work():
             raise {error}("the reason")
