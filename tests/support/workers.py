@@ -142,12 +142,8 @@ def statuses(detail: selectors.RunDetail) -> dict[str, str]:
 @contextlib.contextmanager
 def shipped_policies() -> Iterator[None]:
     """What is read in here sees the shipped limits, which the tests lift. Nothing may be triggered in it."""
-    lifted = overrides.current()
-    overrides._current = Policies(runs=global_run_policy(SHIPPED_SIZE), revision=10**9)
-    try:
+    with overrides.using(Policies(runs=global_run_policy(SHIPPED_SIZE), revision=10**9)):
         yield
-    finally:
-        overrides._current = lifted
 
 
 def open_queues() -> None:

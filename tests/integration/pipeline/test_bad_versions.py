@@ -23,7 +23,7 @@ from workflows.engine.events import matching
 from workflows.engine.maintenance import leader, sweeps
 from workflows.engine.pipeline import publish as dispatch
 from workflows.engine.pipeline import record
-from workflows.engine.state import database, flow_cache, transitions, unloadable
+from workflows.engine.state import database, flow_cache, this_process, transitions, unloadable
 from workflows.engine.state.records import ReadyStep, Verdict
 from workflows.engine.waits import resolve, settle
 from workflows.errors import ConfigurationFailure, UnloadableVersion
@@ -402,5 +402,5 @@ def test_a_fault_of_this_process_is_not_the_tenant_s(
     for raised in (MemoryError("full"), SystemExit(1), KeyboardInterrupt()):
         with pytest.raises(type(raised)):
             load(raised)
-        assert version_id not in flow_cache._refused
+        assert version_id not in this_process.own(flow_cache.Versions).refused
     flow_cache.forget()

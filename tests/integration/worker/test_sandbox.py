@@ -30,7 +30,7 @@ def _sandboxes(parent: int) -> list[int]:
 
 def test_a_sandbox_ends_with_its_worker(live_db: None) -> None:
     """A killed worker can kill nothing: the kernel does, at once and not when the script's time is up."""
-    code = f"from workflows import sandbox\nsandbox.run({SPIN!r}, {{}}, timeout_s=60, name='spin')"
+    code = f"from workflows.steps import sandbox\nsandbox.run({SPIN!r}, {{}}, timeout_s=60, name='spin')"
     worker = subprocess.Popen([sys.executable, "-c", code])
     (spinning,) = await_that(lambda: _sandboxes(worker.pid), 30, "it computes")
     worker.kill()
