@@ -26,7 +26,10 @@ from workflows.definitions.validate import parse
 from workflows.engine.maintenance import gate_sync
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline import publish as dispatch
+from workflows.engine.pipeline.dispatcher import Dispatcher
 from workflows.engine.state import database as engine_store
+from workflows.engine.state import this_process
+from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.runtime import Runtime
 from workflows.models import Attempt, Organization, Worker
 from workflows.steps.registry import LANES
@@ -259,18 +262,26 @@ def _statements_per_step(headrace: Headrace, runs: int, steps: int) -> float:
     sent: list[Any] = []
     publish = dispatch.publish
     setattr(dispatch, "publish", sent.extend)
-    setattr(dispatch.DISPATCHER, "submit", dispatch.dispatch)
-    runtime = Runtime(name="bench", queues={"headrace.io"}, slots=200, threads=2, own_thread=False)
+    runtime = Runtime(
+        WorkerProfile(
+            name="bench",
+            queues=frozenset({"headrace.io"}),
+            slots=200,
+            threads=2,
+            own_thread=False,
+            lanes={"headrace.io": 400},
+        )
+    )
     runtime.start()
     admit.gate().wake(gate_sync.queue_definitions(dict.fromkeys(LANES, 100_000)))
     try:
-        services.trigger_many(headrace.organization, "five", [{}] * runs)
+        with this_process.replaced(Dispatcher, Dispatcher(at_once=True)):
+            services.trigger_many(headrace.organization, "five", [{}] * runs)
         engine_store.counter.by_name.clear()
         for _, _, batch in dispatch.messages(sent):
             runtime.visit(batch)
         return sum(engine_store.counter.by_name.values()) / (runs * steps)
     finally:
         setattr(dispatch, "publish", publish)
-        delattr(dispatch.DISPATCHER, "submit")
         runtime.drain(1)
         engine_store.close()

@@ -19,8 +19,8 @@ from throttling.defaults import BY_TYPE, NO_SIZE
 from throttling.models import DefaultSize, ThrottleOverride
 from workflows.engine.maintenance import gate_sync
 from workflows.engine.pipeline import publish
-from workflows.engine.pipeline.publish import DISPATCHER
-from workflows.engine.state import database
+from workflows.engine.pipeline.dispatcher import Dispatcher
+from workflows.engine.state import database, this_process
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
 from workflows.models import AccessKey, Organization
@@ -64,7 +64,7 @@ def live_db(django_test_environment: None, django_db_blocker: Any) -> Iterator[N
         lift_limits()
         gate_sync.Keeper().rebuild(anew=True)
         yield
-        DISPATCHER.stop()
+        this_process.own(Dispatcher).stop()
         with connection.cursor() as cursor:  # the live server's threads may still hold theirs
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -175,10 +175,10 @@ def published(org: Organization, own_workers: WorkerPool, monkeypatch: pytest.Mo
     """What would have been published, for tests that are the transport and the worker themselves: nobody else is about."""
     sent: list[ReadyStep] = []
     monkeypatch.setattr(publish, "publish", sent.extend)
-    monkeypatch.setattr(DISPATCHER, "submit", publish.dispatch)
-    open_queues()
-    yield sent
-    leave_nothing(org)
+    with this_process.replaced(Dispatcher, Dispatcher(at_once=True)):
+        open_queues()
+        yield sent
+        leave_nothing(org)
 
 
 @pytest.fixture(scope="session")

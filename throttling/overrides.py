@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +41,17 @@ def reload() -> Policies:
     with _lock:
         _current = load()
         return _current
+
+
+@contextlib.contextmanager
+def using(policies: Policies) -> Iterator[None]:
+    """Have this process go by these policies for a while, whatever the tables say."""
+    global _current
+    before, _current = _current, policies
+    try:
+        yield
+    finally:
+        _current = before
 
 
 def refresh_if_stale(revision: int) -> bool:

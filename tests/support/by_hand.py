@@ -12,6 +12,8 @@ from workflows.engine.pipeline import record
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.state.records import Claim, Verdict
 from workflows.engine.state.transitions import steps as step_transitions
+from workflows.engine.worker.profile import WorkerProfile
+from workflows.engine.worker.runtime import Runtime
 from workflows.errors import NonRetriable
 from workflows.models import Organization, StepRun
 from workflows.steps.outcome import Completed, Failed
@@ -32,6 +34,21 @@ def claim(run_id: UUID, key: str) -> Claim:
 def end(*claims: Claim, error: Any = None) -> None:
     outcome = Failed(error=error) if error else Completed()
     record.record([Verdict(claim=each, outcome=outcome) for each in claims])
+
+
+def runtime(*, slots: int = 10) -> Runtime:
+    """A worker's runtime within the test's process; not started."""
+    queue = "headrace.io"
+    return Runtime(
+        WorkerProfile(
+            name="by-hand",
+            queues=frozenset({queue}),
+            slots=slots,
+            threads=2,
+            own_thread=False,
+            lanes={queue: 2 * slots},
+        )
+    )
 
 
 def fail(run_id: UUID, key: str = "a") -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,9 @@ from workflows import selectors, services
 from workflows.definitions.validate import parse
 from workflows.engine.maintenance import gate_sync
 from workflows.engine.pipeline import admit
+from workflows.engine.pipeline.dispatcher import Dispatcher
+from workflows.engine.state import this_process
+from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.waits import settle
 from workflows.models import Organization, Run, StepRun, Trigger, Worker
@@ -140,12 +143,8 @@ def statuses(detail: selectors.RunDetail) -> dict[str, str]:
 @contextlib.contextmanager
 def shipped_policies() -> Iterator[None]:
     """What is read in here sees the shipped limits, which the tests lift. Nothing may be triggered in it."""
-    lifted = overrides.current()
-    overrides._current = Policies(runs=global_run_policy(SHIPPED_SIZE), revision=10**9)
-    try:
+    with overrides.using(Policies(runs=global_run_policy(SHIPPED_SIZE), revision=10**9)):
         yield
-    finally:
-        overrides._current = lifted
 
 
 def open_queues() -> None:
@@ -161,12 +160,34 @@ def scalar(sql: str, *parameters: Any) -> Any:
         return row[0] if row else None
 
 
+class Collector(Dispatcher):
+    """Keeps the steps that became ready; nobody dispatches them."""
+
+    def __init__(self) -> None:
+        super().__init__(at_once=True)
+        self.steps: list[ReadyStep] = []
+
+    def start(self, steps: Sequence[ReadyStep]) -> None:
+        self.steps += steps
+
+    submit = start
+
+
+@contextlib.contextmanager
+def nobody_dispatches() -> Iterator[list[ReadyStep]]:
+    """What becomes ready in here is collected, and not dispatched."""
+    collector = Collector()
+    with this_process.replaced(Dispatcher, collector):
+        yield collector.steps
+
+
 def leave_nothing(org: Organization) -> None:
     """Cancel what is live of an organization and what starts by itself, so that the workers of the next tests have nothing
     of it."""
     Trigger.objects.filter(organization=org).delete()
     ids = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))
-    settle.settle(run_transitions.request_cancel(org.id, ids, reason="the test is over"), start=lambda steps: None)
+    with nobody_dispatches():
+        settle.settle(run_transitions.request_cancel(org.id, ids, reason="the test is over"))
 
 
 def children_of(parent: int, what: str) -> list[int]:

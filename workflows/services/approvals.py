@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from workflows.engine.events import receive
 from workflows.engine.maintenance import sweeps
-from workflows.engine.pipeline.publish import DISPATCHER
+from workflows.engine.pipeline import dispatcher
 from workflows.engine.waits import resolve, waits
 from workflows.errors import Forbidden, InvalidInput, WorkflowsError
 from workflows.models import Organization, Run, Wait
@@ -112,7 +112,7 @@ def decide(
         taken = waits.take({step_run_id: None}, by="answer", answer=answer, org_id=organization.id)
         if not taken:
             raise ApprovalNotFound
-        transaction.on_commit(lambda: resolve.resolve(taken, start=DISPATCHER.submit), robust=True)
+        dispatcher.after_commit(lambda: resolve.resolve(taken))
     return answer
 
 

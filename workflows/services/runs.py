@@ -20,8 +20,7 @@ from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.graph import place
 from workflows.definitions.schema import FlowSpec
 from workflows.duration import parse_ms
-from workflows.engine.pipeline import admit
-from workflows.engine.pipeline.publish import DISPATCHER
+from workflows.engine.pipeline import admit, dispatcher
 from workflows.engine.pipeline.trigger import NewRun, Triggered, checked_start
 from workflows.engine.pipeline.trigger import trigger as trigger_runs
 from workflows.engine.run_controls import idempotency
@@ -267,7 +266,7 @@ def cancel_run(organization: Organization, run_id: UUID, *, reason: str = "") ->
 def cancel_runs(organization: Organization, run_ids: Sequence[UUID], *, reason: str = "") -> list[UUID]:
     """Cancel runs. Returns those that are cancelled by this; the others have ended, or were being cancelled."""
     cancelled = run_transitions.request_cancel(organization.id, run_ids, reason=reason)
-    transaction.on_commit(lambda: settle.settle(cancelled, start=DISPATCHER.submit), robust=True)
+    dispatcher.after_commit(lambda: settle.settle(cancelled))
     return [run_id for run_id in run_ids if run_id in set(cancelled)]
 
 

@@ -23,7 +23,7 @@ from django_celery_beat.models import CrontabSchedule, PeriodicTask
 from workflows.definitions import cron
 from workflows.edge.unavailable import may_pass
 from workflows.engine.maintenance import sweeps
-from workflows.engine.pipeline.publish import DISPATCHER
+from workflows.engine.pipeline import dispatcher
 from workflows.engine.pipeline.trigger import NewRun, trigger
 from workflows.engine.state import flow_cache
 from workflows.engine.state.transitions import runs as run_transitions
@@ -115,7 +115,7 @@ def _fire_once(found: Trigger, at: dt.datetime) -> bool:
             cancelled = run_transitions.request_cancel(
                 found.organization_id, live, reason=f"the tick of {at.isoformat()}"
             )
-            transaction.on_commit(lambda: settle.settle(cancelled, start=DISPATCHER.submit), robust=True)
+            dispatcher.after_commit(lambda: settle.settle(cancelled))
         _start(row, found.flow)
     row.save(update_fields=["outcome", "run_id", "reason"])
     return True

@@ -16,7 +16,7 @@ from django.test import Client
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from tests.support import probes
+from tests.support import by_hand, probes
 from tests.support.workers import WorkerPool, await_end, await_that, by_key, open_queues, publish, run_to_end, statuses
 from throttling.limits import ConcurrencyLimit
 from throttling.models import ThrottleChange, ThrottleOverride
@@ -24,7 +24,6 @@ from workflows import presenters, services
 from workflows.engine.maintenance import gate_sync
 from workflows.engine.pipeline import admit
 from workflows.engine.state import flow_cache
-from workflows.engine.worker.runtime import Runtime
 from workflows.errors import FlowNotFound, InvalidInput
 from workflows.models import AccessKey, Organization, Run, StepRun
 from workflows.selectors import limits as limit_selectors
@@ -384,7 +383,7 @@ def test_the_seeds_log_lines(org: Organization, own_workers: WorkerPool, caplog:
     """`docker logs … | grep "throttling metrics"`, with the fields of the seeds."""
     open_queues()
     slug = publish(org, [step("noop", critical=True)])
-    runtime = Runtime(name="log", queues={"headrace.io"}, slots=10, threads=1, own_thread=False)
+    runtime = by_hand.runtime()
     with caplog.at_level(logging.DEBUG, logger="workflows.throttling"):
         runtime.start()
         try:

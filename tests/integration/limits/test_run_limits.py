@@ -148,7 +148,7 @@ def test_the_audit_finds_a_place_that_nobody_gave_up(org: Organization, places: 
 def size(live_db: None) -> Iterator[Any]:
     def choose(name: str) -> None:
         DefaultSize.objects.update(size=name)
-        overrides._current = overrides.load()
+        overrides.reload()
 
     yield choose
     choose("off")

@@ -16,7 +16,7 @@ from dlq.models import DeadLetter
 from tests.support import poison
 from tests.support.by_hand import claim, end, start, steps_of
 from tests.support.poison import doctor
-from tests.support.workers import WorkerPool, await_end, await_that, publish
+from tests.support.workers import WorkerPool, await_end, await_that, nobody_dispatches, publish
 from workflows import services
 from workflows.engine.containers import fan_out
 from workflows.engine.events import matching
@@ -24,7 +24,7 @@ from workflows.engine.maintenance import leader, sweeps
 from workflows.engine.pipeline import publish as dispatch
 from workflows.engine.pipeline import record
 from workflows.engine.sql import rescue as rescue_sql
-from workflows.engine.state import flow_cache, unloadable
+from workflows.engine.state import flow_cache, this_process, unloadable
 from workflows.engine.state.records import ReadyStep, Verdict
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.state.transitions import steps as step_transitions
@@ -86,12 +86,11 @@ def test_what_loads_is_given_back_and_of_the_rest_why_not(org: Organization) -> 
 
 
 def test_a_run_of_a_bad_version_fails_once_and_the_others_of_its_group_go_on(
-    org: Organization, other: Organization, published: list[ReadyStep], monkeypatch: pytest.MonkeyPatch
+    org: Organization, other: Organization, published: list[ReadyStep]
 ) -> None:
-    collected: list[ReadyStep] = []
-    monkeypatch.setattr(dispatch.DISPATCHER, "submit", collected.extend)
-    bad = services.trigger_many(org, publish(org, [NOOP]), [{}] * 3).run_ids
-    good = start(other, [NOOP])
+    with nobody_dispatches() as collected:
+        bad = services.trigger_many(org, publish(org, [NOOP]), [{}] * 3).run_ids
+        good = start(other, [NOOP])
     spoil(org, "flow")
     dispatch.dispatch(collected)
     assert [step.run_id for step in published] == [good]
@@ -406,5 +405,5 @@ def test_a_fault_of_this_process_is_not_the_tenant_s(
     for raised in (MemoryError("full"), SystemExit(1), KeyboardInterrupt()):
         with pytest.raises(type(raised)):
             load(raised)
-        assert version_id not in flow_cache._refused
+        assert version_id not in this_process.own(flow_cache.Versions).refused
     flow_cache.forget()

@@ -11,7 +11,8 @@ from urllib.parse import quote
 import pytest
 from django.utils import timezone
 
-from tests.support.workers import await_that, publish, scalar, statuses
+from tests.support import by_hand
+from tests.support.workers import await_that, nobody_dispatches, publish, scalar, statuses
 from workflows import selectors, services, signals
 from workflows.engine.maintenance import gate_sync, leader
 from workflows.engine.pipeline import publish as dispatch
@@ -24,7 +25,6 @@ from workflows.engine.state.records import ClaimedBatch, ReadyStep, StepFailed, 
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.state.transitions import steps as step_transitions
-from workflows.engine.worker.runtime import Runtime
 from workflows.errors import Category
 from workflows.models import Attempt, Organization, Run, StepRun, Worker
 from workflows.payload import MAX_OUTPUT_BYTES
@@ -204,7 +204,7 @@ def test_of_fifty_outputs_exactly_the_four_that_can_not_be_stored_fail(
     kind = StepType(name="odd", summary="odd", config_model=StepConfig, handler=handle, mode=Mode.INLINE)
     monkeypatch.setitem(REGISTRY, "odd", kind)
     runs = start(org, [{"id": "a", "type": "odd", "critical": False}], runs=50)
-    runtime = Runtime(name="test", queues={"headrace.io"}, slots=100, threads=2, own_thread=False)
+    runtime = by_hand.runtime(slots=100)
     runtime.start()
     try:
         runtime.visit([(str(step.id), step.attempt) for step in published])
@@ -397,11 +397,10 @@ def test_a_step_that_can_not_be_dispatched_keeps_no_other_back(
 ) -> None:
     kind = StepType(name="odd", summary="odd", config_model=StepConfig, handler=lambda _: None, mode=Mode.INLINE)
     monkeypatch.setitem(REGISTRY, "odd", kind)
-    collected: list[ReadyStep] = []
-    monkeypatch.setattr(dispatch.DISPATCHER, "submit", collected.extend)
     monkeypatch.setattr(dispatch, "publish", lambda steps: [*dispatch.messages(steps)] and published.extend(steps))
-    services.trigger(org, publish(org, [{"id": "x", "type": "odd"}], slug="odd"))
-    services.trigger(org, publish(org, [noop("a")], slug="even"))
+    with nobody_dispatches() as collected:
+        services.trigger(org, publish(org, [{"id": "x", "type": "odd"}], slug="odd"))
+        services.trigger(org, publish(org, [noop("a")], slug="even"))
     monkeypatch.delitem(REGISTRY, "odd")
     flow_cache.forget()
     dispatch.dispatch(collected)

@@ -19,7 +19,6 @@ from workflows import services
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline import record as recording
 from workflows.engine.state.records import ReadyStep, Verdict
-from workflows.engine.worker.runtime import Runtime
 from workflows.errors import Category
 from workflows.models import Organization, Secret, StepRun
 from workflows.steps.outcome import Completed, Failed, StepError
@@ -80,7 +79,7 @@ def test_a_job_that_is_cancelled_before_it_starts_says_so_too(
 def test_a_started_job_says_by_what(org: Organization, own_workers: WorkerPool, lines: Any) -> None:
     open_queues()
     slug = publish(org, [NOOP])
-    runtime = Runtime(name="log", queues={"headrace.io"}, slots=10, threads=1, own_thread=False)
+    runtime = by_hand.runtime()
     runtime.start()
     try:
         run = services.trigger(org, slug).run_ids[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dlq.models import DeadLetter
-from tests.support.by_hand import claim, start, steps_of
+from tests.support.by_hand import claim, runtime, start, steps_of
 from tests.support.workers import WorkerPool, await_that, by_key, children_of, is_alive, leave_nothing, publish
 from workflows import selectors, services
 from workflows.engine.maintenance import leader
@@ -20,7 +20,7 @@ from workflows.engine.pipeline import perform
 from workflows.engine.state.records import NOBODY, ReadyStep
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.state.transitions import steps as step_transitions
-from workflows.engine.worker import alone
+from workflows.engine.worker import suspects
 from workflows.engine.worker.runtime import Runtime
 from workflows.models import Attempt, Organization, Run, StepRun
 from workflows.steps.outcome import HandBack
@@ -158,27 +158,27 @@ def test_a_step_that_always_takes_its_worker_along_is_given_up(org: Organization
 @pytest.fixture
 def idle() -> Runtime:
     """A runtime of this process that is not started: what it would record is in its queue."""
-    return Runtime(name="test", queues=["headrace.io"], slots=10, threads=2, own_thread=False)
+    return runtime()
 
 
-def visit_of(runtime: Runtime, org: Organization, *, losses: int = 2, **more: object) -> perform.Visit:
+def visit_of(worker: Runtime, org: Organization, *, losses: int = 2, **more: object) -> perform.Visit:
     run_id = start(org, [{"id": "a", "type": "raises", "config": {"how": "fine"}, **more}])
     StepRun.objects.filter(run_id=run_id).update(losses=losses)
     (visit,) = perform.open_visits([claim(run_id, "a")])
-    runtime._visits[visit.claim.id] = visit
+    worker.in_flight.add([visit])
     return visit
 
 
 def test_a_suspect_for_which_there_is_no_room_goes_back_for_a_while(
     org: Organization, published: list[ReadyStep], idle: Runtime
 ) -> None:
-    idle._suspects = alone.MAX_SUSPECTS
+    idle.suspects._count = suspects.MAX_SUSPECTS
     visit = visit_of(idle, org)
-    idle._start_alone(visit)
-    outcome = idle._verdicts.get_nowait().outcome
+    idle.suspects.start(visit)
+    outcome = idle.verdicts.get_nowait().outcome
     assert isinstance(outcome, HandBack)
     assert outcome.after_s
-    assert (idle._suspects, idle._solitary_threads, visit.is_closed) == (alone.MAX_SUSPECTS, None, True)
+    assert (idle.suspects._count, idle.suspects._processes, visit.is_closed) == (suspects.MAX_SUSPECTS, {}, True)
 
 
 def test_a_suspect_that_was_given_up_is_not_performed(
@@ -186,11 +186,11 @@ def test_a_suspect_that_was_given_up_is_not_performed(
 ) -> None:
     """It waited for a process, and its visit has failed meanwhile: rescue runs it elsewhere."""
     visit = visit_of(idle, org)
-    idle._forget([visit.claim.id])
+    idle.in_flight.forget([visit.claim.id])
     try:
-        assert idle._verdict_alone(visit) is None
+        assert idle.suspects._verdict(visit) is None
     finally:
-        idle._drop_process()
+        idle.suspects._drop_process()
 
 
 def test_suspects_leave_room_for_other_steps(org: Organization, own_workers: WorkerPool) -> None:
@@ -215,6 +215,6 @@ def test_a_step_that_is_late_is_closed_before_its_process_is_ended(
     closed: list[bool] = []
     visit.stoppers.append(lambda: closed.append(visit.is_closed))
     visit.performed_since = time.monotonic() - 100
-    idle._end_overdue()
+    idle.heartbeat._end_overdue()
     assert closed == [True]
-    assert idle._verdicts.get_nowait().claim == visit.claim
+    assert idle.verdicts.get_nowait().claim == visit.claim

@@ -23,8 +23,8 @@ from workflows.definitions.compiled import CompiledFlow
 from workflows.edge.unavailable import may_pass
 from workflows.engine.events import cancel_on
 from workflows.engine.maintenance import sweeps
+from workflows.engine.pipeline import dispatcher
 from workflows.engine.pipeline.facts import facts_of, user_id_of
-from workflows.engine.pipeline.publish import DISPATCHER
 from workflows.engine.pipeline.trigger import NewRun, checked_start, trigger
 from workflows.engine.run_controls import controls, idempotency
 from workflows.engine.run_controls.controls import Refusal
@@ -102,11 +102,11 @@ def _in_one_transaction(event_ids: Sequence[UUID], how: Callable[[list[Event]], 
         Event.objects.filter(id__in=unheard).update(matched_at=Now(), unheard=True)
         Event.objects.filter(id__in=set(matched) - unheard).update(matched_at=Now())
         if effect.cancelled:
-            transaction.on_commit(lambda: settle.settle(effect.cancelled, start=DISPATCHER.submit), robust=True)
+            dispatcher.after_commit(lambda: settle.settle(effect.cancelled))
         if effect.met:
-            transaction.on_commit(lambda: resolve.resolve(effect.met, start=DISPATCHER.submit), robust=True)
+            dispatcher.after_commit(lambda: resolve.resolve(effect.met))
         if effect.made:
-            transaction.on_commit(lambda: _cancel_again(events), robust=True)
+            dispatcher.after_commit(lambda: _cancel_again(events))
     return effect.made
 
 
@@ -313,4 +313,4 @@ def _cancel_again(starters: Iterable[Event]) -> None:
         later = Event.objects.filter(wanted, org_id=org_id, received_at__gte=since).exclude(matched_at=None)
         for event in later.order_by("received_at")[:GROUP]:
             cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
-    settle.settle(cancelled, start=DISPATCHER.submit)
+    settle.settle(cancelled)

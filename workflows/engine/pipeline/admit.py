@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,17 +23,13 @@ from throttling.limits import Limit, LimitSet, RateLimit, key_text, queue_limit
 from throttling.names import RUN_PLACES
 from throttling.policy import PRIORITY_LEVELS, Policies, StepFacts, UnknownLimit, level_of
 from workflows.engine.sql import admit as sql
-from workflows.engine.state import database, expression_context, flow_cache
+from workflows.engine.state import database, expression_context, flow_cache, this_process
 from workflows.errors import ConfigurationFailure, ExpressionError
 from workflows.expressions import compile_expression
 
 log = structlog.get_logger(__name__)
 MAX_STEPS_KNOWN = 20_000
 ENABLED = flow_control_is_on()
-
-_gate: Gate | None = None
-_gate_pid = 0
-_lock = threading.Lock()
 
 
 class WantsToStart(Protocol):
@@ -57,18 +51,16 @@ class WantsToStart(Protocol):
 
 def gate() -> Gate:
     """This process's gate."""
-    global _gate, _gate_pid
-    if _gate is None or _gate_pid != os.getpid():
-        with _lock:
-            if _gate is None or _gate_pid != os.getpid():
-                _gate = Gate(
-                    settings.REDIS_URL,
-                    prefix=settings.REDIS_PREFIX,
-                    lease_s=settings.GATE_LEASE_S,
-                    reservation_s=settings.GATE_RESERVATION_S,
-                )
-                _gate_pid = os.getpid()
-    return _gate
+    return this_process.own(_new_gate)
+
+
+def _new_gate() -> Gate:
+    return Gate(
+        settings.REDIS_URL,
+        prefix=settings.REDIS_PREFIX,
+        lease_s=settings.GATE_LEASE_S,
+        reservation_s=settings.GATE_RESERVATION_S,
+    )
 
 
 def policies() -> Policies:
@@ -111,18 +103,19 @@ class StepLimits:
         return self.by_level[level_of(priority)] if self.by_level else self.fixed
 
 
-_known: OrderedDict[tuple[UUID, str], StepLimits] = OrderedDict()
+class KnownLimits(OrderedDict[tuple[UUID, str], StepLimits]):
+    """The limits of steps as this process has found them, by version and key."""
 
 
 def limits_of(version_id: UUID, key: str) -> StepLimits:
     """The limits of a step, from memory where the policies have not changed."""
-    current = overrides.current()
-    found = _known.get((version_id, key))
+    current, known = overrides.current(), this_process.own(KnownLimits)
+    found = known.get((version_id, key))
     if found is None or found.revision != current.revision:
         found = _find(current, flow_cache.flow_of(version_id).steps[key].facts)
-        _known[version_id, key] = found
-        while len(_known) > MAX_STEPS_KNOWN:
-            _known.popitem(last=False)
+        known[version_id, key] = found
+        while len(known) > MAX_STEPS_KNOWN:
+            known.popitem(last=False)
     return found
 
 
@@ -154,7 +147,7 @@ def _find(current: Policies, facts: StepFacts) -> StepLimits:
 
 def known_definitions() -> Iterable[tuple[str, str]]:
     """(name, definition) of every limit in memory."""
-    for entry in list(_known.values()):
+    for entry in list(this_process.own(KnownLimits).values()):
         for limit in entry.limits:
             if limit.is_defined:
                 yield limit.stored
@@ -210,7 +203,7 @@ def requests(steps: Sequence[WantsToStart], *, leases: Mapping[UUID, str] | None
     }
     scopes = expression_context.load(readers, ()) if readers else {}
     of_runs = {step.run_id for step in steps if kinds[step.version_id, step.key].limits.counts_runs}
-    families = FAMILIES.of(of_runs) if of_runs else {}
+    families = this_process.own(Families).of(of_runs) if of_runs else {}
     made = []
     for step in steps:
         entry, tenant, weight = kinds[step.version_id, step.key]
@@ -247,9 +240,6 @@ class Families:
         return answer
 
 
-FAMILIES = Families()
-
-
 class _Kind(NamedTuple):
     """What the requests of all runs of a step have in common."""
 
@@ -258,26 +248,29 @@ class _Kind(NamedTuple):
     weight: float
 
 
-_refused: dict[str, float] = {}
 FREE_AGAIN_AFTER_S = 0.1
+
+
+class Refusals(dict[str, float]):
+    """When each limit had no room for the last time, by the monotonic clock."""
 
 
 def note_refusals(answer: Answer, asked: Sequence[Request]) -> None:
     """Remember for a moment which limits had no room, so that nothing is claimed in vain."""
     if not answer.parked:
         return
-    parked, now = set(answer.parked), time.monotonic()
-    if len(_refused) > MAX_STEPS_KNOWN:
-        _refused.clear()
+    parked, now, refused = set(answer.parked), time.monotonic(), this_process.own(Refusals)
+    if len(refused) > MAX_STEPS_KNOWN:
+        refused.clear()
     for request in asked:
         if request.id in parked:
             for instance in (*request.limits.runs, *request.limits.steps):
-                _refused[instance] = now
+                refused[instance] = now
 
 
 def free_steps() -> Callable[[UUID, str], bool]:
     """Whether a step of some kind will probably be admitted: no limit of it has refused anything lately."""
-    since = time.monotonic() - FREE_AGAIN_AFTER_S
+    since, refused = time.monotonic() - FREE_AGAIN_AFTER_S, this_process.own(Refusals)
     known: dict[tuple[UUID, str], bool] = {}
 
     def is_free(version_id: UUID, key: str) -> bool:
@@ -285,7 +278,7 @@ def free_steps() -> Callable[[UUID, str], bool]:
         if found is None:
             entry = limits_of(version_id, key)
             found = not entry.keyed and not entry.problem
-            found = found and all(_refused.get(instance, -math.inf) < since for instance in entry.fixed.steps)
+            found = found and all(refused.get(instance, -math.inf) < since for instance in entry.fixed.steps)
             found = found and not entry.by_level
             known[version_id, key] = found
         return found

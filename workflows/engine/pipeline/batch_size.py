@@ -8,27 +8,31 @@ from __future__ import annotations
 from collections import OrderedDict
 from uuid import UUID
 
+from workflows.engine.state import this_process
 from workflows.steps.registry import Mode, StepType
 
 MESSAGE_WORK_S = 0.050
 MAX_KEYS = 10_000
 MAX_BLOCKING = 10
-_recent: OrderedDict[tuple[UUID, str], float] = OrderedDict()
+
+
+class RecentDurations(OrderedDict[tuple[UUID, str], float]):
+    """Seconds that each step of a version lately took in this process."""
 
 
 def observe(version_id: UUID, key: str, seconds: float) -> None:
     """Note a duration. A slow one counts at once, a fast one lets the estimate decay: an estimate of the p95."""
-    known = _recent.get((version_id, key), 0.0)
-    _recent[version_id, key] = max(seconds, known * 0.95)
-    if len(_recent) > MAX_KEYS:
-        _recent.popitem(last=False)
+    recent = this_process.own(RecentDurations)
+    recent[version_id, key] = max(seconds, recent.get((version_id, key), 0.0) * 0.95)
+    if len(recent) > MAX_KEYS:
+        recent.popitem(last=False)
 
 
 def batch_size(step_type: StepType, mode: Mode, version_id: UUID, key: str) -> int:
     """How many of this step a message may carry."""
     if mode is not Mode.INLINE:
         return step_type.max_batch if mode is Mode.ASYNC else min(step_type.max_batch, MAX_BLOCKING)
-    known = _recent.get((version_id, key))
+    known = this_process.own(RecentDurations).get((version_id, key))
     if not known:
         return step_type.max_batch
     return max(1, min(step_type.max_batch, int(MESSAGE_WORK_S / known)))

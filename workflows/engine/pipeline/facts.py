@@ -11,14 +11,29 @@ from uuid import UUID
 from cachetools import TTLCache
 
 from workflows.engine.sql.waits import LookBackRow
+from workflows.engine.state import this_process
 from workflows.models import Event, Organization
 
 MANUAL_EVENT = "headrace/manual"
 MAX_USER_ID = 200
 SLUG_TTL_S = 10.0
 
-_slugs: TTLCache[UUID, str] = TTLCache(10_000, SLUG_TTL_S)
-_lock = threading.Lock()
+
+class Slugs:
+    """The slugs of organizations, kept for a few seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: TTLCache[UUID, str] = TTLCache(10_000, SLUG_TTL_S)
+
+    def of(self, org_id: UUID) -> str:
+        with self._lock:
+            slug = self._kept.get(org_id)
+        if slug is None:
+            slug = Organization.objects.values_list("slug", flat=True).get(id=org_id)
+            with self._lock:
+                self._kept[org_id] = slug
+        return slug
 
 
 def event_facts(*, id_: UUID, name: str, data: Any, user: Mapping[str, Any] | None, ts: dt.datetime) -> dict[str, Any]:
@@ -47,10 +62,4 @@ def user_id_of(user: Mapping[str, Any]) -> str:
 
 def organization_facts(org_id: UUID) -> dict[str, str]:
     """{id, slug}; a slug that is changed is seen within ten seconds."""
-    with _lock:
-        slug = _slugs.get(org_id)
-    if slug is None:
-        slug = Organization.objects.values_list("slug", flat=True).get(id=org_id)
-        with _lock:
-            _slugs[org_id] = slug
-    return {"id": str(org_id), "slug": slug}
+    return {"id": str(org_id), "slug": this_process.own(Slugs).of(org_id)}

@@ -141,7 +141,7 @@ def prepare(visit: Visit) -> Prepared | Verdict:
         admit.check(claim, visit.scope)
         scope_ = visit.scope
         if step.reads_secrets:
-            values, secrets = scope.SECRETS.of(claim.org_id)
+            values, secrets = scope.secrets_of(claim.org_id)
             scope_ = {**visit.scope, "secrets": values}
         config, rendered = step.render(scope_)
         kept = _kept_input(rendered, secrets)

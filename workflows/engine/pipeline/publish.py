@@ -6,11 +6,7 @@ either: a claim admits one.
 
 from __future__ import annotations
 
-import atexit
 import itertools
-import os
-import queue
-import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,15 +24,12 @@ from workflows.engine.pipeline import admit, batch_size, prepare
 from workflows.engine.sql import publish as sql
 from workflows.engine.state import database, flow_cache
 from workflows.engine.state.records import ReadyStep
-from workflows.engine.worker import ending, vital
+from workflows.engine.worker import ending
 from workflows.errors import UnloadableVersion
 from workflows.steps.registry import REGISTRY, StepType
 
 log = structlog.get_logger(__name__)
 MAX_PIPELINE = 500
-MAX_WAITING = 5_000
-MAX_GROUPED = 500
-STOP_WITHIN_S = 2.0
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _HEADERS: dict[str, Any] = {
     "lang": "py",
@@ -226,60 +219,3 @@ def _publish_marked(steps: Sequence[ReadyStep]) -> list[Culprit]:
         marked, middle = [replace(step, unprepared=False) for step in steps], len(steps) // 2
         return _publish_marked(marked[:middle]) + _publish_marked(marked[middle:])
     return []
-
-
-class Dispatcher:
-    """One background thread for processes that are no workers (web, commands): it dispatches after their commits.
-
-    Nobody waits for it, so an answer never depends on the broker. What comes while it publishes forms the next group:
-    single triggers in quick succession travel together.
-    """
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Sequence[ReadyStep] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-
-    def submit(self, steps: Sequence[ReadyStep]) -> None:
-        """Hand steps over; they are published within a moment, or by rescue."""
-        if self._queue.qsize() >= MAX_WAITING:
-            log.warning("too many dispatches wait for the broker; rescue will publish", steps=len(steps))
-            return
-        self._ensure_thread()
-        self._queue.put(steps)
-
-    def _ensure_thread(self) -> None:
-        with self._lock:
-            if self._pid != os.getpid():
-                self._queue, self._thread, self._pid = queue.SimpleQueue(), None, os.getpid()
-            if self._thread is None:
-                self._thread = vital.start("dispatcher", self._run)
-                atexit.register(self.stop)
-
-    def stop(self) -> None:
-        """Finish what was handed over (for two seconds at most), and end the thread with its connection."""
-        with self._lock:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._queue.put(None)
-            thread.join(timeout=STOP_WITHIN_S)
-
-    def _run(self) -> None:
-        database.adopt()
-        while True:
-            groups = [self._queue.get()]
-            while len(groups) < MAX_GROUPED and not self._queue.empty():
-                groups.append(self._queue.get())
-            steps = [step for group in groups if group is not None for step in group]
-            try:
-                if steps:
-                    dispatch(steps)
-            except BaseException:
-                log.exception("dispatch failed; rescue will publish", steps=len(steps))
-            if None in groups:
-                database.close()
-                return
-
-
-DISPATCHER = Dispatcher()

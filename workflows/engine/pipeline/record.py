@@ -80,7 +80,7 @@ def tell(result: Recorded) -> None:
     if result.ended:
         job_log.ended(result.ended, versions=result.versions, sizes=result.sizes)
     if result.ended or result.failures:
-        sentry.REPORTER.tell(result.failures, [run_id for run_id, _ in result.ended])
+        sentry.tell(result.failures, [run_id for run_id, _ in result.ended])
 
 
 def forget(verdicts: Sequence[Verdict]) -> None:

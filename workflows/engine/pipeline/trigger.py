@@ -15,8 +15,8 @@ import uuid6
 from django.db import connection, transaction
 
 from workflows.definitions.compiled import CompiledFlow
+from workflows.engine.pipeline import dispatcher
 from workflows.engine.pipeline.facts import event_facts, organization_facts, user_of
-from workflows.engine.pipeline.publish import DISPATCHER
 from workflows.engine.run_controls import controls, idempotency
 from workflows.engine.run_controls.controls import Refusal
 from workflows.engine.sql import run_controls as idempotency_sql
@@ -125,13 +125,13 @@ def trigger(
             decision = controls.decide(flow, org_id, new)
             new, refused = decision.make, decision.refused
             if decision.cancelled:
-                transaction.on_commit(lambda: settle.settle(decision.cancelled, start=DISPATCHER.submit), robust=True)
+                dispatcher.after_commit(lambda: settle.settle(decision.cancelled))
             if refused and keyed:
                 _give_keys_back(flow, org_id, wanted, refused)
         if refused or duplicates:
             controls.note(flow.flow_id, org_id, [*refused.values(), *duplicates])
         ready = _insert(flow, org_id, new, kind=kind, lineage=lineage)
-        transaction.on_commit(lambda: DISPATCHER.submit(ready), robust=True)
+        dispatcher.start_after_commit(ready)
     made = {run.id for run in new}
     instead = {run_id: each.run_id for run_id, each in refused.items() if each.run_id}
     ids = [instead.get(owner, owner) for owner in (stands_for.get(run.id, run.id) for run in runs)]

@@ -11,8 +11,7 @@ import uuid6
 from django.db import transaction
 
 from workflows.definitions.compiled import CompiledFlow
-from workflows.engine.pipeline import record
-from workflows.engine.pipeline.publish import DISPATCHER
+from workflows.engine.pipeline import dispatcher, record
 from workflows.engine.pipeline.trigger import SLACK_BYTES
 from workflows.engine.repair.plan import Past, Planned
 from workflows.engine.state.records import Lineage
@@ -73,7 +72,7 @@ def fork(
         lineage=lineage,
     )
     if ready:
-        transaction.on_commit(lambda: DISPATCHER.submit(ready), robust=True)
+        dispatcher.start_after_commit(ready)
     else:  # everything is taken over; only the output is rendered again
         transaction.on_commit(lambda: record.finish([new_id]), robust=True)
     return new_id

@@ -14,7 +14,7 @@ from cachetools import TTLCache
 from workflows.engine.pipeline.facts import event_facts, user_of
 from workflows.engine.sql import perform as sql
 from workflows.engine.sql.perform import LoadContextsRow
-from workflows.engine.state import database, flow_cache
+from workflows.engine.state import database, flow_cache, this_process
 from workflows.models import Secret
 from workflows.payload import Json
 from workflows.steps import callback_urls
@@ -29,12 +29,12 @@ SECRETS_OF_ORGANIZATIONS = 1_000
 
 def load(run_ids: Iterable[UUID], step_keys: Iterable[str], cursor: database.Cursor | None = None) -> dict[UUID, Scope]:
     """The scope of each run: input, event, run, org, and `steps[key].output` for the named steps."""
-    ids = list(set(run_ids))
-    known = {id_: value for id_ in ids if (value := INPUTS.get(id_)) is not UNKNOWN}
+    ids, inputs = list(set(run_ids)), this_process.own(Inputs)
+    known = {id_: value for id_ in ids if (value := inputs.get(id_)) is not UNKNOWN}
     found: dict[UUID, Scope] = {}
     for row in sql.load_contexts(run_ids=ids, keys=sorted(set(step_keys)), known=known, cursor=cursor):
         if row.id not in known:
-            INPUTS.keep(row.id, row.input, row.size)
+            inputs.keep(row.id, row.input, row.size)
         found[row.id] = _scope(row, known.get(row.id, row.input))
     return found
 
@@ -69,9 +69,6 @@ class Inputs:
                 self._bytes += size
             while self._bytes > KEPT_BYTES:
                 self._bytes -= self._kept.popitem(last=False)[1][1]
-
-
-INPUTS = Inputs()
 
 
 def load_steps(
@@ -174,4 +171,6 @@ class SecretValues:
         return kept[0], kept[1].copy()
 
 
-SECRETS = SecretValues()
+def secrets_of(org_id: UUID) -> tuple[dict[str, str], Secrets]:
+    """The clear secrets of an organization, by name, and what masks them. Raises ConfigurationFailure."""
+    return this_process.own(SecretValues).of(org_id)

@@ -23,6 +23,7 @@ from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.schema import FlowSpec
 from workflows.engine.sql import perform as sql
 from workflows.engine.sql.perform import LoadVersionsRow
+from workflows.engine.state import this_process
 from workflows.engine.state.records import Claim, ReadyStep
 from workflows.errors import FlowNotFound, UnloadableVersion, WorkflowsError
 from workflows.steps.registry import REGISTRY
@@ -34,9 +35,15 @@ TRY_AGAIN_AFTER_S = 30.0
 """Why a version does not load is remembered for so long: trying costs more than knowing."""
 ABSENT_FOR_S = 1.0
 """That a version is not there is remembered for a moment: it may come, and many steps may ask for it meanwhile."""
-_cache: OrderedDict[UUID, CompiledFlow] = OrderedDict()
-_refused: dict[UUID, tuple[float, WorkflowsError]] = {}
-_lock = threading.Lock()
+
+
+class Versions:
+    """The versions that this process has compiled, and why it could not compile others."""
+
+    def __init__(self) -> None:
+        self.compiled: OrderedDict[UUID, CompiledFlow] = OrderedDict()
+        self.refused: dict[UUID, tuple[float, WorkflowsError]] = {}
+        self.lock = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +57,7 @@ class Loaded:
 
 def flow_of(version_id: UUID) -> CompiledFlow:
     """The compiled version. Raises FlowNotFound for an unknown id, UnloadableVersion for one that can't be compiled."""
-    kept = _cache.get(version_id)
+    kept = this_process.own(Versions).compiled.get(version_id)
     if kept is not None:
         return kept
     loaded = load([version_id])
@@ -61,7 +68,7 @@ def flow_of(version_id: UUID) -> CompiledFlow:
 
 def found(version_id: UUID) -> CompiledFlow | None:
     """The compiled version; None for one that this process can't load."""
-    return _cache.get(version_id) or load([version_id]).flows.get(version_id)
+    return this_process.own(Versions).compiled.get(version_id) or load([version_id]).flows.get(version_id)
 
 
 def found_by_anybody(version_id: UUID) -> CompiledFlow | None:
@@ -106,11 +113,11 @@ def slug_of(version_id: UUID) -> str:
 def load(version_ids: Iterable[UUID]) -> Loaded:
     """Several versions at once, from the cache or by one query. Raises for none of them; only where this process itself
     is at fault (MemoryError), or ends."""
-    wanted = set(version_ids)
-    flows = {version_id: _cache[version_id] for version_id in wanted if version_id in _cache}
+    wanted, versions = set(version_ids), this_process.own(Versions)
+    flows = {id_: flow for id_ in wanted if (flow := versions.compiled.get(id_)) is not None}
     refused: dict[UUID, WorkflowsError] = {}
     for version_id in wanted - flows.keys():
-        until, error = _refused.get(version_id, (float("-inf"), None))
+        until, error = versions.refused.get(version_id, (float("-inf"), None))
         if error is not None and time.monotonic() < until:
             refused[version_id] = copy.copy(error)  # each raising adds to the traceback
     missing = wanted - flows.keys() - refused.keys()
@@ -127,10 +134,11 @@ def load(version_ids: Iterable[UUID]) -> Loaded:
 
 
 def _remember(version_id: UUID, error: WorkflowsError, for_s: float) -> None:
-    with _lock:
-        _refused[version_id] = (time.monotonic() + for_s, copy.copy(error))
-        while len(_refused) > MAX_VERSIONS:
-            del _refused[next(iter(_refused))]
+    versions = this_process.own(Versions)
+    with versions.lock:
+        versions.refused[version_id] = (time.monotonic() + for_s, copy.copy(error))
+        while len(versions.refused) > MAX_VERSIONS:
+            del versions.refused[next(iter(versions.refused))]
 
 
 def _compile(row: LoadVersionsRow) -> CompiledFlow:
@@ -146,11 +154,12 @@ def _compile(row: LoadVersionsRow) -> CompiledFlow:
         log.warning("a flow version can't be loaded", version=str(row.id), path=refusal.path, reason=refusal.reason)
         _remember(row.id, refusal, TRY_AGAIN_AFTER_S)
         raise refusal from error
-    with _lock:
-        _cache[row.id] = flow
-        _refused.pop(row.id, None)
-        while len(_cache) > MAX_VERSIONS:
-            _cache.popitem(last=False)
+    versions = this_process.own(Versions)
+    with versions.lock:
+        versions.compiled[row.id] = flow
+        versions.refused.pop(row.id, None)
+        while len(versions.compiled) > MAX_VERSIONS:
+            versions.compiled.popitem(last=False)
     return flow
 
 
@@ -208,5 +217,4 @@ def _steps(definition: Any) -> Iterator[dict[Any, Any]]:
 
 def forget() -> None:
     """Empty the cache (for tests that rebuild the database)."""
-    _cache.clear()
-    _refused.clear()
+    this_process.forget(Versions)

@@ -24,7 +24,7 @@ from django.db import DatabaseError
 
 from workflows.engine.sql import telemetry as sql
 from workflows.engine.sql.telemetry import ReportedRunsRow
-from workflows.engine.state import database, expression_context
+from workflows.engine.state import database, expression_context, this_process
 from workflows.engine.state.records import StepFailed
 from workflows.engine.worker import ending
 
@@ -108,7 +108,9 @@ class Reporter:
                 self._client.capture_event(transaction(row))
 
 
-REPORTER = Reporter()
+def tell(failures: Sequence[StepFailed], ended: Sequence[UUID]) -> None:
+    """Report failures and ended runs soon, by this process's reporter."""
+    this_process.own(Reporter).tell(failures, ended)
 
 
 def exception(failure: StepFailed, run: ReportedRunsRow) -> dict[str, Any]:
@@ -197,7 +199,7 @@ def _stack(traceback: str) -> dict[str, Any]:
 def _masked(org_id: UUID, data: Any) -> Any:
     """An event's data without the organization's secrets; of large data its beginning, as text."""
     try:
-        _, secrets = expression_context.SECRETS.of(org_id)
+        _, secrets = expression_context.secrets_of(org_id)
     except DatabaseError:
         raise
     except Exception as error:

@@ -11,12 +11,12 @@ import structlog
 
 from workflows.engine.containers import fan_out
 from workflows.engine.maintenance import sweeps
-from workflows.engine.pipeline import publish, record
+from workflows.engine.pipeline import dispatcher, publish, record
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.run_controls import sleepers
 from workflows.engine.sql import waits as sql
 from workflows.engine.state import database, flow_cache
-from workflows.engine.state.records import ReadyStep, Verdict
+from workflows.engine.state.records import Verdict
 from workflows.engine.waits import waits
 from workflows.engine.worker import ending
 from workflows.steps.outcome import Failed
@@ -26,12 +26,12 @@ GROUP = 200
 BATCH = 1_000
 
 
-def resolve(step_run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep]], None] = publish.dispatch) -> None:
-    """Record the outcomes of waits that are taken, and `start` what became ready. Rescue makes good what fails."""
+def resolve(step_run_ids: Sequence[UUID]) -> None:
+    """Record the outcomes of waits that are taken, and start what became ready. Rescue makes good what fails."""
     for first in range(0, len(step_run_ids), GROUP):
         group = step_run_ids[first : first + GROUP]
         try:
-            _resolve(group, start)
+            _resolve(group)
         except BaseException as error:
             ending.raise_if_ending(error)
             if database.is_away(error):
@@ -39,15 +39,15 @@ def resolve(step_run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep
             log.warning("the ends of waits can't be recorded together", steps=len(group), exc_info=error)
             middle = len(group) // 2
             for half in (group[:middle], group[middle:]) if middle else ():
-                resolve(half, start=start)
+                resolve(half)
 
 
-def _resolve(step_run_ids: Sequence[UUID], start: Callable[[Sequence[ReadyStep]], None]) -> None:
+def _resolve(step_run_ids: Sequence[UUID]) -> None:
     verdicts = waits.verdicts(step_run_ids)
     _, refused = flow_cache.divide([verdict.claim for verdict in verdicts])
     newer = {claim.id: error for claim, error in refused if flow_cache.is_newer(error)}
     mine = [verdict for verdict in verdicts if verdict.claim.id not in newer]
-    landed = _record(mine, start)
+    landed = _record(mine)
     waits.drop([verdict.claim.id for verdict in mine if verdict.claim.id in landed])
     for error in newer.values():
         raise error  # they are left to others
@@ -59,7 +59,7 @@ class NotAllRecorded(RuntimeError):
     """Some of the group were recorded; the others are looked at by themselves."""
 
 
-def _record(verdicts: Sequence[Verdict], start: Callable[[Sequence[ReadyStep]], None]) -> Set[UUID]:
+def _record(verdicts: Sequence[Verdict]) -> Set[UUID]:
     """Record, and go on. Returns the step runs whose verdicts counted."""
     recorded = record.record(verdicts)
     ended = [run_id for run_id, _ in recorded.ended]
@@ -67,7 +67,7 @@ def _record(verdicts: Sequence[Verdict], start: Callable[[Sequence[ReadyStep]], 
     waiting = sleepers.after(verdicts, recorded.landed, busy=busy)
     publish.withdraw(recorded.withdrawn, ended, sleepers=waiting)
     if recorded.ready:
-        start(recorded.ready)
+        dispatcher.start(recorded.ready)
     return recorded.landed.keys()
 
 
@@ -75,9 +75,9 @@ def conclude(step_run_ids: Sequence[UUID]) -> None:
     """Record what containers whose items have ended came to, and go on with their loops. Raises UnloadableVersion,
     before anything is done, where only another process can."""
     verdicts, ready = fan_out.conclude(step_run_ids)
-    landed = _record(verdicts, publish.dispatch)
+    landed = _record(verdicts)
     if ready:
-        publish.dispatch(ready)
+        dispatcher.start(ready)
     unrecorded = {verdict.claim.id for verdict in verdicts} - landed
     fan_out.close([id_ for id_ in step_run_ids if id_ not in unrecorded or len(verdicts) == 1])
     if unrecorded and len(verdicts) > 1:
@@ -118,13 +118,13 @@ def look_back_late() -> None:
 def resolve_late() -> None:
     """Waits that were taken, and whose ends were not recorded."""
     rows = sql.left_over_waits(grace_s=waits.GRACE_S, batch=BATCH, put_off=_put_off(TAKEN_WAITS))
-    _sweep(TAKEN_WAITS, _rows(rows), lambda ids: _resolve(ids, publish.dispatch), give_up=_fail_wait)
+    _sweep(TAKEN_WAITS, _rows(rows), _resolve, give_up=_fail_wait)
 
 
 def _fail_wait(step_run_id: UUID, error: BaseException) -> None:
     """Its end can't be recorded as it is: its step fails, and its dead letter says why."""
     failed = Failed(error=describe(error))
-    _record([replace(each, outcome=failed, output=None) for each in waits.verdicts([step_run_id])], publish.dispatch)
+    _record([replace(each, outcome=failed, output=None) for each in waits.verdicts([step_run_id])])
     waits.drop([step_run_id])
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
 
-from workflows.engine.pipeline import publish, record
+from workflows.engine.pipeline import dispatcher, publish, record
 from workflows.engine.state import database
-from workflows.engine.state.records import ReadyStep, Recorded
+from workflows.engine.state.records import Recorded
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.waits import resolve, waits
 from workflows.engine.worker import ending
@@ -18,19 +18,19 @@ log = structlog.get_logger(__name__)
 SETTLE_GROUP = 100
 
 
-def settle(run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep]], None] = publish.dispatch) -> None:
-    """Cancel what is open of runs that are bound to stop, give their permits back, and `start` what undoes their steps.
+def settle(run_ids: Sequence[UUID]) -> None:
+    """Cancel what is open of runs that are bound to stop, give their permits back, and start what undoes their steps.
 
     What fails here, rescue makes good.
     """
     for first in range(0, len(run_ids), SETTLE_GROUP):
-        _settle_apart(run_ids[first : first + SETTLE_GROUP], start)
+        _settle_apart(run_ids[first : first + SETTLE_GROUP])
 
 
-def _settle_apart(run_ids: Sequence[UUID], start: Callable[[Sequence[ReadyStep]], None]) -> None:
+def _settle_apart(run_ids: Sequence[UUID]) -> None:
     """Settle the runs, in halves where they can't be together, so that a bad one keeps no other from its end."""
     try:
-        settle_together(run_ids, start=start)
+        settle_together(run_ids)
     except BaseException as error:
         ending.raise_if_ending(error)
         if database.is_away(error):
@@ -39,20 +39,18 @@ def _settle_apart(run_ids: Sequence[UUID], start: Callable[[Sequence[ReadyStep]]
             log.warning("a run can't be settled now; rescue will", run_id=str(run_ids[0]), exc_info=error)
             return
         middle = len(run_ids) // 2
-        _settle_apart(run_ids[:middle], start)
-        _settle_apart(run_ids[middle:], start)
+        _settle_apart(run_ids[:middle])
+        _settle_apart(run_ids[middle:])
 
 
-def settle_together(
-    run_ids: Sequence[UUID], *, start: Callable[[Sequence[ReadyStep]], None] = publish.dispatch
-) -> None:
+def settle_together(run_ids: Sequence[UUID]) -> None:
     """Settle runs; raises where one of them keeps the others from it."""
     settled = run_transitions.settle(sorted(run_ids))
     record.tell(Recorded(ended=settled.ended))
     publish.withdraw(settled.withdrawn, [run_id for run_id, _ in settled.ended])
     if settled.ready:
-        start(settled.ready)
-    resolve.resolve(waits.take_for_runs([run_id for run_id, _ in settled.ended]), start=start)
+        dispatcher.start(settled.ready)
+    resolve.resolve(waits.take_for_runs([run_id for run_id, _ in settled.ended]))
 
 
 def expire(*, batch: int) -> None:

@@ -21,6 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 from workflows.engine.maintenance.leader import Maintenance
 from workflows.engine.state import database
 from workflows.engine.telemetry import step_events
+from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.runtime import Runtime
 from workflows.steps import sandbox
 from workflows.steps.registry import COMPUTE_QUEUE, DETACHED_LANE, IO_QUEUE, QUEUES, SCRIPTS_LANE
@@ -91,7 +92,7 @@ class EngineStep(bootsteps.StartStopStep):
             return
         sys.setswitchinterval(0.0005)  # hand-overs between its threads must not wait for 5 ms slices
         step_events.start(_hostname)
-        _runtime = Runtime(
+        profile = WorkerProfile(
             name=_hostname,
             queues=_queues,
             slots=IO_SLOTS,
@@ -100,8 +101,9 @@ class EngineStep(bootsteps.StartStopStep):
             max_continued=MAX_CONTINUED,
             lanes=_io_lanes(),
         )
+        _runtime = Runtime(profile)
         _runtime.start()
-        self.maintenance = Maintenance(_runtime.id)
+        self.maintenance = Maintenance(profile.id)
         self.maintenance.start()
 
     def stop(self, parent: Any) -> None:
@@ -154,7 +156,7 @@ def _start_in_child(**_: Any) -> None:
     detached = DETACHED_THREADS * _children
     sandbox.allow(1 + detached)
     step_events.start(_hostname)  # one worker for monitors, whatever the number of its children
-    _runtime = Runtime(
+    profile = WorkerProfile(
         name=_hostname,
         queues=_queues,
         slots=1 + detached,
@@ -163,6 +165,7 @@ def _start_in_child(**_: Any) -> None:
         max_continued=MAX_CONTINUED,
         lanes=_compute_lanes(),
     )
+    _runtime = Runtime(profile)
     _runtime.start()
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
@@ -17,28 +16,23 @@ from workflows.engine.pipeline.perform import Visit
 from workflows.engine.pipeline.record import record
 from workflows.engine.run_controls import sleepers
 from workflows.engine.state.records import Claim, ReadyStep, Recorded, Verdict
+from workflows.engine.worker.claims import Claimer
+from workflows.engine.worker.in_flight import InFlight
+from workflows.engine.worker.profile import WorkerProfile
 from workflows.steps.outcome import HandBack
 
 log = structlog.get_logger(__name__)
 
 
-class HandOver:
-    """The part of a runtime that deals with permits."""
+class Permits:
+    """The permits of the steps that a worker process has in flight."""
 
-    id: UUID
-    queues: frozenset[str]
-    lanes: Mapping[str, int]
-    slots: int
-    own_thread: bool
-    _threads: int
-    _blocking: int
-    _visits: dict[UUID, Visit]
-    _room: threading.Condition
+    def __init__(self, profile: WorkerProfile, in_flight: InFlight, claimer: Claimer) -> None:
+        self._profile = profile
+        self._in_flight = in_flight
+        self._claimer = claimer
 
-    def _claim(self, batch: Sequence[tuple[str, int | None]], lease: UUID, *, by_message: bool = True) -> list[Claim]:
-        raise NotImplementedError
-
-    def _confirm(self, claims: list[Claim], lease: UUID) -> list[Claim]:
+    def confirm(self, claims: list[Claim], lease: UUID) -> list[Claim]:
         """Those of the claimed steps that may start now (and others, whose turn it was); the rest goes back."""
         by_id = {claim.id.hex: claim for claim in claims}
         gate = admit.gate()
@@ -48,7 +42,9 @@ class HandOver:
             publish.follow(answer)
             if unknown:  # their reservations are gone: they ask again, with their old places
                 asked = admit.requests([by_id[id_] for id_ in unknown])
-                again = gate.admit(asked, take=Take(count=len(unknown), lanes=tuple(self.lanes), lease=str(lease)))
+                again = gate.admit(
+                    asked, take=Take(count=len(unknown), lanes=tuple(self._profile.lanes), lease=str(lease))
+                )
                 taken = again.taken
                 publish.follow(again)
         except publish.GATE_ERRORS as error:
@@ -64,7 +60,7 @@ class HandOver:
         """Claim steps that the gate has handed to this worker."""
         if not ids:
             return []
-        claims = self._claim([(id_, None) for id_ in ids], lease, by_message=False)
+        claims = self._claimer.claim([(id_, None) for id_ in ids], lease, by_message=False)
         missing = set(ids) - {claim.id.hex for claim in claims}
         if missing:
             try:
@@ -73,7 +69,7 @@ class HandOver:
                 log.info("permits could not be given back; they expire", permits=len(missing), reason=str(error))
         return claims
 
-    def _hand_over(self, result: Recorded, verdicts: Sequence[Verdict], budget: int) -> tuple[list[Claim], float]:
+    def hand_over(self, result: Recorded, verdicts: Sequence[Verdict], budget: int) -> tuple[list[Claim], float]:
         """After the commit, one call: permits go back, waiters get them, and what became ready asks for its own.
 
         Returns what this visit continues with, and when it asked.
@@ -92,8 +88,8 @@ class HandOver:
         leases = {str(lease): ids for lease, ids in held.items()}
         lease, asked = str(result.lease), time.monotonic()
         going = result.claimed
-        count = max(self._room_for(budget), len(going)) if budget else 0
-        take = Take(count=count, lanes=tuple(self.lanes), lease=lease) if count else None
+        count = max(self._in_flight.room_for(budget), len(going)) if budget else 0
+        take = Take(count=count, lanes=tuple(self._profile.lanes), lease=lease) if count else None
         requests = admit.requests([*going, *ready], leases=back)
         ended = [run_id for run_id, _ in result.ended] + prepared.ended
         busy = {*ended, *(claim.run_id for claim in going), *(step.run_id for step in ready)}
@@ -104,7 +100,7 @@ class HandOver:
                 unused=[id_.hex for id_ in (*result.withdrawn, *prepared.withdrawn)],
                 runs=[run_id.hex for run_id in ended],
                 sleepers=[run_id.hex for run_id in sleepers.after(verdicts, result.landed, busy=busy)],
-                pauses=self._pauses(verdicts),
+                pauses=_pauses(verdicts),
                 take=take,
             )
         except publish.GATE_ERRORS as error:
@@ -138,24 +134,12 @@ class HandOver:
         """Claimed, but without permits: running → ready. They wait at the gate, and ask once more: their turn may have
         come while they were still running here, and then whoever it came to found nothing to start."""
         if claims:
-            landed = record([Verdict(claim=claim, outcome=HandBack()) for claim in claims], worker=self.id).landed
+            landed = record(
+                [Verdict(claim=claim, outcome=HandBack()) for claim in claims], worker=self._profile.id
+            ).landed
             publish.dispatch([_ready_again(claim) for claim in claims if landed.get(claim.id) == "ready"])
 
-    def _room_for(self, budget: int) -> int:
-        """How many steps this worker can take at once: none while its blocking handlers wait for threads."""
-        if self.own_thread:
-            return min(budget, 1)
-        return max(0, min(budget, self.slots - len(self._visits))) if self._blocking < self._threads else 0
-
-    def _pauses(self, verdicts: Sequence[Verdict]) -> list[Pause]:
-        return [
-            Pause(instance=instance, seconds=verdict.pause_s)
-            for verdict in verdicts
-            if verdict.pause_s > 0
-            for instance in admit.provider_pauses(verdict.claim, {})
-        ]
-
-    def _may_start(self, visits: Sequence[Visit]) -> set[UUID]:
+    def may_start(self, visits: Sequence[Visit]) -> set[UUID]:
         """Those whose stamp is young enough, or could be renewed: a start counts in a window when it really is."""
         now = time.monotonic()
         late = [visit for visit in visits if now > visit.start_by]
@@ -171,11 +155,12 @@ class HandOver:
             except publish.GATE_ERRORS as error:
                 log.info("nothing may start now, steps are handed back", steps=len(group), reason=str(error))
                 refused = [visit.claim.id.hex for visit in group]
-            self._start_soon(group, asked)
+            self.set_start_by(group, asked)
             may -= {UUID(id_) for id_ in refused}
         return may
 
-    def _start_soon(self, visits: Sequence[Visit], asked: float) -> None:
+    def set_start_by(self, visits: Sequence[Visit], asked: float) -> None:
+        """Set until when each of the visits may start, whose permits were asked for at `asked`."""
         if not admit.ENABLED:
             return
         known: dict[tuple[UUID, str], float] = {}
@@ -185,7 +170,7 @@ class HandOver:
                 known[kind] = asked + admit.slack_s(*kind)
             visit.start_by = known[kind]
 
-    def _renew_permits(self, held: Sequence[Visit]) -> None:
+    def renew(self, held: Sequence[Visit]) -> None:
         """At the gate, after the rows: a permit outlives its row's lease."""
         if not admit.ENABLED:
             return
@@ -199,6 +184,15 @@ class HandOver:
                 log.warning("permits of executing steps are gone", steps=len(lost))
         except publish.GATE_ERRORS as error:
             log.warning("permits could not be renewed", steps=len(held), reason=str(error))
+
+
+def _pauses(verdicts: Sequence[Verdict]) -> list[Pause]:
+    return [
+        Pause(instance=instance, seconds=verdict.pause_s)
+        for verdict in verdicts
+        if verdict.pause_s > 0
+        for instance in admit.provider_pauses(verdict.claim, {})
+    ]
 
 
 def _ready_again(claim: Claim) -> ReadyStep:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from uuid import UUID
 
 import structlog
 
@@ -21,7 +19,9 @@ from workflows.engine.state import database
 from workflows.engine.state.records import Verdict
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.telemetry import step_events
-from workflows.engine.worker.heartbeat import Heartbeat
+from workflows.engine.worker.in_flight import InFlight, VerdictQueue
+from workflows.engine.worker.permits import Permits
+from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.solitary import ProcessLost, SolitaryProcess
 from workflows.errors import ResourceExhausted
 from workflows.steps.outcome import Cancelled, Failed, HandBack
@@ -34,62 +34,69 @@ SUSPECTS_WAIT_S = 2.0
 START_TRIES = 3
 
 
-class Alone(Heartbeat):
-    """The part of a runtime that performs suspects. Each of its threads has a process of its own."""
+class Suspects:
+    """Performs suspects: steps that may have been the cause. Each of its threads has a process of its own."""
 
-    _suspects: int
-    _solitary_threads: ThreadPoolExecutor | None
-    _solitary: dict[int, SolitaryProcess]
+    def __init__(self, profile: WorkerProfile, in_flight: InFlight, verdicts: VerdictQueue, permits: Permits) -> None:
+        self._profile = profile
+        self._in_flight = in_flight
+        self._verdicts = verdicts
+        self._permits = permits
+        self._lock = threading.Lock()
+        self._count = 0
+        self._processes: dict[int, SolitaryProcess] = {}
+        self._threads = ThreadPoolExecutor(
+            max_workers=SOLITARY_PROCESSES, thread_name_prefix="step_alone", initializer=database.adopt
+        )
 
-    def _forget(self, step_run_ids: Iterable[UUID]) -> None:
-        raise NotImplementedError
-
-    def _is_suspect(self, visit: Visit) -> bool:
-        """A step whose worker was lost twice is performed alone, one that lost its worker once where a process is free:
-        when a machine ends, hundreds lose their worker at once, and they do not wait for each other."""
+    def includes(self, visit: Visit) -> bool:
+        """Whether a step is performed alone: one whose worker was lost twice, and one that lost its worker once where a
+        process is free. When a machine ends, hundreds lose their worker at once; they do not wait for each other."""
         losses = visit.claim.losses
-        return losses > 1 or (losses == 1 and self._suspects < SOLITARY_PROCESSES)
+        return losses > 1 or (losses == 1 and self._count < SOLITARY_PROCESSES)
 
-    def _start_alone(self, visit: Visit) -> None:
-        """In the visiting thread where that is a process's only place, else by a thread for suspects. Where enough of
-        them wait for one, the step goes back, and another worker may take it."""
-        here = self.own_thread and not visit.step.type.detached
-        with self._room:
-            has_room = here or self._suspects < MAX_SUSPECTS
-            self._suspects += has_room
+    def start(self, visit: Visit) -> None:
+        """Perform a step alone: in the visiting thread where that is a process's only place, else by a thread for
+        suspects. Where enough of them wait for one, the step goes back, and another worker may take it."""
+        here = self._profile.own_thread and not visit.step.type.detached
+        with self._lock:
+            has_room = here or self._count < MAX_SUSPECTS
+            self._count += has_room
         if not has_room:
             later = HandBack(after_s=random.uniform(1.0, 2.0) * SUSPECTS_WAIT_S)
-            self.finish(visit, Verdict(claim=visit.claim, outcome=later))
+            self._verdicts.finish(visit, Verdict(claim=visit.claim, outcome=later))
             return
         if here:
-            self._perform_alone(visit)
+            self._perform(visit)
             return
         visit.is_elsewhere = True
-        if self._solitary_threads is None:
-            self._solitary_threads = ThreadPoolExecutor(
-                max_workers=SOLITARY_PROCESSES, thread_name_prefix="step_alone", initializer=database.adopt
-            )
-        self._solitary_threads.submit(self._perform_alone, visit)
+        self._threads.submit(self._perform, visit)
 
-    def _perform_alone(self, visit: Visit) -> None:
+    def end(self) -> None:
+        """Start no step any more, and kill the processes: what they performed has been handed back."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in list(self._processes.values()):
+            process.kill()
+
+    def _perform(self, visit: Visit) -> None:
         try:
-            verdict = self._verdict_alone(visit)
+            verdict = self._verdict(visit)
         except Exception:
             log.exception("a step could not be performed alone; rescue will", step_run_id=str(visit.claim.id))
-            self._forget([visit.claim.id])
+            self._in_flight.forget([visit.claim.id])
         else:
             if verdict is not None:
-                self.finish(visit, verdict)
+                self._verdicts.finish(visit, verdict)
         finally:
-            with self._room:
-                self._suspects -= 1
+            with self._lock:
+                self._count -= 1
 
-    def _verdict_alone(self, visit: Visit) -> Verdict | None:
+    def _verdict(self, visit: Visit) -> Verdict | None:
         for _ in range(START_TRIES):
             process = self._process_of_this_thread()
-            if visit.is_closed or self._visits.get(visit.claim.id) is not visit:
+            if visit.is_closed or self._in_flight.get(visit.claim.id) is not visit:
                 return None  # handed back, or given up, meanwhile
-            if not self._may_start([visit]):
+            if not self._permits.may_start([visit]):
                 return Verdict(claim=visit.claim, outcome=HandBack())
             visit.performed_since = time.monotonic()
             step_events.started(visit.claim)  # its process tells nobody
@@ -125,23 +132,16 @@ class Alone(Heartbeat):
         return Verdict(claim=visit.claim, outcome=Failed(error=describe(error)))
 
     def _process_of_this_thread(self) -> SolitaryProcess:
-        found = self._solitary.get(threading.get_ident())
+        found = self._processes.get(threading.get_ident())
         if found is None:
             found = SolitaryProcess()
-            self._solitary[threading.get_ident()] = found
+            self._processes[threading.get_ident()] = found
             if not found.await_ready():
                 self._drop_process()
                 raise RuntimeError("The process for a step whose worker was lost does not start.")
         return found
 
     def _drop_process(self) -> None:
-        process = self._solitary.pop(threading.get_ident(), None)
+        process = self._processes.pop(threading.get_ident(), None)
         if process is not None:
             process.close()
-
-    def _end_solitary(self) -> None:
-        """At the end of the drain: what they performed has been handed back."""
-        if self._solitary_threads is not None:
-            self._solitary_threads.shutdown(wait=False, cancel_futures=True)
-        for process in list(self._solitary.values()):
-            process.kill()

@@ -1,0 +1,188 @@
+"""The visits that a worker process has in flight, and the queue of their verdicts."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from uuid import UUID
+
+from workflows.engine.pipeline.perform import Visit
+from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.transitions.steps import LEASE_S
+from workflows.engine.worker import ending
+from workflows.engine.worker.profile import WorkerProfile
+from workflows.steps.outcome import HandBack
+
+BLIND_AFTER_S = LEASE_S * 0.8
+MAX_GROUP = 500
+MAX_GROUP_BYTES = 8 * 1024 * 1024
+
+
+class InFlight:
+    """The visits of a process, from their claim to their record, with the lock over them and the room that is left."""
+
+    def __init__(self, profile: WorkerProfile) -> None:
+        self.unclaimed = 0
+        """Messages that wait for room, or whose steps are being claimed."""
+        self.visiting = 0
+        """Messages whose steps are being performed."""
+        self._profile = profile
+        self._visits: dict[UUID, Visit] = {}
+        self._room = threading.Condition()
+        self._blocking = 0
+        self._last_seen = time.monotonic()
+        self._draining = threading.Event()
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    def visits(self) -> list[Visit]:
+        """All of them, as they are now."""
+        return list(self._visits.values())
+
+    def get(self, step_run_id: UUID) -> Visit | None:
+        """The visit of a step; None where it is not begun, or recorded already."""
+        return self._visits.get(step_run_id)
+
+    def add(self, visits: Iterable[Visit]) -> None:
+        """Take up visits that have been opened."""
+        with self._room:
+            self._visits.update((visit.claim.id, visit) for visit in visits)
+
+    def forget(self, step_run_ids: Iterable[UUID]) -> None:
+        """Drop visits that are recorded, or given up. Threads that wait for room look again."""
+        with self._room:
+            for step_run_id in step_run_ids:
+                self._visits.pop(step_run_id, None)
+            self._room.notify_all()
+
+    @contextlib.contextmanager
+    def counted_as_unclaimed(self) -> Iterator[None]:
+        """Count a message until its steps are claimed: the drain waits for it."""
+        with self._room:
+            self.unclaimed += 1
+        try:
+            yield
+        finally:
+            with self._room:
+                self.unclaimed -= 1
+
+    @contextlib.contextmanager
+    def counted_as_visiting(self) -> Iterator[None]:
+        """Count a message while its steps are performed."""
+        with self._room:
+            self.visiting += 1
+        try:
+            yield
+        finally:
+            with self._room:
+                self.visiting -= 1
+
+    def begin_blocking(self) -> None:
+        """Count a step that was given to the pool of blocking handlers."""
+        with self._room:
+            self._blocking += 1
+
+    def end_blocking(self) -> None:
+        """Count it no more: its handler has ended."""
+        with self._room:
+            self._blocking -= 1
+
+    def note_beat(self) -> None:
+        """Remember that the database has just been reached: without that, no message is taken."""
+        self._last_seen = time.monotonic()
+
+    def wait_for_room(self) -> bool:
+        """True as soon as a message may be taken; False where the process drains."""
+        with self._room:
+            while not self.is_draining:
+                if len(self._visits) < self._profile.slots and time.monotonic() - self._last_seen < BLIND_AFTER_S:
+                    return True
+                self._room.wait(0.25)
+        return False
+
+    def room_for(self, budget: int) -> int:
+        """How many steps this worker can take at once: none while its blocking handlers wait for threads."""
+        if self._profile.own_thread:
+            return min(budget, 1)
+        if self._blocking >= self._profile.threads:
+            return 0
+        return max(0, min(budget, self._profile.slots - len(self._visits)))
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining.is_set()
+
+    def drain(self, patience_s: float) -> None:
+        """Take no message any more, and wait until all visits have ended, or the patience has."""
+        self._draining.set()
+        deadline = time.monotonic() + patience_s
+        with self._room:
+            self._room.notify_all()
+            while (self._visits or self.unclaimed) and time.monotonic() < deadline:
+                self._room.wait(0.05)
+
+
+class VerdictQueue:
+    """The verdicts that wait for the recorder thread."""
+
+    def __init__(self, in_flight: InFlight) -> None:
+        self._in_flight = in_flight
+        self._waiting: queue.SimpleQueue[Verdict | None] = queue.SimpleQueue()
+
+    def put(self, verdict: Verdict) -> None:
+        """Have a verdict recorded whose visit is closed, or was never opened."""
+        self._waiting.put(verdict)
+
+    def finish(self, visit: Visit, verdict: Verdict) -> None:
+        """Close a visit and have its verdict recorded; a second one of the same visit is dropped."""
+        if visit.close():
+            self._waiting.put(verdict)
+
+    def hand_back(self, visit: Visit) -> None:
+        """Close a visit without an attempt: another worker may take its step."""
+        self.finish(visit, Verdict(claim=visit.claim, outcome=HandBack()))
+
+    def end(self) -> None:
+        """Say that no verdict follows."""
+        self._waiting.put(None)
+
+    def get_nowait(self) -> Verdict | None:
+        """The next verdict; None is the end. Raises queue.Empty where none waits."""
+        return self._waiting.get_nowait()
+
+    def next_group(self) -> tuple[list[Verdict], bool]:
+        """Wait for a verdict. Returns it with those that have come meanwhile, and whether the end has."""
+        group = [self._waiting.get()]
+        size = _size(group[0])
+        while len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
+            try:
+                group.append(self._waiting.get_nowait())
+            except queue.Empty:
+                break
+            size += _size(group[-1])
+        verdicts = [verdict for verdict in group if verdict is not None]
+        return verdicts, len(verdicts) < len(group)
+
+    def leave_if_ending(self, error: BaseException, claims: Iterable[Claim], verdicts: Iterable[Verdict]) -> None:
+        """Where a signal ends this process: what has been performed is recorded, what has not goes back, and the error
+        goes on its way. What other threads perform is left to the drain."""
+        try:
+            ending.raise_if_ending(error)
+        except SystemExit:
+            for verdict in verdicts:
+                self.put(verdict)
+            for claim in claims:
+                visit = self._in_flight.get(claim.id)
+                if visit is None:  # not begun; or recorded already, and then its lease is over
+                    self.put(Verdict(claim=claim, outcome=HandBack()))
+                elif not visit.is_elsewhere:
+                    self.hand_back(visit)
+            raise
+
+
+def _size(verdict: Verdict | None) -> int:
+    return len(verdict.output or "") + len(verdict.input or "") if verdict else 0

@@ -1,0 +1,140 @@
+"""The two places beside the visiting thread in which a worker process performs steps: an event loop, and a pool of
+threads for blocking handlers. Their verdicts go to the recorder thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+from django.db import connections
+
+from workflows.engine.pipeline import perform
+from workflows.engine.pipeline.perform import Prepared, Visit
+from workflows.engine.state import database
+from workflows.engine.worker import vital
+from workflows.engine.worker.in_flight import InFlight, VerdictQueue
+from workflows.engine.worker.permits import Permits
+from workflows.engine.worker.profile import WorkerProfile
+from workflows.engine.worker.progress import Progress
+from workflows.steps.http import client
+from workflows.steps.registry import Mode
+
+log = structlog.get_logger(__name__)
+
+
+class EventLoop:
+    """The event loop of asynchronous handlers, on a thread of its own. It starts with the first of them."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    def call_soon(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it on the loop."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                vital.start("loop", self._run)
+        asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def cancel(self, task: asyncio.Task[None]) -> None:
+        """Cancel a task of the loop, from another thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(task.cancel)
+
+    def stop(self) -> None:
+        """Close the HTTP client of the loop, and end it."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(client.close(), self._loop).result(2)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _run(self) -> None:
+        """What a task of a handler raises out of the loop (SystemExit, say) ends that task only."""
+        assert self._loop is not None
+        asyncio.set_event_loop(self._loop)
+        while not self._is_over:
+            try:
+                self._loop.run_forever()
+                self._is_over = True
+            except BaseException:
+                log.exception("a handler's task would have ended the event loop; it goes on")
+
+
+class Performers:
+    """Performs prepared steps beside the visiting thread."""
+
+    def __init__(
+        self,
+        profile: WorkerProfile,
+        in_flight: InFlight,
+        verdicts: VerdictQueue,
+        permits: Permits,
+        progress: Progress,
+        loop: EventLoop,
+    ) -> None:
+        self._in_flight = in_flight
+        self._verdicts = verdicts
+        self._permits = permits
+        self._progress = progress
+        self._loop = loop
+        self._pool = ThreadPoolExecutor(
+            max_workers=profile.threads, thread_name_prefix="step", initializer=database.adopt
+        )
+
+    def start(self, prepared: Prepared) -> None:
+        """Begin with a step: on the event loop, or in the pool."""
+        prepared.visit.is_elsewhere = True
+        if prepared.visit.step.mode is Mode.ASYNC:
+            self._loop.call_soon(self._perform_on_loop(prepared))
+        else:
+            self._in_flight.begin_blocking()
+            self._pool.submit(self._perform_in_pool, prepared)
+
+    def close(self) -> None:
+        """Start no blocking handler any more. Those that run are not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _perform_in_pool(self, prepared: Prepared) -> None:
+        try:
+            self._perform_blocking(prepared)
+        except BaseException as error:
+            self._give_up(prepared.visit, error)
+        finally:
+            self._in_flight.end_blocking()
+
+    def _perform_blocking(self, prepared: Prepared) -> None:
+        visit = prepared.visit
+        if visit.is_closed:
+            return  # handed back meanwhile
+        if not self._permits.may_start([visit]):
+            self._verdicts.hand_back(visit)
+            return
+        visit.performed_since = time.monotonic()
+        prepared.context.deadline = visit.deadline
+        try:
+            verdict = perform.perform(prepared)
+            self._progress.keep(visit, verdict)
+            self._verdicts.finish(visit, verdict)
+        finally:
+            connections.close_all()  # handlers may use Django's connections; they go back to the pool at once
+
+    async def _perform_on_loop(self, prepared: Prepared) -> None:
+        prepared.visit.task = asyncio.current_task()
+        try:
+            if not self._permits.may_start([prepared.visit]):
+                self._verdicts.hand_back(prepared.visit)
+                return
+            self._verdicts.finish(prepared.visit, await perform.perform_async(prepared))
+        except BaseException as error:
+            self._give_up(prepared.visit, error)
+
+    def _give_up(self, visit: Visit, error: BaseException) -> None:
+        """Something around the handler failed (the gate's answer, say): the step is handed back, and no other is."""
+        log.warning("a step is handed back", step_run_id=str(visit.claim.id), exc_info=error)
+        self._verdicts.hand_back(visit)
