@@ -271,8 +271,7 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
     source, expressions = step_type.split_config(step.config)
     template = compile_template(source, owner=owner.org_id)
     inner = [compile_expression(each, owner=owner.org_id, units=STEP_UNITS) for _, each in expressions]
-    condition = compile_expression(step.condition, owner=owner.org_id) if step.condition else None
-    deadline = compile_expression(step.deadline, owner=owner.org_id) if step.deadline else None
+    condition, deadline = _optional(step.condition, owner), _optional(step.deadline, owner)
     fallback, is_hook = graph.fallbacks.get(step.id), step.id in graph.hooks
     policy, retry = _policy(step, owner)
     whole_scope = step_type.whole_scope(step.config)
@@ -316,6 +315,10 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         body_sinks=len(inside.sinks),
         result_keys=[*last, *(inside.chain(last[0]) if last else ())],
     )
+
+
+def _optional(source: str | None, owner: _Owner) -> Expression | None:
+    return compile_expression(source, owner=owner.org_id) if source else None
 
 
 def _constant(step_type: StepType, template: Template, raw: dict[str, Any]) -> StepConfig | None:

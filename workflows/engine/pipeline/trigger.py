@@ -92,50 +92,65 @@ def trigger(
     texts = {run.id: _checked(flow, run, limit_bytes) for run in runs}
     keyed = not lineage.repeats and (flow.idempotency is not None or any(run.keys for run in runs))
     controlled = flow.controls.any and not lineage.repeats
-    alone = not (
-        connection.in_atomic_block or keyed or controlled or lineage.parent_policy == "cancel"
-    )  # then the one statement is its own transaction
-    with contextlib.nullcontext() if alone else transaction.atomic():
+    together = connection.in_atomic_block or keyed or controlled or lineage.parent_policy == "cancel"
+    with transaction.atomic() if together else contextlib.nullcontext():  # else one statement, a transaction by itself
         if lineage.parent_policy == "cancel":
             _check_parent(org_id, lineage.parent_id)
         wanted = [_wanted(flow, run, org_id, event_name, user_id, force) for run in runs] if keyed else []
         stands_for = idempotency.take(flow, org_id, wanted) if keyed else {}
-        new = [
-            Candidate(
-                id=run.id,
-                facts=_facts(run, org_id, event_name, user_id) if controlled else {},
-                text=texts[run.id],
-                event_id=run.event_id,
-                event_name=run.event_name or event_name,
-                user_id=run.user_id or user_id,
-                priority=priority_of(flow, run, org_id=org_id, event_name=event_name, user_id=user_id),
-                run_at=run.run_at or run_at,
-                received_at=run.received_at,
-            )
+        new: Sequence[Candidate] = [
+            _candidate(flow, run, texts[run.id], org_id, event_name, user_id, run_at, controlled=controlled)
             for run in runs
             if stands_for.get(run.id, run.id) == run.id
         ]
-        duplicates = _duplicates(runs, stands_for)
-        refused: dict[UUID, Refusal] = {}
-        if controlled and new:
-            if any(each.run_at for each in new) and (flow.controls.debounce or flow.controls.batch):
-                raise InvalidInput(
-                    "The flow gathers events (debounce, batch), which decides when it runs: give no delay."
-                )
-            decision = controls.decide(flow, org_id, new)
-            new, refused = decision.make, decision.refused
-            if decision.cancelled:
-                dispatcher.after_commit(lambda: settle.settle(decision.cancelled))
-            if refused and keyed:
-                _give_keys_back(flow, org_id, wanted, refused)
-        if refused or duplicates:
-            controls.note(flow.flow_id, org_id, [*refused.values(), *duplicates])
+        new, refused = _controlled(flow, org_id, new) if controlled and new else (new, {})
+        if refused and keyed:
+            _give_keys_back(flow, org_id, wanted, refused)
+        told = [*refused.values(), *_duplicates(runs, stands_for)]
+        if told:
+            controls.note(flow.flow_id, org_id, told)
         ready = _insert(flow, org_id, new, kind=kind, lineage=lineage)
         dispatcher.start_after_commit(ready)
     made = {run.id for run in new}
     instead = {run_id: each.run_id for run_id, each in refused.items() if each.run_id}
     ids = [instead.get(owner, owner) for owner in (stands_for.get(run.id, run.id) for run in runs)]
     return Triggered(run_ids=ids, existing_ids=frozenset(ids) - made, refused=refused)
+
+
+def _candidate(
+    flow: CompiledFlow,
+    run: NewRun,
+    text: str,
+    org_id: UUID,
+    event_name: str,
+    user_id: str,
+    run_at: dt.datetime | None,
+    *,
+    controlled: bool,
+) -> Candidate:
+    return Candidate(
+        id=run.id,
+        facts=_facts(run, org_id, event_name, user_id) if controlled else {},
+        text=text,
+        event_id=run.event_id,
+        event_name=run.event_name or event_name,
+        user_id=run.user_id or user_id,
+        priority=priority_of(flow, run, org_id=org_id, event_name=event_name, user_id=user_id),
+        run_at=run.run_at or run_at,
+        received_at=run.received_at,
+    )
+
+
+def _controlled(
+    flow: CompiledFlow, org_id: UUID, new: Sequence[Candidate]
+) -> tuple[Sequence[Candidate], dict[UUID, Refusal]]:
+    """The runs that the flow's controls let be made, and why the others are not. Raises InvalidInput."""
+    if any(each.run_at for each in new) and (flow.controls.debounce or flow.controls.batch):
+        raise InvalidInput("The flow gathers events (debounce, batch), which decides when it runs: give no delay.")
+    decision = controls.decide(flow, org_id, new)
+    if decision.cancelled:
+        dispatcher.after_commit(lambda: settle.settle(decision.cancelled))
+    return decision.make, decision.refused
 
 
 def _insert(

@@ -103,6 +103,23 @@ def skip(step: ReadyStep) -> Verdict:
     )
 
 
+def _row(verdict: Verdict, status: str, *, is_hook: bool) -> dict[str, Any]:
+    """What is recorded of a verdict whatever its outcome is."""
+    claimed = verdict.claim
+    row: dict[str, Any] = {"id": str(claimed.id), "run": str(claimed.run_id), "status": status}
+    if claimed.lease is not None:
+        row["lease"] = str(claimed.lease)
+    elif claimed.waited_for:
+        row["waited_for"] = claimed.waited_for
+    kept = {"output": verdict.output, "input": verdict.input, "logs": verdict.logs}
+    row |= {name: value for name, value in kept.items() if value is not None}
+    if is_hook:
+        row["hook"] = True
+    if verdict.started is not None:
+        row["ran"] = max(0.0, time.monotonic() - verdict.started)
+    return row
+
+
 @dataclass(kw_only=True)
 class _Builder:
     """The parameters of `record_outcomes`, built up outcome by outcome."""
@@ -120,21 +137,7 @@ class _Builder:
         claimed, outcome = verdict.claim, verdict.outcome
         flow, step = _compiled(claimed)
         status = _STATUS[type(outcome)]
-        row: dict[str, Any] = {"id": str(claimed.id), "run": str(claimed.run_id), "status": status}
-        if claimed.lease is not None:
-            row["lease"] = str(claimed.lease)
-        elif claimed.waited_for:
-            row["waited_for"] = claimed.waited_for
-        if verdict.output is not None:
-            row["output"] = verdict.output
-        if verdict.input is not None:
-            row["input"] = verdict.input
-        if verdict.logs is not None:
-            row["logs"] = verdict.logs
-        if step is not None and step.is_hook:
-            row["hook"] = True
-        if verdict.started is not None:
-            row["ran"] = max(0.0, time.monotonic() - verdict.started)
+        row = _row(verdict, status, is_hook=step is not None and step.is_hook)
         not_taken = frozenset[str]()
         stops_item = False
         if isinstance(outcome, Completed):
