@@ -6,11 +6,9 @@ import argparse
 import dataclasses
 import inspect
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 from django.core.management import get_commands, load_command_class
-from django.utils.module_loading import import_string
 from pydantic import BaseModel
 
 from throttling import clocks
@@ -19,9 +17,10 @@ from throttling.limits import StepPolicy
 from throttling.retry import RetryPolicy
 from workflows.duration import format_ms
 from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Transition
+from workflows.management.reference_api import api_page
+from workflows.management.reference_forms import page, rows_of, type_of
 from workflows.steps.registry import REGISTRY
 
-_NOTE = "<!-- Made from the code by `manage.py reference`; change the code instead. -->\n"
 COMMANDS = (
     "trigger",
     "runs",
@@ -39,19 +38,9 @@ COMMANDS = (
 )
 
 
-def _page(title: str, *parts: str) -> str:
-    return f"{_NOTE}\n# {title}\n\n" + "\n".join(part.rstrip() + "\n" for part in parts)
-
-
-def _rows(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-    return "\n".join(lines)
-
-
 def state_machine() -> str:
     """The states and who may change them, as in `workflows/engine/state/transitions/`."""
-    return _page(
+    return page(
         "State machine",
         "Only the modules of `workflows/engine/state/transitions/` call the statements that write a status or insert runs "
         "and steps. Each change below is one guarded statement.",
@@ -65,7 +54,7 @@ def _diagram(transitions: tuple[Transition, ...]) -> str:
     sources = {t.source for t in transitions}
     final = sorted({t.target for t in transitions} - sources)
     lines += [f"    {state} --> [*]" for state in final]
-    table = _rows(("verb", "from", "to"), ((t.verb, t.source or "(new)", t.target) for t in transitions))
+    table = rows_of(("verb", "from", "to"), ((t.verb, t.source or "(new)", t.target) for t in transitions))
     return "```mermaid\nstateDiagram-v2\n" + "\n".join(lines) + "\n```\n\n" + table
 
 
@@ -84,7 +73,7 @@ def step_types() -> str:
             f"## `{name}`\n\n{step_type.summary} {facts}\n\n{inspect.getdoc(step_type.config_model)}\n\n"
             + _fields(step_type.config_model)
         )
-    return _page("Step types", *parts)
+    return page("Step types", *parts)
 
 
 def _fields(model: type[BaseModel]) -> str:
@@ -98,32 +87,13 @@ def _fields(model: type[BaseModel]) -> str:
     rows = (
         (
             f"`{name}`",
-            _type(field, schema),
+            type_of(field, schema),
             "required" if name in required else f"`{json.dumps(field.get('default', defaults.get(name)))}`",
             field.get("description", ""),
         )
         for name, field in schema.get("properties", {}).items()
     )
-    return _rows(("field", "type", "default", ""), rows)
-
-
-def _type(field: dict[str, Any], schema: dict[str, Any]) -> str:
-    if "$ref" in field:
-        target = schema["$defs"][field["$ref"].rsplit("/", 1)[1]]
-        return (
-            f"object: {', '.join(f'`{name}`' for name in target.get('properties', {}))}"
-            if "properties" in target
-            else _type(target, schema)
-        )
-    if field.get("format") == "duration":
-        return "duration"
-    if "anyOf" in field:
-        return " or ".join(dict.fromkeys(_type(option, schema) for option in field["anyOf"]))
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
-    if field.get("type") == "array":
-        return f"list of {_type(field.get('items', {}), schema)}"
-    return str(field.get("type", "any JSON"))
+    return rows_of(("field", "type", "default", ""), rows)
 
 
 def policies() -> str:
@@ -132,14 +102,14 @@ def policies() -> str:
     rows += [
         (f"{name}, where `critical: true` is written", policy) for name, policy in sorted(CRITICAL_BY_TYPE.items())
     ]
-    return _page(
+    return page(
         "Shipped policies",
         "What holds unless the environment, a definition or an override says otherwise "
         "([Limit what runs](../howto/limit_what_runs.md)). Types are counted for each organization by itself; the global "
         "limits are shared by all.",
-        _rows(("step types", "concurrency", "rate", "attempts", "back-off"), (_policy(*row) for row in rows)),
+        rows_of(("step types", "concurrency", "rate", "attempts", "back-off"), (_policy(*row) for row in rows)),
         f"## Sizes\n\nOf whole runs. `{SHIPPED_SIZE}` in new databases, unless `HEADRACE_SIZE` names another.\n\n"
-        + _rows(
+        + rows_of(
             ("`HEADRACE_SIZE`", "runs at once", "starts of runs"),
             iter(
                 [
@@ -149,7 +119,7 @@ def policies() -> str:
             ),
         ),
         "## Named retry presets\n\n"
-        + _rows(
+        + rows_of(
             ("preset", "attempts", "back-off"),
             ((f"`{name}`", str(preset.max_attempts), _backoff(preset)) for name, preset in PRESETS.items()),
         ),
@@ -166,10 +136,10 @@ def _backoff(retry: RetryPolicy) -> str:
 
 def settings_page() -> str:
     """The environment variables, as read in the code."""
-    return _page(
+    return page(
         "Settings",
         "All settings come from the environment.",
-        _rows(("variable", "default", "meaning"), (dataclasses.astuple(setting) for setting in SETTINGS)),
+        rows_of(("variable", "default", "meaning"), (dataclasses.astuple(setting) for setting in SETTINGS)),
     )
 
 
@@ -296,72 +266,6 @@ SETTINGS = (
 )
 
 
-def api_page() -> str:
-    """The REST routes, from the OpenAPI schema."""
-    api = import_string("config.api.api")  # the whole project's: this app may not know it
-
-    schema = api.get_openapi_schema()
-    parts = [
-        "`Authorization: Bearer <API key>`. JSON is camelCase, times are ISO 8601, durations milliseconds. Errors are "
-        "problem documents (RFC 9457): `{type, title, status, code, detail}`. Every operation may answer 400, 401, "
-        "422 and 503; one with an id 404 (405 where that is empty); one with a body 413; one that changes something 403, "
-        "404, 409 and 429. Try the routes at `/api/docs`.",
-        "A query may hold the parameters that the operation declares, each once. Any other name, and one that is given "
-        "twice, is refused (422) with the names that there are. A flow is `flow` everywhere; filters still read the old "
-        "`workflow`, and answers keep it beside `flow`. (`/e`, `/hooks` and callbacks take whatever senders append.)",
-        "`GET /healthz` (liveness) and `GET /readyz` (readiness) need no key: [what they check]"
-        "(../howto/run_in_production.md#web).",
-        "`GET /api/stream` and `GET /api/runs/{id}/stream` are server-sent events: "
-        "[how to follow](../howto/wait_and_compose.md#follow-a-run-live). At most 20 streams by key or session, 100 by "
-        "organization and 200 in all by web process; one more gives 429 `too_many_streams` with `Retry-After`.",
-    ]
-    for path, methods in schema["paths"].items():
-        for method, operation in methods.items():
-            described = operation.get("description", ""), _parameters(operation, schema), _answers(operation, schema)
-            parts.append("\n\n".join([f"## {method.upper()} {path}", *filter(None, described)]))
-    return _page("REST API", *parts)
-
-
-def _answers(operation: dict[str, Any], schema: dict[str, Any]) -> str:
-    """Each successful status with the fields of its body."""
-    lines = []
-    for status, response in operation["responses"].items():
-        if int(status) < 300:
-            (content,) = response["content"].values()
-            lines.append(f"Answers {status} with {_fields_of(content['schema'], schema['components']['schemas'])}.")
-    return "\n".join(lines)
-
-
-def _fields_of(form: dict[str, Any], components: dict[str, Any]) -> str:
-    if "anyOf" in form:
-        return ", or ".join(_fields_of(each, components) for each in form["anyOf"])
-    if form.get("type") == "array":
-        return f"a list, each with {_fields_of(form['items'], components)}"
-    named = components[form["$ref"].rsplit("/", 1)[1]] if "$ref" in form else form
-    return ", ".join(f"`{name}`" for name in named["properties"])
-
-
-def _parameters(operation: dict[str, Any], schema: dict[str, Any]) -> str:
-    rows = [
-        (f"`{p['name']}`", p["in"], _type(p["schema"], {"$defs": schema["components"]["schemas"]}), "")
-        for p in operation.get("parameters", [])
-    ]
-    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-    references = [option["$ref"] for option in (body.get("anyOf") or [body]) if "$ref" in option]
-    for reference in references:
-        model = schema["components"]["schemas"][reference.rsplit("/", 1)[1]]
-        rows += [
-            (
-                f"`{name}`",
-                "body",
-                _type(field, {"$defs": schema["components"]["schemas"]}),
-                field.get("description", ""),
-            )
-            for name, field in model.get("properties", {}).items()
-        ]
-    return _rows(("parameter", "in", "type", ""), iter(rows)) if rows else ""
-
-
 def cli_page() -> str:
     """The commands with their help."""
     parts = [
@@ -374,7 +278,7 @@ def cli_page() -> str:
         parts.append(
             f"## `{name}`\n\n{command.help}\n\n```\nmanage.py {name}\n{_usage(parser, f'manage.py {name} ')}\n```"
         )
-    return _page("Commands", *parts)
+    return page("Commands", *parts)
 
 
 def _usage(parser: argparse.ArgumentParser, prefix: str = "") -> str:

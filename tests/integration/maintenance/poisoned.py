@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 from uuid import UUID
 
-import pytest
 from django.db import connection
 from django.utils import timezone
 
 from dlq import services as dlq
 from dlq.alerting import evaluation
 from dlq.models import Alert, DeadLetter
+from tests.integration.maintenance.sweep_cases import HOUR, NOOP, Case, Recipe, turn
 from tests.support.by_hand import claim, end, fail, start, steps_of
 from tests.support.poison import Panic, poisoned
 from tests.support.workers import publish
 from workflows.engine.containers import fan_out
 from workflows.engine.events import matching
-from workflows.engine.maintenance import gate_sync, periodic_jobs, sweeps
 from workflows.engine.maintenance import leader as maintenance
+from workflows.engine.maintenance import periodic_jobs, sweeps
 from workflows.engine.pipeline import publish as dispatch
 from workflows.engine.pipeline import record as recording
-from workflows.engine.state.records import NOBODY, ReadyStep, Verdict
+from workflows.engine.state.records import ReadyStep, Verdict
 from workflows.engine.waits import resolve
 from workflows.models import (
     Event,
@@ -32,7 +30,6 @@ from workflows.models import (
     Organization,
     Run,
     StepRun,
-    SweepFailure,
     SystemFeed,
     Trigger,
     Wait,
@@ -40,56 +37,6 @@ from workflows.models import (
 from workflows.services import approvals, bulk, schedules, system_events
 from workflows.services.flows import archiving
 from workflows.steps.outcome import FanOut, Outcome, WaitFor
-
-NOOP = {"id": "a", "type": "noop"}
-
-HOUR = {"id": "a", "type": "delay", "config": {"for": "1h"}}
-
-TABLES = {"TIMERS": maintenance.TIMERS, "RESCUES": maintenance.RESCUES, "RARE": maintenance.RARE}
-
-
-@pytest.fixture(autouse=True)
-def clean(published: list[ReadyStep], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No notes of earlier tests, and none of this one for later ones; nothing is put off, and no grace is left."""
-    SweepFailure.objects.all().delete()
-    sweeps.LEDGER.forget_memory()
-    monkeypatch.setattr("workflows.engine.waits.waits.GRACE_S", 0.0)
-    yield
-    SweepFailure.objects.all().delete()
-    sweeps.LEDGER.forget_memory()
-
-
-def turn() -> maintenance.Turn:
-    return maintenance.Turn(worker=NOBODY, keeper=gate_sync.Keeper())
-
-
-def now_again() -> None:
-    """What is put off may be tried again."""
-    try_again_in(-1)
-
-
-def try_again_in(seconds: float) -> None:
-    SweepFailure.objects.update(try_again_at=timezone.now() + dt.timedelta(seconds=seconds))
-    sweeps.LEDGER.forget_memory()
-
-
-@dataclass(kw_only=True)
-class Case:
-    """Two organizations, of which the first has something bad; `sweep` the name under which doctor tells of it."""
-
-    bad: Organization
-    good: Organization
-    monkeypatch: pytest.MonkeyPatch
-
-
-@dataclass(kw_only=True)
-class Recipe:
-    """`poison` is the context in which the item is bad; `work` the sweep; `went_on` whether the good one had its turn."""
-
-    poison: Any
-    work: Callable[[], object]
-    went_on: Callable[[], object]
-    told: str
 
 
 def _refusing(run_id: UUID, case: Case) -> None:

@@ -14,19 +14,8 @@ from django.utils import timezone
 from dlq import services as dlq
 from dlq.alerting import evaluation
 from dlq.models import Alert, AlertNotification, AlertRule, DeadLetter
-from tests.integration.maintenance.poisoned import (  # noqa: F401  (clean: a fixture)
-    HOUR,
-    NOOP,
-    POISONED,
-    TABLES,
-    WITHOUT_ITEMS,
-    Case,
-    clean,
-    left_over,
-    now_again,
-    try_again_in,
-    turn,
-)
+from tests.integration.maintenance.poisoned import POISONED, WITHOUT_ITEMS, left_over
+from tests.integration.maintenance.sweep_cases import HOUR, NOOP, TABLES, Case, clean, now_again, try_again_in, turn  # noqa: F401  (clean: a fixture)
 from tests.support.by_hand import claim, end, fail, start
 from tests.support.poison import Panic, doctor, poisoned, told_of
 from tests.support.workers import publish

@@ -15,17 +15,8 @@ from django.utils import timezone
 from psycopg import InterfaceError as PsycopgInterfaceError
 
 from dlq.models import DeadLetter
-from tests.integration.maintenance.poisoned import (  # noqa: F401  (clean: a fixture)
-    HOUR,
-    TABLES,
-    Case,
-    _expired,
-    _undispatched,
-    clean,
-    left_over,
-    now_again,
-    turn,
-)
+from tests.integration.maintenance.poisoned import _expired, _undispatched, left_over
+from tests.integration.maintenance.sweep_cases import HOUR, TABLES, Case, clean, now_again, turn  # noqa: F401  (clean: a fixture)
 from tests.support.by_hand import steps_of
 from tests.support.poison import ERRORS, Panic, doctor, told_of
 from tests.support.workers import await_that, publish, scalar
