@@ -52,11 +52,7 @@ def test_five_steps_are_five_tasks(instance: Instance, flower: httpx.Client) -> 
         asked = client.post("/api/workflows/demo-task/run", json={"triggerData": {"taskId": "t", "delayMs": 10}})
         run_id = asked.json()["runId"]
         run = await_that(lambda: _ended(client, run_id), 30, "the run's end")
-    of_run = await_that(
-        lambda: (tasks := tasks_of(flower, run_id)) and all(t["state"] == "SUCCESS" for t in tasks[4:]) and tasks,
-        10,
-        "tasks",
-    )
+    of_run = await_that(lambda: (tasks := tasks_of(flower, run_id)) and tasks[4:] and tasks, 10, "five tasks")
     await_that(lambda: {task["state"] for task in tasks_of(flower, run_id)} == {"SUCCESS"}, 10, "their success")
     assert {task["args"]: task["name"] for task in of_run} == {
         repr(("demo-task", run_id, key)): type_ for key, type_ in TYPES.items()

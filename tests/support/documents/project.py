@@ -75,7 +75,7 @@ class Project:
         client.write_text(CLIENT.format(python=sys.executable, socket=socket))
         client.chmod(0o755)
         self._server = subprocess.Popen(
-            [sys.executable, str(BASE_DIR / "tests" / "commands.py"), str(socket)],
+            [sys.executable, str(Path(__file__).with_name("commands.py")), str(socket)],
             cwd=self.directory,
             env=self.environment,
         )
