@@ -127,7 +127,7 @@ def test_beat_has_the_rules_looked_at_and_a_worker_delivers(
         await_that(lambda: TaskResult.objects.filter(task_name="headrace.evaluate_alerts").count() >= 4, 20)
         assert mine.count() == 2
         titles = [message["title"] for message in received if "auth-or-configuration" in message["title"]]
-        assert titles == ["[critical] auth-or-configuration: 1", "Recovered: auth-or-configuration: 1"]
+        assert titles == ["[critical] auth-or-configuration: 1 failure", "Recovered: auth-or-configuration: 1 failure"]
         assert Alert.objects.get(org_id=org.id, rule__name="auth-or-configuration").recovered_at is not None
     finally:
         beat.terminate()

@@ -19,11 +19,12 @@ from pathlib import Path
 
 def start(var: Path) -> None:
     """Have this process watched. The watcher ignores the terminal's signals and has no part in this process' group."""
-    subprocess.Popen(
+    watcher = subprocess.Popen(
         [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(var)],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         env={"PATH": os.environ.get("PATH", "")},
     )  # fmt: skip
+    watcher.returncode = 0  # it outlives this process, and is not waited for
 
 
 def marked(var: Path) -> list[int]:
