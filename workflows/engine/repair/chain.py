@@ -50,10 +50,11 @@ def place_of(run: Run) -> Place:
     """Where the run stands. Locks the chain."""
     root_id = run.repair_root_id or run.id
     lock(root_id)
-    repairs = Run.objects.filter(repair_root_id=root_id)
-    later = repairs.filter(repair_number__gt=run.repair_number).order_by("repair_number").first()
-    last = repairs.order_by("-repair_number").values_list("repair_number", flat=True).first()
-    return Place(root_id=root_id, later=later, next_number=(last or 0) + 1)
+    # One look: of two that pass the lock, both find the same number, and the constraint tells them apart.
+    repairs = list(Run.objects.filter(repair_root_id=root_id).defer("input", "output").order_by("repair_number"))
+    later = next((each for each in repairs if each.repair_number > run.repair_number), None)
+    last = repairs[-1].repair_number if repairs else 0
+    return Place(root_id=root_id, later=later, next_number=last + 1)
 
 
 def latest(root_id: UUID) -> UUID:
