@@ -42,6 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     whole: dict[str, int] = {}
     for item in items:
+        if "django_db_setup" in getattr(item, "fixturenames", ()) or item.get_closest_marker("django_db"):
+            raise pytest.UsageError(f"{item.nodeid}: take live_db; pytest-django's database would replace it for all.")
         if keeps_together(item):
             whole[item.path.name] = max(whole.get(item.path.name, 0), place(item))
     items.sort(key=lambda item: whole.get(item.path.name, place(item)))

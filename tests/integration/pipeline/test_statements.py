@@ -20,7 +20,7 @@ NAMES = {
 }
 
 
-@pytest.mark.django_db
+@pytest.mark.usefixtures("live_db")
 @pytest.mark.parametrize("statement", statements.read_all(), ids=lambda each: each.name)
 def test_the_header_says_what_comes(statement: Statement) -> None:
     connection.ensure_connection()
