@@ -249,9 +249,10 @@ def _kill(mark: str) -> None:
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether the process is gone or a zombie: its memory goes first, its sockets only then."""
+    """Whether the process is gone, or a zombie of which no thread is left: the last of them takes the sockets along."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
+        is_zombie = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
+        return is_zombie and len(list(Path(f"/proc/{pid}/task").iterdir())) <= 1
     except OSError:
         return True
 
