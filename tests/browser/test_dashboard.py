@@ -245,14 +245,14 @@ def test_a_failed_run_is_resumed(page: Page, tenant: Organization, workers: Work
     shoot(page, "run-failed")
     page.get_by_role("button", name="Resume").click()
     expect(page.locator("#step-done")).to_contain_text("taken over")
-    expect(page.locator(".facts")).to_contain_text(f"resume of {run_id}")
+    expect(page.locator("#run-facts")).to_contain_text(f"resume of {run_id}")
     expect(page.get_by_role("heading", name="broken")).to_contain_text("failed", timeout=15_000)
     shoot(page, "run-resumed")
     page.goto(f"/runs/{run_id}/")
-    expect(page.locator(".facts")).to_contain_text("resume: ")
+    expect(page.locator("#run-facts")).to_contain_text("resume: ")
     page.get_by_text("Repair once more").click()
     page.get_by_role("button", name="replay once more").click()
-    expect(page.locator(".facts")).to_contain_text(f"replay of {run_id}")
+    expect(page.locator("#run-facts")).to_contain_text(f"replay of {run_id}")
 
 
 def test_a_flow_is_paused_and_resumed_and_shows_when_it_fires_next(
