@@ -62,11 +62,19 @@
     for (const details of element.querySelectorAll("details[open][data-src]")) load(details);
   }
 
+  // Where the login has ended, or the run is gone, the page says so itself.
+  function hasLeft(answer) {
+    if (!answer.redirected && answer.status !== 403 && answer.status !== 404) return false;
+    location.reload();
+    return true;
+  }
+
   async function load(details) {
     const body = details.querySelector(".body");
     if (!body || "loaded" in body.dataset) return;
     body.dataset.loaded = "";
     const answer = await fetch(new URL(details.dataset.src, new URL(url, location.href)), { credentials: "same-origin" });
+    if (hasLeft(answer)) return;
     body.innerHTML = answer.ok ? await answer.text() : "";
     if (answer.ok) return;
     delete body.dataset.loaded;
@@ -136,12 +144,12 @@
     isAsking = true;
     try {
       const answer = await fetch(`${url}state/`, { headers: etag ? { "If-None-Match": etag } : {}, cache: "no-store" });
-      if (answer.status !== 200) return;
+      if (hasLeft(answer) || answer.status !== 200) return;
       const state = await answer.json();
       const asked = changed(state);
       if (asked.size) {
         const parts = await fetch(`${url}parts/?${asked}`, { cache: "no-store" });
-        if (!parts.ok) return;
+        if (hasLeft(parts) || !parts.ok) return;
         show(await parts.json());
       }
       etag = answer.headers.get("ETag");

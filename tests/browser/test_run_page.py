@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from typing import Any
@@ -133,6 +134,16 @@ def test_of_two_hundred_steps_only_those_that_change_are_sent(
     page.wait_for_timeout(2_500)
     assert len(asked) == last, "nothing changes any more"
     page.get_by_role("button", name="Cancel").click()
+
+
+def test_a_page_whose_login_has_ended_asks_for_it(page: Page, tenant: Organization, workers: WorkerPool) -> None:  # noqa: F811
+    run_id = live_run(tenant)
+    log_in(page)
+    page.goto(f"/runs/{run_id}/")
+    expect(page.get_by_role("heading", name="live")).to_be_visible()
+    page.context.clear_cookies()
+    expect(page).to_have_url(re.compile(rf"/login/\?next=/runs/{run_id}/"), timeout=10_000)
+    services.cancel_run(tenant, run_id)
 
 
 @pytest.mark.parametrize("width", [390, 360])
