@@ -25,6 +25,7 @@ from pathlib import Path
 
 from config.env import BASE_DIR
 from devtools import embedded
+from devtools.marks import kill_marked
 
 _PR_SET_PDEATHSIG = 1
 _MARK = "HEADRACE_GROUP"
@@ -216,7 +217,7 @@ class ProcessGroup:
             self._supervisor.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._supervisor.wait(STOP_WITHIN_S)
-        _kill(self._mark)
+        kill_marked(_MARK, self._mark)
 
 
 def is_up(var: Path) -> bool:
@@ -231,40 +232,7 @@ def is_up(var: Path) -> bool:
 def clear_leftovers(var: Path) -> None:
     """Stop what is left of a group whose supervisor was killed, so that its ports are free again."""
     with contextlib.suppress(OSError):
-        _kill((var / MARK_FILE).read_text().strip())
-
-
-def _kill(mark: str) -> None:
-    """Kill every process that carries the mark in its environment, wherever its parent went, and wait for their end."""
-    killed: set[int] = set()
-    deadline = time.monotonic() + 5
-    while (pids := _members(mark)) or not all(map(_has_ended, killed)):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        killed.update(pids)
-        if time.monotonic() > deadline:
-            return
-        time.sleep(0.05)
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether the process is gone, or a zombie of which no thread is left: the last of them takes the sockets along."""
-    try:
-        is_zombie = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"Z", "X"}
-        return is_zombie and len(list(Path(f"/proc/{pid}/task").iterdir())) <= 1
-    except OSError:
-        return True
-
-
-def _members(mark: str) -> list[int]:
-    wanted = f"{_MARK}={mark}".encode()
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark and wanted in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-    return found
+        kill_marked(_MARK, (var / MARK_FILE).read_text().strip())
 
 
 def keep_services(services: embedded.Services | None, say: Callable[[str], None]) -> None:

@@ -17,7 +17,7 @@ import fcntl
 import os
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -38,6 +38,7 @@ __all__ = [
     "revive",
     "start",
     "stop",
+    "stop_if_unused",
     "use",
     "valkey_pid",
 ]
@@ -54,14 +55,9 @@ class Services:
 
     def release(self) -> None:
         """Let go of the services; whoever is the last stops them."""
-        if self._lock.closed:
-            return
-        with _start_lock(self.paths), self._lock:  # in the order of `start`: first the right to start and stop
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return
-            stop(self.paths)
+        if not self._lock.closed:
+            self._lock.close()
+            stop_if_unused(self.paths)
 
 
 _current: Services | None = None
@@ -161,6 +157,19 @@ def _start_lock(paths: Paths) -> Iterator[None]:
     with (paths.var / "start.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def stop_if_unused(paths: Paths, *, first: Callable[[], object] | None = None) -> bool:
+    """Stop both services where no process has a share in them; `first` is called before, in that case."""
+    with _start_lock(paths), (paths.var / "services.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        if first is not None:
+            first()
+        stop(paths)
+    return True
 
 
 def stop(paths: Paths) -> None:

@@ -181,7 +181,7 @@ def test_raising_a_limit_starts_those_who_wait_within_a_second(org: Organization
     assert (probes.spans(runs)[-1].start_us - changed_us) / 1e6 < 2
 
 
-def test_a_burst_of_200_climbs_the_seeds_staircase(org: Organization, own_workers: WorkerPool) -> None:
+def test_a_burst_of_200_climbs_its_staircase(org: Organization, own_workers: WorkerPool) -> None:
     """20 starts per period and 10 at once, time scaled down ten times; predicted and measured side by side."""
     slug = publish(
         org,

@@ -10,8 +10,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.acceptance.test_up import Instance, _ended
+from tests.acceptance.test_up import _ended
 from tests.browser.test_dashboard import SHOTS, browser  # noqa: F401  (fixture)
+from tests.support.instance import Instance
 from tests.support.workers import await_that
 
 TYPES = {
@@ -21,18 +22,6 @@ TYPES = {
     "step-4-simulate-api-call": "code_execution",
     "step-5-finalize": "data_transform",
 }
-
-
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    started = Instance(tmp_path_factory.mktemp("up") / "var")
-    try:
-        await_that(lambda: "Ctrl-C stops it" in started.terminal or started.process.poll() is not None, 90, "up")
-        assert started.process.poll() is None, started.terminal
-        yield started
-    finally:
-        if started.process.poll() is None:
-            started.stop()
 
 
 @pytest.fixture

@@ -1,27 +1,11 @@
-"""The scripts that the documents name, against a live stack: they check by themselves what they claim."""
+"""The scripts of `scripts/`, against a live stack: they check by themselves what they claim."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
-
-import pytest
 
 from config.env import BASE_DIR
-from tests.acceptance.test_up import Instance
-from tests.support.workers import await_that
-
-
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    started = Instance(tmp_path_factory.mktemp("scripts") / "var")
-    try:
-        await_that(lambda: "Ctrl-C stops it" in started.terminal or started.process.poll() is not None, 90, "up")
-        assert started.process.poll() is None, started.terminal
-        yield started
-    finally:
-        if started.process.poll() is None:
-            started.stop()
+from tests.support.instance import Instance
 
 
 def script(instance: Instance, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,109 +8,15 @@ import re
 import signal
 import socket
 import stat
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from config.env import BASE_DIR
-from devtools.processes import Ports
+from devtools.embedded.shared import command_line
+from tests.support.instance import Instance
 from tests.support.workers import await_that
-
-
-class Instance:
-    """A started `up`, its terminal and its credentials."""
-
-    def __init__(self, var: Path, ports: Ports | None = None) -> None:
-        self.var, self.ports = var, ports or Ports.any_free()
-        self.environment = {
-            name: value for name, value in os.environ.items()
-            if name not in {"DATABASE_URL", "REDIS_URL", "HEADRACE_EMBEDDED", "HEADRACE_SECRET_KEY", "HEADRACE_ALLOWED_PRIVATE_HOSTS", "DJANGO_SETTINGS_MODULE"}
-        }  # fmt: skip
-        self.environment |= {"HEADRACE_VAR_DIR": str(var), "PORT": str(self.ports.web)}
-        self.terminal = ""
-        self.process = subprocess.Popen(
-            [sys.executable, "manage.py", "up"], cwd=BASE_DIR, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.terminal += line
-        self.process.stdout.close()
-
-    @property
-    def credentials(self) -> dict[str, str]:
-        found: dict[str, str] = json.loads((self.var / "credentials.json").read_text())
-        return found
-
-    def client(self) -> httpx.Client:
-        return httpx.Client(
-            base_url=self.credentials["baseUrl"],
-            headers={"authorization": f"Bearer {self.credentials['apiKey']}"},
-            timeout=10,
-        )
-
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=BASE_DIR,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-
-    def members(self) -> list[int]:
-        """Every process that works on this var directory."""
-        mark = f"HEADRACE_VAR_DIR={self.var}".encode()
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                if mark in path.read_bytes().split(b"\0"):
-                    found.append(int(path.parent.name))
-            except OSError:
-                continue
-        return [*found, *self._services()]
-
-    def _services(self) -> list[int]:
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                if str(self.var).encode() in path.read_bytes():
-                    found.append(int(path.parent.name))
-            except OSError:
-                continue
-        return found
-
-    def stop(self) -> float:
-        started = time.monotonic()
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
-        self._reader.join(5)
-        return time.monotonic() - started
-
-
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    started = Instance(tmp_path_factory.mktemp("up") / "var")
-    try:
-        await_that(lambda: "Ctrl-C stops it" in started.terminal or started.process.poll() is not None, 90, "up")
-        assert started.process.poll() is None, started.terminal
-        yield started
-    finally:
-        if started.process.poll() is None:
-            started.stop()
 
 
 def test_it_prints_one_table_and_keeps_the_login(instance: Instance) -> None:
@@ -203,7 +109,7 @@ def test_a_second_instance_is_told_that_the_port_is_taken(instance: Instance) ->
 def test_what_dies_is_started_again_and_the_terminal_says_so(instance: Instance, victim: str) -> None:
     before = instance.terminal.count("exited") + instance.terminal.count("was started again")
     everybody = {*instance.members(), int((instance.var / "valkey" / "valkey.pid").read_text())}
-    pid = next(pid for pid in everybody if victim in _command_line(pid))
+    pid = next(pid for pid in everybody if victim in command_line(pid))
     os.kill(pid, signal.SIGKILL)
     await_that(
         lambda: instance.terminal.count("exited") + instance.terminal.count("was started again") > before, 15, victim
@@ -221,13 +127,6 @@ def _ready(client: httpx.Client) -> bool:
         return client.get("/readyz").status_code == 200
     except httpx.HTTPError:
         return False
-
-
-def _command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
 
 
 def test_ctrl_c_stops_everything_within_15_seconds(instance: Instance) -> None:
@@ -248,17 +147,14 @@ def test_the_kill_of_its_parents_leaves_nothing_that_hinders_the_next_start(tmp_
     first = Instance(tmp_path / "var")
     second: Instance | None = None
     try:
-        await_that(lambda: "Ctrl-C stops it" in first.terminal or first.process.poll() is not None, 90, "up")
+        first.await_started()
         for victim in victims:
-            os.kill(next(pid for pid in first.members() if victim in _command_line(pid)), signal.SIGKILL)
+            os.kill(next(pid for pid in first.members() if victim in command_line(pid)), signal.SIGKILL)
         first.process.wait(10)
         if len(victims) == 1:
-            await_that(
-                lambda: not any("celery" in _command_line(pid) for pid in first.members()), 20, "the group stops"
-            )
+            await_that(lambda: not any("celery" in command_line(pid) for pid in first.members()), 20, "the group stops")
         second = Instance(tmp_path / "var", first.ports)
-        await_that(lambda: "Ctrl-C stops it" in second.terminal or second.process.poll() is not None, 90, "up again")
-        assert second.process.poll() is None, second.terminal
+        second.await_started()
         assert second.credentials["apiKey"] in first.terminal
         assert second.stop() < 15
         await_that(lambda: second.members() == [], 2, "no process is left")
@@ -268,4 +164,4 @@ def test_the_kill_of_its_parents_leaves_nothing_that_hinders_the_next_start(tmp_
                 for pid in started.members():
                     os.kill(pid, signal.SIGKILL)
                 started.process.wait(5)
-                started._reader.join(5)
+                started.end_reading()

@@ -14,7 +14,9 @@ import httpx
 import pytest
 import redis
 
-from tests.acceptance.test_up import Instance, _command_line, _ready
+from devtools.embedded.shared import command_line
+from tests.acceptance.test_up import _ready
+from tests.support.instance import Instance, running
 from tests.support.workers import await_that
 
 FLOW = """
@@ -30,14 +32,8 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     logs = var / "log"
     logs.mkdir(parents=True)
     (logs / "web.log").touch(mode=0o644)  # as an earlier version has left it
-    started = Instance(var)
-    try:
-        await_that(lambda: "Ctrl-C stops it" in started.terminal or started.process.poll() is not None, 90, "up")
-        assert started.process.poll() is None, started.terminal
+    with running(var) as started:
         yield started
-    finally:
-        if started.process.poll() is None:
-            started.stop()
 
 
 def files(var: Path) -> list[Path]:
@@ -111,7 +107,7 @@ def test_the_store_takes_nobody_without_the_password_which_no_command_line_and_n
         assert client.ping()
         assert client.dbsize() > 0  # the broker and the gate are at work in it
     valkey = int((instance.var / "valkey" / "valkey.pid").read_text())
-    lines = [_command_line(pid) for pid in (*instance.members(), valkey)]
+    lines = [command_line(pid) for pid in (*instance.members(), valkey)]
     assert any("valkey-server" in line for line in lines)
     for secret in (password, instance.credentials["password"]):
         assert not any(secret in line for line in lines)

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 from config.env import BASE_DIR
 from devtools.processes import Ports
+from tests.support.instance import Up
 from tests.support.workers import await_that
 
 NOT_COPIED = shutil.ignore_patterns(
     ".git", "var", ".venv", ".tools", "site", "node_modules", "__pycache__", ".*_cache", ".hypothesis", "tests"
 )
 NOT_OURS = ("DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE")
-READY = "Ctrl-C stops it"
 CLIENT = """#!{python} -IS
 import os, socket, sys
 if sys.argv[1:2] != ["manage.py"]:
@@ -30,12 +28,12 @@ sys.exit(int(server.recv(10) or b"1"))
 """
 
 
-class Project:
+class Project(Up):
     """A started copy. `.venv/bin/python manage.py …` in it is answered by one process that has imported everything and
     forks for each command: an import takes two seconds, and the pages have a hundred commands."""
 
     def __init__(self, directory: Path, **environment: str) -> None:
-        self.directory, self.ports, self.terminal = directory, Ports.any_free(), ""
+        self.directory, self.ports = directory, Ports.any_free()
         shutil.copytree(BASE_DIR, directory, ignore=NOT_COPIED)
         kept = {
             name: value
@@ -44,29 +42,13 @@ class Project:
         }
         self.environment = {**kept, "PORT": str(self.ports.web), "COLUMNS": "200", **environment}
         self._server: subprocess.Popen[bytes] | None = None
-        self.process = subprocess.Popen(
-            [sys.executable, "manage.py", "up"],
-            cwd=directory,
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
+        super().__init__(directory, self.environment)
         try:
-            await_that(lambda: READY in self.terminal or self.process.poll() is not None, 120, "up")
-            assert self.process.poll() is None, self.terminal
+            self.await_started(120)
             self._serve()
         except BaseException:
             self.stop()
             raise
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as lines:
-            for line in lines:
-                self.terminal += line
 
     def _serve(self) -> None:
         socket = self.directory / "var" / "commands"
@@ -95,11 +77,9 @@ class Project:
             timeout=patience_s,
         )
 
-    def stop(self) -> None:
+    def stop(self, patience_s: float = 40) -> float:
+        """Stop it and what answers its commands; the seconds that this takes."""
         if self._server is not None:
             self._server.terminate()
             self._server.wait(10)
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            self.process.wait(40)
-        self._reader.join(5)
+        return super().stop(patience_s)
