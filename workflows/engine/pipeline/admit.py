@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -24,29 +24,13 @@ from throttling.names import RUN_PLACES
 from throttling.policy import PRIORITY_LEVELS, Policies, StepFacts, UnknownLimit, level_of
 from workflows.engine.sql import admit as sql
 from workflows.engine.state import database, expression_context, flow_cache, this_process
+from workflows.engine.state.records import WantsToStart
 from workflows.errors import ConfigurationFailure, ExpressionError
 from workflows.expressions import compile_expression
 
 log = structlog.get_logger(__name__)
 MAX_STEPS_KNOWN = 20_000
 ENABLED = flow_control_is_on()
-
-
-class WantsToStart(Protocol):
-    """A ready step or a claim: what the limits of a step are found by."""
-
-    @property
-    def id(self) -> UUID: ...
-    @property
-    def run_id(self) -> UUID: ...
-    @property
-    def version_id(self) -> UUID: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def queue(self) -> str: ...
-    @property
-    def priority(self) -> int: ...
 
 
 def gate() -> Gate:

@@ -13,8 +13,8 @@ from workflows.steps.outcome import Outcome, StepError
 NOBODY = UUID(int=0)
 
 
-class NewStepRow(Protocol):
-    """A row of a step that a statement has inserted."""
+class WantsToStart(Protocol):
+    """A step that is ready or claimed: what its limits are found by."""
 
     @property
     def id(self) -> UUID: ...
@@ -27,9 +27,14 @@ class NewStepRow(Protocol):
     @property
     def queue(self) -> str: ...
     @property
-    def type(self) -> str: ...
-    @property
     def priority(self) -> int: ...
+
+
+class NewStepRow(WantsToStart, Protocol):
+    """A row of a step that a statement has inserted."""
+
+    @property
+    def type(self) -> str: ...
     @property
     def attempt(self) -> int: ...
     @property
@@ -49,19 +54,11 @@ class ReadyRow(NewStepRow, Protocol):
     def losses(self) -> int: ...
 
 
-class ClaimRow(Protocol):
+class ClaimRow(WantsToStart, Protocol):
     """A row of a step that is claimed, or that ends while no worker has it."""
 
     @property
-    def id(self) -> UUID: ...
-    @property
-    def run_id(self) -> UUID: ...
-    @property
-    def version_id(self) -> UUID: ...
-    @property
     def org_id(self) -> UUID: ...
-    @property
-    def key(self) -> str: ...
     @property
     def path(self) -> str: ...
     @property
@@ -79,11 +76,7 @@ class ClaimRow(Protocol):
     @property
     def timeout_ms(self) -> int: ...
     @property
-    def queue(self) -> str: ...
-    @property
     def type(self) -> str: ...
-    @property
-    def priority(self) -> int: ...
     @property
     def queued_s(self) -> float: ...
     @property

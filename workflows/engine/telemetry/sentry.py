@@ -38,7 +38,7 @@ _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<fun
 
 @dataclass(frozen=True, kw_only=True)
 class _Group:
-    """What one recording led to."""
+    """The failures and the ended runs of one recording."""
 
     failures: tuple[StepFailed, ...]
     ended: tuple[UUID, ...]

@@ -4,9 +4,9 @@ A step has no Celery task of its own: it may share a message with others, or be 
 sends the events itself: `task-received`, `task-started`, then `task-succeeded`, `task-failed`, `task-retried` or
 `task-revoked`. The task's id is the step run's: another try is the same task.
 
-Who works on steps only adds to a bounded buffer. A thread with a connection of its own sends what is in it, many events
-to a message. While the broker is away events are kept, then dropped: they are for looking at, and nothing depends on
-them.
+The threads that perform steps only add to a bounded buffer. Another thread, with a connection of its own, sends the
+events, many to a message. While the broker is away they are kept, and dropped when the buffer is full: nothing depends
+on them.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def start(hostname: str) -> None:
 
 
 def start_beside_workers() -> None:
-    """The same for a process that is no worker, but where steps end that wait (the web): in the name of an I/O worker,
-    lest monitors take it for one more."""
+    """The same for the web, where steps that wait end: its events bear the name of an I/O worker, since monitors would
+    take it for another worker."""
     global _sender
     if settings.STEP_EVENTS:
         _sender = Sender(_Lately().hostname)
@@ -243,7 +243,8 @@ def _is_new(claim: Claim) -> bool:
 
 
 def ended(verdicts: Iterable[Verdict], landed: Mapping[UUID, str]) -> None:
-    """These outcomes were recorded, and led to these statuses. Sleeping, waiting and going back end no task."""
+    """Tell of recorded outcomes; `landed`: the status that each step has now. A step that sleeps, waits or was handed
+    back ends no task."""
     if _sender is not None:
         now, clock = time.time(), time.monotonic()
         events = []

@@ -22,7 +22,7 @@ _stdlib = logging.getLogger("workflows.throttling")
 
 
 def throttling_config(policy: StepPolicy) -> dict[str, Any]:
-    """The seeds' `throttlingConfig`."""
+    """`throttlingConfig`: the limits of a step, in the legacy format."""
     return {
         "concurrency": policy.concurrency,
         "rateLimit": str(policy.rate),
@@ -31,7 +31,7 @@ def throttling_config(policy: StepPolicy) -> dict[str, Any]:
 
 
 def log_configuration(visits: Iterable[Visit]) -> None:
-    """The seeds' debug line: which policy a step is looked up by."""
+    """Log at debug which policy each step is looked up by."""
     if not _stdlib.isEnabledFor(logging.DEBUG):
         return
     for visit in visits:
@@ -45,7 +45,7 @@ def log_configuration(visits: Iterable[Visit]) -> None:
 
 
 def log_steps(verdicts: Iterable[Verdict], landed: Container[UUID]) -> None:
-    """`throttling metrics` for every step that has ended, as the seeds log them; times in whole milliseconds."""
+    """Log `throttling metrics` for every step that has ended; times in whole milliseconds."""
     if not _stdlib.isEnabledFor(logging.INFO):
         return
     now = time.monotonic()
