@@ -176,7 +176,7 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
 
 
 def _preset_keys(env: Mapping[str, str]) -> dict[str, str]:
-    """The documents' keys that are set: two that stand in addresses and headers, and two that sign."""
+    """The keys that are preset by Inngest's names: two that stand in addresses and headers, and two that sign."""
     found: dict[str, str] = {}
     for name in ("INNGEST_EVENT_KEY", "INNGEST_API_KEY", "INNGEST_SIGNING_KEY", "INNGEST_WEBHOOK_KEY"):
         value = env.get(name, "").strip()

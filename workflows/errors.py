@@ -271,7 +271,7 @@ class NonRetriableError(NonRetriable):
     """Trying again can't help."""
 
     def __init__(self, message: str | None = None, cause: BaseException | None = None) -> None:
-        """The seeds' spelling of `NonRetriable`, with its cause."""
+        """`NonRetriable` by its name in TypeScript clients, with its cause."""
         super().__init__(message)
         if cause is not None:
             self.__cause__ = cause
@@ -281,7 +281,7 @@ class RetriableError(RetryAfter):
     """Try again, but not before the given time."""
 
     def __init__(self, message: str | None = None, *, retryAfter: float | str | dt.datetime) -> None:  # noqa: N803
-        """The seeds' spelling of `RetryAfter`."""
+        """`RetryAfter` by its name in TypeScript clients."""
         super().__init__(retryAfter, message)
 
 

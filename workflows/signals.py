@@ -10,7 +10,7 @@ steps_failed = Signal()
 # that failed first), force. Receivers lock and return the keys of the steps that have failures to be repaired.
 repair_begins = Signal()
 
-# Sent in the same transaction, when the repair is made. Arguments: repair (workflows.repair_chain.Repair).
+# Sent in the same transaction, when the repair is made. Arguments: repair (workflows.engine.repair.chain.Repair).
 run_repaired = Signal()
 
 # Sent before a flow is archived or deleted, in that transaction, under its lock. Argument: flow.

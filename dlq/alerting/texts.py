@@ -1,4 +1,4 @@
-"""What alerts say: the documents' sentence for the metric, its value with its unit, the flow, the step and a link."""
+"""What alerts say: a sentence for the metric, its value with its unit, the flow, the step and a link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documents' severities of the shipped rules that nobody has edited."""
+"""Severities of the shipped rules that nobody has edited."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The documents' column defaults of dead letters: an id, one attempt, and now (the status had its own before)."""
+"""Column defaults of dead letters: an id, one attempt, and now (the status had its own before)."""
 
 import uuid6
 from django.db import migrations, models

@@ -38,8 +38,8 @@ class RetrySpec(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _seed_spelling(cls, value: Any) -> Any:
-        """The seeds write `backoff: {type, delay}`."""
+    def _legacy_spelling(cls, value: Any) -> Any:
+        """Accept `backoff: {type, delay}`, as the legacy format writes it."""
         if isinstance(value, dict) and isinstance(value.get("backoff"), dict):
             inner = dict(value["backoff"])
             value = {**value, "backoff": inner.pop("type", None), **{k: v for k, v in inner.items() if k not in value}}
@@ -214,8 +214,8 @@ class StepSpec(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _seed_spelling(cls, value: Any) -> Any:
-        """The seeds write `critical` and `throttlingOverride` (with `retry` in it) inside `config`."""
+    def _legacy_spelling(cls, value: Any) -> Any:
+        """Accept `critical` and `throttlingOverride` (with `retry` in it) inside `config`: the legacy format."""
         if not isinstance(value, dict) or not isinstance(value.get("config"), dict):
             return value
         step, config = dict(value), dict(value["config"])

@@ -58,7 +58,7 @@ class TriggerSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _seed_spelling(cls, value: Any) -> Any:
-        """The seeds write `{type: cron, config: {schedule: …}}`."""
+        """Accept `{type: cron, config: {schedule: …}}`, as the legacy format writes it."""
         if isinstance(value, dict) and value.get("type") == "cron" and isinstance(value.get("config"), dict):
             config = dict(value["config"])
             return {"cron": config.pop("schedule", None), **config}

@@ -198,7 +198,7 @@ def attempt_out(attempt: Attempt) -> dict[str, Any]:
 
 
 def insights(detail: RunDetail, steps: list[dict[str, Any]]) -> dict[str, Any]:
-    """The seeds' `throttlingInsights`, with real numbers."""
+    """`throttlingInsights`: the limits of all steps, and what they cost this run."""
     policy = admit.policies().globals()
     overheads = [step["throttlingOverhead"] for step in steps if step["throttlingOverhead"] is not None]
     return {
@@ -214,7 +214,7 @@ def insights(detail: RunDetail, steps: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def started_out(run_id: UUID, *, existing: bool, message: str) -> dict[str, Any]:
-    """A run that was asked for, in the seeds' words."""
+    """The answer to a request for a run, in the legacy format."""
     id_ = str(run_id)
     return {"success": True, "queued": True, "jobId": id_, "runId": id_, "existing": existing, "message": message}
 
@@ -296,7 +296,7 @@ def step_type_out(step_type: StepType) -> dict[str, Any]:
 
 
 def job_out(detail: RunDetail) -> dict[str, Any]:
-    """The seeds' job status: a run in the words of a queue."""
+    """A run as the status of a job of a queue, in the legacy format."""
     run = detail.run
     state = {"queued": "waiting", "running": "active", "cancelled": "failed"}.get(run.status, run.status)
     if detail.status == "waiting":

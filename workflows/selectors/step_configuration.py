@@ -1,4 +1,4 @@
-"""The documents' getter: which limits and retries hold for a step, in their shape."""
+"""`get_step_configuration`: which limits and retries hold for a step, in the legacy format."""
 
 from __future__ import annotations
 

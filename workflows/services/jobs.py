@@ -1,4 +1,4 @@
-"""Jobs by priority level, as events (the seeds' `queueJob`)."""
+"""Jobs by priority level, as events (`queueJob` of TypeScript clients)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys that the environment presets, by the documents' names: they hold from the next migration on.
+"""Keys that the environment presets, by the names that Inngest gives them. They hold from the next migration on.
 
 `INNGEST_EVENT_KEY` and `INNGEST_API_KEY` are keys of the organization `default`; `INNGEST_SIGNING_KEY` and
 `INNGEST_WEBHOOK_KEY` are secrets of it under these names, for the signatures of webhooks. A changed key takes the place

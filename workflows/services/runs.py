@@ -271,7 +271,8 @@ def cancel_runs(organization: Organization, run_ids: Sequence[UUID], *, reason: 
 
 
 def queue_stats(organization: Organization, *, store_available: bool) -> dict[str, Any]:
-    """The seeds' two shapes: with the store, and (triggers are still accepted and run later) without it."""
+    """How many runs wait, work and have ended. The answer has another shape without the store: triggers are accepted
+    then, and their runs start later."""
     if not store_available:
         return {
             "queue": {"available": False, "redis": False, "stats": None},

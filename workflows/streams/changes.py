@@ -45,7 +45,7 @@ class Message:
 
 
 def channel(org_id: UUID, run_id: UUID) -> str:
-    """The name that the seeds' clients know a run's messages by."""
+    """The name by which TypeScript clients know the messages of a run."""
     return f"flows.{org_id}.{run_id}"
 
 
@@ -167,7 +167,7 @@ def _iso(at_us: int) -> str:
 
 
 def step_data(row: StepRun, attempts: Sequence[Attempt], fan_out: FanOut | None = None) -> dict[str, Any]:
-    """A step as the seeds' `step-status` has it; times in milliseconds, of all tries."""
+    """A step as `step-status` tells of it; times in milliseconds, of all tries."""
     spent = [_ms(each.started_at, each.ended_at) for each in attempts]
     waited = [_ms(each.ready_at, each.started_at) for each in attempts]
     percent = round(100 * fan_out.ended / fan_out.total, 1) if fan_out and fan_out.total else None

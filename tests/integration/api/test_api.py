@@ -198,7 +198,7 @@ def test_step_types_come_with_the_schema_of_their_configuration(api: Api) -> Non
     assert found["http_request"]["configSchema"]["required"] == ["url"]
 
 
-def test_queue_stats_have_the_seeds_two_shapes(
+def test_queue_stats_have_two_shapes(
     api: Api, org: Organization, monkeypatch: pytest.MonkeyPatch, workers: WorkerPool
 ) -> None:
     slug = publish(org, [{"id": "a", "type": "noop"}], on=[{"cron": "*/5 * * * *"}])

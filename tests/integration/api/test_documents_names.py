@@ -1,4 +1,4 @@
-"""Names that the documents give: preset keys, the mode, the step configuration's getter, the report's numbers."""
+"""Names that other clients know: preset keys, the mode, `get_step_configuration`, the numbers of the report."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_a_failure_that_passes_leaves_no_dead_letter(org: Organization, httpserv
     assert (step.step_run.status, step.step_run.attempt, letters(org)) == ("completed", 3, [])
 
 
-def test_the_seeds_schedule(org: Organization, httpserver: HTTPServer) -> None:
+def test_the_schedule_of_the_legacy_format(org: Organization, httpserver: HTTPServer) -> None:
     """About 1 and 2 s for the first two retries of the preset `demo` (the others follow by the same formula)."""
     server = Server(httpserver, Response("no", 500), Response("no", 500), Response("yes"))
     run(org, {"url": server.url}, retry={"preset": "demo"})

@@ -23,7 +23,7 @@ from workflows.selectors import limits as limit_selectors
 from workflows.services import limits as flow_control
 
 
-def test_the_numbers_of_a_step_are_the_seeds(org: Organization, workers: WorkerPool) -> None:
+def test_the_numbers_of_a_step(org: Organization, workers: WorkerPool) -> None:
     limits = {"concurrency": 1, "rate": {"limit": 10, "period": "10s"}}
     slug = publish(org, [step("probe_async", config={"hold_ms": 200}, throttling=limits)])
     runs = services.trigger_many(org, slug, [{}] * 3).run_ids
@@ -101,7 +101,7 @@ def test_a_cancelled_run_gives_its_place_and_its_slot_back(org: Organization, wo
     assert probes.spans({str(second)}) == []
 
 
-# --- the seeds' scenarios ---------------------------------------------------------------------------------------------
+# --- the scenarios of the load test ---------------------------------------------------------------------------------------------
 
 
 def test_five_users_with_different_workflows_run_at_the_same_time(org: Organization, workers: WorkerPool) -> None:
@@ -141,8 +141,10 @@ def test_a_manual_run_starts_beside_scheduled_ones(org: Organization, workers: W
     assert probes.most_at_once(probes.spans({str(run) for run in runs}), {}) == 6
 
 
-def test_the_seeds_log_lines(org: Organization, own_workers: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:
-    """`docker logs … | grep "throttling metrics"`, with the fields of the seeds."""
+def test_the_log_lines_of_throttling(
+    org: Organization, own_workers: WorkerPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`docker logs … | grep "throttling metrics"`, with its fields."""
     open_queues()
     slug = publish(org, [step("noop", critical=True)])
     runtime = by_hand.runtime()

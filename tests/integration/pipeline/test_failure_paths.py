@@ -42,7 +42,7 @@ def call(httpserver: HTTPServer, key: str, status: int = 200, **more: Any) -> di
 
 
 def degradation(httpserver: HTTPServer, *statuses_: int) -> list[dict[str, Any]]:
-    """The seeds' graceful degradation: a primary, and one fallback per further status."""
+    """Graceful degradation: a primary, and one fallback per further status."""
     names = ["primary", "fallback", "last-resort"][: len(statuses_)]
     steps = [call(httpserver, names[0], statuses_[0])]
     for before, name, status in zip(names, names[1:], statuses_[1:], strict=False):

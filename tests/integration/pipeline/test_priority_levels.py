@@ -1,4 +1,4 @@
-"""Limits by priority level, the seeds' job levels, and the slots of runs that wait for others."""
+"""Limits by priority level, the shipped job levels, and the slots of runs that wait for others."""
 
 from __future__ import annotations
 

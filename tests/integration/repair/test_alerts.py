@@ -226,7 +226,7 @@ def test_a_message_that_can_t_be_delivered_is_tried_again_and_a_recovery_waits_f
 
 @pytest.mark.usefixtures("workers")
 def test_a_flow_may_alert_of_every_failure(org: Organization, receiver: Receiver) -> None:
-    """The seeds' “Job failed after all retries”, with event id and error; a worker delivers it by itself."""
+    """“Job failed after all retries”, with event id and error; a worker delivers it by itself."""
     steps = [{"id": "a", "type": "raises", "config": {"how": "final"}}]
     detail = run_to_end(org, steps, slug="critical-job", alert_on_failure=True)
     title, body = await_that(lambda: next((m for m in receiver.messages if "after all retries" in m[0]), None), 20)

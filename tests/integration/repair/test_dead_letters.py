@@ -59,7 +59,7 @@ def failing(org: Organization, data: Any = None, **more: Any) -> DeadLetter:
     return letter_of(org)
 
 
-def test_a_dead_letter_has_the_seeds_columns_and_more(org: Organization) -> None:
+def test_a_dead_letter_has_its_columns(org: Organization) -> None:
     letter = failing(org, {"orderId": 7})
     detail = run_detail(org, letter.run_id)
     assert (letter.event_name, letter.event_data, letter.attempts) == ("headrace/manual", {"orderId": 7}, 1)
@@ -83,7 +83,7 @@ FIVE = ["step-1-initialize", "step-2-process", "step-3-simulate-delay", "step-4-
 
 
 def test_a_resume_keeps_what_was_done(org: Organization, httpserver: HTTPServer) -> None:
-    """The seeds' five-step demo task, each step with a side effect: steps 1 to 3 are executed once in total."""
+    """The five-step demo task, each step with a side effect: steps 1 to 3 are executed once in total."""
     steps = [call(httpserver, key, 500 if key == FIVE[3] else 200) for key in FIVE]
     steps[4]["config"]["json"] = {"before": "${ steps['step-1-initialize'].output.body.by }"}
     first = run_to_end(org, steps, {"taskId": "t"}, output="${ steps['step-5-finalize'].output.body }")

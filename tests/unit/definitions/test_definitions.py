@@ -117,7 +117,7 @@ def test_a_step_in_a_branch_needs_the_conditional() -> None:
     assert [steps[key].needs for key in "bcd"] == [("x",), ("x",), ("b", "c")]
 
 
-def test_the_seeds_spelling_is_accepted() -> None:
+def test_the_legacy_spelling_is_accepted() -> None:
     spec = parse(
         flow(
             {

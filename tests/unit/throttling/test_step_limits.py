@@ -55,7 +55,7 @@ def test_a_steps_own_throttling_replaces_that_of_its_type_by_dimension() -> None
     assert found["type:http_request:ORG:rate"] == "10,10000000"
 
 
-def test_the_seeds_throttling_override_is_accepted_whole() -> None:
+def test_the_legacy_throttling_override_is_accepted_whole() -> None:
     bulk_import = {
         "type": "sandbox_sync",
         "config": {
