@@ -109,8 +109,7 @@ def step_download(request: HttpRequest, organization: Organization, run_id: UUID
 
 
 def _rendered_lines(shown: RunPage, request: HttpRequest) -> list[dict[str, Any]]:
-    asked = request.GET.getlist("line")
-    wanted = range(len(shown.lines)) if "all" in asked else [int(each) for each in asked if each.isdecimal()]
+    asked = set(request.GET.getlist("line"))
     return [
         {
             "key": line.key,
@@ -119,7 +118,8 @@ def _rendered_lines(shown: RunPage, request: HttpRequest) -> list[dict[str, Any]
             "summary": render_to_string("dashboard/run/_summary.html", {"line": line}),
             **({"line": render_to_string("dashboard/run/_line.html", {"line": line})} if "all" in asked else {}),
         }
-        for line in (shown.lines[position] for position in wanted if position < len(shown.lines))
+        for position, line in enumerate(shown.lines)
+        if "all" in asked or str(position) in asked
     ]
 
 
