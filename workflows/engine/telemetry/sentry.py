@@ -33,7 +33,7 @@ MAX_WAITING = 1_000
 MAX_SPANS = 1_000
 MAX_DATA_CHARACTERS = 16_000
 STOP_WITHIN_S = 3.0
-_FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
+_FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d{1,9}), in (?P<function>.+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
