@@ -6,7 +6,9 @@ from workflows.engine.telemetry.sentry import _stack
 
 
 def test_frames_are_read_from_a_traceback() -> None:
-    text = 'Traceback (most recent call last):\n  File "a.py", line 3, in f\n    x()\n  File "b.py", line 4, in g\nE: no'
+    text = (
+        'Traceback (most recent call last):\n  File "a.py", line 3, in f\n    x()\n  File "b.py", line 4, in g\nE: no'
+    )
     frames = _stack(text)["stacktrace"]["frames"]
     assert frames == [
         {"filename": "a.py", "lineno": 3, "function": "f"},
