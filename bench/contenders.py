@@ -268,7 +268,7 @@ def _statements_per_step(headrace: Headrace, runs: int, steps: int) -> float:
             queues=frozenset({"headrace.io"}),
             slots=200,
             threads=2,
-            own_thread=False,
+            runs_in_task_thread=False,
             lanes={"headrace.io": 400},
         )
     )

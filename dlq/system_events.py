@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from dlq.models import DeadLetter
-from workflows.services.system_events import BY_SYSTEM, PREFIX, Source, Told
+from workflows.services.system_events import BY_SYSTEM, PREFIX, Emission, Source
 
 NAME = f"{PREFIX}dead_letter.created"
 
 
-def _created(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int) -> Iterable[Told]:
+def _created(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int) -> Iterable[Emission]:
     """Of runs that were started by such an event nothing is told, so that nothing goes in circles."""
     letters = DeadLetter.objects.filter(org_id=org_id, failed_at__gte=since).exclude(BY_SYSTEM)
     for letter in letters.select_related("flow").order_by("failed_at")[:limit]:
@@ -30,7 +30,7 @@ def _created(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int
             "event": letter.event_name,
             "attempts": letter.attempts,
         }
-        yield Told(at=letter.failed_at, name=NAME, identity=_identity(letter), data=data)
+        yield Emission(at=letter.failed_at, name=NAME, identity=_identity(letter), data=data)
 
 
 def _identity(letter: DeadLetter) -> str:

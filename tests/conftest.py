@@ -64,7 +64,7 @@ def live_db(django_test_environment: None, django_db_blocker: Any) -> Iterator[N
         made = setup_databases(verbosity=0, interactive=False, aliases=["default"])
         refuse_other_transitions()
         lift_limits()
-        gate_sync.Keeper().rebuild(anew=True)
+        gate_sync.GateSync().rebuild(anew=True)
         yield
         this_process.own(Dispatcher).stop()
         with connection.cursor() as cursor:  # the live server's threads may still hold theirs

@@ -27,6 +27,6 @@ class WorkflowsConfig(AppConfig):
         periodic_jobs.register("follow-up", lambda: on_failure.follow_up() == on_failure.BATCH, every_s=1.0)
         periodic_jobs.register("schedules", schedules.tick, every_s=1.0, is_urgent=True)
         periodic_jobs.register("approvals", approvals.remind, every_s=1.0)
-        periodic_jobs.register("system events", system_events.tell, every_s=1.0)
+        periodic_jobs.register("system events", system_events.emit, every_s=1.0)
         periodic_jobs.register("deletion of flows", archiving.delete_rest, every_s=5.0)
         periodic_jobs.register("bulk", bulk.pump, every_s=0.5)

@@ -10,7 +10,7 @@ from tests.support.workers import publish
 from workflows import services
 from workflows.engine.pipeline import record
 from workflows.engine.pipeline.retry_decision import describe
-from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.runtime import Runtime
@@ -33,7 +33,7 @@ def claim(run_id: UUID, key: str) -> Claim:
 
 def end(*claims: Claim, error: Any = None) -> None:
     outcome = Failed(error=error) if error else Completed()
-    record.record([Verdict(claim=each, outcome=outcome) for each in claims])
+    record.record([StepResult(claim=each, outcome=outcome) for each in claims])
 
 
 def runtime(*, slots: int = 10) -> Runtime:
@@ -45,7 +45,7 @@ def runtime(*, slots: int = 10) -> Runtime:
             queues=frozenset({queue}),
             slots=slots,
             threads=2,
-            own_thread=False,
+            runs_in_task_thread=False,
             lanes={queue: 2 * slots},
         )
     )

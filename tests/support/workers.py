@@ -149,7 +149,7 @@ def shipped_policies() -> Iterator[None]:
 
 def open_queues() -> None:
     """For tests that are the worker themselves: the queues admit, although nobody has announced slots."""
-    gate_sync.Keeper().rebuild()  # there may be no leader either
+    gate_sync.GateSync().rebuild()  # there may be no leader either
     admit.gate().wake(gate_sync.queue_definitions(dict.fromkeys(LANES, 100_000)))
 
 

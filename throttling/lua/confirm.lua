@@ -8,7 +8,7 @@ load_records(call.ids)
 local unknown, alike = {}, {}
 
 local function restart(permit)
-    for _, limit in ipairs(permit.tail.set.steps) do
+    for _, limit in ipairs(permit.profile.set.steps) do
         local rule = definition(limit)
         if rule.kind == 'w' then
             local found = window(limit, rule)
@@ -38,17 +38,17 @@ for _, id in ipairs(call.ids) do
     if mine and call.again then
         if not restart(permit) then unknown[#unknown + 1] = id end
     elseif permit and not call.again and permit.state == 'r'
-        and (#permit.tail.set.runs == 0 or run_of(permit.tail)) then
-        if #permit.tail.set.runs > 0 then hold_run(permit.tail, true, score_of(permit)) end
-        alike[permit.tail] = (alike[permit.tail] or 0) + 1
+        and (#permit.profile.set.runs == 0 or run_of(permit.profile)) then
+        if #permit.profile.set.runs > 0 then hold_run(permit.profile, true, score_of(permit)) end
+        alike[permit.profile] = (alike[permit.profile] or 0) + 1
         permit.state, permit.token, permit.stamp = 'L', call.lease, now
         save(permit, now + LEASE)
     elseif not mine then
         unknown[#unknown + 1] = id
     end
 end
-for tail, count in pairs(alike) do
-    prefetch(tail.set.steps)
-    start(tail.set.steps, count)
+for profile, count in pairs(alike) do
+    prefetch(profile.set.steps)
+    start(profile.set.steps, count)
 end
 return finish(granted, unknown)

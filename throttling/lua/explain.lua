@@ -20,15 +20,15 @@ if call.id then
     local found = waiter_of(call.id)
     if found then
         local queue = root .. 'w:' .. found.limit
-        local place = redis.call('ZRANK', queue .. '|' .. found.tail.tenant, call.id) or 0
+        local place = redis.call('ZRANK', queue .. '|' .. found.profile.tenant, call.id) or 0
         local others = 0
         for _, tenant in ipairs(redis.call('ZRANGE', queue, 0, 999)) do
-            if tenant ~= found.tail.tenant then
+            if tenant ~= found.profile.tenant then
                 others = others + math.min(place + 1, redis.call('ZCARD', queue .. '|' .. tenant))
             end
         end
         waiter = { found.limit, whole(found.since), whole(found.score), place + 1,
-            redis.call('ZCARD', queue .. '|' .. found.tail.tenant), redis.call('ZCARD', queue), others }
+            redis.call('ZCARD', queue .. '|' .. found.profile.tenant), redis.call('ZCARD', queue), others }
         want(found.limit)
     end
     local held = record_of(call.id)

@@ -6,30 +6,30 @@
 -- call.starts   [[limit, age in µs, count], …] oldest first: starts within the windows
 -- Result        …
 define(call.define)
-local function count(tail, limits)
+local function count(profile, limits)
     for _, limit in ipairs(limits) do
         if string.sub(limit, 1, 1) == 'c' then use(limit, 1) end
         if is_timed(limit) then
-            hold(limit, tail.tenant, 1)
-            bill_starts(limit, tail, 1)
+            hold(limit, profile.tenant, 1)
+            bill_starts(limit, profile, 1)
         end
     end
 end
 for _, row in ipairs(call.leases) do
-    local tail = tail_of(table.concat({ row[3], row[4], row[5], row[6], row[7] }, GS))
+    local profile = profile_of(table.concat({ row[3], row[4], row[5], row[6], row[7] }, GS))
     if not record_of(row[1]) then
-        count(tail, tail.set.steps)
-        count_step(tail, 1)
-        save({ id = row[1], state = 'L', token = row[2], stamp = now, score = whole(now), tail = tail }, now + LEASE)
+        count(profile, profile.set.steps)
+        count_step(profile, 1)
+        save({ id = row[1], state = 'L', token = row[2], stamp = now, score = whole(now), profile = profile }, now + LEASE)
     end
 end
 for _, row in ipairs(call.runs) do
-    local tail = tail_of(table.concat({ row[2], row[3], '', row[1], row[4] }, GS))
+    local profile = profile_of(table.concat({ row[2], row[3], '', row[1], row[4] }, GS))
     if not record_of('run:' .. row[1]) then
-        for _, limit in ipairs(tail.set.runs) do
-            if row[5] ~= 1 or not is_place(limit) then count(tail, { limit }) end
+        for _, limit in ipairs(profile.set.runs) do
+            if row[5] ~= 1 or not is_place(limit) then count(profile, { limit }) end
         end
-        save({ id = 'run:' .. row[1], state = row[5] == 1 and 's' or 'h', token = '', stamp = now, score = whole(now), tail = tail })
+        save({ id = 'run:' .. row[1], state = row[5] == 1 and 's' or 'h', token = '', stamp = now, score = whole(now), profile = profile })
     end
 end
 for _, row in ipairs(call.starts) do

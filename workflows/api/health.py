@@ -124,7 +124,7 @@ def _forget(task: asyncio.Future[Any]) -> None:
 
 
 async def in_thread(check: Callable[[], bool]) -> bool:
-    """The check's verdict, from a thread of its own as a request has; False without a verdict in time or a thread."""
+    """The check's result, from a thread of its own as a request has; False without a result in time or a thread."""
     executor = ThreadPoolExecutor(1, thread_name_prefix="health")
     try:
         return await in_time(asyncio.get_running_loop().run_in_executor(executor, check), False)

@@ -47,7 +47,7 @@ def webhook(request: HttpRequest, token: str) -> HttpResponse:
         return _only_post_problem()
     try:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        addresses.take(token, headers, request.body)
+        addresses.receive_webhook(token, headers, request.body)
     except RequestDataTooBig:
         return problem(413, "payload_too_large", "The request is larger than 8 MiB.")
     except WorkflowsError as error:
@@ -63,7 +63,7 @@ def callback(request: HttpRequest, token: str) -> HttpResponse:
         return _only_post_problem()
     try:
         body = payload.parse(request.body) if request.body.strip() else {}
-        callbacks.take(token, body if isinstance(body, dict) else {"value": body})
+        callbacks.receive_callback(token, body if isinstance(body, dict) else {"value": body})
     except RequestDataTooBig:
         return problem(413, "payload_too_large", "The request is larger than 8 MiB.")
     except WorkflowsError as error:

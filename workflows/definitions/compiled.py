@@ -47,7 +47,7 @@ class CompiledStep:
     fallback: str | None
     """The step that runs where this one fails."""
     fallback_for: str | None
-    is_hook: bool
+    is_compensation: bool
     """Stands outside the graph: it undoes another step."""
     on_failure: tuple[str, ...]
     on_cancel: tuple[str, ...]
@@ -124,7 +124,7 @@ class CompiledFlow:
     org_id: UUID
     priority: Expression | int
     output: Template | None
-    hooks: frozenset[str]
+    compensations: frozenset[str]
     start_ms: int | None
     finish_ms: int | None
     idempotency: Idempotency | None
@@ -140,7 +140,7 @@ class CompiledFlow:
     @property
     def top(self) -> list[str]:
         """The steps of its graph: those in containers and those that undo others stand outside."""
-        return [key for key, step in self.steps.items() if not step.container and not step.is_hook]
+        return [key for key, step in self.steps.items() if not step.container and not step.is_compensation]
 
     def containers_of(self, key: str) -> list[str]:
         """The containers that a step stands in, the outermost first."""
@@ -171,11 +171,11 @@ class CompiledFlow:
         return [f"{problem.at('input')}: {problem.message}" for problem in self.input_schema.problems(value)]
 
 
-NOBODY = UUID(int=0)
+NIL_UUID = UUID(int=0)
 
 
 def compile_flow(
-    spec: FlowSpec, *, version_id: UUID, flow_id: UUID, number: int = 0, org_id: UUID = NOBODY
+    spec: FlowSpec, *, version_id: UUID, flow_id: UUID, number: int = 0, org_id: UUID = NIL_UUID
 ) -> CompiledFlow:
     """Compile a checked definition."""
     placed = list(graphs.place(spec.steps))
@@ -193,7 +193,7 @@ def compile_flow(
         org_id=org_id,
         priority=_priority(spec, org_id),
         output=compile_template(spec.output, owner=org_id) if spec.output is not None else None,
-        hooks=graph.hooks,
+        compensations=graph.compensations,
         start_ms=spec.timeouts.start if spec.timeouts else None,
         finish_ms=spec.timeouts.finish if spec.timeouts else None,
         idempotency=_idempotency(spec, org_id),
@@ -272,7 +272,7 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
     template = compile_template(source, owner=owner.org_id)
     inner = [compile_expression(each, owner=owner.org_id, units=STEP_UNITS) for _, each in expressions]
     condition, deadline = _optional(step.condition, owner), _optional(step.deadline, owner)
-    fallback, is_hook = graph.fallbacks.get(step.id), step.id in graph.hooks
+    fallback, is_compensation = graph.fallbacks.get(step.id), step.id in graph.compensations
     policy, retry = _policy(step, owner)
     whole_scope = step_type.whole_scope(step.config)
     inside = graphs.build(step.steps)
@@ -289,7 +289,7 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         needs=graph.needs[step.id],
         successors=graph.successors[step.id],
         is_sink=step.id in graph.sinks,
-        stops_run=_is_critical(step, graph) and fallback is None and not is_hook,
+        stops_run=_is_critical(step, graph) and fallback is None and not is_compensation,
         policy=policy,
         facts=_facts(step, step_type, retry, owner),
         timeout_ms=step.timeout or max(step_type.timeout_ms, _own_timeout_ms(step)),
@@ -298,7 +298,7 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         deadline=deadline,
         fallback=fallback,
         fallback_for=step.fallback_for,
-        is_hook=is_hook,
+        is_compensation=is_compensation,
         on_failure=step.on_failure,
         on_cancel=step.on_cancel,
         template=template,

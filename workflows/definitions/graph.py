@@ -20,13 +20,13 @@ class Graph:
     """Of a `conditional`: the steps that stand in any of its branches."""
     fallbacks: Mapping[str, str]
     """By step: the one that runs where it fails."""
-    hooks: frozenset[str]
+    compensations: frozenset[str]
     """The steps that undo others (`on_failure`, `on_cancel`); they stand outside the graph."""
     steps: Mapping[str, StepSpec]
 
     @property
     def sinks(self) -> frozenset[str]:
-        return frozenset(key for key, after in self.successors.items() if not after and key not in self.hooks)
+        return frozenset(key for key, after in self.successors.items() if not after and key not in self.compensations)
 
     def chain(self, key: str) -> tuple[str, ...]:
         """The fallbacks of a step, in the order in which they are tried."""
@@ -36,8 +36,8 @@ class Graph:
         return tuple(found)
 
     def before(self, key: str) -> frozenset[str]:
-        """The steps whose outputs a step may read: all that must have ended by then, and for a hook all others."""
-        return frozenset(self.needs) - {key} if key in self.hooks else self.ancestors(key)
+        """The steps whose outputs a step may read: all that must have ended by then; of a compensation all others."""
+        return frozenset(self.needs) - {key} if key in self.compensations else self.ancestors(key)
 
     def ancestors(self, key: str) -> frozenset[str]:
         seen: set[str] = set()
@@ -96,7 +96,7 @@ def _as_list(keys: Any) -> list[str]:
     return [key for key in keys if isinstance(key, str)] if isinstance(keys, list | tuple) else []
 
 
-def hooks_of(steps: Iterable[StepSpec]) -> frozenset[str]:
+def compensations_of(steps: Iterable[StepSpec]) -> frozenset[str]:
     """The steps that others name in `on_failure` or `on_cancel`."""
     return frozenset(key for step in steps for key in (*step.on_failure, *step.on_cancel))
 
@@ -109,13 +109,13 @@ def build(steps: Iterable[StepSpec]) -> Graph:
     """
     steps = list(steps)
     branches = {step.id: targets for step in steps if (targets := branch_targets(step))}
-    hooks = hooks_of(steps)
+    compensations = compensations_of(steps)
     fallbacks = {step.fallback_for: step.id for step in steps if step.fallback_for and step.fallback_for != step.id}
     needs: dict[str, tuple[str, ...]] = {}
     previous: str | None = None
     for step in steps:
         deciders = tuple(key for key, targets in branches.items() if step.id in targets)
-        if step.id in hooks:
+        if step.id in compensations:
             needs[step.id] = ()
             continue
         if step.fallback_for:
@@ -130,7 +130,9 @@ def build(steps: Iterable[StepSpec]) -> Graph:
         needs[step.id] = tuple(dict.fromkeys((*own, *deciders)))
         previous = step.id
     by_id = {step.id: step for step in steps}
-    graph = Graph(needs=needs, successors={}, branches=branches, fallbacks=fallbacks, hooks=hooks, steps=by_id)
+    graph = Graph(
+        needs=needs, successors={}, branches=branches, fallbacks=fallbacks, compensations=compensations, steps=by_id
+    )
     for step in steps:
         if not step.fallback_for:
             whole = (key for need in needs[step.id] for key in (need, *graph.chain(need)))

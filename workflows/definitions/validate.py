@@ -203,7 +203,7 @@ def _check_retry(retry: RetrySpec, path: str, steps: Iterable[StepSpec]) -> Iter
 def _check_failure_paths(
     steps: Sequence[StepSpec], at: str, known: frozenset[str], graph: graphs.Graph
 ) -> Iterator[tuple[str, str]]:
-    """Fallbacks and hooks: that they exist, and stand where nothing else does."""
+    """Fallbacks and compensations: that they exist, and stand where nothing else does."""
     primaries = Counter(step.fallback_for for step in steps if step.fallback_for)
     types = {step.id: step.type for step in steps}
     targets = {key for keys in graph.branches.values() for key in keys}
@@ -213,7 +213,7 @@ def _check_failure_paths(
             for key in getattr(step, field_name):
                 if key not in known:
                     yield f"{path}.{field_name}", f"unknown step {key!r}{did_you_mean(key, known)}"
-                elif key == step.id or step.id in graph.hooks:
+                elif key == step.id or step.id in graph.compensations:
                     yield f"{path}.{field_name}", "a step that undoes others is not undone itself"
         if step.critical is False:
             for key in step.on_failure:
@@ -222,7 +222,7 @@ def _check_failure_paths(
                         f"{path}.on_failure",
                         f"{key!r} undoes other steps too; this one, which may fail alone, needs its own",
                     )
-        if step.id in graph.hooks:
+        if step.id in graph.compensations:
             if step.needs or primary or step.id in targets or step.type == "conditional":
                 reason = (
                     "a step that undoes another has no needs, decides nothing, is no fallback and stands in no branch"
@@ -230,7 +230,7 @@ def _check_failure_paths(
                 yield path, reason
             continue
         for need in graph.needs[step.id]:
-            if need in graph.hooks:
+            if need in graph.compensations:
                 yield f"{path}.needs", f"{need!r} undoes other steps: nothing can need it"
         if primary is None:
             continue
@@ -238,7 +238,7 @@ def _check_failure_paths(
             yield f"{path}.fallback_for", f"unknown step {primary!r}{did_you_mean(primary, known)}"
         elif primary == step.id:
             yield f"{path}.fallback_for", "a step can't stand in for itself"
-        elif primary in graph.hooks or types[primary] == "conditional":
+        elif primary in graph.compensations or types[primary] == "conditional":
             yield f"{path}.fallback_for", f"{primary!r} decides or undoes: it has no result to stand in for"
         elif primaries[primary] > 1:
             yield f"{path}.fallback_for", f"{primary!r} has several fallbacks: let the second stand in for the first"

@@ -19,7 +19,7 @@ def add_pace(parser: CommandParser) -> None:
     parser.add_argument("--no-wait", action="store_false", dest="wait", help="do not wait for the end")
 
 
-def follow(command: HeadraceCommand, operation: BulkOperation, *, wait: bool, quiet: bool) -> BulkOperation:
+def watch(command: HeadraceCommand, operation: BulkOperation, *, wait: bool, quiet: bool) -> BulkOperation:
     """Show the progress until the operation ends or is stopped. The leader does the work: this only looks on."""
     if not quiet:
         command.stdout.write(f"operation {operation.id}: {operation.matched} matched")

@@ -49,10 +49,10 @@ class SystemFeed(models.Model):
     pk = models.CompositePrimaryKey("org_id", "source")
     org_id = models.UUIDField()
     source = models.CharField(max_length=30)
-    told_until = models.DateTimeField()
+    emitted_until = models.DateTimeField(db_column="told_until")
 
     def __str__(self) -> str:
-        return f"{self.source} until {self.told_until}"
+        return f"{self.source} until {self.emitted_until}"
 
 
 class EventSchema(models.Model):

@@ -99,7 +99,9 @@ class Step(models.Model):
     container = models.CharField(
         max_length=100, db_default="", blank=True, help_text="The map, batch, loop or group that it stands in."
     )
-    is_hook = models.BooleanField(default=False, help_text="Undoes another step; runs only where that is asked for.")
+    is_compensation = models.BooleanField(
+        db_column="is_hook", default=False, help_text="Undoes another step; runs only where that is asked for."
+    )
     queue = models.CharField(max_length=50)
     timeout_ms = models.PositiveIntegerField()
 

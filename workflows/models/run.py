@@ -65,7 +65,9 @@ class Run(models.Model):
         null=True, blank=True, help_text="When it is cancelled unless it has started (ended)."
     )
     finish_ms = models.PositiveBigIntegerField(null=True, blank=True, help_text="How long it may take from its start.")
-    has_hooks = models.BooleanField(db_default=False, help_text="Steps may have to be undone before it ends.")
+    has_compensations = models.BooleanField(
+        db_column="has_hooks", db_default=False, help_text="Steps may have to be undone before it ends."
+    )
     follow_up = models.BooleanField(
         db_default=False, help_text="Where it fails, its flow's on_failure flow is to start."
     )
@@ -198,7 +200,9 @@ class StepRun(models.Model):
     solitary_losses = models.IntegerField(
         db_default=0, help_text="How often that was while nothing else ran in the same process: these count against it."
     )
-    told_waits = models.IntegerField(default=0, help_text="Waits that the other side asked for; they cost no attempt.")
+    server_retry_waits = models.IntegerField(
+        db_column="told_waits", default=0, help_text="Waits that the other side asked for; they cost no attempt."
+    )
     needs_total = models.IntegerField(default=0)
     needs_left = models.IntegerField(default=0)
     needs_met = models.IntegerField(
@@ -215,7 +219,9 @@ class StepRun(models.Model):
     waiting_for = models.CharField(max_length=50, blank=True)
     dispatched_at = models.DateTimeField(null=True, blank=True)
     dispatch_count = models.IntegerField(default=0)
-    is_hook = models.BooleanField(db_default=False, help_text="Undoes another step of a run that stops.")
+    is_compensation = models.BooleanField(
+        db_column="is_hook", db_default=False, help_text="Undoes another step of a run that stops."
+    )
     reason = models.CharField(max_length=200, db_default="", blank=True, help_text="Why it was skipped or cancelled.")
     takes_items = models.BooleanField(
         db_default=False, help_text="Of a container of a resumed run: items that were done are taken over."

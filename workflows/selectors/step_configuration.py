@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from throttling.policy import StepFacts
 from workflows.definitions.schema import StepSpec
 from workflows.engine.pipeline import admit
-from workflows.engine.state.records import NOBODY
+from workflows.engine.state.records import NIL_UUID
 from workflows.errors import InvalidInput
 from workflows.models import Organization
 from workflows.steps.registry import REGISTRY
@@ -42,7 +42,7 @@ def get_step_configuration(step: Mapping[str, Any], organization: Organization |
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    facts = _facts(spec, key, organization.id if organization else NOBODY)
+    facts = _facts(spec, key, organization.id if organization else NIL_UUID)
     log.debug(
         "Determining step configuration for throttling",
         stepId=key,
@@ -66,7 +66,7 @@ def _facts(spec: StepSpec, key: str, org_id: UUID) -> StepFacts:
         type=spec.type,
         critical=spec.critical is True,
         key=key,
-        flow_id=NOBODY,
+        flow_id=NIL_UUID,
         org_id=org_id,
         version=0,
         lane=step_type.queue,

@@ -109,7 +109,7 @@ def decide(
         answer["asOperator"] = True
         log.warning("an operator decides in the place of approvers", step_run_id=str(step_run_id), by=by.name)
     with transaction.atomic():
-        taken = waits.take({step_run_id: None}, by="answer", answer=answer, org_id=organization.id)
+        taken = waits.claim_waits({step_run_id: None}, by="answer", answer=answer, org_id=organization.id)
         if not taken:
             raise ApprovalNotFound
         dispatcher.after_commit(lambda: resolve.resolve(taken))

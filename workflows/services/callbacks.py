@@ -31,7 +31,7 @@ class CallbackUsed(WorkflowsError):
     status, code = 410, "callback_used"
 
 
-def take(token: str, body: dict[str, Any]) -> None:
+def receive_callback(token: str, body: dict[str, Any]) -> None:
     """Take in a call. Raises CallbackNotFound, CallbackUsed, or PayloadTooLarge."""
     run_id = run_of(token)
     run = Run.objects.filter(id=run_id).first() if run_id else None

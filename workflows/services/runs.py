@@ -84,7 +84,7 @@ def apply_definition(
         unarchived = archiving.bring_back(flow)
         if flow.current is not None and flow.current.checksum == checksum:
             if unarchived:
-                schedules.follow(flow)
+                schedules.sync_beat_rows(flow)
             if source and flow.current.source != source:  # comments, or the order of keys
                 flow.current.source = source
                 flow.current.save(update_fields=["source"])
@@ -104,7 +104,7 @@ def apply_definition(
         flow.current, flow.name, flow.description = version, spec.name or spec.flow, spec.description
         flow.save()
         trigger_rows.exchange(flow, spec)
-        schedules.follow(flow)
+        schedules.sync_beat_rows(flow)
         flow.cancel_rules.all().delete()
         CancelRule.objects.bulk_create(_cancel_rows(spec, flow))
     return Applied(flow=flow, version=version, changed=True, unarchived=unarchived)
@@ -125,7 +125,7 @@ def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:
             condition=step.condition.source if step.condition else "",
             critical=step.stops_run,
             is_sink=step.is_sink,
-            is_hook=step.is_hook,
+            is_compensation=step.is_compensation,
             queue=step.type.queue,
             timeout_ms=step.timeout_ms,
         )

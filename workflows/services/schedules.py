@@ -182,7 +182,7 @@ def _start_one_queued(row_id: UUID) -> None:
 # --- keeping rows in step ------------------------------------------------------------------------------------------
 
 
-def follow(flow: Flow) -> None:
+def sync_beat_rows(flow: Flow) -> None:
     """Give each cron trigger of a flow its next fire time and its row of celery-beat; called when they have changed.
 
     Those of an archived flow have no row of celery-beat.
@@ -225,7 +225,7 @@ def resume_from_now(found: Trigger) -> None:
     """A trigger that was switched on or off: what it missed while it was off is not caught up."""
     found.fires_from = timezone.now()
     found.save(update_fields=["fires_from"])
-    follow(found.flow)
+    sync_beat_rows(found.flow)
 
 
 def switch(found: Trigger, *, enabled: bool) -> None:
@@ -259,7 +259,7 @@ def refresh(organization: Organization) -> int:
     ).distinct()
     with transaction.atomic():
         for flow in flows:
-            follow(flow)
+            sync_beat_rows(flow)
     return _crons(organization).count()
 
 

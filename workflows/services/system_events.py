@@ -40,7 +40,7 @@ RUN_NAMES = {status: f"{PREFIX}run.{status}" for status in ("completed", "failed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class Emission:
     """Something that happened: when, under which name, and what makes it this one and no other."""
 
     at: dt.datetime
@@ -58,7 +58,7 @@ class Source:
     """A kind of system events: its names, and what happened in an organization since a time, in its order."""
 
     names: frozenset[str]
-    since: Callable[[UUID, dt.datetime, frozenset[str], int], Iterable[Told]]
+    since: Callable[[UUID, dt.datetime, frozenset[str], int], Iterable[Emission]]
 
 
 SOURCES: dict[str, Source] = {}
@@ -71,7 +71,7 @@ def register(name: str, source: Source) -> None:
     SOURCES[name] = source
 
 
-def tell() -> bool:
+def emit() -> bool:
     """Send what has happened where somebody listens. Returns whether there may be more."""
     listeners = _listeners(frozenset().union(*(source.names for source in SOURCES.values())))
     feeds = [
@@ -84,7 +84,7 @@ def tell() -> bool:
     full: list[_Feed] = []
 
     def tell_one(some: Sequence[_Feed]) -> None:
-        if _tell(some[0]):
+        if _emit(some[0]):
             full.extend(some)
 
     now = timezone.now()
@@ -124,26 +124,28 @@ def _listeners(names: frozenset[str]) -> dict[UUID, frozenset[str]]:
     return {org_id: frozenset(heard) for org_id, heard in found.items()}
 
 
-def _tell(wanted: _Feed) -> bool:
+def _emit(wanted: _Feed) -> bool:
     """Tell what is new of a feed. Returns whether there may be more."""
     org_id, name = wanted.org_id, wanted.source
     now = timezone.now()
-    feed, _ = SystemFeed.objects.get_or_create(org_id=org_id, source=name, defaults={"told_until": now - OVERLAP})
+    feed, _ = SystemFeed.objects.get_or_create(org_id=org_id, source=name, defaults={"emitted_until": now - OVERLAP})
     with transaction.atomic():
         locked = SystemFeed.objects.select_for_update(skip_locked=True).filter(org_id=org_id, source=name).first()
         if locked is None:
             return False  # another leader does it
         feed = locked
-        page = list(SOURCES[name].since(org_id, feed.told_until - OVERLAP, wanted.heard, PAGE))
-        known = set(Event.objects.filter(id__in=[told.id for told in page]).values_list("id", flat=True))
+        page = list(SOURCES[name].since(org_id, feed.emitted_until - OVERLAP, wanted.heard, PAGE))
+        known = set(Event.objects.filter(id__in=[emission.id for emission in page]).values_list("id", flat=True))
         new = [
-            NewEvent(id=told.id, name=told.name, data=told.data, ts=told.at) for told in page if told.id not in known
+            NewEvent(id=emission.id, name=emission.name, data=emission.data, ts=emission.at)
+            for emission in page
+            if emission.id not in known
         ]
         _receive(org_id, new)
         full = len(page) == PAGE
-        told_until = page[-1].at + OVERLAP if full else now
-        if told_until > feed.told_until or not full:
-            SystemFeed.objects.filter(org_id=org_id, source=name).update(told_until=told_until)
+        emitted_until = page[-1].at + OVERLAP if full else now
+        if emitted_until > feed.emitted_until or not full:
+            SystemFeed.objects.filter(org_id=org_id, source=name).update(emitted_until=emitted_until)
     return full
 
 
@@ -168,12 +170,12 @@ def _receive(org_id: UUID, new: Sequence[NewEvent]) -> None:
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 
-def _ended_runs(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int) -> Iterable[Told]:
+def _ended_runs(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int) -> Iterable[Emission]:
     statuses = [status for status, name in RUN_NAMES.items() if name in heard]
     rows = Run.objects.filter(status__in=statuses, org_id=org_id, ended_at__gte=since).exclude(BY_SYSTEM)
     for run in rows.select_related("flow", "version").order_by("ended_at")[:limit]:
         assert run.ended_at is not None
-        yield Told(at=run.ended_at, name=RUN_NAMES[run.status], identity=str(run.id), data=run_facts(run))
+        yield Emission(at=run.ended_at, name=RUN_NAMES[run.status], identity=str(run.id), data=run_facts(run))
 
 
 def run_facts(run: Run) -> dict[str, Any]:
@@ -203,7 +205,7 @@ register("runs", Source(names=frozenset(RUN_NAMES.values()), since=_ended_runs))
 # --- flows ----------------------------------------------------------------------------------------------------------
 
 
-def _published(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int) -> Iterable[Told]:
+def _published(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int) -> Iterable[Emission]:
     rows = FlowVersion.objects.filter(flow__organization_id=org_id, published_at__gte=since).select_related("flow")
     for version in rows.order_by("published_at")[:limit]:
         assert version.published_at is not None
@@ -213,7 +215,7 @@ def _published(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: i
             "version": version.number,
             "steps": len(version.definition.get("steps", [])),
         }
-        yield Told(at=version.published_at, name=FLOW_PUBLISHED, identity=str(version.id), data=data)
+        yield Emission(at=version.published_at, name=FLOW_PUBLISHED, identity=str(version.id), data=data)
 
 
 FLOW_PUBLISHED = f"{PREFIX}flow.published"

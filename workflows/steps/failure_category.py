@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from workflows.duration import parse_ms
 from workflows.errors import Category, ExpressionError, PayloadTooLarge, RetryAfter, StepFailure
 
-MAX_TOLD_WAITS = 10
+MAX_SERVER_RETRY_WAITS = 10
 MAX_TOLD_WAIT_S = 3_600.0
 
 
@@ -98,7 +98,7 @@ def status_of(error: BaseException) -> int | None:
     return None
 
 
-def told_wait_s(error: BaseException, now: dt.datetime | None = None) -> float | None:
+def server_wait_s(error: BaseException, now: dt.datetime | None = None) -> float | None:
     """Seconds that the exception asks to wait, clamped to an hour; None where it asks for nothing that makes sense."""
     now = now or dt.datetime.now(dt.UTC)
     if isinstance(error, RetryAfter):

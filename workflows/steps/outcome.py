@@ -44,11 +44,11 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """The try failed; another follows after `delay_s`. A `told` wait costs no attempt."""
+    """The try failed; another follows after `delay_s`. A wait `by_server` costs no attempt."""
 
     error: StepError
     delay_s: float
-    told: bool = False
+    by_server: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 
 from dlq import presenters, selectors, services
-from workflows.management.bulk import add_pace, follow
+from workflows.management.bulk import add_pace, watch
 from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.presenters.runs import operation_out, repeat_out
 from workflows.services import bulk
@@ -158,7 +158,7 @@ class Command(HeadraceCommand):
         started = bulk.start(
             organization, action, where, by="the command line", options=chosen, per_second=options["rate"]
         )
-        ended = follow(self, started, wait=options["wait"], quiet=options["as_json"])
+        ended = watch(self, started, wait=options["wait"], quiet=options["as_json"])
         if options["as_json"]:
             self.print_json(operation_out(ended))
 

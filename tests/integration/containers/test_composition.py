@@ -18,7 +18,7 @@ from workflows import services
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.engine.containers import fan_out
 from workflows.engine.pipeline import record
-from workflows.engine.state.records import Verdict
+from workflows.engine.state.records import StepResult
 from workflows.engine.waits import resolve
 from workflows.models import FanOut, Organization, Run, StepRun
 from workflows.services import repair
@@ -214,7 +214,7 @@ def perform_all(run_id: Any, work: Any, *, category: Any, error: Any) -> None:
 
     while ready := list(StepRun.objects.filter(run_id=run_id, status="ready")):
         claims = step_transitions.claim([(str(row.id), row.attempt) for row in ready], worker=uuid.uuid4()).claims
-        verdicts = []
+        results = []
         for visit in perform.open_visits(claims):
             if visit.step.container:
                 given = work(visit.claim, visit.scope["item"])
@@ -222,11 +222,11 @@ def perform_all(run_id: Any, work: Any, *, category: Any, error: Any) -> None:
                 if given == "full":
                     outcome = Failed(error=dataclasses.replace(error, category=category))
                 text = None if given == "full" else str(given)
-                verdicts.append(Verdict(claim=visit.claim, outcome=outcome, output=text))
+                results.append(StepResult(claim=visit.claim, outcome=outcome, output=text))
             else:
                 prepared = perform.prepare(visit)
-                verdicts.append(prepared if isinstance(prepared, Verdict) else perform.perform(prepared))
-        record.record(verdicts)
+                results.append(prepared if isinstance(prepared, StepResult) else perform.perform(prepared))
+        record.record(results)
 
 
 def test_a_map_goes_on_with_half_the_parallelism_after_a_lack_of_resources(

@@ -15,7 +15,7 @@ from tests.support.workers import WorkerPool, await_end, by_key, publish, run_to
 from workflows import services
 from workflows.engine.containers import fan_out
 from workflows.engine.pipeline import record as recording
-from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve
 from workflows.models import Organization, Run, StepRun
@@ -24,7 +24,7 @@ from workflows.steps.outcome import Completed, Failed, FanOut, Outcome, WaitFor
 
 
 def record(claimed: Claim, outcome: Outcome, output: str | None = None) -> None:
-    recording.record([Verdict(claim=claimed, outcome=outcome, output=output)])
+    recording.record([StepResult(claim=claimed, outcome=outcome, output=output)])
 
 
 def inner_claims(run_id: UUID, key: str) -> list[Claim]:
@@ -152,7 +152,7 @@ def test_the_outputs_in_a_container_have_a_bound(org: Organization, published: l
         text = [f'"{"".join(uuid.uuid4().hex for _ in range(490))}"' for _ in range(250)]
         group = claims[first : first + 250]
         recording.record(
-            [Verdict(claim=each, outcome=Completed(), output=out) for each, out in zip(group, text, strict=True)]
+            [StepResult(claim=each, outcome=Completed(), output=out) for each, out in zip(group, text, strict=True)]
         )
     run = Run.objects.get(id=run_id)
     assert run.status == "failed"
@@ -166,8 +166,8 @@ def test_results_that_are_too_large_fail_their_container_and_no_other(
     with monkeypatch.context() as dying:
         dying.setattr(fan_out, "conclude", lambda _: ([], []))
         text = f'"{"x" * 15_900}"'
-        recording.record([Verdict(claim=each, outcome=Completed(), output=text) for each in claims])
-        recording.record([Verdict(claim=each, outcome=Completed(), output="1") for each in others])
+        recording.record([StepResult(claim=each, outcome=Completed(), output=text) for each in claims])
+        recording.record([StepResult(claim=each, outcome=Completed(), output="1") for each in others])
     monkeypatch.setattr("workflows.engine.waits.waits.GRACE_S", 0.0)
     resolve.rescue()
     assert "collect: false" in (Run.objects.get(id=large).error or {})["message"]

@@ -16,7 +16,7 @@ from tests.support.admin_site import staff
 from tests.support.by_hand import claim, start
 from tests.support.workers import leave_nothing
 from workflows.engine.pipeline.record import record
-from workflows.engine.state.records import Verdict
+from workflows.engine.state.records import StepResult
 from workflows.models import Organization, StepRun
 from workflows.steps.outcome import Completed
 
@@ -28,7 +28,7 @@ NONSENSE = ["9" * 5_000, "-1", "²", "1.5", "all'", "💩", "%00", "0x1"]
 def run_id(org: Organization, published: list[Any]) -> Iterator[uuid.UUID]:
     made = start(org, STEPS)
     output = json.dumps({"x": "y" * 50_000})
-    record([Verdict(claim=claim(made, "a"), outcome=Completed(output=json.loads(output)), output=output)])
+    record([StepResult(claim=claim(made, "a"), outcome=Completed(output=json.loads(output)), output=output)])
     yield made
     leave_nothing(org)
 

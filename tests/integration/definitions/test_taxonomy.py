@@ -96,7 +96,7 @@ def test_a_told_wait_costs_no_attempt(org: Organization, httpserver: HTTPServer,
     )
     server = Server(httpserver, Response("wait", status, {"retry-after": told}), Response("ok"))
     step = run(org, {"url": server.url}, retry={"attempts": 1})
-    assert (step.step_run.status, step.step_run.attempt, step.step_run.told_waits) == ("completed", 1, 1)
+    assert (step.step_run.status, step.step_run.attempt, step.step_run.server_retry_waits) == ("completed", 1, 1)
     assert server.gaps[0] >= (1.0 if form == "seconds" else 0.4)
     assert letters(org) == []
 
@@ -104,7 +104,7 @@ def test_a_told_wait_costs_no_attempt(org: Organization, httpserver: HTTPServer,
 def test_the_eleventh_told_wait_costs_an_attempt(org: Organization, httpserver: HTTPServer) -> None:
     server = Server(httpserver, Response("wait", 429, {"retry-after": "0"}))
     step = run(org, {"url": server.url}, retry={"attempts": 2, "delay": "10ms", "backoff": "fixed"})
-    assert (len(server.moments), step.step_run.told_waits, step.step_run.attempt) == (12, 10, 2)
+    assert (len(server.moments), step.step_run.server_retry_waits, step.step_run.attempt) == (12, 10, 2)
     assert letters(org) == [("rate_limited", 2)]
 
 
@@ -173,7 +173,7 @@ def test_a_handler_says_when_to_try_again(org: Organization, how: str) -> None:
     row = await_that(lambda: StepRun.objects.filter(run_id=run_id, status="waiting").first())
     first = Attempt.objects.get(step_run_id=row.id)
     assert 0.5 < (row.wake_at - first.ended_at).total_seconds() <= 1.05
-    assert (row.told_waits, row.attempt, first.error["category"]) == (1, 1, "rate_limited")
+    assert (row.server_retry_waits, row.attempt, first.error["category"]) == (1, 1, "rate_limited")
     services.cancel_run(org, run_id)
 
 

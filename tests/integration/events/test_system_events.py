@@ -59,11 +59,11 @@ def test_each_end_is_told_once_however_often_one_looks(org: Organization, publis
         run_id = start(org, [{"id": "a", "type": "noop"}])
         runs.append(run_id)
         end(claim(run_id, "a")) if number % 2 else fail(run_id)
-    while system_events.tell():
+    while system_events.emit():
         pass
-    system_events.tell()
-    SystemFeed.objects.filter(org_id=org.id).update(told_until=F("told_until") - dt.timedelta(minutes=5))
-    system_events.tell()  # a leader that died before it noted how far it was
+    system_events.emit()
+    SystemFeed.objects.filter(org_id=org.id).update(emitted_until=F("emitted_until") - dt.timedelta(minutes=5))
+    system_events.emit()  # a leader that died before it noted how far it was
     assert sorted(each["runId"] for each in heard(org, "headrace/run.completed")) == sorted(map(str, runs[1::2]))
     assert not heard(org, "headrace/run.failed"), "nobody listens"
 
@@ -71,7 +71,7 @@ def test_each_end_is_told_once_however_often_one_looks(org: Organization, publis
 def test_nothing_is_stored_where_nobody_listens(org: Organization, published: list[Any]) -> None:
     run_id = start(org, [{"id": "a", "type": "noop"}])
     end(claim(run_id, "a"))
-    system_events.tell()
+    system_events.emit()
     assert not Event.objects.filter(org_id=org.id, name__startswith="headrace/run").exists()
 
 
@@ -79,7 +79,7 @@ def test_dead_letters_and_published_flows_are_told_of(org: Organization, publish
     publish(org, LISTENS, slug="listener", on=[{"event": "headrace/*", "if": "false"}])
     run_id = start(org, [{"id": "a", "type": "noop"}])
     fail(run_id)
-    system_events.tell()
+    system_events.emit()
     (told,) = heard(org, "headrace/dead_letter.created")
     assert (told["runId"], told["step"], told["category"], told["workflow"]) == (str(run_id), "a", "business", "flow")
     said = [(each["workflow"], each["version"]) for each in heard(org, "headrace/flow.published")]
@@ -90,12 +90,12 @@ def test_each_failure_of_a_repaired_letter_is_told(org: Organization, published:
     publish(org, LISTENS, slug="listener", on=[{"event": "headrace/dead_letter.created", "if": "false"}])
     runs = [start(org, [{"id": "a", "type": "noop"}])]
     fail(runs[0])
-    system_events.tell()
+    system_events.emit()
     letter = DeadLetter.objects.get(run_id=runs[0])
     runs.append(dlq.replay(org, letter.id, by="me").run_id or runs[0])
     fail(runs[1])
     for _ in range(2):
-        system_events.tell()
+        system_events.emit()
     told = heard(org, "headrace/dead_letter.created")
     assert sorted(each["runId"] for each in told) == sorted(map(str, runs))
     assert {(each["deadLetterId"], each["firstRunId"]) for each in told} == {(str(letter.id), str(runs[0]))}
@@ -110,6 +110,6 @@ def test_many_ends_are_told_page_by_page(
     runs = services.trigger_many(org, slug, [{}] * 30).run_ids
     for run_id in runs:
         end(claim(run_id, "a"))
-    while system_events.tell():
+    while system_events.emit():
         pass
     assert sorted(each["runId"] for each in heard(org, "headrace/run.completed")) == sorted(map(str, runs))

@@ -201,7 +201,9 @@ def test_no_delivery_is_lost_while_versions_are_published(org: Organization) -> 
         for number in range(first, 1_000, SENDERS):
             row = rows[number % 2]
             body = json.dumps({"number": number}).encode()
-            addresses.take(row.token, github(f"the key {row.config['secret']}", body, delivery=f"n-{number}"), body)
+            addresses.receive_webhook(
+                row.token, github(f"the key {row.config['secret']}", body, delivery=f"n-{number}"), body
+            )
         connections.close_all()
 
     with ThreadPoolExecutor(1) as publisher:

@@ -117,7 +117,7 @@ def test_retry_after_is_obeyed_and_costs_no_try(org: Organization, httpserver: H
     httpserver.expect_request("/x").respond_with_handler(answer)
     step = call(org, {"url": httpserver.url_for("/x")})
     assert step.step_run.status == "completed"
-    assert (step.step_run.attempt, step.step_run.told_waits, len(step.attempts)) == (1, 4, 5)
+    assert (step.step_run.attempt, step.step_run.server_retry_waits, len(step.attempts)) == (1, 4, 5)
     assert all(later - earlier >= 1 for earlier, later in itertools.pairwise(moments))
 
 

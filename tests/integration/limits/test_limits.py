@@ -106,7 +106,7 @@ def test_an_override_is_put_read_and_removed(api: Api, org: Organization) -> Non
     assert made.json()["rate"] == {"limit": 5, "periodMs": 10_000, "algorithm": "window", "burst": 1}
     assert any(o["type"] == "noop" and o["concurrency"] == 3 for o in api.get("/limits").json()["overrides"])
     publish(org, [step("data_transform", config={"expression": "1"})])
-    gate_sync.Keeper().rebuild()  # a limit came, so an epoch begins; there is no leader here
+    gate_sync.GateSync().rebuild()  # a limit came, so an epoch begins; there is no leader here
     shown = {line["limit"]: line["max"] for line in api.get("/limits").json()["limits"]}
     assert shown[f"c:type:data_transform:{org.id}:concurrency"] == 100_000  # nobody has asked for it yet
     again = api.put({**body, "concurrency": 4})

@@ -119,7 +119,7 @@ def test_after_the_loss_of_the_store_those_that_wait_have_no_places(org: Organiz
     places.limit(2)
     services.trigger_many(org, publish(org, [ASK]), [{}] * 3)
     waiting(org, 3)
-    gate_sync.Keeper().rebuild(anew=True)
+    gate_sync.GateSync().rebuild(anew=True)
     assert places.used == 0
     (last,) = services.trigger(org, publish(org, [probe("a")], slug="last")).run_ids
     assert await_end(org, last).run.status == "completed"

@@ -22,7 +22,7 @@ from workflows.engine.maintenance import leader as maintenance
 from workflows.engine.maintenance import periodic_jobs, sweeps
 from workflows.engine.pipeline import publish as dispatch
 from workflows.engine.pipeline import record as recording
-from workflows.engine.state.records import ReadyStep, Verdict
+from workflows.engine.state.records import ReadyStep, StepResult
 from workflows.engine.waits import resolve
 from workflows.models import (
     Event,
@@ -127,7 +127,7 @@ def _waits(case: Case, outcome: Outcome) -> list[UUID]:
         start(org, [{"id": "w", "type": "wait_for_event", "config": {"event": "x/y"}}]) for org in (case.bad, case.good)
     ]
     for run_id in runs:
-        recording.record([Verdict(claim=claim(run_id, "w"), outcome=outcome)])
+        recording.record([StepResult(claim=claim(run_id, "w"), outcome=outcome)])
     return runs
 
 
@@ -171,7 +171,7 @@ def _containers(case: Case) -> Recipe:
     with case.monkeypatch.context() as dying:
         dying.setattr(fan_out, "conclude", lambda _: ([], []))
         for run_id in runs:
-            recording.record([Verdict(claim=claim(run_id, "all"), outcome=FanOut(items=[0], parallelism=1))])
+            recording.record([StepResult(claim=claim(run_id, "all"), outcome=FanOut(items=[0], parallelism=1))])
             end(claim(run_id, "x"))
     return Recipe(
         poison=poisoned("workflows_fanout", "run_id", runs[0]),
@@ -187,7 +187,7 @@ def _children(case: Case) -> Recipe:
         child = start(org, [NOOP], slug="child")
         run_id = start(org, [{"id": "w", "type": "invoke_flow", "config": {"flow": "child"}}], slug="parent")
         outcome = WaitFor(kind="run", child_id=child, timeout_s=3600)
-        recording.record([Verdict(claim=claim(run_id, "w"), outcome=outcome)])
+        recording.record([StepResult(claim=claim(run_id, "w"), outcome=outcome)])
         with case.monkeypatch.context() as dying:
             dying.setattr("workflows.engine.waits.waits.take_for_runs", lambda _: [])
             end(claim(child, "a"))
@@ -250,7 +250,7 @@ def _approvals(case: Case) -> Recipe:
     for org in (case.bad, case.good):
         run_id = start(org, [{"id": "w", "type": "wait_for_approval", "config": {}}])
         outcome = WaitFor(kind="approval", timeout_s=3600, remind_s=0.0, options={"title": "t"})
-        recording.record([Verdict(claim=claim(run_id, "w"), outcome=outcome)])
+        recording.record([StepResult(claim=claim(run_id, "w"), outcome=outcome)])
     return Recipe(
         poison=poisoned("workflows_wait", "org_id", case.bad.id),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["approvals"]),
@@ -263,7 +263,7 @@ def _feeds(case: Case) -> Recipe:
     for org in (case.bad, case.good):
         publish(org, [HOUR], slug="listener", on={"event": "headrace/run.completed"})
         end(claim(start(org, [NOOP]), "a"))
-        SystemFeed.objects.create(org_id=org.id, source="runs", told_until=timezone.now() - dt.timedelta(minutes=5))
+        SystemFeed.objects.create(org_id=org.id, source="runs", emitted_until=timezone.now() - dt.timedelta(minutes=5))
     return Recipe(
         poison=poisoned("workflows_systemfeed", "org_id", case.bad.id),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["system events"]),

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from workflows.engine.maintenance import gate_sync, sweeps
 from workflows.engine.maintenance import leader as maintenance
-from workflows.engine.state.records import NOBODY, ReadyStep
+from workflows.engine.state.records import NIL_UUID, ReadyStep
 from workflows.models import (
     Organization,
     SweepFailure,
@@ -37,7 +37,7 @@ def clean(published: list[ReadyStep], monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def turn() -> maintenance.Turn:
-    return maintenance.Turn(worker=NOBODY, keeper=gate_sync.Keeper())
+    return maintenance.Turn(worker=NIL_UUID, sync=gate_sync.GateSync())
 
 
 def now_again() -> None:

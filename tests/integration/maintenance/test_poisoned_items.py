@@ -119,8 +119,8 @@ def test_an_event_that_can_not_be_told_is_left_out_of_its_feed(
     monkeypatch.setattr(
         system_events, "run_facts", lambda run: {**facts(run), "x": "\0" if str(run.id) == spoilt else ""}
     )
-    SystemFeed.objects.create(org_id=org.id, source="runs", told_until=timezone.now() - dt.timedelta(minutes=5))
-    system_events.tell()
+    SystemFeed.objects.create(org_id=org.id, source="runs", emitted_until=timezone.now() - dt.timedelta(minutes=5))
+    system_events.emit()
     told = Event.objects.filter(org_id=org.id, name="headrace/run.completed").values_list("data__runId", flat=True)
     assert sorted(told) == sorted({*map(str, runs)} - {spoilt})
 

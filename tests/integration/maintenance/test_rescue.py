@@ -59,8 +59,8 @@ def test_rescue_repairs_what_a_crash_can_leave(org: Organization, published: lis
     damage("UPDATE workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", lost_join)
     damage("UPDATE workflows_run SET status = 'completed', ended_at = now() WHERE id = %s RETURNING 1", orphan)
     damage("UPDATE workflows_steprun SET status = 'completed' WHERE run_id = %s RETURNING 1", stuck)
-    leader.rescue(WORKER, gate_sync.Keeper())
-    leader.sweep(gate_sync.Keeper())
+    leader.rescue(WORKER, gate_sync.GateSync())
+    leader.sweep(gate_sync.GateSync())
     assert StepRun.objects.get(run_id=lost_join, key="b").status == "ready"
     assert StepRun.objects.get(run_id=orphan, key="a").status == "cancelled"
     assert selectors.run_detail(org, stuck).run.status == "completed"

@@ -25,7 +25,7 @@ from workflows.engine.maintenance import budgets, gate_sync, periodic_jobs, swee
 from workflows.engine.maintenance import leader as maintenance
 from workflows.engine.pipeline import record as recording
 from workflows.engine.state import database
-from workflows.engine.state.records import Verdict
+from workflows.engine.state.records import StepResult
 from workflows.models import (
     Event,
     IdempotencyKey,
@@ -284,10 +284,10 @@ def test_a_wait_whose_end_can_not_be_recorded_is_given_up_as_a_failure(
     SweepFailure.objects.update(since=timezone.now() - dt.timedelta(minutes=11))
     real = recording.record
 
-    def record(verdicts: list[Verdict], **more: Any) -> Any:
-        if any(each.claim.run_id == run_id and isinstance(each.outcome, Completed) for each in verdicts):
+    def record(results: list[StepResult], **more: Any) -> Any:
+        if any(each.claim.run_id == run_id and isinstance(each.outcome, Completed) for each in results):
             raise Panic("poisoned")
-        return real(verdicts, **more)
+        return real(results, **more)
 
     monkeypatch.setattr(recording, "record", record)
     now_again()
@@ -360,7 +360,7 @@ def test_expired_idempotency_keys_are_swept_a_bounded_number_at_a_time(
         IdempotencyKey.objects.create(org_id=org.id, flow_id=flow_id, key=key, run_id=run_id, expires_at=at)
     left = []
     for _ in range(2):
-        maintenance.sweep(gate_sync.Keeper())
+        maintenance.sweep(gate_sync.GateSync())
         left.append(IdempotencyKey.objects.filter(org_id=org.id).count())
     assert left == [4, 2]
     assert set(IdempotencyKey.objects.values_list("key", flat=True)) == {"live", "a moment ago"}

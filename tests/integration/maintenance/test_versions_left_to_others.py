@@ -20,7 +20,7 @@ from workflows.engine.containers import fan_out
 from workflows.engine.maintenance import leader, sweeps
 from workflows.engine.pipeline import record
 from workflows.engine.state import flow_cache, this_process, unloadable
-from workflows.engine.state.records import ReadyStep, Verdict
+from workflows.engine.state.records import ReadyStep, StepResult
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve, settle
@@ -73,7 +73,7 @@ def parent_of(org: Organization) -> tuple[Any, Any]:
     steps = [{"id": "w", "type": "invoke_flow", "config": {"flow": "child"}}, {"id": "b", "type": "noop"}]
     parent = start(org, steps, slug="parent")
     outcome = WaitFor(kind="run", child_id=child, timeout_s=3600)
-    record.record([Verdict(claim=claim(parent, "w"), outcome=outcome)])
+    record.record([StepResult(claim=claim(parent, "w"), outcome=outcome)])
     Run.objects.filter(id=child).update(parent_id=parent)
     return parent, child
 
@@ -121,7 +121,7 @@ def test_the_end_of_a_container_of_a_newer_version_is_left_to_others(
     run_id = start(org, [{"id": "all", "type": "map", "config": {"items": []}, "steps": [{"id": "x", "type": "noop"}]}])
     with monkeypatch.context() as dying:
         dying.setattr(fan_out, "conclude", lambda _: ([], []))
-        record.record([Verdict(claim=claim(run_id, "all"), outcome=FanOut(items=[0], parallelism=1))])
+        record.record([StepResult(claim=claim(run_id, "all"), outcome=FanOut(items=[0], parallelism=1))])
         end(claim(run_id, "x"))
     with newer(org, "flow"):
         resolve.conclude_late()
@@ -149,13 +149,13 @@ def test_a_claimed_step_of_a_newer_version_is_offered_again_without_end(
 ) -> None:
     """However often: these waits are none of those that another side may ask for."""
     run_id = start(org, [NOOP])
-    StepRun.objects.filter(run_id=run_id).update(told_waits=10)
+    StepRun.objects.filter(run_id=run_id).update(server_retry_waits=10)
     claimed = claim(run_id, "a")
     with newer(org, "flow"):
         ((_, why),) = flow_cache.divide([claimed])[1]
         record.record([unloadable.verdict_on(claimed, why)])
         row = StepRun.objects.get(run_id=run_id)
-        assert (row.status, row.attempt, row.told_waits) == ("waiting", claimed.attempt, 10)
+        assert (row.status, row.attempt, row.server_retry_waits) == ("waiting", claimed.attempt, 10)
         assert not Attempt.objects.filter(step_run_id=row.id).exists()
     StepRun.objects.filter(run_id=run_id).update(wake_at="2026-01-01T00:00:00Z")
     assert run_id in {step.run_id for step in step_transitions.wake(batch=1_000)}

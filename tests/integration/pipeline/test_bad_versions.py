@@ -20,7 +20,7 @@ from workflows.engine.pipeline import publish as dispatch
 from workflows.engine.pipeline import record
 from workflows.engine.sql import rescue as rescue_sql
 from workflows.engine.state import flow_cache
-from workflows.engine.state.records import ReadyStep, Verdict
+from workflows.engine.state.records import ReadyStep, StepResult
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.waits import resolve, settle
 from workflows.errors import UnloadableVersion
@@ -115,7 +115,7 @@ def test_the_end_of_a_wait_of_a_bad_version_fails_its_run(org: Organization, pub
         org, [{"id": "w", "type": "wait_for_event", "config": {"event": "x/y"}}, {"id": "b", "type": "noop"}]
     )
     outcome = WaitFor(kind="event", event_name="x/y", timeout_s=3600)
-    record.record([Verdict(claim=claim(run_id, "w"), outcome=outcome)])
+    record.record([StepResult(claim=claim(run_id, "w"), outcome=outcome)])
     spoil(org, "flow")
     Wait.objects.filter(run_id=run_id).update(expires_at="2026-01-01T00:00:00Z")
     while resolve.expire():

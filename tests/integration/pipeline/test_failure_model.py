@@ -35,7 +35,7 @@ class Drawn:
     primary: dict[str, str] = field(default_factory=dict)
     critical: dict[str, bool] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
-    hooks: dict[str, str] = field(default_factory=dict)
+    compensations: dict[str, str] = field(default_factory=dict)
 
     def fatal(self, key: str) -> bool:
         return self.critical[key] and key not in self.fallback
@@ -59,7 +59,7 @@ def draw(chance: random.Random) -> Drawn:
             drawn.skipped.add(key)
         drawn.needs[key], drawn.critical[key] = needs, critical
         if chance.random() < 0.3:
-            drawn.hooks[key] = more["on_failure"] = f"u{number}"
+            drawn.compensations[key] = more["on_failure"] = f"u{number}"
             more["on_cancel"] = f"u{number}"
         drawn.steps.append(step(key, **more))
         names.append(key)
@@ -67,7 +67,7 @@ def draw(chance: random.Random) -> Drawn:
             other = f"f{number}"
             drawn.fallback[key], drawn.primary[other], drawn.critical[other] = other, key, critical
             drawn.steps.append(step(other, fallback_for=key))
-    drawn.steps += [step(undo) for undo in drawn.hooks.values()]
+    drawn.steps += [step(undo) for undo in drawn.compensations.values()]
     return drawn
 
 
@@ -76,7 +76,7 @@ def expected(drawn: Drawn, fail: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for each in drawn.steps:
         key = each["id"]
-        if key in drawn.hooks.values():
+        if key in drawn.compensations.values():
             continue
         if key in drawn.primary:
             tried = found[drawn.primary[key]] == "failed"
@@ -89,7 +89,7 @@ def expected(drawn: Drawn, fail: set[str]) -> dict[str, str]:
 
 def check(org: Organization, drawn: Drawn, detail: RunDetail, fail: set[str], model: dict[str, str]) -> None:
     got = statuses(detail)
-    own = {key: status for key, status in got.items() if key not in drawn.hooks.values()}
+    own = {key: status for key, status in got.items() if key not in drawn.compensations.values()}
     failed = {key for key, status in own.items() if status == "failed"}
     fatal = any(drawn.fatal(key) for key in failed)
     assert set(got.values()) <= {"completed", "failed", "skipped", "cancelled"}
@@ -102,12 +102,12 @@ def check(org: Organization, drawn: Drawn, detail: RunDetail, fail: set[str], mo
     begun = {key for key in own if by_key(detail)[key].attempts or by_key(detail)[key].step_run.memoized_from}
     begun -= {key for key, status in own.items() if status == "skipped"}
     due = begun if fatal else failed
-    assert {key for key in got if key in drawn.hooks.values()} == {
-        drawn.hooks[key] for key in due if key in drawn.hooks
+    assert {key for key in got if key in drawn.compensations.values()} == {
+        drawn.compensations[key] for key in due if key in drawn.compensations
     }
     letters = list(DeadLetter.objects.filter(run_id=detail.run.id).values_list("step_key", flat=True))
     buried = {key for key in failed if key not in drawn.fallback}
-    buried |= {key for key, status in got.items() if status == "failed" and key in drawn.hooks.values()}
+    buried |= {key for key, status in got.items() if status == "failed" and key in drawn.compensations.values()}
     assert sorted(letters) == sorted(buried)
 
 
@@ -140,7 +140,7 @@ def test_random_flows_fail_as_the_model_says_and_resume(org: Organization) -> No
         second = await_end(org, repeat.run_id)
         assert second.run.status == "completed"
         before = statuses(detail)
-        undone = {key for key, undo in drawn.hooks.items() if undo in before}
+        undone = {key for key, undo in drawn.compensations.items() if undo in before}
         for key, found in by_key(second).items():
             if found.step_run.memoized_from is None:
                 continue

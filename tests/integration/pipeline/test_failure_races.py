@@ -115,7 +115,7 @@ def test_runs_that_are_being_undone_do_not_hide_others_from_rescue(org: Organiza
         end(claim(run_id, "a"))
     run_transitions.request_cancel(org.id, ids, reason="")
     leader._settle_runs(deep=False)
-    assert StepRun.objects.filter(run_id__in=ids, is_hook=True, status="ready").count() == 60
+    assert StepRun.objects.filter(run_id__in=ids, is_compensation=True, status="ready").count() == 60
     database.counter.by_name.clear()
     leader._settle_runs(deep=False)
     assert "run_progress" not in database.counter.by_name  # they settle themselves

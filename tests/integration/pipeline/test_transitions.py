@@ -15,7 +15,7 @@ from workflows import selectors, services, signals
 from workflows.engine.maintenance import gate_sync, leader
 from workflows.engine.pipeline.record import record
 from workflows.engine.sql import worker as worker_sql
-from workflows.engine.state.records import ClaimedBatch, ReadyStep, StepFailed, Verdict
+from workflows.engine.state.records import ClaimedBatch, ReadyStep, StepFailed, StepResult
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.state.transitions import steps as step_transitions
@@ -72,7 +72,7 @@ def test_a_message_of_an_earlier_try_claims_nothing(org: Organization, published
     start(org, [noop("a")])
     stale = [(str(published[0].id), 1)]
     claimed = claim(published).claims
-    record([Verdict(claim=claimed[0], outcome=Retry(error=ERROR, delay_s=0))])
+    record([StepResult(claim=claimed[0], outcome=Retry(error=ERROR, delay_s=0))])
     step_transitions.wake(batch=1_000)
     assert step_transitions.claim(stale, worker=WORKER).claims == []
     assert len(step_transitions.claim([(stale[0][0], 2)], worker=WORKER).claims) == 1
@@ -84,9 +84,9 @@ def test_a_late_worker_can_not_overwrite_a_rescued_step(org: Organization, publi
     StepRun.objects.filter(id=late.id).update(lease_until="2020-01-01T00:00:00Z")
     leader._dead_leases(WORKER)
     now = claim([step for step in published if step.id == late.id]).claims[0]
-    assert record([Verdict(claim=late, outcome=Completed(output=None), output='"late"')]).landed == {}
-    assert record([Verdict(claim=now, outcome=Completed(), output='"now"')]).landed == {now.id: "completed"}
-    assert record([Verdict(claim=late, outcome=Failed(error=ERROR))]).landed == {}
+    assert record([StepResult(claim=late, outcome=Completed(output=None), output='"late"')]).statuses == {}
+    assert record([StepResult(claim=now, outcome=Completed(), output='"now"')]).statuses == {now.id: "completed"}
+    assert record([StepResult(claim=late, outcome=Failed(error=ERROR))]).statuses == {}
     row = StepRun.objects.get(id=now.id)
     assert (row.status, row.output, row.losses, row.attempt) == ("completed", "now", 1, 1)
     assert [a.status for a in Attempt.objects.filter(step_run_id=now.id)] == ["lost", "completed"]
@@ -164,9 +164,9 @@ def test_a_recorded_step_never_runs_again(org: Organization, published: list[Rea
     start(org, [noop("a"), noop("b")])
     message = list(published)
     claimed = claim(published).claims
-    record([Verdict(claim=claimed[0], outcome=Completed())])
+    record([StepResult(claim=claimed[0], outcome=Completed())])
     assert claim(message).claims == []
-    leader.rescue(WORKER, gate_sync.Keeper())
+    leader.rescue(WORKER, gate_sync.GateSync())
     assert StepRun.objects.get(id=claimed[0].id).status == "completed"
     assert Attempt.objects.filter(step_run_id=claimed[0].id).count() == 1
 
@@ -176,9 +176,11 @@ def test_of_a_group_that_postgres_refuses_only_the_culprits_fail(org: Organizati
     runs = start(org, [noop("a", critical=False)], runs=50)
     claims = claim(published).claims
     bad = {7: '"nul \\u0000"', 19: '"surrogate \\ud800"', 31: '{"x": NaN}'}
-    verdicts = [Verdict(claim=c, outcome=Completed(), output=bad.get(i, f'{{"n": {i}}}')) for i, c in enumerate(claims)]
-    result = record(verdicts)
-    assert len(result.landed) == 50
+    results = [
+        StepResult(claim=c, outcome=Completed(), output=bad.get(i, f'{{"n": {i}}}')) for i, c in enumerate(claims)
+    ]
+    recorded = record(results)
+    assert len(recorded.statuses) == 50
     assert_only_failed(runs, {claims[i].id for i in bad})
 
 
@@ -223,30 +225,33 @@ def test_a_continued_successor_is_claimed_by_the_recording_statement(
 ) -> None:
     start(org, [noop("a"), noop("b"), noop("c", **{"if": "true"})])
     first = claim(published).claims[0]
-    result = record(
-        [Verdict(claim=first, outcome=Completed())], worker=WORKER, queues=frozenset({"headrace.io"}), budget=10
-    )
-    assert [c.key for c in result.claimed] == ["b"]
-    result = record(
-        [Verdict(claim=result.claimed[0], outcome=Completed())],
+    recorded = record(
+        [StepResult(claim=first, outcome=Completed())],
         worker=WORKER,
         queues=frozenset({"headrace.io"}),
-        budget=10,
+        max_continuations=10,
     )
-    assert (result.claimed, [r.key for r in result.ready], result.ready[0].unprepared) == ([], ["c"], True)
+    assert [c.key for c in recorded.claimed] == ["b"]
+    recorded = record(
+        [StepResult(claim=recorded.claimed[0], outcome=Completed())],
+        worker=WORKER,
+        queues=frozenset({"headrace.io"}),
+        max_continuations=10,
+    )
+    assert (recorded.claimed, [r.key for r in recorded.ready], recorded.ready[0].needs_prepare) == ([], ["c"], True)
 
 
 def test_without_budget_the_successor_is_published(org: Organization, published: list[ReadyStep]) -> None:
     start(org, [noop("a"), noop("b")])
-    result = record([Verdict(claim=claim(published).claims[0], outcome=Completed())])
-    assert [(r.key, r.unprepared) for r in result.ready] == [("b", False)]
-    assert StepRun.objects.get(id=result.ready[0].id).dispatch_count == 1
+    recorded = record([StepResult(claim=claim(published).claims[0], outcome=Completed())])
+    assert [(r.key, r.needs_prepare) for r in recorded.ready] == [("b", False)]
+    assert StepRun.objects.get(id=recorded.ready[0].id).dispatch_count == 1
 
 
 def test_a_hand_back_spends_nothing(org: Organization, published: list[ReadyStep]) -> None:
     start(org, [noop("a")])
     claimed = claim(published).claims[0]
-    record([Verdict(claim=claimed, outcome=HandBack())])
+    record([StepResult(claim=claimed, outcome=HandBack())])
     row = StepRun.objects.get(id=claimed.id)
     assert (row.status, row.attempt, row.losses, row.dispatched_at) == ("ready", 1, 0, None)
     assert not Attempt.objects.filter(step_run_id=claimed.id).exists()
@@ -255,7 +260,7 @@ def test_a_hand_back_spends_nothing(org: Organization, published: list[ReadyStep
 def test_a_sleep_wakes_once(org: Organization, published: list[ReadyStep]) -> None:
     start(org, [noop("a")])
     claimed = claim(published).claims[0]
-    record([Verdict(claim=claimed, outcome=Sleep(seconds=0))])
+    record([StepResult(claim=claimed, outcome=Sleep(seconds=0))])
     woken = [step for step in step_transitions.wake(batch=1_000) if step.id == claimed.id]
     assert len(woken) == 1
     assert [step for step in step_transitions.wake(batch=1_000) if step.id == claimed.id] == []
@@ -274,7 +279,7 @@ def test_a_failure_is_announced_in_its_transaction(org: Organization, published:
     signals.steps_failed.connect(receive)
     try:
         with pytest.raises(RuntimeError):
-            record([Verdict(claim=claimed, outcome=Failed(error=ERROR))])
+            record([StepResult(claim=claimed, outcome=Failed(error=ERROR))])
     finally:
         signals.steps_failed.disconnect(receive)
     assert [failure.step_run_id for failure in seen] == [claimed.id]

@@ -20,7 +20,7 @@ from workflows.engine.events import matching, receive
 from workflows.engine.events.receive import NewEvent
 from workflows.engine.maintenance import leader
 from workflows.engine.pipeline import record
-from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve
 from workflows.errors import NonRetriable
@@ -41,7 +41,7 @@ def send(org: Organization, **data: Any) -> UUID:
 
 def wait(claimed: Claim, **more: Any) -> None:
     outcome = WaitFor(kind="event", event_name="x/y", **{"timeout_s": 3600, **more})
-    record.record([Verdict(claim=claimed, outcome=outcome)])
+    record.record([StepResult(claim=claimed, outcome=outcome)])
 
 
 @pytest.mark.parametrize("kind", ["wait", "map", "approval", "invoke"])
@@ -129,7 +129,7 @@ def test_an_approval_with_too_much_to_say_keeps_no_other_from_being_told_of(
         run_id = start(owner, [{"id": "w", "type": "wait_for_approval", "config": {}}])
         options = {"title": "t", "details": "x" * size}
         outcome = WaitFor(kind="approval", timeout_s=3600, remind_s=0.0, options=options)
-        record.record([Verdict(claim=claim(run_id, "w"), outcome=outcome)])
+        record.record([StepResult(claim=claim(run_id, "w"), outcome=outcome)])
     approvals.remind()
     assert Event.objects.filter(org_id=other.id, name="headrace/approval.requested").count() == 1
     with pytest.raises(DefinitionProblems, match="name where to find them"):
@@ -210,7 +210,7 @@ def test_of_many_calls_at_once_one_counts_and_the_others_are_told(org: Organizat
 
     def call(number: int) -> bool:
         try:
-            callbacks.take(token, {"n": number})
+            callbacks.receive_callback(token, {"n": number})
         except CallbackUsed:
             return False
         finally:

@@ -21,7 +21,7 @@ from workflows.engine.events import receive
 from workflows.engine.events.receive import NewEvent
 from workflows.engine.pipeline import record
 from workflows.engine.state import database
-from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.waits import resolve, waits
 from workflows.expressions.equality import NO_TERM, Term, hash_of, term_of
 from workflows.models import Organization, Run, StepRun, Wait
@@ -87,7 +87,7 @@ def _register(claimed: Claim, key: int, *, lookback_s: float = 0.0) -> None:
         kind="event", timeout_s=3600, event_name="order/paid", match_path="data.id", value_hash=hash_of(key),
         lookback_s=lookback_s,
     )  # fmt: skip
-    record.record([Verdict(claim=claimed, outcome=outcome)])
+    record.record([StepResult(claim=claimed, outcome=outcome)])
 
 
 @pytest.mark.parametrize("order", ["wait first", "together", "event first"])
@@ -138,7 +138,7 @@ def test_an_event_from_before_the_step_was_ready_does_not_count_without_lookback
 ) -> None:
     send(org, id=1)
     run_id = start(org, [WAIT, AFTER], {"id": 1})
-    record.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
+    record.record([StepResult(claim=claim(run_id, "wait"), outcome=_outcome())])
     assert steps_of(run_id)["wait"] == "waiting"
     send(org, id=1)
     assert steps_of(run_id) == {"wait": "completed", "after": "ready"}
@@ -155,8 +155,8 @@ def test_a_process_that_dies_right_after_storing_a_wait_or_taking_it_loses_nothi
     with monkeypatch.context() as dying:
         dying.setattr(waits, "over_already", lambda *_: [])
         send(org, id=1)
-        record.record([Verdict(claim=claim(first, "wait"), outcome=_outcome())])
-    record.record([Verdict(claim=claim(second, "wait"), outcome=_outcome())])
+        record.record([StepResult(claim=claim(first, "wait"), outcome=_outcome())])
+    record.record([StepResult(claim=claim(second, "wait"), outcome=_outcome())])
     assert steps_of(first)["wait"] == "waiting"
     Wait.objects.filter(run_id=second).update(taken_at=None, taken_by="")
     with monkeypatch.context() as dying:
@@ -172,10 +172,10 @@ def test_one_event_resumes_many_runs_and_is_not_taken_twice_by_one(org: Organiza
     again = {"id": "again", "type": "wait_for_event", "config": {"event": "order/*", "match": "data.id"}}
     runs = [start(org, [WAIT, again], {"id": 1}) for _ in range(5)]
     for run_id in runs:
-        record.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
+        record.record([StepResult(claim=claim(run_id, "wait"), outcome=_outcome())])
     event = send(org, id=1)
     assert {steps_of(run_id)["wait"] for run_id in runs} == {"completed"}
-    record.record([Verdict(claim=claim(runs[0], "again"), outcome=_outcome(lookback_s=60))])
+    record.record([StepResult(claim=claim(runs[0], "again"), outcome=_outcome(lookback_s=60))])
     assert steps_of(runs[0])["again"] == "waiting", f"the event {event} has resumed this run already"
 
 
@@ -211,7 +211,7 @@ def test_waits_by_worker_event_timeout_and_condition(org: Organization, workers:
 
 def test_a_cancelled_run_waits_no_more(org: Organization, published: list[Any]) -> None:
     run_id = start(org, [WAIT, AFTER], {"id": 1})
-    record.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
+    record.record([StepResult(claim=claim(run_id, "wait"), outcome=_outcome())])
     services.cancel_run(org, run_id)
     assert not Wait.objects.filter(run_id=run_id).exists()
     send(org, id=1)
@@ -229,7 +229,7 @@ def test_an_event_among_many_waits_is_looked_up_and_not_compared_with_each(
 ) -> None:
     """100,000 open waits, half of them with a condition beside the equality: one evaluation."""
     run_id = start(org, [WAIT, AFTER], {"id": 1})
-    record.record([Verdict(claim=claim(run_id, "wait"), outcome=_outcome())])
+    record.record([StepResult(claim=claim(run_id, "wait"), outcome=_outcome())])
     with connections["default"].cursor() as cursor:
         cursor.execute(
             """INSERT INTO workflows_wait (step_run_id, org_id, run_id, kind, event_name, match_path, value_hash, condition,

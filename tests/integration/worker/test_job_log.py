@@ -18,7 +18,7 @@ from tests.support.workers import WorkerPool, await_end, await_that, open_queues
 from workflows import services
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline import record as recording
-from workflows.engine.state.records import ReadyStep, Verdict
+from workflows.engine.state.records import ReadyStep, StepResult
 from workflows.errors import Category
 from workflows.models import Organization, Secret, StepRun
 from workflows.steps.outcome import Completed, Failed, StepError
@@ -43,7 +43,7 @@ def test_a_completed_job_says_how_large_its_result_is(
     org: Organization, published: list[ReadyStep], lines: Any, output: str | None, size: int
 ) -> None:
     run = by_hand.start(org, [NOOP])
-    recording.record([Verdict(claim=by_hand.claim(run, "a"), outcome=Completed(), output=output)])
+    recording.record([StepResult(claim=by_hand.claim(run, "a"), outcome=Completed(), output=output)])
     ((level, line),) = lines(run)
     assert (level, line["event"], line["jobType"], line["resultSize"]) == ("INFO", "job completed", "flow", size)
 
@@ -51,7 +51,7 @@ def test_a_completed_job_says_how_large_its_result_is(
 def test_the_size_is_that_of_the_flows_own_output(org: Organization, published: list[ReadyStep], lines: Any) -> None:
     run = by_hand.start(org, [NOOP, {"id": "b", "type": "noop", "needs": []}], output={"x": "1234"})
     for key in ("a", "b"):
-        recording.record([Verdict(claim=by_hand.claim(run, key), outcome=Completed(), output='"long enough"')])
+        recording.record([StepResult(claim=by_hand.claim(run, key), outcome=Completed(), output='"long enough"')])
     ((_, line),) = lines(run)
     assert line["resultSize"] == len('{"x": "1234"}') or line["resultSize"] == len('{"x":"1234"}')
 
@@ -60,7 +60,7 @@ def test_a_failed_job_is_an_error_with_its_stack(org: Organization, published: l
     run = by_hand.start(org, [NOOP])
     trace = 'Traceback (most recent call last):\n  File "a.py", line 3, in pay\nValueError: no money'
     error = StepError(category=Category.BUSINESS, name="ValueError", message="no money", traceback=trace)
-    recording.record([Verdict(claim=by_hand.claim(run, "a"), outcome=Failed(error=error))])
+    recording.record([StepResult(claim=by_hand.claim(run, "a"), outcome=Failed(error=error))])
     ((level, line),) = lines(run)
     assert (level, line["event"], line["jobType"], line["step"]) == ("ERROR", "job failed", "flow", "a")
     assert (line["error"], line["stack"], line["category"]) == ("ValueError: no money", trace, "business")

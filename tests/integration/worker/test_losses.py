@@ -17,7 +17,7 @@ from tests.support.workers import WorkerPool, await_that, by_key, children_of, i
 from workflows import selectors, services
 from workflows.engine.maintenance import leader
 from workflows.engine.pipeline import perform
-from workflows.engine.state.records import NOBODY, ReadyStep
+from workflows.engine.state.records import NIL_UUID, ReadyStep
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.worker import suspects
@@ -148,7 +148,7 @@ def test_a_step_that_always_takes_its_worker_along_is_given_up(org: Organization
     assert len(step_transitions.claim([(str(row.id), row.attempt) for row in rows.values()], worker=worker).claims) == 2
     StepRun.objects.filter(id=rows["big"].id).update(losses=rescue_transitions.MAX_ALL_LOSSES - 1)
     StepRun.objects.filter(run_id=run_id).update(lease_until="2026-01-01T00:00:00Z")
-    leader._dead_leases(NOBODY)
+    leader._dead_leases(NIL_UUID)
     assert steps_of(run_id)["big"] == "failed"
     letter = DeadLetter.objects.get(run_id=run_id)
     assert (letter.category, "'big'" in letter.error_message) == ("resource", True)
@@ -175,7 +175,7 @@ def test_a_suspect_for_which_there_is_no_room_goes_back_for_a_while(
     idle.suspects._count = suspects.MAX_SUSPECTS
     visit = visit_of(idle, org)
     idle.suspects.start(visit)
-    outcome = idle.verdicts.get_nowait().outcome
+    outcome = idle.results.get_nowait().outcome
     assert isinstance(outcome, HandBack)
     assert outcome.after_s
     assert (idle.suspects._count, idle.suspects._processes, visit.is_closed) == (suspects.MAX_SUSPECTS, {}, True)
@@ -188,7 +188,7 @@ def test_a_suspect_that_was_given_up_is_not_performed(
     visit = visit_of(idle, org)
     idle.in_flight.forget([visit.claim.id])
     try:
-        assert idle.suspects._verdict(visit) is None
+        assert idle.suspects._result(visit) is None
     finally:
         idle.suspects._drop_process()
 
@@ -217,4 +217,4 @@ def test_a_step_that_is_late_is_closed_before_its_process_is_ended(
     visit.performed_since = time.monotonic() - 100
     idle.heartbeat._end_overdue()
     assert closed == [True]
-    assert idle.verdicts.get_nowait().claim == visit.claim
+    assert idle.results.get_nowait().claim == visit.claim

@@ -184,7 +184,7 @@ def a_claim() -> Claim:
     some = uuid.uuid4()
     return Claim(
         id=uuid.uuid4(), run_id=some, version_id=some, org_id=some, key="a", attempt=1, wake_seq=0, losses=0,
-        told_waits=0, timeout_ms=1, queue="headrace.io", all_needs_skipped=False, lease=some, type="noop",
+        server_retry_waits=0, timeout_ms=1, queue="headrace.io", all_needs_skipped=False, lease=some, type="noop",
     )  # fmt: skip
 
 

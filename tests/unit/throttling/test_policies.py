@@ -76,7 +76,7 @@ POLICY = RetryPolicy(max_attempts=3, backoff=BackoffKind.FIXED, delay_ms=1_000, 
 
 
 @pytest.mark.parametrize(
-    ("category", "attempt", "told_waits", "told_s", "delay_s"),
+    ("category", "attempt", "server_retry_waits", "retry_after_s", "delay_s"),
     [
         (Category.TRANSIENT, 1, 0, None, 1.0),
         (Category.TRANSIENT, 3, 0, None, None),
@@ -95,13 +95,15 @@ POLICY = RetryPolicy(max_attempts=3, backoff=BackoffKind.FIXED, delay_ms=1_000, 
     ],
 )
 def test_the_category_decides_what_follows(
-    category: Category, attempt: int, told_waits: int, told_s: float | None, delay_s: float | None
+    category: Category, attempt: int, server_retry_waits: int, retry_after_s: float | None, delay_s: float | None
 ) -> None:
     error = StepError(category=category, name="E", message="m")
-    outcome = decide(error, policy=POLICY, attempt=attempt, told_waits=told_waits, told_s=told_s)
+    outcome = decide(
+        error, policy=POLICY, attempt=attempt, server_retry_waits=server_retry_waits, retry_after_s=retry_after_s
+    )
     if delay_s is None:
         assert outcome == Failed(error=error)
     else:
         assert isinstance(outcome, Retry)
         assert outcome.delay_s == delay_s
-        assert outcome.told == (told_s is not None and told_waits < 10)
+        assert outcome.by_server == (retry_after_s is not None and server_retry_waits < 10)

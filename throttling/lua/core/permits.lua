@@ -2,16 +2,16 @@
 -- States: r reserved (in the broker), l lapsed (so long in the broker that only its place in the queue is still held),
 -- L leased (executing), h held (a run's slots: they never expire, Postgres is their truth), s sleeps (a run that only
 -- waits: it holds its slots but for its place among all runs).
--- A record is state, token, stamp, score (as text; `n+i`: the i-th of a group at n), and its tail (tenant, weight, lane,
+-- A record is state, token, stamp, score (as text; `n+i`: the i-th of a group at n), and its profile (tenant, weight, lane,
 -- run, set), which a whole group shares.
 
-local tails = {}
-local function tail_of(text)
-    local found = tails[text]
+local profiles = {}
+local function profile_of(text)
+    local found = profiles[text]
     if not found then
         local f = split(text, GS)
         found = { text = text, tenant = f[1], weight = tonumber(f[2]), lane = f[3], run = f[4], set = parse_set(f[5]) }
-        tails[text] = found
+        profiles[text] = found
     end
     return found
 end
@@ -41,9 +41,9 @@ local function records_of(name, understand)
 end
 
 local known, load_records, record_of = records_of('permit', function(id, text)
-    local state, token, stamped, score, tail = string.match(text,
+    local state, token, stamped, score, profile = string.match(text,
         '^(%a)\29([^\29]*)\29([^\29]*)\29([^\29]*)\29(.*)$')
-    return { id = id, state = state, token = token, stamp = tonumber(stamped), score = score, tail = tail_of(tail) }
+    return { id = id, state = state, token = token, stamp = tonumber(stamped), score = score, profile = profile_of(profile) }
 end)
 
 local function score_of(permit)
@@ -55,7 +55,7 @@ local function save(permit, expires)
     local id = permit.id
     known[id] = permit
     records[id] = permit.state .. GS .. permit.token .. GS .. whole(permit.stamp) .. GS .. permit.score .. GS
-        .. permit.tail.text
+        .. permit.profile.text
     forget[id] = nil
     expiries[id] = expires
     unexpire[id] = not expires or nil
@@ -63,8 +63,8 @@ end
 
 -- How many steps of a run have permits: only a run of which none has gives its place up.
 local run_steps, run_over = {}, {}
-local function count_step(tail, change)
-    if #tail.set.runs > 0 then run_steps[tail.run] = (run_steps[tail.run] or 0) + change end
+local function count_step(profile, change)
+    if #profile.set.runs > 0 then run_steps[profile.run] = (run_steps[profile.run] or 0) + change end
 end
 
 local function steps_of_run(run)
@@ -73,7 +73,7 @@ end
 
 local function drop(permit)
     local id = permit.id
-    if string.sub(id, 1, 4) == 'run:' then run_over[permit.tail.run] = true else count_step(permit.tail, -1) end
+    if string.sub(id, 1, 4) == 'run:' then run_over[permit.profile.run] = true else count_step(permit.profile, -1) end
     known[id] = false
     records[id], expiries[id] = nil, nil
     forget[id], unexpire[id] = true, true
@@ -93,8 +93,8 @@ recount = function(limit)
         for index = 1, #page[2], 2 do
             local id, text = page[2][index], page[2][index + 1]
             if not seen[id] and string.sub(id, 1, 4) ~= 'run:' then
-                local tail = tail_of(string.match(text, '^%a\29[^\29]*\29[^\29]*\29[^\29]*\29(.*)$'))
-                if 'c:queue:' .. tail.lane == limit then counts[tail.tenant] = (counts[tail.tenant] or 0) + 1 end
+                local profile = profile_of(string.match(text, '^%a\29[^\29]*\29[^\29]*\29[^\29]*\29(.*)$'))
+                if 'c:queue:' .. profile.lane == limit then counts[profile.tenant] = (counts[profile.tenant] or 0) + 1 end
             end
             seen[id] = true
         end
@@ -112,7 +112,7 @@ local function give_back(permit, limits, except, count)
             local kind = string.sub(limit, 1, 1)
             if kind == 'c' then
                 use(limit, -count)
-                if is_timed(limit) then hold(limit, permit.tail.tenant, -count) end
+                if is_timed(limit) then hold(limit, permit.profile.tenant, -count) end
                 if permit.state == 'L' and waiting(limit) > 0 then
                     local name = name_of(limit)
                     local before = tonumber(redis.call('HGET', root .. 'hold', name) or '0')
@@ -127,7 +127,7 @@ local function give_back(permit, limits, except, count)
     end
 end
 
-local function lane_limit(permit) return 'c:queue:' .. permit.tail.lane end
+local function lane_limit(permit) return 'c:queue:' .. permit.profile.lane end
 
 local function settle_time(permit)
     if string.sub(permit.id, 1, 4) == 'run:' then return end
@@ -137,15 +137,15 @@ end
 
 local function give_all_back(permit, count)
     if permit.state == 's' then
-        for _, limit in ipairs(permit.tail.set.runs) do
+        for _, limit in ipairs(permit.profile.set.runs) do
             if not is_place(limit) then give_back(permit, { limit }, nil, count) end
         end
     elseif string.sub(permit.id, 1, 4) == 'run:' then
-        give_back(permit, permit.tail.set.runs, nil, count)
+        give_back(permit, permit.profile.set.runs, nil, count)
     elseif permit.state == 'l' then
         give_back(permit, { lane_limit(permit) }, nil, count)
     else
-        give_back(permit, permit.tail.set.steps, nil, count)
+        give_back(permit, permit.profile.set.steps, nil, count)
     end
 end
 
@@ -160,9 +160,9 @@ local function release_many(permits)
     local alike = { r = {}, l = {}, L = {}, h = {}, s = {} }
     for _, permit in ipairs(permits) do
         settle_time(permit)
-        local same = alike[permit.state][permit.tail]
+        local same = alike[permit.state][permit.profile]
         if same then same.count = same.count + 1
-        else alike[permit.state][permit.tail] = { permit = permit, count = 1 } end
+        else alike[permit.state][permit.profile] = { permit = permit, count = 1 } end
         drop(permit)
     end
     for _, kind in pairs(alike) do
@@ -173,8 +173,8 @@ end
 -- A run that only waits gives its place up, where no step of it has come since then.
 local function put_to_sleep(run)
     local permit = record_of('run:' .. run)
-    if permit and permit.state == 'h' and #permit.tail.set.places > 0 and steps_of_run(run) < 1 then
-        give_back(permit, permit.tail.set.places, nil, 1)
+    if permit and permit.state == 'h' and #permit.profile.set.places > 0 and steps_of_run(run) < 1 then
+        give_back(permit, permit.profile.set.places, nil, 1)
         permit.state = 's'
         save(permit)
     end
@@ -191,7 +191,7 @@ local function expire()
         if not permit then
             unexpire[id] = true
         elseif permit.state == 'r' and string.sub(id, 1, 4) ~= 'run:' then
-            give_back(permit, permit.tail.set.steps, lane_limit(permit), 1)
+            give_back(permit, permit.profile.set.steps, lane_limit(permit), 1)
             permit.state = 'l'
             save(permit)
         else

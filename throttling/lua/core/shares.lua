@@ -43,23 +43,23 @@ local function set_time(limit, tenant, time)
 end
 
 -- Starts that were not handed over by the limit itself.
-local function bill_starts(limit, tail, count)
-    local times = redis.call('HMGET', root .. 'v:' .. limit, tail.tenant, '')
+local function bill_starts(limit, profile, count)
+    local times = redis.call('HMGET', root .. 'v:' .. limit, profile.tenant, '')
     local own, served = tonumber(times[1] or '0'), tonumber(times[2] or '0')
     for _ = 1, count do
         served = math.max(own, served)
-        own = served + START_COSTS / tail.weight
+        own = served + START_COSTS / profile.weight
     end
     redis.call('HSET', root .. 'v:' .. limit, '', served)
-    set_time(limit, tail.tenant, own)
+    set_time(limit, profile.tenant, own)
 end
 
 -- The end of a permit: what it really cost. One that never started costs nothing.
 local function bill_end(limit, permit)
-    local time = redis.call('HGET', root .. 'v:' .. limit, permit.tail.tenant)
+    local time = redis.call('HGET', root .. 'v:' .. limit, permit.profile.tenant)
     if not time then return end
     local used = permit.state == 'L' and (now - permit.stamp) / 1000000 or 0
-    set_time(limit, permit.tail.tenant, tonumber(time) + (used - START_COSTS) / permit.tail.weight)
+    set_time(limit, permit.profile.tenant, tonumber(time) + (used - START_COSTS) / permit.profile.weight)
 end
 
 -- Nothing is held and nobody waits: nobody owes anybody anything.

@@ -8,12 +8,12 @@ local function count_waiting(limit, change)
 end
 
 local waiters, load_waiters, waiter_of = records_of('waiter', function(id, text)
-    local limit, score, since, tail = string.match(text, '^([^\29]*)\29([^\29]*)\29([^\29]*)\29(.*)$')
-    return { id = id, limit = limit, score = tonumber(score), since = tonumber(since), tail = tail_of(tail) }
+    local limit, score, since, profile = string.match(text, '^([^\29]*)\29([^\29]*)\29([^\29]*)\29(.*)$')
+    return { id = id, limit = limit, score = tonumber(score), since = tonumber(since), profile = profile_of(profile) }
 end)
 
 local function park(item, limit)
-    local queue, tenant = root .. 'w:' .. limit, item.tail.tenant
+    local queue, tenant = root .. 'w:' .. limit, item.profile.tenant
     item.limit, item.since = limit, item.since or now
     waiters[item.id] = item
     if redis.call('ZADD', queue .. '|' .. tenant, item.score, item.id) == 1
@@ -25,14 +25,14 @@ local function park(item, limit)
     end
     if waiting(limit) == 0 then redis.call('SADD', root .. 'instances:' .. name_of(limit), limit) end
     count_waiting(limit, 1)
-    places[item.id] = limit .. GS .. whole(item.score) .. GS .. whole(item.since) .. GS .. item.tail.text
+    places[item.id] = limit .. GS .. whole(item.score) .. GS .. whole(item.since) .. GS .. item.profile.text
     unwait[item.id] = nil
     to_pump[limit] = true
 end
 
 -- Take a step out of the wait set of its limit.
 local function leave(item)
-    local queue, tenant = root .. 'w:' .. item.limit, item.tail.tenant
+    local queue, tenant = root .. 'w:' .. item.limit, item.profile.tenant
     redis.call('ZREM', queue .. '|' .. tenant, item.id)
     if redis.call('ZCARD', queue .. '|' .. tenant) == 0 then redis.call('ZREM', queue, tenant) end
     count_waiting(item.limit, -1)
@@ -46,12 +46,12 @@ local take_left, lanes = call.take or 0, {}
 for _, lane in ipairs(call.lanes or {}) do lanes[lane] = true end
 local granted, taken, parked, refused = {}, {}, {}, {}
 
-local function run_of(tail) return record_of('run:' .. tail.run) end
+local function run_of(profile) return record_of('run:' .. profile.run) end
 
-local function in_the_way(tail, limits, ahead)
+local function in_the_way(profile, limits, ahead)
     for _, limit in ipairs(limits) do
         if (ahead and waiting(limit) > 0) or room(limit) < 1
-            or (is_timed(limit) and share_left(limit, tail.tenant) < 1) then
+            or (is_timed(limit) and share_left(limit, profile.tenant) < 1) then
             return limit
         end
     end
@@ -60,23 +60,23 @@ end
 
 -- The first limit in the way: the run's come first, so that a run that may not start holds nothing else up.
 -- `ahead`: whoever comes anew stands behind those who wait.
-local function blocker(tail, ahead)
-    local set = tail.set
+local function blocker(profile, ahead)
+    local set = profile.set
     prefetch(set.steps)
-    local run = #set.runs > 0 and run_of(tail)
+    local run = #set.runs > 0 and run_of(profile)
     if #set.runs > 0 and (not run or run.state == 's') then
-        local limit = in_the_way(tail, run and run.tail.set.places or set.runs, ahead)
+        local limit = in_the_way(profile, run and run.profile.set.places or set.runs, ahead)
         if limit then return limit end
     end
-    return in_the_way(tail, set.steps, ahead)
+    return in_the_way(profile, set.steps, ahead)
 end
 
-local function charge(tail, limits, starts, count)
+local function charge(profile, limits, starts, count)
     for _, limit in ipairs(limits) do
         local kind = string.sub(limit, 1, 1)
         if kind == 'c' or (not starts and kind ~= 'p') then
             use(limit, count)
-            if is_timed(limit) then hold(limit, tail.tenant, count) end
+            if is_timed(limit) then hold(limit, profile.tenant, count) end
         elseif starts then
             stamp(limit, count)
         end
@@ -95,18 +95,18 @@ local function start(limits, count)
     end
 end
 
-local function hold_run(tail, starts, score)
-    local run = run_of(tail)
+local function hold_run(profile, starts, score)
+    local run = run_of(profile)
     if not run then
-        charge(tail, tail.set.runs, starts, 1)
-        save({ id = 'run:' .. tail.run, state = starts and 'h' or 'r', token = '', stamp = now, score = whole(score),
-            tail = tail }, not starts and now + RESERVATION or nil)
+        charge(profile, profile.set.runs, starts, 1)
+        save({ id = 'run:' .. profile.run, state = starts and 'h' or 'r', token = '', stamp = now, score = whole(score),
+            profile = profile }, not starts and now + RESERVATION or nil)
     elseif run.state == 's' then
-        charge(run.tail, run.tail.set.places, starts, 1)
+        charge(run.profile, run.profile.set.places, starts, 1)
         run.state = 'h'
         save(run)
     elseif starts and run.state == 'r' then
-        start(tail.set.runs, 1)
+        start(profile.set.runs, 1)
         run.state = 'h'
         save(run)
     end
@@ -115,16 +115,16 @@ end
 -- Grant what was looked at before: reserved, or started here where the caller can take it. `by`: the limit that hands
 -- it over, which bills it itself.
 local function grant(item, by)
-    local tail = item.tail
-    local starts = take_left > 0 and lanes[tail.lane] or false
-    if #tail.set.runs > 0 then hold_run(tail, starts, item.score) end
-    charge(tail, tail.set.steps, starts, 1)
-    for _, limit in ipairs(tail.set.steps) do
-        if limit ~= by and is_timed(limit) then bill_starts(limit, tail, 1) end
+    local profile = item.profile
+    local starts = take_left > 0 and lanes[profile.lane] or false
+    if #profile.set.runs > 0 then hold_run(profile, starts, item.score) end
+    charge(profile, profile.set.steps, starts, 1)
+    for _, limit in ipairs(profile.set.steps) do
+        if limit ~= by and is_timed(limit) then bill_starts(limit, profile, 1) end
     end
     save({ id = item.id, state = starts and 'L' or 'r', token = starts and call.lease or '', stamp = now,
-        score = whole(item.score), tail = tail }, now + (starts and LEASE or RESERVATION))
-    count_step(tail, 1)
+        score = whole(item.score), profile = profile }, now + (starts and LEASE or RESERVATION))
+    count_step(profile, 1)
     if starts then
         take_left = take_left - 1
         taken[#taken + 1] = item.id
@@ -162,12 +162,12 @@ local function pump(limit)
             count_waiting(limit, -1)
             if item then
                 waiters[item.id], places[item.id], unwait[item.id] = false, nil, true
-                local other = blocker(item.tail)
+                local other = blocker(item.profile)
                 if other then
                     park(item, other)
                 else
                     grant(item, limit)
-                    local after = time + START_COSTS / item.tail.weight
+                    local after = time + START_COSTS / item.profile.weight
                     redis.call('HSET', root .. 'v:' .. limit, tenant, after, '', time)
                     if not emptied then redis.call('ZADD', queue, after, tenant) end
                 end
@@ -224,9 +224,9 @@ local function admit_one(item)
         if permit.state ~= 'L' or permit.token == item.token then item.score = score_of(permit) end
         release(permit)
     end
-    local run = #item.tail.set.runs > 0 and run_of(item.tail)
+    local run = #item.profile.set.runs > 0 and run_of(item.profile)
     if run and run.state == 's' then item.score = math.min(item.score, score_of(run)) end
-    local limit = blocker(item.tail, true)
+    local limit = blocker(item.profile, true)
     if limit then
         refused[limit] = (refused[limit] or 0) + 1
         parked[#parked + 1] = item.id
@@ -238,25 +238,25 @@ local function admit_one(item)
 end
 
 -- A whole group of newcomers for which all limits have room, and nobody stands ahead: counted at once.
-local function admit_together(tail, steps)
-    if #tail.set.runs > 0 then return false end
-    for _, limit in ipairs(tail.set.steps) do
+local function admit_together(profile, steps)
+    if #profile.set.runs > 0 then return false end
+    for _, limit in ipairs(profile.set.steps) do
         if waiting(limit) > 0 or room(limit) < #steps
-            or (is_timed(limit) and share_left(limit, tail.tenant) < #steps) then
+            or (is_timed(limit) and share_left(limit, profile.tenant) < #steps) then
             return false
         end
     end
     for _, step in ipairs(steps) do
         if type(step) == 'table' or known[step] or waiters[step] then return false end
     end
-    local here = lanes[tail.lane] and math.min(take_left, #steps) or 0
+    local here = lanes[profile.lane] and math.min(take_left, #steps) or 0
     take_left = take_left - here
-    if here > 0 then charge(tail, tail.set.steps, true, here) end
-    if here < #steps then charge(tail, tail.set.steps, false, #steps - here) end
-    for _, limit in ipairs(tail.set.steps) do
-        if is_timed(limit) then bill_starts(limit, tail, #steps) end
+    if here > 0 then charge(profile, profile.set.steps, true, here) end
+    if here < #steps then charge(profile, profile.set.steps, false, #steps - here) end
+    for _, limit in ipairs(profile.set.steps) do
+        if is_timed(limit) then bill_starts(limit, profile, #steps) end
     end
-    local moment, rest = whole(now), GS .. tail.text
+    local moment, rest = whole(now), GS .. profile.text
     local begun = 'L' .. GS .. (call.lease or '') .. GS .. moment .. GS .. moment
     local reserved = 'r' .. GS .. GS .. moment .. GS .. moment
     for index, id in ipairs(steps) do
@@ -285,16 +285,16 @@ local function admit_groups(groups)
     load_records(ids)
     load_waiters(ids)
     for _, group in ipairs(groups) do
-        local tail = tail_of(table.concat({ group[2], group[3], group[4], group[5], group[1] }, GS))
-        prefetch(tail.set.steps)
-        prefetch(tail.set.runs)
-        local steps = admit_together(tail, group[6]) and {} or group[6]
+        local profile = profile_of(table.concat({ group[2], group[3], group[4], group[5], group[1] }, GS))
+        prefetch(profile.set.steps)
+        prefetch(profile.set.runs)
+        local steps = admit_together(profile, group[6]) and {} or group[6]
         for _, step in ipairs(steps) do
             sequence = sequence + 1
             if type(step) == 'table' then
-                admit_one({ id = step[1], tail = tail, score = now + sequence - step[2], token = step[3] })
+                admit_one({ id = step[1], profile = profile, score = now + sequence - step[2], token = step[3] })
             else
-                admit_one({ id = step, tail = tail, score = now + sequence, token = '' })
+                admit_one({ id = step, profile = profile, score = now + sequence, token = '' })
             end
         end
     end

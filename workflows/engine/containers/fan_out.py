@@ -19,7 +19,7 @@ from workflows.engine.repair.plan import Past, Planned, plan
 from workflows.engine.sql import containers as sql
 from workflows.engine.sql.containers import FanOutsOverRow, LastRoundRow, UnfinishedItemsRow
 from workflows.engine.state import database, expression_context, flow_cache
-from workflows.engine.state.records import Claim, ReadyStep, Recorded, Verdict
+from workflows.engine.state.records import Claim, ReadyStep, Recorded, StepResult
 from workflows.engine.state.transitions import containers as transitions
 from workflows.engine.worker import ending
 from workflows.errors import Category, PayloadTooLarge
@@ -38,37 +38,37 @@ class Advanced:
     be over, and the step runs whose failure has halved their part of a batch."""
 
     ready: list[ReadyStep] = field(default_factory=list)
-    withdrawn: list[UUID] = field(default_factory=list)
-    over: list[UUID] = field(default_factory=list)
-    halved: set[UUID] = field(default_factory=set)
+    unstarted: list[UUID] = field(default_factory=list)
+    finished_containers: list[UUID] = field(default_factory=list)
+    split_items: set[UUID] = field(default_factory=set)
 
 
-def stop_strays(verdicts: Sequence[Verdict], result: Recorded, cursor: database.Cursor) -> Advanced:
+def stop_orphan_steps(results: Sequence[StepResult], recorded: Recorded, cursor: database.Cursor) -> Advanced:
     """Within the transaction that has recorded outcomes: cancel steps that would go on in items that have ended."""
     open_ = [
         each.claim.id
-        for each in verdicts
-        if each.claim.path and result.landed.get(each.claim.id) in {"waiting", "ready"}
+        for each in results
+        if each.claim.path and recorded.statuses.get(each.claim.id) in {"waiting", "ready"}
     ]
     advanced = Advanced()
-    for row in transitions.cancel_strays(open_, cursor=cursor):
-        result.landed[row.id] = "cancelled"
-        advanced.over.append(row.container_id)
+    for row in transitions.cancel_orphan_steps(open_, cursor=cursor):
+        recorded.statuses[row.id] = "cancelled"
+        advanced.finished_containers.append(row.container_id)
     return advanced
 
 
-def begin(verdicts: Iterable[Verdict], result: Recorded, cursor: database.Cursor) -> Advanced:
+def begin(results: Iterable[StepResult], recorded: Recorded, cursor: database.Cursor) -> Advanced:
     """Within the transaction that has made containers wait: store their items, and open the first."""
     new = [
-        _row(verdict, fan_out)
-        for verdict in verdicts
-        if isinstance(fan_out := verdict.outcome, FanOut) and result.landed.get(verdict.claim.id) == "waiting"
+        _row(result, fan_out)
+        for result in results
+        if isinstance(fan_out := result.outcome, FanOut) and recorded.statuses.get(result.claim.id) == "waiting"
     ]
     if not new:
         return Advanced()
     ids = transitions.begin(json.dumps(new), cursor=cursor)
     _plan_items(ids, cursor)
-    return Advanced(ready=transitions.open_items(ids, paused=False, cursor=cursor), over=ids)
+    return Advanced(ready=transitions.open_items(ids, paused=False, cursor=cursor), finished_containers=ids)
 
 
 def _plan_items(container_ids: Sequence[UUID], cursor: database.Cursor) -> None:
@@ -96,11 +96,11 @@ def _as_planned(step: Planned) -> dict[str, Any]:
     return {"status": step.status, "left": step.needs_left, "met": step.needs_met, "source": source}
 
 
-def _row(verdict: Verdict, fan_out: FanOut) -> dict[str, Any]:
+def _row(result: StepResult, fan_out: FanOut) -> dict[str, Any]:
     sizes = fan_out.sizes or [1] * len(fan_out.items)
-    step = flow_cache.flow_of(verdict.claim.version_id).steps[verdict.claim.key]
+    step = flow_cache.flow_of(result.claim.version_id).steps[result.claim.key]
     return {
-        "id": str(verdict.claim.id),
+        "id": str(result.claim.id),
         "kind": step.type.name,
         "parallelism": fan_out.parallelism,
         "max_failures": fan_out.max_failures,
@@ -119,9 +119,9 @@ def _starts(sizes: Sequence[int]) -> list[int]:
     return starts
 
 
-def advance(verdicts: Sequence[Verdict], result: Recorded, cursor: database.Cursor) -> Advanced:
+def advance(results: Sequence[StepResult], recorded: Recorded, cursor: database.Cursor) -> Advanced:
     """Within the transaction that has recorded outcomes: count those of steps in containers, and open what follows."""
-    ended = [_ended(each) for each in verdicts if each.claim.path and result.landed.get(each.claim.id) in _ENDED]
+    ended = [_ended(each) for each in results if each.claim.path and recorded.statuses.get(each.claim.id) in _ENDED]
     if not ended:
         return Advanced()
     advanced = Advanced()
@@ -129,30 +129,30 @@ def advance(verdicts: Sequence[Verdict], result: Recorded, cursor: database.Curs
     for row in sql.end_items(ended=json.dumps(ended), max_bytes=MAX_RUN_BYTES, cursor=cursor):
         if row.stopped or row.stopping:
             indexes = None if row.stopping else row.stopped
-            advanced.withdrawn += transitions.cancel_items(row.step_run_id, indexes, cursor=cursor)
+            advanced.unstarted += transitions.cancel_items(row.step_run_id, indexes, cursor=cursor)
         if row.split:
-            advanced.halved |= {
-                each.claim.id for each in verdicts if _place(each) in {(row.step_run_id, index) for index in row.split}
+            advanced.split_items |= {
+                each.claim.id for each in results if _place(each) in {(row.step_run_id, index) for index in row.split}
             }
         if row.over:
-            advanced.over.append(row.step_run_id)
+            advanced.finished_containers.append(row.step_run_id)
         if row.around:
-            advanced.over.append(row.around)
+            advanced.finished_containers.append(row.around)
         if row.room:
             room.append(row.step_run_id)
     advanced.ready = transitions.open_items(room, paused=True, cursor=cursor)
     return advanced
 
 
-def _place(verdict: Verdict) -> tuple[UUID | None, int | None]:
-    return verdict.claim.container_id, verdict.claim.index
+def _place(result: StepResult) -> tuple[UUID | None, int | None]:
+    return result.claim.container_id, result.claim.index
 
 
-def _ended(verdict: Verdict) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": str(verdict.claim.id), "fatal": False, "resource": False}
-    outcome = verdict.outcome
-    if isinstance(outcome, Failed) and _stops_item(verdict.claim):
-        error = {"step": verdict.claim.key, **outcome.error.as_json()}
+def _ended(result: StepResult) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": str(result.claim.id), "fatal": False, "resource": False}
+    outcome = result.outcome
+    if isinstance(outcome, Failed) and _stops_item(result.claim):
+        error = {"step": result.claim.key, **outcome.error.as_json()}
         del error["traceback"]
         row |= {"fatal": True, "resource": outcome.error.category is Category.RESOURCE, "error": error}
     return row
@@ -166,12 +166,12 @@ def _stops_item(claim: Claim) -> bool:
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
-def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[Verdict], list[ReadyStep]]:
+def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[StepResult], list[ReadyStep]]:
     """What containers whose items have ended come to; and the steps of the next rounds of loops that go on.
 
     Raises UnloadableVersion, before anything is done, where only another process can sum one of them up.
     """
-    verdicts: list[Verdict] = []
+    results: list[StepResult] = []
     ready: list[ReadyStep] = []
     rows = sql.fan_outs_over(ids=step_run_ids) if step_run_ids else []
     for refused in flow_cache.load({row.version_id for row in rows}).refused.values():
@@ -192,8 +192,8 @@ def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[Verdict], list[ReadySte
             if database.is_away(error) or flow_cache.is_newer(error):
                 raise
             outcome, output = Failed(error=describe(error)), None
-        verdicts.append(Verdict(claim=claim, outcome=outcome, output=output))
-    return verdicts, ready
+        results.append(StepResult(claim=claim, outcome=outcome, output=output))
+    return results, ready
 
 
 def close(step_run_ids: Sequence[UUID]) -> None:

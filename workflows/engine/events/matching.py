@@ -212,11 +212,13 @@ def _left_out(giving_up: bool, what: str) -> Iterator[None]:
 def _skip(found: Trigger, events: Sequence[Event]) -> None:
     """The flow is paused, and what arrives starts nothing."""
     if found.flow.current_id is not None:
-        _note(found, [Refusal(code="paused", reason=str(FlowPaused()), event_id=event.id) for event in events])
+        _record_refusals(
+            found, [Refusal(code="paused", reason=str(FlowPaused()), event_id=event.id) for event in events]
+        )
 
 
-def _note(found: Trigger, refusals: Sequence[Refusal]) -> None:
-    controls.note(found.flow_id, found.organization_id, refusals)
+def _record_refusals(found: Trigger, refusals: Sequence[Refusal]) -> None:
+    controls.record_refusals(found.flow_id, found.organization_id, refusals)
 
 
 def _hears(found: Trigger, event: Event) -> bool:
@@ -235,7 +237,7 @@ def _start(found: Trigger, version_id: UUID, events: Sequence[Event], *, giving_
         if len(events) == 1:
             log.warning("event does not start its flow", name=events[0].name, flow=found.flow.slug, error=str(error))
             reason = str(error) if isinstance(error, WorkflowsError) else sweeps.reason_of(error)
-            _note(found, [Refusal(code="invalid", reason=reason, event_id=events[0].id)])
+            _record_refusals(found, [Refusal(code="invalid", reason=reason, event_id=events[0].id)])
             return 0
     return sum(_start(found, version_id, [event], giving_up=giving_up) for event in events)
 

@@ -37,7 +37,7 @@ class _Running:
     since: float
     django: Any
     own: psycopg.Connection[Any] | None
-    told: bool = False
+    reported: bool = False
     cancelled: bool = False
     is_over: bool = False
     ending: threading.Lock = field(default_factory=threading.Lock)
@@ -61,7 +61,7 @@ def watched(name: str, budget_s: float) -> Iterator[None]:
             _running.discard(running)
         with running.ending:
             running.is_over = True
-    if not running.told:
+    if not running.reported:
         sweeps.LEDGER.forget(name, [sweeps.THE_WHOLE], kind=sweeps.OVERRAN)
 
 
@@ -74,8 +74,8 @@ def look() -> None:
         if now - running.since > running.budget_s * CANCEL_AFTER and not running.cancelled:
             running.cancelled = True
             _cancel(running)
-        if not running.told:
-            running.told = True
+        if not running.reported:
+            running.reported = True
             log.warning("a job is over its budget", job=running.name, budget_s=running.budget_s)
             over = Overrun(f"It has taken more than its {running.budget_s:g} s, and goes on.")
             failure = sweeps.Failure(sweeps.THE_WHOLE, None, over)

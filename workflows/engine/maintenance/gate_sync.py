@@ -34,7 +34,7 @@ from workflows.engine.run_controls import sleepers
 from workflows.engine.sql import gate_sync as sql
 from workflows.engine.sql.gate_sync import RecentRunStartsRow, StartedRunsRow
 from workflows.engine.state import database, flow_cache
-from workflows.engine.state.records import NOBODY
+from workflows.engine.state.records import NIL_UUID
 from workflows.models.run import first_id
 from workflows.steps.registry import LANES, TIMED_LANES
 
@@ -48,7 +48,7 @@ MAX_CALLS = 20
 WORKER_SILENT_S = 8.0
 
 
-class Keeper:
+class GateSync:
     """The state of the leader's work on the gate."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Keeper:
             except EpochClosed:
                 self.rebuild()
                 return 0.0
-            publish.follow(answer)
+            publish.publish_granted(answer)
             if not answer.more:
                 return due_s
         return 0.0
@@ -109,7 +109,7 @@ class Keeper:
             return
         answer, _ = admit.gate().wake(queue_definitions(announced.by_lane, shared=announced.shared))
         self._places = announced
-        publish.follow(answer)
+        publish.publish_granted(answer)
 
     def follow_policies(self) -> None:
         """Every second: is there a change of policies that its writer could not bring to the store?"""
@@ -193,7 +193,7 @@ def bring_policies() -> None:
             changed[text] = str(replace(definition, override=value, revision=current.revision))
     if changed:
         answer, _ = gate.wake(changed)
-        publish.follow(answer)
+        publish.publish_granted(answer)
 
 
 def begin_anew() -> None:
@@ -213,7 +213,7 @@ def audit() -> None:
     placed = overrides.current().run_places is not None
     idle = sleepers.among(run for run in runs if run in live and held[run_permit(run.hex)] == "h") if placed else ()
     publish.withdraw([id_ for id_ in steps if id_ not in live], [id_ for id_ in runs if id_ not in live], sleepers=idle)
-    after = NOBODY
+    after = NIL_UUID
     while page := [row.id for row in sql.parked_steps(after=after, batch=PAGE)]:
         places = gate.places([id_.hex for id_ in page])
         lost = [id_ for id_ in page if places.get(id_.hex, ("", 0.0))[0] != "waiting"]
@@ -233,8 +233,8 @@ class _Step:
 
     version_id: UUID
     key: str
-    run_id: UUID = NOBODY
-    id: UUID = NOBODY
+    run_id: UUID = NIL_UUID
+    id: UUID = NIL_UUID
     queue: str = ""
     priority: int = 0
 
@@ -271,7 +271,7 @@ def _starts() -> list[PastStarts]:
     usable = _usable(row.version_id for row in rows)
     found: list[PastStarts] = []
     for page in _pages([row for row in rows if row.version_id in usable]):
-        steps = [_Step(version_id=row.version_id, key=row.key, run_id=row.run_id or NOBODY) for row in page]
+        steps = [_Step(version_id=row.version_id, key=row.key, run_id=row.run_id or NIL_UUID) for row in page]
         for row, request in zip(page, admit.requests(steps), strict=True):
             found += _past(request.limits.steps, row.age_s, row.starts)
     return found

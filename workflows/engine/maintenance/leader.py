@@ -34,7 +34,7 @@ from workflows.engine.sql import sweeps as sweeps_sql
 from workflows.engine.sql.gate_sync import QueueStatesRow
 from workflows.engine.sql.rescue import FindUnsettledRow
 from workflows.engine.state import database, flow_cache, unloadable
-from workflows.engine.state.records import NOBODY, Claim, ReadyStep, Verdict
+from workflows.engine.state.records import NIL_UUID, Claim, ReadyStep, StepResult
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve
@@ -81,7 +81,7 @@ class Maintenance:
         self.worker = worker
         self._stop = threading.Event()
         self._clock = Clock()
-        self._keeper = gate_sync.Keeper()
+        self._sync = gate_sync.GateSync()
         self._jobs = periodic_jobs.JobRunner(lambda: time.monotonic() < self._clock.leading_until)
         self._pause_s = TICK_S
         self._thread: threading.Thread | None = None
@@ -119,11 +119,11 @@ class Maintenance:
         if now > self._clock.leading_until - LEADER_LEASE_S / 2:
             if not sql.lead(name="maintenance", holder=self.worker, lease_s=LEADER_LEASE_S):
                 self._clock.leading_until = 0.0
-                self._keeper.forget()
+                self._sync.forget()
                 self._stop.wait(LEADER_LEASE_S / 3)
                 return
             self._clock.leading_until = now + LEADER_LEASE_S
-        turn = Turn(worker=self.worker, keeper=self._keeper)
+        turn = Turn(worker=self.worker, sync=self._sync)
         each(TIMERS, turn)
         self._pause_s = max(0.001, min(TICK_S, turn.gate_due_s))
         if now - self._clock.rescued > RESCUE_EVERY_S:
@@ -139,7 +139,7 @@ class Turn:
     """One turn of the leader: for whom, and what its sweeps have in common."""
 
     worker: UUID
-    keeper: gate_sync.Keeper
+    sync: gate_sync.GateSync
     gate_due_s: float = TICK_S
     """Seconds until the gate has something to hand over."""
 
@@ -159,14 +159,14 @@ def each(table: Mapping[str, Sweep], turn: Turn) -> None:
             sweeps.guarded(name, functools.partial(work, turn))
 
 
-def rescue(worker: UUID, keeper: gate_sync.Keeper) -> None:
+def rescue(worker: UUID, sync: gate_sync.GateSync) -> None:
     """Find what was lost and set it going again."""
-    each(RESCUES, Turn(worker=worker, keeper=keeper))
+    each(RESCUES, Turn(worker=worker, sync=sync))
 
 
-def sweep(keeper: gate_sync.Keeper) -> None:
+def sweep(sync: gate_sync.GateSync) -> None:
     """The rarer checks: live runs without open steps, steps of ended runs, workers that are gone, permits of nobody."""
-    each(RARE, Turn(worker=NOBODY, keeper=keeper))
+    each(RARE, Turn(worker=NIL_UUID, sync=sync))
 
 
 # --- timers ---------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def _expire_waits(_: Turn) -> None:
 
 
 def _wake_gate(turn: Turn) -> None:
-    turn.gate_due_s = turn.keeper.wake()
+    turn.gate_due_s = turn.sync.wake()
 
 
 # --- what was lost --------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def _undispatched() -> None:
 def _fail(step: ReadyStep, error: BaseException) -> None:
     """A step that could not be dispatched for ten minutes: it fails, and its dead letter says why."""
     recorded = unloadable.fail([step], error)
-    publish.withdraw([step.id, *recorded.withdrawn], [run_id for run_id, _ in recorded.ended])
+    publish.withdraw([step.id, *recorded.unstarted], [run_id for run_id, _ in recorded.ended])
     publish.dispatch(recorded.ready)
 
 
@@ -226,7 +226,10 @@ def _dead_leases(worker: UUID) -> int:
         log.warning("workers were lost, their steps run again", steps=steps)
     if lost.given_up:
         recorded = record.record(
-            [Verdict(claim=claim, outcome=Failed(error=describe(_too_many_losses(claim)))) for claim in lost.given_up]
+            [
+                StepResult(claim=claim, outcome=Failed(error=describe(_too_many_losses(claim))))
+                for claim in lost.given_up
+            ]
         )
         publish.dispatch(recorded.ready)
     publish.dispatch(lost.ready)
@@ -257,7 +260,7 @@ def queue_lengths() -> dict[str, int]:
         return lengths
 
 
-def _lost_messages(states: dict[str, QueueStatesRow], keeper: gate_sync.Keeper) -> int:
+def _lost_messages(states: dict[str, QueueStatesRow], sync: gate_sync.GateSync) -> int:
     """Publish again what the broker has lost.
 
     Messages of a queue are delivered in order. So what was dispatched before the newest claimed dispatch, less a
@@ -272,7 +275,7 @@ def _lost_messages(states: dict[str, QueueStatesRow], keeper: gate_sync.Keeper) 
 
     def look(names: Sequence[str]) -> None:
         nonlocal touched
-        touched += sum(_lost_of_queue(name, states[name], lengths[name], keeper) for name in names)
+        touched += sum(_lost_of_queue(name, states[name], lengths[name], sync) for name in names)
 
     # The messages of a queue that nobody works on wait.
     sweeps.isolated(
@@ -281,10 +284,10 @@ def _lost_messages(states: dict[str, QueueStatesRow], keeper: gate_sync.Keeper) 
     return touched
 
 
-def _lost_of_queue(name: str, state: QueueStatesRow, length: int, keeper: gate_sync.Keeper) -> int:
+def _lost_of_queue(name: str, state: QueueStatesRow, length: int, sync: gate_sync.GateSync) -> int:
     margin_s = OVERTAKEN_BY_S if state.unclaimed == 0 else OVERTAKEN_WHILE_HELD_S
     idle = length == 0 and state.unclaimed == 0 and state.active < state.slots
-    idle = keeper.idle_for(name, idle) > DELIVERED_WITHIN_S
+    idle = sync.idle_for(name, idle) > DELIVERED_WITHIN_S
     rows = rescue_sql.rescue_lost_messages(
         queue=name,
         before=(state.claimed_until or 0.0) - margin_s,
@@ -353,11 +356,11 @@ TIMERS: dict[str, Sweep] = {
 BUDGETS_S = {"the gate's timers": 60.0}
 """Where it is another: a store that was lost is rebuilt there."""
 RESCUES: dict[str, Sweep] = {
-    "queue sizes": lambda turn: turn.keeper.size_queues(gate_sync.announced_places()),
-    "policies": lambda turn: turn.keeper.follow_policies(),
+    "queue sizes": lambda turn: turn.sync.size_queues(gate_sync.announced_places()),
+    "policies": lambda turn: turn.sync.follow_policies(),
     UNDISPATCHED: lambda _: _undispatched(),
     "lost workers": lambda turn: _dead_leases(turn.worker),
-    "lost messages": lambda turn: _lost_messages(turn.states, turn.keeper),
+    "lost messages": lambda turn: _lost_messages(turn.states, turn.sync),
     "lost joins": lambda _: rescue_transitions.ready_unmarked(batch=BATCH),
     "timeouts of runs": lambda _: stopping.expire(batch=BATCH),
     UNSETTLED: lambda _: _settle_runs(deep=False),
@@ -376,6 +379,6 @@ RARE: dict[str, Sweep] = {
     "workers that are gone": lambda _: sql.forget_workers(id=None, silent_s=600.0),
     "notes of sweeps": lambda _: sweeps_sql.forget_stale_sweep_failures(stale_s=sweeps.STALE_AFTER_S),
     "the gate's audit": lambda _: gate_sync.audit(),
-    "the gate's old epochs": lambda turn: turn.keeper.sweep(),
+    "the gate's old epochs": lambda turn: turn.sync.sweep(),
 }
 """Every ten seconds."""

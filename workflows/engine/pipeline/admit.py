@@ -52,7 +52,7 @@ def policies() -> Policies:
     return overrides.current()
 
 
-def note(answer: Answer) -> bool:
+def sync_revision(answer: Answer) -> bool:
     """Follow the revision that the store names. True where this process lagged behind."""
     with database.borrowed_from_django():
         return overrides.refresh_if_stale(answer.revision)

@@ -1,4 +1,4 @@
-"""Performing one claimed step: from its configuration to a verdict. No state is written here."""
+"""Performing one claimed step: from its configuration to a result. No state is written here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine.pipeline import admit, retry_decision
 from workflows.engine.state import expression_context as scope
 from workflows.engine.state import flow_cache
-from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.telemetry import step_events
 from workflows.engine.worker import ending
 from workflows.errors import ConfigurationFailure, ResourceExhausted, StepCancelled, StepFailure, WorkflowsError
@@ -49,7 +49,7 @@ _NO_SCOPE: scope.Scope = {}
 
 @dataclass(kw_only=True, eq=False)
 class Visit:
-    """A claimed step in this process, from its claim to its verdict."""
+    """A claimed step in this process, from its claim to its result."""
 
     claim: Claim
     flow: CompiledFlow
@@ -117,7 +117,7 @@ def open_visits(claims: list[Claim]) -> list[Visit]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class RenderedStep:
     """A step whose configuration is rendered: ready for its handler."""
 
     visit: Visit
@@ -126,17 +126,17 @@ class Prepared:
     secrets: Secrets
 
 
-def prepare(visit: Visit) -> Prepared | Verdict:
-    """Evaluate the condition, render and validate the configuration; a verdict where that already decides."""
+def render(visit: Visit) -> RenderedStep | StepResult:
+    """Evaluate the condition, render and validate the configuration; a result where that already decides."""
     claim, step = visit.claim, visit.step
     secrets = Secrets()
     try:
         if claim.all_needs_skipped or (step.condition is not None and not step.condition.is_true(visit.scope)):
-            return Verdict(claim=claim, outcome=Skipped(reason=_skip_reason(claim)))
+            return StepResult(claim=claim, outcome=Skipped(reason=_skip_reason(claim)))
         if step.deadline is not None:
             left_s = _left_s(step.deadline.evaluate(visit.scope), step.deadline.source)
             if left_s <= 0:
-                return Verdict(claim=claim, outcome=Skipped(reason="deadline_passed"))
+                return StepResult(claim=claim, outcome=Skipped(reason="deadline_passed"))
             visit.due_at = time.monotonic() + left_s
         admit.check(claim, visit.scope)
         scope_ = visit.scope
@@ -148,7 +148,7 @@ def prepare(visit: Visit) -> Prepared | Verdict:
     except BaseException as error:  # whatever it is, it must not take the worker's slot along
         ending.raise_if_ending(error)
         return judge_error(visit, error, secrets)
-    return Prepared(visit=visit, context=_context(visit, config, secrets), input=kept, secrets=secrets)
+    return RenderedStep(visit=visit, context=_context(visit, config, secrets), input=kept, secrets=secrets)
 
 
 def _skip_reason(claim: Claim) -> str:
@@ -220,39 +220,39 @@ def _bound_log(visit: Visit) -> BoundLogger:
     return bound
 
 
-def perform(prepared: Prepared) -> Verdict:
-    """Run a synchronous handler to its verdict."""
-    prepared.visit.started = time.monotonic()
-    step_events.started(prepared.visit.claim)
+def perform(rendered: RenderedStep) -> StepResult:
+    """Run a synchronous handler to its result."""
+    rendered.visit.started = time.monotonic()
+    step_events.started(rendered.visit.claim)
     try:
-        return judge_value(prepared, prepared.visit.step.type.handler(prepared.context))
+        return judge_value(rendered, rendered.visit.step.type.handler(rendered.context))
     except BaseException as error:
         ending.raise_if_ending(error)
-        return _judge_performed(prepared, error)
+        return _judge_performed(rendered, error)
 
 
-async def perform_async(prepared: Prepared) -> Verdict:
-    """Run an asynchronous handler to its verdict, within its deadline."""
-    prepared.visit.started = time.monotonic()
-    step_events.started(prepared.visit.claim)
+async def perform_async(rendered: RenderedStep) -> StepResult:
+    """Run an asynchronous handler to its result, within its deadline."""
+    rendered.visit.started = time.monotonic()
+    step_events.started(rendered.visit.claim)
     try:
-        awaitable: Awaitable[Any] = prepared.visit.step.type.handler(prepared.context)
-        async with asyncio.timeout(max(prepared.visit.deadline - time.monotonic(), 0)) as timer:
+        awaitable: Awaitable[Any] = rendered.visit.step.type.handler(rendered.context)
+        async with asyncio.timeout(max(rendered.visit.deadline - time.monotonic(), 0)) as timer:
             value = await awaitable
-        return judge_value(prepared, value)
+        return judge_value(rendered, value)
     except TimeoutError as error:
-        return _judge_performed(prepared, timed_out(prepared.visit) if timer.expired() else error)
+        return _judge_performed(rendered, timed_out(rendered.visit) if timer.expired() else error)
     except BaseException as error:
-        return _judge_performed(prepared, error)
+        return _judge_performed(rendered, error)
 
 
-def _judge_performed(prepared: Prepared, error: BaseException) -> Verdict:
-    if prepared.visit.cancelled.is_set():
-        return _verdict(prepared, Cancelled())
+def _judge_performed(rendered: RenderedStep, error: BaseException) -> StepResult:
+    if rendered.visit.cancelled.is_set():
+        return _result(rendered, Cancelled())
     if isinstance(error, StepCancelled | asyncio.CancelledError):
         error = StepFailure("The handler stopped as if it were cancelled, but its run is not.")
-    verdict = judge_error(prepared.visit, error, prepared.secrets, prepared.input)
-    return replace(verdict, pause_s=prepared.context.pause_s, logs=_logs(prepared))
+    result = judge_error(rendered.visit, error, rendered.secrets, rendered.input)
+    return replace(result, pause_s=rendered.context.pause_s, logs=_logs(rendered))
 
 
 def timed_out(visit: Visit) -> ResourceExhausted:
@@ -261,19 +261,19 @@ def timed_out(visit: Visit) -> ResourceExhausted:
     return ResourceExhausted(f"The step did not end within its timeout of {visit.claim.timeout_ms} ms.")
 
 
-def judge_value(prepared: Prepared, value: Any) -> Verdict:
-    """The verdict on what a handler gave back: an Outcome, or a plain value that is the output."""
+def judge_value(rendered: RenderedStep, value: Any) -> StepResult:
+    """The result on what a handler gave back: an Outcome, or a plain value that is the output."""
     outcome: Outcome = value if isinstance(value, _OUTCOMES) else Completed(output=value)
     if not isinstance(outcome, Completed):
-        return _verdict(prepared, masked_outcome(outcome, prepared.secrets))
+        return _result(rendered, masked_outcome(outcome, rendered.secrets))
     try:
         output = None if outcome.output is None else dump(outcome.output)
-        if output is not None and prepared.secrets:
-            masked = prepared.secrets.mask_json(outcome.output, output)
+        if output is not None and rendered.secrets:
+            masked = rendered.secrets.mask_json(outcome.output, output)
             output = output if masked is outcome.output else dump(masked)
     except WorkflowsError as error:
-        return judge_error(prepared.visit, error, prepared.secrets, prepared.input)
-    return _verdict(prepared, outcome, output)
+        return judge_error(rendered.visit, error, rendered.secrets, rendered.input)
+    return _result(rendered, outcome, output)
 
 
 def masked_outcome(outcome: Outcome, secrets: Secrets) -> Outcome:
@@ -292,20 +292,20 @@ def masked_outcome(outcome: Outcome, secrets: Secrets) -> Outcome:
     return replace(outcome, reason=secrets.mask(outcome.reason)) if isinstance(outcome, Skipped) else outcome
 
 
-def _verdict(prepared: Prepared, outcome: Outcome, output: str | None = None) -> Verdict:
-    return Verdict(
-        claim=prepared.visit.claim,
+def _result(rendered: RenderedStep, outcome: Outcome, output: str | None = None) -> StepResult:
+    return StepResult(
+        claim=rendered.visit.claim,
         outcome=outcome,
         output=output,
-        input=prepared.input,
-        started=prepared.visit.started,
-        pause_s=prepared.context.pause_s,
-        logs=_logs(prepared),
+        input=rendered.input,
+        started=rendered.visit.started,
+        pause_s=rendered.context.pause_s,
+        logs=_logs(rendered),
     )
 
 
-def _logs(prepared: Prepared) -> str | None:
-    lines = prepared.context.log.lines
+def _logs(rendered: RenderedStep) -> str | None:
+    lines = rendered.context.log.lines
     if not lines:
         return None
     return dump(
@@ -313,10 +313,10 @@ def _logs(prepared: Prepared) -> str | None:
     )
 
 
-def _told_wait_s(error: BaseException) -> float | None:
+def _server_wait_s(error: BaseException) -> float | None:
     """How long the other side wants to be left alone; None for an exception that can't even say so."""
     try:
-        return failure_category.told_wait_s(error)
+        return failure_category.server_wait_s(error)
     except BaseException as another:
         ending.raise_if_ending(another)
         return None
@@ -324,15 +324,15 @@ def _told_wait_s(error: BaseException) -> float | None:
 
 def judge_error(
     visit: Visit, error: BaseException, secrets: Secrets | None = None, kept_input: str | None = None
-) -> Verdict:
-    """The verdict on an exception: its category, the step's policy and the tries so far decide."""
+) -> StepResult:
+    """The result on an exception: its category, the step's policy and the tries so far decide."""
     described = retry_decision.describe(error, secrets or ())
     outcome = retry_decision.decide(
         described,
         policy=admit.policies().retry(visit.step.facts),
         attempt=visit.claim.attempt,
-        told_waits=visit.claim.told_waits,
-        told_s=_told_wait_s(error),
+        server_retry_waits=visit.claim.server_retry_waits,
+        retry_after_s=_server_wait_s(error),
         final=retry_decision.is_final(error),
     )
     log.info(
@@ -345,4 +345,4 @@ def judge_error(
         category=described.category.value,
         error=described.message,
     )
-    return Verdict(claim=visit.claim, outcome=outcome, input=kept_input, started=visit.started)
+    return StepResult(claim=visit.claim, outcome=outcome, input=kept_input, started=visit.started)

@@ -18,7 +18,7 @@ class Prepared(NamedTuple):
     """The steps to be published; what skips led to: steps that were ready and will not start, and runs that ended."""
 
     steps: list[ReadyStep]
-    withdrawn: list[UUID]
+    unstarted: list[UUID]
     ended: list[UUID]
     left: list[ReadyStep]
     """Of versions that this process does not know how to load, and another may."""
@@ -45,7 +45,7 @@ def prepare(steps: Sequence[ReadyStep]) -> Prepared:
 
 def _after(recorded: Recorded, prepared: Prepared) -> list[ReadyStep]:
     """What became ready; who has ended is noted."""
-    prepared.withdrawn.extend(recorded.withdrawn)
+    prepared.unstarted.extend(recorded.unstarted)
     prepared.ended.extend(run_id for run_id, _ in recorded.ended)
     return recorded.ready
 
@@ -58,7 +58,7 @@ def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep
     for step in steps:
         if step.all_needs_skipped:
             skipped.append(step)
-        elif step.unprepared and flow_cache.flow_of(step.version_id).steps[step.key].condition is not None:
+        elif step.needs_prepare and flow_cache.flow_of(step.version_id).steps[step.key].condition is not None:
             conditional.append(step)
         else:
             kept.append(step)

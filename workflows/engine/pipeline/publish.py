@@ -55,10 +55,10 @@ def messages(steps: Iterable[ReadyStep]) -> Iterator[tuple[str, str, list[tuple[
     for (queue_name, type_name), group in itertools.groupby(by_type, key=lambda step: (step.queue, step.type)):
         members = list(group)
         step_type = REGISTRY[type_name]
-        together = [member for member in members if not member.alone]
+        together = [member for member in members if not member.isolated]
         size = min((_batch_size(step_type, member) for member in together), default=1)
         chunks = [together[start : start + size] for start in range(0, len(together), size)]
-        for chunk in (*chunks, *([member] for member in members if member.alone)):
+        for chunk in (*chunks, *([member] for member in members if member.isolated)):
             yield queue_name, step_type.task_name, [(str(step.id), step.attempt) for step in chunk]
 
 
@@ -137,7 +137,7 @@ class NotMine(UnloadableVersion):
 def dispatch_together(steps: Sequence[ReadyStep]) -> list[Culprit]:
     """Dispatch the steps; raises where one of them keeps the others from it. Returns as `attempt` does."""
     prepared = prepare.prepare(steps)
-    withdraw(prepared.withdrawn, prepared.ended)
+    withdraw(prepared.unstarted, prepared.ended)
     left: list[Culprit] = [(step, NotMine(step.key)) for step in prepared.left]
     if not prepared.steps:
         return left
@@ -146,38 +146,38 @@ def dispatch_together(steps: Sequence[ReadyStep]) -> list[Culprit]:
     try:
         answer = admit.gate().admit(admit.requests(prepared.steps))
     except GATE_ERRORS as error:
-        put_off(prepared.steps, error)
+        leave_ready(prepared.steps, error)
         return left
-    return left + follow(answer, prepared.steps)
+    return left + publish_granted(answer, prepared.steps)
 
 
-def put_off(steps: Sequence[ReadyStep], error: Exception) -> None:
+def leave_ready(steps: Sequence[ReadyStep], error: Exception) -> None:
     """The gate admits nothing now: the steps stay ready, and rescue asks again."""
     log.info("steps stay ready", steps=len(steps), reason=str(error))
-    marked = [step.id for step in steps if not step.unprepared]
+    marked = [step.id for step in steps if not step.needs_prepare]
     if marked:
         sql.mark_dispatched(ids=marked, published=False)
 
 
-def follow(answer: Answer, asked: Sequence[ReadyStep] = ()) -> list[Culprit]:
-    """Publish what the gate has granted: steps asked for, and others whose turn it was. Returns those that can't be
+def publish_granted(answer: Answer, requested: Sequence[ReadyStep] = ()) -> list[Culprit]:
+    """Publish what the gate has granted: steps requested for, and others whose turn it was. Returns those that can't be
     published, and why; they stay ready.
 
     Where there is more to hand over than one call does, the leader goes on: nobody here waits for it.
     """
-    known = {step.id.hex: step for step in asked}
-    admit.note(answer)
+    known = {step.id.hex: step for step in requested}
+    admit.sync_revision(answer)
     started = {*answer.granted, *answer.taken}
     waiting = [known[id_] for id_ in answer.parked if id_ in known and id_ not in started]
-    noted = [step.id for step in waiting if step.unprepared]
+    noted = [step.id for step in waiting if step.needs_prepare]
     if noted:
         sql.mark_parked(ids=noted)
-    return _publish_granted(answer.granted, known)
+    return _publish_ids(answer.granted, known)
 
 
-def _publish_granted(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> list[Culprit]:
-    ready = [known[id_] for id_ in granted if id_ in known and not known[id_].unprepared]
-    others = [id_ for id_ in granted if id_ not in known or known[id_].unprepared]
+def _publish_ids(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> list[Culprit]:
+    ready = [known[id_] for id_ in granted if id_ in known and not known[id_].needs_prepare]
+    others = [id_ for id_ in granted if id_ not in known or known[id_].needs_prepare]
     if others:
         rows = sql.mark_dispatched(ids=[uuid.UUID(id_) for id_ in others], published=True)
         ready += [ReadyStep.of(row) for row in rows]
@@ -196,13 +196,13 @@ def withdraw(ids: Iterable[uuid.UUID], runs: Iterable[uuid.UUID] = (), *, sleepe
     if not unused and not ended and not waiting:
         return
     try:
-        follow(admit.gate().release({}, unused=unused, runs=ended, sleepers=waiting))
+        publish_granted(admit.gate().release({}, unused=unused, runs=ended, sleepers=waiting))
     except GATE_ERRORS as error:
         log.info("permits could not be given back; the audit will", permits=len(unused), reason=str(error))
 
 
 def _publish_marked(steps: Sequence[ReadyStep]) -> list[Culprit]:
-    unmarked = [step.id for step in steps if step.unprepared]
+    unmarked = [step.id for step in steps if step.needs_prepare]
     if unmarked:
         sql.mark_dispatched(ids=unmarked, published=True)
     try:
@@ -216,6 +216,6 @@ def _publish_marked(steps: Sequence[ReadyStep]) -> list[Culprit]:
             log.warning("this step can't be published", step_run_id=str(steps[0].id), reason=str(error))
             sql.mark_dispatched(ids=[steps[0].id], published=False)
             return [(steps[0], error)]
-        marked, middle = [replace(step, unprepared=False) for step in steps], len(steps) // 2
+        marked, middle = [replace(step, needs_prepare=False) for step in steps], len(steps) // 2
         return _publish_marked(marked[:middle]) + _publish_marked(marked[middle:])
     return []

@@ -21,7 +21,7 @@ from workflows.engine.containers import fan_out
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import record as sql
 from workflows.engine.state import database, expression_context, flow_cache
-from workflows.engine.state.records import NOBODY, MayContinue, ReadyStep, Recorded, StepFailed, Verdict, always
+from workflows.engine.state.records import NIL_UUID, MayContinue, ReadyStep, Recorded, StepFailed, StepResult, always
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.state.transitions.steps import Recording
@@ -43,164 +43,169 @@ _CONTENTION = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFail
 
 
 def record(
-    verdicts: Sequence[Verdict],
+    results: Sequence[StepResult],
     *,
-    worker: UUID = NOBODY,
+    worker: UUID = NIL_UUID,
     queues: frozenset[str] = frozenset(),
-    budget: int = 0,
+    max_continuations: int = 0,
     may_continue: MayContinue = always,
 ) -> Recorded:
-    """Record the verdicts, and settle the runs that are bound to stop.
+    """Record the results, and settle the runs that are bound to stop.
 
-    Verdicts whose lease was lost meanwhile are dropped: the answer's `landed` names those that counted. Raises
+    Verdicts whose lease was lost meanwhile are dropped: the answer's `statuses` names those that counted. Raises
     psycopg.OperationalError where the database stays away for longer than leases live; nothing is half-recorded then.
     """
-    going = _Going(worker=worker, queues=queues, budget=budget, may_continue=may_continue)
-    given = _of_loadable(verdicts)
-    result = _record_and_settle(given, going)
-    part = result
-    while part.waiting or part.children or part.over:
+    options = _ContinueOptions(
+        worker=worker, queues=queues, max_continuations=max_continuations, may_continue=may_continue
+    )
+    given = _of_loadable(results)
+    recorded = _record_and_settle(given, options)
+    part = recorded
+    while part.new_waits or part.ended_child_runs or part.finished_containers:
         try:
-            ended, ready = _over(given, part)
+            ended, ready = _ends_of_waits(given, part)
             given = _of_loadable(ended)  # they are of other runs, whose versions this process may not know
-            result.ready.extend(ready)
-            part = _record_and_settle(given, replace(going, budget=0))
-            result.add(part)
-            forget([verdict for verdict in given if verdict.claim.id in part.landed])
+            recorded.ready.extend(ready)
+            part = _record_and_settle(given, replace(options, max_continuations=0))
+            recorded.add(part)
+            forget([result for result in given if result.claim.id in part.statuses])
         except BaseException as error:  # what was recorded counts, and the caller goes on with it
             ending.raise_if_ending(error)
-            log.exception("what waits could not be looked at; rescue will", steps=len(part.waiting) + len(part.over))
+            log.exception(
+                "what waits could not be looked at; rescue will",
+                steps=len(part.new_waits) + len(part.finished_containers),
+            )
             break
-    tell(result)
-    return result
+    report(recorded)
+    return recorded
 
 
-def tell(result: Recorded) -> None:
+def report(recorded: Recorded) -> None:
     """After the commit: the log, and Sentry, of the runs that ended and of what failed for good."""
-    if result.ended:
-        job_log.ended(result.ended, versions=result.versions, sizes=result.sizes)
-    if result.ended or result.failures:
-        sentry.tell(result.failures, [run_id for run_id, _ in result.ended])
+    if recorded.ended:
+        job_log.ended(recorded.ended, versions=recorded.versions, sizes=recorded.sizes)
+    if recorded.ended or recorded.failures:
+        sentry.report(recorded.failures, [run_id for run_id, _ in recorded.ended])
 
 
-def forget(verdicts: Sequence[Verdict]) -> None:
+def forget(results: Sequence[StepResult]) -> None:
     """The ends of waiting steps are recorded: their waits and containers need no more care."""
-    waits.drop([verdict.claim.id for verdict in verdicts if verdict.claim.waited_for != fan_out.WAITS_FOR])
-    fan_out.close([verdict.claim.id for verdict in verdicts if verdict.claim.waited_for == fan_out.WAITS_FOR])
+    waits.drop([result.claim.id for result in results if result.claim.waited_for != fan_out.WAITS_FOR])
+    fan_out.close([result.claim.id for result in results if result.claim.waited_for == fan_out.WAITS_FOR])
 
 
-def _over(verdicts: Sequence[Verdict], result: Recorded) -> tuple[list[Verdict], list[ReadyStep]]:
+def _ends_of_waits(results: Sequence[StepResult], recorded: Recorded) -> tuple[list[StepResult], list[ReadyStep]]:
     """The ends of steps that wait no more since these outcomes are recorded; and what became ready in containers."""
-    met = [*waits.over_already(result.waiting, verdicts), *waits.take_for_runs(result.children)]
-    concluded, ready = fan_out.conclude(sorted(set(result.over)))
-    return [*(waits.verdicts(met) if met else ()), *concluded], ready
+    met = [*waits.over_already(recorded.new_waits, results), *waits.take_for_runs(recorded.ended_child_runs)]
+    concluded, ready = fan_out.conclude(sorted(set(recorded.finished_containers)))
+    return [*(waits.results(met) if met else ()), *concluded], ready
 
 
 _NEEDS_THE_FLOW = (Completed, Failed, Skipped, Sleep, WaitFor, FanOut)
 """What follows such an outcome, the version says."""
 
 
-def _of_loadable(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts that can be recorded here. A step whose version nobody can load fails, since nobody knows what would
+def _of_loadable(results: Sequence[StepResult]) -> list[StepResult]:
+    """The results that can be recorded here. A step whose version nobody can load fails, since nobody knows what would
     follow it. One whose version another process may load is left to that: a claimed step goes back, and what belongs to
     no worker stays as it is, to be found again."""
-    refused = _patiently(lambda: flow_cache.load({verdict.claim.version_id for verdict in verdicts})).refused
+    refused = _patiently(lambda: flow_cache.load({result.claim.version_id for result in results})).refused
     if not refused:
-        return list(verdicts)
+        return list(results)
     judged = []
-    for verdict in verdicts:
-        error = refused.get(verdict.claim.version_id)
-        if error is None or not isinstance(verdict.outcome, _NEEDS_THE_FLOW):
-            judged.append(verdict)
+    for result in results:
+        error = refused.get(result.claim.version_id)
+        if error is None or not isinstance(result.outcome, _NEEDS_THE_FLOW):
+            judged.append(result)
         elif not flow_cache.is_newer(error):
-            failed = isinstance(verdict.outcome, Failed)
-            judged.append(verdict if failed else replace(verdict, outcome=Failed(error=describe(error)), output=None))
-        elif verdict.claim.lease is not None:
+            failed = isinstance(result.outcome, Failed)
+            judged.append(result if failed else replace(result, outcome=Failed(error=describe(error)), output=None))
+        elif result.claim.lease is not None:
             back = HandBack(after_s=LEFT_TO_OTHERS_S)
-            judged.append(Verdict(claim=verdict.claim, outcome=back))
+            judged.append(StepResult(claim=result.claim, outcome=back))
     return judged
 
 
-def _record_and_settle(verdicts: list[Verdict], going: _Going) -> Recorded:
-    result = _record(_within_run_limit(verdicts), going)
-    step_events.ended(verdicts, result.landed)
-    if result.stopping:
+def _record_and_settle(results: list[StepResult], options: _ContinueOptions) -> Recorded:
+    recorded = _record(_within_run_limit(results), options)
+    step_events.ended(results, recorded.statuses)
+    if recorded.runs_to_settle:
         try:
-            settled = _patiently(lambda: run_transitions.settle(sorted(set(result.stopping))))
-            result.ended.extend(settled.ended)
-            result.children.extend(run_id for run_id, _ in settled.ended)
-            result.withdrawn.extend(settled.withdrawn)
-            result.ready.extend(settled.ready)
+            settled = _patiently(lambda: run_transitions.settle(sorted(set(recorded.runs_to_settle))))
+            recorded.ended.extend(settled.ended)
+            recorded.ended_child_runs.extend(run_id for run_id, _ in settled.ended)
+            recorded.unstarted.extend(settled.unstarted)
+            recorded.ready.extend(settled.ready)
         except BaseException as error:
             ending.raise_if_ending(error)
-            log.warning("runs could not be settled; rescue will", runs=len(result.stopping), exc_info=error)
-    return result
+            log.warning("runs could not be settled; rescue will", runs=len(recorded.runs_to_settle), exc_info=error)
+    return recorded
 
 
-def _within_run_limit(verdicts: list[Verdict]) -> list[Verdict]:
+def _within_run_limit(results: list[StepResult]) -> list[StepResult]:
     """Refuse outputs that would take a run over its limit. Small ones need no look: a run has 1,000 steps at most."""
-    large = [verdict for verdict in verdicts if verdict.output and len(verdict.output) > LARGE_CHARACTERS]
+    large = [result for result in results if result.output and len(result.output) > LARGE_CHARACTERS]
     if not large:
-        return verdicts
-    rows = _patiently(lambda: sql.run_sizes(run_ids={verdict.claim.run_id for verdict in large}))
+        return results
+    rows = _patiently(lambda: sql.run_sizes(run_ids={result.claim.run_id for result in large}))
     sizes = {row.run_id: row.bytes for row in rows}
-    refused: dict[UUID, Verdict] = {}
-    for verdict in large:
-        sizes[verdict.claim.run_id] += len((verdict.output or "").encode())
-        if sizes[verdict.claim.run_id] > MAX_RUN_BYTES:
+    refused: dict[UUID, StepResult] = {}
+    for result in large:
+        sizes[result.claim.run_id] += len((result.output or "").encode())
+        if sizes[result.claim.run_id] > MAX_RUN_BYTES:
             error = PayloadTooLarge(f"The run's outputs would have more than {MAX_RUN_BYTES:,} bytes together.")
-            refused[verdict.claim.id] = replace(verdict, outcome=Failed(error=describe(error)), output=None)
-    return [refused.get(verdict.claim.id, verdict) for verdict in verdicts]
+            refused[result.claim.id] = replace(result, outcome=Failed(error=describe(error)), output=None)
+    return [refused.get(result.claim.id, result) for result in results]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Going:
+class _ContinueOptions:
     """How the recorder goes on: which successors it claims at once."""
 
     worker: UUID
     queues: frozenset[str]
-    budget: int
+    max_continuations: int
     may_continue: MayContinue
 
 
-def _record(verdicts: list[Verdict], going: _Going) -> Recorded:
-    if not verdicts:
+def _record(results: list[StepResult], options: _ContinueOptions) -> Recorded:
+    if not results:
         return Recorded()
     try:
-        return _write(verdicts, going)
+        return _write(results, options)
     except BaseException as error:
         ending.raise_if_ending(error)
         if database.is_away(error):
             raise
-        if len(verdicts) == 1:
-            if isinstance(verdicts[0].outcome, Failed) and not isinstance(error, psycopg.Error):
+        if len(results) == 1:
+            if isinstance(results[0].outcome, Failed) and not isinstance(error, psycopg.Error):
                 raise  # what announces failures is at fault: another one would fare no better
-            log.warning("an outcome can't be recorded", step_run_id=str(verdicts[0].claim.id), error=str(error))
-            return _write([_refused(verdicts[0], error)], going)
-        return _record_halves(verdicts, going)
+            log.warning("an outcome can't be recorded", step_run_id=str(results[0].claim.id), error=str(error))
+            return _write([_refused(results[0], error)], options)
+        return _record_halves(results, options)
 
 
-def _record_halves(verdicts: list[Verdict], going: _Going) -> Recorded:
+def _record_halves(results: list[StepResult], options: _ContinueOptions) -> Recorded:
     """What could be recorded of a group that can't be recorded together; raises where it is nothing."""
-    middle = len(verdicts) // 2
-    result: Recorded | None = None
-    for half, budget in ((verdicts[:middle], going.budget), (verdicts[middle:], 0)):
+    middle = len(results) // 2
+    recorded: Recorded | None = None
+    for half, max_continuations in ((results[:middle], options.max_continuations), (results[middle:], 0)):
         try:
-            part = _record(half, replace(going, budget=budget if result is None else 0))
+            part = _record(half, replace(options, max_continuations=max_continuations if recorded is None else 0))
         except BaseException as error:
             ending.raise_if_ending(error)
-            if result is None and half[0] is not verdicts[0]:
+            if recorded is None and half[0] is not results[0]:
                 raise
             log.exception("half of a group could not be recorded; rescue will run its steps again", steps=len(half))
             continue
-        if result is None:
-            result = part
+        if recorded is None:
+            recorded = part
         else:
-            result.add(part)
-    return result if result is not None else Recorded()
+            recorded.add(part)
+    return recorded if recorded is not None else Recorded()
 
 
-def _refused(verdict: Verdict, error: BaseException) -> Verdict:
+def _refused(result: StepResult, error: BaseException) -> StepResult:
     described = describe(error)
     if isinstance(error, psycopg.Error):
         described = StepError(
@@ -208,23 +213,27 @@ def _refused(verdict: Verdict, error: BaseException) -> Verdict:
             name="InvalidOutput",
             message=f"Postgres refuses the output: {[*str(error).splitlines(), ''][0]}",
         )
-    return replace(verdict, outcome=Failed(error=described), output=None, input=None)
+    return replace(result, outcome=Failed(error=described), output=None, input=None)
 
 
-def _write(verdicts: list[Verdict], going: _Going) -> Recorded:
+def _write(results: list[StepResult], options: _ContinueOptions) -> Recorded:
     recording = step_transitions.prepare_recording(
-        verdicts, worker=going.worker, queues=going.queues, budget=going.budget, may_continue=going.may_continue
+        results,
+        worker=options.worker,
+        queues=options.queues,
+        max_continuations=options.max_continuations,
+        may_continue=options.may_continue,
     )
 
     def write() -> Recorded:
-        if recording.needs_company:
+        if recording.needs_transaction:
             with database.transaction() as cursor:
-                return _write_with_company(verdicts, recording, cursor)
+                return _write_in_transaction(results, recording, cursor)
         return step_transitions.record(recording)
 
-    result = _patiently(write)
-    job_log.note_results(verdicts, result)
-    return result
+    recorded = _patiently(write)
+    job_log.note_results(results, recorded)
+    return recorded
 
 
 def _patiently(work: Callable[[], T]) -> T:
@@ -244,37 +253,37 @@ def _patiently(work: Callable[[], T]) -> T:
             time.sleep(0.1)
 
 
-def _write_with_company(verdicts: list[Verdict], recording: Recording, cursor: database.Cursor) -> Recorded:
+def _write_in_transaction(results: list[StepResult], recording: Recording, cursor: database.Cursor) -> Recorded:
     """The statement, and in the same transaction what belongs to it: waits, dead letters and run outputs."""
-    undoing = step_transitions.undo_failed(verdicts, cursor)
-    result = step_transitions.record(recording, cursor)
-    result.ready.extend(undoing)
-    strays = fan_out.stop_strays(verdicts, result, cursor)
-    result.waiting = waits.store_new(verdicts, result, cursor)
-    halved: set[UUID] = set()
-    for part in (strays, fan_out.begin(verdicts, result, cursor), fan_out.advance(verdicts, result, cursor)):
-        result.ready.extend(part.ready)
-        result.withdrawn.extend(part.withdrawn)
-        result.over.extend(part.over)
-        halved |= part.halved
-    failed = (verdict for verdict in verdicts if isinstance(verdict.outcome, Failed))
-    lasting = (each for each in failed if each.claim.id not in halved)
-    announced = (_announcement(each) for each in lasting if result.landed.get(each.claim.id) == "failed")
+    compensating = step_transitions.compensate_failed(results, cursor)
+    recorded = step_transitions.record(recording, cursor)
+    recorded.ready.extend(compensating)
+    orphan_steps = fan_out.stop_orphan_steps(results, recorded, cursor)
+    recorded.new_waits = waits.store_new(results, recorded, cursor)
+    split_items: set[UUID] = set()
+    for part in (orphan_steps, fan_out.begin(results, recorded, cursor), fan_out.advance(results, recorded, cursor)):
+        recorded.ready.extend(part.ready)
+        recorded.unstarted.extend(part.unstarted)
+        recorded.finished_containers.extend(part.finished_containers)
+        split_items |= part.split_items
+    failed = (result for result in results if isinstance(result.outcome, Failed))
+    lasting = (each for each in failed if each.claim.id not in split_items)
+    announced = (_announcement(each) for each in lasting if recorded.statuses.get(each.claim.id) == "failed")
     failures = [failure for failure in announced if failure is not None]
-    versions = {verdict.claim.run_id: verdict.claim.version_id for verdict in verdicts}
-    completed = [run_id for run_id, status in result.ended if status == "completed"]
+    versions = {result.claim.run_id: result.claim.version_id for result in results}
+    completed = [run_id for run_id, status in recorded.ended if status == "completed"]
     for run_id in completed:
         flow = _flow_of(versions[run_id])
         if flow is not None and flow.output is not None:
             output, error = _run_output(flow, run_id, cursor)
             run_transitions.set_output(run_id, output=output, error=error, cursor=cursor)
-            result.sizes[run_id] = len((output or "").encode())
+            recorded.sizes[run_id] = len((output or "").encode())
             if error is not None:
-                result.ended[result.ended.index((run_id, "completed"))] = (run_id, "failed")
+                recorded.ended[recorded.ended.index((run_id, "completed"))] = (run_id, "failed")
                 failures.append(of_run(flow, run_id, error))
     announce(failures, cursor)
-    result.failures = failures
-    return result
+    recorded.failures = failures
+    return recorded
 
 
 def announce(failures: Sequence[StepFailed], cursor: database.Cursor) -> None:
@@ -303,7 +312,7 @@ def finish(run_ids: Sequence[UUID]) -> None:
     Raises UnloadableVersion where only another process knows a run's output; that run does not end then.
     """
     for run_id in run_ids:
-        result = Recorded()
+        recorded = Recorded()
         with database.transaction() as cursor:
             version_id = run_transitions.finish(run_id, cursor=cursor)
             if version_id is not None:
@@ -311,12 +320,12 @@ def finish(run_ids: Sequence[UUID]) -> None:
                 if flow is not None and flow.output is not None:
                     output, error = _run_output(flow, run_id, cursor)
                     run_transitions.set_output(run_id, output=output, error=error, cursor=cursor)
-                    result.sizes[run_id] = len((output or "").encode())
-                    result.failures = [of_run(flow, run_id, error)] if error else []
-                    announce(result.failures, cursor)
-                result.versions[run_id] = version_id
-                result.ended.append((run_id, "failed" if result.failures else "completed"))
-        tell(result)
+                    recorded.sizes[run_id] = len((output or "").encode())
+                    recorded.failures = [of_run(flow, run_id, error)] if error else []
+                    announce(recorded.failures, cursor)
+                recorded.versions[run_id] = version_id
+                recorded.ended.append((run_id, "failed" if recorded.failures else "completed"))
+        report(recorded)
 
 
 def _run_output(flow: CompiledFlow, run_id: UUID, cursor: database.Cursor) -> tuple[str | None, StepError | None]:
@@ -333,14 +342,14 @@ def _run_output(flow: CompiledFlow, run_id: UUID, cursor: database.Cursor) -> tu
         return None, replace(described, message=f"The flow's output can't be rendered: {described.message}")
 
 
-def _announcement(verdict: Verdict) -> StepFailed | None:
+def _announcement(result: StepResult) -> StepFailed | None:
     """None where another step stands in for the failed one, and for a container whose items have been announced."""
-    claim = verdict.claim
+    claim = result.claim
     flow = _flow_of(claim.version_id)
-    assert isinstance(verdict.outcome, Failed)
+    assert isinstance(result.outcome, Failed)
     if flow is not None and claim.key in flow.steps and flow.steps[claim.key].fallback is not None:
         return None
-    if verdict.outcome.error.name == fan_out.ITEM_FAILED and claim.lease is None:
+    if result.outcome.error.name == fan_out.ITEM_FAILED and claim.lease is None:
         return None
     return StepFailed(
         org_id=claim.org_id,
@@ -349,7 +358,7 @@ def _announcement(verdict: Verdict) -> StepFailed | None:
         step_key=claim.key,
         step_type=claim.type,
         attempts=claim.attempt,
-        error=verdict.outcome.error,
+        error=result.outcome.error,
         alert=flow is not None and flow.alert_on_failure,
     )
 

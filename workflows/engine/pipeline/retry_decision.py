@@ -40,11 +40,17 @@ def storable(text: str) -> str:
 
 
 def decide(
-    error: StepError, *, policy: RetryPolicy, attempt: int, told_waits: int, told_s: float | None, final: bool = False
+    error: StepError,
+    *,
+    policy: RetryPolicy,
+    attempt: int,
+    server_retry_waits: int,
+    retry_after_s: float | None,
+    final: bool = False,
 ) -> Outcome:
     """Retry or fail, after the failed try number `attempt`.
 
-    `told_s` is the wait that the other side asked for, an hour at most: ten of them cost no attempt. `final`: the
+    `retry_after_s`: the wait that the server asked for, an hour at most; ten of them cost no attempt. `final`: the
     handler says that trying again can't help. A policy of the category's own replaces the step's, and the category's
     rule.
     """
@@ -54,12 +60,12 @@ def decide(
     allowed = effective.max_attempts if cap is None else min(effective.max_attempts, cap)
     if final or cap == 1:
         return Failed(error=error)
-    if told_s is not None and told_waits < failure_category.MAX_TOLD_WAITS:
-        return Retry(error=error, delay_s=failure_category.clamp_s(told_s), told=True)
+    if retry_after_s is not None and server_retry_waits < failure_category.MAX_SERVER_RETRY_WAITS:
+        return Retry(error=error, delay_s=failure_category.clamp_s(retry_after_s), by_server=True)
     if attempt >= allowed:
         return Failed(error=error)
     return Retry(
-        error=error, delay_s=max(effective.delay_after(attempt) / 1000, failure_category.clamp_s(told_s or 0.0))
+        error=error, delay_s=max(effective.delay_after(attempt) / 1000, failure_category.clamp_s(retry_after_s or 0.0))
     )
 
 

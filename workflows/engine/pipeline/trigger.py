@@ -97,7 +97,7 @@ def trigger(
         if lineage.parent_policy == "cancel":
             _check_parent(org_id, lineage.parent_id)
         wanted = [_wanted(flow, run, org_id, event_name, user_id, force) for run in runs] if keyed else []
-        stands_for = idempotency.take(flow, org_id, wanted) if keyed else {}
+        stands_for = idempotency.reserve_keys(flow, org_id, wanted) if keyed else {}
         new: Sequence[Candidate] = [
             _candidate(flow, run, texts[run.id], org_id, event_name, user_id, run_at, controlled=controlled)
             for run in runs
@@ -106,9 +106,9 @@ def trigger(
         new, refused = _controlled(flow, org_id, new) if controlled and new else (new, {})
         if refused and keyed:
             _give_keys_back(flow, org_id, wanted, refused)
-        told = [*refused.values(), *_duplicates(runs, stands_for)]
-        if told:
-            controls.note(flow.flow_id, org_id, told)
+        refusals = [*refused.values(), *_duplicates(runs, stands_for)]
+        if refusals:
+            controls.record_refusals(flow.flow_id, org_id, refusals)
         ready = _insert(flow, org_id, new, kind=kind, lineage=lineage)
         dispatcher.start_after_commit(ready)
     made = {run.id for run in new}

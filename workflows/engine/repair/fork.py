@@ -23,11 +23,11 @@ from workflows.payload import MAX_EVENT_BYTES, Json, dump
 
 def past_of(run: Run, flow: CompiledFlow) -> tuple[dict[str, Past], set[str]]:
     """The outcomes of a run's steps, and the steps that were undone, by the version that the run had."""
-    rows = StepRun.objects.filter(run_id=run.id, path="").only("id", "key", "type", "status", "is_hook")
+    rows = StepRun.objects.filter(run_id=run.id, path="").only("id", "key", "type", "status", "is_compensation")
     chosen = dict(StepRun.objects.filter(run_id=run.id, type="conditional", path="").values_list("key", "output"))
     past, ran = {}, set()
     for row in rows:
-        if row.is_hook:
+        if row.is_compensation:
             ran |= {row.key} if row.status in {"completed", "failed"} else set()
         else:
             then = (chosen.get(row.key) or {}).get("then", ())

@@ -33,7 +33,7 @@ def follow_up() -> int:
     sweeps.isolated(
         sweeps.Items(
             name=NAME,
-            work=lambda some: _follow(some[0].id),
+            work=lambda some: _start_handler(some[0].id),
             key=sweeps.row_id,
             org=sweeps.row_org,
             stays=flow_cache.is_newer,
@@ -44,7 +44,7 @@ def follow_up() -> int:
     return len(rows)
 
 
-def _follow(run_id: UUID) -> None:
+def _start_handler(run_id: UUID) -> None:
     with transaction.atomic():
         run = Run.objects.select_for_update(skip_locked=True).filter(id=run_id, follow_up=True).first()
         if run is None:

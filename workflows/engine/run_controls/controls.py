@@ -234,7 +234,7 @@ def _rate_limit(flow: CompiledFlow, decision: Decision, keys: Mapping[UUID, str]
         sql.mark_runs(flow=flow.flow_id, keys=[keys[each.id] for each in passed], runs=[each.id for each in passed])
 
 
-def note(flow_id: UUID, org_id: UUID, refusals: Sequence[Refusal]) -> None:
+def record_refusals(flow_id: UUID, org_id: UUID, refusals: Sequence[Refusal]) -> None:
     """Keep why events and requests have no runs of their own."""
     TriggerOutcome.objects.bulk_create(
         TriggerOutcome(

@@ -94,7 +94,7 @@ def _short(key: str) -> str:
     return text if len(text) <= MAX_CHARACTERS else f"sha256-{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def take(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUID, UUID]:
+def reserve_keys(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUID, UUID]:
     """By run id, the run that stands for it: itself, or an earlier one that has one of its keys.
 
     Within the caller's transaction. Raises IdempotencyConflict where another open one holds a key for two seconds.
@@ -112,10 +112,10 @@ def take(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUI
                 else:
                     stands_for[each.run_id] = first[window_s].setdefault(key, each.run_id)
             for window_s, runs in sorted(first.items()):
-                earlier = _take(flow, org_id, runs, window_s)
+                earlier = _reserve(flow, org_id, runs, window_s)
                 stands_for = {run: earlier.get(owner, owner) for run, owner in stands_for.items()}
             for window_s, runs in sorted(forced.items()):
-                _take(flow, org_id, runs, window_s, by_force=True)
+                _reserve(flow, org_id, runs, window_s, by_force=True)
         unmade = {
             key: (each.run_id, run)
             for each in wanted
@@ -133,7 +133,7 @@ def take(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUI
     return stands_for
 
 
-def _take(
+def _reserve(
     flow: CompiledFlow, org_id: UUID, first: Mapping[str, UUID], window_s: float, *, by_force: bool = False
 ) -> dict[UUID, UUID]:
     """Take keys for the runs that come first with them. Returns, by run, the earlier one that has its key."""

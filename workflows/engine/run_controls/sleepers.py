@@ -9,12 +9,12 @@ from uuid import UUID
 from workflows.engine.pipeline import admit
 from workflows.engine.sql import run_controls as sql
 from workflows.engine.state import flow_cache
-from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.records import Claim, StepResult
 
 
-def after(verdicts: Sequence[Verdict], landed: Collection[UUID], *, busy: Collection[UUID]) -> list[UUID]:
+def after(results: Sequence[StepResult], statuses: Collection[UUID], *, busy: Collection[UUID]) -> list[UUID]:
     """The runs that only wait since these outcomes were recorded. `busy`: runs that are known to go on, or ended."""
-    steps = (verdict.claim for verdict in verdicts if verdict.claim.id in landed)
+    steps = (result.claim for result in results if result.claim.id in statuses)
     return among({step.run_id for step in steps if step.run_id not in busy and _has_place(step)})
 
 

@@ -1,4 +1,4 @@
-"""What goes between the engine's parts: steps that are ready, claims, verdicts, and what recording them led to."""
+"""What goes between the engine's parts: steps that are ready, claims, results, and what recording them led to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import UUID
 
 from workflows.steps.outcome import Outcome, StepError
 
-NOBODY = UUID(int=0)
+NIL_UUID = UUID(int=0)
 
 
 class WantsToStart(Protocol):
@@ -42,7 +42,7 @@ class NewStepRow(WantsToStart, Protocol):
     @property
     def needs_met(self) -> int: ...
     @property
-    def unprepared(self) -> bool: ...
+    def needs_prepare(self) -> bool: ...
 
 
 class ReadyRow(NewStepRow, Protocol):
@@ -72,7 +72,7 @@ class ClaimRow(WantsToStart, Protocol):
     @property
     def losses(self) -> int: ...
     @property
-    def told_waits(self) -> int: ...
+    def server_retry_waits(self) -> int: ...
     @property
     def timeout_ms(self) -> int: ...
     @property
@@ -98,19 +98,19 @@ class ReadyStep:
     attempt: int
     needs_total: int
     needs_met: int
-    unprepared: bool
+    needs_prepare: bool
     priority: int = 0
     path: str = ""
-    alone: bool = False
+    isolated: bool = False
     """Travels in a message of its own: its worker was lost before."""
 
     @classmethod
     def of(cls, row: ReadyRow) -> ReadyStep:
         """The step of a row that was there before."""
-        return cls.new(row, path=row.path, alone=row.losses > 0)
+        return cls.new(row, path=row.path, isolated=row.losses > 0)
 
     @classmethod
-    def new(cls, row: NewStepRow, *, path: str = "", alone: bool = False) -> ReadyStep:
+    def new(cls, row: NewStepRow, *, path: str = "", isolated: bool = False) -> ReadyStep:
         """The step of a row that was inserted."""
         return cls(
             id=row.id,
@@ -122,10 +122,10 @@ class ReadyStep:
             attempt=row.attempt,
             needs_total=row.needs_total,
             needs_met=row.needs_met,
-            unprepared=row.unprepared,
+            needs_prepare=row.needs_prepare,
             priority=row.priority,
             path=path,
-            alone=alone,
+            isolated=isolated,
         )
 
     @property
@@ -145,7 +145,7 @@ class Claim:
     attempt: int
     wake_seq: int
     losses: int
-    told_waits: int
+    server_retry_waits: int
     timeout_ms: int
     queue: str
     all_needs_skipped: bool
@@ -188,7 +188,7 @@ class Claim:
             attempt=row.attempt,
             wake_seq=row.wake_seq,
             losses=row.losses,
-            told_waits=row.told_waits,
+            server_retry_waits=row.server_retry_waits,
             timeout_ms=row.timeout_ms,
             queue=row.queue,
             lease=lease,
@@ -208,7 +208,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class StepResult:
     """An outcome to be recorded, its output and input already as JSON text that can be stored."""
 
     claim: Claim
@@ -227,22 +227,22 @@ class Verdict:
 class Recorded:
     """What a group of outcomes led to. `lease`: under which its `claimed` were claimed."""
 
-    lease: UUID = NOBODY
-    landed: dict[UUID, str] = field(default_factory=dict)
-    """The step runs whose verdict counted, and the status that each has now."""
+    lease: UUID = NIL_UUID
+    statuses: dict[UUID, str] = field(default_factory=dict)
+    """The step runs whose result counted, and the status that each has now."""
     ready: list[ReadyStep] = field(default_factory=list)
     claimed: list[Claim] = field(default_factory=list)
     ended: list[tuple[UUID, str]] = field(default_factory=list)
     versions: dict[UUID, UUID] = field(default_factory=dict)
     """Of the runs that ended, or stop."""
-    stopping: list[UUID] = field(default_factory=list)
-    waiting: list[UUID] = field(default_factory=list)
+    runs_to_settle: list[UUID] = field(default_factory=list)
+    new_waits: list[UUID] = field(default_factory=list)
     """Steps that wait for something now: it may have happened already."""
-    over: list[UUID] = field(default_factory=list)
+    finished_containers: list[UUID] = field(default_factory=list)
     """Containers whose items may all have ended."""
-    children: list[UUID] = field(default_factory=list)
+    ended_child_runs: list[UUID] = field(default_factory=list)
     """Of the runs that ended: those that other runs have started."""
-    withdrawn: list[UUID] = field(default_factory=list)
+    unstarted: list[UUID] = field(default_factory=list)
     """Steps that were ready and will not start: their runs stop."""
     sizes: dict[UUID, int] = field(default_factory=dict)
     """Of the runs that completed: how many bytes their results have."""
@@ -251,10 +251,20 @@ class Recorded:
 
     def add(self, more: Recorded) -> None:
         """Take in what another group led to, which has claimed nothing."""
-        self.landed |= more.landed
+        self.statuses |= more.statuses
         self.versions |= more.versions
         self.sizes |= more.sizes
-        for name in ("ready", "claimed", "ended", "stopping", "waiting", "over", "children", "withdrawn", "failures"):
+        for name in (
+            "ready",
+            "claimed",
+            "ended",
+            "runs_to_settle",
+            "new_waits",
+            "finished_containers",
+            "ended_child_runs",
+            "unstarted",
+            "failures",
+        ):
             getattr(self, name).extend(getattr(more, name))
 
 

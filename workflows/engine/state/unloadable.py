@@ -12,27 +12,27 @@ from collections.abc import Sequence
 from workflows.engine.pipeline import record
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.state import flow_cache
-from workflows.engine.state.records import NOBODY, Claim, ReadyStep, Recorded, Verdict
+from workflows.engine.state.records import NIL_UUID, Claim, ReadyStep, Recorded, StepResult
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.errors import ConfigurationFailure, FlowNotFound, WorkflowsError
 from workflows.steps.outcome import Failed, HandBack
 
 
-def verdict_on(claim: Claim, error: WorkflowsError) -> Verdict:
+def verdict_on(claim: Claim, error: WorkflowsError) -> StepResult:
     """What becomes of a step that this process has claimed: it fails, or is left to others for as long as none
     of them comes: a process of the newer release may be started at any time."""
     if flow_cache.is_newer(error):
-        return Verdict(claim=claim, outcome=HandBack(after_s=record.LEFT_TO_OTHERS_S))
-    return Verdict(claim=claim, outcome=Failed(error=describe(_as_configuration(error))))
+        return StepResult(claim=claim, outcome=HandBack(after_s=record.LEFT_TO_OTHERS_S))
+    return StepResult(claim=claim, outcome=Failed(error=describe(_as_configuration(error))))
 
 
 def fail(steps: Sequence[ReadyStep], error: BaseException) -> Recorded:
     """Ready steps that can't be started by anybody: they fail, for the reason given, and so do their runs."""
     claimed = step_transitions.claim(
-        [(str(step.id), step.attempt) for step in steps], worker=NOBODY, lease=uuid.uuid4()
+        [(str(step.id), step.attempt) for step in steps], worker=NIL_UUID, lease=uuid.uuid4()
     )
     described = describe(_as_configuration(error))
-    return record.record([Verdict(claim=claim, outcome=Failed(error=described)) for claim in claimed.claims])
+    return record.record([StepResult(claim=claim, outcome=Failed(error=described)) for claim in claimed.claims])
 
 
 def _as_configuration(error: BaseException) -> BaseException:

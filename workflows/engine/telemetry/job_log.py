@@ -1,4 +1,4 @@
-"""The log lines of jobs: started (by what), completed (how large its result is), failed (why), cancelled.
+"""The log lines of jobs: started (by what), completed (how large its recorded is), failed (why), cancelled.
 
 One place writes them, after the commit, whichever way a run came to its end.
 """
@@ -13,7 +13,7 @@ import structlog
 
 from workflows.engine.sql import telemetry as sql
 from workflows.engine.state import flow_cache
-from workflows.engine.state.records import Claim, Recorded, Verdict
+from workflows.engine.state.records import Claim, Recorded, StepResult
 from workflows.engine.worker import ending
 
 log = structlog.get_logger("workflows.jobs")
@@ -67,15 +67,15 @@ def _stopped(ids: list[UUID]) -> None:
             log.info("job cancelled", **names, reason=row.cancel_reason or None)
 
 
-def note_results(verdicts: Sequence[Verdict], result: Recorded) -> None:
+def note_results(results: Sequence[StepResult], recorded: Recorded) -> None:
     """How large the results of the runs are that completed with these outcomes: of a run whose flow says no output, the
     output of its only last step."""
-    completed = {run_id for run_id, status in result.ended if status == "completed"}
-    for verdict in verdicts if completed else ():
-        claim = verdict.claim
-        if claim.run_id not in completed or claim.path or claim.run_id in result.sizes:
+    completed = {run_id for run_id, status in recorded.ended if status == "completed"}
+    for result in results if completed else ():
+        claim = result.claim
+        if claim.run_id not in completed or claim.path or claim.run_id in recorded.sizes:
             continue
         flow = flow_cache.found(claim.version_id)
         step = flow.steps.get(claim.key) if flow is not None else None
         if flow is not None and step is not None and step.is_sink and flow.sinks == 1 and flow.output is None:
-            result.sizes[claim.run_id] = len((verdict.output or "").encode())
+            recorded.sizes[claim.run_id] = len((result.output or "").encode())

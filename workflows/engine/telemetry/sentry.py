@@ -53,7 +53,7 @@ class Reporter:
         self._thread: threading.Thread | None = None
         self._client: Any = None
 
-    def tell(self, failures: Sequence[StepFailed], ended: Sequence[UUID]) -> None:
+    def report(self, failures: Sequence[StepFailed], ended: Sequence[UUID]) -> None:
         """Report these soon; nothing where there is no project to report to, or too much waits already."""
         if not settings.SENTRY_DSN:
             return
@@ -108,9 +108,9 @@ class Reporter:
                 self._client.capture_event(transaction(row))
 
 
-def tell(failures: Sequence[StepFailed], ended: Sequence[UUID]) -> None:
+def report(failures: Sequence[StepFailed], ended: Sequence[UUID]) -> None:
     """Report failures and ended runs soon, by this process's reporter."""
-    this_process.own(Reporter).tell(failures, ended)
+    this_process.own(Reporter).report(failures, ended)
 
 
 def exception(failure: StepFailed, run: ReportedRunsRow) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from django.db import connections
 from kombu.messaging import Producer
 
 from workflows.engine.state import flow_cache
-from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.records import Claim, StepResult
 from workflows.models import Worker
 from workflows.steps.outcome import Failed, Retry
 from workflows.steps.registry import IO_QUEUE
@@ -242,35 +242,35 @@ def _is_new(claim: Claim) -> bool:
     return claim.wake_seq == 0 or claim.attempt > 1
 
 
-def ended(verdicts: Iterable[Verdict], landed: Mapping[UUID, str]) -> None:
-    """Tell of recorded outcomes; `landed`: the status that each step has now. A step that sleeps, waits or was handed
+def ended(results: Iterable[StepResult], statuses: Mapping[UUID, str]) -> None:
+    """Tell of recorded outcomes; `statuses`: the status that each step has now. A step that sleeps, waits or was handed
     back ends no task."""
     if _sender is not None:
         now, clock = time.time(), time.monotonic()
         events = []
-        for verdict in verdicts:
-            status = landed.get(verdict.claim.id)
+        for result in results:
+            status = statuses.get(result.claim.id)
             kind = _KINDS.get(status or "")
-            if status == "waiting" and isinstance(verdict.outcome, Retry):
+            if status == "waiting" and isinstance(result.outcome, Retry):
                 kind = "retried"
             if status is not None and kind is not None:
-                events.append(_of_end(verdict, kind, status, now, clock))
+                events.append(_of_end(result, kind, status, now, clock))
         _sender.add(events)
 
 
 _KINDS = {"completed": "succeeded", "failed": "failed", "skipped": "revoked", "cancelled": "revoked"}
 
 
-def _of_end(verdict: Verdict, kind: str, status: str, now: float, clock: float) -> StepEvent:
-    claim, outcome = verdict.claim, verdict.outcome
+def _of_end(result: StepResult, kind: str, status: str, now: float, clock: float) -> StepEvent:
+    claim, outcome = result.claim, result.outcome
     text = status
     if kind == "succeeded":
-        text = _short(verdict.output or "null")
+        text = _short(result.output or "null")
     elif isinstance(outcome, Failed | Retry):
         text = _short(f"{outcome.error.name}: {outcome.error.message}")
     elif kind == "failed":
         text = "The outcome was refused: look at the run."
-    runtime_s = max(0.0, clock - verdict.started) if verdict.started is not None else 0.0
+    runtime_s = max(0.0, clock - result.started) if result.started is not None else 0.0
     is_known = claim.lease is not None and claim.wake_seq == 0  # by an event of a moment ago
     return StepEvent(kind, now, claim, "" if is_known else flow_cache.slug_of(claim.version_id), text, runtime_s)
 

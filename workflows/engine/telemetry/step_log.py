@@ -14,7 +14,7 @@ from throttling.limits import StepPolicy
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.state import flow_cache
-from workflows.engine.state.records import Verdict
+from workflows.engine.state.records import StepResult
 from workflows.steps.outcome import Completed, Failed
 
 log = structlog.get_logger("workflows.throttling")
@@ -44,20 +44,20 @@ def log_configuration(visits: Iterable[Visit]) -> None:
         )
 
 
-def log_steps(verdicts: Iterable[Verdict], landed: Container[UUID]) -> None:
+def log_steps(results: Iterable[StepResult], statuses: Container[UUID]) -> None:
     """Log `throttling metrics` for every step that has ended; times in whole milliseconds."""
     if not _stdlib.isEnabledFor(logging.INFO):
         return
     now = time.monotonic()
-    for verdict in verdicts:
-        claim = verdict.claim
-        if claim.id not in landed or not isinstance(verdict.outcome, Completed | Failed):
+    for result in results:
+        claim = result.claim
+        if claim.id not in statuses or not isinstance(result.outcome, Completed | Failed):
             continue
         flow = flow_cache.found(claim.version_id)
         step = flow.steps.get(claim.key) if flow is not None else None
         if flow is None or step is None:
             continue
-        duration = round((now - verdict.started) * 1000) if verdict.started is not None else 0
+        duration = round((now - result.started) * 1000) if result.started is not None else 0
         overhead = round(claim.queued_s * 1000)
         log.info(
             "throttling metrics",

@@ -16,7 +16,7 @@ from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.run_controls import sleepers
 from workflows.engine.sql import waits as sql
 from workflows.engine.state import database, flow_cache
-from workflows.engine.state.records import Verdict
+from workflows.engine.state.records import StepResult
 from workflows.engine.waits import waits
 from workflows.engine.worker import ending
 from workflows.steps.outcome import Failed
@@ -43,15 +43,15 @@ def resolve(step_run_ids: Sequence[UUID]) -> None:
 
 
 def _resolve(step_run_ids: Sequence[UUID]) -> None:
-    verdicts = waits.verdicts(step_run_ids)
-    _, refused = flow_cache.divide([verdict.claim for verdict in verdicts])
+    results = waits.results(step_run_ids)
+    _, refused = flow_cache.divide([result.claim for result in results])
     newer = {claim.id: error for claim, error in refused if flow_cache.is_newer(error)}
-    mine = [verdict for verdict in verdicts if verdict.claim.id not in newer]
-    landed = _record(mine)
-    waits.drop([verdict.claim.id for verdict in mine if verdict.claim.id in landed])
+    mine = [result for result in results if result.claim.id not in newer]
+    statuses = _record(mine)
+    waits.drop([result.claim.id for result in mine if result.claim.id in statuses])
     for error in newer.values():
         raise error  # they are left to others
-    if len(mine) > len(landed) and len(mine) > 1:
+    if len(mine) > len(statuses) and len(mine) > 1:
         raise NotAllRecorded
 
 
@@ -59,28 +59,28 @@ class NotAllRecorded(RuntimeError):
     """Some of the group were recorded; the others are looked at by themselves."""
 
 
-def _record(verdicts: Sequence[Verdict]) -> Set[UUID]:
-    """Record, and go on. Returns the step runs whose verdicts counted."""
-    recorded = record.record(verdicts)
+def _record(results: Sequence[StepResult]) -> Set[UUID]:
+    """Record, and go on. Returns the step runs whose results counted."""
+    recorded = record.record(results)
     ended = [run_id for run_id, _ in recorded.ended]
     busy = {*ended, *(step.run_id for step in recorded.ready)}
-    waiting = sleepers.after(verdicts, recorded.landed, busy=busy)
-    publish.withdraw(recorded.withdrawn, ended, sleepers=waiting)
+    waiting = sleepers.after(results, recorded.statuses, busy=busy)
+    publish.withdraw(recorded.unstarted, ended, sleepers=waiting)
     if recorded.ready:
         dispatcher.start(recorded.ready)
-    return recorded.landed.keys()
+    return recorded.statuses.keys()
 
 
 def conclude(step_run_ids: Sequence[UUID]) -> None:
     """Record what containers whose items have ended came to, and go on with their loops. Raises UnloadableVersion,
     before anything is done, where only another process can."""
-    verdicts, ready = fan_out.conclude(step_run_ids)
-    landed = _record(verdicts)
+    results, ready = fan_out.conclude(step_run_ids)
+    statuses = _record(results)
     if ready:
         dispatcher.start(ready)
-    unrecorded = {verdict.claim.id for verdict in verdicts} - landed
-    fan_out.close([id_ for id_ in step_run_ids if id_ not in unrecorded or len(verdicts) == 1])
-    if unrecorded and len(verdicts) > 1:
+    unrecorded = {result.claim.id for result in results} - statuses
+    fan_out.close([id_ for id_ in step_run_ids if id_ not in unrecorded or len(results) == 1])
+    if unrecorded and len(results) > 1:
         raise NotAllRecorded
 
 
@@ -124,7 +124,7 @@ def resolve_late() -> None:
 def _fail_wait(step_run_id: UUID, error: BaseException) -> None:
     """Its end can't be recorded as it is: its step fails, and its dead letter says why."""
     failed = Failed(error=describe(error))
-    _record([replace(each, outcome=failed, output=None) for each in waits.verdicts([step_run_id])])
+    _record([replace(each, outcome=failed, output=None) for each in waits.results([step_run_id])])
     waits.drop([step_run_id])
 
 

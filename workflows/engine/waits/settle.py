@@ -46,8 +46,8 @@ def _settle_apart(run_ids: Sequence[UUID]) -> None:
 def settle_together(run_ids: Sequence[UUID]) -> None:
     """Settle runs; raises where one of them keeps the others from it."""
     settled = run_transitions.settle(sorted(run_ids))
-    record.tell(Recorded(ended=settled.ended))
-    publish.withdraw(settled.withdrawn, [run_id for run_id, _ in settled.ended])
+    record.report(Recorded(ended=settled.ended))
+    publish.withdraw(settled.unstarted, [run_id for run_id, _ in settled.ended])
     if settled.ready:
         dispatcher.start(settled.ready)
     resolve.resolve(waits.take_for_runs([run_id for run_id, _ in settled.ended]))

@@ -21,7 +21,7 @@ from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import waits as sql
 from workflows.engine.sql.waits import LookBackRow, TakenWaitsRow
 from workflows.engine.state import database, expression_context, flow_cache
-from workflows.engine.state.records import Claim, Recorded, Verdict
+from workflows.engine.state.records import Claim, Recorded, StepResult
 from workflows.engine.worker import ending
 from workflows.errors import Category, UnloadableVersion
 from workflows.expressions import Expression, compile_expression
@@ -45,11 +45,11 @@ def patterns(name: str) -> list[str]:
 # --- storing --------------------------------------------------------------------------------------------------------
 
 
-def store_new(verdicts: Iterable[Verdict], result: Recorded, cursor: database.Cursor) -> list[UUID]:
+def store_new(results: Iterable[StepResult], recorded: Recorded, cursor: database.Cursor) -> list[UUID]:
     """Within the transaction that has made steps wait: store what for. Returns those step runs."""
     new = [
         {
-            "id": str(verdict.claim.id),
+            "id": str(result.claim.id),
             "kind": wait.kind,
             "event_name": wait.event_name,
             "match_path": wait.match_path,
@@ -61,8 +61,8 @@ def store_new(verdicts: Iterable[Verdict], result: Recorded, cursor: database.Cu
             "remind_s": wait.remind_s,
             "options": wait.options,
         }
-        for verdict in verdicts
-        if isinstance(wait := verdict.outcome, WaitFor) and result.landed.get(verdict.claim.id) == "waiting"
+        for result in results
+        if isinstance(wait := result.outcome, WaitFor) and recorded.statuses.get(result.claim.id) == "waiting"
     ]
     if not new:
         return []
@@ -72,12 +72,12 @@ def store_new(verdicts: Iterable[Verdict], result: Recorded, cursor: database.Cu
 # --- taking ---------------------------------------------------------------------------------------------------------
 
 
-def over_already(step_run_ids: Sequence[UUID], verdicts: Iterable[Verdict]) -> list[UUID]:
+def over_already(step_run_ids: Sequence[UUID], results: Iterable[StepResult]) -> list[UUID]:
     """After the commit of new waits: take those for which what they wait for has happened."""
     if not step_run_ids:
         return []
     wanted = set(step_run_ids)
-    waits = {each.claim.id: each.outcome for each in verdicts if isinstance(each.outcome, WaitFor)}
+    waits = {each.claim.id: each.outcome for each in results if isinstance(each.outcome, WaitFor)}
     children = [wait.child_id for id_, wait in waits.items() if id_ in wanted and wait.child_id]
     found = look_back([id_ for id_ in step_run_ids if waits[id_].kind == "event"])
     return [*found, *take_for_runs(children)]
@@ -100,7 +100,7 @@ def look_back(step_run_ids: Sequence[UUID]) -> list[UUID]:
             for id_, rows in by_wait.items()
             if len(rows) == PAGE and id_ not in met
         ]
-    taken = take(met, by="event")
+    taken = claim_waits(met, by="event")
     sql.looked_back(ids=step_run_ids)
     return taken
 
@@ -134,7 +134,7 @@ def meet(org_id: UUID, events: Sequence[Event]) -> list[UUID]:
         paths=[path for _, path, _ in places],
         hashes=[hash_ for _, _, hash_ in places],
     )
-    return take(
+    return claim_waits(
         _first_that_fit([(row, places[row.event_name, row.match_path, row.value_hash]) for row in rows]), by="event"
     )
 
@@ -216,7 +216,9 @@ def _holds(wait: _Wait, scope_: Mapping[str, Any]) -> bool:
         return False
 
 
-def take(met: Mapping[UUID, UUID | None], *, by: str, answer: Any = None, org_id: UUID | None = None) -> list[UUID]:
+def claim_waits(
+    met: Mapping[UUID, UUID | None], *, by: str, answer: Any = None, org_id: UUID | None = None
+) -> list[UUID]:
     """Take waits (step run → the event, if any) that nobody has taken. Returns those that are taken now."""
     if not met:
         return []
@@ -235,13 +237,13 @@ def take_for_runs(run_ids: Sequence[UUID]) -> list[UUID]:
 # --- what they came to ----------------------------------------------------------------------------------------------
 
 
-def verdicts(step_run_ids: Sequence[UUID]) -> list[Verdict]:
+def results(step_run_ids: Sequence[UUID]) -> list[StepResult]:
     """What waits that are taken came to, to be recorded; those of steps that wait no more are dropped."""
     rows = sql.taken_waits(ids=step_run_ids)
     gone = [row.id for row in rows if not row.waits]
     if gone:
         drop(gone)
-    return [_verdict(row) for row in rows if row.waits]
+    return [_result(row) for row in rows if row.waits]
 
 
 def drop(step_run_ids: Sequence[UUID]) -> None:
@@ -251,15 +253,15 @@ def drop(step_run_ids: Sequence[UUID]) -> None:
     sql.drop_waits(ids=step_run_ids)
 
 
-def _verdict(row: TakenWaitsRow) -> Verdict:
+def _result(row: TakenWaitsRow) -> StepResult:
     claim = Claim.of(row, None, waited_for=row.waiting_for)
     try:
         outcome = _outcome(row)
         output = outcome.output if isinstance(outcome, Completed) else None
-        return Verdict(claim=claim, outcome=outcome, output=None if output is None else dump(output))
+        return StepResult(claim=claim, outcome=outcome, output=None if output is None else dump(output))
     except BaseException as error:  # one that can't be recorded must not keep the others from it
         ending.raise_if_ending(error)
-        return Verdict(claim=claim, outcome=Failed(error=describe(error)))
+        return StepResult(claim=claim, outcome=Failed(error=describe(error)))
 
 
 def _outcome(row: TakenWaitsRow) -> Outcome:

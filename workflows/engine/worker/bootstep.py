@@ -97,7 +97,7 @@ class EngineStep(bootsteps.StartStopStep):
             queues=_queues,
             slots=IO_SLOTS,
             threads=IO_THREADS,
-            own_thread=False,
+            runs_in_task_thread=False,
             max_continued=MAX_CONTINUED,
             lanes=_io_lanes(),
         )
@@ -161,7 +161,7 @@ def _start_in_child(**_: Any) -> None:
         queues=_queues,
         slots=1 + detached,
         threads=detached,
-        own_thread=True,
+        runs_in_task_thread=True,
         max_continued=MAX_CONTINUED,
         lanes=_compute_lanes(),
     )

@@ -14,7 +14,7 @@ from workflows.engine.state import flow_cache, unloadable
 from workflows.engine.state.records import Claim
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.telemetry import job_log
-from workflows.engine.worker.in_flight import VerdictQueue
+from workflows.engine.worker.in_flight import ResultQueue
 from workflows.engine.worker.profile import WorkerProfile
 
 log = structlog.get_logger(__name__)
@@ -24,16 +24,16 @@ CLAIM_PATIENCE_S = 5.0
 class Claimer:
     """Claims steps for a worker process."""
 
-    def __init__(self, profile: WorkerProfile, verdicts: VerdictQueue) -> None:
+    def __init__(self, profile: WorkerProfile, results: ResultQueue) -> None:
         self._profile = profile
-        self._verdicts = verdicts
+        self._results = results
         self.claimed_until: dict[str, float] = {}
         """By queue: when the newest step was dispatched that has come through the broker."""
 
-    def claim(self, batch: Sequence[tuple[str, int | None]], lease: UUID, *, by_message: bool = True) -> list[Claim]:
-        """Those of the steps that are now this worker's. A step whose version can't be loaded gets its verdict at once.
+    def claim(self, batch: Sequence[tuple[str, int | None]], lease: UUID, *, from_broker: bool = True) -> list[Claim]:
+        """Those of the steps that are now this worker's. A step whose version can't be loaded gets its result at once.
 
-        `by_message`: the steps came through the broker, whose order tells rescue what is lost.
+        `from_broker`: the steps came through the broker, whose order tells rescue what is lost.
         """
         give_up = time.monotonic() + CLAIM_PATIENCE_S
         while True:
@@ -45,7 +45,7 @@ class Claimer:
                     log.warning("claim failed; rescue will publish the steps again", steps=len(batch), error=str(error))
                     return []
                 time.sleep(0.1)
-        for name, moment in claimed.newest_dispatch.items() if by_message else ():
+        for name, moment in claimed.newest_dispatch.items() if from_broker else ():
             if moment > self.claimed_until.get(name, 0.0):
                 self.claimed_until[name] = moment
         job_log.started(claimed.claims)
@@ -55,7 +55,7 @@ class Claimer:
         usable, refused = flow_cache.divide(claims)
         for claim, why in refused:
             log.warning("a step's version can't be loaded", step_run_id=str(claim.id), reason=str(why))
-            self._verdicts.put(unloadable.verdict_on(claim, why))
+            self._results.put(unloadable.verdict_on(claim, why))
         if refused:  # nothing confirms the permits that they came with
             try:
                 publish.withdraw([claim.id for claim, _ in refused])

@@ -17,10 +17,10 @@ from workflows.engine.pipeline import perform
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.sql import worker as sql
 from workflows.engine.state import database
-from workflows.engine.state.records import Verdict
+from workflows.engine.state.records import StepResult
 from workflows.engine.state.transitions.steps import LEASE_S
 from workflows.engine.worker.claims import Claimer
-from workflows.engine.worker.in_flight import InFlight, VerdictQueue
+from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.performers import EventLoop
 from workflows.engine.worker.permits import Permits
 from workflows.engine.worker.profile import WorkerProfile
@@ -43,7 +43,7 @@ class Heartbeat:
         self,
         profile: WorkerProfile,
         in_flight: InFlight,
-        verdicts: VerdictQueue,
+        results: ResultQueue,
         claimer: Claimer,
         permits: Permits,
         progress: Progress,
@@ -53,7 +53,7 @@ class Heartbeat:
         """`drain` ends the work of this process within so many seconds: for a handler that keeps its only thread."""
         self._profile = profile
         self._in_flight = in_flight
-        self._verdicts = verdicts
+        self._results = results
         self._claimer = claimer
         self._permits = permits
         self._progress = progress
@@ -88,7 +88,7 @@ class Heartbeat:
     def report(self) -> None:
         """Report the worker. A prefork child is busy while its one Celery task is, whatever runs detached beside it."""
         profile, in_flight = self._profile, self._in_flight
-        slots, active = (1, in_flight.visiting) if profile.own_thread else (profile.slots, len(in_flight))
+        slots, active = (1, in_flight.visiting) if profile.runs_in_task_thread else (profile.slots, len(in_flight))
         sql.report_worker(
             id=profile.id,
             name=profile.full_name,
@@ -122,7 +122,7 @@ class Heartbeat:
         now = time.monotonic()
         for visit in self._in_flight.visits():
             if visit.cancelled_at is not None and now - visit.cancelled_at > HEARTBEAT_S / 2:
-                self._abandon(visit, Verdict(claim=visit.claim, outcome=Cancelled()))
+                self._abandon(visit, StepResult(claim=visit.claim, outcome=Cancelled()))
             elif visit.claim.id in cancelled and visit.cancelled_at is None:
                 visit.cancelled_at = now
                 visit.cancelled.set()
@@ -143,12 +143,12 @@ class Heartbeat:
         for visit in self._in_flight.visits():
             if visit.performed_since is not None and now > visit.deadline + 1:
                 self._abandon(visit, perform.judge_error(visit, perform.timed_out(visit)))
-                self._stop_handler(visit)  # after the verdict: the end of its process would be taken for a loss
+                self._stop_handler(visit)  # after the result: the end of its process would be taken for a loss
 
-    def _abandon(self, visit: Visit, verdict: Verdict) -> None:
+    def _abandon(self, visit: Visit, result: StepResult) -> None:
         """Record what its handler's lateness means. One that keeps the only thread of a process ends that process."""
-        self._verdicts.finish(visit, verdict)
-        if self._profile.own_thread and visit.performs_here and not self._in_flight.is_draining:
+        self._results.finish(visit, result)
+        if self._profile.runs_in_task_thread and visit.performs_here and not self._in_flight.is_draining:
             threading.Thread(target=self._end_process, args=(visit,), name="end", daemon=True).start()
 
     def _end_process(self, visit: Visit) -> None:

@@ -1,4 +1,4 @@
-"""The visits that a worker process has in flight, and the queue of their verdicts."""
+"""The visits that a worker process has in flight, and the queue of their results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 from workflows.engine.pipeline.perform import Visit
-from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions.steps import LEASE_S
 from workflows.engine.worker import ending
 from workflows.engine.worker.profile import WorkerProfile
@@ -104,13 +104,13 @@ class InFlight:
                 self._room.wait(0.25)
         return False
 
-    def room_for(self, budget: int) -> int:
+    def room_for(self, max_continuations: int) -> int:
         """How many steps this worker can take at once: none while its blocking handlers wait for threads."""
-        if self._profile.own_thread:
-            return min(budget, 1)
+        if self._profile.runs_in_task_thread:
+            return min(max_continuations, 1)
         if self._blocking >= self._profile.threads:
             return 0
-        return max(0, min(budget, self._profile.slots - len(self._visits)))
+        return max(0, min(max_continuations, self._profile.slots - len(self._visits)))
 
     @property
     def is_draining(self) -> bool:
@@ -126,36 +126,36 @@ class InFlight:
                 self._room.wait(0.05)
 
 
-class VerdictQueue:
-    """The verdicts that wait for the recorder thread."""
+class ResultQueue:
+    """The results that wait for the recorder thread."""
 
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
-        self._waiting: queue.SimpleQueue[Verdict | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[StepResult | None] = queue.SimpleQueue()
 
-    def put(self, verdict: Verdict) -> None:
-        """Have a verdict recorded whose visit is closed, or was never opened."""
-        self._waiting.put(verdict)
+    def put(self, result: StepResult) -> None:
+        """Have a result recorded whose visit is closed, or was never opened."""
+        self._waiting.put(result)
 
-    def finish(self, visit: Visit, verdict: Verdict) -> None:
-        """Close a visit and have its verdict recorded; a second one of the same visit is dropped."""
+    def finish(self, visit: Visit, result: StepResult) -> None:
+        """Close a visit and have its result recorded; a second one of the same visit is dropped."""
         if visit.close():
-            self._waiting.put(verdict)
+            self._waiting.put(result)
 
     def hand_back(self, visit: Visit) -> None:
         """Close a visit without an attempt: another worker may take its step."""
-        self.finish(visit, Verdict(claim=visit.claim, outcome=HandBack()))
+        self.finish(visit, StepResult(claim=visit.claim, outcome=HandBack()))
 
     def end(self) -> None:
-        """Say that no verdict follows."""
+        """Say that no result follows."""
         self._waiting.put(None)
 
-    def get_nowait(self) -> Verdict | None:
-        """The next verdict; None is the end. Raises queue.Empty where none waits."""
+    def get_nowait(self) -> StepResult | None:
+        """The next result; None is the end. Raises queue.Empty where none waits."""
         return self._waiting.get_nowait()
 
-    def next_group(self) -> tuple[list[Verdict], bool]:
-        """Wait for a verdict. Returns it with those that have come meanwhile, and whether the end has."""
+    def next_group(self) -> tuple[list[StepResult], bool]:
+        """Wait for a result. Returns it with those that have come meanwhile, and whether the end has."""
         group = [self._waiting.get()]
         size = _size(group[0])
         while len(group) < MAX_GROUP and size < MAX_GROUP_BYTES:
@@ -164,25 +164,25 @@ class VerdictQueue:
             except queue.Empty:
                 break
             size += _size(group[-1])
-        verdicts = [verdict for verdict in group if verdict is not None]
-        return verdicts, len(verdicts) < len(group)
+        results = [result for result in group if result is not None]
+        return results, len(results) < len(group)
 
-    def leave_if_ending(self, error: BaseException, claims: Iterable[Claim], verdicts: Iterable[Verdict]) -> None:
+    def leave_if_ending(self, error: BaseException, claims: Iterable[Claim], results: Iterable[StepResult]) -> None:
         """Where a signal ends this process: what has been performed is recorded, what has not goes back, and the error
         goes on its way. What other threads perform is left to the drain."""
         try:
             ending.raise_if_ending(error)
         except SystemExit:
-            for verdict in verdicts:
-                self.put(verdict)
+            for result in results:
+                self.put(result)
             for claim in claims:
                 visit = self._in_flight.get(claim.id)
                 if visit is None:  # not begun; or recorded already, and then its lease is over
-                    self.put(Verdict(claim=claim, outcome=HandBack()))
+                    self.put(StepResult(claim=claim, outcome=HandBack()))
                 elif not visit.is_elsewhere:
                     self.hand_back(visit)
             raise
 
 
-def _size(verdict: Verdict | None) -> int:
-    return len(verdict.output or "") + len(verdict.input or "") if verdict else 0
+def _size(result: StepResult | None) -> int:
+    return len(result.output or "") + len(result.input or "") if result else 0

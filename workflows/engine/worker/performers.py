@@ -1,5 +1,5 @@
 """The two places beside the visiting thread in which a worker process performs steps: an event loop, and a pool of
-threads for blocking handlers. Their verdicts go to the recorder thread."""
+threads for blocking handlers. Their results go to the recorder thread."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import structlog
 from django.db import connections
 
 from workflows.engine.pipeline import perform
-from workflows.engine.pipeline.perform import Prepared, Visit
+from workflows.engine.pipeline.perform import RenderedStep, Visit
 from workflows.engine.state import database
 from workflows.engine.worker import vital
-from workflows.engine.worker.in_flight import InFlight, VerdictQueue
+from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.permits import Permits
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.progress import Progress
@@ -67,19 +67,19 @@ class EventLoop:
 
 
 class Performers:
-    """Performs prepared steps beside the visiting thread."""
+    """Performs rendered steps beside the visiting thread."""
 
     def __init__(
         self,
         profile: WorkerProfile,
         in_flight: InFlight,
-        verdicts: VerdictQueue,
+        results: ResultQueue,
         permits: Permits,
         progress: Progress,
         loop: EventLoop,
     ) -> None:
         self._in_flight = in_flight
-        self._verdicts = verdicts
+        self._results = results
         self._permits = permits
         self._progress = progress
         self._loop = loop
@@ -87,54 +87,54 @@ class Performers:
             max_workers=profile.threads, thread_name_prefix="step", initializer=database.adopt
         )
 
-    def start(self, prepared: Prepared) -> None:
+    def start(self, rendered: RenderedStep) -> None:
         """Begin with a step: on the event loop, or in the pool."""
-        prepared.visit.is_elsewhere = True
-        if prepared.visit.step.mode is Mode.ASYNC:
-            self._loop.call_soon(self._perform_on_loop(prepared))
+        rendered.visit.is_elsewhere = True
+        if rendered.visit.step.mode is Mode.ASYNC:
+            self._loop.call_soon(self._perform_on_loop(rendered))
         else:
             self._in_flight.begin_blocking()
-            self._pool.submit(self._perform_in_pool, prepared)
+            self._pool.submit(self._perform_in_pool, rendered)
 
     def close(self) -> None:
         """Start no blocking handler any more. Those that run are not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _perform_in_pool(self, prepared: Prepared) -> None:
+    def _perform_in_pool(self, rendered: RenderedStep) -> None:
         try:
-            self._perform_blocking(prepared)
+            self._perform_blocking(rendered)
         except BaseException as error:
-            self._give_up(prepared.visit, error)
+            self._give_up(rendered.visit, error)
         finally:
             self._in_flight.end_blocking()
 
-    def _perform_blocking(self, prepared: Prepared) -> None:
-        visit = prepared.visit
+    def _perform_blocking(self, rendered: RenderedStep) -> None:
+        visit = rendered.visit
         if visit.is_closed:
             return  # handed back meanwhile
         if not self._permits.may_start([visit]):
-            self._verdicts.hand_back(visit)
+            self._results.hand_back(visit)
             return
         visit.performed_since = time.monotonic()
-        prepared.context.deadline = visit.deadline
+        rendered.context.deadline = visit.deadline
         try:
-            verdict = perform.perform(prepared)
-            self._progress.keep(visit, verdict)
-            self._verdicts.finish(visit, verdict)
+            result = perform.perform(rendered)
+            self._progress.keep(visit, result)
+            self._results.finish(visit, result)
         finally:
             connections.close_all()  # handlers may use Django's connections; they go back to the pool at once
 
-    async def _perform_on_loop(self, prepared: Prepared) -> None:
-        prepared.visit.task = asyncio.current_task()
+    async def _perform_on_loop(self, rendered: RenderedStep) -> None:
+        rendered.visit.task = asyncio.current_task()
         try:
-            if not self._permits.may_start([prepared.visit]):
-                self._verdicts.hand_back(prepared.visit)
+            if not self._permits.may_start([rendered.visit]):
+                self._results.hand_back(rendered.visit)
                 return
-            self._verdicts.finish(prepared.visit, await perform.perform_async(prepared))
+            self._results.finish(rendered.visit, await perform.perform_async(rendered))
         except BaseException as error:
-            self._give_up(prepared.visit, error)
+            self._give_up(rendered.visit, error)
 
     def _give_up(self, visit: Visit, error: BaseException) -> None:
         """Something around the handler failed (the gate's answer, say): the step is handed back, and no other is."""
         log.warning("a step is handed back", step_run_id=str(visit.claim.id), exc_info=error)
-        self._verdicts.hand_back(visit)
+        self._results.hand_back(visit)

@@ -15,7 +15,7 @@ from workflows.engine.pipeline import admit, prepare, publish
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.pipeline.record import record
 from workflows.engine.run_controls import sleepers
-from workflows.engine.state.records import Claim, ReadyStep, Recorded, Verdict
+from workflows.engine.state.records import Claim, ReadyStep, Recorded, StepResult
 from workflows.engine.worker.claims import Claimer
 from workflows.engine.worker.in_flight import InFlight
 from workflows.engine.worker.profile import WorkerProfile
@@ -39,14 +39,14 @@ class Permits:
         taken: list[str] = []
         try:
             answer, unknown = gate.confirm(str(lease), list(by_id))
-            publish.follow(answer)
+            publish.publish_granted(answer)
             if unknown:  # their reservations are gone: they ask again, with their old places
-                asked = admit.requests([by_id[id_] for id_ in unknown])
+                requested_at = admit.requests([by_id[id_] for id_ in unknown])
                 again = gate.admit(
-                    asked, take=Take(count=len(unknown), lanes=tuple(self._profile.lanes), lease=str(lease))
+                    requested_at, take=Take(count=len(unknown), lanes=tuple(self._profile.lanes), lease=str(lease))
                 )
                 taken = again.taken
-                publish.follow(again)
+                publish.publish_granted(again)
         except publish.GATE_ERRORS as error:
             log.info("nothing may start now, steps are handed back", steps=len(claims), reason=str(error))
             unknown = list(by_id)
@@ -60,84 +60,86 @@ class Permits:
         """Claim steps that the gate has handed to this worker."""
         if not ids:
             return []
-        claims = self._claimer.claim([(id_, None) for id_ in ids], lease, by_message=False)
+        claims = self._claimer.claim([(id_, None) for id_ in ids], lease, from_broker=False)
         missing = set(ids) - {claim.id.hex for claim in claims}
         if missing:
             try:
-                publish.follow(admit.gate().release({str(lease): sorted(missing)}))
+                publish.publish_granted(admit.gate().release({str(lease): sorted(missing)}))
             except publish.GATE_ERRORS as error:
                 log.info("permits could not be given back; they expire", permits=len(missing), reason=str(error))
         return claims
 
-    def hand_over(self, result: Recorded, verdicts: Sequence[Verdict], budget: int) -> tuple[list[Claim], float]:
+    def hand_over(
+        self, recorded: Recorded, results: Sequence[StepResult], max_continuations: int
+    ) -> tuple[list[Claim], float]:
         """After the commit, one call: permits go back, waiters get them, and what became ready asks for its own.
 
         Returns what this visit continues with, and when it asked.
         """
-        prepared = prepare.prepare(result.ready)
+        prepared = prepare.prepare(recorded.ready)
         ready = prepared.steps
         held: dict[UUID, list[str]] = {}
         back: dict[UUID, str] = {}
-        for verdict in verdicts:
-            claim = verdict.claim
-            if isinstance(verdict.outcome, HandBack) and result.landed.get(claim.id) == "ready":
+        for result in results:
+            claim = result.claim
+            if isinstance(result.outcome, HandBack) and recorded.statuses.get(claim.id) == "ready":
                 back[claim.id] = str(claim.lease)
                 ready.append(_ready_again(claim))
             elif claim.lease is not None:
                 held.setdefault(claim.lease, []).append(claim.id.hex)
         leases = {str(lease): ids for lease, ids in held.items()}
-        lease, asked = str(result.lease), time.monotonic()
-        going = result.claimed
-        count = max(self._in_flight.room_for(budget), len(going)) if budget else 0
+        lease, requested_at = str(recorded.lease), time.monotonic()
+        claimed_ahead = recorded.claimed
+        count = max(self._in_flight.room_for(max_continuations), len(claimed_ahead)) if max_continuations else 0
         take = Take(count=count, lanes=tuple(self._profile.lanes), lease=lease) if count else None
-        requests = admit.requests([*going, *ready], leases=back)
-        ended = [run_id for run_id, _ in result.ended] + prepared.ended
-        busy = {*ended, *(claim.run_id for claim in going), *(step.run_id for step in ready)}
+        requests = admit.requests([*claimed_ahead, *ready], leases=back)
+        ended = [run_id for run_id, _ in recorded.ended] + prepared.ended
+        busy = {*ended, *(claim.run_id for claim in claimed_ahead), *(step.run_id for step in ready)}
         try:
             answer = admit.gate().release(
                 leases,
                 requests,
-                unused=[id_.hex for id_ in (*result.withdrawn, *prepared.withdrawn)],
+                unused=[id_.hex for id_ in (*recorded.unstarted, *prepared.unstarted)],
                 runs=[run_id.hex for run_id in ended],
-                sleepers=[run_id.hex for run_id in sleepers.after(verdicts, result.landed, busy=busy)],
-                pauses=_pauses(verdicts),
+                sleepers=[run_id.hex for run_id in sleepers.after(results, recorded.statuses, busy=busy)],
+                pauses=_pauses(results),
                 take=take,
             )
         except publish.GATE_ERRORS as error:
-            publish.put_off(ready, error)
-            self._give_back(going)
-            return [], asked
+            publish.leave_ready(ready, error)
+            self._give_back(claimed_ahead)
+            return [], requested_at
         admit.note_refusals(answer, requests)
-        claims = self._started(going, answer, lease)
-        mine = {claim.id.hex for claim in going}
-        claims += self._claim_taken([id_ for id_ in answer.taken if id_ not in mine], result.lease)
-        if admit.note(answer):
-            asked = -math.inf  # the policies have changed: the stamps may be too old by the new ones
-        publish.follow(answer.without(mine), ready)
-        return claims, asked
+        claims = self._started(claimed_ahead, answer, lease)
+        mine = {claim.id.hex for claim in claimed_ahead}
+        claims += self._claim_taken([id_ for id_ in answer.taken if id_ not in mine], recorded.lease)
+        if admit.sync_revision(answer):
+            requested_at = -math.inf  # the policies have changed: the stamps may be too old by the new ones
+        publish.publish_granted(answer.without(mine), ready)
+        return claims, requested_at
 
-    def _started(self, going: Sequence[Claim], answer: Answer, lease: str) -> list[Claim]:
+    def _started(self, claimed_ahead: Sequence[Claim], answer: Answer, lease: str) -> list[Claim]:
         """Of the successors that were claimed in advance: those that have their permits. The rest goes back."""
         taken, granted = set(answer.taken), set(answer.granted)
-        reserved = [claim.id.hex for claim in going if claim.id.hex in granted]
+        reserved = [claim.id.hex for claim in claimed_ahead if claim.id.hex in granted]
         if reserved:
             try:
                 more, unknown = admit.gate().confirm(lease, reserved)
-                publish.follow(more)
+                publish.publish_granted(more)
                 taken |= set(reserved) - set(unknown)
             except publish.GATE_ERRORS as error:
                 log.info("nothing may start now, steps are handed back", steps=len(reserved), reason=str(error))
-        self._give_back([claim for claim in going if claim.id.hex not in taken])
-        return [claim for claim in going if claim.id.hex in taken]
+        self._give_back([claim for claim in claimed_ahead if claim.id.hex not in taken])
+        return [claim for claim in claimed_ahead if claim.id.hex in taken]
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
         """Claimed, but without permits: running → ready. They wait at the gate, and ask once more: their turn may have
         come while they were still running here, and then whoever it came to found nothing to start."""
         if claims:
-            landed = record(
-                [Verdict(claim=claim, outcome=HandBack()) for claim in claims], worker=self._profile.id
-            ).landed
-            publish.dispatch([_ready_again(claim) for claim in claims if landed.get(claim.id) == "ready"])
+            statuses = record(
+                [StepResult(claim=claim, outcome=HandBack()) for claim in claims], worker=self._profile.id
+            ).statuses
+            publish.dispatch([_ready_again(claim) for claim in claims if statuses.get(claim.id) == "ready"])
 
     def may_start(self, visits: Sequence[Visit]) -> set[UUID]:
         """Those whose stamp is young enough, or could be renewed: a start counts in a window when it really is."""
@@ -148,26 +150,26 @@ class Permits:
         for visit in late:
             by_lease.setdefault(visit.claim.lease, []).append(visit)
         for lease, group in by_lease.items():
-            asked = time.monotonic()
+            requested_at = time.monotonic()
             try:
                 answer, refused = admit.gate().confirm(str(lease), [v.claim.id.hex for v in group], again=True)
-                publish.follow(answer)
+                publish.publish_granted(answer)
             except publish.GATE_ERRORS as error:
                 log.info("nothing may start now, steps are handed back", steps=len(group), reason=str(error))
                 refused = [visit.claim.id.hex for visit in group]
-            self.set_start_by(group, asked)
+            self.set_start_by(group, requested_at)
             may -= {UUID(id_) for id_ in refused}
         return may
 
-    def set_start_by(self, visits: Sequence[Visit], asked: float) -> None:
-        """Set until when each of the visits may start, whose permits were asked for at `asked`."""
+    def set_start_by(self, visits: Sequence[Visit], requested_at: float) -> None:
+        """Set until when each of the visits may start, whose permits were asked for at `requested_at`."""
         if not admit.ENABLED:
             return
         known: dict[tuple[UUID, str], float] = {}
         for visit in visits:
             kind = (visit.claim.version_id, visit.claim.key)
             if kind not in known:
-                known[kind] = asked + admit.slack_s(*kind)
+                known[kind] = requested_at + admit.slack_s(*kind)
             visit.start_by = known[kind]
 
     def renew(self, held: Sequence[Visit]) -> None:
@@ -179,19 +181,19 @@ class Permits:
             leases.setdefault(str(visit.claim.lease), []).append(visit.claim.id.hex)
         try:
             answer, lost = admit.gate().renew(leases)
-            admit.note(answer)
+            admit.sync_revision(answer)
             if lost:
                 log.warning("permits of executing steps are gone", steps=len(lost))
         except publish.GATE_ERRORS as error:
             log.warning("permits could not be renewed", steps=len(held), reason=str(error))
 
 
-def _pauses(verdicts: Sequence[Verdict]) -> list[Pause]:
+def _pauses(results: Sequence[StepResult]) -> list[Pause]:
     return [
-        Pause(instance=instance, seconds=verdict.pause_s)
-        for verdict in verdicts
-        if verdict.pause_s > 0
-        for instance in admit.provider_pauses(verdict.claim, {})
+        Pause(instance=instance, seconds=result.pause_s)
+        for result in results
+        if result.pause_s > 0
+        for instance in admit.provider_pauses(result.claim, {})
     ]
 
 
@@ -207,8 +209,8 @@ def _ready_again(claim: Claim) -> ReadyStep:
         attempt=claim.attempt,
         needs_total=0,
         needs_met=0,
-        unprepared=True,
+        needs_prepare=True,
         priority=claim.priority,
         path=claim.path,
-        alone=claim.losses > 0,
+        isolated=claim.losses > 0,
     )

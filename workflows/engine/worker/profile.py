@@ -26,7 +26,7 @@ class WorkerProfile:
     """How many steps execute at once."""
     threads: int
     """The size of the pool of blocking handlers."""
-    own_thread: bool
+    runs_in_task_thread: bool
     """Blocking handlers run in the visiting thread (prefork children), except detached ones."""
     lanes: Mapping[str, int]
     """How many permits this process adds to each lane."""

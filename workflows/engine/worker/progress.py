@@ -11,7 +11,7 @@ import structlog
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.sql import worker as sql
 from workflows.engine.state import database
-from workflows.engine.state.records import Verdict
+from workflows.engine.state.records import StepResult
 from workflows.engine.worker.in_flight import InFlight
 from workflows.payload import dump
 from workflows.steps.outcome import Failed, Retry, Sleep
@@ -32,10 +32,10 @@ class Progress:
         if reports:
             _store(reports)
 
-    def keep(self, visit: Visit, verdict: Verdict) -> None:
+    def keep(self, visit: Visit, result: StepResult) -> None:
         """Before a step goes to sleep, or fails: what it reported last is shown meanwhile, and afterwards."""
-        if visit.progress is not None and isinstance(verdict.outcome, Sleep | Failed | Retry):
-            with contextlib.suppress(psycopg.Error):  # it matters less than the verdict
+        if visit.progress is not None and isinstance(result.outcome, Sleep | Failed | Retry):
+            with contextlib.suppress(psycopg.Error):  # it matters less than the result
                 _store([_take(visit)])
 
 

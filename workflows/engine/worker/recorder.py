@@ -1,4 +1,4 @@
-"""How a worker process records verdicts: by the visiting thread itself, or in groups by the recorder thread."""
+"""How a worker process records results: by the visiting thread itself, or in groups by the recorder thread."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import structlog
 from workflows.engine.pipeline import admit, publish
 from workflows.engine.pipeline.record import record
 from workflows.engine.state import database
-from workflows.engine.state.records import Claim, Recorded, Verdict, always
+from workflows.engine.state.records import Claim, Recorded, StepResult, always
 from workflows.engine.telemetry import step_log
-from workflows.engine.worker.in_flight import InFlight, VerdictQueue
+from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.permits import Permits
 from workflows.engine.worker.profile import WorkerProfile
 
@@ -24,65 +24,67 @@ VISITORS = 4
 
 
 class Recorder:
-    """Records verdicts in the calling thread, hands their permits over, and claims what the thread continues with."""
+    """Records results in the calling thread, hands their permits over, and claims what the thread continues with."""
 
-    def __init__(self, profile: WorkerProfile, in_flight: InFlight, verdicts: VerdictQueue, permits: Permits) -> None:
+    def __init__(self, profile: WorkerProfile, in_flight: InFlight, results: ResultQueue, permits: Permits) -> None:
         self._profile = profile
         self._in_flight = in_flight
-        self._verdicts = verdicts
+        self._results = results
         self._permits = permits
 
-    def record(self, verdicts: list[Verdict], budget: int) -> tuple[list[Claim], float]:
-        """Record the verdicts. Returns the steps with which this visit continues, at most `budget`, and when it asked
-        for their permits."""
-        asked = time.monotonic()
+    def record(self, results: list[StepResult], max_continuations: int) -> tuple[list[Claim], float]:
+        """Record the results. Returns the steps with which this visit continues, at most
+        `max_continuations`, and when it asked for their permits."""
+        requested_at = time.monotonic()
         try:
-            result = record(
-                verdicts,
+            recorded = record(
+                results,
                 worker=self._profile.id,
                 queues=self._profile.queues,
-                budget=self._in_flight.room_for(budget) if admit.ENABLED else budget,
+                max_continuations=self._in_flight.room_for(max_continuations) if admit.ENABLED else max_continuations,
                 may_continue=admit.free_steps() if admit.ENABLED else always,
             )
-            step_log.log_steps(verdicts, result.landed)
+            step_log.log_steps(results, recorded.statuses)
         except BaseException as error:
-            self._verdicts.leave_if_ending(error, (), verdicts)
-            log.exception("outcomes could not be recorded; rescue will run the steps again", steps=len(verdicts))
-            result = Recorded()
+            self._results.leave_if_ending(error, (), results)
+            log.exception("outcomes could not be recorded; rescue will run the steps again", steps=len(results))
+            recorded = Recorded()
         finally:
-            self._in_flight.forget(verdict.claim.id for verdict in verdicts)
-        return self._go_on(result, verdicts, budget) or (result.claimed, asked)
+            self._in_flight.forget(result.claim.id for result in results)
+        return self._continue_with(recorded, results, max_continuations) or (recorded.claimed, requested_at)
 
-    def _go_on(self, result: Recorded, verdicts: list[Verdict], budget: int) -> tuple[list[Claim], float] | None:
+    def _continue_with(
+        self, recorded: Recorded, results: list[StepResult], max_continuations: int
+    ) -> tuple[list[Claim], float] | None:
         """Go on with what became ready. What fails here, rescue makes good."""
         try:
             if admit.ENABLED:
-                return self._permits.hand_over(result, verdicts, budget)
-            if result.ready:
-                publish.dispatch(result.ready)
+                return self._permits.hand_over(recorded, results, max_continuations)
+            if recorded.ready:
+                publish.dispatch(recorded.ready)
         except BaseException as error:
-            self._verdicts.leave_if_ending(error, result.claimed, ())
-            log.exception("hand-over failed; rescue will go on", steps=len(result.ready))
+            self._results.leave_if_ending(error, recorded.claimed, ())
+            log.exception("hand-over failed; rescue will go on", steps=len(recorded.ready))
             if admit.ENABLED:
                 return [], 0.0
         return None
 
 
 class RecorderThread:
-    """Records the verdicts of the queue. No delay when idle: what comes while it writes forms the next group."""
+    """Records the results of the queue. No delay when idle: what comes while it writes forms the next group."""
 
     def __init__(
         self,
         profile: WorkerProfile,
         in_flight: InFlight,
-        verdicts: VerdictQueue,
+        results: ResultQueue,
         recorder: Recorder,
         run: Callable[[list[Claim], float], None],
     ) -> None:
         """`run` performs the steps with which a group continues, and records them; a few threads of its own call it."""
         self._profile = profile
         self._in_flight = in_flight
-        self._verdicts = verdicts
+        self._results = results
         self._recorder = recorder
         self._run = run
         self._visitors = ThreadPoolExecutor(
@@ -96,28 +98,28 @@ class RecorderThread:
         database.adopt()
         is_over = False
         while not is_over:
-            verdicts, is_over = self._verdicts.next_group()
-            if verdicts:
-                self._record(verdicts)
+            results, is_over = self._results.next_group()
+            if results:
+                self._record(results)
         database.close()
 
     def close(self) -> None:
         """Continue with nothing any more."""
         self._visitors.shutdown(wait=False, cancel_futures=True)
 
-    def _record(self, verdicts: list[Verdict]) -> None:
+    def _record(self, results: list[StepResult]) -> None:
         # Only what a visitor takes up at once is taken: a claim that waits for one would lose its lease.
         has_visitor = self._busy_visitors < VISITORS and not self._in_flight.is_draining
-        claims, asked = self._recorder.record(verdicts, self._profile.max_continued if has_visitor else 0)
+        claims, requested_at = self._recorder.record(results, self._profile.max_continued if has_visitor else 0)
         if claims:
             with self._lock:
                 self._busy_visitors += 1
             with contextlib.suppress(RuntimeError):  # draining: nothing is taken any more; rescue will
-                self._visitors.submit(self._continue, claims, asked)
+                self._visitors.submit(self._continue, claims, requested_at)
 
-    def _continue(self, claims: list[Claim], asked: float) -> None:
+    def _continue(self, claims: list[Claim], requested_at: float) -> None:
         try:
-            self._run(claims, asked)
+            self._run(claims, requested_at)
         except BaseException:
             log.exception("a visit failed; rescue will run its steps again", steps=len(claims))
         finally:

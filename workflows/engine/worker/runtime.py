@@ -20,7 +20,7 @@ from workflows.engine.telemetry import step_events
 from workflows.engine.worker import vital
 from workflows.engine.worker.claims import Claimer
 from workflows.engine.worker.heartbeat import Heartbeat
-from workflows.engine.worker.in_flight import InFlight, VerdictQueue
+from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.performers import EventLoop, Performers
 from workflows.engine.worker.permits import Permits
 from workflows.engine.worker.profile import WorkerProfile
@@ -37,19 +37,19 @@ class Runtime:
     def __init__(self, profile: WorkerProfile) -> None:
         self.profile = profile
         self.in_flight = InFlight(profile)
-        self.verdicts = VerdictQueue(self.in_flight)
-        self._claimer = Claimer(profile, self.verdicts)
+        self.results = ResultQueue(self.in_flight)
+        self._claimer = Claimer(profile, self.results)
         self._permits = Permits(profile, self.in_flight, self._claimer)
         self._loop = EventLoop()
-        shared = (profile, self.in_flight, self.verdicts, self._permits)
+        shared = (profile, self.in_flight, self.results, self._permits)
         progress = Progress(self.in_flight)
         self.suspects = Suspects(*shared)
         self._performers = Performers(*shared, progress, self._loop)
         recorder = Recorder(*shared)
         self._visitor = Visitor(*shared, progress, self._performers, self.suspects, recorder)
-        self._recorder_thread = RecorderThread(profile, self.in_flight, self.verdicts, recorder, self._visitor.run)
+        self._recorder_thread = RecorderThread(profile, self.in_flight, self.results, recorder, self._visitor.run)
         self.heartbeat = Heartbeat(
-            profile, self.in_flight, self.verdicts, self._claimer, self._permits, progress, self._loop, self.drain
+            profile, self.in_flight, self.results, self._claimer, self._permits, progress, self._loop, self.drain
         )
         self._background: list[threading.Thread] = []
 
@@ -74,7 +74,7 @@ class Runtime:
                     asked = time.monotonic()
                     claims = self._permits.confirm(claims, lease)
             except BaseException as error:
-                self.verdicts.leave_if_ending(error, claims, ())
+                self.results.leave_if_ending(error, claims, ())
                 raise
         with self.in_flight.counted_as_visiting():
             self._visitor.run(claims, asked)
@@ -85,10 +85,10 @@ class Runtime:
         self._performers.close()  # nothing starts any more …
         self._recorder_thread.close()
         for visit in self.in_flight.visits():  # … before it is handed back
-            self.verdicts.hand_back(visit)
+            self.results.hand_back(visit)
         self.suspects.end()
         self.heartbeat.stop()
-        self.verdicts.end()
+        self.results.end()
         for thread in self._background:
             thread.join(timeout=5)
         self._loop.stop()

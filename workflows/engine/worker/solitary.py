@@ -1,7 +1,7 @@
 """A process that performs one step at a time, for steps whose worker was lost: it dies alone if the step kills it.
 
 The worker keeps the claim, its lease and its permits; the process gets the claim, performs the step, and sends the
-verdict back. Which of a lost worker's steps was the cause can't be seen from outside; here there is only one.
+result back. Which of a lost worker's steps was the cause can't be seen from outside; here there is only one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from django.db import connections
 
 from workflows.engine.pipeline import perform as execute
 from workflows.engine.state import database
-from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.state.records import Claim, StepResult
 from workflows.steps import sandbox
 from workflows.steps.registry import Mode
 from workflows.steps.sandbox_launcher import FIRST_TO_GO
@@ -42,7 +42,7 @@ Report = Callable[[dict[str, Any]], None]
 
 
 class ProcessLost(Exception):
-    """The process that performed a step alone has ended without a verdict. Its text says how."""
+    """The process that performed a step alone has ended without a result. Its text says how."""
 
 
 class SolitaryProcess:
@@ -64,8 +64,8 @@ class SolitaryProcess:
             return self._connection.poll(READY_WITHIN_S) and self._connection.recv() == ("ready", None)
         return False
 
-    def perform(self, claim: Claim, report: Report) -> Verdict | None:
-        """The verdict on the step; None where the process had ended before it took the step.
+    def perform(self, claim: Claim, report: Report) -> StepResult | None:
+        """The result on the step; None where the process had ended before it took the step.
 
         Raises ProcessLost where the process ended while it performed it, and RuntimeError where it could not be
         performed at all.
@@ -79,9 +79,9 @@ class SolitaryProcess:
                     began = True
                 elif kind == "progress":
                     report(value)
-                elif kind == "verdict":
-                    verdict: Verdict = value
-                    return verdict
+                elif kind == "result":
+                    result: StepResult = value
+                    return result
                 else:
                     raise RuntimeError(value)
         except (EOFError, OSError):
@@ -124,7 +124,7 @@ def serve(handle: int, parent: int) -> None:
             connection.send(("began", None))
             answer: tuple[str, Any]
             try:
-                answer = ("verdict", _perform(claim, loop, lambda report: connection.send(("progress", report))))
+                answer = ("result", _perform(claim, loop, lambda report: connection.send(("progress", report))))
             except Exception as error:
                 log.exception("a step could not be performed alone", step_run_id=str(claim.id))
                 answer = ("error", f"{type(error).__name__}: {error}")
@@ -134,17 +134,17 @@ def serve(handle: int, parent: int) -> None:
     sandbox.close()
 
 
-def _perform(claim: Claim, loop: asyncio.AbstractEventLoop, report: Report) -> Verdict:
+def _perform(claim: Claim, loop: asyncio.AbstractEventLoop, report: Report) -> StepResult:
     (visit,) = execute.open_visits([claim])
-    prepared = execute.prepare(visit)
-    if isinstance(prepared, Verdict):
-        return prepared
+    rendered = execute.render(visit)
+    if isinstance(rendered, StepResult):
+        return rendered
     visit.performed_since = time.monotonic()
-    prepared.context.deadline = visit.deadline
-    prepared.context.report = report
+    rendered.context.deadline = visit.deadline
+    rendered.context.report = report
     if visit.step.mode is Mode.ASYNC:
-        return loop.run_until_complete(execute.perform_async(prepared))
-    return execute.perform(prepared)
+        return loop.run_until_complete(execute.perform_async(rendered))
+    return execute.perform(rendered)
 
 
 def end_with(parent: int) -> None:

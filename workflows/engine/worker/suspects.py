@@ -16,10 +16,10 @@ from workflows.engine.pipeline.perform import Visit
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import worker as sql
 from workflows.engine.state import database
-from workflows.engine.state.records import Verdict
+from workflows.engine.state.records import StepResult
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.telemetry import step_events
-from workflows.engine.worker.in_flight import InFlight, VerdictQueue
+from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.permits import Permits
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.solitary import ProcessLost, SolitaryProcess
@@ -37,10 +37,10 @@ START_TRIES = 3
 class Suspects:
     """Performs suspects: steps that may have been the cause. Each of its threads has a process of its own."""
 
-    def __init__(self, profile: WorkerProfile, in_flight: InFlight, verdicts: VerdictQueue, permits: Permits) -> None:
+    def __init__(self, profile: WorkerProfile, in_flight: InFlight, results: ResultQueue, permits: Permits) -> None:
         self._profile = profile
         self._in_flight = in_flight
-        self._verdicts = verdicts
+        self._results = results
         self._permits = permits
         self._lock = threading.Lock()
         self._count = 0
@@ -58,13 +58,13 @@ class Suspects:
     def start(self, visit: Visit) -> None:
         """Perform a step alone: in the visiting thread where that is a process's only place, else by a thread for
         suspects. Where enough of them wait for one, the step goes back, and another worker may take it."""
-        here = self._profile.own_thread and not visit.step.type.detached
+        here = self._profile.runs_in_task_thread and not visit.step.type.detached
         with self._lock:
             has_room = here or self._count < MAX_SUSPECTS
             self._count += has_room
         if not has_room:
             later = HandBack(after_s=random.uniform(1.0, 2.0) * SUSPECTS_WAIT_S)
-            self._verdicts.finish(visit, Verdict(claim=visit.claim, outcome=later))
+            self._results.finish(visit, StepResult(claim=visit.claim, outcome=later))
             return
         if here:
             self._perform(visit)
@@ -80,43 +80,43 @@ class Suspects:
 
     def _perform(self, visit: Visit) -> None:
         try:
-            verdict = self._verdict(visit)
+            result = self._result(visit)
         except Exception:
             log.exception("a step could not be performed alone; rescue will", step_run_id=str(visit.claim.id))
             self._in_flight.forget([visit.claim.id])
         else:
-            if verdict is not None:
-                self._verdicts.finish(visit, verdict)
+            if result is not None:
+                self._results.finish(visit, result)
         finally:
             with self._lock:
                 self._count -= 1
 
-    def _verdict(self, visit: Visit) -> Verdict | None:
+    def _result(self, visit: Visit) -> StepResult | None:
         for _ in range(START_TRIES):
             process = self._process_of_this_thread()
             if visit.is_closed or self._in_flight.get(visit.claim.id) is not visit:
                 return None  # handed back, or given up, meanwhile
             if not self._permits.may_start([visit]):
-                return Verdict(claim=visit.claim, outcome=HandBack())
+                return StepResult(claim=visit.claim, outcome=HandBack())
             visit.performed_since = time.monotonic()
             step_events.started(visit.claim)  # its process tells nobody
             visit.stoppers.append(process.kill)
             try:
-                verdict = process.perform(visit.claim, lambda report: setattr(visit, "progress", report))
+                result = process.perform(visit.claim, lambda report: setattr(visit, "progress", report))
             except ProcessLost as lost:
                 self._drop_process()
                 return self._charge(visit, lost)
             finally:
                 visit.stoppers.remove(process.kill)
-            if verdict is not None:
-                return verdict
+            if result is not None:
+                return result
             self._drop_process()  # it was idle for so long that it ended
-        return Verdict(claim=visit.claim, outcome=HandBack())
+        return StepResult(claim=visit.claim, outcome=HandBack())
 
-    def _charge(self, visit: Visit, lost: ProcessLost) -> Verdict | None:
+    def _charge(self, visit: Visit, lost: ProcessLost) -> StepResult | None:
         """What follows where a step's own process has ended: by us (a cancel, a deadline), or by what the step does."""
         if visit.cancelled.is_set():
-            return Verdict(claim=visit.claim, outcome=Cancelled())
+            return StepResult(claim=visit.claim, outcome=Cancelled())
         if visit.is_closed:
             return None
         message = f"Its process {lost} while it performed this step alone."
@@ -127,9 +127,9 @@ class Suspects:
         if not rows:
             return None
         if rows[0].solitary_losses < rescue_transitions.MAX_LOSSES:
-            return Verdict(claim=visit.claim, outcome=HandBack())
+            return StepResult(claim=visit.claim, outcome=HandBack())
         error = ResourceExhausted(f"The step has ended its process {rescue_transitions.MAX_LOSSES} times. {message}")
-        return Verdict(claim=visit.claim, outcome=Failed(error=describe(error)))
+        return StepResult(claim=visit.claim, outcome=Failed(error=describe(error)))
 
     def _process_of_this_thread(self) -> SolitaryProcess:
         found = self._processes.get(threading.get_ident())

@@ -7,10 +7,10 @@ import time
 import structlog
 
 from workflows.engine.pipeline import batch_size, perform
-from workflows.engine.pipeline.perform import Prepared, Visit
-from workflows.engine.state.records import Claim, Verdict
+from workflows.engine.pipeline.perform import RenderedStep, Visit
+from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.telemetry import step_events, step_log
-from workflows.engine.worker.in_flight import InFlight, VerdictQueue
+from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.performers import Performers
 from workflows.engine.worker.permits import Permits
 from workflows.engine.worker.profile import WorkerProfile
@@ -34,7 +34,7 @@ class Visitor:
         self,
         profile: WorkerProfile,
         in_flight: InFlight,
-        verdicts: VerdictQueue,
+        results: ResultQueue,
         permits: Permits,
         progress: Progress,
         performers: Performers,
@@ -43,101 +43,101 @@ class Visitor:
     ) -> None:
         self._profile = profile
         self._in_flight = in_flight
-        self._verdicts = verdicts
+        self._results = results
         self._permits = permits
         self._progress = progress
         self._performers = performers
         self._suspects = suspects
         self._recorder = recorder
 
-    def run(self, claims: list[Claim], asked: float) -> None:
-        """Perform claimed steps that asked for their permits at `asked`; continue with what the gate hands over."""
+    def run(self, claims: list[Claim], requested_at: float) -> None:
+        """Perform claimed steps that asked for their permits at `requested_at`; continue with what the gate grants."""
         continue_until = time.monotonic() + CONTINUE_FOR_S
         while claims:
-            verdicts: list[Verdict] = []
+            results: list[StepResult] = []
             try:
-                self._perform_here(self._start_elsewhere(self._open(claims, asked), verdicts), verdicts)
+                self._perform_here(self._start_elsewhere(self._open(claims, requested_at), results), results)
             except BaseException as error:
-                self._verdicts.leave_if_ending(error, claims, verdicts)
+                self._results.leave_if_ending(error, claims, results)
                 log.exception("a visit failed; rescue will run its steps again", steps=len(claims))
                 self._in_flight.forget(claim.id for claim in claims)
                 return
-            if not verdicts:
+            if not results:
                 return
             may_continue = time.monotonic() < continue_until and not self._in_flight.is_draining
-            claims, asked = self._recorder.record(verdicts, self._profile.max_continued if may_continue else 0)
+            claims, requested_at = self._recorder.record(results, self._profile.max_continued if may_continue else 0)
 
-    def _open(self, claims: list[Claim], asked: float) -> list[Visit]:
+    def _open(self, claims: list[Claim], requested_at: float) -> list[Visit]:
         visits = perform.open_visits(claims)
-        self._permits.set_start_by(visits, asked)
+        self._permits.set_start_by(visits, requested_at)
         step_log.log_configuration(visits)
         step_events.received((visit.claim, visit.flow.slug) for visit in visits)
         self._in_flight.add(visits)
         return visits
 
-    def _start_elsewhere(self, visits: list[Visit], verdicts: list[Verdict]) -> list[Prepared]:
-        """Start what runs elsewhere. Returns the steps that this thread performs; `verdicts` gets those of the steps
+    def _start_elsewhere(self, visits: list[Visit], results: list[StepResult]) -> list[RenderedStep]:
+        """Start what runs elsewhere. Returns the steps that this thread performs; `results` gets those of the steps
         that their preparation has decided."""
-        here: list[Prepared] = []
+        here: list[RenderedStep] = []
         for visit in visits:
             if self._suspects.includes(visit):
                 self._suspects.start(visit)
                 continue
-            prepared = perform.prepare(visit)
-            if isinstance(prepared, Verdict):
-                _close(visit, prepared, verdicts)
-            elif self._belongs_here(prepared):
-                here.append(prepared)
+            rendered = perform.render(visit)
+            if isinstance(rendered, StepResult):
+                _close(visit, rendered, results)
+            elif self._belongs_here(rendered):
+                here.append(rendered)
             else:
-                self._performers.start(prepared)
+                self._performers.start(rendered)
         return here
 
-    def _belongs_here(self, prepared: Prepared) -> bool:
-        step = prepared.visit.step
-        own_thread = self._profile.own_thread
-        return step.mode is Mode.INLINE or (step.mode is Mode.THREAD and own_thread and not step.type.detached)
+    def _belongs_here(self, rendered: RenderedStep) -> bool:
+        step = rendered.visit.step
+        runs_in_task_thread = self._profile.runs_in_task_thread
+        return step.mode is Mode.INLINE or (step.mode is Mode.THREAD and runs_in_task_thread and not step.type.detached)
 
-    def _perform_here(self, here: list[Prepared], verdicts: list[Verdict]) -> None:
-        """Perform steps one after the other. Adds the verdicts that are still to be recorded to `verdicts`."""
+    def _perform_here(self, here: list[RenderedStep], results: list[StepResult]) -> None:
+        """Perform steps one after the other. Adds the results that are still to be recorded to `results`."""
         begun = flushed = time.monotonic()
-        may_start = {prepared.visit.claim.id for prepared in here}
-        for position, prepared in enumerate(here):
+        may_start = {rendered.visit.claim.id for rendered in here}
+        for position, rendered in enumerate(here):
             started = time.monotonic()
             if begun + HAND_BACK_TAIL_AFTER_S < started and position:
                 for unstarted in here[position:]:
-                    _hand_back(unstarted.visit, verdicts)
+                    _hand_back(unstarted.visit, results)
                 break
-            if started > prepared.visit.start_by:
+            if started > rendered.visit.start_by:
                 may_start = self._permits.may_start([late.visit for late in here[position:]])
                 started = time.monotonic()
-            if prepared.visit.claim.id not in may_start:
-                _hand_back(prepared.visit, verdicts)
+            if rendered.visit.claim.id not in may_start:
+                _hand_back(rendered.visit, results)
                 continue
-            self._perform(prepared, started, verdicts)
+            self._perform(rendered, started, results)
             now = time.monotonic()
-            batch_size.observe(prepared.visit.claim.version_id, prepared.visit.claim.key, now - started)
+            batch_size.observe(rendered.visit.claim.version_id, rendered.visit.claim.key, now - started)
             if now - flushed > FLUSH_AFTER_S and position + 1 < len(here):
-                for verdict in verdicts:
-                    self._verdicts.put(verdict)
-                verdicts.clear()
+                for result in results:
+                    self._results.put(result)
+                results.clear()
                 flushed = now
 
-    def _perform(self, prepared: Prepared, started: float, verdicts: list[Verdict]) -> None:
-        visit = prepared.visit
+    def _perform(self, rendered: RenderedStep, started: float, results: list[StepResult]) -> None:
+        visit = rendered.visit
         if visit.step.mode is Mode.THREAD:
             visit.performed_since = started
-            prepared.context.deadline = visit.deadline
+            rendered.context.deadline = visit.deadline
         visit.performs_here = True
-        verdict = perform.perform(prepared)
+        result = perform.perform(rendered)
         visit.performs_here = False
-        self._progress.keep(visit, verdict)
-        _close(visit, verdict, verdicts)
+        self._progress.keep(visit, result)
+        _close(visit, result, results)
 
 
-def _close(visit: Visit, verdict: Verdict, verdicts: list[Verdict]) -> None:
+def _close(visit: Visit, result: StepResult, results: list[StepResult]) -> None:
     if visit.close():
-        verdicts.append(verdict)
+        results.append(result)
 
 
-def _hand_back(visit: Visit, verdicts: list[Verdict]) -> None:
-    _close(visit, Verdict(claim=visit.claim, outcome=HandBack()), verdicts)
+def _hand_back(visit: Visit, results: list[StepResult]) -> None:
+    _close(visit, StepResult(claim=visit.claim, outcome=HandBack()), results)

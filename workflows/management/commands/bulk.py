@@ -8,7 +8,7 @@ from uuid import UUID
 from django.core.management.base import CommandParser
 
 from workflows import presenters
-from workflows.management.bulk import follow
+from workflows.management.bulk import watch
 from workflows.management.output import HeadraceCommand, table
 from workflows.models import BulkOperation
 from workflows.services import bulk
@@ -36,7 +36,7 @@ class Command(HeadraceCommand):
             operation = bulk.stop(organization, options["operation"], by="the command line")
         elif options["verb"] == "resume":
             operation = bulk.resume(organization, options["operation"], by="the command line")
-            operation = follow(self, operation, wait=options["wait"], quiet=options["as_json"])
+            operation = watch(self, operation, wait=options["wait"], quiet=options["as_json"])
         else:
             operation = bulk.get(organization, options["operation"])
         self.print_json(presenters.operation_out(operation))

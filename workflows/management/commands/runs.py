@@ -9,7 +9,7 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 
 from workflows import presenters, selectors, services
-from workflows.management.bulk import add_pace, follow
+from workflows.management.bulk import add_pace, watch
 from workflows.management.commands.trigger import steps_table
 from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.models import Run
@@ -136,7 +136,7 @@ class Command(HeadraceCommand):
         started = bulk.start(
             organization, action, where, by="the command line", options=chosen, per_second=options["rate"]
         )
-        ended = follow(self, started, wait=options["wait"], quiet=options["as_json"])
+        ended = watch(self, started, wait=options["wait"], quiet=options["as_json"])
         if options["as_json"]:
             self.print_json(presenters.operation_out(ended))
 

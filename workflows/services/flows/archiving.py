@@ -105,7 +105,7 @@ def unarchive(organization: Organization, slug: str, *, by: str) -> Flow:
         flow = _locked(organization, slug)
         if not bring_back(flow):
             raise FlowNotArchived(f"The flow {slug!r} is not archived.")
-        schedules.follow(flow)
+        schedules.sync_beat_rows(flow)
     log.info("flow unarchived", flow=slug, org=organization.slug, by=by)
     return flow
 
@@ -197,7 +197,7 @@ def _close(organization: Organization, slug: str) -> Flow:
         flow.save(update_fields=["archived_at"])
         queued = CronFire.objects.filter(flow=flow, outcome=CronFire.Outcome.QUEUED)
         queued.update(outcome=CronFire.Outcome.REFUSED, reason="The flow was archived.")
-    schedules.follow(flow)
+    schedules.sync_beat_rows(flow)
     return flow
 
 

@@ -41,7 +41,7 @@ class WebhookOfArchived(WorkflowsError):
     status, code = 410, "flow_archived"
 
 
-def take(token: str, headers: Mapping[str, str], body: bytes) -> None:
+def receive_webhook(token: str, headers: Mapping[str, str], body: bytes) -> None:
     """Take in a delivery: check its signature, store it as an event, and start the trigger's flow after the commit.
 
     A delivery that comes again (by its id) is stored again, and starts nothing; one without an id is new, unless the

@@ -7,7 +7,7 @@
 -- Parameters: pure text[] (the types that change nothing outside), ids text[] (step runs), attempts int[] with nulls
 --   (as dispatched; null for a step that the gate handed over), lease uuid, worker uuid, lease_s float8.
 -- Returns: id uuid, run_id uuid, version_id uuid, org_id uuid, key text, path text, index int or null, container_id
---   uuid or null, attempt int, wake_seq int, losses int, told_waits int, timeout_ms int, queue text, type text,
+--   uuid or null, attempt int, wake_seq int, losses int, server_retry_waits int, timeout_ms int, queue text, type text,
 --   priority int, queued_s float8, needs_met int, needs_total int, dispatched_at float8 or null, run_status text,
 --   run_trigger text, run_event text, run_event_id uuid or null.
 -- Indexes: primary keys.
@@ -23,7 +23,7 @@ WITH wanted AS (
      WHERE s.id = w.id AND (w.attempt IS NULL OR s.attempt = w.attempt) AND s.status || '' = 'ready' AND r.id = s.run_id
        AND r.ended_at IS NULL AND (s.is_hook OR (r.error IS NULL AND r.cancel_requested_at IS NULL))
     RETURNING s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses,
-              s.told_waits, s.timeout_ms, s.queue, s.type, s.priority,
+              s.told_waits AS server_retry_waits, s.timeout_ms, s.queue, s.type, s.priority,
               extract(epoch FROM clock_timestamp() - s.ready_at)::float8 AS queued_s, s.needs_met, s.needs_total, extract(epoch FROM s.dispatched_at)::float8 AS dispatched_at,
               r.status AS run_status, r.trigger AS run_trigger, r.event_name AS run_event, r.event_id AS run_event_id
 ), begun AS (

@@ -22,7 +22,7 @@ class ClaimStepsRow(NamedTuple):
     attempt: int
     wake_seq: int
     losses: int
-    told_waits: int
+    server_retry_waits: int
     timeout_ms: int
     queue: str
     type: str

@@ -52,7 +52,7 @@ class FanOutsOverRow(NamedTuple):
     attempt: int
     wake_seq: int
     losses: int
-    told_waits: int
+    server_retry_waits: int
     timeout_ms: int
     queue: str
     type: str

@@ -2,12 +2,12 @@
 -- step of each.
 -- Parameters: ids uuid[].
 -- Returns: id uuid, run_id uuid, version_id uuid, org_id uuid, key text, path text, index int or null, container_id
---   uuid or null, attempt int, wake_seq int, losses int, told_waits int, timeout_ms int, queue text, type text,
+--   uuid or null, attempt int, wake_seq int, losses int, server_retry_waits int, timeout_ms int, queue text, type text,
 --   priority int, needs_met int, needs_total int, waiting_for text, queued_s float8, kind text, total int, failed int,
 --   stopping bool, bytes bigint, options jsonb, elements int, successful int (elements of items that are completed),
 --   errors jsonb or null (the first 100: {index, error}), busy bool (something in it still executes).
 -- Indexes: primary keys, step_run_item.
-SELECT s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses, s.told_waits, s.timeout_ms,
+SELECT s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses, s.told_waits AS server_retry_waits, s.timeout_ms,
        s.queue, s.type, s.priority, s.needs_met, s.needs_total, s.waiting_for, 0::float8 AS queued_s,
        f.kind, f.total, f.failed, f.stopping, f.bytes, f.options, i.elements, i.successful, e.errors,
        (f.stopping OR f.failed > 0) AND EXISTS (WITH RECURSIVE inner_step AS (

@@ -3,7 +3,7 @@
 -- transaction holds the containers' rows from here on. Returns the ready steps, to be dispatched.
 -- Parameters: ids uuid[] (of containers), paused bool (something has ended before).
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, path text, queue text, type text, priority int, attempt
---   int, needs_total int, needs_met int, unprepared bool.
+--   int, needs_total int, needs_met int, needs_prepare bool.
 -- Indexes: primary keys, step_key.
 WITH fan AS MATERIALIZED (
     SELECT f.*, s.version_id, s.key, s.path, s.priority
@@ -51,5 +51,5 @@ WITH fan AS MATERIALIZED (
      ORDER BY c.container_id, c.index, st.position
     RETURNING id, run_id, version_id, key, path, queue, type, priority, status, attempt, needs_total, needs_met
 )
-SELECT id, run_id, version_id, key, path, queue, type, priority, attempt, needs_total, needs_met, true AS unprepared
+SELECT id, run_id, version_id, key, path, queue, type, priority, attempt, needs_total, needs_met, true AS needs_prepare
   FROM steps WHERE status = 'ready'

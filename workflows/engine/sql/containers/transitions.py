@@ -23,16 +23,16 @@ def cancel_items(
     return database.fetch("cancel_items", parameters, CancelItemsRow._make, cursor)
 
 
-class CancelStraysRow(NamedTuple):
+class CancelOrphanStepsRow(NamedTuple):
     id: UUID
     was_ready: bool
     container_id: UUID
 
 
-def cancel_strays(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -> list[CancelStraysRow]:
-    """Steps in containers that have landed without an end (they wait, or are ready again) although their item or a
+def cancel_orphan_steps(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -> list[CancelOrphanStepsRow]:
+    """Steps in containers that are recorded without an end (they wait, or are ready again) although their item or a
     container around them has ended or is to stop."""
-    return database.fetch("cancel_strays", {"ids": list(ids)}, CancelStraysRow._make, cursor)
+    return database.fetch("cancel_orphan_steps", {"ids": list(ids)}, CancelOrphanStepsRow._make, cursor)
 
 
 class InsertFanOutsRow(NamedTuple):
@@ -56,7 +56,7 @@ class OpenItemsRow(NamedTuple):
     attempt: int
     needs_total: int
     needs_met: int
-    unprepared: bool
+    needs_prepare: bool
 
 
 def open_items(*, ids: Iterable[UUID], paused: bool, cursor: database.Cursor | None = None) -> list[OpenItemsRow]:

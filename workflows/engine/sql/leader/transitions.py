@@ -22,7 +22,7 @@ class WakeStepsRow(NamedTuple):
     needs_total: int
     needs_met: int
     losses: int
-    unprepared: bool
+    needs_prepare: bool
 
 
 def wake_steps(*, batch: int, cursor: database.Cursor | None = None) -> list[WakeStepsRow]:

@@ -2,7 +2,7 @@
 -- Returns the steps, to be dispatched.
 -- Parameters: batch bigint.
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, path text, queue text, type text, priority int, attempt
---   int, needs_total int, needs_met int, losses int, unprepared bool.
+--   int, needs_total int, needs_met int, losses int, needs_prepare bool.
 -- Index: step_run_wake.
 WITH due AS (
     SELECT id FROM workflows_steprun WHERE status = 'waiting' AND wake_at <= statement_timestamp() AND waiting_for IN ('retry', 'sleep', 'delay', 'pause')
@@ -14,4 +14,4 @@ UPDATE workflows_steprun s
   FROM due
  WHERE s.id = due.id
 RETURNING s.id, s.run_id, s.version_id, s.key, s.path, s.queue, s.type, s.priority, s.attempt, s.needs_total, s.needs_met, s.losses,
-          true AS unprepared
+          true AS needs_prepare

@@ -23,7 +23,7 @@ class MarkDispatchedRow(NamedTuple):
     needs_total: int
     needs_met: int
     losses: int
-    unprepared: bool
+    needs_prepare: bool
 
 
 def mark_dispatched(

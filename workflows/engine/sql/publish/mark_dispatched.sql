@@ -2,7 +2,7 @@
 -- ready.
 -- Parameters: ids uuid[], published bool.
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, path text, queue text, type text, priority int, attempt
---   int, needs_total int, needs_met int, losses int, unprepared bool.
+--   int, needs_total int, needs_met int, losses int, needs_prepare bool.
 -- Index: primary key.
 UPDATE workflows_steprun s
    SET dispatched_at = CASE WHEN %(published)s THEN clock_timestamp() END,
@@ -11,4 +11,4 @@ UPDATE workflows_steprun s
   FROM (SELECT id FROM unnest(%(ids)s::uuid[]) AS u (id) ORDER BY id) w
  WHERE s.id = w.id AND s.status || '' = 'ready'
 RETURNING s.id, s.run_id, s.version_id, s.key, s.path, s.queue, s.type, s.priority, s.attempt, s.needs_total, s.needs_met, s.losses,
-          false AS unprepared
+          false AS needs_prepare

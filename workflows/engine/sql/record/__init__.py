@@ -10,9 +10,9 @@ from uuid import UUID
 from workflows.engine.state import database
 
 
-def close_hooks(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -> None:
+def close_compensations(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -> None:
     """Everything that had to be undone is."""
-    database.fetch("close_hooks", {"ids": list(ids)}, tuple, cursor)
+    database.fetch("close_compensations", {"ids": list(ids)}, tuple, cursor)
 
 
 class LockRunsRow(NamedTuple):
@@ -41,7 +41,7 @@ class RunProgressRow(NamedTuple):
     version_id: UUID
     failed: bool
     key: str
-    is_hook: bool
+    is_compensation: bool
     position: int
     status: str
     begun: bool

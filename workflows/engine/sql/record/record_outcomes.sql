@@ -4,21 +4,21 @@
 -- where it still waits for that); what follows from it is derived from the rows that really changed. Successors are
 -- touched in the order (run, key), runs in the order of their ids, so that recorders can't deadlock; the counters are
 -- decremented, never recounted, so that parents recorded at the same instant can't lose a join. Returns rows of three
--- kinds: 'landed' per recorded outcome, 'next' per successor that is ready or running now, 'run' per run that ended or
+-- kinds: 'recorded' per recorded outcome, 'next' per successor that is ready or running now, 'run' per run that ended or
 -- is bound to fail. (One JSON parameter is far cheaper to send than twenty arrays.)
 -- Parameters: outcomes text (a JSON array of {id, run, lease (absent: a skip of a ready step), status (completed failed
 --   skipped cancelled waiting ready), waited_for (of a step that no worker has), reason (of a skip), logs (JSON as
 --   text), waiting_for ('' sleep retry event approval run), wake_in (seconds), output, input, error (JSON as text),
---   fatal (the failure fails the run), hook (a step that undoes others), spends (the next try has the next number),
---   told (the other side named the pause), ran (seconds since the handler began)}), edges text (a JSON array of
+--   fatal (the failure fails the run), compensation (a step that undoes others), spends (the next try has the next number),
+--   by_server (the other side named the pause), ran (seconds since the handler began)}), edges text (a JSON array of
 --   {source, target, live (the source was not skipped), veto (a branch that was not taken: the target is skipped
 --   whatever else it needs, since its needs_met falls far below zero), claim (continue in this visit), publish (the
 --   caller publishes after the commit)}), lease uuid, worker uuid, lease_s float8 (these for the successors claimed at
 --   once).
--- Returns: kind text (landed, next, run), id uuid, run_id uuid or null (of a run that ended: the one that started it),
+-- Returns: kind text (recorded, next, run), id uuid, run_id uuid or null (of a run that ended: the one that started it),
 --   version_id uuid or null, org_id uuid or null, status text, key text, path text, index int or null, container_id
---   uuid or null, attempt int, needs_met int, needs_total int, wake_seq int, losses int, told_waits int, timeout_ms
---   int, queue text, type text, priority int, queued_s float8, unprepared bool, stopping bool.
+--   uuid or null, attempt int, needs_met int, needs_total int, wake_seq int, losses int, server_retry_waits int, timeout_ms
+--   int, queue text, type text, priority int, queued_s float8, needs_prepare bool, stopping bool.
 -- Indexes: primary keys, step_run_identity (run, key, path). (`status || ''` hides the partial indexes of all running
 --   and ready steps from the planner: it must look rows up by their ids, however few it believes there are.)
 WITH outcome AS (
@@ -28,12 +28,12 @@ WITH outcome AS (
            o.input::jsonb AS input, o.error::jsonb AS error, o.logs::jsonb AS logs,
            CASE WHEN late THEN 'came after the cancel: ' || o.status ELSE COALESCE(o.reason, '') END AS reason,
            COALESCE(o.fatal, false) AS fatal, COALESCE(o.spends, false) AND NOT late AS spends,
-           COALESCE(o.told, false) AS told, o.ran, o.waited_for
+           COALESCE(o.by_server, false) AS by_server, o.ran, o.waited_for
       FROM json_to_recordset(%(outcomes)s::json) AS o (id uuid, run uuid, lease uuid, status text, waiting_for text,
-           wake_in float8, output text, input text, error text, logs text, reason text, hook bool, fatal bool,
-           spends bool, told bool, ran float8, waited_for text)
+           wake_in float8, output text, input text, error text, logs text, reason text, compensation bool, fatal bool,
+           spends bool, by_server bool, ran float8, waited_for text)
       JOIN workflows_run r ON r.id = o.run
-     CROSS JOIN LATERAL (SELECT r.cancel_requested_at IS NOT NULL AND o.hook IS NULL
+     CROSS JOIN LATERAL (SELECT r.cancel_requested_at IS NOT NULL AND o.compensation IS NULL
                                 AND o.status NOT IN ('skipped', 'cancelled') AS late) l
 ), done AS (
     UPDATE workflows_steprun s
@@ -43,7 +43,7 @@ WITH outcome AS (
            waiting_for = o.waiting_for,
            wake_at = CASE WHEN o.status = 'waiting' THEN clock_timestamp() + make_interval(secs => o.wake_in) END,
            attempt = s.attempt + o.spends::int,
-           told_waits = s.told_waits + o.told::int,
+           told_waits = s.told_waits + o.by_server::int,
            lease_token = NULL, lease_until = NULL, deadline_at = NULL,
            started_at = COALESCE(greatest(clock_timestamp() - make_interval(secs => o.ran), s.ready_at), s.started_at),
            dispatched_at = CASE WHEN o.status = 'ready' THEN NULL ELSE s.dispatched_at END,
@@ -114,13 +114,13 @@ WITH outcome AS (
      WHERE r.id = t.run_id AND r.ended_at IS NULL
     RETURNING r.id, r.status, r.version_id, r.parent_id, r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL AS stopping
 )
-SELECT 'landed' AS kind, d.id, d.run_id, NULL::uuid AS version_id, NULL::uuid AS org_id, d.status, '' AS key, '' AS path,
-       NULL::int AS index, NULL::uuid AS container_id, d.attempt, 0 AS needs_met, 0 AS needs_total, 0 AS wake_seq, 0 AS losses, 0 AS told_waits,
-       0 AS timeout_ms, '' AS queue, '' AS type, 0 AS priority, 0::float8 AS queued_s, false AS unprepared, false AS stopping
+SELECT 'recorded' AS kind, d.id, d.run_id, NULL::uuid AS version_id, NULL::uuid AS org_id, d.status, '' AS key, '' AS path,
+       NULL::int AS index, NULL::uuid AS container_id, d.attempt, 0 AS needs_met, 0 AS needs_total, 0 AS wake_seq, 0 AS losses, 0 AS server_retry_waits,
+       0 AS timeout_ms, '' AS queue, '' AS type, 0 AS priority, 0::float8 AS queued_s, false AS needs_prepare, false AS stopping
   FROM done d
 UNION ALL
 SELECT 'next', n.id, n.run_id, n.version_id, n.org_id, n.status, n.key, n.path, n.index, n.container_id, n.attempt, n.needs_met,
-       n.needs_total, n.wake_seq, n.losses, n.told_waits, n.timeout_ms, n.queue, n.type, n.priority, 0::float8, n.dispatched_at IS NULL, false
+       n.needs_total, n.wake_seq, n.losses, n.told_waits AS server_retry_waits, n.timeout_ms, n.queue, n.type, n.priority, 0::float8, n.dispatched_at IS NULL, false
   FROM next n WHERE n.status <> 'pending'
 UNION ALL
 SELECT 'run', r.id, r.parent_id, r.version_id, NULL, r.status, '', '', NULL, NULL, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, r.stopping

@@ -20,7 +20,7 @@ def finish_runs(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -
     return database.fetch("finish_runs", {"ids": list(ids)}, FinishRunsRow._make, cursor)
 
 
-class InsertHookRow(NamedTuple):
+class InsertCompensationRow(NamedTuple):
     id: UUID
     run_id: UUID
     version_id: UUID
@@ -31,15 +31,15 @@ class InsertHookRow(NamedTuple):
     attempt: int
     needs_total: int
     needs_met: int
-    unprepared: bool
+    needs_prepare: bool
 
 
-def insert_hook(*, run: UUID, key: str, cursor: database.Cursor | None = None) -> list[InsertHookRow]:
+def insert_compensation(*, run: UUID, key: str, cursor: database.Cursor | None = None) -> list[InsertCompensationRow]:
     """A step that undoes another one becomes ready, within a run that stops."""
-    return database.fetch("insert_hook", {"run": run, "key": key}, InsertHookRow._make, cursor)
+    return database.fetch("insert_compensation", {"run": run, "key": key}, InsertCompensationRow._make, cursor)
 
 
-class InsertOwnHooksRow(NamedTuple):
+class InsertOwnCompensationsRow(NamedTuple):
     id: UUID
     run_id: UUID
     version_id: UUID
@@ -50,12 +50,12 @@ class InsertOwnHooksRow(NamedTuple):
     attempt: int
     needs_total: int
     needs_met: int
-    unprepared: bool
+    needs_prepare: bool
 
 
-def insert_own_hooks(*, failed: str, cursor: database.Cursor | None = None) -> list[InsertOwnHooksRow]:
+def insert_own_compensations(*, failed: str, cursor: database.Cursor | None = None) -> list[InsertOwnCompensationsRow]:
     """Steps that undo others become ready since those have failed, while their runs go on."""
-    return database.fetch("insert_own_hooks", {"failed": failed}, InsertOwnHooksRow._make, cursor)
+    return database.fetch("insert_own_compensations", {"failed": failed}, InsertOwnCompensationsRow._make, cursor)
 
 
 class RecordOutcomesRow(NamedTuple):
@@ -74,13 +74,13 @@ class RecordOutcomesRow(NamedTuple):
     needs_total: int
     wake_seq: int
     losses: int
-    told_waits: int
+    server_retry_waits: int
     timeout_ms: int
     queue: str
     type: str
     priority: int
     queued_s: float
-    unprepared: bool
+    needs_prepare: bool
     stopping: bool
 
 

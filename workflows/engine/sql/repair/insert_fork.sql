@@ -3,10 +3,10 @@
 -- Parameters: id uuid, input text, priority int, event_id uuid or null, steps text (a JSON array of {key, status,
 --   needs_left, needs_met, source (the step run whose outcome is taken over; absent for a step that runs),
 --   takes_items}), org uuid, flow uuid, version uuid, event_name text, trigger text, user_id text, sinks int, start_ms
---   bigint or null, finish_ms bigint or null, hooks bool, follow_up bool, origin_id uuid or null, origin_kind text,
+--   bigint or null, finish_ms bigint or null, compensations bool, follow_up bool, origin_id uuid or null, origin_kind text,
 --   repair_root_id uuid or null, repair_number int, parent_id uuid or null, parent_policy text, awaited bool.
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
---   needs_total int, needs_met int, unprepared bool.
+--   needs_total int, needs_met int, needs_prepare bool.
 -- Indexes: workflows_step (version, key), primary keys.
 WITH planned AS (
     SELECT * FROM json_to_recordset(%(steps)s::json) AS p (key text, status text, needs_left int, needs_met int, source uuid,
@@ -17,7 +17,7 @@ WITH planned AS (
                                follow_up, origin_id, origin_kind, repair_root_id, repair_number, parent_id, parent_policy, awaited)
     VALUES (%(id)s, %(org)s, %(flow)s, %(version)s, %(event_id)s::uuid, %(event_name)s, %(trigger)s, %(user_id)s, 'queued',
             %(priority)s, %(input)s::jsonb, %(sinks)s, '', clock_timestamp(),
-            clock_timestamp() + make_interval(secs => %(start_ms)s::bigint / 1000.0), %(finish_ms)s::bigint, %(hooks)s,
+            clock_timestamp() + make_interval(secs => %(start_ms)s::bigint / 1000.0), %(finish_ms)s::bigint, %(compensations)s,
             %(follow_up)s, %(origin_id)s::uuid, %(origin_kind)s, %(repair_root_id)s::uuid, %(repair_number)s,
             %(parent_id)s::uuid, %(parent_policy)s, %(awaited)s)
     RETURNING id, priority
@@ -35,5 +35,5 @@ WITH planned AS (
       LEFT JOIN workflows_steprun o ON o.id = p.source
     RETURNING id, run_id, version_id, key, queue, type, priority, status, attempt, needs_total, needs_met
 )
-SELECT id, run_id, version_id, key, queue, type, priority, attempt, needs_total, needs_met, true AS unprepared
+SELECT id, run_id, version_id, key, queue, type, priority, attempt, needs_total, needs_met, true AS needs_prepare
   FROM new_steps WHERE status = 'ready'

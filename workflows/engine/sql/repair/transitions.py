@@ -20,7 +20,7 @@ class InsertForkRow(NamedTuple):
     attempt: int
     needs_total: int
     needs_met: int
-    unprepared: bool
+    needs_prepare: bool
 
 
 def insert_fork(
@@ -39,7 +39,7 @@ def insert_fork(
     sinks: int,
     start_ms: int | None,
     finish_ms: int | None,
-    hooks: bool,
+    compensations: bool,
     follow_up: bool,
     origin_id: UUID | None,
     origin_kind: str,
@@ -54,8 +54,8 @@ def insert_fork(
     parameters = {
         "id": id, "input": input, "priority": priority, "event_id": event_id, "steps": steps, "org": org, "flow": flow,
         "version": version, "event_name": event_name, "trigger": trigger, "user_id": user_id, "sinks": sinks,
-        "start_ms": start_ms, "finish_ms": finish_ms, "hooks": hooks, "follow_up": follow_up, "origin_id": origin_id,
-        "origin_kind": origin_kind, "repair_root_id": repair_root_id, "repair_number": repair_number,
-        "parent_id": parent_id, "parent_policy": parent_policy, "awaited": awaited
+        "start_ms": start_ms, "finish_ms": finish_ms, "compensations": compensations, "follow_up": follow_up,
+        "origin_id": origin_id, "origin_kind": origin_kind, "repair_root_id": repair_root_id,
+        "repair_number": repair_number, "parent_id": parent_id, "parent_policy": parent_policy, "awaited": awaited
     }  # fmt: skip
     return database.fetch("insert_fork", parameters, InsertForkRow._make, cursor)

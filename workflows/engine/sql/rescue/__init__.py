@@ -43,7 +43,7 @@ class PublishAgainRow(NamedTuple):
     needs_total: int
     needs_met: int
     losses: int
-    unprepared: bool
+    needs_prepare: bool
 
 
 def publish_again(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -> list[PublishAgainRow]:
@@ -78,7 +78,7 @@ class RescueUndispatchedRow(NamedTuple):
     needs_met: int
     losses: int
     ready_at: datetime
-    unprepared: bool
+    needs_prepare: bool
     place: int
 
 

@@ -8,7 +8,7 @@
 --   float8, silent_s float8.
 -- Returns: id uuid, run_id uuid, version_id uuid, org_id uuid, key text, path text, index int or null, container_id
 --   uuid or null, queue text, type text, priority int, attempt int, needs_total int, needs_met int, status text, losses
---   int, wake_seq int, told_waits int, timeout_ms int, queued_s float8, unprepared bool.
+--   int, wake_seq int, server_retry_waits int, timeout_ms int, queued_s float8, needs_prepare bool.
 -- Indexes: step_run_running, primary keys.
 WITH expired AS MATERIALIZED (
     SELECT id, worker_id, lease_until FROM workflows_steprun
@@ -57,4 +57,4 @@ UPDATE workflows_steprun s
   FROM judged
  WHERE s.id = judged.id
 RETURNING s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.queue, s.type, s.priority, s.attempt, s.needs_total,
-          s.needs_met, s.status, s.losses, s.wake_seq, s.told_waits, s.timeout_ms, 0::float8 AS queued_s, true AS unprepared
+          s.needs_met, s.status, s.losses, s.wake_seq, s.told_waits AS server_retry_waits, s.timeout_ms, 0::float8 AS queued_s, true AS needs_prepare

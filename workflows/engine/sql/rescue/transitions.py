@@ -36,10 +36,10 @@ class RescueDeadLeasesRow(NamedTuple):
     status: str
     losses: int
     wake_seq: int
-    told_waits: int
+    server_retry_waits: int
     timeout_ms: int
     queued_s: float
-    unprepared: bool
+    needs_prepare: bool
 
 
 def rescue_dead_leases(

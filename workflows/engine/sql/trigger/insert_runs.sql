@@ -4,11 +4,11 @@
 --   priorities int[], event_ids uuid[] with nulls, gather_keys text[], gathered int[], singleton_keys text[], newest_at
 --   timestamptz[] with nulls (one each per run), trigger text, sinks int, run_at timestamptz or null, dispatched bool
 --   (roots without a condition are published by the caller right after the commit), start_ms bigint or null, finish_ms
---   bigint or null (how long it may wait for its start, and take from then on), hooks bool, follow_up bool, origin_id
+--   bigint or null (how long it may wait for its start, and take from then on), compensations bool, follow_up bool, origin_id
 --   uuid or null, origin_kind text, repair_root_id uuid or null, repair_number int (of a repair, else null and 0),
 --   parent_id uuid or null, parent_policy text, awaited bool.
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
---   needs_total int, needs_met int, unprepared bool.
+--   needs_total int, needs_met int, needs_prepare bool.
 -- Index: workflows_step (version, position).
 WITH wanted AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(inputs)s::text[]::jsonb[], %(priorities)s::int[], %(event_ids)s::uuid[],
@@ -24,7 +24,7 @@ WITH wanted AS (
     SELECT w.id, %(org)s, %(flow)s, %(version)s, w.event_id, w.event_name, %(trigger)s, w.user_id, 'queued',
            w.priority, w.input, %(sinks)s, '', clock_timestamp(),
            COALESCE(%(run_at)s::timestamptz, clock_timestamp()) + make_interval(secs => %(start_ms)s::bigint / 1000.0),
-           %(finish_ms)s::bigint, %(hooks)s, %(follow_up)s, %(origin_id)s::uuid, %(origin_kind)s, %(repair_root_id)s::uuid,
+           %(finish_ms)s::bigint, %(compensations)s, %(follow_up)s, %(origin_id)s::uuid, %(origin_kind)s, %(repair_root_id)s::uuid,
            %(repair_number)s, %(parent_id)s::uuid, %(parent_policy)s, %(awaited)s, w.gather_key, w.gathered, w.singleton_key, w.newest_at
       FROM wanted w
     RETURNING id, priority
@@ -47,5 +47,5 @@ WITH wanted AS (
      WHERE s.version_id = %(version)s AND NOT s.is_hook AND s.container = ''
     RETURNING id, run_id, version_id, key, queue, type, priority, status, attempt, needs_total, needs_met, dispatched_at
 )
-SELECT id, run_id, version_id, key, queue, type, priority, attempt, needs_total, needs_met, dispatched_at IS NULL AS unprepared
+SELECT id, run_id, version_id, key, queue, type, priority, attempt, needs_total, needs_met, dispatched_at IS NULL AS needs_prepare
   FROM new_steps WHERE status = 'ready'

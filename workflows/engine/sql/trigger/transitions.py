@@ -22,7 +22,7 @@ class InsertRunsRow(NamedTuple):
     attempt: int
     needs_total: int
     needs_met: int
-    unprepared: bool
+    needs_prepare: bool
 
 
 def insert_runs(
@@ -46,7 +46,7 @@ def insert_runs(
     dispatched: bool,
     start_ms: int | None,
     finish_ms: int | None,
-    hooks: bool,
+    compensations: bool,
     follow_up: bool,
     origin_id: UUID | None,
     origin_kind: str,
@@ -63,8 +63,9 @@ def insert_runs(
         "event_names": list(event_names), "user_ids": list(user_ids), "priorities": list(priorities),
         "event_ids": list(event_ids), "gather_keys": list(gather_keys), "gathered": list(gathered),
         "singleton_keys": list(singleton_keys), "newest_at": list(newest_at), "trigger": trigger, "sinks": sinks,
-        "run_at": run_at, "dispatched": dispatched, "start_ms": start_ms, "finish_ms": finish_ms, "hooks": hooks,
-        "follow_up": follow_up, "origin_id": origin_id, "origin_kind": origin_kind, "repair_root_id": repair_root_id,
-        "repair_number": repair_number, "parent_id": parent_id, "parent_policy": parent_policy, "awaited": awaited
+        "run_at": run_at, "dispatched": dispatched, "start_ms": start_ms, "finish_ms": finish_ms,
+        "compensations": compensations, "follow_up": follow_up, "origin_id": origin_id, "origin_kind": origin_kind,
+        "repair_root_id": repair_root_id, "repair_number": repair_number, "parent_id": parent_id,
+        "parent_policy": parent_policy, "awaited": awaited
     }  # fmt: skip
     return database.fetch("insert_runs", parameters, InsertRunsRow._make, cursor)

@@ -154,7 +154,7 @@ class TakenWaitsRow(NamedTuple):
     attempt: int
     wake_seq: int
     losses: int
-    told_waits: int
+    server_retry_waits: int
     timeout_ms: int
     queue: str
     type: str

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from workflows.engine.sql.containers import transitions as sql
-from workflows.engine.sql.containers.transitions import CancelStraysRow
+from workflows.engine.sql.containers.transitions import CancelOrphanStepsRow
 from workflows.engine.state import database
 from workflows.engine.state.records import ReadyStep
 
@@ -33,6 +33,6 @@ def cancel_items(container_id: UUID, indexes: Sequence[int] | None, *, cursor: d
     return [row.id for row in sql.cancel_items(id=container_id, indexes=indexes, cursor=cursor) if row.was_ready]
 
 
-def cancel_strays(step_run_ids: Sequence[UUID], *, cursor: database.Cursor) -> list[CancelStraysRow]:
+def cancel_orphan_steps(step_run_ids: Sequence[UUID], *, cursor: database.Cursor) -> list[CancelOrphanStepsRow]:
     """Cancel those of these steps whose items or containers have ended or are to stop. Returns them."""
-    return sql.cancel_strays(ids=step_run_ids, cursor=cursor) if step_run_ids else []
+    return sql.cancel_orphan_steps(ids=step_run_ids, cursor=cursor) if step_run_ids else []

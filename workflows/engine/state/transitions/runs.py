@@ -52,7 +52,7 @@ def insert(
         sinks=flow.sinks,
         start_ms=flow.start_ms,
         finish_ms=flow.finish_ms,
-        hooks=bool(flow.hooks),
+        compensations=bool(flow.compensations),
         follow_up=_is_followed_up(flow, lineage),
         origin_id=lineage.origin_id,
         origin_kind=lineage.origin_kind,
@@ -99,7 +99,7 @@ def insert_fork(
         sinks=sinks,
         start_ms=flow.start_ms,
         finish_ms=flow.finish_ms,
-        hooks=bool(flow.hooks),
+        compensations=bool(flow.compensations),
         follow_up=_is_followed_up(flow, lineage),
         origin_id=lineage.origin_id,
         origin_kind=lineage.origin_kind,
@@ -120,10 +120,10 @@ def _is_followed_up(flow: CompiledFlow, lineage: Lineage) -> bool:
 @dataclass(frozen=True, kw_only=True)
 class Settled:
     """What settling led to: (run, status) of those that ended, the steps that were ready and will not start, and those
-    that are to undo others now."""
+    that are to compensating others now."""
 
     ended: list[tuple[UUID, str]] = field(default_factory=list)
-    withdrawn: list[UUID] = field(default_factory=list)
+    unstarted: list[UUID] = field(default_factory=list)
     ready: list[ReadyStep] = field(default_factory=list)
 
 
@@ -131,51 +131,55 @@ def settle(run_ids: Sequence[UUID]) -> Settled:
     """Cancel what is open of runs that are bound to fail or cancelled, and end those of which nothing runs."""
     with database.transaction() as cursor:
         sql.lock_runs(ids=run_ids, cursor=cursor)
-        withdrawn = [row.id for row in record_sql.withdraw_open(ids=run_ids, cursor=cursor)]
+        unstarted = [row.id for row in record_sql.withdraw_open(ids=run_ids, cursor=cursor)]
         rows = record_sql.settle_runs(ids=run_ids, cursor=cursor)
-        undo = {row.id: _undo(row.id, cursor) for row in rows if row.status == "undo"}
-        undone = [run_id for run_id, going_on in undo.items() if going_on is None]
-        if undone:
-            sql.close_hooks(ids=undone, cursor=cursor)
-            rows += record_sql.settle_runs(ids=undone, cursor=cursor)
+        compensating = {row.id: _compensate(row.id, cursor) for row in rows if row.status == "compensate"}
+        compensated = [run_id for run_id, going_on in compensating.items() if going_on is None]
+        if compensated:
+            sql.close_compensations(ids=compensated, cursor=cursor)
+            rows += record_sql.settle_runs(ids=compensated, cursor=cursor)
     return Settled(
-        ended=[(row.id, row.status) for row in rows if row.status != "undo"],
-        withdrawn=withdrawn,
-        ready=[step for steps in undo.values() for step in steps or ()],
+        ended=[(row.id, row.status) for row in rows if row.status != "compensate"],
+        unstarted=unstarted,
+        ready=[step for steps in compensating.values() for step in steps or ()],
     )
 
 
-def _undo(run_id: UUID, cursor: database.Cursor) -> list[ReadyStep] | None:
+def _compensate(run_id: UUID, cursor: database.Cursor) -> list[ReadyStep] | None:
     """The next step that undoes another becomes ready: one at a time, those of the last steps first.
 
-    None where there is nothing (more) to undo; an empty list while one is under way.
+    None where there is nothing (more) to compensating; an empty list while one is under way.
     """
     progress = sql.run_progress(run=run_id, cursor=cursor)
-    hooks = {row.key: row.status for row in progress if row.is_hook}
-    if any(status not in ENDED | {"cancelled"} for status in hooks.values()):
+    compensations = {row.key: row.status for row in progress if row.is_compensation}
+    if any(status not in ENDED | {"cancelled"} for status in compensations.values()):
         return []
     if any(row.status == "running" for row in progress):
         return []
-    for key in _hooks_due(progress):
-        if key not in hooks:
-            rows = record_sql.insert_hook(run=run_id, key=key, cursor=cursor)
+    for key in _compensations_due(progress):
+        if key not in compensations:
+            rows = record_sql.insert_compensation(run=run_id, key=key, cursor=cursor)
             return [ReadyStep.new(row) for row in rows]
     return None
 
 
-def _hooks_due(progress: Sequence[RunProgressRow]) -> list[str]:
+def _compensations_due(progress: Sequence[RunProgressRow]) -> list[str]:
     """What undoes the steps that had begun, by the run's end: the last step's first."""
-    flow = _flow_with_hooks(progress[0].version_id) if progress else None
+    flow = _flow_with_compensations(progress[0].version_id) if progress else None
     if flow is None:
         return []
     steps = flow.steps
-    begun = [row for row in progress if not row.is_hook and row.begun and row.status != "skipped" and row.key in steps]
+    begun = [
+        row
+        for row in progress
+        if not row.is_compensation and row.begun and row.status != "skipped" and row.key in steps
+    ]
     begun.sort(key=lambda row: row.position, reverse=True)
     which = (steps[row.key].on_failure if row.failed else steps[row.key].on_cancel for row in begun)
     return list(dict.fromkeys(key for keys in which for key in keys))
 
 
-def _flow_with_hooks(version_id: UUID) -> CompiledFlow | None:
+def _flow_with_compensations(version_id: UUID) -> CompiledFlow | None:
     """The flow; None where nobody knows what undoes its steps (a dead letter says why it can't be loaded), or nothing
     does. Raises UnloadableVersion where another process knows."""
     try:

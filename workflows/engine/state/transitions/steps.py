@@ -18,7 +18,7 @@ from workflows.engine.sql.record import transitions as record_sql
 from workflows.engine.sql.record.transitions import RecordOutcomesRow
 from workflows.engine.state import database, flow_cache
 from workflows.engine.state.records import (
-    NOBODY,
+    NIL_UUID,
     Claim,
     ClaimedBatch,
     ClaimRow,
@@ -26,7 +26,7 @@ from workflows.engine.state.records import (
     ReadyRow,
     ReadyStep,
     Recorded,
-    Verdict,
+    StepResult,
     always,
 )
 from workflows.payload import dump
@@ -79,19 +79,19 @@ def claim(
     return ClaimedBatch(claims, newest)
 
 
-def skip(step: ReadyStep) -> Verdict:
-    """The verdict that skips a ready step."""
-    return Verdict(
+def skip(step: ReadyStep) -> StepResult:
+    """The result that skips a ready step."""
+    return StepResult(
         claim=Claim(
             id=step.id,
             run_id=step.run_id,
             version_id=step.version_id,
-            org_id=NOBODY,
+            org_id=NIL_UUID,
             key=step.key,
             attempt=step.attempt,
             wake_seq=0,
             losses=0,
-            told_waits=0,
+            server_retry_waits=0,
             timeout_ms=0,
             queue=step.queue,
             all_needs_skipped=step.all_needs_skipped,
@@ -103,20 +103,20 @@ def skip(step: ReadyStep) -> Verdict:
     )
 
 
-def _row(verdict: Verdict, status: str, *, is_hook: bool) -> dict[str, Any]:
-    """What is recorded of a verdict whatever its outcome is."""
-    claimed = verdict.claim
+def _row(result: StepResult, status: str, *, is_compensation: bool) -> dict[str, Any]:
+    """What is recorded of a result whatever its outcome is."""
+    claimed = result.claim
     row: dict[str, Any] = {"id": str(claimed.id), "run": str(claimed.run_id), "status": status}
     if claimed.lease is not None:
         row["lease"] = str(claimed.lease)
     elif claimed.waited_for:
         row["waited_for"] = claimed.waited_for
-    kept = {"output": verdict.output, "input": verdict.input, "logs": verdict.logs}
+    kept = {"output": result.output, "input": result.input, "logs": result.logs}
     row |= {name: value for name, value in kept.items() if value is not None}
-    if is_hook:
-        row["hook"] = True
-    if verdict.started is not None:
-        row["ran"] = max(0.0, time.monotonic() - verdict.started)
+    if is_compensation:
+        row["compensation"] = True
+    if result.started is not None:
+        row["ran"] = max(0.0, time.monotonic() - result.started)
     return row
 
 
@@ -125,19 +125,19 @@ class _Builder:
     """The parameters of `record_outcomes`, built up outcome by outcome."""
 
     queues: frozenset[str]
-    budget: int
+    max_continuations: int
     may_continue: MayContinue
     outcomes: list[dict[str, Any]] = field(default_factory=list)
     edges: list[dict[str, Any]] = field(default_factory=list)
     fails: bool = False
-    company: bool = False
+    needs_transaction: bool = False
     may_end_with_output: bool = False
 
-    def add(self, verdict: Verdict) -> None:
-        claimed, outcome = verdict.claim, verdict.outcome
+    def add(self, result: StepResult) -> None:
+        claimed, outcome = result.claim, result.outcome
         flow, step = _compiled(claimed)
         status = _STATUS[type(outcome)]
-        row = _row(verdict, status, is_hook=step is not None and step.is_hook)
+        row = _row(result, status, is_compensation=step is not None and step.is_compensation)
         not_taken = frozenset[str]()
         stops_item = False
         if isinstance(outcome, Completed):
@@ -150,31 +150,37 @@ class _Builder:
             not_taken = step.branch_targets if step else not_taken
         elif isinstance(outcome, Retry):
             row |= {"error": _stored(outcome.error), "waiting_for": "retry", "wake_in": outcome.delay_s,
-                    "told": outcome.told, "spends": not outcome.told}  # fmt: skip
+                    "by_server": outcome.by_server, "spends": not outcome.by_server}  # fmt: skip
         elif isinstance(outcome, Sleep):
             row |= {"waiting_for": "sleep", "wake_in": outcome.seconds}
         elif isinstance(outcome, WaitFor):
-            self.company = True
+            self.needs_transaction = True
             row |= {"waiting_for": outcome.kind, "wake_in": outcome.timeout_s}
         elif isinstance(outcome, FanOut):
-            self.company = True
+            self.needs_transaction = True
             row["waiting_for"] = "items"
         elif isinstance(outcome, Skipped):
             row["reason"] = outcome.reason
         elif isinstance(outcome, HandBack) and outcome.after_s is not None:
             row |= {"status": "waiting", "waiting_for": "pause", "wake_in": outcome.after_s}
         self.outcomes.append(row)
-        self.company = self.company or bool(claimed.path)
+        self.needs_transaction = self.needs_transaction or bool(claimed.path)
         if flow is not None and step is not None and status in ENDED and not row.get("fatal") and not stops_item:
-            if (step.is_sink or step.is_hook) and not claimed.path and flow.output is not None:
+            if (step.is_sink or step.is_compensation) and not claimed.path and flow.output is not None:
                 self.may_end_with_output = True
             for key in step.successors:
                 self._edge(flow, row["id"], flow.steps[key], _is_live(step, key, outcome), veto=key in not_taken)
 
     def _edge(self, flow: CompiledFlow, source: str, target: CompiledStep, live: bool, *, veto: bool) -> None:
-        claims = self.budget > 0 and live and not veto and target.condition is None and target.type.queue in self.queues
+        claims = (
+            self.max_continuations > 0
+            and live
+            and not veto
+            and target.condition is None
+            and target.type.queue in self.queues
+        )
         claims = claims and self.may_continue(flow.version_id, target.key)
-        self.budget -= claims
+        self.max_continuations -= claims
         self.edges.append({
             "source": source, "target": target.key, "live": live, "veto": veto, "claim": claims,
             "publish": not claims and target.condition is None,
@@ -220,7 +226,7 @@ class Recording(NamedTuple):
 
     outcomes: str
     edges: str
-    needs_company: bool
+    needs_transaction: bool
     """Other statements belong into its transaction: failures, waits, outputs of runs."""
     lease: UUID
     worker: UUID
@@ -228,25 +234,25 @@ class Recording(NamedTuple):
 
 
 def prepare_recording(
-    verdicts: Iterable[Verdict],
+    results: Iterable[StepResult],
     *,
     worker: UUID,
     queues: frozenset[str],
-    budget: int,
+    max_continuations: int,
     may_continue: MayContinue = always,
     lease_s: float = LEASE_S,
 ) -> Recording:
-    """Lay the verdicts out as parameters, ordered by step run.
+    """Lay the results out as parameters, ordered by step run.
 
-    `budget`: how many successors to continue with, of those steps of which `may_continue(version, key)` holds.
+    `max_continuations`: the most successors to continue with; `may_continue(version, key)` says which may be.
     """
-    builder = _Builder(queues=queues, budget=budget, may_continue=may_continue)
-    for verdict in sorted(verdicts, key=lambda verdict: verdict.claim.id):
-        builder.add(verdict)
+    builder = _Builder(queues=queues, max_continuations=max_continuations, may_continue=may_continue)
+    for result in sorted(results, key=lambda result: result.claim.id):
+        builder.add(result)
     return Recording(
         outcomes=json.dumps(builder.outcomes),
         edges=json.dumps(builder.edges),
-        needs_company=builder.fails or builder.company or builder.may_end_with_output,
+        needs_transaction=builder.fails or builder.needs_transaction or builder.may_end_with_output,
         lease=uuid.uuid4(),
         worker=worker,
         lease_s=lease_s,
@@ -266,7 +272,7 @@ def _is_next(row: RecordOutcomesRow) -> TypeGuard[_NextRow]:
 
 def record(recording: Recording, cursor: database.Cursor | None = None) -> Recorded:
     """Write the outcomes and all that follows from them, in one statement."""
-    result = Recorded(lease=recording.lease)
+    recorded = Recorded(lease=recording.lease)
     rows = record_sql.record_outcomes(
         outcomes=recording.outcomes,
         edges=recording.edges,
@@ -276,34 +282,34 @@ def record(recording: Recording, cursor: database.Cursor | None = None) -> Recor
         cursor=cursor,
     )
     for row in rows:
-        if row.kind == "landed":
-            result.landed[row.id] = row.status
+        if row.kind == "recorded":
+            recorded.statuses[row.id] = row.status
         elif _is_next(row):
             if row.status == "running":
-                result.claimed.append(Claim.of(row, recording.lease))
+                recorded.claimed.append(Claim.of(row, recording.lease))
             else:
-                result.ready.append(ReadyStep.of(row))
+                recorded.ready.append(ReadyStep.of(row))
         else:
             assert row.version_id is not None
-            result.versions[row.id] = row.version_id
+            recorded.versions[row.id] = row.version_id
             if row.stopping:
-                result.stopping.append(row.id)
+                recorded.runs_to_settle.append(row.id)
             else:
-                result.ended.append((row.id, row.status))
+                recorded.ended.append((row.id, row.status))
                 if row.run_id is not None:  # of a run: the one that started it
-                    result.children.append(row.id)
-    return result
+                    recorded.ended_child_runs.append(row.id)
+    return recorded
 
 
-def undo_failed(verdicts: Sequence[Verdict], cursor: database.Cursor) -> list[ReadyStep]:
+def compensate_failed(results: Sequence[StepResult], cursor: database.Cursor) -> list[ReadyStep]:
     """Before failures are recorded that do not stop their runs: what undoes the failed steps becomes ready."""
     failed = [
-        {"step": str(verdict.claim.id), "lease": str(verdict.claim.lease) if verdict.claim.lease else None, "key": key}
-        for verdict in verdicts
-        if isinstance(verdict.outcome, Failed) and (step := _compiled(verdict.claim)[1]) and not step.stops_run
+        {"step": str(result.claim.id), "lease": str(result.claim.lease) if result.claim.lease else None, "key": key}
+        for result in results
+        if isinstance(result.outcome, Failed) and (step := _compiled(result.claim)[1]) and not step.stops_run
         for key in step.on_failure
     ]
-    rows = record_sql.insert_own_hooks(failed=json.dumps(failed), cursor=cursor) if failed else []
+    rows = record_sql.insert_own_compensations(failed=json.dumps(failed), cursor=cursor) if failed else []
     return [ReadyStep.new(row) for row in rows]
 
 

@@ -2,7 +2,7 @@
 -- Returns the steps, to be dispatched.
 -- Parameters: failed text (a JSON array of {step, lease (null: it waited), key (of the step that undoes it)}).
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
---   needs_total int, needs_met int, unprepared bool.
+--   needs_total int, needs_met int, needs_prepare bool.
 -- Indexes: primary keys, step_key, step_run_identity.
 WITH failed AS (
     SELECT DISTINCT s.run_id, f.key
@@ -20,7 +20,7 @@ WITH failed AS (
       JOIN workflows_step s ON s.version_id = r.version_id AND s.key = f.key
      ORDER BY r.id, s.key
     ON CONFLICT (run_id, key, path) DO NOTHING
-    RETURNING id, run_id, version_id, key, queue, type, priority, attempt, needs_total, needs_met, true AS unprepared
+    RETURNING id, run_id, version_id, key, queue, type, priority, attempt, needs_total, needs_met, true AS needs_prepare
 ), held AS (
     UPDATE workflows_run r SET sinks_left = r.sinks_left + n.number
       FROM (SELECT run_id, count(*)::int AS number FROM new GROUP BY run_id ORDER BY run_id) n

@@ -1,4 +1,4 @@
--- Steps in containers that have landed without an end (they wait, or are ready again) although their item or a
+-- Steps in containers that are recorded without an end (they wait, or are ready again) although their item or a
 -- container around them has ended or is to stop: cancel them.
 -- Parameters: ids uuid[].
 -- Returns: id uuid, was_ready bool, container_id uuid.
