@@ -11,10 +11,9 @@
 --   text), waiting_for ('' sleep retry event approval run), wake_in (seconds), output, input, error (JSON as text),
 --   fatal (the failure fails the run), hook (a step that undoes others), spends (the next try has the next number),
 --   told (the other side named the pause), ran (seconds since the handler began)}), edges text (a JSON array of
---   {source, target, live (the source was not skipped), veto (a branch that was not taken: the target is skipped
---   whatever else it needs, since its needs_met falls far below zero), claim (continue in this visit), publish (the
---   caller publishes after the commit)}), lease uuid, worker uuid, lease_s float8 (these for the successors claimed at
---   once).
+--   {source, target, weight (what the target's needs_met gets: 1, 0, or far less for a branch that was not taken; see
+--   engine/state/needs.py), claim (continue in this visit), publish (the caller publishes after the commit)}), lease
+--   uuid, worker uuid, lease_s float8 (these for the successors claimed at once).
 -- Returns: kind text (landed, next, run), id uuid, run_id uuid or null (of a run that ended: the one that started it),
 --   version_id uuid or null, org_id uuid or null, status text, key text, path text, index int or null, container_id
 --   uuid or null, attempt int, needs_met int, needs_total int, wake_seq int, losses int, told_waits int, timeout_ms
@@ -66,9 +65,8 @@ WITH outcome AS (
         OR d.waiting_for = 'retry'
 ), edge AS MATERIALIZED (
     SELECT d.run_id, d.path, e.target, count(*)::int AS decided,
-           sum(CASE WHEN e.veto THEN -1000000 ELSE e.live::int END)::int AS live,
-           bool_and(e.claim) AS claim, bool_and(e.publish) AS publish
-      FROM json_to_recordset(%(edges)s::json) AS e (source uuid, target text, live bool, veto bool, claim bool, publish bool)
+           sum(e.weight)::int AS met, bool_and(e.claim) AS claim, bool_and(e.publish) AS publish
+      FROM json_to_recordset(%(edges)s::json) AS e (source uuid, target text, weight int, claim bool, publish bool)
       JOIN done d ON d.id = e.source
       JOIN workflows_run r ON r.id = d.run_id AND r.error IS NULL AND r.cancel_requested_at IS NULL
      WHERE d.status IN ('completed', 'failed', 'skipped')
@@ -77,21 +75,22 @@ WITH outcome AS (
 ), next AS (
     UPDATE workflows_steprun s
        SET needs_left = s.needs_left - edge.decided,
-           needs_met = s.needs_met + edge.live,
+           needs_met = s.needs_met + edge.met,
            status = CASE WHEN s.needs_left > edge.decided THEN 'pending'
-                         WHEN edge.claim AND s.needs_met + edge.live > 0 THEN 'running' ELSE 'ready' END,
-           ready_at = CASE WHEN s.needs_left > edge.decided THEN NULL ELSE clock_timestamp() END,
-           started_at = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0 THEN clock_timestamp() END,
-           lease_token = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0 THEN %(lease)s::uuid END,
-           lease_until = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0
-                              THEN clock_timestamp() + make_interval(secs => %(lease_s)s) END,
-           dispatched_at = CASE WHEN s.needs_left = edge.decided AND edge.publish AND s.needs_met + edge.live > 0
-                                THEN clock_timestamp() END,
-           dispatch_count = s.dispatch_count
-               + (s.needs_left = edge.decided AND edge.publish AND s.needs_met + edge.live > 0)::int,
+                         WHEN edge.claim AND s.needs_met + edge.met > 0 THEN 'running' ELSE 'ready' END,
            worker_id = CASE WHEN edge.claim THEN %(worker)s::uuid END,
-           deadline_at = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0
-                              THEN clock_timestamp() + make_interval(secs => s.timeout_ms / 1000.0) END
+           (ready_at, started_at, lease_token, lease_until, deadline_at, dispatched_at, dispatch_count) = (
+               SELECT CASE WHEN new.is_decided THEN clock_timestamp() END,
+                      CASE WHEN new.is_claimed THEN clock_timestamp() END,
+                      CASE WHEN new.is_claimed THEN %(lease)s::uuid END,
+                      CASE WHEN new.is_claimed THEN clock_timestamp() + make_interval(secs => %(lease_s)s) END,
+                      CASE WHEN new.is_claimed THEN clock_timestamp() + make_interval(secs => s.timeout_ms / 1000.0) END,
+                      CASE WHEN new.is_published THEN clock_timestamp() END,
+                      s.dispatch_count + new.is_published::int
+                 FROM (SELECT is_decided, is_decided AND edge.claim AND is_met AS is_claimed,
+                              is_decided AND edge.publish AND is_met AS is_published
+                         FROM (SELECT s.needs_left = edge.decided AS is_decided,
+                                      s.needs_met + edge.met > 0 AS is_met) met) new)
       FROM edge
      WHERE s.run_id = edge.run_id AND s.key = edge.target AND s.path = edge.path AND s.status = 'pending'
     RETURNING s.*

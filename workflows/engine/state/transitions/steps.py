@@ -16,7 +16,7 @@ from workflows.engine.sql.claim import transitions as claim_sql
 from workflows.engine.sql.leader import transitions as leader_sql
 from workflows.engine.sql.record import transitions as record_sql
 from workflows.engine.sql.record.transitions import RecordOutcomesRow
-from workflows.engine.state import database, flow_cache
+from workflows.engine.state import database, flow_cache, needs
 from workflows.engine.state.records import (
     NOBODY,
     Claim,
@@ -36,7 +36,6 @@ from workflows.steps.outcome import (
     Failed,
     FanOut,
     HandBack,
-    Outcome,
     Retry,
     Skipped,
     Sleep,
@@ -169,23 +168,17 @@ class _Builder:
             if (step.is_sink or step.is_hook) and not claimed.path and flow.output is not None:
                 self.may_end_with_output = True
             for key in step.successors:
-                self._edge(flow, row["id"], flow.steps[key], _is_live(step, key, outcome), veto=key in not_taken)
+                weight = needs.weight(step, key, status=status, not_taken=not_taken)
+                self._edge(flow, row["id"], flow.steps[key], weight)
 
-    def _edge(self, flow: CompiledFlow, source: str, target: CompiledStep, live: bool, *, veto: bool) -> None:
-        claims = self.budget > 0 and live and not veto and target.condition is None and target.type.queue in self.queues
+    def _edge(self, flow: CompiledFlow, source: str, target: CompiledStep, weight: int) -> None:
+        claims = self.budget > 0 and weight > 0 and target.condition is None and target.type.queue in self.queues
         claims = claims and self.may_continue(flow.version_id, target.key)
         self.budget -= claims
         self.edges.append({
-            "source": source, "target": target.key, "live": live, "veto": veto, "claim": claims,
+            "source": source, "target": target.key, "weight": weight, "claim": claims,
             "publish": not claims and target.condition is None,
         })  # fmt: skip
-
-
-def _is_live(step: CompiledStep, successor: str, outcome: Outcome) -> bool:
-    """Whether the outcome lets a successor run. A fallback runs only after a failure, and stands in for it then."""
-    if isinstance(outcome, Skipped):
-        return False
-    return step.fallback is None or (successor == step.fallback) == isinstance(outcome, Failed)
 
 
 def _compiled(claim: Claim) -> tuple[CompiledFlow | None, CompiledStep | None]:
