@@ -1,5 +1,6 @@
--- The longest wait of a ready step for its start, as a share of the processing target of its priority level: critical 5 s
--- ("immediate"), high 1 min, normal 5 min, low 1 h; background has none. By organization, with the step that shows it.
+-- The longest wait of a ready step for its start, as a share of the processing target of its priority level: critical
+-- 5 s ("immediate"), high 1 min, normal 5 min, low 1 h; background has none. By organization, with the step that shows
+-- it.
 -- Levels as throttling/policy.py has them (seconds of head start, nearest level).
 -- Parameters: as in dlq/alerting/metrics.py. Returns: org_id, value, run_id, step.
 SELECT DISTINCT ON (w.org_id) w.org_id, w.share, w.run_id, w.key

@@ -5,5 +5,7 @@
 -- Index: primary keys.
 SELECT v.id FROM workflows_flowversion v JOIN workflows_flow f ON f.id = v.flow_id
  WHERE v.definition::text ~ '"(throttling|throttle|concurrency)":'
-   AND (f.current_id = v.id OR EXISTS (SELECT 1 FROM workflows_run r WHERE r.flow_id = f.id AND r.version_id = v.id
-                                        AND (r.ended_at IS NULL OR r.ended_at > clock_timestamp() - interval '31 days')))
+   AND (f.current_id = v.id
+        OR EXISTS (SELECT 1 FROM workflows_run r
+                    WHERE r.flow_id = f.id AND r.version_id = v.id
+                      AND (r.ended_at IS NULL OR r.ended_at > clock_timestamp() - interval '31 days')))

@@ -52,8 +52,8 @@ WITH outcome AS (
        AND ((s.status || '' = 'running' AND s.lease_token = o.lease)
             OR (o.lease IS NULL AND o.waited_for IS NULL AND o.status = 'skipped' AND s.status || '' = 'ready')
             OR (o.lease IS NULL AND s.status || '' = 'waiting' AND s.waiting_for = o.waited_for))
-    RETURNING s.id, s.org_id, s.run_id, s.key, s.path, s.status, s.attempt, s.worker_id, s.ready_at, s.started_at, s.is_sink,
-              o.lease, o.waiting_for, o.input, o.error, o.logs, o.fatal, o.spends
+    RETURNING s.id, s.org_id, s.run_id, s.key, s.path, s.status, s.attempt, s.worker_id, s.ready_at, s.started_at,
+              s.is_sink, o.lease, o.waiting_for, o.input, o.error, o.logs, o.fatal, o.spends
 ), tried AS (
     INSERT INTO workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at, started_at,
                                    ended_at, input, error, logs)
@@ -84,7 +84,8 @@ WITH outcome AS (
                       CASE WHEN new.is_claimed THEN clock_timestamp() END,
                       CASE WHEN new.is_claimed THEN %(lease)s::uuid END,
                       CASE WHEN new.is_claimed THEN clock_timestamp() + make_interval(secs => %(lease_s)s) END,
-                      CASE WHEN new.is_claimed THEN clock_timestamp() + make_interval(secs => s.timeout_ms / 1000.0) END,
+                      CASE WHEN new.is_claimed
+                           THEN clock_timestamp() + make_interval(secs => s.timeout_ms / 1000.0) END,
                       CASE WHEN new.is_published THEN clock_timestamp() END,
                       s.dispatch_count + new.is_published::int
                  FROM (SELECT is_decided, is_decided AND edge.claim AND is_met AS is_claimed,
@@ -95,7 +96,8 @@ WITH outcome AS (
      WHERE s.run_id = edge.run_id AND s.key = edge.target AND s.path = edge.path AND s.status = 'pending'
     RETURNING s.*
 ), touched AS (
-    SELECT run_id, count(*) FILTER (WHERE is_sink AND path = '' AND status IN ('completed', 'failed', 'skipped'))::int AS sinks,
+    SELECT run_id,
+           count(*) FILTER (WHERE is_sink AND path = '' AND status IN ('completed', 'failed', 'skipped'))::int AS sinks,
            (array_agg(error || jsonb_build_object('step', key)) FILTER (WHERE fatal AND status = 'failed'))[1] AS error
       FROM done
      WHERE status IN ('completed', 'failed', 'skipped') AND path = '' AND (is_sink OR fatal)
@@ -111,20 +113,25 @@ WITH outcome AS (
                                 AND r.cancel_requested_at IS NULL THEN clock_timestamp() END
       FROM touched t
      WHERE r.id = t.run_id AND r.ended_at IS NULL
-    RETURNING r.id, r.status, r.version_id, r.parent_id, r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL AS stopping
+    RETURNING r.id, r.status, r.version_id, r.parent_id,
+              r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL AS stopping
 )
-SELECT 'landed' AS kind, d.id, d.run_id, NULL::uuid AS version_id, NULL::uuid AS org_id, d.status, '' AS key, '' AS path,
-       NULL::int AS index, NULL::uuid AS container_id, d.attempt, 0 AS needs_met, 0 AS needs_total, 0 AS wake_seq, 0 AS losses, 0 AS told_waits,
-       0 AS timeout_ms, '' AS queue, '' AS type, 0 AS priority, 0::float8 AS queued_s, false AS unprepared, false AS stopping
+SELECT 'landed' AS kind, d.id, d.run_id, NULL::uuid AS version_id, NULL::uuid AS org_id, d.status, '' AS key,
+       '' AS path, NULL::int AS index, NULL::uuid AS container_id, d.attempt, 0 AS needs_met, 0 AS needs_total,
+       0 AS wake_seq, 0 AS losses, 0 AS told_waits, 0 AS timeout_ms, '' AS queue, '' AS type, 0 AS priority,
+       0::float8 AS queued_s, false AS unprepared, false AS stopping
   FROM done d
 UNION ALL
-SELECT 'next', n.id, n.run_id, n.version_id, n.org_id, n.status, n.key, n.path, n.index, n.container_id, n.attempt, n.needs_met,
-       n.needs_total, n.wake_seq, n.losses, n.told_waits, n.timeout_ms, n.queue, n.type, n.priority, 0::float8, n.dispatched_at IS NULL, false
+SELECT 'next', n.id, n.run_id, n.version_id, n.org_id, n.status, n.key, n.path, n.index, n.container_id, n.attempt,
+       n.needs_met, n.needs_total, n.wake_seq, n.losses, n.told_waits, n.timeout_ms, n.queue, n.type, n.priority,
+       0::float8, n.dispatched_at IS NULL, false
   FROM next n WHERE n.status <> 'pending'
 UNION ALL
-SELECT 'run', r.id, r.parent_id, r.version_id, NULL, r.status, '', '', NULL, NULL, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, r.stopping
+SELECT 'run', r.id, r.parent_id, r.version_id, NULL, r.status, '', '', NULL, NULL, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0,
+       false, r.stopping
   FROM runs r WHERE r.status NOT IN ('queued', 'running') OR r.stopping
 UNION ALL
-SELECT DISTINCT 'run', r.id, r.id, r.version_id, NULL::uuid, r.status, '', '', NULL::int, NULL::uuid, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, true
+SELECT DISTINCT 'run', r.id, r.id, r.version_id, NULL::uuid, r.status, '', '', NULL::int, NULL::uuid, 0, 0, 0, 0, 0, 0,
+                0, '', '', 0, 0, false, true
   FROM done d JOIN workflows_run r ON r.id = d.run_id
  WHERE r.ended_at IS NULL AND (r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL)

@@ -24,7 +24,8 @@ WITH found AS MATERIALIZED (
      WHERE s.id = asleep.id
 )
 UPDATE workflows_run r
-   SET input = jsonb_set(r.input, '{events}', r.input->'events' || %(events)s::jsonb), gathered = r.gathered + %(number)s,
+   SET input = jsonb_set(r.input, '{events}', r.input->'events' || %(events)s::jsonb),
+       gathered = r.gathered + %(number)s,
        gather_key = CASE WHEN r.gathered + %(number)s >= %(max_size)s THEN '' ELSE r.gather_key END
   FROM whole
  WHERE r.id = whole.id

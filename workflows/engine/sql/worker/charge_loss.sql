@@ -11,7 +11,8 @@ WITH charged AS (
     INSERT INTO workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at, started_at,
                                    ended_at, error)
     SELECT headrace_uuid7(), org_id, run_id, id, attempt, 'lost', worker_id, ready_at, started_at, clock_timestamp(),
-           jsonb_build_object('category', 'resource', 'name', 'WorkerLost', 'traceback', '', 'message', %(message)s::text)
+           jsonb_build_object('category', 'resource', 'name', 'WorkerLost', 'traceback', '',
+                              'message', %(message)s::text)
       FROM charged
 )
 SELECT solitary_losses FROM charged
