@@ -32,10 +32,15 @@ class Term(NamedTuple):
 NO_TERM = Term("", "")
 
 
+def keys_of(path: str) -> list[str]:
+    """The keys of a path such as `data.order.id`."""
+    return path.split(".")
+
+
 def value_at(facts: Mapping[str, Any], path: str) -> Any:
     """What stands at `data.order.id` of an event; MISSING where there is nothing."""
     value: Any = facts
-    for part in path.split("."):
+    for part in keys_of(path):
         if not isinstance(value, Mapping) or part not in value:
             return MISSING
         value = value[part]

@@ -31,10 +31,9 @@ from workflows.models import (
     TriggerOutcome,
     Worker,
 )
-from workflows.models.run import LIVE_RUN
+from workflows.models.run import AT_WORK, LIVE_RUN
+from workflows.models.worker import SILENT_AFTER_S
 from workflows.selectors.run_lists import RunFilter
-
-WORKER_SILENT_S = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +93,9 @@ def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True)
         )
         for row in rows
     ]
-    busy = any(row.status in {"ready", "running"} for row in rows)
+    busy = any(row.status in AT_WORK for row in rows)
     if has_containers and run.is_live and not busy:
-        busy = StepRun.objects.filter(run_id=run_id, status__in=["ready", "running"]).exists()
+        busy = StepRun.objects.filter(run_id=run_id, status__in=AT_WORK).exists()
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
         counts[row.status] += 1
@@ -115,6 +114,11 @@ def attempts_of(run_id: UUID, rows: Sequence[StepRun] | None, *, bodies: bool = 
         found = found.defer("input", "error", "logs")
     if rows is not None:
         found = found.filter(step_run_id__in=[row.id for row in rows])
+    return by_step_run(found)
+
+
+def by_step_run(found: QuerySet[Attempt]) -> dict[UUID, list[Attempt]]:
+    """The tries by step run, in their order; an empty list for a step run that has none."""
     attempts: dict[UUID, list[Attempt]] = defaultdict(list)
     for attempt in found.order_by("id"):
         attempts[attempt.step_run_id].append(attempt)
@@ -266,7 +270,7 @@ def has_leader() -> bool:
 
 def live_workers() -> list[Worker]:
     """The worker processes that were seen within the last seconds."""
-    return list(Worker.objects.filter(seen_at__gt=timezone.now() - dt.timedelta(seconds=WORKER_SILENT_S)))
+    return list(Worker.objects.filter(seen_at__gt=timezone.now() - dt.timedelta(seconds=SILENT_AFTER_S)))
 
 
 _HEALTH = """

@@ -36,6 +36,7 @@ from workflows.engine.sql.gate_sync import RecentRunStartsRow, StartedRunsRow
 from workflows.engine.state import database, flow_cache
 from workflows.engine.state.records import NOBODY
 from workflows.models.run import first_id
+from workflows.models.worker import SILENT_AFTER_S
 from workflows.steps.registry import LANES, TIMED_LANES
 
 log = structlog.get_logger(__name__)
@@ -45,7 +46,6 @@ QUIET_S = 0.25
 """After a loss nothing is looked at for so long: a step may start this long after its stamp by the old epoch."""
 PAGE = 1_000
 MAX_CALLS = 20
-WORKER_SILENT_S = 8.0
 
 
 class Keeper:
@@ -165,7 +165,7 @@ class Places:
 
 def announced_places() -> Places:
     """What the live workers announce now."""
-    rows = sql.lane_places(silent_s=WORKER_SILENT_S)
+    rows = sql.lane_places(silent_s=SILENT_AFTER_S)
     by_lane = dict.fromkeys(LANES, 0) | {row.lane: row.places for row in rows if row.lane in LANES}
     return Places(by_lane=by_lane, shared=any(row.shared for row in rows))
 

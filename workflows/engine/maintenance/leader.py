@@ -42,6 +42,7 @@ from workflows.engine.waits import settle as stopping
 from workflows.engine.worker import vital
 from workflows.errors import ResourceExhausted
 from workflows.models.run import first_id
+from workflows.models.worker import FORGOTTEN_AFTER_S, SILENT_AFTER_S
 from workflows.steps.outcome import Failed
 from workflows.steps.registry import QUEUES
 
@@ -146,7 +147,7 @@ class Turn:
     @functools.cached_property
     def states(self) -> dict[str, QueueStatesRow]:
         """What live workers say of the queues."""
-        return {row.queue: row for row in gate_sql.queue_states(silent_s=gate_sync.WORKER_SILENT_S)}
+        return {row.queue: row for row in gate_sql.queue_states(silent_s=SILENT_AFTER_S)}
 
 
 Sweep = Callable[[Turn], object]
@@ -373,7 +374,7 @@ RARE: dict[str, Sweep] = {
     "orphan waits": lambda _: rescue_sql.orphan_waits(batch=BATCH),
     "run marks": lambda _: sql.forget_run_marks(first=first_id(time.time() - LONGEST_RATE_S), batch=BATCH),
     "idempotency keys": _forget_keys,
-    "workers that are gone": lambda _: sql.forget_workers(id=None, silent_s=600.0),
+    "workers that are gone": lambda _: sql.forget_workers(id=None, silent_s=FORGOTTEN_AFTER_S),
     "notes of sweeps": lambda _: sweeps_sql.forget_stale_sweep_failures(stale_s=sweeps.STALE_AFTER_S),
     "the gate's audit": lambda _: gate_sync.audit(),
     "the gate's old epochs": lambda turn: turn.keeper.sweep(),

@@ -26,9 +26,9 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from throttling.errors import EpochClosed, StoreUnavailable
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.pipeline.retry_decision import storable
 from workflows.engine.sql import sweeps as sql
-from workflows.engine.state import database
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -169,7 +169,7 @@ def guarded(name: str, work: Callable[[], T]) -> T | None:
         log.info("the store or the broker does not answer for now", sweep=name, reason=str(error))
         return None
     except BaseException as error:
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         LEDGER.note(name, [Failure(THE_WHOLE, None, error)])
         return None
@@ -240,7 +240,7 @@ def _work_off(how: Items[T], waiting: deque[list[T]], turn: _Turn[T]) -> None:
         try:
             answer = how.work(group)
         except BaseException as error:
-            if database.is_away(error) or isinstance(error, GATE_IS_CLOSED):
+            if is_database_away(error) or isinstance(error, GATE_IS_CLOSED):
                 raise
             if len(group) == 1:
                 turn.failed.append((group[0], error))
@@ -278,7 +278,7 @@ def _take_note(how: Items[T], turn: _Turn[T]) -> None:
         try:
             how.give_up(item, error)
         except BaseException as another:
-            if database.is_away(another):
+            if is_database_away(another):
                 raise
             log.warning("an item can't be given up", sweep=how.name, item=how.key(item), error=reason_of(another))
         else:

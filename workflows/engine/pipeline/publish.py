@@ -20,9 +20,10 @@ from redis.exceptions import RedisError
 
 from throttling.answers import Answer
 from throttling.errors import EpochClosed, StoreUnavailable
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.pipeline import admit, batch_size, prepare
 from workflows.engine.sql import publish as sql
-from workflows.engine.state import database, flow_cache
+from workflows.engine.state import flow_cache
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.worker import ending
 from workflows.errors import UnloadableVersion
@@ -118,7 +119,7 @@ def attempt(steps: Sequence[ReadyStep]) -> list[Culprit]:
         return dispatch_together(steps)
     except BaseException as error:
         ending.raise_if_ending(error)
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         if len(steps) == 1:
             return [(steps[0], error)]

@@ -17,6 +17,7 @@ import structlog
 
 from workflows import signals
 from workflows.definitions.compiled import CompiledFlow
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.containers import fan_out
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import record as sql
@@ -170,7 +171,7 @@ def _record(verdicts: list[Verdict], going: _Going) -> Recorded:
         return _write(verdicts, going)
     except BaseException as error:
         ending.raise_if_ending(error)
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         if len(verdicts) == 1:
             if isinstance(verdicts[0].outcome, Failed) and not isinstance(error, psycopg.Error):
@@ -239,7 +240,7 @@ def _patiently(work: Callable[[], T]) -> T:
             if tries >= DEADLOCK_TRIES:
                 raise
         except psycopg.OperationalError as error:
-            if not database.is_away(error) or time.monotonic() > give_up:
+            if not is_database_away(error) or time.monotonic() > give_up:
                 raise
             time.sleep(0.1)
 
@@ -327,7 +328,7 @@ def _run_output(flow: CompiledFlow, run_id: UUID, cursor: database.Cursor) -> tu
         return dump(value, what="The run's output"), None
     except BaseException as error:
         ending.raise_if_ending(error)
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         described = describe(error)
         return None, replace(described, message=f"The flow's output can't be rendered: {described.message}")

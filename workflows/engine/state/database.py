@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import django.db
 import psycopg
 from django.db import connection as django_connection
 from django.db import connections
@@ -157,18 +156,6 @@ def fetch(
             raise
     with _cursor() as own:
         return _execute(own, name, parameters, make)
-
-
-_AWAY = ("08", "57P", "53300")
-"""Connection errors, a server that shuts down or starts, and too many connections."""
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether the connection or the server is the cause of an error, Django's or psycopg's, and not the statement."""
-    cause = error.__cause__ if isinstance(error, django.db.Error) else error
-    if isinstance(error, django.db.InterfaceError) or isinstance(cause, psycopg.InterfaceError):
-        return True
-    return isinstance(cause, psycopg.OperationalError) and (cause.sqlstate or "08").startswith(_AWAY)
 
 
 def connection_is_broken() -> bool:

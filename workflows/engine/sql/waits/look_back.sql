@@ -1,7 +1,7 @@
 -- Events that were stored before these waits, and count for them: whichever of the two commits second sees the other.
 -- Not the event that started the run, and none that an earlier wait of the run has had. An event that was stored in a
--- long transaction (of ten seconds at most) takes place when it is matched. At most `page` for each wait. Returns for
--- each wait the events, a row each.
+-- long transaction (of ten seconds at most) takes place when it is matched. Names fit patterns as in engine/events/
+-- names.py. At most `page` for each wait. Returns for each wait the events, a row each.
 -- Parameters: ids uuid[] (of step runs), after_at timestamptz or null, after_id uuid or null (go on after these), page
 --   bigint.
 -- Returns: step_run_id uuid, run_id uuid, version_id uuid, match_path text, value_hash text, condition text, id uuid,

@@ -29,6 +29,7 @@ from workflows.engine.state.records import (
     Verdict,
     always,
 )
+from workflows.models.run import DECIDED
 from workflows.payload import dump
 from workflows.steps.outcome import (
     Cancelled,
@@ -164,7 +165,7 @@ class _Builder:
             row |= {"status": "waiting", "waiting_for": "pause", "wake_in": outcome.after_s}
         self.outcomes.append(row)
         self.company = self.company or bool(claimed.path)
-        if flow is not None and step is not None and status in ENDED and not row.get("fatal") and not stops_item:
+        if flow is not None and step is not None and status in DECIDED and not row.get("fatal") and not stops_item:
             if (step.is_sink or step.is_hook) and not claimed.path and flow.output is not None:
                 self.may_end_with_output = True
             for key in step.successors:
@@ -193,8 +194,6 @@ def _stored(error: StepError) -> str:
     return dump(error.as_json(), what="The error")
 
 
-ENDED = frozenset({"completed", "failed", "skipped"})
-"""The statuses after which a successor's need is decided."""
 _STATUS: dict[type[Any], str] = {
     Completed: "completed",
     Failed: "failed",
