@@ -16,11 +16,12 @@ from typing import Any
 
 import structlog
 from celery import bootsteps, signals
-from django.core.exceptions import ImproperlyConfigured
 
+from throttling.environment import whole_number
 from workflows.engine.maintenance.leader import Maintenance
 from workflows.engine.state import database
 from workflows.engine.telemetry import step_events
+from workflows.engine.worker.profile import MAX_CONTINUED as SHIPPED_MAX_CONTINUED
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.runtime import Runtime
 from workflows.steps import sandbox
@@ -29,19 +30,11 @@ from workflows.steps.registry import COMPUTE_QUEUE, DETACHED_LANE, IO_QUEUE, QUE
 log = structlog.get_logger(__name__)
 
 
-def _whole_number(name: str, default: int, *, low: int = 1) -> int:
-    raw = os.environ.get(name, "").strip() or str(default)
-    if not raw.isdecimal() or not low <= int(raw) <= 10_000:
-        raise ImproperlyConfigured(f"{name}={raw!r} must be a whole number from {low} to 10000.")
-    return int(raw)
-
-
-IO_SLOTS = _whole_number("HEADRACE_IO_SLOTS", 200)
-IO_THREADS = _whole_number("HEADRACE_IO_THREADS", 16)
-DETACHED_THREADS = _whole_number("HEADRACE_DETACHED_THREADS", 4)
-DRAIN_S = _whole_number("HEADRACE_DRAIN_S", 10)
-MAX_CONTINUED = _whole_number("HEADRACE_MAX_CONTINUED", 50, low=0)
-
+IO_SLOTS = whole_number(os.environ, "HEADRACE_IO_SLOTS", 200, low=1, high=10_000)
+IO_THREADS = whole_number(os.environ, "HEADRACE_IO_THREADS", 16, low=1, high=10_000)
+DETACHED_THREADS = whole_number(os.environ, "HEADRACE_DETACHED_THREADS", 4, low=1, high=10_000)
+DRAIN_S = whole_number(os.environ, "HEADRACE_DRAIN_S", 10, low=1, high=10_000)
+MAX_CONTINUED = whole_number(os.environ, "HEADRACE_MAX_CONTINUED", SHIPPED_MAX_CONTINUED, low=0, high=10_000)
 LEAVE_AFTER_S = 1.0
 
 _runtime: Runtime | None = None

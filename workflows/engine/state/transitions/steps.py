@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeGuard
 from uuid import UUID
 
+from throttling.environment import step_lease_s
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine.sql.claim import transitions as claim_sql
 from workflows.engine.sql.leader import transitions as leader_sql
@@ -45,7 +46,7 @@ from workflows.steps.outcome import (
 )
 from workflows.steps.registry import pure_types
 
-LEASE_S = max(2.0, float(os.environ.get("HEADRACE_LEASE_S", "10")))
+LEASE_S = step_lease_s(os.environ)
 
 
 def claim(
