@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from throttling.defaults import PRESETS
 from throttling.limits import MAX_LIMIT, MAX_PERIOD_MS, Algorithm, ConcurrencyLimit, RateLimit
-from throttling.policy import DeclaredLimit, StepThrottling
+from throttling.policy import MAX_HEAD_START_S, DeclaredLimit, StepThrottling
 from throttling.retry import BackoffKind, Jitter, RetryPolicy
 from workflows.definitions.strict import Strict
 from workflows.definitions.triggers import BatchSpec, DebounceSpec, RateLimitSpec, SingletonSpec, TriggerSpec
@@ -241,7 +241,7 @@ class FlowSpec(Strict):
     description: str = ""
     on: tuple[TriggerSpec, ...] = ()
     input_schema: dict[str, Any] | None = None
-    priority: str | Annotated[int, Field(strict=True, ge=-600, le=600)] | None = None
+    priority: str | Annotated[int, Field(strict=True, ge=-MAX_HEAD_START_S, le=MAX_HEAD_START_S)] | None = None
     concurrency: tuple[ConcurrencySpec, ...] = Field((), max_length=10)
     throttle: ThrottleSpec | None = None
     timeouts: TimeoutsSpec | None = None

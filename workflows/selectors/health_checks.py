@@ -8,7 +8,6 @@ import psycopg
 import redis
 from celery import current_app
 from django.conf import settings
-from django.db import connection as django_connection
 from kombu.exceptions import KombuError
 
 from workflows.engine.state import database
@@ -28,12 +27,7 @@ async def workers_alive() -> bool:
 
 
 async def _ask(statement: str, parameters: dict[str, Any] | None = None) -> bool:
-    given = {
-        name: value
-        for name, value in django_connection.get_connection_params().items()
-        if name not in {"cursor_factory", "pool", "prepare_threshold", "context"}
-    }
-    async with await psycopg.AsyncConnection.connect(**given, autocommit=True) as own:
+    async with await psycopg.AsyncConnection.connect(**database.parameters(), autocommit=True) as own:
         cursor = await own.execute(statement, parameters)
         row = await cursor.fetchone()
         return bool(row and row[0])

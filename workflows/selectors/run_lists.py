@@ -51,7 +51,12 @@ def shown_statuses(runs: Iterable[Run]) -> dict[UUID, str]:
     live = [id_ for id_, status in known.items() if status in LIVE_RUN]
     steps = StepRun.objects.filter(run_id__in=live, status__in=AT_WORK) if live else StepRun.objects.none()
     at_work = set(steps.values_list("run_id", flat=True).distinct())
-    return {id_: WAITING if status in LIVE_RUN and id_ not in at_work else status for id_, status in known.items()}
+    return {id_: shown_status(status, is_busy=id_ in at_work) for id_, status in known.items()}
+
+
+def shown_status(status: str, *, is_busy: bool) -> str:
+    """The status that a run is shown with. `is_busy`: something of it is ready or runs."""
+    return WAITING if status in LIVE_RUN and not is_busy else status
 
 
 @dataclass(frozen=True, kw_only=True)

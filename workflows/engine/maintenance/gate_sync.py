@@ -17,7 +17,7 @@ from throttling import overrides
 from throttling.defaults import BY_TYPE
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.gate import PastStarts, Request
-from throttling.limits import RateLimit, queue_value
+from throttling.limits import MAX_PERIOD_MS, RateLimit, queue_value
 from throttling.names import (
     RATE_KINDS,
     Definition,
@@ -44,6 +44,8 @@ T = TypeVar("T")
 
 QUIET_S = 0.25
 """After a loss nothing is looked at for so long: a step may start this long after its stamp by the old epoch."""
+LONGEST_RATE_S = MAX_PERIOD_MS / 1000
+"""What has started so long ago counts in no rate limit any more."""
 PAGE = 1_000
 MAX_CALLS = 20
 
@@ -258,7 +260,7 @@ def _executing() -> list[Request]:
 
 def _starts() -> list[PastStarts]:
     """Starts of steps within the longest period there is."""
-    flows = list(_usable(row.id for row in sql.limited_versions()).values())
+    flows = list(_usable(row.id for row in sql.limited_versions(longest_s=LONGEST_RATE_S)).values())
     keyed = [
         f"{flow.version_id}:{key}"
         for flow in flows
@@ -301,7 +303,7 @@ def _runs() -> tuple[list[Request], set[str], list[PastStarts]]:
     current = overrides.current()
     drains = any(override.scope == "drain" for override in current.overrides.values())
     everywhere = drains or current.run_places or current.runs.rate or current.override("runs")
-    rows_of_versions = sql.versions_in_use() if everywhere else sql.limited_versions()
+    rows_of_versions = sql.versions_in_use() if everywhere else sql.limited_versions(longest_s=LONGEST_RATE_S)
     found = _usable(row.id for row in rows_of_versions)
     # All steps of a version have the same run limits: the first one stands for them.
     first = {version_id: next(iter(flow.steps)) for version_id, flow in found.items()}

@@ -56,7 +56,6 @@ OVERTAKEN_BY_S = 5.0
 OVERTAKEN_WHILE_HELD_S = 60.0
 DELIVERED_WITHIN_S = 5.0
 BATCH = 1_000
-LONGEST_RATE_S = 31 * 86_400.0
 MAX_PAGES = 20
 KEY_PAGES = 10
 SWEEP_BUDGET_S = 5.0
@@ -372,7 +371,7 @@ RARE: dict[str, Sweep] = {
     "stuck runs": lambda _: _settle_runs(deep=True),
     "orphan steps": lambda _: rescue_transitions.close_orphans(batch=BATCH),
     "orphan waits": lambda _: rescue_sql.orphan_waits(batch=BATCH),
-    "run marks": lambda _: sql.forget_run_marks(first=first_id(time.time() - LONGEST_RATE_S), batch=BATCH),
+    "run marks": lambda _: sql.forget_run_marks(first=first_id(time.time() - gate_sync.LONGEST_RATE_S), batch=BATCH),
     "idempotency keys": _forget_keys,
     "workers that are gone": lambda _: sql.forget_workers(id=None, silent_s=FORGOTTEN_AFTER_S),
     "notes of sweeps": lambda _: sweeps_sql.forget_stale_sweep_failures(stale_s=sweeps.STALE_AFTER_S),

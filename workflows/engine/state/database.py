@@ -55,16 +55,21 @@ class StatementCounter:
 counter = StatementCounter()
 
 
-def connect() -> Connection:
-    """A new connection to the database that Django uses, in autocommit mode."""
-    parameters = {
+def parameters() -> dict[str, Any]:
+    """The parameters of a connection to the database that Django uses, for the driver itself."""
+    return {
         name: value
         for name, value in django_connection.get_connection_params().items()
         if name not in {"cursor_factory", "pool", "prepare_threshold", "context"}
     }
-    options = f"{parameters.pop('options', '')} {_SETTINGS}".strip()
+
+
+def connect() -> Connection:
+    """A new connection to the database that Django uses, in autocommit mode."""
+    given = parameters()
+    options = f"{given.pop('options', '')} {_SETTINGS}".strip()
     return psycopg.connect(
-        **parameters,
+        **given,
         options=options,
         autocommit=True,
         prepare_threshold=1,
