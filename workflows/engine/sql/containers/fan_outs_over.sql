@@ -6,7 +6,7 @@
 --   priority int, needs_met int, needs_total int, waiting_for text, queued_s float8, kind text, total int, failed int,
 --   stopping bool, bytes bigint, options jsonb, elements int, successful int (elements of items that are completed),
 --   errors jsonb or null (the first 100: {index, error}), busy bool (something in it still executes).
--- Indexes: primary keys, step_run_item.
+-- Indexes: primary keys, step_run_item. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 SELECT s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses,
        s.told_waits, s.timeout_ms, s.queue, s.type, s.priority, s.needs_met, s.needs_total, s.waiting_for,
        0::float8 AS queued_s, f.kind, f.total, f.failed, f.stopping, f.bytes, f.options, i.elements, i.successful,

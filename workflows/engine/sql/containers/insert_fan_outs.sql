@@ -4,7 +4,7 @@
 -- Parameters: fan_outs text (a JSON array of {id (of the step run), kind, parallelism, max_failures, pause_ms, sinks,
 --   options, items: [[position, size, value], …]}).
 -- Returns: step_run_id uuid.
--- Indexes: primary keys, step_run_identity.
+-- Indexes: primary keys, step_run_identity. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH given AS (
     SELECT f.id, f.kind, f.parallelism, f.max_failures, f.pause_ms, f.sinks, f.options, s.org_id, s.run_id,
            old.id AS old_id,

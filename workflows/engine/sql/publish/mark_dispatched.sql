@@ -3,7 +3,7 @@
 -- Parameters: ids uuid[], published bool.
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, path text, queue text, type text, priority int, attempt
 --   int, needs_total int, needs_met int, losses int, unprepared bool.
--- Index: primary key.
+-- Index: primary key. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 UPDATE workflows_steprun s
    SET dispatched_at = CASE WHEN %(published)s THEN clock_timestamp() END,
        dispatch_count = CASE WHEN %(published)s THEN greatest(1, s.dispatch_count)

@@ -3,7 +3,8 @@
 -- Parameters: failed text (a JSON array of {step, lease (null: it waited), key (of the step that undoes it)}).
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
 --   needs_total int, needs_met int, unprepared bool.
--- Indexes: primary keys, step_key, step_run_identity.
+-- Indexes: primary keys, step_key, step_run_identity. (`status || ''` hides the partial indexes from the planner: ADR
+--   4.)
 WITH failed AS (
     SELECT DISTINCT s.run_id, f.key
       FROM json_to_recordset(%(failed)s::json) AS f (step uuid, lease uuid, key text)

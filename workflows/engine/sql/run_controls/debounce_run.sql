@@ -3,7 +3,7 @@
 -- Parameters: flow uuid, key text, input text, event_name text, user_id text, priority int, event_id uuid or null,
 --   received_at timestamptz, period_s float8, timeout_s float8 or null (none), start_ms bigint or null.
 -- Returns: id uuid, replaced bool (its data is that of the event now).
--- Indexes: run_gathers, step_run_identity.
+-- Indexes: run_gathers, step_run_identity. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH found AS MATERIALIZED (
     SELECT r.id, r.created_at, COALESCE(r.newest_at <= %(received_at)s::timestamptz, true) AS replaced
       FROM workflows_run r

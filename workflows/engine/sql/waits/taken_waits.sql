@@ -8,7 +8,7 @@
 --   waiting_for text, queued_s float8, event_id uuid or null, event_name text or null, event_data jsonb or null,
 --   event_user jsonb or null, event_ts timestamptz or null, child_status text or null, child_error jsonb or null,
 --   child_version uuid or null, child_output jsonb or null.
--- Indexes: primary keys, step_run_identity.
+-- Indexes: primary keys, step_run_identity. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 SELECT w.step_run_id AS id, s.id IS NOT NULL AS waits, w.taken_by, w.kind, w.options, w.answer, w.child_id,
        s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses,
        s.told_waits, s.timeout_ms, s.queue, s.type, s.priority, s.needs_met, s.needs_total, s.waiting_for,

@@ -2,7 +2,7 @@
 -- against the step. The row stays with its worker, which records what follows. Returns no row where the lease was lost.
 -- Parameters: id uuid, lease uuid or null, message text.
 -- Returns: solitary_losses int.
--- Index: primary key.
+-- Index: primary key. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH charged AS (
     UPDATE workflows_steprun s SET losses = s.losses + 1, solitary_losses = s.solitary_losses + 1
      WHERE s.id = %(id)s AND s.lease_token = %(lease)s AND s.status || '' = 'running'
