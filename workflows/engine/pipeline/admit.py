@@ -22,6 +22,7 @@ from throttling.gate import Gate, Request
 from throttling.limits import Limit, LimitSet, RateLimit, key_text, queue_limit
 from throttling.names import RUN_PLACES
 from throttling.policy import PRIORITY_LEVELS, Policies, StepFacts, UnknownLimit, level_of
+from workflows.engine.run_controls.keys import why_unusable
 from workflows.engine.sql import admit as sql
 from workflows.engine.state import database, expression_context, flow_cache, this_process
 from workflows.engine.state.records import WantsToStart
@@ -154,7 +155,7 @@ def evaluate(found: StepLimits, scope_: Mapping[str, Any], priority: int = 0) ->
                 owner = scope_.get("org", {}).get("id")
                 value = key_text(compile_expression(limit.key, owner=owner, is_key=True).evaluate(scope_))
             except (ExpressionError, ThrottlingError) as error:
-                reason = str(error) if isinstance(error, ExpressionError) else f"`{limit.key}` {error}"
+                reason = why_unusable(error, limit.key)
                 raise ConfigurationFailure(f"The key of {limit.title} can't be used: {reason}") from None
         pairs.append((limit, value))
     return LimitSet.of(pairs)
