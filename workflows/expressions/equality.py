@@ -13,6 +13,8 @@ from workflows.expressions import compile_expression
 from workflows.expressions.scan import outside_strings
 
 MISSING = object()
+MATCH_PATH = r"^(data|user)(\.[A-Za-z_][A-Za-z0-9_-]*)+$"
+"""What a path that a definition gives as `match` looks like."""
 _PATH = r"async((?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:'[^'\\]*'|\"[^\"\\]*\")\s*\])+)"
 _LEFT = re.compile(rf"^{_PATH}\s*==\s*(?P<other>[^=].*)$", re.DOTALL)
 _RIGHT = re.compile(rf"^(?P<other>.*[^=!<>])==\s*{_PATH}$", re.DOTALL)
