@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from workflows.definitions.compiled import NOBODY
 from workflows.engine.maintenance import gate_sync, sweeps
 from workflows.engine.maintenance import leader as maintenance
-from workflows.engine.state.records import NOBODY, ReadyStep
+from workflows.engine.state.records import ReadyStep
 from workflows.models import (
     Organization,
     SweepFailure,

@@ -28,13 +28,12 @@ from throttling.names import (
     run_of_permit,
     run_permit,
 )
-from workflows.definitions.compiled import CompiledFlow
+from workflows.definitions.compiled import NOBODY, CompiledFlow
 from workflows.engine.pipeline import admit, publish
 from workflows.engine.run_controls import sleepers
 from workflows.engine.sql import gate_sync as sql
 from workflows.engine.sql.gate_sync import RecentRunStartsRow, StartedRunsRow
 from workflows.engine.state import database, flow_cache
-from workflows.engine.state.records import NOBODY
 from workflows.models.run import first_id
 from workflows.steps.registry import LANES, TIMED_LANES
 

@@ -23,6 +23,7 @@ from celery import current_app
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from workflows.definitions.compiled import NOBODY
 from workflows.engine.maintenance import budgets, gate_sync, periodic_jobs, sweeps
 from workflows.engine.pipeline import admit, publish, record
 from workflows.engine.pipeline.retry_decision import describe
@@ -34,7 +35,7 @@ from workflows.engine.sql import sweeps as sweeps_sql
 from workflows.engine.sql.gate_sync import QueueStatesRow
 from workflows.engine.sql.rescue import FindUnsettledRow
 from workflows.engine.state import database, flow_cache, unloadable
-from workflows.engine.state.records import NOBODY, Claim, ReadyStep, Verdict
+from workflows.engine.state.records import Claim, ReadyStep, Verdict
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve
