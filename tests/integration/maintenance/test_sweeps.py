@@ -47,22 +47,20 @@ def _raise(error: type[BaseException]) -> Callable[..., Any]:
     return work
 
 
+def _done(done: list[str], name: str, _: maintenance.Turn) -> None:
+    done.append(name)
+
+
 @pytest.mark.parametrize("error", [RuntimeError, Panic])
 @pytest.mark.parametrize(("table", "name"), [(table, name) for table, found in TABLES.items() for name in found])
-def test_a_sweep_that_raises_keeps_no_other_from_its_turn(
-    table: str, name: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_that_raises_keeps_no_other_from_its_turn(table: str, name: str, error: type[BaseException]) -> None:
     done: list[str] = []
-    for each in TABLES[table]:
-        monkeypatch.setitem(
-            TABLES[table], each, _raise(error) if each == name else lambda _, each=each: done.append(each)
-        )
-    maintenance.each(TABLES[table], turn())
+    sweeps_: dict[str, maintenance.Sweep] = {each: partial(_done, done, each) for each in TABLES[table]}
+    maintenance.each({**sweeps_, name: _raise(error)}, turn())
     assert done == [each for each in TABLES[table] if each != name]
     noted = SweepFailure.objects.get(sweep=name)
     assert (noted.kind, noted.item, noted.error) == ("fails", "", f"{error.__name__}: poisoned")
-    monkeypatch.setitem(TABLES[table], name, lambda _: None)
-    maintenance.each(TABLES[table], turn())
+    maintenance.each(sweeps_, turn())
     assert not SweepFailure.objects.exists(), "it works again"
 
 
@@ -81,11 +79,10 @@ def test_a_job_that_raises_keeps_no_other_from_its_turn(name: str, error: type[B
         runner.stop()
 
 
-def test_doctor_names_the_sweep_that_raises_from_any_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_names_the_sweep_that_raises_from_any_process() -> None:
     assert doctor()["failingSweeps"] == 0
-    monkeypatch.setitem(maintenance.RESCUES, "lost joins", _raise(Panic))
     for _ in range(3):
-        maintenance.each(maintenance.RESCUES, turn())
+        maintenance.each({**maintenance.RESCUES, "lost joins": _raise(Panic)}, turn())
     found = doctor()
     assert (found["failingSweeps"], found["ok"]) == (1, False)
     told = told_of("lost joins")
@@ -243,8 +240,7 @@ def test_work_that_is_over_is_not_cancelled() -> None:
 
 def test_a_sweep_of_the_leader_is_watched_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "SWEEP_BUDGET_S", 0.0)
-    monkeypatch.setitem(maintenance.RARE, "orphan waits", lambda _: budgets.look())
-    maintenance.each({"orphan waits": maintenance.RARE["orphan waits"]}, turn())
+    maintenance.each({"orphan waits": lambda _: budgets.look()}, turn())
     assert told_of("orphan waits")["trouble"] == "overran"
 
 
