@@ -240,5 +240,8 @@ def _ignore_one(operation: BulkOperation, organization: Organization, letter_id:
     ignore(organization, letter_id, by=by, reason=str(operation.options.get("reason", "")))
 
 
-bulk.register("replay_dead_letters", bulk.Action(select=selectors.failed_matching, act=_replay_one))
-bulk.register("ignore_dead_letters", bulk.Action(select=selectors.failed_matching, act=_ignore_one, per_second=500))
+BULK_ACTIONS = {
+    "replay_dead_letters": bulk.Action(select=selectors.failed_matching, act=_replay_one),
+    "ignore_dead_letters": bulk.Action(select=selectors.failed_matching, act=_ignore_one, per_second=500),
+}
+"""What can be done to all dead letters that a filter matches."""

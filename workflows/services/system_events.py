@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -65,11 +65,11 @@ class Source:
 SOURCES: dict[str, Source] = {}
 
 
-def register(name: str, source: Source) -> None:
-    """Add a source. Raises ValueError where the name is taken by another."""
-    if name in SOURCES and SOURCES[name] is not source:
-        raise ValueError(f"the system events {name!r} are registered twice")
-    SOURCES[name] = source
+def register(sources: Mapping[str, Source]) -> None:
+    """Add the sources of an app, by name. Raises ValueError where another has a name already."""
+    for name, source in sources.items():
+        if SOURCES.setdefault(name, source) is not source:
+            raise ValueError(f"the system events {name!r} are registered twice")
 
 
 def tell() -> bool:
@@ -89,7 +89,7 @@ def tell() -> bool:
             full.extend(some)
 
     now = timezone.now()
-    put_off = {item for item, entry in sweeps.LEDGER.of(FEEDS).items() if entry.try_again_at > now}
+    put_off = {item for item, entry in sweeps.ledger().of(FEEDS).items() if entry.try_again_at > now}
     sweeps.isolated(
         sweeps.Items(name=FEEDS, work=tell_one, key=_Feed.key, org=lambda feed: feed.org_id),
         [feed for feed in feeds if feed.key() not in put_off],
@@ -202,9 +202,6 @@ def run_facts(run: Run) -> dict[str, Any]:
     }
 
 
-register("runs", Source(names=frozenset(RUN_NAMES.values()), since=_ended_runs))
-
-
 # --- flows ----------------------------------------------------------------------------------------------------------
 
 
@@ -222,4 +219,8 @@ def _published(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: i
 
 
 FLOW_PUBLISHED = f"{SYSTEM}flow.published"
-register("flows", Source(names=frozenset({FLOW_PUBLISHED}), since=_published))
+OF_WORKFLOWS = {
+    "runs": Source(names=frozenset(RUN_NAMES.values()), since=_ended_runs),
+    "flows": Source(names=frozenset({FLOW_PUBLISHED}), since=_published),
+}
+"""The system events of runs and flows."""

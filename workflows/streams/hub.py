@@ -256,6 +256,3 @@ class Hub:
         for subscription in open_:
             if subscription.holder in ended:
                 subscription.cut()
-
-
-HUB = Hub()

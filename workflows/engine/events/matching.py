@@ -55,7 +55,7 @@ def match(event_ids: Sequence[UUID]) -> int:
 def match_left_over() -> int:
     """Match the events whose process died after their commit, or that could not be matched then. Returns how many."""
     rows = sql.left_over_events(
-        late_s=LEFT_OVER_AFTER_S, each=GROUP, batch=BATCH, put_off=sweeps.LEDGER.put_off(LEFT_OVER)
+        late_s=LEFT_OVER_AFTER_S, each=GROUP, batch=BATCH, put_off=sweeps.ledger().put_off(LEFT_OVER)
     )
     return sweeps.isolated(
         sweeps.Items(

@@ -28,13 +28,12 @@ from throttling.names import (
     run_of_permit,
     run_permit,
 )
-from workflows.definitions.compiled import CompiledFlow
+from workflows.definitions.compiled import NOBODY, CompiledFlow
 from workflows.engine.pipeline import admit, publish
 from workflows.engine.run_controls import sleepers
 from workflows.engine.sql import gate_sync as sql
 from workflows.engine.sql.gate_sync import RecentRunStartsRow, StartedRunsRow
 from workflows.engine.state import database, flow_cache
-from workflows.engine.state.records import NOBODY
 from workflows.models.run import first_id
 from workflows.models.worker import SILENT_AFTER_S
 from workflows.steps.registry import LANES, TIMED_LANES
@@ -73,7 +72,7 @@ class Keeper:
 
     def wake(self) -> float:
         """Hand over what time has freed; seconds until there is something to do next."""
-        if not admit.ENABLED:
+        if not admit.is_on():
             return 60.0
         try:
             due_s = self._wake_or_rebuild()
@@ -101,13 +100,13 @@ class Keeper:
 
     def sweep(self) -> None:
         """After a new epoch: delete what the earlier ones left."""
-        if admit.ENABLED and self._old_generations:
+        if admit.is_on() and self._old_generations:
             self._old_generations = False
             admit.gate().sweep()
 
     def size_queues(self, announced: Places) -> None:
         """A lane may have as many permits out as its live workers announce."""
-        if not admit.ENABLED or announced == self._places:
+        if not admit.is_on() or announced == self._places:
             return
         answer, _ = admit.gate().wake(queue_definitions(announced.by_lane, shared=announced.shared))
         self._places = announced
@@ -115,7 +114,7 @@ class Keeper:
 
     def follow_policies(self) -> None:
         """Every second: is there a change of policies that its writer could not bring to the store?"""
-        if not admit.ENABLED:
+        if not admit.is_on():
             return
         with database.borrowed_from_django():
             if overrides.latest_revision() > admit.gate().epoch()[2]:
@@ -131,7 +130,7 @@ class Keeper:
         time.sleep(QUIET_S)
         self._places, self._old_generations = None, True
         with database.borrowed_from_django():
-            current = overrides.reload()
+            current = admit.snapshot().reload()
         leases = _executing()
         runs, asleep, run_starts = _runs()
         starts = [*_starts(), *run_starts]
@@ -185,7 +184,7 @@ def bring_policies() -> None:
     Raises StoreUnavailable or EpochClosed.
     """
     gate = admit.gate()
-    current = overrides.reload()
+    current = admit.snapshot().reload()
     gate.revise(current.revision)
     changed: dict[str, str] = {}
     for text, stored in gate.definitions():
@@ -205,14 +204,14 @@ def begin_anew() -> None:
 
 def audit() -> None:
     """Permits and places without an owner, and owners without a place: rare, after a crash at a bad moment."""
-    if not admit.ENABLED:
+    if not admit.is_on():
         return
     gate = admit.gate()
     held = gate.permits()
     runs = [UUID(run) for run in map(run_of_permit, held) if run is not None]
     steps = [UUID(id_) for id_, state in held.items() if state in {"r", "l"} and run_of_permit(id_) is None]
     live = {row.id for row in sql.ready_among(steps=steps, runs=runs)} if steps or runs else set()
-    placed = overrides.current().run_places is not None
+    placed = admit.policies().run_places is not None
     idle = sleepers.among(run for run in runs if run in live and held[run_permit(run.hex)] == "h") if placed else ()
     publish.withdraw([id_ for id_ in steps if id_ not in live], [id_ for id_ in runs if id_ not in live], sleepers=idle)
     after = NOBODY
@@ -285,7 +284,7 @@ def _past(instances: Iterable[str], age_s: float, count: int = 1) -> list[PastSt
 
 
 def _longest_period_s(flows: Iterable[CompiledFlow]) -> float:
-    current = overrides.current()
+    current = admit.policies()
     periods = [current.globals().rate.per_ms]
     periods += [override.rate.per_ms for override in current.overrides.values() if override.rate]
     periods += [policy.rate.per_ms for policy in BY_TYPE.values()]
@@ -300,7 +299,7 @@ def _longest_period_s(flows: Iterable[CompiledFlow]) -> float:
 
 def _runs() -> tuple[list[Request], set[str], list[PastStarts]]:
     """Live runs that hold slots, which of them only wait, and the starts of runs within their windows."""
-    current = overrides.current()
+    current = admit.policies()
     drains = any(override.scope == "drain" for override in current.overrides.values())
     everywhere = drains or current.run_places or current.runs.rate or current.override("runs")
     rows_of_versions = sql.versions_in_use() if everywhere else sql.limited_versions(longest_s=LONGEST_RATE_S)

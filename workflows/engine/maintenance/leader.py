@@ -23,6 +23,7 @@ from celery import current_app
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from workflows.definitions.compiled import NOBODY
 from workflows.engine.maintenance import budgets, gate_sync, periodic_jobs, sweeps
 from workflows.engine.pipeline import admit, publish, record
 from workflows.engine.pipeline.retry_decision import describe
@@ -34,7 +35,7 @@ from workflows.engine.sql import sweeps as sweeps_sql
 from workflows.engine.sql.gate_sync import QueueStatesRow
 from workflows.engine.sql.rescue import FindUnsettledRow
 from workflows.engine.state import database, flow_cache, unloadable
-from workflows.engine.state.records import NOBODY, Claim, ReadyStep, Verdict
+from workflows.engine.state.records import Claim, ReadyStep, Verdict
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve
@@ -195,7 +196,7 @@ def _wake_gate(turn: Turn) -> None:
 def _undispatched() -> None:
     """Ready steps that nobody published: a page that is fair, since the steps of one organization may all be bad."""
     rows = rescue_sql.rescue_undispatched(
-        batch=MAX_PAGES * BATCH, queues=QUEUES, put_off=sweeps.LEDGER.put_off(UNDISPATCHED)
+        batch=MAX_PAGES * BATCH, queues=QUEUES, put_off=sweeps.ledger().put_off(UNDISPATCHED)
     )
     owners = {row.id: row.org_id for row in rows}
     sweeps.isolated(
@@ -302,7 +303,7 @@ def _lost_of_queue(name: str, state: QueueStatesRow, length: int, keeper: gate_s
 
 def _not_at_the_gate(ids: list[UUID]) -> list[UUID]:
     """Those that neither wait for a limit (which is noted of them) nor were granted just now."""
-    if not admit.ENABLED:
+    if not admit.is_on():
         return ids
     places = admit.gate().places([id_.hex for id_ in ids])
     waiting = [id_ for id_ in ids if places.get(id_.hex, ("", 0.0))[0] == "waiting"]
@@ -312,7 +313,7 @@ def _not_at_the_gate(ids: list[UUID]) -> list[UUID]:
 
 
 def _settle_runs(*, deep: bool) -> None:
-    rows = rescue_sql.find_unsettled(batch=BATCH, deep=deep, put_off=sweeps.LEDGER.put_off(UNSETTLED))
+    rows = rescue_sql.find_unsettled(batch=BATCH, deep=deep, put_off=sweeps.ledger().put_off(UNSETTLED))
 
     def settle(some: Sequence[FindUnsettledRow]) -> None:
         stopping.settle_together([row.id for row in some])

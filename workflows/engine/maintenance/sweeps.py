@@ -26,6 +26,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from throttling.errors import EpochClosed, StoreUnavailable
+from workflows import this_process
 from workflows.edge.unavailable import is_database_away
 from workflows.engine.pipeline.retry_decision import storable
 from workflows.engine.sql import sweeps as sql
@@ -146,7 +147,9 @@ class Ledger:
             self._known, self._read_at = {}, float("-inf")
 
 
-LEDGER = Ledger()
+def ledger() -> Ledger:
+    """This process's ledger."""
+    return this_process.own(Ledger)
 
 
 def reason_of(error: BaseException) -> str:
@@ -171,9 +174,9 @@ def guarded(name: str, work: Callable[[], T]) -> T | None:
     except BaseException as error:
         if is_database_away(error):
             raise
-        LEDGER.note(name, [Failure(THE_WHOLE, None, error)])
+        ledger().note(name, [Failure(THE_WHOLE, None, error)])
         return None
-    LEDGER.forget(name, [THE_WHOLE])
+    ledger().forget(name, [THE_WHOLE])
     return result
 
 
@@ -220,7 +223,7 @@ def isolated(how: Items[T], items: Iterable[T]) -> int:
     everything = list(items)
     if not everything:
         return 0
-    known = LEDGER.of(how.name)
+    known = ledger().of(how.name)
     fresh = [item for item in everything if how.key(item) not in known]
     suspects = [item for item in everything if how.key(item) in known]
     waiting = deque(fresh[first : first + how.group] for first in range(0, len(fresh), how.group))
@@ -265,12 +268,12 @@ def _parts(how: Items[T], group: list[T]) -> list[list[T]]:
 
 
 def _take_note(how: Items[T], turn: _Turn[T]) -> None:
-    LEDGER.note(how.name, [Failure(how.key(item), how.org(item), error) for item, error in turn.failed])
-    LEDGER.forget(how.name, turn.done)
+    ledger().note(how.name, [Failure(how.key(item), how.org(item), error) for item, error in turn.failed])
+    ledger().forget(how.name, turn.done)
     if how.give_up is None or not turn.failed:
         return
     long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=GIVE_UP_AFTER_S)
-    known, given_up = LEDGER.of(how.name), []
+    known, given_up = ledger().of(how.name), []
     for item, error in turn.failed:
         entry = known.get(how.key(item))
         if entry is None or entry.since > long_ago or how.stays(error):
@@ -284,7 +287,7 @@ def _take_note(how: Items[T], turn: _Turn[T]) -> None:
         else:
             log.error("an item is given up", sweep=how.name, item=how.key(item), error=reason_of(error))
             given_up.append(how.key(item))
-    LEDGER.give_up(how.name, given_up)
+    ledger().give_up(how.name, given_up)
 
 
 class Row(NamedTuple):
@@ -309,7 +312,7 @@ def fair_page(
 
     It looks at the first 20,000 rows only, in the order of `by`, which an index must serve.
     """
-    put_off = LEDGER.put_off(sweep)
+    put_off = ledger().put_off(sweep)
     found = rows.exclude(**{f"{pk}__in": put_off}) if put_off else rows
     sql, parameters = found.order_by(by).values_list(pk, org, by)[:LOOKAHEAD].query.sql_with_params()
     statement = (

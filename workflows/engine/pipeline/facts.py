@@ -10,8 +10,8 @@ from uuid import UUID
 
 from cachetools import TTLCache
 
+from workflows import this_process
 from workflows.engine.sql.waits import LookBackRow
-from workflows.engine.state import this_process
 from workflows.models import Event, Organization
 from workflows.models.event import SYSTEM
 

@@ -142,7 +142,7 @@ def dispatch_together(steps: Sequence[ReadyStep]) -> list[Culprit]:
     left: list[Culprit] = [(step, NotMine(step.key)) for step in prepared.left]
     if not prepared.steps:
         return left
-    if not admit.ENABLED:
+    if not admit.is_on():
         return left + _publish_marked(prepared.steps)
     try:
         answer = admit.gate().admit(admit.requests(prepared.steps))
@@ -191,7 +191,7 @@ def _publish_granted(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> 
 def withdraw(ids: Iterable[uuid.UUID], runs: Iterable[uuid.UUID] = (), *, sleepers: Iterable[uuid.UUID] = ()) -> None:
     """Steps that will not start, and runs that have ended, give back what they hold at the gate; runs that only wait
     their places."""
-    if not admit.ENABLED:
+    if not admit.is_on():
         return
     unused, ended, waiting = [id_.hex for id_ in ids], [run.hex for run in runs], [run.hex for run in sleepers]
     if not unused and not ended and not waiting:

@@ -16,13 +16,13 @@ import psycopg
 import structlog
 
 from workflows import signals
-from workflows.definitions.compiled import CompiledFlow
+from workflows.definitions.compiled import NOBODY, CompiledFlow
 from workflows.edge.unavailable import is_database_away
 from workflows.engine.containers import fan_out
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import record as sql
 from workflows.engine.state import database, expression_context, flow_cache
-from workflows.engine.state.records import NOBODY, MayContinue, ReadyStep, Recorded, StepFailed, Verdict, always
+from workflows.engine.state.records import MayContinue, ReadyStep, Recorded, StepFailed, Verdict, always
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.state.transitions.steps import Recording

@@ -22,6 +22,8 @@ from django.db import connections
 from django.db import transaction as django_transaction
 from psycopg.types.json import JsonbLoader
 
+from workflows import this_process
+
 SQL_DIR = Path(__file__).parent.parent / "sql"
 _SETTINGS = (
     "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
@@ -52,7 +54,9 @@ class StatementCounter:
         self.by_name[name] = self.by_name.get(name, 0) + 1
 
 
-counter = StatementCounter()
+def counter() -> StatementCounter:
+    """This process's counter."""
+    return this_process.own(StatementCounter)
 
 
 def parameters() -> dict[str, Any]:
@@ -150,7 +154,7 @@ def fetch(
     connection turns out to have been ended meanwhile. That is safe even if the first try had been committed: every
     statement is guarded, so the second one changes nothing, and what follows from the first is found by rescue.
     """
-    counter.add(name)
+    counter().add(name)
     if cursor is not None:
         return _execute(cursor, name, parameters, make)
     try:

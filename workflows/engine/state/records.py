@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
+from workflows.definitions.compiled import NOBODY
 from workflows.engine.state import needs
 from workflows.steps.outcome import Outcome, StepError
-
-NOBODY = UUID(int=0)
 
 
 class WantsToStart(Protocol):

@@ -143,7 +143,7 @@ def resolve_for_ended() -> None:
 
 def _put_off(sweep: str) -> list[UUID]:
     """The items that are not to be tried now."""
-    return sweeps.LEDGER.put_off(sweep)
+    return sweeps.ledger().put_off(sweep)
 
 
 class _Row(Protocol):

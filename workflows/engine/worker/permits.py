@@ -161,7 +161,7 @@ class Permits:
 
     def set_start_by(self, visits: Sequence[Visit], asked: float) -> None:
         """Set until when each of the visits may start, whose permits were asked for at `asked`."""
-        if not admit.ENABLED:
+        if not admit.is_on():
             return
         known: dict[tuple[UUID, str], float] = {}
         for visit in visits:
@@ -172,7 +172,7 @@ class Permits:
 
     def renew(self, held: Sequence[Visit]) -> None:
         """At the gate, after the rows: a permit outlives its row's lease."""
-        if not admit.ENABLED:
+        if not admit.is_on():
             return
         leases: dict[str, list[str]] = {}
         for visit in held:

@@ -41,8 +41,8 @@ class Recorder:
                 verdicts,
                 worker=self._profile.id,
                 queues=self._profile.queues,
-                budget=self._in_flight.room_for(budget) if admit.ENABLED else budget,
-                may_continue=admit.free_steps() if admit.ENABLED else always,
+                budget=self._in_flight.room_for(budget) if admit.is_on() else budget,
+                may_continue=admit.free_steps() if admit.is_on() else always,
             )
             step_log.log_steps(verdicts, result.landed)
         except BaseException as error:
@@ -56,14 +56,14 @@ class Recorder:
     def _go_on(self, result: Recorded, verdicts: list[Verdict], budget: int) -> tuple[list[Claim], float] | None:
         """Go on with what became ready. What fails here, rescue makes good."""
         try:
-            if admit.ENABLED:
+            if admit.is_on():
                 return self._permits.hand_over(result, verdicts, budget)
             if result.ready:
                 publish.dispatch(result.ready)
         except BaseException as error:
             self._verdicts.leave_if_ending(error, result.claimed, ())
             log.exception("hand-over failed; rescue will go on", steps=len(result.ready))
-            if admit.ENABLED:
+            if admit.is_on():
                 return [], 0.0
         return None
 

@@ -71,7 +71,7 @@ class Runtime:
                     return  # draining: the steps stay ready, and rescue publishes them again
                 lease, asked = uuid4(), time.monotonic()
                 claims = self._claimer.claim(batch, lease)
-                if claims and admit.ENABLED:
+                if claims and admit.is_on():
                     asked = time.monotonic()
                     claims = self._permits.confirm(claims, lease)
             except BaseException as error:

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple, Protocol, TypeGuard
 from uuid import UUID
 
 from throttling.environment import step_lease_s
-from workflows.definitions.compiled import CompiledFlow, CompiledStep
+from workflows.definitions.compiled import NOBODY, CompiledFlow, CompiledStep
 from workflows.engine.sql.claim import transitions as claim_sql
 from workflows.engine.sql.leader import transitions as leader_sql
 from workflows.engine.sql.record import transitions as record_sql
 from workflows.engine.sql.record.transitions import RecordOutcomesRow
 from workflows.engine.state import database, flow_cache, needs
 from workflows.engine.state.records import (
-    NOBODY,
     Claim,
     ClaimedBatch,
     ClaimRow,
