@@ -34,6 +34,7 @@ def step_policy(step_type: str, *, critical: bool, retry: RetryPolicy | None = N
 
 PRIORITY_LEVELS = {"critical": 600, "high": 300, "normal": 0, "low": -300, "background": -600}
 """Seconds of head start."""
+MAX_HEAD_START_S = max(PRIORITY_LEVELS.values())
 
 
 def level_of(priority: int) -> str:

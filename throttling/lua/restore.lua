@@ -29,7 +29,10 @@ for _, row in ipairs(call.runs) do
         for _, limit in ipairs(profile.set.runs) do
             if row[5] ~= 1 or not is_place(limit) then count(profile, { limit }) end
         end
-        save({ id = 'run:' .. row[1], state = row[5] == 1 and 's' or 'h', token = '', stamp = now, score = whole(now), profile = profile })
+        save({
+            id = 'run:' .. row[1], state = row[5] == 1 and 's' or 'h', token = '', stamp = now, score = whole(now),
+            profile = profile,
+        })
     end
 end
 for _, row in ipairs(call.starts) do

@@ -30,6 +30,7 @@ from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.waits import settle
 from workflows.errors import FlowPaused, WorkflowsError
 from workflows.models import CronFire, Flow, Organization, Run, Trigger
+from workflows.models.event import SYSTEM
 
 log = structlog.get_logger(__name__)
 BATCH = 100
@@ -134,7 +135,7 @@ def _start(row: CronFire, flow: Flow) -> None:
             [NewRun(input=value)],
             org_id=row.org_id,
             kind="cron",
-            event_name="headrace/cron",
+            event_name=f"{SYSTEM}cron",
             run_at=run_at,
         )
         row.outcome, row.run_id = Outcome.STARTED, triggered.run_ids[0]

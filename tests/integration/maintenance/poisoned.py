@@ -141,7 +141,7 @@ def _expired(late: bool) -> Callable[[Case], Recipe]:
         def work() -> None:
             if not late:
                 maintenance.each({"timeouts of waits": maintenance.TIMERS["timeouts of waits"]}, turn())
-                sweeps.LEDGER.forget_memory()
+                sweeps.ledger().forget_memory()
             maintenance.each({resolve.TAKEN_WAITS: maintenance.RESCUES[resolve.TAKEN_WAITS]}, turn())
 
         return Recipe(

@@ -15,11 +15,11 @@ from tests.integration.pipeline.test_bad_versions import NOOP, current, spoil
 from tests.support import poison
 from tests.support.by_hand import claim, end, start, steps_of
 from tests.support.workers import publish
-from workflows import services
+from workflows import services, this_process
 from workflows.engine.containers import fan_out
 from workflows.engine.maintenance import leader, sweeps
 from workflows.engine.pipeline import record
-from workflows.engine.state import flow_cache, this_process, unloadable
+from workflows.engine.state import flow_cache, unloadable
 from workflows.engine.state.records import ReadyStep, StepResult
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.state.transitions import steps as step_transitions
@@ -54,17 +54,17 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No notes of other tests, and no grace."""
     monkeypatch.setattr("workflows.engine.waits.waits.GRACE_S", 0.0)
     SweepFailure.objects.all().delete()
-    sweeps.LEDGER.forget_memory()
+    sweeps.ledger().forget_memory()
     yield
     SweepFailure.objects.all().delete()
-    sweeps.LEDGER.forget_memory()
+    sweeps.ledger().forget_memory()
 
 
 def failing_for_long() -> None:
     """What is noted has failed for more than ten minutes, and is due again."""
     long_ago = timezone.now() - dt.timedelta(seconds=2 * sweeps.GIVE_UP_AFTER_S)
     SweepFailure.objects.update(since=long_ago, try_again_at=long_ago)
-    sweeps.LEDGER.forget_memory()
+    sweeps.ledger().forget_memory()
 
 
 def parent_of(org: Organization) -> tuple[Any, Any]:

@@ -116,9 +116,9 @@ def test_runs_that_are_being_undone_do_not_hide_others_from_rescue(org: Organiza
     run_transitions.request_cancel(org.id, ids, reason="")
     leader._settle_runs(deep=False)
     assert StepRun.objects.filter(run_id__in=ids, is_compensation=True, status="ready").count() == 60
-    database.counter.by_name.clear()
+    database.counter().by_name.clear()
     leader._settle_runs(deep=False)
-    assert "run_progress" not in database.counter.by_name  # they settle themselves
+    assert "run_progress" not in database.counter().by_name  # they settle themselves
 
 
 def test_the_output_is_rendered_where_an_undoing_step_ends_last(org: Organization) -> None:
@@ -181,9 +181,9 @@ def test_an_event_that_meets_a_held_key_is_matched_later(org: Organization) -> N
 def test_a_cancel_by_event_evaluates_each_run_once(org: Organization) -> None:
     slug = publish(org, [SLEEP], cancel_on={"event": "x/y", "if": "async.data.k == event.data.k"})
     services.trigger_many(org, slug, [{"k": 1}] * 50)
-    database.counter.by_name.clear()
+    database.counter().by_name.clear()
     receive(org, NewEvent(name="x/y", data={"k": 1}))
-    assert database.counter.by_name["load_contexts"] == 1
+    assert database.counter().by_name["load_contexts"] == 1
     assert Run.objects.filter(org_id=org.id, status="cancelled").count() == 50
 
 

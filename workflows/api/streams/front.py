@@ -15,10 +15,11 @@ from typing import Any
 
 from django.http import HttpResponse
 
-from workflows.api.streams.places import PLACES
+from workflows import this_process
+from workflows.api.streams.places import Places
 from workflows.api.streams.routes import KEEP_ALIVE_S, LONGEST_S, SLOT, STILL_HERE, Ticket, too_many
 from workflows.errors import TooManyStreams
-from workflows.streams.hub import HUB, RETRY, Subscription
+from workflows.streams.hub import RETRY, Hub, Subscription
 
 Message = Mapping[str, Any]
 Scope = dict[str, Any]
@@ -64,7 +65,7 @@ class StreamFront:
 
 async def _serve(ticket: Ticket, start: Message, receive: Receive, send: Send) -> None:
     try:
-        place = PLACES.take(ticket.holder)
+        place = this_process.own(Places).take(ticket.holder)
     except TooManyStreams as error:
         await _refuse(too_many(error), start, send)
         return
@@ -98,7 +99,8 @@ async def _stream(ticket: Ticket, start: Message, receive: Receive, send: Send) 
 
     headers = [(name, value) for name, value in _headers(start) if name.lower() != b"content-length"]
     await send({**start, "headers": headers})
-    subscription = HUB.follow(ticket.source, ticket.holder, wake)
+    hub = this_process.own(Hub)
+    subscription = hub.follow(ticket.source, ticket.holder, wake)
     sender = asyncio.create_task(_send_all(subscription, woken, send))
     listener = asyncio.create_task(_disconnected(receive))
     try:
@@ -106,7 +108,7 @@ async def _stream(ticket: Ticket, start: Message, receive: Receive, send: Send) 
         if sender.done():
             sender.result()
     finally:
-        HUB.leave(subscription)
+        hub.leave(subscription)
         for task in (sender, listener):
             task.cancel()
         await asyncio.gather(sender, listener, return_exceptions=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from workflows.engine.pipeline.record import record
-from workflows.engine.state import expression_context, flow_cache, unloadable
+from workflows.engine.state import expression_context, flow_cache, needs, unloadable
 from workflows.engine.state.records import ReadyStep, Recorded
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.worker import ending
@@ -68,11 +68,10 @@ def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep
         inner = [step.id for step in conditional if compiled[step.id].container]
         scopes = expression_context.load_steps([(step.id, step.run_id) for step in conditional], keys, inner=inner)
         for step in conditional:
-            condition = compiled[step.id].condition
             try:
-                holds = condition is None or condition.is_true(scopes[step.id])
+                reason = needs.reason_to_skip(step, compiled[step.id], scopes[step.id])
             except BaseException as error:  # whatever it is, it is about this step only
                 ending.raise_if_ending(error)
-                holds = True
-            (kept if holds else skipped).append(step)
+                reason = ""
+            (skipped if reason else kept).append(step)
     return skipped, kept

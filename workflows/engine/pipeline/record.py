@@ -16,12 +16,13 @@ import psycopg
 import structlog
 
 from workflows import signals
-from workflows.definitions.compiled import CompiledFlow
+from workflows.definitions.compiled import NIL_UUID, CompiledFlow
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.containers import fan_out
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import record as sql
 from workflows.engine.state import database, expression_context, flow_cache
-from workflows.engine.state.records import NIL_UUID, MayContinue, ReadyStep, Recorded, StepFailed, StepResult, always
+from workflows.engine.state.records import MayContinue, ReadyStep, Recorded, StepFailed, StepResult, always
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.state.transitions.steps import Recording
@@ -175,7 +176,7 @@ def _record(results: list[StepResult], options: _ContinueOptions) -> Recorded:
         return _write(results, options)
     except BaseException as error:
         ending.raise_if_ending(error)
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         if len(results) == 1:
             if isinstance(results[0].outcome, Failed) and not isinstance(error, psycopg.Error):
@@ -248,7 +249,7 @@ def _patiently(work: Callable[[], T]) -> T:
             if tries >= DEADLOCK_TRIES:
                 raise
         except psycopg.OperationalError as error:
-            if not database.is_away(error) or time.monotonic() > give_up:
+            if not is_database_away(error) or time.monotonic() > give_up:
                 raise
             time.sleep(0.1)
 
@@ -336,7 +337,7 @@ def _run_output(flow: CompiledFlow, run_id: UUID, cursor: database.Cursor) -> tu
         return dump(value, what="The run's output"), None
     except BaseException as error:
         ending.raise_if_ending(error)
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         described = describe(error)
         return None, replace(described, message=f"The flow's output can't be rendered: {described.message}")

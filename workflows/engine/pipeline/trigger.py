@@ -14,7 +14,9 @@ import structlog
 import uuid6
 from django.db import connection, transaction
 
+from throttling.policy import MAX_HEAD_START_S
 from workflows.definitions.compiled import CompiledFlow
+from workflows.duration import MAX_MS
 from workflows.engine.pipeline import dispatcher
 from workflows.engine.pipeline.facts import event_facts, organization_facts, user_of
 from workflows.engine.run_controls import controls, idempotency
@@ -28,7 +30,6 @@ from workflows.errors import ExpressionError, InvalidInput, MissingField, Parent
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
 
 log = structlog.get_logger(__name__)
-MAX_HEAD_START_S = 600
 SLACK_BYTES = 1024
 
 
@@ -189,7 +190,7 @@ def _give_keys_back(
         )
 
 
-MAX_DELAY = dt.timedelta(days=366)
+MAX_DELAY = dt.timedelta(milliseconds=MAX_MS)
 
 
 def checked_start(at: dt.datetime) -> dt.datetime | None:

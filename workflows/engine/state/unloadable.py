@@ -9,10 +9,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
+from workflows.definitions.compiled import NIL_UUID
 from workflows.engine.pipeline import record
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.state import flow_cache
-from workflows.engine.state.records import NIL_UUID, Claim, ReadyStep, Recorded, StepResult
+from workflows.engine.state.records import Claim, ReadyStep, Recorded, StepResult
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.errors import ConfigurationFailure, FlowNotFound, WorkflowsError
 from workflows.steps.outcome import Failed, HandBack

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import structlog
 
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.pipeline import dispatcher, publish, record
-from workflows.engine.state import database
 from workflows.engine.state.records import Recorded
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.waits import resolve, waits
@@ -33,7 +33,7 @@ def _settle_apart(run_ids: Sequence[UUID]) -> None:
         settle_together(run_ids)
     except BaseException as error:
         ending.raise_if_ending(error)
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         if len(run_ids) == 1:
             log.warning("a run can't be settled now; rescue will", run_id=str(run_ids[0]), exc_info=error)

@@ -163,7 +163,7 @@ class Permits:
 
     def set_start_by(self, visits: Sequence[Visit], requested_at: float) -> None:
         """Set until when each of the visits may start, whose permits were asked for at `requested_at`."""
-        if not admit.ENABLED:
+        if not admit.is_on():
             return
         known: dict[tuple[UUID, str], float] = {}
         for visit in visits:
@@ -174,7 +174,7 @@ class Permits:
 
     def renew(self, held: Sequence[Visit]) -> None:
         """At the gate, after the rows: a permit outlives its row's lease."""
-        if not admit.ENABLED:
+        if not admit.is_on():
             return
         leases: dict[str, list[str]] = {}
         for visit in held:

@@ -16,8 +16,8 @@ from workflows.engine.sql.repair import transitions as repair_sql
 from workflows.engine.sql.trigger import transitions as trigger_sql
 from workflows.engine.state import database, flow_cache
 from workflows.engine.state.records import Candidate, Lineage, ReadyStep
-from workflows.engine.state.transitions.steps import ENDED
 from workflows.errors import UnloadableVersion
+from workflows.models.run import ENDED_STEP
 from workflows.payload import dump
 from workflows.steps.outcome import StepError
 
@@ -152,7 +152,7 @@ def _compensate(run_id: UUID, cursor: database.Cursor) -> list[ReadyStep] | None
     """
     progress = sql.run_progress(run=run_id, cursor=cursor)
     compensations = {row.key: row.status for row in progress if row.is_compensation}
-    if any(status not in ENDED | {"cancelled"} for status in compensations.values()):
+    if any(status not in ENDED_STEP for status in compensations.values()):
         return []
     if any(row.status == "running" for row in progress):
         return []
