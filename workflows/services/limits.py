@@ -37,7 +37,10 @@ def put_limit(
         check_limit(row)
         with transaction.atomic():
             structural = False
-            if instead_of is not None and overrides.as_override(instead_of).place != overrides.as_override(row).place:
+            if (
+                instead_of is not None
+                and overrides.as_override(instead_of).subject != overrides.as_override(row).subject
+            ):
                 structural = overrides.delete(instead_of, by=by)
             structural = overrides.put(row, by=by, keep_weight=keep_weight) or structural
     except ThrottlingError as error:

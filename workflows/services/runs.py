@@ -17,7 +17,7 @@ from throttling.policy import PRIORITY_LEVELS
 from workflows import selectors
 from workflows.definitions import document
 from workflows.definitions.compiled import CompiledFlow, compile_flow
-from workflows.definitions.graph import place
+from workflows.definitions.graph import walk_steps
 from workflows.definitions.schema import FlowSpec
 from workflows.duration import parse_ms
 from workflows.engine.pipeline import admit, dispatcher
@@ -112,7 +112,7 @@ def apply_definition(
 
 def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:
     compiled = compile_flow(spec, version_id=version.id, flow_id=version.flow_id)
-    configs = {placed.step.id: placed.step.config for placed in place(spec.steps)}
+    configs = {placed.step.id: placed.step.config for placed in walk_steps(spec.steps)}
     return [
         Step(
             version=version,

@@ -71,7 +71,7 @@ def facts_of(step: dict[str, Any], flow: dict[str, Any]) -> StepFacts:
 
 def cases() -> Iterator[tuple[str, Policies, StepFacts]]:
     found = [overrides.as_override(row) for row in ROWS]
-    both = {"shipped": Policies(), "overridden": Policies(overrides={o.place: o for o in found}, revision=31)}
+    both = {"shipped": Policies(), "overridden": Policies(overrides={o.subject: o for o in found}, revision=31)}
     for how, policies in both.items():
         for name, step in STEPS.items():
             for declared in ({}, DECLARED):

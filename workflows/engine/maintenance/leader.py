@@ -356,7 +356,7 @@ TIMERS: dict[str, Sweep] = {
 BUDGETS_S = {"the gate's timers": 60.0}
 """Where it is another: a store that was lost is rebuilt there."""
 RESCUES: dict[str, Sweep] = {
-    "queue sizes": lambda turn: turn.sync.size_queues(gate_sync.announced_places()),
+    "queue sizes": lambda turn: turn.sync.size_queues(gate_sync.announced_permits()),
     "policies": lambda turn: turn.sync.follow_policies(),
     UNDISPATCHED: lambda _: _undispatched(),
     "lost workers": lambda turn: _dead_leases(turn.worker),
