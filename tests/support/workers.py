@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import os
 import signal
 import subprocess
@@ -40,15 +41,20 @@ PROFILES = {
 }
 
 
+OTHER_CHECKOUT = os.environ.get("HEADRACE_TEST_OTHER_CHECKOUT")
+"""A checkout of another release: every second worker runs its code, as in a rolling upgrade."""
+
+
 class WorkerPool:
     """Worker processes of the profiles `io` and `compute`."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
         self.processes: list[subprocess.Popen[bytes]] = []
+        self._numbers = itertools.count()
 
     def start(self, profile: str, **more: str) -> subprocess.Popen[bytes]:
-        number = len(self.processes)
+        number = next(self._numbers)
         log = open(os.path.join(os.environ["HEADRACE_VAR_DIR"], "log", f"test-{profile}.log"), "ab")  # noqa: SIM115, PTH118, PTH123
         with log:
             process = subprocess.Popen(
@@ -58,7 +64,7 @@ class WorkerPool:
                     "--without-heartbeat",
                 ],
                 env={**self.environment, "HEADRACE_DRAIN_S": "5", **more},
-                stdout=log, stderr=log, start_new_session=True,
+                stdout=log, stderr=log, start_new_session=True, cwd=OTHER_CHECKOUT if number % 2 else None,
             )  # fmt: skip
         self.processes.append(process)
         return process
