@@ -76,7 +76,7 @@ def replay(
     """Run an ended run again: from its start, or (`resume`) from the steps that have no outcome that counts.
 
     A new run is made, linked to its origin. `version`: `current` (the default from the start) or `same` (the default of
-    a resume). `extra` is added to the input after it was checked. Idempotency keys are passed by.
+    a resume). `extra` is added to the input after it was checked. Idempotency keys are not checked.
 
     A resume, and a replay of a run that did not complete or has an open dead letter, is a *repair*: it closes the open
     dead letters of the failure, a resume runs their steps again, and there is no second one unless by `force`. A

@@ -277,7 +277,7 @@ def _starts_at(found: Trigger, event: Event) -> dt.datetime | None:
 
 
 def _keys(found: Trigger, event: Event) -> tuple[tuple[str, float], ...]:
-    """By what an event is told from those that have come before."""
+    """The idempotency keys of an event: its own id, and the value at the trigger's `match`."""
     keys = [idempotency.events(event.external_id, delivered=event.trigger_id is not None)] if event.external_id else []
     path = found.config.get("match")
     value = value_at(facts_of(event), path) if path else MISSING
@@ -297,9 +297,9 @@ def _passes(found: Trigger, event: Event) -> bool:
 
 
 def _cancel_again(starters: Iterable[Event]) -> None:
-    """An event that cancels what these have started may have been matched before their runs were there to be seen.
+    """Cancel the runs of these events where a cancelling event was matched before their runs were committed.
 
-    Whoever commits second sees the other: it, by these runs; or these, by its `matched_at`.
+    The one that commits second sees the other: the cancelling event sees the runs, or these see its `matched_at`.
     """
     cancelled: list[UUID] = []
     earliest: dict[UUID, dt.datetime] = {}

@@ -1,7 +1,7 @@
 """The leader's work: timers and rescue. Two leaders at once are harmless.
 
 The tables at the end name every sweep. One that raises keeps no other from its turn (`sweeps`), and one that takes long
-is told of (`budgets`). Every sweep is idempotent, since a claim admits one. A long queue is never mistaken for a lost
+is reported (`budgets`). Every sweep is idempotent, since a claim admits one. A long queue is never mistaken for a lost
 one: a message counts as lost only when one published well after it has been claimed, or when the queue is empty and no
 worker holds a message.
 """

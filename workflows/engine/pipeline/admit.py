@@ -53,7 +53,7 @@ def policies() -> Policies:
 
 
 def sync_revision(answer: Answer) -> bool:
-    """Follow the revision that the store names. True where this process lagged behind."""
+    """Read the policies again where the store names a later revision. True where it did."""
     with database.borrowed_from_django():
         return overrides.refresh_if_stale(answer.revision)
 
@@ -253,7 +253,7 @@ def note_refusals(answer: Answer, asked: Sequence[Request]) -> None:
 
 
 def free_steps() -> Callable[[UUID, str], bool]:
-    """Whether a step of some kind will probably be admitted: no limit of it has refused anything lately."""
+    """A predicate: is a step likely to be admitted, since none of its limits has refused anything in 0.1 s?"""
     since, refused = time.monotonic() - FREE_AGAIN_AFTER_S, this_process.own(Refusals)
     known: dict[tuple[UUID, str], bool] = {}
 
@@ -271,7 +271,10 @@ def free_steps() -> Callable[[UUID, str], bool]:
 
 
 def slack_s(version_id: UUID, key: str) -> float:
-    """How long after its stamp a step may be started: half of what windows allow for, the rest is the machine's."""
+    """Seconds after its timestamp within which a step must start: half of the window's slack.
+
+    The other half covers scheduling jitter.
+    """
     return limits_of(version_id, key).slack_us / 2e6
 
 

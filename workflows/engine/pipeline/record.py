@@ -89,20 +89,20 @@ def report(recorded: Recorded) -> None:
 
 
 def forget(results: Sequence[StepResult]) -> None:
-    """The ends of waiting steps are recorded: their waits and containers need no more care."""
+    """Delete the waits and containers of waiting steps whose ends are recorded."""
     waits.drop([result.claim.id for result in results if result.claim.waited_for != fan_out.WAITS_FOR])
     fan_out.close([result.claim.id for result in results if result.claim.waited_for == fan_out.WAITS_FOR])
 
 
 def _ends_of_waits(results: Sequence[StepResult], recorded: Recorded) -> tuple[list[StepResult], list[ReadyStep]]:
-    """The ends of steps that wait no more since these outcomes are recorded; and what became ready in containers."""
+    """The results of waiting steps that these outcomes end, and the steps in containers that became ready."""
     met = [*waits.over_already(recorded.new_waits, results), *waits.take_for_runs(recorded.ended_child_runs)]
     concluded, ready = fan_out.conclude(sorted(set(recorded.finished_containers)))
     return [*(waits.results(met) if met else ()), *concluded], ready
 
 
 _NEEDS_THE_FLOW = (Completed, Failed, Skipped, Sleep, WaitFor, FanOut)
-"""What follows such an outcome, the version says."""
+"""Outcomes whose consequences depend on the version."""
 
 
 def _of_loadable(results: Sequence[StepResult]) -> list[StepResult]:
@@ -160,7 +160,7 @@ def _within_run_limit(results: list[StepResult]) -> list[StepResult]:
 
 @dataclass(frozen=True, kw_only=True)
 class _ContinueOptions:
-    """How the recorder goes on: which successors it claims at once."""
+    """Which successors the recording statement claims at once: for which worker, of which queues, and how many."""
 
     worker: UUID
     queues: frozenset[str]
@@ -186,7 +186,7 @@ def _record(results: list[StepResult], options: _ContinueOptions) -> Recorded:
 
 
 def _record_halves(results: list[StepResult], options: _ContinueOptions) -> Recorded:
-    """What could be recorded of a group that can't be recorded together; raises where it is nothing."""
+    """Record a group in halves. Returns what could be recorded; raises where nothing could."""
     middle = len(results) // 2
     recorded: Recorded | None = None
     for half, max_continuations in ((results[:middle], options.max_continuations), (results[middle:], 0)):
@@ -254,7 +254,7 @@ def _patiently(work: Callable[[], T]) -> T:
 
 
 def _write_in_transaction(results: list[StepResult], recording: Recording, cursor: database.Cursor) -> Recorded:
-    """The statement, and in the same transaction what belongs to it: waits, dead letters and run outputs."""
+    """Record in one transaction with new waits, dead letters and run outputs."""
     compensating = step_transitions.compensate_failed(results, cursor)
     recorded = step_transitions.record(recording, cursor)
     recorded.ready.extend(compensating)

@@ -84,8 +84,8 @@ def trigger(
 ) -> Triggered:
     """Make runs of a version, within the caller's transaction where there is one; dispatch them after the commit.
 
-    A run whose idempotency key stands for an earlier one is not made, unless by `force`; nor one that the flow's
-    controls refuse (debounce, batch, singleton, rate_limit). Repeats pass both by.
+    A run is not made where an earlier run has its idempotency key (unless by `force`), or where the flow's controls
+    refuse it (debounce, batch, singleton, rate_limit). Replays, resumes and forks are checked by neither.
     Raises InvalidInput (by the flow's input_schema), PayloadTooLarge, or IdempotencyConflict where another open
     transaction holds a key.
     """
@@ -165,7 +165,7 @@ def _insert(
 
 
 def _duplicates(runs: Sequence[NewRun], stands_for: Mapping[UUID, UUID]) -> list[Refusal]:
-    """The events whose keys stand for earlier runs."""
+    """A refusal for each event whose idempotency key an earlier run has."""
     return [
         Refusal(code="duplicate", reason=f"The run {owner} has its key.", run_id=owner, event_id=run.event_id)
         for run in runs
@@ -176,7 +176,7 @@ def _duplicates(runs: Sequence[NewRun], stands_for: Mapping[UUID, UUID]) -> list
 def _give_keys_back(
     flow: CompiledFlow, org_id: UUID, wanted: Sequence[idempotency.Wanted], refused: Mapping[UUID, Refusal]
 ) -> None:
-    """The keys of a run that is not made stand for the one in its place, or for none."""
+    """Give the keys of a refused run to the run that it was refused for, or to none."""
     keys = [(key, each.run_id) for each in wanted if each.run_id in refused for key, _ in each.keys]
     moved = [(key, run_id, instead) for key, run_id in keys if (instead := refused[run_id].run_id)]
     gone = [(key, run_id) for key, run_id in keys if not refused[run_id].run_id]

@@ -1,8 +1,8 @@
 """Waits: stored with their steps, taken once (by an event, an answer, a run's end or a timeout), then recorded.
 
 An event and a wait never miss each other: events are committed first and matched afterwards, in a new snapshot; a wait
-is committed first, and looks back afterwards. Whoever commits second sees the other; that a wait is taken only once
-makes the second sight harmless. Processes that die in between are made good for by rescue.
+is committed first, and looks back afterwards. The one that commits second sees the other. Where both do, the wait is
+still taken only once. Where the process dies in between, rescue looks back for it.
 """
 
 from __future__ import annotations

@@ -133,8 +133,10 @@ class Permits:
         return [claim for claim in claimed_ahead if claim.id.hex in taken]
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
-        """Claimed, but without permits: running → ready. They wait at the gate, and ask once more: their turn may have
-        come while they were still running here, and then whoever it came to found nothing to start."""
+        """running → ready for claimed steps without permits.
+
+        They ask the gate once more: it may have granted them while they were still running here.
+        """
         if claims:
             statuses = record(
                 [StepResult(claim=claim, outcome=HandBack()) for claim in claims], worker=self._profile.id

@@ -119,8 +119,8 @@ def _is_followed_up(flow: CompiledFlow, lineage: Lineage) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """What settling led to: (run, status) of those that ended, the steps that were ready and will not start, and those
-    that are to compensating others now."""
+    """The consequences of settling: (run, status) of runs that ended, ready steps that will not start, and
+    compensations that became ready."""
 
     ended: list[tuple[UUID, str]] = field(default_factory=list)
     unstarted: list[UUID] = field(default_factory=list)
@@ -146,9 +146,9 @@ def settle(run_ids: Sequence[UUID]) -> Settled:
 
 
 def _compensate(run_id: UUID, cursor: database.Cursor) -> list[ReadyStep] | None:
-    """The next step that undoes another becomes ready: one at a time, those of the last steps first.
+    """Insert the next compensation: one at a time, that of the last step first.
 
-    None where there is nothing (more) to compensating; an empty list while one is under way.
+    None where all is compensated; an empty list while a compensation is under way.
     """
     progress = sql.run_progress(run=run_id, cursor=cursor)
     compensations = {row.key: row.status for row in progress if row.is_compensation}
@@ -164,7 +164,7 @@ def _compensate(run_id: UUID, cursor: database.Cursor) -> list[ReadyStep] | None
 
 
 def _compensations_due(progress: Sequence[RunProgressRow]) -> list[str]:
-    """What undoes the steps that had begun, by the run's end: the last step's first."""
+    """The compensations of the steps that had begun: the last step's first."""
     flow = _flow_with_compensations(progress[0].version_id) if progress else None
     if flow is None:
         return []
