@@ -21,6 +21,7 @@ from throttling.names import DIMENSIONS, STOPS, Dimension, LimitName, Scope
 from throttling.retry import BackoffKind, RetryPolicy
 
 BOOT = int(time.time())
+"""Seconds of the epoch at which this process began."""
 SCOPES = ("global", "runs", "type", "flow", "org", "limit")
 Bound = ConcurrencyLimit | RateLimit
 

@@ -27,10 +27,10 @@ from workflows.definitions.validate import parse
 from workflows.engine.maintenance import gate_sync
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline.dispatcher import Dispatcher
+from workflows.engine.run_controls import stopping
 from workflows.engine.state import this_process
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import runs as run_transitions
-from workflows.engine.waits import settle
 from workflows.models import Organization, Run, StepRun, Trigger, Worker
 from workflows.selectors import limits
 from workflows.steps.registry import LANES
@@ -193,7 +193,7 @@ def leave_nothing(org: Organization) -> None:
     Trigger.objects.filter(organization=org).delete()
     ids = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))
     with nobody_dispatches():
-        settle.settle(run_transitions.request_cancel(org.id, ids, reason="the test is over"))
+        stopping.stop_runs(run_transitions.request_cancel(org.id, ids, reason="the test is over"))
 
 
 def children_of(parent: int, what: str) -> list[int]:

@@ -1,5 +1,5 @@
 -- Permits ----------------------------------------------------------------------------------------------------------
--- States: r reserved (in the broker), l lapsed (so long in the broker that only its place in the queue is still held),
+-- States (`l` and `L` differ): r reserved (in the broker), l lapsed (so long in the broker that only its place in the queue is still held),
 -- L leased (executing), h held (a run's slots: they never expire, Postgres is their truth), s sleeps (a run that only
 -- waits: it holds its slots but for its place among all runs).
 -- A record is state, token, stamp, score (as text; `n+i`: the i-th of a group at n), and its profile (tenant, weight, lane,

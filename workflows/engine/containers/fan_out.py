@@ -197,7 +197,7 @@ def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[StepResult], list[Ready
 
 
 def close(step_run_ids: Sequence[UUID]) -> None:
-    """After their outcomes are recorded."""
+    """Delete the items of these containers. Call it once their outcomes are recorded."""
     if step_run_ids:
         sql.concluded_fan_outs(ids=step_run_ids)
 

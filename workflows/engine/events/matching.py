@@ -26,11 +26,11 @@ from workflows.engine.maintenance import sweeps
 from workflows.engine.pipeline import dispatcher
 from workflows.engine.pipeline.facts import facts_of, user_id_of
 from workflows.engine.pipeline.trigger import NewRun, checked_start, trigger
-from workflows.engine.run_controls import controls, idempotency
+from workflows.engine.run_controls import controls, idempotency, stopping
 from workflows.engine.run_controls.controls import Refusal
 from workflows.engine.sql import events as sql
 from workflows.engine.state import database, flow_cache
-from workflows.engine.waits import resolve, settle, waits
+from workflows.engine.waits import resolve, waits
 from workflows.engine.waits.waits import patterns
 from workflows.errors import FlowPaused, InvalidInput, WorkflowsError
 from workflows.expressions import compile_expression
@@ -102,7 +102,7 @@ def _in_one_transaction(event_ids: Sequence[UUID], how: Callable[[list[Event]], 
         Event.objects.filter(id__in=unheard).update(matched_at=Now(), unheard=True)
         Event.objects.filter(id__in=set(matched) - unheard).update(matched_at=Now())
         if effect.cancelled:
-            dispatcher.after_commit(lambda: settle.settle(effect.cancelled))
+            dispatcher.after_commit(lambda: stopping.stop_runs(effect.cancelled))
         if effect.met:
             dispatcher.after_commit(lambda: resolve.resolve(effect.met))
         if effect.made:
@@ -315,4 +315,4 @@ def _cancel_again(starters: Iterable[Event]) -> None:
         later = Event.objects.filter(wanted, org_id=org_id, received_at__gte=since).exclude(matched_at=None)
         for event in later.order_by("received_at")[:GROUP]:
             cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
-    settle.settle(cancelled)
+    stopping.stop_runs(cancelled)

@@ -229,7 +229,7 @@ def _pages(rows: Sequence[T]) -> Iterable[Sequence[T]]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Step:
-    """A step as `admission` wants it, of a row that has less."""
+    """What `admit.requests` needs of a step (`WantsToStart`), for a row with fewer columns."""
 
     version_id: UUID
     key: str

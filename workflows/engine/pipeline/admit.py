@@ -66,7 +66,7 @@ class StepLimits:
     limits: tuple[Limit, ...]
     keyed: bool
     fixed: LimitSet
-    """Without those that have a key: all, where none has."""
+    """The limits that have no key."""
     slack_us: int
     lane: str
     by_level: Mapping[str, LimitSet]
@@ -161,7 +161,10 @@ def evaluate(found: StepLimits, scope_: Mapping[str, Any], priority: int = 0) ->
 
 
 def check(step: WantsToStart, scope_: Mapping[str, Any]) -> None:
-    """Before a handler starts: a step whose limits can't be found fails, and is not admitted without them."""
+    """Raises ConfigurationFailure where a limit of the step is unknown or its key can't be evaluated.
+
+    (`requests` passes over that: such a step is admitted, and fails before its handler starts.)
+    """
     if not ENABLED:
         return
     found = limits_of(step.version_id, step.key)

@@ -50,23 +50,23 @@ def record(
     max_continuations: int = 0,
     may_continue: MayContinue = always,
 ) -> Recorded:
-    """Record the results, and settle the runs that are bound to stop.
+    """Record the results, and stop the runs that are bound to.
 
-    Verdicts whose lease was lost meanwhile are dropped: the answer's `statuses` names those that counted. Raises
+    Results whose lease was lost meanwhile are dropped: the answer's `statuses` names those that counted. Raises
     psycopg.OperationalError where the database stays away for longer than leases live; nothing is half-recorded then.
     """
     options = _ContinueOptions(
         worker=worker, queues=queues, max_continuations=max_continuations, may_continue=may_continue
     )
     given = _of_loadable(results)
-    recorded = _record_and_settle(given, options)
+    recorded = _record_and_stop(given, options)
     part = recorded
     while part.new_waits or part.ended_child_runs or part.finished_containers:
         try:
             ended, ready = _ends_of_waits(given, part)
             given = _of_loadable(ended)  # they are of other runs, whose versions this process may not know
             recorded.ready.extend(ready)
-            part = _record_and_settle(given, replace(options, max_continuations=0))
+            part = _record_and_stop(given, replace(options, max_continuations=0))
             recorded.add(part)
             forget([result for result in given if result.claim.id in part.statuses])
         except BaseException as error:  # what was recorded counts, and the caller goes on with it
@@ -126,19 +126,19 @@ def _of_loadable(results: Sequence[StepResult]) -> list[StepResult]:
     return judged
 
 
-def _record_and_settle(results: list[StepResult], options: _ContinueOptions) -> Recorded:
+def _record_and_stop(results: list[StepResult], options: _ContinueOptions) -> Recorded:
     recorded = _record(_within_run_limit(results), options)
     step_events.ended(results, recorded.statuses)
-    if recorded.runs_to_settle:
+    if recorded.runs_to_stop:
         try:
-            settled = _patiently(lambda: run_transitions.settle(sorted(set(recorded.runs_to_settle))))
-            recorded.ended.extend(settled.ended)
-            recorded.ended_child_runs.extend(run_id for run_id, _ in settled.ended)
-            recorded.unstarted.extend(settled.unstarted)
-            recorded.ready.extend(settled.ready)
+            stopped = _patiently(lambda: run_transitions.stop_runs(sorted(set(recorded.runs_to_stop))))
+            recorded.ended.extend(stopped.ended)
+            recorded.ended_child_runs.extend(run_id for run_id, _ in stopped.ended)
+            recorded.unstarted.extend(stopped.unstarted)
+            recorded.ready.extend(stopped.ready)
         except BaseException as error:
             ending.raise_if_ending(error)
-            log.warning("runs could not be settled; rescue will", runs=len(recorded.runs_to_settle), exc_info=error)
+            log.warning("runs could not be settled; rescue will", runs=len(recorded.runs_to_stop), exc_info=error)
     return recorded
 
 

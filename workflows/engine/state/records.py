@@ -235,7 +235,7 @@ class Recorded:
     ended: list[tuple[UUID, str]] = field(default_factory=list)
     versions: dict[UUID, UUID] = field(default_factory=dict)
     """Of the runs that ended, or stop."""
-    runs_to_settle: list[UUID] = field(default_factory=list)
+    runs_to_stop: list[UUID] = field(default_factory=list)
     new_waits: list[UUID] = field(default_factory=list)
     """Steps that wait for something now: it may have happened already."""
     finished_containers: list[UUID] = field(default_factory=list)
@@ -258,7 +258,7 @@ class Recorded:
             "ready",
             "claimed",
             "ended",
-            "runs_to_settle",
+            "runs_to_stop",
             "new_waits",
             "finished_containers",
             "ended_child_runs",

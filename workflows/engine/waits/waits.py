@@ -247,7 +247,7 @@ def results(step_run_ids: Sequence[UUID]) -> list[StepResult]:
 
 
 def drop(step_run_ids: Sequence[UUID]) -> None:
-    """After their outcomes are recorded."""
+    """Delete these waits. Call it once their outcomes are recorded."""
     if not step_run_ids:
         return
     sql.drop_waits(ids=step_run_ids)

@@ -41,9 +41,9 @@ class Permits:
             answer, unknown = gate.confirm(str(lease), list(by_id))
             publish.publish_granted(answer)
             if unknown:  # their reservations are gone: they ask again, with their old places
-                requested_at = admit.requests([by_id[id_] for id_ in unknown])
+                requests = admit.requests([by_id[id_] for id_ in unknown])
                 again = gate.admit(
-                    requested_at, take=Take(count=len(unknown), lanes=tuple(self._profile.lanes), lease=str(lease))
+                    requests, take=Take(count=len(unknown), lanes=tuple(self._profile.lanes), lease=str(lease))
                 )
                 taken = again.taken
                 publish.publish_granted(again)

@@ -293,7 +293,7 @@ def record(recording: Recording, cursor: database.Cursor | None = None) -> Recor
             assert row.version_id is not None
             recorded.versions[row.id] = row.version_id
             if row.stopping:
-                recorded.runs_to_settle.append(row.id)
+                recorded.runs_to_stop.append(row.id)
             else:
                 recorded.ended.append((row.id, row.status))
                 if row.run_id is not None:  # of a run: the one that started it
