@@ -38,8 +38,8 @@ demo: setup ## Run the examples on a private instance, show and check every outc
 test: setup ## Run all tests, in two lanes with services of their own (LANES=1: one after the other)
 	@$(PYTHON) -m pytest -n $(LANES) --dist worksteal --durations 25
 
-test-fast: setup ## Run the tests that need no process
-	@$(PYTHON) -m pytest tests/unit
+test-fast: setup ## Run the unit tests and the statements, in under a minute
+	@$(PYTHON) -m pytest tests/unit tests/integration/pipeline/test_statements.py
 
 coverage: setup ## Run all tests, show how much of the code they reach (in workers too), and hold the floor
 	@rm -rf var/coverage

@@ -1,4 +1,4 @@
-"""Burying: dead letters are written with the failures that they stand for, on the same cursor."""
+"""Writes dead letters in the transaction, and on the cursor, that records their failures."""
 
 from __future__ import annotations
 

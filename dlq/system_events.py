@@ -14,7 +14,7 @@ NAME = f"{SYSTEM}dead_letter.created"
 
 
 def _created(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int) -> Iterable[Emission]:
-    """Of runs that were started by such an event nothing is told, so that nothing goes in circles."""
+    """Dead letters of runs that a system event has started emit none: no flow can start itself for ever."""
     letters = DeadLetter.objects.filter(org_id=org_id, failed_at__gte=since).exclude(BY_SYSTEM)
     for letter in letters.select_related("flow").order_by("failed_at")[:limit]:
         data = {
@@ -35,7 +35,7 @@ def _created(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int
 
 
 def _identity(letter: DeadLetter) -> str:
-    """Each failure is told, also that of a repair, with which the letter goes on."""
+    """The identity of a failure: a repair that fails emits again, though its letter is the same."""
     return str(letter.id) if letter.run_id == letter.first_run_id else f"{letter.id}/{letter.run_id}"
 
 

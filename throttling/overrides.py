@@ -57,7 +57,7 @@ def load() -> Policies:
     revision = latest_revision()
     overrides = [as_override(row) for row in ThrottleOverride.objects.all()]
     runs = global_run_policy(default_size())
-    return Policies(runs=runs, overrides={override.place: override for override in overrides}, revision=revision)
+    return Policies(runs=runs, overrides={override.subject: override for override in overrides}, revision=revision)
 
 
 def default_size() -> str:

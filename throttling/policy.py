@@ -21,6 +21,7 @@ from throttling.names import DIMENSIONS, STOPS, Dimension, LimitName, Scope
 from throttling.retry import BackoffKind, RetryPolicy
 
 BOOT = int(time.time())
+"""Seconds of the epoch at which this process began."""
 SCOPES = ("global", "runs", "type", "flow", "org", "limit")
 Bound = ConcurrencyLimit | RateLimit
 
@@ -104,7 +105,7 @@ class Override:
     weight: float | None = None
 
     @property
-    def place(self) -> tuple[str, str, UUID | None, UUID | None, str]:
+    def subject(self) -> tuple[str, str, UUID | None, UUID | None, str]:
         return (self.scope, self.type, self.flow_id, self.org_id, self.name)
 
     def bound(self, dimension: Dimension) -> Bound | None:
@@ -127,7 +128,7 @@ class UnknownLimit(ThrottlingError):
     """There is no shared limit of this name."""
 
 
-_Place = tuple[str, str, UUID | None, UUID | None, str]
+_Subject = tuple[str, str, UUID | None, UUID | None, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ class Policies:
 
     steps: StepPolicy = field(default_factory=global_policy)
     runs: RunPolicy = field(default_factory=global_run_policy)
-    overrides: Mapping[_Place, Override] = field(default_factory=dict)
+    overrides: Mapping[_Subject, Override] = field(default_factory=dict)
     revision: int = 0
 
     def override(

@@ -54,7 +54,7 @@ class Services:
     _lock: IO[str] = field(repr=False)
 
     def release(self) -> None:
-        """Let go of the services; whoever is the last stops them."""
+        """Stop using the services. The last user stops them."""
         if not self._lock.closed:
             self._lock.close()
             stop_if_unused(self.paths)

@@ -37,7 +37,7 @@ Kind = AlertNotification.Kind
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What an evaluation led to."""
+    """How many alerts an evaluation fired, and how many recovered."""
 
     fired: int = 0
     recovered: int = 0

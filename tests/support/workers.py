@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import os
 import signal
 import subprocess
@@ -26,9 +27,9 @@ from workflows.definitions.validate import parse
 from workflows.engine.maintenance import gate_sync
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline.dispatcher import Dispatcher
+from workflows.engine.run_controls import stopping
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import runs as run_transitions
-from workflows.engine.waits import settle
 from workflows.models import Organization, Run, StepRun, Trigger, Worker
 from workflows.selectors import limits
 from workflows.steps.registry import LANES
@@ -39,15 +40,20 @@ PROFILES = {
 }
 
 
+OTHER_CHECKOUT = os.environ.get("HEADRACE_TEST_OTHER_CHECKOUT")
+"""A checkout of another release: every second worker runs its code, as in a rolling upgrade."""
+
+
 class WorkerPool:
     """Worker processes of the profiles `io` and `compute`."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
         self.processes: list[subprocess.Popen[bytes]] = []
+        self._numbers = itertools.count()
 
     def start(self, profile: str, **more: str) -> subprocess.Popen[bytes]:
-        number = len(self.processes)
+        number = next(self._numbers)
         log = open(os.path.join(os.environ["HEADRACE_VAR_DIR"], "log", f"test-{profile}.log"), "ab")  # noqa: SIM115, PTH118, PTH123
         with log:
             process = subprocess.Popen(
@@ -57,7 +63,7 @@ class WorkerPool:
                     "--without-heartbeat",
                 ],
                 env={**self.environment, "HEADRACE_DRAIN_S": "5", **more},
-                stdout=log, stderr=log, start_new_session=True,
+                stdout=log, stderr=log, start_new_session=True, cwd=OTHER_CHECKOUT if number % 2 else None,
             )  # fmt: skip
         self.processes.append(process)
         return process
@@ -187,7 +193,7 @@ def leave_nothing(org: Organization) -> None:
     Trigger.objects.filter(organization=org).delete()
     ids = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))
     with nobody_dispatches():
-        settle.settle(run_transitions.request_cancel(org.id, ids, reason="the test is over"))
+        stopping.stop_runs(run_transitions.request_cancel(org.id, ids, reason="the test is over"))
 
 
 def children_of(parent: int, what: str) -> list[int]:

@@ -178,7 +178,7 @@ def compile_flow(
     spec: FlowSpec, *, version_id: UUID, flow_id: UUID, number: int = 0, org_id: UUID = NIL_UUID
 ) -> CompiledFlow:
     """Compile a checked definition."""
-    placed = list(graphs.place(spec.steps))
+    placed = list(graphs.walk_steps(spec.steps))
     chains = {key: each.graph.chain(key) for each in placed for key in each.graph.fallbacks}
     owner = _Owner(flow_id=flow_id, org_id=org_id, number=number, spec=spec, chains=chains)
     steps = {each.step.id: _compile_step(each, position, owner) for position, each in enumerate(placed)}

@@ -66,14 +66,16 @@ class Placed:
         return self.graph.before(self.step.id) | self.outside
 
 
-def place(steps: Iterable[StepSpec], container: str = "", outside: frozenset[str] = frozenset()) -> Iterator[Placed]:
+def walk_steps(
+    steps: Iterable[StepSpec], container: str = "", outside: frozenset[str] = frozenset()
+) -> Iterator[Placed]:
     """Every step of a definition, a container before what is in it."""
     steps = list(steps)
     graph = build(steps)
     for step in steps:
         placed = Placed(step=step, container=container, graph=graph, outside=outside)
         yield placed
-        yield from place(step.steps, step.id, placed.before)
+        yield from walk_steps(step.steps, step.id, placed.before)
 
 
 def branch_targets(step: StepSpec) -> frozenset[str]:

@@ -72,7 +72,7 @@ def plain_json(value: Any, *, file: str = "") -> Any:
 
 
 def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
-    ids = [placed.step.id for placed in graphs.place(spec.steps)]
+    ids = [placed.step.id for placed in graphs.walk_steps(spec.steps)]
     if len(ids) > MAX_STEPS:
         yield "steps", f"{len(ids):,} steps, those in containers included; a flow has {MAX_STEPS:,} at most"
     for key, count in Counter(ids).items():
@@ -94,7 +94,7 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
         if spec.idempotency.force:
             yield from _expression(spec.idempotency.force, "idempotency.force", LIMIT_KEY_NAMES)
     if spec.retry:
-        of_known_type = (placed.step for placed in graphs.place(spec.steps) if placed.step.type in REGISTRY)
+        of_known_type = (placed.step for placed in graphs.walk_steps(spec.steps) if placed.step.type in REGISTRY)
         yield from _check_retry(spec.retry, "retry", of_known_type)
     if isinstance(spec.priority, str):
         yield from _expression(spec.priority, "priority", LIMIT_KEY_NAMES)

@@ -8,6 +8,7 @@ from uuid import UUID
 from workflows.edge.values import MAX_PAGE, refuse_unstorable
 from workflows.errors import EventNotFound
 from workflows.models import Event, EventSchema, Flow, Organization, Run, TriggerOutcome
+from workflows.selectors.run_lists import narrowed
 from workflows.selectors.runs import page_by_id
 
 
@@ -35,7 +36,7 @@ def events_page(
     refuse_unstorable(name=name)
     found = Event.objects.filter(org_id=organization.id)
     if name:
-        found = found.filter(name=name)
+        found = narrowed(found.filter(name=name), "-received_at")
     if rejected:
         found = found.exclude(rejected="")
     if unheard:

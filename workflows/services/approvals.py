@@ -149,7 +149,7 @@ def _remind_one(step_run_id: UUID) -> None:
 
 
 def _remind(wait: Wait) -> None:
-    """Tell of one, and note when it is told of again."""
+    """Announce an approval, and set when it is announced again."""
     name = f"{SYSTEM}approval.reminder" if wait.reminders else f"{SYSTEM}approval.requested"
     again_ms = wait.options.get("remind_ms")
     wait.reminders += 1

@@ -37,7 +37,10 @@ def put_limit(
         check_limit(row)
         with transaction.atomic():
             structural = False
-            if instead_of is not None and overrides.as_override(instead_of).place != overrides.as_override(row).place:
+            if (
+                instead_of is not None
+                and overrides.as_override(instead_of).subject != overrides.as_override(row).subject
+            ):
                 structural = overrides.delete(instead_of, by=by)
             structural = overrides.put(row, by=by, keep_weight=keep_weight) or structural
     except ThrottlingError as error:
@@ -47,7 +50,7 @@ def put_limit(
 
 
 def check_pace(org_id: UUID | None) -> None:
-    """Nothing starts for a moment, anywhere, where limits come or go: an organization may have that so often only.
+    """Refuse the change where the organization has made too many of late: each one stops all starts for a moment.
 
     Raises TooManyChanges.
     """
@@ -59,7 +62,7 @@ def check_pace(org_id: UUID | None) -> None:
 
 
 def delete_limit(row: ThrottleOverride, *, by: str, keep_weight: bool = False) -> None:
-    """Remove an override: what is shipped, configured or defined holds again. `keep_weight`: but for its weight."""
+    """Remove an override: the shipped, configured or defined value holds again. `keep_weight`: its weight stays."""
     check_pace(row.org_id)
     announce(overrides.delete(row, by=by, keep_weight=keep_weight))
 

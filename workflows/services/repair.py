@@ -76,7 +76,7 @@ def replay(
     """Run an ended run again: from its start, or (`resume`) from the steps that have no outcome that counts.
 
     A new run is made, linked to its origin. `version`: `current` (the default from the start) or `same` (the default of
-    a resume). `extra` is added to the input after it was checked. Idempotency keys are passed by.
+    a resume). `extra` is added to the input after it was checked. Idempotency keys are not checked.
 
     A resume, and a replay of a run that did not complete or has an open dead letter, is a *repair*: it closes the open
     dead letters of the failure, a resume runs their steps again, and there is no second one unless by `force`. A
@@ -88,24 +88,24 @@ def replay(
         raise InvalidInput(f"mode {mode!r} is unknown; use {' or '.join(MODES)}.")
     with transaction.atomic():
         run = _ended(organization, run_id)
-        place = chain.place_of(run)
-        if place.later is not None and not force:
-            raise chain.refusal_of(run, place.later)
-        once_more = force and place.later is not None
-        failures = _open_failures(run, place.root_id, force=once_more)
-        is_repair = mode == "resume" or bool(failures) or place.later is not None or run.status != Run.Status.COMPLETED
+        position = chain.position_of(run)
+        if position.later is not None and not force:
+            raise chain.refusal_of(run, position.later)
+        once_more = force and position.later is not None
+        failures = _open_failures(run, position.root_id, force=once_more)
+        is_repair = bool(failures) or mode == "resume" or run.status != Run.Status.COMPLETED or once_more
         lineage = Lineage(
             origin_id=run.id,
             origin_kind="replay" if mode == "start" else "resume",
-            repair_root_id=place.root_id if is_repair else None,
-            repair_number=place.next_number if is_repair else 0,
+            repair_root_id=position.root_id if is_repair else None,
+            repair_number=position.next_number if is_repair else 0,
         )
         flow = _version(run, version or ("current" if mode == "start" else "same"))
         wanted = Wanted(run=run, flow=flow, lineage=lineage, new_input=new_input, extra=extra or {}, dry_run=dry_run)
         repeat = _made_once(wanted, failures)
         if is_repair and repeat.run_id is not None:
             repair = Repair(
-                origin_id=run.id, root_id=place.root_id, run_id=repeat.run_id, mode=mode, by=by, force=once_more,
+                origin_id=run.id, root_id=position.root_id, run_id=repeat.run_id, mode=mode, by=by, force=once_more,
                 changes=repeat.changes,
             )  # fmt: skip
             signals.run_repaired.send(sender=None, repair=repair)
@@ -126,7 +126,7 @@ def _made_once(wanted: Wanted, failures: Sequence[str]) -> Repeat:
                 return _from_start(wanted)
             return _resumed(wanted, [key for key in failures if key])
     except (psycopg.errors.UniqueViolation, IntegrityError) as error:
-        later = chain.place_of(wanted.run).later if chain.is_second(error) else None
+        later = chain.position_of(wanted.run).later if chain.is_second(error) else None
         if later is None:
             raise
         raise chain.refusal_of(wanted.run, later) from None

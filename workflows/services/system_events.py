@@ -1,8 +1,9 @@
 """System events: `headrace/run.completed`, `run.failed`, `run.cancelled`, `dead_letter.created`, `flow.published`.
 
-They are told of where somebody listens (a trigger, a wait or a cancel rule), by the leader, from what
-is stored: recording a step costs nothing for it, and a leader that dies loses nothing. Each has an id made of what it
-tells, so that none is told twice. Runs that a system event has started are not told of: nothing goes in circles.
+The leader emits them from stored rows, and only names that something listens to (a trigger, a wait or a cancel rule):
+recording a step costs nothing more, and a leader that dies loses nothing. The id of an event is made of what it
+reports, so that none is emitted twice. A run that a system event has started emits none: no flow can start itself for
+ever.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ PAGE = 500
 FEEDS = "feeds of system events"
 MAX_OUTPUT_CHARACTERS = 64 * 1024
 BY_SYSTEM = Q(event_name__startswith=f"{SYSTEM}run.") | Q(event_name__startswith=f"{SYSTEM}dead_letter.")
-"""Runs that were started by what is told here."""
+"""Runs that a system event has started."""
 RUN_NAMES = {status: f"{SYSTEM}run.{status}" for status in ("completed", "failed", "cancelled")}
 
 

@@ -111,8 +111,10 @@ class Cancelled:
 
 @dataclass(frozen=True, kw_only=True)
 class HandBack:
-    """The worker could not start or finish the step; it becomes ready again, no attempt is spent. With `after_s` it
-    waits for so long first: whoever would take it now could not perform it either."""
+    """The worker could not start or finish the step; it becomes ready again, and no attempt is spent.
+
+    `after_s`: seconds to wait first, where no other worker could perform it now either.
+    """
 
     after_s: float | None = None
 

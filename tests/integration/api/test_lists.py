@@ -17,10 +17,11 @@ from django.utils import timezone
 from tests.support.workers import publish
 from workflows import selectors
 from workflows.models import Flow, Organization, Run
-from workflows.selectors.runs import RunFilter
+from workflows.selectors.run_lists import RunFilter
 
 RUNS = 200_000
 LIVE = 3_000
+NEIGHBOURS = 40_000
 MOST_PAGES = 12_000
 """Of 8 KiB that a list may read, in the order of an index: a look at each of the 200,000 runs costs as many."""
 
@@ -40,6 +41,24 @@ SELECT (lpad(to_hex((extract(epoch FROM made.at) * 1000)::bigint), 12, '0') || '
        CASE WHEN made.n <= %(runs)s - %(live)s THEN made.at + (made.n %% 9973) * interval '10 milliseconds' END
   FROM (SELECT n, now() - (%(runs)s - n) * interval '13 seconds' AS at FROM generate_series(1, %(runs)s) AS n) AS made
 """
+FILL_STEPS = """
+INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, priority, status,
+                               attempt, losses, told_waits, needs_total, needs_left, needs_met, is_sink, timeout_ms,
+                               wake_at, wake_seq, waiting_for, dispatch_count, created_at)
+SELECT headrace_uuid7(), r.org_id, r.id, r.version_id, s.id, s.key, '', s.position, s.type, s.queue, r.priority, 'waiting',
+       1, 0, 0, 0, 0, 0, true, s.timeout_ms, now() + interval '1 day', 0, 'delay', 0, r.created_at
+  FROM workflows_run r JOIN workflows_step s ON s.version_id = r.version_id
+ WHERE r.org_id = %(org)s AND r.ended_at IS NULL
+"""
+"""Each live run sleeps: a leader that another test has started would end a run without open steps."""
+FILL_NEIGHBOUR = """
+INSERT INTO workflows_run (id, org_id, flow_id, version_id, event_name, trigger, user_id, status, priority, input,
+                           sinks_left, cancel_reason, created_at, started_at, ended_at)
+SELECT headrace_uuid7(), %(org)s, %(flow)s, %(version)s, 'rare/event', 'webhook', 'user-400',
+       CASE WHEN n %% 2 = 0 THEN 'cancelled' ELSE 'failed' END, 0, '{}', 0, '', now(), now(), now()
+  FROM generate_series(1, %(runs)s) AS n
+"""
+"""What is rare with the crowd is common here: statistics of the table say nothing of one organization."""
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +79,29 @@ def crowd(live_db: None) -> Iterator[Organization]:
     with connection.cursor() as cursor:
         cursor.execute("SET headrace.damage = '1'")  # as history: these runs went through no transition
         cursor.execute(FILL, parameters)
+        cursor.execute(FILL_STEPS, parameters)
+        cursor.execute(FILL_NEIGHBOUR, _neighbour(org))
         cursor.execute("RESET headrace.damage")
         # What is read is counted: no analysis with another sample comes in between.
         cursor.execute("ALTER TABLE workflows_run SET (autovacuum_enabled = false)")
         cursor.execute("SET default_statistics_target = 1000")
-        cursor.execute("VACUUM (ANALYZE) workflows_run")
+        cursor.execute("VACUUM (ANALYZE) workflows_run, workflows_steprun")
     yield org
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM workflows_run WHERE org_id = %s", [org.id])
+        cursor.execute("DELETE FROM workflows_steprun WHERE org_id = %s", [org.id])
+        cursor.execute(
+            "DELETE FROM workflows_run WHERE org_id IN (SELECT id FROM workflows_organization WHERE slug LIKE %s)",
+            [f"{org.slug}%"],
+        )
         cursor.execute("RESET default_statistics_target")
         cursor.execute("ALTER TABLE workflows_run RESET (autovacuum_enabled)")
         cursor.execute("VACUUM (ANALYZE) workflows_run")
+
+
+def _neighbour(org: Organization) -> dict[str, Any]:
+    neighbour = Organization.objects.create(slug=f"{org.slug}-neighbour", name="Neighbour")
+    flow = Flow.objects.get(organization=neighbour, slug=publish(neighbour, [{"id": "a", "type": "noop"}]))
+    return {"org": neighbour.id, "flow": flow.id, "version": flow.current_id, "runs": NEIGHBOURS}
 
 
 def pages_read(act: Callable[[], Any]) -> tuple[int, str]:

@@ -207,11 +207,11 @@ def test_a_database_in_use_goes_on_without_a_limit_and_has_one_row(org: Organiza
         migration.choose(apps, editor)
         assert DefaultSize.objects.get().size == "off"
         DefaultSize.objects.all().delete()
-        migration.ORGANIZATIONS = "no_such_table"  # as in a database that is made now
+        migration.ORGANIZATIONS = "no_such_table"  # type: ignore[attr-defined]  # as in a database that is made now
         try:
             migration.choose(apps, editor)
         finally:
-            migration.ORGANIZATIONS = "workflows_organization"
+            migration.ORGANIZATIONS = "workflows_organization"  # type: ignore[attr-defined]
         assert DefaultSize.objects.get().size == "1gb"
         transaction.set_rollback(True)
     assert scalar("SELECT count(*) FROM throttling_defaultsize") == 1

@@ -25,6 +25,7 @@ from workflows.engine.pipeline import record as recording
 from workflows.engine.state.records import ReadyStep, StepResult
 from workflows.engine.waits import resolve
 from workflows.models import (
+    BulkOperation,
     Event,
     Flow,
     Organization,
@@ -277,7 +278,7 @@ def _operations(case: Case) -> Recipe:
     for org in (case.bad, case.good):
         start(org, [HOUR])
         operations.append(bulk.start(org, "cancel_runs", {}, by="me"))
-    good = bulk.BulkOperation.objects.filter(id=operations[1].id, done=1)
+    good = BulkOperation.objects.filter(id=operations[1].id, done=1)
     return Recipe(
         poison=poisoned("workflows_bulkoperation", "id", operations[0].id),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["bulk"]),

@@ -53,7 +53,7 @@ HARMLESS = {
     "Signal": "receivers are connected by `apps.py`", "JSONRenderer": "it keeps nothing",
     "env.read": "the environment, in a frozen object", "braked": "a view", "ExpressionWrapper": "a part of a query",
     "TypeVar": "a type", "get_args": "a tuple of types", "object": "a mark without attributes",
-    "_whole_number": "a number from the environment", "_number": "a number from the environment",
+    "whole_number": "a number from the environment", "step_lease_s": "a number from the environment",
 }  # fmt: skip
 """Makers of values that modules keep although they are objects, and what they are."""
 
@@ -110,9 +110,11 @@ def kept(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
             yield ast.unparse(node.target), node.value
         elif isinstance(node, ast.Assign):
             for target in node.targets:
-                several = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
-                pairs = zip(target.elts, node.value.elts, strict=True) if several else [(target, node.value)]
-                yield from ((ast.unparse(name), value) for name, value in pairs)
+                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                    pairs = zip(target.elts, node.value.elts, strict=True)
+                    yield from ((ast.unparse(name), value) for name, value in pairs)
+                else:
+                    yield ast.unparse(target), node.value
 
 
 def changed(found: dict[str, ast.Module]) -> set[str]:

@@ -92,7 +92,7 @@ def test_overrides_replace_values_the_closest_first() -> None:
     here = ThrottleOverride(scope="type", type="http_request", org_id=found.org_id, concurrency=3)
     tenant = ThrottleOverride(scope="org", org_id=found.org_id, rate_limit=4, rate_period_ms=500, weight=2.5)
     rows = [overrides.as_override(row) for row in (everywhere, here, tenant)]
-    policies = Policies(overrides={row.place: row for row in rows}, revision=3)
+    policies = Policies(overrides={row.subject: row for row in rows}, revision=3)
     limits = bounds(found, policies)
     assert limits["type:http_request:ORG:concurrency"] == "3"
     assert limits["org:ORG:rate"] == "4,500000"

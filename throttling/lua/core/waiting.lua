@@ -59,7 +59,7 @@ local function in_the_way(profile, limits, ahead)
 end
 
 -- The first limit in the way: the run's come first, so that a run that may not start holds nothing else up.
--- `ahead`: whoever comes anew stands behind those who wait.
+-- `ahead`: a new step stands behind the steps that wait.
 local function blocker(profile, ahead)
     local set = profile.set
     prefetch(set.steps)

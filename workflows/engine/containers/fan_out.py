@@ -1,8 +1,8 @@
 """Containers (map, batch, loop, group): their items are opened as there is room, counted as they end, and summed up.
 
 Opening and counting belong to the transactions that record outcomes, so that no item is lost or opened twice; each
-group of outcomes costs a fixed number of statements, however many items there are. What a finished container comes to
-is recorded afterwards, as the end of a waiting step; rescue does so for processes that die in between.
+group of outcomes costs a fixed number of statements, however many items there are. The outcome of a finished container
+is recorded afterwards, as the end of a waiting step; where the process dies in between, rescue does it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ WAITS_FOR = "items"
 
 @dataclass(kw_only=True)
 class Advanced:
-    """What outcomes in containers led to: steps that are ready, steps that were and will not start, containers that may
-    be over, and the step runs whose failure has halved their part of a batch."""
+    """The consequences of outcomes in containers: ready steps, steps that will not start, containers whose items
+    may all have ended, and step runs whose failure has split their part of a batch."""
 
     ready: list[ReadyStep] = field(default_factory=list)
     unstarted: list[UUID] = field(default_factory=list)
@@ -168,7 +168,7 @@ def _stops_item(claim: Claim) -> bool:
 
 
 def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[StepResult], list[ReadyStep]]:
-    """What containers whose items have ended come to; and the steps of the next rounds of loops that go on.
+    """The results of containers whose items have ended, and the ready steps of loops that go on.
 
     Raises UnloadableVersion, before anything is done, where only another process can sum one of them up.
     """
@@ -198,7 +198,7 @@ def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[StepResult], list[Ready
 
 
 def close(step_run_ids: Sequence[UUID]) -> None:
-    """After their outcomes are recorded."""
+    """Delete the items of these containers. Call it once their outcomes are recorded."""
     if step_run_ids:
         sql.concluded_fan_outs(ids=step_run_ids)
 

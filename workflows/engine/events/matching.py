@@ -27,11 +27,11 @@ from workflows.engine.maintenance import sweeps
 from workflows.engine.pipeline import dispatcher
 from workflows.engine.pipeline.facts import facts_of, user_id_of
 from workflows.engine.pipeline.trigger import NewRun, checked_start, trigger
-from workflows.engine.run_controls import controls, idempotency
+from workflows.engine.run_controls import controls, idempotency, stopping
 from workflows.engine.run_controls.controls import Refusal
 from workflows.engine.sql import events as sql
 from workflows.engine.state import flow_cache
-from workflows.engine.waits import resolve, settle, waits
+from workflows.engine.waits import resolve, waits
 from workflows.errors import FlowPaused, InvalidInput, WorkflowsError
 from workflows.expressions import compile_expression
 from workflows.expressions.equality import MISSING, hash_of, value_at
@@ -102,7 +102,7 @@ def _in_one_transaction(event_ids: Sequence[UUID], how: Callable[[list[Event]], 
         Event.objects.filter(id__in=unheard).update(matched_at=Now(), unheard=True)
         Event.objects.filter(id__in=set(matched) - unheard).update(matched_at=Now())
         if effect.cancelled:
-            dispatcher.after_commit(lambda: settle.settle(effect.cancelled))
+            dispatcher.after_commit(lambda: stopping.stop_runs(effect.cancelled))
         if effect.met:
             dispatcher.after_commit(lambda: resolve.resolve(effect.met))
         if effect.made:
@@ -277,7 +277,7 @@ def _starts_at(found: Trigger, event: Event) -> dt.datetime | None:
 
 
 def _keys(found: Trigger, event: Event) -> tuple[tuple[str, float], ...]:
-    """By what an event is told from those that have come before."""
+    """The idempotency keys of an event: its own id, and the value at the trigger's `match`."""
     keys = [idempotency.events(event.external_id, delivered=event.trigger_id is not None)] if event.external_id else []
     path = found.config.get("match")
     value = value_at(facts_of(event), path) if path else MISSING
@@ -297,9 +297,9 @@ def _passes(found: Trigger, event: Event) -> bool:
 
 
 def _cancel_again(starters: Iterable[Event]) -> None:
-    """An event that cancels what these have started may have been matched before their runs were there to be seen.
+    """Cancel the runs of these events where a cancelling event was matched before their runs were committed.
 
-    Whoever commits second sees the other: it, by these runs; or these, by its `matched_at`.
+    The one that commits second sees the other: the cancelling event sees the runs, or these see its `matched_at`.
     """
     cancelled: list[UUID] = []
     earliest: dict[UUID, dt.datetime] = {}
@@ -312,4 +312,4 @@ def _cancel_again(starters: Iterable[Event]) -> None:
         later = Event.objects.filter(may_fit(names), org_id=org_id, received_at__gte=since).exclude(matched_at=None)
         for event in later.order_by("received_at")[:GROUP]:
             cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
-    settle.settle(cancelled)
+    stopping.stop_runs(cancelled)

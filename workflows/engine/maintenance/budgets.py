@@ -1,4 +1,5 @@
-"""The time that a job or a sweep may take: one that takes longer is told of, and in the end its statement is cancelled.
+"""The time that a job or a sweep may take. One that takes longer is reported; at six times that, its
+statement is cancelled.
 
 Each job has a thread of its own, so one that overruns keeps no other from its turn. Python can't stop a thread; a
 statement can be cancelled.
@@ -66,7 +67,7 @@ class UnderWay:
 
 @contextlib.contextmanager
 def watched(name: str, budget_s: float) -> Iterator[None]:
-    """What is done in here is told of where it takes longer than its budget (while somebody calls `look`)."""
+    """Watch over the work within: `look` reports it where it takes longer than its budget."""
     own = database.connection() if database.is_adopted() else None
     running = _Running(name=name, budget_s=budget_s, since=time.monotonic(), django=connections["default"], own=own)
     under_way = this_process.own(UnderWay)

@@ -53,7 +53,7 @@ class GateSync:
     """The state of the leader's work on the gate."""
 
     def __init__(self) -> None:
-        self._places: Places | None = None
+        self._announced: AnnouncedPermits | None = None
         self._warned = False
         self._old_generations = True
         self._idle_since: dict[str, float] = {}
@@ -68,7 +68,7 @@ class GateSync:
 
     def forget(self) -> None:
         """Another leads: what this process brought to the store may be changed."""
-        self._places, self._idle_since = None, {}
+        self._announced, self._idle_since = None, {}
 
     def wake(self) -> float:
         """Hand over what time has freed; seconds until there is something to do next."""
@@ -104,12 +104,12 @@ class GateSync:
             self._old_generations = False
             admit.gate().sweep()
 
-    def size_queues(self, announced: Places) -> None:
+    def size_queues(self, announced: AnnouncedPermits) -> None:
         """A lane may have as many permits out as its live workers announce."""
-        if not admit.is_on() or announced == self._places:
+        if not admit.is_on() or announced == self._announced:
             return
         answer, _ = admit.gate().wake(queue_definitions(announced.by_lane, shared=announced.shared))
-        self._places = announced
+        self._announced = announced
         publish.publish_granted(answer)
 
     def follow_policies(self) -> None:
@@ -128,13 +128,13 @@ class GateSync:
             return False
         started = time.monotonic()
         time.sleep(QUIET_S)
-        self._places, self._old_generations = None, True
+        self._announced, self._old_generations = None, True
         with database.borrowed_from_django():
             current = admit.snapshot().reload()
         leases = _executing()
         runs, asleep, run_starts = _runs()
         starts = [*_starts(), *run_starts]
-        places = announced_places()
+        places = announced_permits()
         gate.restore(definitions=queue_definitions(places.by_lane, shared=places.shared))
         for page in _pages(leases):
             gate.restore(leases=page)
@@ -156,7 +156,7 @@ class GateSync:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class AnnouncedPermits:
     """How many permits each lane may have out, by what live workers say. `shared`: by more than one organization; a
     single one need not leave a place free."""
 
@@ -164,11 +164,11 @@ class Places:
     shared: bool
 
 
-def announced_places() -> Places:
+def announced_permits() -> AnnouncedPermits:
     """What the live workers announce now."""
-    rows = sql.lane_places(silent_s=SILENT_AFTER_S)
+    rows = sql.lane_permits(silent_s=SILENT_AFTER_S)
     by_lane = dict.fromkeys(LANES, 0) | {row.lane: row.places for row in rows if row.lane in LANES}
-    return Places(by_lane=by_lane, shared=any(row.shared for row in rows))
+    return AnnouncedPermits(by_lane=by_lane, shared=any(row.shared for row in rows))
 
 
 def queue_definitions(permits: dict[str, int], *, shared: bool = True) -> dict[str, str]:
@@ -230,7 +230,7 @@ def _pages(rows: Sequence[T]) -> Iterable[Sequence[T]]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Step:
-    """A step as `admission` wants it, of a row that has less."""
+    """What `admit.requests` needs of a step (`WantsToStart`), for a row with fewer columns."""
 
     version_id: UUID
     key: str

@@ -1,7 +1,7 @@
 """The leader's work: timers and rescue. Two leaders at once are harmless.
 
 The tables at the end name every sweep. One that raises keeps no other from its turn (`sweeps`), and one that takes long
-is told of (`budgets`). Every sweep is idempotent, since a claim admits one. A long queue is never mistaken for a lost
+is reported (`budgets`). Every sweep is idempotent, since a claim admits one. A long queue is never mistaken for a lost
 one: a message counts as lost only when one published well after it has been claimed, or when the queue is empty and no
 worker holds a message.
 """
@@ -27,6 +27,7 @@ from workflows.definitions.compiled import NIL_UUID
 from workflows.engine.maintenance import budgets, gate_sync, periodic_jobs, sweeps
 from workflows.engine.pipeline import admit, publish, record
 from workflows.engine.pipeline.retry_decision import describe
+from workflows.engine.run_controls import stopping
 from workflows.engine.sql import gate_sync as gate_sql
 from workflows.engine.sql import leader as sql
 from workflows.engine.sql import publish as publish_sql
@@ -39,7 +40,6 @@ from workflows.engine.state.records import Claim, ReadyStep, StepResult
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve
-from workflows.engine.waits import settle as stopping
 from workflows.engine.worker import vital
 from workflows.errors import ResourceExhausted
 from workflows.models.run import first_id
@@ -315,11 +315,11 @@ def _not_at_the_gate(ids: list[UUID]) -> list[UUID]:
     return [id_ for id_ in ids if places.get(id_.hex, ("", math.inf))[1] > DELIVERED_WITHIN_S]
 
 
-def _settle_runs(*, deep: bool) -> None:
+def _end_stopped_runs(*, deep: bool) -> None:
     rows = rescue_sql.find_unsettled(batch=BATCH, deep=deep, put_off=sweeps.ledger().put_off(UNSETTLED))
 
-    def settle(some: Sequence[FindUnsettledRow]) -> None:
-        stopping.settle_together([row.id for row in some])
+    def stop(some: Sequence[FindUnsettledRow]) -> None:
+        stopping.stop_together([row.id for row in some])
         for row in some:
             if row.finished:
                 record.finish([row.id])
@@ -327,10 +327,10 @@ def _settle_runs(*, deep: bool) -> None:
     sweeps.isolated(
         sweeps.Items(
             name=UNSETTLED,
-            work=settle,
+            work=stop,
             key=lambda row: str(row.id),
             org=lambda row: row.org_id,
-            group=stopping.SETTLE_GROUP,
+            group=stopping.GROUP,
         ),
         rows,
     )
@@ -357,14 +357,14 @@ TIMERS: dict[str, Sweep] = {
 BUDGETS_S = {"the gate's timers": 60.0}
 """Where it is another: a store that was lost is rebuilt there."""
 RESCUES: dict[str, Sweep] = {
-    "queue sizes": lambda turn: turn.sync.size_queues(gate_sync.announced_places()),
+    "queue sizes": lambda turn: turn.sync.size_queues(gate_sync.announced_permits()),
     "policies": lambda turn: turn.sync.follow_policies(),
     UNDISPATCHED: lambda _: _undispatched(),
     "lost workers": lambda turn: _dead_leases(turn.worker),
     "lost messages": lambda turn: _lost_messages(turn.states, turn.sync),
     "lost joins": lambda _: rescue_transitions.ready_unmarked(batch=BATCH),
     "timeouts of runs": lambda _: stopping.expire(batch=BATCH),
-    UNSETTLED: lambda _: _settle_runs(deep=False),
+    UNSETTLED: lambda _: _end_stopped_runs(deep=False),
     resolve.NOT_LOOKED_BACK: lambda _: resolve.look_back_late(),
     resolve.TAKEN_WAITS: lambda _: resolve.resolve_late(),
     resolve.OVER_CONTAINERS: lambda _: resolve.conclude_late(),
@@ -372,7 +372,7 @@ RESCUES: dict[str, Sweep] = {
 }
 """Every second."""
 RARE: dict[str, Sweep] = {
-    "stuck runs": lambda _: _settle_runs(deep=True),
+    "stuck runs": lambda _: _end_stopped_runs(deep=True),
     "orphan steps": lambda _: rescue_transitions.close_orphans(batch=BATCH),
     "orphan waits": lambda _: rescue_sql.orphan_waits(batch=BATCH),
     "run marks": lambda _: sql.forget_run_marks(first=first_id(time.time() - gate_sync.LONGEST_RATE_S), batch=BATCH),

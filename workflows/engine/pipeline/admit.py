@@ -66,7 +66,7 @@ def policies() -> Policies:
 
 
 def sync_revision(answer: Answer) -> bool:
-    """Follow the revision that the store names. True where this process lagged behind."""
+    """Read the policies again where the store names a later revision. True where it did."""
     with database.borrowed_from_django():
         return snapshot().refresh_if_stale(answer.revision)
 
@@ -79,7 +79,7 @@ class StepLimits:
     limits: tuple[Limit, ...]
     keyed: bool
     fixed: LimitSet
-    """Without those that have a key: all, where none has."""
+    """The limits that have no key."""
     slack_us: int
     lane: str
     by_level: Mapping[str, LimitSet]
@@ -178,7 +178,10 @@ def evaluate(found: StepLimits, scope_: Mapping[str, Any], priority: int = 0) ->
 
 
 def check(step: WantsToStart, scope_: Mapping[str, Any]) -> None:
-    """Before a handler starts: a step whose limits can't be found fails, and is not admitted without them."""
+    """Raises ConfigurationFailure where a limit of the step is unknown or its key can't be evaluated.
+
+    (`requests` passes over that: such a step is admitted, and fails before its handler starts.)
+    """
     if not is_on():
         return
     found = limits_of(step.version_id, step.key)
@@ -271,7 +274,7 @@ def note_refusals(answer: Answer, asked: Sequence[Request]) -> None:
 
 
 def free_steps() -> Callable[[UUID, str], bool]:
-    """Whether a step of some kind will probably be admitted: no limit of it has refused anything lately."""
+    """A predicate: is a step likely to be admitted, since none of its limits has refused anything in 0.1 s?"""
     since, refused = time.monotonic() - FREE_AGAIN_AFTER_S, this_process.own(Refusals)
     known: dict[tuple[UUID, str], bool] = {}
 
@@ -289,7 +292,10 @@ def free_steps() -> Callable[[UUID, str], bool]:
 
 
 def slack_s(version_id: UUID, key: str) -> float:
-    """How long after its stamp a step may be started: half of what windows allow for, the rest is the machine's."""
+    """Seconds after its timestamp within which a step must start: half of the window's slack.
+
+    The other half covers scheduling jitter.
+    """
     return limits_of(version_id, key).slack_us / 2e6
 
 

@@ -95,7 +95,7 @@ class Visit:
 def open_visits(claims: list[Claim]) -> list[Visit]:
     """Visits with the scopes that their steps read, loaded by one statement for all of them.
 
-    Claims whose versions can't be loaded have been taken out before, by `catalog.divide`.
+    Claims whose versions can't be loaded have been taken out before, by `flow_cache.divide`.
     """
     visits = []
     keys: set[str] = set()

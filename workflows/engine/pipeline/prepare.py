@@ -15,7 +15,7 @@ from workflows.engine.worker import ending
 
 
 class Prepared(NamedTuple):
-    """The steps to be published; what skips led to: steps that were ready and will not start, and runs that ended."""
+    """The steps to publish, the ready steps that will not start, and the runs that ended by skips."""
 
     steps: list[ReadyStep]
     unstarted: list[UUID]
@@ -44,7 +44,7 @@ def prepare(steps: Sequence[ReadyStep]) -> Prepared:
 
 
 def _after(recorded: Recorded, prepared: Prepared) -> list[ReadyStep]:
-    """What became ready; who has ended is noted."""
+    """The steps that became ready. Adds the ended runs and the steps that will not start to `prepared`."""
     prepared.unstarted.extend(recorded.unstarted)
     prepared.ended.extend(run_id for run_id, _ in recorded.ended)
     return recorded.ready

@@ -51,23 +51,23 @@ def record(
     max_continuations: int = 0,
     may_continue: MayContinue = always,
 ) -> Recorded:
-    """Record the results, and settle the runs that are bound to stop.
+    """Record the results, and stop the runs that are bound to.
 
-    Verdicts whose lease was lost meanwhile are dropped: the answer's `statuses` names those that counted. Raises
+    Results whose lease was lost meanwhile are dropped: the answer's `statuses` names those that counted. Raises
     psycopg.OperationalError where the database stays away for longer than leases live; nothing is half-recorded then.
     """
     options = _ContinueOptions(
         worker=worker, queues=queues, max_continuations=max_continuations, may_continue=may_continue
     )
     given = _of_loadable(results)
-    recorded = _record_and_settle(given, options)
+    recorded = _record_and_stop(given, options)
     part = recorded
     while part.new_waits or part.ended_child_runs or part.finished_containers:
         try:
             ended, ready = _ends_of_waits(given, part)
             given = _of_loadable(ended)  # they are of other runs, whose versions this process may not know
             recorded.ready.extend(ready)
-            part = _record_and_settle(given, replace(options, max_continuations=0))
+            part = _record_and_stop(given, replace(options, max_continuations=0))
             recorded.add(part)
             forget([result for result in given if result.claim.id in part.statuses])
         except BaseException as error:  # what was recorded counts, and the caller goes on with it
@@ -90,20 +90,20 @@ def report(recorded: Recorded) -> None:
 
 
 def forget(results: Sequence[StepResult]) -> None:
-    """The ends of waiting steps are recorded: their waits and containers need no more care."""
+    """Delete the waits and containers of waiting steps whose ends are recorded."""
     waits.drop([result.claim.id for result in results if result.claim.waited_for != fan_out.WAITS_FOR])
     fan_out.close([result.claim.id for result in results if result.claim.waited_for == fan_out.WAITS_FOR])
 
 
 def _ends_of_waits(results: Sequence[StepResult], recorded: Recorded) -> tuple[list[StepResult], list[ReadyStep]]:
-    """The ends of steps that wait no more since these outcomes are recorded; and what became ready in containers."""
+    """The results of waiting steps that these outcomes end, and the steps in containers that became ready."""
     met = [*waits.over_already(recorded.new_waits, results), *waits.take_for_runs(recorded.ended_child_runs)]
     concluded, ready = fan_out.conclude(sorted(set(recorded.finished_containers)))
     return [*(waits.results(met) if met else ()), *concluded], ready
 
 
 _NEEDS_THE_FLOW = (Completed, Failed, Skipped, Sleep, WaitFor, FanOut)
-"""What follows such an outcome, the version says."""
+"""Outcomes whose consequences depend on the version."""
 
 
 def _of_loadable(results: Sequence[StepResult]) -> list[StepResult]:
@@ -127,19 +127,19 @@ def _of_loadable(results: Sequence[StepResult]) -> list[StepResult]:
     return judged
 
 
-def _record_and_settle(results: list[StepResult], options: _ContinueOptions) -> Recorded:
+def _record_and_stop(results: list[StepResult], options: _ContinueOptions) -> Recorded:
     recorded = _record(_within_run_limit(results), options)
     step_events.ended(results, recorded.statuses)
-    if recorded.runs_to_settle:
+    if recorded.runs_to_stop:
         try:
-            settled = _patiently(lambda: run_transitions.settle(sorted(set(recorded.runs_to_settle))))
-            recorded.ended.extend(settled.ended)
-            recorded.ended_child_runs.extend(run_id for run_id, _ in settled.ended)
-            recorded.unstarted.extend(settled.unstarted)
-            recorded.ready.extend(settled.ready)
+            stopped = _patiently(lambda: run_transitions.stop_runs(sorted(set(recorded.runs_to_stop))))
+            recorded.ended.extend(stopped.ended)
+            recorded.ended_child_runs.extend(run_id for run_id, _ in stopped.ended)
+            recorded.unstarted.extend(stopped.unstarted)
+            recorded.ready.extend(stopped.ready)
         except BaseException as error:
             ending.raise_if_ending(error)
-            log.warning("runs could not be settled; rescue will", runs=len(recorded.runs_to_settle), exc_info=error)
+            log.warning("runs could not be settled; rescue will", runs=len(recorded.runs_to_stop), exc_info=error)
     return recorded
 
 
@@ -161,7 +161,7 @@ def _within_run_limit(results: list[StepResult]) -> list[StepResult]:
 
 @dataclass(frozen=True, kw_only=True)
 class _ContinueOptions:
-    """How the recorder goes on: which successors it claims at once."""
+    """Which successors the recording statement claims at once: for which worker, of which queues, and how many."""
 
     worker: UUID
     queues: frozenset[str]
@@ -187,7 +187,7 @@ def _record(results: list[StepResult], options: _ContinueOptions) -> Recorded:
 
 
 def _record_halves(results: list[StepResult], options: _ContinueOptions) -> Recorded:
-    """What could be recorded of a group that can't be recorded together; raises where it is nothing."""
+    """Record a group in halves. Returns what could be recorded; raises where nothing could."""
     middle = len(results) // 2
     recorded: Recorded | None = None
     for half, max_continuations in ((results[:middle], options.max_continuations), (results[middle:], 0)):
@@ -255,7 +255,7 @@ def _patiently(work: Callable[[], T]) -> T:
 
 
 def _write_in_transaction(results: list[StepResult], recording: Recording, cursor: database.Cursor) -> Recorded:
-    """The statement, and in the same transaction what belongs to it: waits, dead letters and run outputs."""
+    """Record in one transaction with new waits, dead letters and run outputs."""
     compensating = step_transitions.compensate_failed(results, cursor)
     recorded = step_transitions.record(recording, cursor)
     recorded.ready.extend(compensating)

@@ -19,13 +19,12 @@ from workflows.definitions.compiled import CompiledFlow
 from workflows.duration import MAX_MS
 from workflows.engine.pipeline import dispatcher
 from workflows.engine.pipeline.facts import event_facts, organization_facts, user_of
-from workflows.engine.run_controls import controls, idempotency
+from workflows.engine.run_controls import controls, idempotency, stopping
 from workflows.engine.run_controls.controls import Refusal
 from workflows.engine.sql import run_controls as idempotency_sql
 from workflows.engine.sql import trigger as sql
 from workflows.engine.state.records import NO_LINEAGE, Candidate, Lineage, ReadyStep
 from workflows.engine.state.transitions import runs as run_transitions
-from workflows.engine.waits import settle
 from workflows.errors import ExpressionError, InvalidInput, MissingField, ParentCancelled, RunNotFound
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
 
@@ -85,8 +84,8 @@ def trigger(
 ) -> Triggered:
     """Make runs of a version, within the caller's transaction where there is one; dispatch them after the commit.
 
-    A run whose idempotency key stands for an earlier one is not made, unless by `force`; nor one that the flow's
-    controls refuse (debounce, batch, singleton, rate_limit). Repeats pass both by.
+    A run is not made where an earlier run has its idempotency key (unless by `force`), or where the flow's controls
+    refuse it (debounce, batch, singleton, rate_limit). Replays, resumes and forks are checked by neither.
     Raises InvalidInput (by the flow's input_schema), PayloadTooLarge, or IdempotencyConflict where another open
     transaction holds a key.
     """
@@ -150,7 +149,7 @@ def _controlled(
         raise InvalidInput("The flow gathers events (debounce, batch), which decides when it runs: give no delay.")
     decision = controls.decide(flow, org_id, new)
     if decision.cancelled:
-        dispatcher.after_commit(lambda: settle.settle(decision.cancelled))
+        dispatcher.after_commit(lambda: stopping.stop_runs(decision.cancelled))
     return decision.make, decision.refused
 
 
@@ -166,7 +165,7 @@ def _insert(
 
 
 def _duplicates(runs: Sequence[NewRun], stands_for: Mapping[UUID, UUID]) -> list[Refusal]:
-    """The events whose keys stand for earlier runs."""
+    """A refusal for each event whose idempotency key an earlier run has."""
     return [
         Refusal(code="duplicate", reason=f"The run {owner} has its key.", run_id=owner, event_id=run.event_id)
         for run in runs
@@ -177,7 +176,7 @@ def _duplicates(runs: Sequence[NewRun], stands_for: Mapping[UUID, UUID]) -> list
 def _give_keys_back(
     flow: CompiledFlow, org_id: UUID, wanted: Sequence[idempotency.Wanted], refused: Mapping[UUID, Refusal]
 ) -> None:
-    """The keys of a run that is not made stand for the one in its place, or for none."""
+    """Give the keys of a refused run to the run that it was refused for, or to none."""
     keys = [(key, each.run_id) for each in wanted if each.run_id in refused for key, _ in each.keys]
     moved = [(key, run_id, instead) for key, run_id in keys if (instead := refused[run_id].run_id)]
     gone = [(key, run_id) for key, run_id in keys if not refused[run_id].run_id]

@@ -20,7 +20,7 @@ ONCE = "run_repair_once"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ChainPosition:
     """Where a run stands in its chain. `later`: the first repair after it; `next_number`: that of a new one."""
 
     root_id: UUID
@@ -46,7 +46,7 @@ def lock(root_id: UUID) -> None:
     list(Run.objects.select_for_update(no_key=True).filter(id=root_id).values_list("id"))
 
 
-def place_of(run: Run) -> Place:
+def position_of(run: Run) -> ChainPosition:
     """Where the run stands. Locks the chain."""
     root_id = run.repair_root_id or run.id
     lock(root_id)
@@ -54,7 +54,7 @@ def place_of(run: Run) -> Place:
     repairs = list(Run.objects.filter(repair_root_id=root_id).defer("input", "output").order_by("repair_number"))
     later = next((each for each in repairs if each.repair_number > run.repair_number), None)
     last = repairs[-1].repair_number if repairs else 0
-    return Place(root_id=root_id, later=later, next_number=last + 1)
+    return ChainPosition(root_id=root_id, later=later, next_number=last + 1)
 
 
 def latest(root_id: UUID) -> UUID:

@@ -95,7 +95,7 @@ def _short(key: str) -> str:
 
 
 def reserve_keys(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUID, UUID]:
-    """By run id, the run that stands for it: itself, or an earlier one that has one of its keys.
+    """By run id: the run itself, or the earlier run that has one of its keys.
 
     Within the caller's transaction. Raises IdempotencyConflict where another open one holds a key for two seconds.
     """

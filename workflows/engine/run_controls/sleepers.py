@@ -1,5 +1,5 @@
 """Runs that only wait: they give up their places among all runs, so that waiting for a person, an event or a time stops
-nobody else. When they go on they ask for a place anew, ahead of those that have not started."""
+nobody else. When they go on they ask for a place again, ahead of runs that have not started."""
 
 from __future__ import annotations
 

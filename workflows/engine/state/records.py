@@ -1,4 +1,4 @@
-"""What goes between the engine's parts: steps that are ready, claims, results, and what recording them led to."""
+"""The messages between the engine's stages: ready steps, claims, step results, and what recording them changed."""
 
 from __future__ import annotations
 
@@ -225,17 +225,17 @@ class StepResult:
 
 @dataclass(kw_only=True)
 class Recorded:
-    """What a group of outcomes led to. `lease`: under which its `claimed` were claimed."""
+    """The consequences of a recorded group. `lease`: that of its `claimed` steps."""
 
     lease: UUID = NIL_UUID
     statuses: dict[UUID, str] = field(default_factory=dict)
-    """The step runs whose result counted, and the status that each has now."""
+    """By step run whose result counted: its status now."""
     ready: list[ReadyStep] = field(default_factory=list)
     claimed: list[Claim] = field(default_factory=list)
     ended: list[tuple[UUID, str]] = field(default_factory=list)
     versions: dict[UUID, UUID] = field(default_factory=dict)
     """Of the runs that ended, or stop."""
-    runs_to_settle: list[UUID] = field(default_factory=list)
+    runs_to_stop: list[UUID] = field(default_factory=list)
     new_waits: list[UUID] = field(default_factory=list)
     """Steps that wait for something now: it may have happened already."""
     finished_containers: list[UUID] = field(default_factory=list)
@@ -250,7 +250,7 @@ class Recorded:
     """What failed for good."""
 
     def add(self, more: Recorded) -> None:
-        """Take in what another group led to, which has claimed nothing."""
+        """Add the consequences of another group, which has claimed nothing."""
         self.statuses |= more.statuses
         self.versions |= more.versions
         self.sizes |= more.sizes
@@ -258,7 +258,7 @@ class Recorded:
             "ready",
             "claimed",
             "ended",
-            "runs_to_settle",
+            "runs_to_stop",
             "new_waits",
             "finished_containers",
             "ended_child_runs",

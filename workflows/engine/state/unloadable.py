@@ -19,9 +19,9 @@ from workflows.errors import ConfigurationFailure, FlowNotFound, WorkflowsError
 from workflows.steps.outcome import Failed, HandBack
 
 
-def verdict_on(claim: Claim, error: WorkflowsError) -> StepResult:
-    """What becomes of a step that this process has claimed: it fails, or is left to others for as long as none
-    of them comes: a process of the newer release may be started at any time."""
+def result_of(claim: Claim, error: WorkflowsError) -> StepResult:
+    """The result of a claimed step whose version can't be loaded: it fails. Where a process of a newer release may load
+    it, it is offered again every five seconds, without end: such a process may be started at any time."""
     if flow_cache.is_newer(error):
         return StepResult(claim=claim, outcome=HandBack(after_s=record.LEFT_TO_OTHERS_S))
     return StepResult(claim=claim, outcome=Failed(error=describe(_as_configuration(error))))

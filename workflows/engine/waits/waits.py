@@ -1,8 +1,8 @@
 """Waits: stored with their steps, taken once (by an event, an answer, a run's end or a timeout), then recorded.
 
 An event and a wait never miss each other: events are committed first and matched afterwards, in a new snapshot; a wait
-is committed first, and looks back afterwards. Whoever commits second sees the other; that a wait is taken only once
-makes the second sight harmless. Processes that die in between are made good for by rescue.
+is committed first, and looks back afterwards. The one that commits second sees the other. Where both do, the wait is
+still taken only once. Where the process dies in between, rescue looks back for it.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def results(step_run_ids: Sequence[UUID]) -> list[StepResult]:
 
 
 def drop(step_run_ids: Sequence[UUID]) -> None:
-    """After their outcomes are recorded."""
+    """Delete these waits. Call it once their outcomes are recorded."""
     if not step_run_ids:
         return
     sql.drop_waits(ids=step_run_ids)

@@ -146,7 +146,7 @@ class Heartbeat:
                 self._stop_handler(visit)  # after the result: the end of its process would be taken for a loss
 
     def _abandon(self, visit: Visit, result: StepResult) -> None:
-        """Record what its handler's lateness means. One that keeps the only thread of a process ends that process."""
+        """Record the result of a handler that is too late; end the process where it keeps its only thread."""
         self._results.finish(visit, result)
         if self._profile.runs_in_task_thread and visit.performs_here and not self._in_flight.is_draining:
             threading.Thread(target=self._end_process, args=(visit,), name="end", daemon=True).start()

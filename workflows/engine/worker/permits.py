@@ -41,9 +41,9 @@ class Permits:
             answer, unknown = gate.confirm(str(lease), list(by_id))
             publish.publish_granted(answer)
             if unknown:  # their reservations are gone: they ask again, with their old places
-                requested_at = admit.requests([by_id[id_] for id_ in unknown])
+                requests = admit.requests([by_id[id_] for id_ in unknown])
                 again = gate.admit(
-                    requested_at, take=Take(count=len(unknown), lanes=tuple(self._profile.lanes), lease=str(lease))
+                    requests, take=Take(count=len(unknown), lanes=tuple(self._profile.lanes), lease=str(lease))
                 )
                 taken = again.taken
                 publish.publish_granted(again)
@@ -133,8 +133,10 @@ class Permits:
         return [claim for claim in claimed_ahead if claim.id.hex in taken]
 
     def _give_back(self, claims: Sequence[Claim]) -> None:
-        """Claimed, but without permits: running → ready. They wait at the gate, and ask once more: their turn may have
-        come while they were still running here, and then whoever it came to found nothing to start."""
+        """running → ready for claimed steps without permits.
+
+        They ask the gate once more: it may have granted them while they were still running here.
+        """
         if claims:
             statuses = record(
                 [StepResult(claim=claim, outcome=HandBack()) for claim in claims], worker=self._profile.id

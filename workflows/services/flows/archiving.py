@@ -130,7 +130,7 @@ def delete(organization: Organization, slug: str, *, history: str, by: str) -> R
 
 
 def go_on(flow: Flow, *, budget_s: float) -> bool:
-    """Go on with deleting a flow. Returns whether it is gone. Idempotent: whoever calls it deletes what is left."""
+    """Go on with deleting a flow. Returns whether it is gone. Idempotent: each call deletes what is left."""
     return not _has_to_wait(flow) and deletion.delete_flow(flow, until=time.monotonic() + budget_s)
 
 

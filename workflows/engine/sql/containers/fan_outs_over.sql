@@ -8,9 +8,9 @@
 --   errors jsonb or null (the first 100: {index, error}), busy bool (something in it still executes).
 -- Indexes: primary keys, step_run_item. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 SELECT s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses,
-       s.told_waits AS server_retry_waits, s.timeout_ms, s.queue, s.type, s.priority, s.needs_met, s.needs_total, s.waiting_for,
-       0::float8 AS queued_s, f.kind, f.total, f.failed, f.stopping, f.bytes, f.options, i.elements, i.successful,
-       e.errors,
+       s.told_waits AS server_retry_waits, s.timeout_ms, s.queue, s.type, s.priority, s.needs_met, s.needs_total,
+       s.waiting_for, 0::float8 AS queued_s, f.kind, f.total, f.failed, f.stopping, f.bytes, f.options, i.elements,
+       i.successful, e.errors,
        (f.stopping OR f.failed > 0) AND EXISTS (WITH RECURSIVE inner_step AS (
                                   SELECT b.id, b.status FROM workflows_steprun b WHERE b.container_id = f.step_run_id
                                   UNION ALL

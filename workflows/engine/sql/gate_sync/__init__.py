@@ -10,15 +10,15 @@ from uuid import UUID
 from workflows.engine.state import database
 
 
-class LanePlacesRow(NamedTuple):
+class LanePermitsRow(NamedTuple):
     lane: str
     places: int
     shared: bool
 
 
-def lane_places(*, silent_s: float, cursor: database.Cursor | None = None) -> list[LanePlacesRow]:
+def lane_permits(*, silent_s: float, cursor: database.Cursor | None = None) -> list[LanePermitsRow]:
     """How many permits each lane may have out, by what live workers announce."""
-    return database.fetch("lane_places", {"silent_s": silent_s}, LanePlacesRow._make, cursor)
+    return database.fetch("lane_permits", {"silent_s": silent_s}, LanePermitsRow._make, cursor)
 
 
 class LimitedVersionsRow(NamedTuple):

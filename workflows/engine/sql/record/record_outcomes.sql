@@ -4,20 +4,21 @@
 -- where it still waits for that); what follows from it is derived from the rows that really changed. Successors are
 -- touched in the order (run, key), runs in the order of their ids, so that recorders can't deadlock; the counters are
 -- decremented, never recounted, so that parents recorded at the same instant can't lose a join. Returns rows of three
--- kinds: 'recorded' per recorded outcome, 'next' per successor that is ready or running now, 'run' per run that ended or
--- is bound to fail. (One JSON parameter is far cheaper to send than twenty arrays.)
+-- kinds: 'recorded' per recorded outcome, 'next' per successor that is ready or running now, 'run' per run that ended
+-- or is bound to fail. (One JSON parameter is far cheaper to send than twenty arrays.)
 -- Parameters: outcomes text (a JSON array of {id, run, lease (absent: a skip of a ready step), status (completed failed
 --   skipped cancelled waiting ready), waited_for (of a step that no worker has), reason (of a skip), logs (JSON as
 --   text), waiting_for ('' sleep retry event approval run), wake_in (seconds), output, input, error (JSON as text),
---   fatal (the failure fails the run), compensation (a step that undoes others), spends (the next try has the next number),
---   by_server (the other side named the pause), ran (seconds since the handler began)}), edges text (a JSON array of
---   {source, target, weight (what the target's needs_met gets: 1, 0, or far less for a branch that was not taken; see
---   engine/state/needs.py), claim (continue in this visit), publish (the caller publishes after the commit)}), lease
---   uuid, worker uuid, lease_s float8 (these for the successors claimed at once).
--- Returns: kind text (recorded, next, run), id uuid, run_id uuid or null (of a run that ended: the one that started it),
---   version_id uuid or null, org_id uuid or null, status text, key text, path text, index int or null, container_id
---   uuid or null, attempt int, needs_met int, needs_total int, wake_seq int, losses int, server_retry_waits int, timeout_ms
---   int, queue text, type text, priority int, queued_s float8, needs_prepare bool, stopping bool.
+--   fatal (the failure fails the run), compensation (a step that undoes others), spends (the next try has the next
+--   number), by_server (the other side named the pause), ran (seconds since the handler began)}), edges text (a JSON
+--   array of {source, target, weight (what the target's needs_met gets: 1, 0, or far less for a branch that was not
+--   taken; see engine/state/needs.py), claim (continue in this visit), publish (the caller publishes after the
+--   commit)}), lease uuid, worker uuid, lease_s float8 (these for the successors claimed at once).
+-- Returns: kind text (recorded, next, run), id uuid, run_id uuid or null (of a run that ended: the one that started
+--   it), version_id uuid or null, org_id uuid or null, status text, key text, path text, index int or null,
+--   container_id uuid or null, attempt int, needs_met int, needs_total int, wake_seq int, losses int,
+--   server_retry_waits int, timeout_ms int, queue text, type text, priority int, queued_s float8, needs_prepare bool,
+--   stopping bool.
 -- Indexes: primary keys, step_run_identity (run, key, path). (`status || ''` hides the partial indexes of all running
 --   and ready steps from the planner: it must look rows up by their ids, however few it believes there are.)
 WITH outcome AS (
@@ -123,8 +124,8 @@ SELECT 'recorded' AS kind, d.id, d.run_id, NULL::uuid AS version_id, NULL::uuid 
   FROM done d
 UNION ALL
 SELECT 'next', n.id, n.run_id, n.version_id, n.org_id, n.status, n.key, n.path, n.index, n.container_id, n.attempt,
-       n.needs_met, n.needs_total, n.wake_seq, n.losses, n.told_waits AS server_retry_waits, n.timeout_ms, n.queue, n.type, n.priority,
-       0::float8, n.dispatched_at IS NULL, false
+       n.needs_met, n.needs_total, n.wake_seq, n.losses, n.told_waits AS server_retry_waits, n.timeout_ms, n.queue,
+       n.type, n.priority, 0::float8, n.dispatched_at IS NULL, false
   FROM next n WHERE n.status <> 'pending'
 UNION ALL
 SELECT 'run', r.id, r.parent_id, r.version_id, NULL, r.status, '', '', NULL, NULL, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0,

@@ -2,7 +2,8 @@
 -- of each organization comes before the second of any. Returns the steps, to be prepared and dispatched.
 -- Parameters: batch bigint, queues text[], put_off uuid[].
 -- Returns: id uuid, run_id uuid, version_id uuid, org_id uuid, key text, path text, queue text, type text, priority
---   int, attempt int, needs_total int, needs_met int, losses int, ready_at timestamptz, needs_prepare bool, place bigint.
+--   int, attempt int, needs_total int, needs_met int, losses int, ready_at timestamptz, needs_prepare bool, place
+--   bigint.
 -- Index: step_run_ready.
 SELECT f.* FROM (
     SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.ready_at) AS place FROM (

@@ -4,9 +4,9 @@
 --   priorities int[], event_ids uuid[] with nulls, gather_keys text[], gathered int[], singleton_keys text[], newest_at
 --   timestamptz[] with nulls (one each per run), trigger text, sinks int, run_at timestamptz or null, dispatched bool
 --   (roots without a condition are published by the caller right after the commit), start_ms bigint or null, finish_ms
---   bigint or null (how long it may wait for its start, and take from then on), compensations bool, follow_up bool, origin_id
---   uuid or null, origin_kind text, repair_root_id uuid or null, repair_number int (of a repair, else null and 0),
---   parent_id uuid or null, parent_policy text, awaited bool.
+--   bigint or null (how long it may wait for its start, and take from then on), compensations bool, follow_up bool,
+--   origin_id uuid or null, origin_kind text, repair_root_id uuid or null, repair_number int (of a repair, else null
+--   and 0), parent_id uuid or null, parent_policy text, awaited bool.
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
 --   needs_total int, needs_met int, needs_prepare bool.
 -- Index: workflows_step (version, position).

@@ -1,4 +1,4 @@
-"""Changes of the status of runs: insert, finish, settle, cancel."""
+"""Changes of the status of runs: insert, finish, stop, cancel."""
 
 from __future__ import annotations
 
@@ -118,27 +118,27 @@ def _is_followed_up(flow: CompiledFlow, lineage: Lineage) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
-    """What settling led to: (run, status) of those that ended, the steps that were ready and will not start, and those
-    that are to compensating others now."""
+class Stopped:
+    """The consequences of stopping: (run, status) of runs that ended, ready steps that will not start, and
+    compensations that became ready."""
 
     ended: list[tuple[UUID, str]] = field(default_factory=list)
     unstarted: list[UUID] = field(default_factory=list)
     ready: list[ReadyStep] = field(default_factory=list)
 
 
-def settle(run_ids: Sequence[UUID]) -> Settled:
+def stop_runs(run_ids: Sequence[UUID]) -> Stopped:
     """Cancel what is open of runs that are bound to fail or cancelled, and end those of which nothing runs."""
     with database.transaction() as cursor:
         sql.lock_runs(ids=run_ids, cursor=cursor)
         unstarted = [row.id for row in record_sql.withdraw_open(ids=run_ids, cursor=cursor)]
-        rows = record_sql.settle_runs(ids=run_ids, cursor=cursor)
+        rows = record_sql.end_stopped_runs(ids=run_ids, cursor=cursor)
         compensating = {row.id: _compensate(row.id, cursor) for row in rows if row.status == "compensate"}
         compensated = [run_id for run_id, going_on in compensating.items() if going_on is None]
         if compensated:
             sql.close_compensations(ids=compensated, cursor=cursor)
-            rows += record_sql.settle_runs(ids=compensated, cursor=cursor)
-    return Settled(
+            rows += record_sql.end_stopped_runs(ids=compensated, cursor=cursor)
+    return Stopped(
         ended=[(row.id, row.status) for row in rows if row.status != "compensate"],
         unstarted=unstarted,
         ready=[step for steps in compensating.values() for step in steps or ()],
@@ -146,9 +146,9 @@ def settle(run_ids: Sequence[UUID]) -> Settled:
 
 
 def _compensate(run_id: UUID, cursor: database.Cursor) -> list[ReadyStep] | None:
-    """The next step that undoes another becomes ready: one at a time, those of the last steps first.
+    """Insert the next compensation: one at a time, that of the last step first.
 
-    None where there is nothing (more) to compensating; an empty list while one is under way.
+    None where all is compensated; an empty list while a compensation is under way.
     """
     progress = sql.run_progress(run=run_id, cursor=cursor)
     compensations = {row.key: row.status for row in progress if row.is_compensation}
@@ -164,7 +164,7 @@ def _compensate(run_id: UUID, cursor: database.Cursor) -> list[ReadyStep] | None
 
 
 def _compensations_due(progress: Sequence[RunProgressRow]) -> list[str]:
-    """What undoes the steps that had begun, by the run's end: the last step's first."""
+    """The compensations of the steps that had begun: the last step's first."""
     flow = _flow_with_compensations(progress[0].version_id) if progress else None
     if flow is None:
         return []
@@ -203,7 +203,7 @@ def finish(run_id: UUID, *, cursor: database.Cursor) -> UUID | None:
 
 
 def expire(*, batch: int) -> list[UUID]:
-    """Set the cancel flag of runs that have not started, or not ended, in time; `settle` does the rest."""
+    """Set the cancel flag of runs that have not started, or not ended, in time; `stop_runs` does the rest."""
     with database.transaction() as cursor:
         due = leader_sql.due_runs(batch=batch, cursor=cursor)
         expired: list[UUID] = []
@@ -216,5 +216,5 @@ def expire(*, batch: int) -> list[UUID]:
 
 
 def request_cancel(org_id: UUID, run_ids: Sequence[UUID], *, reason: str) -> list[UUID]:
-    """Set the cancel flag of live runs; `settle` does the rest."""
+    """Set the cancel flag of live runs; `stop_runs` does the rest."""
     return [row.id for row in sql.request_cancel(org=org_id, ids=run_ids, reason=reason)]

@@ -104,7 +104,7 @@ def skip(step: ReadyStep) -> StepResult:
 
 
 def _row(result: StepResult, status: str, *, is_compensation: bool) -> dict[str, Any]:
-    """What is recorded of a result whatever its outcome is."""
+    """The columns that are recorded of every result, whatever its outcome."""
     claimed = result.claim
     row: dict[str, Any] = {"id": str(claimed.id), "run": str(claimed.run_id), "status": status}
     if claimed.lease is not None:
@@ -281,7 +281,7 @@ def record(recording: Recording, cursor: database.Cursor | None = None) -> Recor
             assert row.version_id is not None
             recorded.versions[row.id] = row.version_id
             if row.stopping:
-                recorded.runs_to_settle.append(row.id)
+                recorded.runs_to_stop.append(row.id)
             else:
                 recorded.ended.append((row.id, row.status))
                 if row.run_id is not None:  # of a run: the one that started it
@@ -290,7 +290,7 @@ def record(recording: Recording, cursor: database.Cursor | None = None) -> Recor
 
 
 def compensate_failed(results: Sequence[StepResult], cursor: database.Cursor) -> list[ReadyStep]:
-    """Before failures are recorded that do not stop their runs: what undoes the failed steps becomes ready."""
+    """Insert the compensations of failed steps that do not stop their runs, before the failures are recorded."""
     failed = [
         {"step": str(result.claim.id), "lease": str(result.claim.lease) if result.claim.lease else None, "key": key}
         for result in results

@@ -15,46 +15,46 @@ from workflows.engine.waits import resolve, waits
 from workflows.engine.worker import ending
 
 log = structlog.get_logger(__name__)
-SETTLE_GROUP = 100
+GROUP = 100
 
 
-def settle(run_ids: Sequence[UUID]) -> None:
+def stop_runs(run_ids: Sequence[UUID]) -> None:
     """Cancel what is open of runs that are bound to stop, give their permits back, and start what undoes their steps.
 
     What fails here, rescue makes good.
     """
-    for first in range(0, len(run_ids), SETTLE_GROUP):
-        _settle_apart(run_ids[first : first + SETTLE_GROUP])
+    for first in range(0, len(run_ids), GROUP):
+        _stop_apart(run_ids[first : first + GROUP])
 
 
-def _settle_apart(run_ids: Sequence[UUID]) -> None:
-    """Settle the runs, in halves where they can't be together, so that a bad one keeps no other from its end."""
+def _stop_apart(run_ids: Sequence[UUID]) -> None:
+    """Stop the runs, in halves where they can't be together, so that a bad one keeps no other from its end."""
     try:
-        settle_together(run_ids)
+        stop_together(run_ids)
     except BaseException as error:
         ending.raise_if_ending(error)
         if is_database_away(error):
             raise
         if len(run_ids) == 1:
-            log.warning("a run can't be settled now; rescue will", run_id=str(run_ids[0]), exc_info=error)
+            log.warning("a run can't be stopped now; rescue will", run_id=str(run_ids[0]), exc_info=error)
             return
         middle = len(run_ids) // 2
-        _settle_apart(run_ids[:middle])
-        _settle_apart(run_ids[middle:])
+        _stop_apart(run_ids[:middle])
+        _stop_apart(run_ids[middle:])
 
 
-def settle_together(run_ids: Sequence[UUID]) -> None:
-    """Settle runs; raises where one of them keeps the others from it."""
-    settled = run_transitions.settle(sorted(run_ids))
-    record.report(Recorded(ended=settled.ended))
-    publish.withdraw(settled.unstarted, [run_id for run_id, _ in settled.ended])
-    if settled.ready:
-        dispatcher.start(settled.ready)
-    resolve.resolve(waits.take_for_runs([run_id for run_id, _ in settled.ended]))
+def stop_together(run_ids: Sequence[UUID]) -> None:
+    """Stop runs; raises where one of them keeps the others from it."""
+    stopped = run_transitions.stop_runs(sorted(run_ids))
+    record.report(Recorded(ended=stopped.ended))
+    publish.withdraw(stopped.unstarted, [run_id for run_id, _ in stopped.ended])
+    if stopped.ready:
+        dispatcher.start(stopped.ready)
+    resolve.resolve(waits.take_for_runs([run_id for run_id, _ in stopped.ended]))
 
 
 def expire(*, batch: int) -> None:
     """Cancel the runs whose timeouts have passed."""
     expired = run_transitions.expire(batch=batch)
     if expired:
-        settle(expired)
+        stop_runs(expired)
