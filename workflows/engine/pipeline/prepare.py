@@ -39,7 +39,7 @@ def prepare(steps: Sequence[ReadyStep]) -> Prepared:
             bad = [(step, error) for step, error in refused if step.version_id == version_id]
             open_steps += _after(unloadable.fail([step for step, _ in bad], bad[0][1]), prepared)
         if skipped:
-            open_steps += _after(record([step_transitions.skip(step) for step in skipped]), prepared)
+            open_steps += _after(record([step_transitions.skip(step, why) for step, why in skipped]), prepared)
     return prepared
 
 
@@ -50,14 +50,14 @@ def _after(recorded: Recorded, prepared: Prepared) -> list[ReadyStep]:
     return recorded.ready
 
 
-def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep]]:
-    """(those to skip, those to publish). A condition that can't be evaluated is left to fail in its attempt."""
-    skipped: list[ReadyStep] = []
+def _divide(steps: Sequence[ReadyStep]) -> tuple[list[tuple[ReadyStep, str]], list[ReadyStep]]:
+    """(those to skip and why, those to publish). A condition that can't be evaluated is left to fail in its attempt."""
+    skipped: list[tuple[ReadyStep, str]] = []
     kept: list[ReadyStep] = []
     conditional: list[ReadyStep] = []
     for step in steps:
         if step.all_needs_skipped:
-            skipped.append(step)
+            skipped.append((step, needs.NEEDS_SKIPPED))
         elif step.needs_prepare and flow_cache.flow_of(step.version_id).steps[step.key].condition is not None:
             conditional.append(step)
         else:
@@ -73,5 +73,8 @@ def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep
             except BaseException as error:  # whatever it is, it is about this step only
                 ending.raise_if_ending(error)
                 reason = ""
-            (skipped if reason else kept).append(step)
+            if reason:
+                skipped.append((step, reason))
+            else:
+                kept.append(step)
     return skipped, kept

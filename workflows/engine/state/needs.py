@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from workflows.definitions.compiled import CompiledStep
 
+NEEDS_SKIPPED = "needs_skipped"
 VETO = -1_000_000
 """Of a branch that was not taken: `needs_met` falls far below zero, whatever else the step needs."""
 
@@ -45,7 +46,7 @@ def reason_to_skip(wanted: Wanted, step: CompiledStep, scope: Mapping[str, Any])
     Raises ExpressionError where the condition can't be evaluated.
     """
     if wanted.all_needs_skipped:
-        return "needs_skipped"
+        return NEEDS_SKIPPED
     if step.condition is not None and not step.condition.is_true(scope):
         return "condition"
     return ""

@@ -79,8 +79,8 @@ def claim(
     return ClaimedBatch(claims, newest)
 
 
-def skip(step: ReadyStep) -> StepResult:
-    """The result that skips a ready step."""
+def skip(step: ReadyStep, reason: str) -> StepResult:
+    """The result that skips a ready step: `condition` or `needs_skipped`."""
     return StepResult(
         claim=Claim(
             id=step.id,
@@ -99,7 +99,7 @@ def skip(step: ReadyStep) -> StepResult:
             type=step.type,
             path=step.path,
         ),
-        outcome=Skipped(),
+        outcome=Skipped(reason=reason),
     )
 
 
