@@ -29,8 +29,9 @@ from workflows.models.run import AT_WORK, LIVE_RUN, first_id
 WAITING = "waiting"
 """Of a live run: nothing of it is ready or runs. No status of its own, but shown as one."""
 SORTS = ("created", "priority", "duration")
-CLOCKS_S = 86_400.0
-"""How far the time in a run's id and its creation time may be apart: they are of two clocks."""
+CLOCKS_S = 3_600.0
+"""Seconds by which the time in a run's id and its creation time may differ: they are of two clocks. A wider margin is
+read with every filter by time, by all runs of the organization in it, and misleads the planner."""
 MAX_SPAN = dt.timedelta(days=366 * 1_000)
 Row = TypeVar("Row", bound=Model)
 FEW = 2_000
