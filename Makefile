@@ -14,7 +14,7 @@ LANES ?= 2
 SYSTEM_PYTHON ?= $(shell for python in python3 /usr/bin/python3 /usr/local/bin/python3; do \
 	$$python -m pip --version >/dev/null 2>&1 && echo $$python && exit; done; echo python3)
 
-.PHONY: help setup up test test-fast soak demo check lint bench docs clean
+.PHONY: help setup up test test-fast coverage soak demo check lint bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,11 @@ test: setup ## Run all tests, in two lanes with services of their own (LANES=1: 
 
 test-fast: setup ## Run the unit tests and the statements, in under a minute
 	@$(PYTHON) -m pytest tests/unit tests/integration/pipeline/test_statements.py
+
+coverage: setup ## Run all tests, show how much of the code they reach (in workers too), and hold the floor
+	@rm -rf var/coverage
+	@$(PYTHON) -m coverage run -m pytest -n $(LANES) --dist worksteal; tests=$$?; \
+		$(PYTHON) -m coverage combine --quiet && $(PYTHON) -m coverage report && exit $$tests
 
 soak: setup ## Run all tests with their full volumes
 	@HEADRACE_TEST_VOLUME=full HEADRACE_MODEL_EXAMPLES=800 $(PYTHON) -m pytest --durations 25

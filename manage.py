@@ -8,10 +8,11 @@ import sys
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     from config import env, services  # noqa: PLC0415
+    from throttling.errors import EnvironmentValueError  # noqa: PLC0415
 
     try:
         services.use_services()
-    except (env.ServicesError, env.EnvironmentValueError) as error:
+    except (env.ServicesError, EnvironmentValueError) as error:
         sys.exit(f"headrace: {error}")
     from django.core.management import execute_from_command_line  # noqa: PLC0415
 

@@ -33,7 +33,8 @@ from rich.table import Table  # noqa: E402
 
 from bench import edges, gate, monitors  # noqa: E402
 from bench.contenders import Headrace, PlainCelery, Workers, count_costs  # noqa: E402
-from workflows.engine.pipeline import admit  # noqa: E402
+from throttling.environment import flow_control_is_on  # noqa: E402
+from workflows import this_process  # noqa: E402
 
 ROUNDS = 5
 
@@ -118,16 +119,16 @@ def measure_once(headrace: Headrace, workers: Workers, every: Runs, both: Runs, 
     for name, run in every.items():
         raw[name].append(run())
     for mode in ("on", "off"):
-        admit.ENABLED = mode == "on"
-        workers.swap_io(HEADRACE_FLOW_CONTROL=mode, HEADRACE_IO_SLOTS="1000")
-        for _ in range(3):
-            headrace.warm_up()
-        for name, run in both.items():
-            raw[f"{name}_{'limits' if mode == 'on' else 'no_limits'}"].append(run())
-    workers.swap_io(HEADRACE_FLOW_CONTROL="off", HEADRACE_MAX_CONTINUED="0")
-    headrace.warm_up()
-    raw["chain_gap_ms"].append(headrace.hand_over_gap_ms("chain", 1))
-    admit.ENABLED = True
+        with this_process.replaced(flow_control_is_on, mode == "on"):
+            workers.swap_io(HEADRACE_FLOW_CONTROL=mode, HEADRACE_IO_SLOTS="1000")
+            for _ in range(3):
+                headrace.warm_up()
+            for name, run in both.items():
+                raw[f"{name}_{'limits' if mode == 'on' else 'no_limits'}"].append(run())
+    with this_process.replaced(flow_control_is_on, False):
+        workers.swap_io(HEADRACE_FLOW_CONTROL="off", HEADRACE_MAX_CONTINUED="0")
+        headrace.warm_up()
+        raw["chain_gap_ms"].append(headrace.hand_over_gap_ms("chain", 1))
     workers.swap_io()
     headrace.warm_up()
 

@@ -25,10 +25,10 @@ django.setup()
 
 from django.core.management import call_command  # noqa: E402
 
-from workflows import services  # noqa: E402
+from workflows import services, this_process  # noqa: E402
 from workflows.definitions.validate import parse  # noqa: E402
 from workflows.engine.pipeline.dispatcher import Dispatcher  # noqa: E402
-from workflows.engine.state import database, this_process  # noqa: E402
+from workflows.engine.state import database  # noqa: E402
 from workflows.engine.state.records import ReadyStep  # noqa: E402
 from workflows.engine.state.transitions import steps as step_transitions  # noqa: E402
 from workflows.models import Organization, StepRun  # noqa: E402

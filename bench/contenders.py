@@ -21,14 +21,13 @@ from django.utils import timezone
 
 from bench import celery_app
 from config.env import BASE_DIR
-from workflows import services
+from workflows import services, this_process
 from workflows.definitions.validate import parse
 from workflows.engine.maintenance import gate_sync
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline import publish as dispatch
 from workflows.engine.pipeline.dispatcher import Dispatcher
 from workflows.engine.state import database as engine_store
-from workflows.engine.state import this_process
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.runtime import Runtime
 from workflows.models import Attempt, Organization, Worker
@@ -277,10 +276,10 @@ def _statements_per_step(headrace: Headrace, runs: int, steps: int) -> float:
     try:
         with this_process.replaced(Dispatcher, Dispatcher(at_once=True)):
             services.trigger_many(headrace.organization, "five", [{}] * runs)
-        engine_store.counter.by_name.clear()
+        engine_store.counter().by_name.clear()
         for _, _, batch in dispatch.messages(sent):
             runtime.visit(batch)
-        return sum(engine_store.counter.by_name.values()) / (runs * steps)
+        return sum(engine_store.counter().by_name.values()) / (runs * steps)
     finally:
         setattr(dispatch, "publish", publish)
         runtime.drain(1)

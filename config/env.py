@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from throttling import clocks
+from throttling.environment import seconds, step_lease_s, whole_number
+from throttling.errors import EnvironmentValueError
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEFAULT_PORT = 8288
@@ -16,23 +18,6 @@ DEFAULT_PORT = 8288
 
 class ServicesError(RuntimeError):
     """There is no database or no store to work with."""
-
-
-class EnvironmentValueError(ValueError):
-    """An environment variable has a value that can't be used."""
-
-
-def _integer(source: Mapping[str, str], name: str, default: int, *, low: int, high: int) -> int:
-    raw = source.get(name, "").strip()
-    if not raw:
-        return default
-    try:
-        value = int(raw)
-    except ValueError:
-        raise EnvironmentValueError(f"{name}={raw!r} is not a whole number; set it to {low}…{high}") from None
-    if not low <= value <= high:
-        raise EnvironmentValueError(f"{name}={value} is out of range; set it to {low}…{high}")
-    return value
 
 
 def _flag(source: Mapping[str, str], name: str, default: bool) -> bool:
@@ -55,24 +40,13 @@ def _share(source: Mapping[str, str], name: str, default: float) -> float:
     return value
 
 
-def _seconds(source: Mapping[str, str], name: str, default: float, *, low: float, high: float) -> float:
-    raw = source.get(name, "").strip()
-    try:
-        value = float(raw) if raw else default
-    except ValueError:
-        raise EnvironmentValueError(f"{name}={raw!r} is no number of seconds; set it to {low:g}…{high:g}") from None
-    if not low <= value <= high:
-        raise EnvironmentValueError(f"{name}={raw} is out of range; set it to {low:g}…{high:g} seconds")
-    return value
-
-
 def _gate_lease_s(source: Mapping[str, str]) -> float:
     """A permit's lease. One that is set must be as long as a step's lease: else a permit is given to another step while
     its holder still counts as alive."""
     name, low, high = "HEADRACE_GATE_LEASE_S", clocks.MIN_LEASE_S, clocks.MAX_LEASE_S
-    value = _seconds(source, name, clocks.LEASE_S, low=low, high=high)
+    value = seconds(source, name, clocks.LEASE_S, low=low, high=high)
     if source.get(name, "").strip():
-        step_s = max(low, _seconds(source, "HEADRACE_LEASE_S", 10.0, low=0.0, high=high))
+        step_s = step_lease_s(source)
         if value < step_s:
             raise EnvironmentValueError(
                 f"{name}={value:g} is shorter than a step's lease (HEADRACE_LEASE_S={step_s:g}); set it to {step_s:g} "
@@ -144,7 +118,7 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         redis_url=redis_url,
         redis_prefix=_prefix(env),
         gate_lease_s=_gate_lease_s(env),
-        gate_reservation_s=_seconds(
+        gate_reservation_s=seconds(
             env,
             "HEADRACE_GATE_RESERVATION_S",
             clocks.RESERVATION_S,
@@ -163,11 +137,11 @@ def read(source: Mapping[str, str] | None = None) -> Environment:
         sentry_dsn=env.get("SENTRY_DSN", "").strip(),
         sentry_traces_sample_rate=_share(env, "SENTRY_TRACES_SAMPLE_RATE", 1.0),
         var_dir=var_dir,
-        port=_integer(env, "PORT", DEFAULT_PORT, low=1, high=65535),
+        port=whole_number(env, "PORT", DEFAULT_PORT, low=1, high=65535),
         public_url=_public_url(env),
         log_format=log_format,
         log_level=env.get("HEADRACE_LOG_LEVEL", "INFO").upper(),
-        db_pool_size=_integer(env, "HEADRACE_DB_POOL_SIZE", 8, low=0, high=100),
+        db_pool_size=whole_number(env, "HEADRACE_DB_POOL_SIZE", 8, low=0, high=100),
         preset_keys=_preset_keys(env),
         dev=_dev(env),
         step_events=_flag(env, "HEADRACE_STEP_EVENTS", True),
@@ -209,4 +183,4 @@ def _web_address(env: Mapping[str, str], name: str, example: str) -> str:
 
 def _public_url(env: Mapping[str, str]) -> str:
     raw = _web_address(env, "HEADRACE_PUBLIC_URL", "https://headrace.example.com")
-    return raw or f"http://localhost:{_integer(env, 'PORT', DEFAULT_PORT, low=1, high=65535)}"
+    return raw or f"http://localhost:{whole_number(env, 'PORT', DEFAULT_PORT, low=1, high=65535)}"

@@ -11,10 +11,11 @@ import binascii
 import hmac
 import math
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from typing import Any
 
 import tornado.web
+from cachetools import FIFOCache
 from flower.app import Flower  # type: ignore[import-untyped]
 from flower.utils.authentication import authenticate  # type: ignore[import-untyped]
 from tornado.httputil import HTTPServerRequest
@@ -33,7 +34,7 @@ class Brake:
     """So many wrong passwords by address and time. (There is one Flower: this need not be shared.)"""
 
     def __init__(self) -> None:
-        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._failures: FIFOCache[str, deque[float]] = FIFOCache(MAX_ADDRESSES)
 
     def wait_s(self, address: str, now: float) -> float:
         """Seconds until another try is looked at; 0: now."""
@@ -43,13 +44,9 @@ class Brake:
         return failures[0] + WITHIN_S - now if len(failures) >= TRIES else 0.0
 
     def fail(self, address: str, now: float) -> None:
-        self._failures.setdefault(address, deque(maxlen=TRIES)).append(now)
-        self._failures.move_to_end(address)
-        while len(self._failures) > MAX_ADDRESSES:
-            self._failures.popitem(last=False)
-
-
-BRAKE = Brake()
+        failures = self._failures.get(address, deque(maxlen=TRIES))
+        failures.append(now)
+        self._failures[address] = failures  # the last to be forgotten now
 
 
 class Refusal(tornado.web.RequestHandler):
@@ -76,6 +73,7 @@ def install() -> None:
 
     def refusing(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
+        self.brake = Brake()
         if not (self.options.basic_auth or self.options.auth):
             raise SystemExit(NO_LOGIN)
 
@@ -95,14 +93,14 @@ def _refusal(app: Any, request: HTTPServerRequest, now: float) -> dict[str, Any]
         left_out = request.path.endswith(LEFT_OUT)
         return {"status": 401} if left_out and not _has_cookie(app, request) else None
     address = request.remote_ip or ""
-    wait_s = BRAKE.wait_s(address, now)
+    wait_s = app.brake.wait_s(address, now)
     if wait_s:
         return {"status": 429, "retry_after_s": wait_s}
     given = request.headers.get("Authorization", "")
     if any(hmac.compare_digest(known.encode(), _login_of(given)) for known in app.options.basic_auth):
         return None
     if given:
-        BRAKE.fail(address, now)
+        app.brake.fail(address, now)
     return {"status": 401}
 
 

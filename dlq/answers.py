@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from workflows.api.schemas.requests import Out
+from workflows.api.schemas.runs import Out
 
 
 class LetterOut(Out):

@@ -13,7 +13,8 @@ from dlq import presenters, selectors, services
 from dlq.answers import AlertOut, GroupOut, LetterDetailOut, LettersOut, LetterStatsOut
 from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.routes import given_input, start_bulk
-from workflows.api.schemas.requests import Body, BulkIn, BulkReplayIn, OperationOut, RepeatIn, RepeatOut, milliseconds
+from workflows.api.schemas.requests import Body, BulkIn, BulkReplayIn, RepeatIn, milliseconds
+from workflows.api.schemas.runs import OperationOut, RepeatOut
 from workflows.presenters.runs import repeat_out
 from workflows.services import repair
 

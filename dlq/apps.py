@@ -14,7 +14,8 @@ class DeadLettersConfig(AppConfig):
         from dlq.record_failures import bury  # noqa: PLC0415
         from dlq.system_events import SOURCE  # noqa: PLC0415
         from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
-        from workflows.services import system_events  # noqa: PLC0415
+        from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
+        from workflows.services import bulk, system_events  # noqa: PLC0415
         from workflows.signals import (  # noqa: PLC0415
             flow_closing,
             flow_deleted,
@@ -31,8 +32,11 @@ class DeadLettersConfig(AppConfig):
         repair_begins.connect(repairs.failures_to_repair, dispatch_uid="dlq.repair_begins")
         run_repaired.connect(repairs.close, dispatch_uid="dlq.run_repaired")
         post_migrate.connect(ship, sender=self, dispatch_uid="dlq.ship")
-        system_events.register("dead letters", SOURCE)
-        periodic_jobs.register("automatic replays", services.replay_due, every_s=5.0)
-        periodic_jobs.register("repairs that have ended", repairs.settle, every_s=2.0)
-        periodic_jobs.register("alerts of failures", evaluation.alert_of_failures, every_s=2.0)
-        periodic_jobs.register("alert delivery", tasks.deliver_soon, every_s=2.0)
+        system_events.register({"dead letters": SOURCE})
+        bulk.register(services.BULK_ACTIONS)
+        periodic_jobs.register(
+            Job(name="automatic replays", every_s=5.0, work=services.replay_due),
+            Job(name="repairs that have ended", every_s=2.0, work=repairs.settle),
+            Job(name="alerts of failures", every_s=2.0, work=evaluation.alert_of_failures),
+            Job(name="alert delivery", every_s=2.0, work=tasks.deliver_soon),
+        )

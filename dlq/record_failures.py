@@ -9,23 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from django.core.exceptions import ImproperlyConfigured
 
 from dlq.grouping import fingerprint, group_id
+from throttling.environment import whole_number
 from workflows.engine.state.records import StepFailed
 
 _SQL = (Path(__file__).parent / "sql" / "bury.sql").read_text(encoding="utf-8")
 
 
-def _number(name: str, default: int, high: int) -> int:
-    raw = os.environ.get(name, "").strip() or str(default)
-    if not raw.isdecimal() or int(raw) > high:
-        raise ImproperlyConfigured(f"{name}={raw!r} must be a whole number from 0 to {high}.")
-    return int(raw)
-
-
-AUTO_REPLAY_S = _number("HEADRACE_DLQ_AUTO_REPLAY_S", 300, 7 * 86_400)
-AUTO_REPLAYS = _number("HEADRACE_DLQ_AUTO_REPLAYS", 3, 100)
+MAX_AUTO_REPLAY_S = 7 * 86_400
+AUTO_REPLAY_S = whole_number(os.environ, "HEADRACE_DLQ_AUTO_REPLAY_S", 300, low=0, high=MAX_AUTO_REPLAY_S)
+AUTO_REPLAYS = whole_number(os.environ, "HEADRACE_DLQ_AUTO_REPLAYS", 3, low=0, high=100)
 
 
 def bury(*, failures: Sequence[StepFailed], cursor: psycopg.Cursor[Any], **_: Any) -> None:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from dlq import selectors
 from dlq.errors import AlreadyHandled, DeadLetterNotFound, GroupNotFound
 from dlq.models import DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
+from dlq.record_failures import MAX_AUTO_REPLAY_S
 from workflows.duration import MAX_MS
 from workflows.edge.unavailable import may_pass
 from workflows.engine.maintenance import sweeps
@@ -28,7 +29,6 @@ log = structlog.get_logger(__name__)
 MAX_TEXT = 10_000
 MAX_SNOOZE = dt.timedelta(milliseconds=MAX_MS)
 AUTO_BATCH = 50
-MAX_AUTO_REPLAY_S = 7 * 86_400
 LOOK_AGAIN_S = 60
 AUTO_REPLAYS = "automatic replays"
 THE_ENGINE = "automatic replay"
@@ -240,5 +240,8 @@ def _ignore_one(operation: BulkOperation, organization: Organization, letter_id:
     ignore(organization, letter_id, by=by, reason=str(operation.options.get("reason", "")))
 
 
-bulk.register("replay_dead_letters", bulk.Action(select=selectors.failed_matching, act=_replay_one))
-bulk.register("ignore_dead_letters", bulk.Action(select=selectors.failed_matching, act=_ignore_one, per_second=500))
+BULK_ACTIONS = {
+    "replay_dead_letters": bulk.Action(select=selectors.failed_matching, act=_replay_one),
+    "ignore_dead_letters": bulk.Action(select=selectors.failed_matching, act=_ignore_one, per_second=500),
+}
+"""What can be done to all dead letters that a filter matches."""

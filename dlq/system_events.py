@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from dlq.models import DeadLetter
-from workflows.services.system_events import BY_SYSTEM, PREFIX, Emission, Source
+from workflows.models.event import SYSTEM
+from workflows.services.system_events import BY_SYSTEM, Emission, Source
 
-NAME = f"{PREFIX}dead_letter.created"
+NAME = f"{SYSTEM}dead_letter.created"
 
 
 def _created(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: int) -> Iterable[Emission]:

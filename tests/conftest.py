@@ -17,10 +17,11 @@ from tests.support.workers import WorkerPool, leave_nothing, open_queues
 from throttling import overrides
 from throttling.defaults import BY_TYPE, NO_SIZE
 from throttling.models import DefaultSize, ThrottleOverride
+from workflows import this_process
 from workflows.engine.maintenance import gate_sync
-from workflows.engine.pipeline import publish
+from workflows.engine.pipeline import admit, publish
 from workflows.engine.pipeline.dispatcher import Dispatcher
-from workflows.engine.state import database, this_process
+from workflows.engine.state import database
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
 from workflows.models import AccessKey, Organization
@@ -110,7 +111,7 @@ def lift_limits() -> None:
         )
         overrides.put(row, by="tests")
     DefaultSize.objects.update(size=NO_SIZE)
-    overrides.reload()
+    admit.snapshot().reload()
 
 
 @pytest.fixture

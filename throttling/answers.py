@@ -15,7 +15,8 @@ from throttling.names import LimitInstance, LimitName
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The ids of steps that a call granted, started or parked. The first two may be others than those asked for."""
+    """What a call did, by step id. `granted`: reserved, to be published. `taken`: started under the caller's lease.
+    `parked`: waits at a limit. The first two may include other steps, whose turn came."""
 
     now_us: int
     revision: int

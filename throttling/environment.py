@@ -1,18 +1,56 @@
-"""What the environment says about limits: the global policy, the policy of whole runs, the emergency switch."""
+"""What the environment says about limits: the global policy, the policy of whole runs, the emergency switch; and how
+numbers in it are read and checked, whoever wants them."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
+from throttling import clocks
 from throttling.defaults import GLOBAL, NO_SIZE, SIZES
-from throttling.errors import ThrottlingError
+from throttling.errors import EnvironmentValueError, ThrottlingError
 from throttling.limits import MAX_LIMIT, MAX_PERIOD_MS, RateLimit, StepPolicy
 
 _VARIABLES = ("CONCURRENCY", "RATE_LIMIT_EXECUTIONS", "RATE_LIMIT_PERIOD_MS", "RETRY_ATTEMPTS", "RETRY_DELAY_MS")
 _RUN_VARIABLES = ("RUN_CONCURRENCY", "RUN_RATE_LIMIT_EXECUTIONS", "RUN_RATE_LIMIT_PERIOD_MS")
+Default = TypeVar("Default", int, None)
+STEP_LEASE_S = 10.0
+
+
+def whole_number(source: Mapping[str, str], name: str, default: Default, *, low: int, high: int) -> int | Default:
+    """The whole number that a variable has, or the default where it is not set. Raises EnvironmentValueError."""
+    raw = source.get(name, "").strip()
+    if not raw:
+        return default
+    try:
+        value = int(raw)
+    except ValueError:
+        raise EnvironmentValueError(f"{name}={raw!r} is not a whole number; set it to {low}…{high}") from None
+    if not low <= value <= high:
+        raise EnvironmentValueError(f"{name}={raw!r} is out of range; set it to {low}…{high}")
+    return value
+
+
+def seconds(source: Mapping[str, str], name: str, default: float, *, low: float, high: float) -> float:
+    """The seconds that a variable has, or the default where it is not set. Raises EnvironmentValueError."""
+    raw = source.get(name, "").strip()
+    try:
+        value = float(raw) if raw else default
+    except ValueError:
+        raise EnvironmentValueError(f"{name}={raw!r} is no number of seconds; set it to {low:g}…{high:g}") from None
+    if not low <= value <= high:
+        raise EnvironmentValueError(f"{name}={raw} is out of range; set it to {low:g}…{high:g} seconds")
+    return value
+
+
+def step_lease_s(source: Mapping[str, str]) -> float:
+    """`HEADRACE_LEASE_S`: for how long a worker has a step without a sign of life. Less than the shortest lease of a
+    permit counts as that."""
+    return max(clocks.MIN_LEASE_S, seconds(source, "HEADRACE_LEASE_S", STEP_LEASE_S, low=0.0, high=math.inf))
 
 
 @lru_cache(maxsize=1)
@@ -22,7 +60,7 @@ def global_policy() -> StepPolicy:
 
 
 def read_global_policy(environment: Mapping[str, str]) -> StepPolicy:
-    """Raises ThrottlingError naming the variable that is no whole number above zero."""
+    """Raises EnvironmentValueError naming the variable that is no whole number above zero, or too large a one."""
     values = {name: _positive(environment, name) for name in _VARIABLES}
     return StepPolicy(
         concurrency=values["CONCURRENCY"] or GLOBAL.concurrency,
@@ -87,19 +125,14 @@ def flow_control_is_on() -> bool:
     return raw == "on"
 
 
-def _bounded(name: str, value: int) -> int:
-    """Raises ThrottlingError where the number can't be used: at the start, rather than at each step."""
-    high = 100 if name.endswith("RETRY_ATTEMPTS") else MAX_PERIOD_MS if name.endswith("_MS") else MAX_LIMIT
-    if value > high:
-        raise ThrottlingError(f"{name}={value} is out of range; set it to 1…{high:,}")
-    return value
+def _highest(name: str) -> int:
+    return 100 if name == "RETRY_ATTEMPTS" else MAX_PERIOD_MS if name.endswith("_MS") else MAX_LIMIT
 
 
 def _positive(environment: Mapping[str, str], name: str) -> int | None:
+    """The number by either name; what can't be used is refused at the start, rather than at each step."""
     for prefix in ("HEADRACE_GLOBAL_", "INNGEST_GLOBAL_"):
-        raw = environment.get(prefix + name, "").strip()
-        if raw:
-            if not raw.isdecimal() or int(raw) == 0:
-                raise ThrottlingError(f"{prefix}{name}={raw!r} must be a whole number above zero")
-            return _bounded(prefix + name, int(raw))
+        value = whole_number(environment, prefix + name, None, low=1, high=_highest(name))
+        if value is not None:
+            return value
     return None

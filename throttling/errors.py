@@ -14,3 +14,7 @@ class StoreUnavailable(ThrottlingError):
 
 class EpochClosed(ThrottlingError):
     """The throttle store was emptied or restarted: nothing is admitted until its state is rebuilt from Postgres."""
+
+
+class EnvironmentValueError(ThrottlingError, ValueError):
+    """An environment variable has a value that can't be used."""

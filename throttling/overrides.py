@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -26,40 +24,32 @@ _FIELDS = (
     "concurrency", "rate_limit", "rate_period_ms", "rate_algorithm", "rate_burst", "key", "max_attempts", "backoff",
     "delay_ms", "max_delay_ms", "weight", "note",
 )  # fmt: skip
-_lock = threading.Lock()
-_current: Policies | None = None
 
 
-def current() -> Policies:
-    """This process's snapshot; loaded at first use."""
-    return _current or reload()
+class Snapshot:
+    """The policies that a process goes by: the overrides of one moment, loaded at first use."""
 
+    def __init__(self, policies: Policies | None = None) -> None:
+        """`policies`: those to begin with, whatever the tables say."""
+        self._lock = threading.Lock()
+        self._policies = policies
 
-def reload() -> Policies:
-    """Read all overrides anew."""
-    global _current
-    with _lock:
-        _current = load()
-        return _current
+    def current(self) -> Policies:
+        """The policies as the process knows them."""
+        return self._policies or self.reload()
 
+    def reload(self) -> Policies:
+        """Read all overrides anew."""
+        with self._lock:
+            self._policies = load()
+            return self._policies
 
-@contextlib.contextmanager
-def using(policies: Policies) -> Iterator[None]:
-    """Have this process go by these policies for a while, whatever the tables say."""
-    global _current
-    before, _current = _current, policies
-    try:
-        yield
-    finally:
-        _current = before
-
-
-def refresh_if_stale(revision: int) -> bool:
-    """Read the overrides anew where the store names a later revision than this process has. True where it did."""
-    if revision <= current().revision:
-        return False
-    reload()
-    return True
+    def refresh_if_stale(self, revision: int) -> bool:
+        """Read the overrides anew where the store names a later revision than the process has. True where it did."""
+        if revision <= self.current().revision:
+            return False
+        self.reload()
+        return True
 
 
 def load() -> Policies:

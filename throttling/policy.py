@@ -21,6 +21,7 @@ from throttling.names import DIMENSIONS, STOPS, Dimension, LimitName, Scope
 from throttling.retry import BackoffKind, RetryPolicy
 
 BOOT = int(time.time())
+"""Seconds of the epoch at which this process began."""
 SCOPES = ("global", "runs", "type", "flow", "org", "limit")
 Bound = ConcurrencyLimit | RateLimit
 
@@ -34,6 +35,7 @@ def step_policy(step_type: str, *, critical: bool, retry: RetryPolicy | None = N
 
 PRIORITY_LEVELS = {"critical": 600, "high": 300, "normal": 0, "low": -300, "background": -600}
 """Seconds of head start."""
+MAX_HEAD_START_S = max(PRIORITY_LEVELS.values())
 
 
 def level_of(priority: int) -> str:

@@ -18,15 +18,22 @@ class WorkflowsConfig(AppConfig):
         TOOLS.send_event, TOOLS.invoke, TOOLS.tokens = receive.send_one, invoke.invoke, token_statements
         from workflows.engine.events import matching  # noqa: PLC0415
         from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
+        from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
+        from workflows.engine.pipeline import admit  # noqa: PLC0415
         from workflows.engine.repair import on_failure  # noqa: PLC0415
-        from workflows.services import approvals, bulk, preset_keys, repair, schedules, system_events  # noqa: F401, PLC0415
-        from workflows.services.flows import archiving  # noqa: PLC0415  (repair registers its actions)
+        from workflows.services import approvals, bulk, preset_keys, repair, schedules, system_events  # noqa: PLC0415
+        from workflows.services.flows import archiving  # noqa: PLC0415
 
+        admit.is_on()  # a word in the environment that can't be read ends the process here, and not at its first step
         post_migrate.connect(preset_keys.ship, sender=self, dispatch_uid="workflows.services.preset_keys")
-        periodic_jobs.register("left-over events", matching.match_left_over, every_s=1.0, is_urgent=True)
-        periodic_jobs.register("follow-up", lambda: on_failure.follow_up() == on_failure.BATCH, every_s=1.0)
-        periodic_jobs.register("schedules", schedules.tick, every_s=1.0, is_urgent=True)
-        periodic_jobs.register("approvals", approvals.remind, every_s=1.0)
-        periodic_jobs.register("system events", system_events.emit, every_s=1.0)
-        periodic_jobs.register("deletion of flows", archiving.delete_rest, every_s=5.0)
-        periodic_jobs.register("bulk", bulk.pump, every_s=0.5)
+        system_events.register(system_events.OF_WORKFLOWS)
+        bulk.register(repair.BULK_ACTIONS)
+        periodic_jobs.register(
+            Job(name="left-over events", every_s=1.0, work=matching.match_left_over, is_urgent=True),
+            Job(name="follow-up", every_s=1.0, work=lambda: on_failure.follow_up() == on_failure.BATCH),
+            Job(name="schedules", every_s=1.0, work=schedules.tick, is_urgent=True),
+            Job(name="approvals", every_s=1.0, work=approvals.remind),
+            Job(name="system events", every_s=1.0, work=system_events.emit),
+            Job(name="deletion of flows", every_s=5.0, work=archiving.delete_rest),
+            Job(name="bulk", every_s=0.5, work=bulk.pump),
+        )

@@ -19,8 +19,8 @@ from django.utils import timezone
 from dlq.alerting import channels, metrics, texts
 from dlq.models import Alert, AlertChannel, AlertNotification, AlertRule, DeadLetter
 from dlq.models.alert import RANK
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.maintenance import sweeps
-from workflows.engine.state import database
 
 log = structlog.get_logger(__name__)
 BATCH = 100
@@ -231,7 +231,7 @@ def _send(notification: AlertNotification) -> str | None:
     try:
         return channels.send(notification)
     except BaseException as error:
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         return sweeps.reason_of(error)
 

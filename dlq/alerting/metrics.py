@@ -17,7 +17,9 @@ from django.db import connection
 from django.utils import timezone
 
 from dlq.models import AlertRule
+from throttling.policy import MAX_HEAD_START_S, level_of
 from workflows.models.run import first_id
+from workflows.selectors.runs import LOST_AFTER_S
 from workflows.steps.failure_category import ALERTING
 
 
@@ -31,13 +33,22 @@ class Reading:
     step: str = ""
 
 
+PRIORITY_TARGETS_S = {"low": 3_600.0, "normal": 300.0, "high": 60.0, "critical": 5.0}
+"""How long a ready step of a priority level should wait at most, the lowest level first; "background" has no target."""
+_LEVELS_FROM = [
+    next(each for each in range(-MAX_HEAD_START_S, MAX_HEAD_START_S + 1) if level_of(each) == level)
+    for level in PRIORITY_TARGETS_S
+]
+"""The lowest priority of each of these levels."""
 _SQL_DIR = Path(__file__).parent.parent / "sql"
 
 
 @cache
 def statement(metric: str) -> str:
     """`sql/metric_<name>.sql`, which may use: now, since (the start of the window), first (its smallest uuid7),
-    window_s, least (runs or steps for a rate), alerting (categories)."""
+    window_s, least (runs or steps for a rate), alerting (categories), lost_s (so long after its lease has run out a
+    step counts as lost), levels_from and targets_s (of priority levels: their lowest priorities, ascending, and their
+    targets)."""
     return (_SQL_DIR / f"metric_{metric}.sql").read_text(encoding="utf-8")
 
 
@@ -52,6 +63,9 @@ def read(rule: AlertRule) -> list[Reading]:
         "window_s": rule.window_s,
         "least": rule.min_runs,
         "alerting": list(ALERTING),
+        "lost_s": LOST_AFTER_S,
+        "levels_from": _LEVELS_FROM,
+        "targets_s": list(PRIORITY_TARGETS_S.values()),
     }
     with connection.cursor() as cursor:
         cursor.execute(statement(rule.metric), parameters)

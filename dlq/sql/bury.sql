@@ -1,6 +1,6 @@
--- One dead letter per failure, within the transaction that records it; and its group, where it is the first of its kind.
--- A failure of a repair continues the letter that the step has in the chain of repairs, and moves it to the group of its
--- new cause; both failures are kept in the letter's history.
+-- One dead letter per failure, within the transaction that records it; and its group, where it is the first of its
+-- kind. A failure of a repair continues the letter that the step has in the chain of repairs, and moves it to the group
+-- of its new cause; both failures are kept in the letter's history.
 -- Parameters: failures: a JSON array as text of {group_id, org, run, step_run, key, type, category, fingerprint,
 --   name, message, stack, normal, location, attempts, alert}; auto_s float8 (after how long a rate-limited one is
 --   replayed by itself; 0: never) and auto_max int (how often in a row).
@@ -10,7 +10,8 @@ WITH failure AS (
         key text, type text, category text, fingerprint text, name text, message text, stack text, normal text,
         location text, attempts int, alert bool)
 ), new_group AS (
-    INSERT INTO dlq_deadlettergroup (id, org_id, fingerprint, step_type, category, error_name, message, location, first_seen)
+    INSERT INTO dlq_deadlettergroup (id, org_id, fingerprint, step_type, category, error_name, message, location,
+                                     first_seen)
     SELECT DISTINCT ON (f.group_id) f.group_id, f.org, f.fingerprint, f.type, f.category, f.name, f.normal, f.location,
            clock_timestamp()
       FROM failure f
@@ -19,7 +20,8 @@ WITH failure AS (
     ON CONFLICT DO NOTHING
 ), prepared AS (
     SELECT f.*, r.flow_id, r.event_name, r.event_id, r.input, COALESCE(r.repair_root_id, r.id) AS first_run,
-           CASE WHEN f.step_run IS NULL THEN '(' || f.type || ')' ELSE COALESCE(NULLIF(s.path, '') || '/', '') || f.key END
+           CASE WHEN f.step_run IS NULL THEN '(' || f.type || ')'
+                ELSE COALESCE(NULLIF(s.path, '') || '/', '') || f.key END
                AS place, clock_timestamp() AS at,
            COALESCE(before.auto_replays, 0) AS auto_replays,
            COALESCE(g.auto_replay_s, CASE WHEN f.category = 'rate_limited' THEN %(auto_s)s::float8 ELSE 0 END) AS wait_s
@@ -39,8 +41,8 @@ WITH failure AS (
         step_type, category, event_name, event_id, event_data, error_name, error_message, error_stack, attempts, status,
         auto_replays, auto_replay_at, alert_due, failed_at, created_at)
     SELECT headrace_uuid7(), p.org, p.group_id, p.run, p.first_run, p.place, p.step_run, p.flow_id, p.key, p.type,
-           p.category, COALESCE(NULLIF(p.event_name, ''), 'headrace/manual'), p.event_id, p.input, p.name, p.message, p.stack,
-           p.attempts, 'failed', p.auto_replays,
+           p.category, COALESCE(NULLIF(p.event_name, ''), 'headrace/manual'), p.event_id, p.input, p.name, p.message,
+           p.stack, p.attempts, 'failed', p.auto_replays,
            CASE WHEN p.wait_s > 0 AND p.auto_replays < %(auto_max)s
                 THEN p.at + make_interval(secs => p.wait_s) END,
            p.alert, p.at, p.at
@@ -58,7 +60,8 @@ WITH failure AS (
 ), first_time AS (
     SELECT e.id, e.run_id, e.failed_at, e.error_name, e.error_message
       FROM earlier e JOIN buried b ON b.id = e.id
-     WHERE NOT EXISTS (SELECT 1 FROM dlq_deadletterchange c WHERE c.letter_id = e.id AND c.what IN ('failed', 'failed again'))
+     WHERE NOT EXISTS (SELECT 1 FROM dlq_deadletterchange c WHERE c.letter_id = e.id
+                          AND c.what IN ('failed', 'failed again'))
 )
 INSERT INTO dlq_deadletterchange (letter_id, what, by, at, reason, run_id, patch)
 SELECT id, 'failed', 'the engine', failed_at, error_name || ': ' || error_message, run_id, '[]'::jsonb FROM first_time

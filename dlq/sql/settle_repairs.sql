@@ -18,14 +18,16 @@ WITH due AS (
            status = CASE WHEN undone.it THEN 'failed' ELSE d.status END,
            replay_run_id = CASE WHEN undone.it THEN NULL ELSE d.replay_run_id END,
            reprocessed_at = CASE WHEN undone.it THEN NULL ELSE d.reprocessed_at END
-      FROM due, LATERAL (SELECT CASE due.run WHEN 'cancelled' THEN due.step IS NULL OR due.step NOT IN ('completed', 'skipped')
-                                     WHEN 'failed' THEN COALESCE(due.step NOT IN ('completed', 'skipped'), false)
-                                     ELSE false END AS it) undone
+      FROM due, LATERAL (
+               SELECT CASE due.run WHEN 'cancelled' THEN due.step IS NULL OR due.step NOT IN ('completed', 'skipped')
+                                   WHEN 'failed' THEN COALESCE(due.step NOT IN ('completed', 'skipped'), false)
+                                   ELSE false END AS it) undone
      WHERE d.id = due.id AND d.repairing AND d.status = 'reprocessed'
     RETURNING d.id, due.replay_run_id AS run_id, due.run, undone.it
 ), told AS (
     INSERT INTO dlq_deadletterchange (letter_id, what, by, at, reason, run_id, patch)
-    SELECT id, 'reopened', 'the engine', clock_timestamp(), 'Its repair ' || CASE run WHEN 'failed' THEN 'failed' ELSE 'was cancelled' END
+    SELECT id, 'reopened', 'the engine', clock_timestamp(),
+           'Its repair ' || CASE run WHEN 'failed' THEN 'failed' ELSE 'was cancelled' END
            || ' before this step was done.', run_id, '[]'::jsonb
       FROM settled WHERE it
 )

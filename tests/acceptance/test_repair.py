@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -122,7 +123,7 @@ def test_beat_has_the_rules_looked_at_and_a_worker_delivers(
         workflows.trigger(org, publish(org, [step]))
         mine = AlertNotification.objects.filter(alert__org_id=org.id, alert__rule__name="auth-or-configuration")
         await_that(lambda: mine.filter(kind="fired", status="sent").count() == 1, 40, "the alert")
-        DeadLetter.objects.filter(org_id=org.id).update(failed_at=timezone.now() - timezone.timedelta(minutes=6))
+        DeadLetter.objects.filter(org_id=org.id).update(failed_at=timezone.now() - dt.timedelta(minutes=6))
         await_that(lambda: mine.filter(kind="recovered", status="sent").count() == 1, 40, "the recovery")
         await_that(lambda: TaskResult.objects.filter(task_name="headrace.evaluate_alerts").count() >= 4, 20)
         assert mine.count() == 2

@@ -18,19 +18,18 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
-from throttling import overrides
 from throttling.defaults import SHIPPED_SIZE
 from throttling.environment import global_run_policy
+from throttling.overrides import Snapshot
 from throttling.policy import Policies
-from workflows import selectors, services
+from workflows import selectors, services, this_process
 from workflows.definitions.validate import parse
 from workflows.engine.maintenance import gate_sync
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline.dispatcher import Dispatcher
-from workflows.engine.state import this_process
+from workflows.engine.run_controls import stopping
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import runs as run_transitions
-from workflows.engine.waits import settle
 from workflows.models import Organization, Run, StepRun, Trigger, Worker
 from workflows.selectors import limits
 from workflows.steps.registry import LANES
@@ -149,7 +148,8 @@ def statuses(detail: selectors.RunDetail) -> dict[str, str]:
 @contextlib.contextmanager
 def shipped_policies() -> Iterator[None]:
     """What is read in here sees the shipped limits, which the tests lift. Nothing may be triggered in it."""
-    with overrides.using(Policies(runs=global_run_policy(SHIPPED_SIZE), revision=10**9)):
+    shipped = Policies(runs=global_run_policy(SHIPPED_SIZE), revision=10**9)
+    with this_process.replaced(Snapshot, Snapshot(shipped)):
         yield
 
 
@@ -193,7 +193,7 @@ def leave_nothing(org: Organization) -> None:
     Trigger.objects.filter(organization=org).delete()
     ids = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))
     with nobody_dispatches():
-        settle.settle(run_transitions.request_cancel(org.id, ids, reason="the test is over"))
+        stopping.stop_runs(run_transitions.request_cancel(org.id, ids, reason="the test is over"))
 
 
 def children_of(parent: int, what: str) -> list[int]:

@@ -5,8 +5,8 @@
 -- call.limits   keys of limits to describe; beside them come those with waiters (200 at most)
 -- Result        …, waiter: {} or {limit, since, score, place in its tenant's queue, waiting of its tenant, tenants
 --               waiting, permits of other tenants that come before}, permit: {} or {state, stamp, expires},
---               limits: [[limit, bound, period, in use, starts in the window, waiting, refused, next free, paused until,
---               mean hold], …]
+--               limits: [[limit, bound, period, in use, starts in the window, waiting, refused, next free, paused
+--               until, mean hold], …]
 define(call.define)
 local waiter, permit = {}, {}
 local wanted, seen = {}, {}

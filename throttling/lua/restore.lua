@@ -20,7 +20,8 @@ for _, row in ipairs(call.leases) do
     if not record_of(row[1]) then
         count(profile, profile.set.steps)
         count_step(profile, 1)
-        save({ id = row[1], state = 'L', token = row[2], stamp = now, score = whole(now), profile = profile }, now + LEASE)
+        local permit = { id = row[1], state = 'L', token = row[2], stamp = now, score = whole(now), profile = profile }
+        save(permit, now + LEASE)
     end
 end
 for _, row in ipairs(call.runs) do
@@ -29,7 +30,10 @@ for _, row in ipairs(call.runs) do
         for _, limit in ipairs(profile.set.runs) do
             if row[5] ~= 1 or not is_place(limit) then count(profile, { limit }) end
         end
-        save({ id = 'run:' .. row[1], state = row[5] == 1 and 's' or 'h', token = '', stamp = now, score = whole(now), profile = profile })
+        save({
+            id = 'run:' .. row[1], state = row[5] == 1 and 's' or 'h', token = '', stamp = now, score = whole(now),
+            profile = profile,
+        })
     end
 end
 for _, row in ipairs(call.starts) do

@@ -17,7 +17,11 @@ if any_pause then
     local ends = redis.call('HGETALL', root .. 'pauses')
     local open = 0
     for index = 1, #ends, 2 do
-        if tonumber(ends[index + 1]) > now then open = open + 1 else redis.call('HDEL', root .. 'pauses', ends[index]) end
+        if tonumber(ends[index + 1]) > now then
+            open = open + 1
+        else
+            redis.call('HDEL', root .. 'pauses', ends[index])
+        end
     end
     if open == 0 then redis.call('HDEL', prefix .. 'epoch', 'paused') end
 end

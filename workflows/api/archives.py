@@ -7,7 +7,7 @@ from typing import Any, Literal
 from ninja import Router, Status
 
 from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
-from workflows.api.schemas.requests import ArchivedOut, FlowRemovedOut
+from workflows.api.schemas.runs import ArchivedOut, FlowRemovedOut
 from workflows.services.flows import archiving
 
 router = Router(auth=ApiKeyAuth(), tags=["workflows"], by_alias=True)

@@ -17,6 +17,7 @@ from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from psycopg_pool import ConnectionPool
 
+from workflows import this_process
 from workflows.selectors.health_checks import broker_answers, database_answers, store_answers, workers_alive
 
 Result = TypeVar("Result")
@@ -45,7 +46,7 @@ async def readyz(_: HttpRequest) -> JsonResponse:
 
 async def alive() -> tuple[int, dict[str, Any]]:
     """Status and body of `/healthz`."""
-    wedged_s = await LIVENESS.result()
+    wedged_s = await this_process.own(_Checks).liveness.result()
     if wedged_s < WEDGED_S:
         return 200, {"status": "ok"}
     detail = f"No request could get a connection to Postgres for {wedged_s:.0f} s, although Postgres answers."
@@ -54,7 +55,7 @@ async def alive() -> tuple[int, dict[str, Any]]:
 
 async def ready() -> tuple[int, dict[str, Any]]:
     """Status and body of `/readyz`."""
-    checks = await READINESS.result()
+    checks = await this_process.own(_Checks).readiness.result()
     return 200 if all(checks.values()) else 503, {"ready": all(checks.values()), "checks": checks}
 
 
@@ -110,8 +111,12 @@ async def readiness() -> dict[str, bool]:
     }
 
 
-LIVENESS, READINESS = Shared(Liveness().wedged_s), Shared(readiness)
-_abandoned: set[asyncio.Future[Any]] = set()
+class _Checks:
+    """The checks of this process, and those that were late and are waited for by nobody."""
+
+    def __init__(self) -> None:
+        self.liveness, self.readiness = Shared(Liveness().wedged_s), Shared(readiness)
+        self.abandoned: set[asyncio.Future[Any]] = set()
 
 
 async def in_time(check: Awaitable[Result], otherwise: Result) -> Result:
@@ -123,14 +128,14 @@ async def in_time(check: Awaitable[Result], otherwise: Result) -> Result:
     done, _ = await asyncio.wait({task}, timeout=PATIENCE_S)
     if not done:
         task.cancel()
-        _abandoned.add(task)
+        this_process.own(_Checks).abandoned.add(task)
         task.add_done_callback(_forget)
         return otherwise
     return otherwise if task.exception() else task.result()
 
 
 def _forget(task: asyncio.Future[Any]) -> None:
-    _abandoned.discard(task)
+    this_process.own(_Checks).abandoned.discard(task)
     if not task.cancelled():
         task.exception()  # nobody else asks for it
 

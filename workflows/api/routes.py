@@ -14,22 +14,8 @@ from workflows.api.edge import problems
 from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.edge.openapi import BoundedParser, DocumentedAPI
 from workflows.api.schemas.answers import ItemsOut, NoStoreOut, QueueStatsOut, ScheduleOut, SchedulerOut, StepTypeOut
-from workflows.api.schemas.requests import (
-    BulkCancelIn,
-    BulkIn,
-    BulkReplayIn,
-    CancelIn,
-    ForkIn,
-    JobOut,
-    OperationOut,
-    RepeatIn,
-    RepeatOut,
-    RunIn,
-    RunOut,
-    RunsOut,
-    RunStarted,
-    WorkflowsOut,
-)
+from workflows.api.schemas.requests import BulkCancelIn, BulkIn, BulkReplayIn, CancelIn, ForkIn, RepeatIn, RunIn
+from workflows.api.schemas.runs import JobOut, OperationOut, RepeatOut, RunOut, RunsOut, RunStarted, WorkflowsOut
 from workflows.errors import InvalidInput
 from workflows.selectors import items, run_lists
 from workflows.selectors.health_checks import store_answers

@@ -19,7 +19,7 @@ from workflows.dashboard.access import page
 from workflows.dashboard.run_page import SMALL, RunPage, input_of, run_page, shown_body
 from workflows.errors import RunNotFound
 from workflows.models import Organization
-from workflows.presenters.runs import ms
+from workflows.presenters.step_metrics import ms
 from workflows.selectors.runs import RunDetail, StepDetail
 
 BODIES = ("input", "output")

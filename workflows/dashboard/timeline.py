@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from workflows.presenters.runs import ms
+from workflows.presenters.step_metrics import ms
 from workflows.selectors.runs import RunDetail, StepDetail
 
 Stretch = tuple[str, dt.datetime, dt.datetime | None]

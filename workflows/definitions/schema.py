@@ -9,14 +9,15 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from throttling.defaults import PRESETS
 from throttling.limits import MAX_LIMIT, MAX_PERIOD_MS, Algorithm, ConcurrencyLimit, RateLimit
-from throttling.policy import DeclaredLimit, StepThrottling
+from throttling.policy import MAX_HEAD_START_S, DeclaredLimit, StepThrottling
 from throttling.retry import BackoffKind, Jitter, RetryPolicy
-from workflows.definitions.strict import Strict
+from workflows.definitions.strict import KEY, Strict
 from workflows.definitions.triggers import BatchSpec, DebounceSpec, RateLimitSpec, SingletonSpec, TriggerSpec
 from workflows.duration import Duration
 from workflows.errors import Category
+from workflows.expressions.equality import MATCH_PATH
 
-Key = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,99}$")]
+Key = Annotated[str, Field(pattern=KEY)]
 MAX_TIMEOUT_MS = 2_000_000_000  # 23 days; longer waits are for `delay`, which holds nothing
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")]
 
@@ -175,7 +176,7 @@ class CancelSpec(Strict):
     """
 
     event: str = Field(min_length=1, max_length=200)
-    match: str | None = Field(None, pattern=r"^(data|user)(\.[A-Za-z_][A-Za-z0-9_-]*)+$")
+    match: str | None = Field(None, pattern=MATCH_PATH)
     condition: str | None = Field(None, alias="if")
     timeout: Duration | None = Field(None, ge=1, description="Only within so long after the run was made.")
 
@@ -241,7 +242,7 @@ class FlowSpec(Strict):
     description: str = ""
     on: tuple[TriggerSpec, ...] = ()
     input_schema: dict[str, Any] | None = None
-    priority: str | Annotated[int, Field(strict=True, ge=-600, le=600)] | None = None
+    priority: str | Annotated[int, Field(strict=True, ge=-MAX_HEAD_START_S, le=MAX_HEAD_START_S)] | None = None
     concurrency: tuple[ConcurrencySpec, ...] = Field((), max_length=10)
     throttle: ThrottleSpec | None = None
     timeouts: TimeoutsSpec | None = None

@@ -11,8 +11,11 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from throttling.limits import MAX_LIMIT, MAX_PERIOD_MS
 from workflows.definitions import cron
-from workflows.definitions.strict import Strict
+from workflows.definitions.strict import KEY, Strict
 from workflows.duration import Duration
+from workflows.expressions.equality import MATCH_PATH
+
+_HEADER = r"^[A-Za-z0-9-]{1,100}$"
 
 
 @functools.cache
@@ -25,14 +28,14 @@ class TriggerSpec(Strict):
 
     id: str | None = Field(
         None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,99}$",
+        pattern=KEY,
         description="Which trigger it is, over all versions of the flow; without one its kind and name say that.",
     )
     event: str | None = Field(None, min_length=1, max_length=200)
     condition: str | None = Field(None, alias="if")
     match: str | None = Field(
         None,
-        pattern=r"^(data|user)(\.[A-Za-z_][A-Za-z0-9_-]*)+$",
+        pattern=MATCH_PATH,
         max_length=200,
         description="Of an event: within 24 hours, one value at this path gives one run.",
     )
@@ -41,9 +44,9 @@ class TriggerSpec(Strict):
     webhook: Literal["stripe", "github", "standard", "hmac", "none"] | None = None
     name: str | None = Field(None, min_length=1, max_length=200, description="Of a webhook's event.")
     secret: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$", description="A stored secret's name.")
-    signature_header: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,100}$")
+    signature_header: str | None = Field(None, pattern=_HEADER)
     signature_prefix: str | None = Field(None, max_length=50)
-    id_header: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,100}$")
+    id_header: str | None = Field(None, pattern=_HEADER)
     dedup: Duration | None = Field(
         None, ge=1_000, le=86_400_000, description="Within it, a body that comes again (without a delivery id) is one."
     )

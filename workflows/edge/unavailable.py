@@ -12,10 +12,13 @@ from throttling.errors import EpochClosed, StoreUnavailable
 from workflows.errors import IdempotencyConflict, UnloadableVersion
 
 RETRY_AFTER_S = 5
-# SQLSTATE classes: connection, transaction rollback (a deadlock), resources, lock not available, intervention, system.
-_PASSING_STATES = ("08", "40", "53", "55P03", "57", "58")
-_READ_ONLY = "25006"
-"""What a standby answers during a failover."""
+CONNECTION_ERRORS = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
+"""By Django and by the driver, whose own errors the engine's statements raise."""
+_AWAY_STATES = ("08", "57P", "53300")
+"""SQLSTATEs of the connection, of a server that shuts down or starts, and of too many connections."""
+_PASSING_STATES = ("08", "25006", "40", "53", "55P03", "57", "58")
+"""SQLSTATEs of the connection, of a standby during a failover (read only), of transaction rollback (a deadlock), of
+resources, of a lock that is not available, of intervention and of the system."""
 _STORE_ERRORS = (StoreUnavailable, EpochClosed, redis.ConnectionError, redis.TimeoutError, BrokerError)
 
 
@@ -23,27 +26,31 @@ def missing_service(error: BaseException | None) -> str:
     """The name of the service that an error says is away for now; empty for every other error."""
     if isinstance(error, _STORE_ERRORS):
         return "the store (Redis or Valkey)"
-    return "Postgres" if _is_database_away(error) else ""
+    return "Postgres" if _has_state(error, _PASSING_STATES) else ""
+
+
+def is_database_away(error: BaseException) -> bool:
+    """Whether the connection or the server is the cause of an error (Django's or the driver's), not the statement."""
+    return _has_state(error, _AWAY_STATES)
 
 
 def may_pass(error: BaseException) -> bool:
     """Whether the same work may succeed later, so that its item must not be given up for this error: a service is away,
-    another transaction holds a lock or a key (by Django's errors and by the driver's own, which the engine's statements
-    raise), or the version is one that another process may load."""
+    another transaction holds a lock or a key, or the version is one that another process may load."""
     if isinstance(error, UnloadableVersion):
         return error.newer
     return isinstance(error, IdempotencyConflict) or bool(missing_service(error))
 
 
-def _is_database_away(error: BaseException | None) -> bool:
+def _has_state(error: BaseException | None, states: tuple[str, ...]) -> bool:
+    """Whether a database error has an SQLSTATE that begins so. One without any comes from the connection."""
     if not isinstance(error, DjangoDatabaseError | psycopg.Error):
         return False
     cause = error if isinstance(error, psycopg.Error) else error.__cause__
     state = cause.sqlstate if isinstance(cause, psycopg.Error) else None
     if state:
-        return state.startswith(_PASSING_STATES) or state == _READ_ONLY
-    lost = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
-    return isinstance(error, lost)
+        return state.startswith(states)
+    return isinstance(error, CONNECTION_ERRORS)
 
 
 def sentence(service: str) -> str:

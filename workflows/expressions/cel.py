@@ -12,6 +12,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from workflows import this_process
 from workflows.errors import ExpressionError, MissingField
 from workflows.expressions import program, syntax
 from workflows.expressions.nodes import Comprehension, Has, Name, Node, Path, children
@@ -106,9 +107,6 @@ class _Cache:
             kept[key] = expression
 
 
-_cache = _Cache()
-
-
 def compile_expression(
     source: str,
     allowed: frozenset[str] = NAMES,
@@ -123,10 +121,11 @@ def compile_expression(
     limit, an idempotency key or the like.
     """
     key = (source, allowed, units, is_key)
-    known = _cache.get(owner, key)
+    cache = this_process.own(_Cache)
+    known = cache.get(owner, key)
     if known is None:
         known = _compile(source, allowed, units, is_key)
-        _cache.keep(owner, key, known)
+        cache.keep(owner, key, known)
     return known
 
 

@@ -13,6 +13,8 @@ from workflows.expressions import compile_expression
 from workflows.expressions.scan import outside_strings
 
 MISSING = object()
+MATCH_PATH = r"^(data|user)(\.[A-Za-z_][A-Za-z0-9_-]*)+$"
+"""What a path that a definition gives as `match` looks like."""
 _PATH = r"async((?:\s*\.\s*[A-Za-z_]\w*|\s*\[\s*(?:'[^'\\]*'|\"[^\"\\]*\")\s*\])+)"
 _LEFT = re.compile(rf"^{_PATH}\s*==\s*(?P<other>[^=].*)$", re.DOTALL)
 _RIGHT = re.compile(rf"^(?P<other>.*[^=!<>])==\s*{_PATH}$", re.DOTALL)
@@ -32,10 +34,15 @@ class Term(NamedTuple):
 NO_TERM = Term("", "")
 
 
+def keys_of(path: str) -> list[str]:
+    """The keys of a path such as `data.order.id`."""
+    return path.split(".")
+
+
 def value_at(facts: Mapping[str, Any], path: str) -> Any:
     """What stands at `data.order.id` of an event; MISSING where there is nothing."""
     value: Any = facts
-    for part in path.split("."):
+    for part in keys_of(path):
         if not isinstance(value, Mapping) or part not in value:
             return MISSING
         value = value[part]

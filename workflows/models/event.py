@@ -10,6 +10,9 @@ from django.db.models.functions import Now
 
 from workflows.models.organization import Organization
 
+SYSTEM = "headrace/"
+"""The names of events that the system sends begin so; nobody else may send such a one."""
+
 
 class Event(models.Model):
     """An occurrence that was received; matched against the event triggers after its commit."""

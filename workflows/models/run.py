@@ -16,6 +16,11 @@ from django.db.models import ExpressionWrapper, F, Q
 
 LIVE_RUN = ["queued", "running"]
 LIVE_STEP = ["pending", "ready", "running", "waiting"]
+AT_WORK = ["ready", "running"]
+"""Of steps: while one has such a status, its run is busy, and shown as *waiting* otherwise."""
+DECIDED = frozenset({"completed", "failed", "skipped"})
+"""Of steps: the need of a successor is decided by them."""
+ENDED_STEP = DECIDED | {"cancelled"}
 
 
 def first_id(at_s: float) -> UUID:

@@ -7,6 +7,11 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+SILENT_AFTER_S = 8.0
+"""A worker that was not seen for so long counts as gone: its slots are nobody's."""
+FORGOTTEN_AFTER_S = 600.0
+"""Its row is deleted then."""
+
 
 class Worker(models.Model):
     """A process that executes steps; renewed by its heartbeat."""

@@ -6,7 +6,6 @@ from workflows.presenters.runs import (
     event_schema_out,
     item_out,
     job_out,
-    ms,
     operation_out,
     outcome_out,
     progress,
@@ -20,6 +19,7 @@ from workflows.presenters.runs import (
     step_out,
     step_type_out,
 )
+from workflows.presenters.step_metrics import ms
 
 __all__ = [
     "attempt_out",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +9,12 @@ from uuid import UUID
 
 from throttling.models import ThrottleChange, ThrottleOverride
 from workflows.engine.pipeline import admit
+from workflows.engine.pipeline.facts import facts_of
 from workflows.engine.telemetry.step_log import throttling_config
 from workflows.models import Attempt, BulkOperation, Event, EventSchema, FanOut, Run, StepRun, TriggerOutcome
-from workflows.presenters.step_metrics import retry_count
+from workflows.models.run import ENDED_STEP
+from workflows.presenters import step_metrics
+from workflows.presenters.step_metrics import ms
 from workflows.selectors import limits, run_lists
 from workflows.selectors.items import ItemDetail
 from workflows.selectors.limits import LimitLine, Reason
@@ -22,12 +24,6 @@ from workflows.steps.registry import StepType
 
 NOBODY_LISTENS = "no trigger listens to this name"
 """Of an event, as it was when the event was matched; waits and `cancel_on` count as triggers do."""
-_ENDED = {"completed", "failed", "skipped", "cancelled"}
-
-
-def ms(start: dt.datetime | None, end: dt.datetime | None) -> int | None:
-    """Whole milliseconds between two times, or None where one is missing."""
-    return round((end - start).total_seconds() * 1000) if start and end else None
 
 
 def run_summary(run: Run, status: str) -> dict[str, Any]:
@@ -104,8 +100,7 @@ def step_out(step: StepDetail, reason: Reason | None = None) -> dict[str, Any]:
     policies = admit.policies()
     policy = policies.effective(step.compiled.facts) if step.compiled else policies.globals()
     first_ready = attempts[0].ready_at if attempts else row.ready_at
-    executing = [ms(attempt.started_at, attempt.ended_at) or 0 for attempt in attempts]
-    waiting = [ms(attempt.ready_at, attempt.started_at) or 0 for attempt in attempts]
+    figures = step_metrics.figures(row, attempts)
     return {
         "id": row.key,
         "stepRunId": str(row.id),
@@ -115,17 +110,17 @@ def step_out(step: StepDetail, reason: Reason | None = None) -> dict[str, Any]:
         "attempt": row.attempt,
         "input": _input(step),
         "output": row.output,
-        "error": next((a.error for a in reversed(attempts) if a.error), None) if row.status != "completed" else None,
+        "error": figures.error,
         "createdAt": row.created_at,
         "readyAt": first_ready,
         "startedAt": attempts[0].started_at if attempts else row.started_at,
         "endedAt": row.ended_at,
-        "duration": sum(executing) if attempts else None,
+        "duration": figures.duration_ms,
         "totalStepTime": ms(first_ready, row.ended_at),
-        "throttlingOverhead": sum(waiting) if attempts else None,
-        "retryCount": retry_count(row.status, attempts),
+        "throttlingOverhead": figures.overhead_ms,
+        "retryCount": figures.retries,
         "throttlingConfig": throttling_config(policy),
-        "waitingFor": None if row.status in _ENDED else _waiting_for(row, reason),
+        "waitingFor": None if row.status in ENDED_STEP else _waiting_for(row, reason),
         "waitingReason": reason.sentence if reason else None,
         "wakeAt": row.wake_at,
         "reason": row.reason or None,
@@ -165,10 +160,10 @@ def progress(step: StepDetail) -> dict[str, Any] | None:
     """What the handler reported; of a container its ended items."""
     if step.step_run.progress:
         return dict(step.step_run.progress)
-    if step.fan_out and step.fan_out.total:
-        done = step.fan_out
-        return {"percent": round(100 * done.ended / done.total, 1), "message": f"{done.ended} of {done.total}"}
-    return None
+    percent = step_metrics.percent_of(step.fan_out)
+    if step.fan_out is None or percent is None:
+        return None
+    return {"percent": percent, "message": f"{step.fan_out.ended} of {step.fan_out.total}"}
 
 
 def _waiting_for(row: StepRun, reason: Reason | None) -> str | None:
@@ -254,14 +249,15 @@ def operation_out(operation: BulkOperation) -> dict[str, Any]:
 
 
 def event_out(event: Event) -> dict[str, Any]:
-    """An event as it was received. `id` is ours, `externalId` the sender's."""
+    """An event as expressions read it, and what became of it. `id` is ours, `externalId` the sender's."""
+    facts = facts_of(event)
     return {
-        "id": str(event.id),
+        "id": facts["id"],
         "externalId": event.external_id or None,
-        "name": event.name,
-        "data": event.data,
-        "user": event.user,
-        "ts": int(event.ts.timestamp() * 1000),
+        "name": facts["name"],
+        "data": facts["data"],
+        "user": facts["user"],
+        "ts": facts["ts"],
         "receivedAt": event.received_at,
         "matchedAt": event.matched_at if not event.rejected else None,
         "rejected": event.rejected or None,

@@ -8,11 +8,10 @@ import psycopg
 import redis
 from celery import current_app
 from django.conf import settings
-from django.db import connection as django_connection
 from kombu.exceptions import KombuError
 
-from workflows.engine.maintenance.gate_sync import WORKER_SILENT_S
 from workflows.engine.state import database
+from workflows.models.worker import SILENT_AFTER_S
 
 PATIENCE_S = 1.0
 
@@ -24,16 +23,11 @@ async def database_answers() -> bool:
 
 async def workers_alive() -> bool:
     """Whether a worker was seen lately, over a new connection. Raises psycopg.Error where Postgres does not answer."""
-    return await _ask(database.statement("worker_seen"), {"silent_s": WORKER_SILENT_S})
+    return await _ask(database.statement("worker_seen"), {"silent_s": SILENT_AFTER_S})
 
 
 async def _ask(statement: str, parameters: dict[str, Any] | None = None) -> bool:
-    given = {
-        name: value
-        for name, value in django_connection.get_connection_params().items()
-        if name not in {"cursor_factory", "pool", "prepare_threshold", "context"}
-    }
-    async with await psycopg.AsyncConnection.connect(**given, autocommit=True) as own:
+    async with await psycopg.AsyncConnection.connect(**database.parameters(), autocommit=True) as own:
         cursor = await own.execute(statement, parameters)
         row = await cursor.fetchone()
         return bool(row and row[0])

@@ -179,7 +179,7 @@ def reason_of(row: StepRun) -> Reason:
         return Reason(sentence=f"Waits for {what.get(row.waiting_for, row.waiting_for)}{until}.")
     if row.status != "ready":
         return Reason(sentence=f"Does not wait: it is {row.status}.")
-    if not admit.ENABLED:
+    if not admit.is_on():
         return Reason(sentence="Waits for a worker: flow control is switched off.")
     try:
         return from_gate(admit.gate().explain(row.id.hex), row)

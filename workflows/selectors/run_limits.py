@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from throttling import overrides
 from throttling.defaults import SHIPPED_SIZE, SIZES
 from throttling.environment import environment_limits_runs
 from throttling.limits import RateLimit
+from workflows.engine.pipeline import admit
 
 RAISE = (
     "`manage.py limits set --runs --concurrency 20 --rate 200/60s` changes it live, HEADRACE_SIZE for good "
@@ -46,7 +46,7 @@ class RunLimits:
 
 def current() -> RunLimits:
     """The limits of whole runs, as this process knows them."""
-    policies = overrides.current()
+    policies = admit.policies()
     override = policies.override("runs")
     source: Literal["override", "environment", "database"] = "database"
     if override and (override.concurrency or override.rate):

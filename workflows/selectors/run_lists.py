@@ -24,7 +24,7 @@ from django.utils import timezone
 from workflows.edge.values import check_limit, decode_cursor, encode_cursor, moment, refuse_unstorable
 from workflows.errors import InvalidInput
 from workflows.models import Flow, Organization, Run, StepRun
-from workflows.models.run import LIVE_RUN, first_id
+from workflows.models.run import AT_WORK, LIVE_RUN, first_id
 
 WAITING = "waiting"
 """Of a live run: nothing of it is ready or runs. No status of its own, but shown as one."""
@@ -40,7 +40,7 @@ SPAN = ExpressionWrapper(F("ended_at") - F("created_at"), output_field=DurationF
 
 def busy() -> Exists:
     """Of a query of runs: something of the run is ready or runs."""
-    return Exists(StepRun.objects.filter(run_id=OuterRef("id"), status__in=["ready", "running"]))
+    return Exists(StepRun.objects.filter(run_id=OuterRef("id"), status__in=AT_WORK))
 
 
 def with_status(runs: QuerySet[Run], status: str) -> QuerySet[Run]:
@@ -56,9 +56,14 @@ def shown_statuses(runs: Iterable[Run]) -> dict[UUID, str]:
     """The status that each is shown with, in one query."""
     known = {run.id: run.status for run in runs}
     live = [id_ for id_, status in known.items() if status in LIVE_RUN]
-    steps = StepRun.objects.filter(run_id__in=live, status__in=["ready", "running"]) if live else StepRun.objects.none()
+    steps = StepRun.objects.filter(run_id__in=live, status__in=AT_WORK) if live else StepRun.objects.none()
     at_work = set(steps.values_list("run_id", flat=True).distinct())
-    return {id_: WAITING if status in LIVE_RUN and id_ not in at_work else status for id_, status in known.items()}
+    return {id_: shown_status(status, is_busy=id_ in at_work) for id_, status in known.items()}
+
+
+def shown_status(status: str, *, is_busy: bool) -> str:
+    """The status that a run is shown with. `is_busy`: something of it is ready or runs."""
+    return WAITING if status in LIVE_RUN and not is_busy else status
 
 
 @dataclass(frozen=True, kw_only=True)

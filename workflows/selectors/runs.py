@@ -31,10 +31,9 @@ from workflows.models import (
     TriggerOutcome,
     Worker,
 )
-from workflows.models.run import LIVE_RUN
-from workflows.selectors.run_lists import RunFilter
-
-WORKER_SILENT_S = 8.0
+from workflows.models.run import AT_WORK, LIVE_RUN
+from workflows.models.worker import SILENT_AFTER_S
+from workflows.selectors.run_lists import RunFilter, shown_status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +66,7 @@ class RunDetail:
     @property
     def status(self) -> str:
         """The run's status; *waiting* while nothing of it is ready or running."""
-        return "waiting" if self.run.is_live and not self.is_busy else self.run.status
+        return shown_status(self.run.status, is_busy=self.is_busy)
 
 
 def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True) -> RunDetail:
@@ -94,9 +93,9 @@ def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True)
         )
         for row in rows
     ]
-    busy = any(row.status in {"ready", "running"} for row in rows)
+    busy = any(row.status in AT_WORK for row in rows)
     if has_containers and run.is_live and not busy:
-        busy = StepRun.objects.filter(run_id=run_id, status__in=["ready", "running"]).exists()
+        busy = StepRun.objects.filter(run_id=run_id, status__in=AT_WORK).exists()
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
         counts[row.status] += 1
@@ -115,6 +114,11 @@ def attempts_of(run_id: UUID, rows: Sequence[StepRun] | None, *, bodies: bool = 
         found = found.defer("input", "error", "logs")
     if rows is not None:
         found = found.filter(step_run_id__in=[row.id for row in rows])
+    return by_step_run(found)
+
+
+def by_step_run(found: QuerySet[Attempt]) -> dict[UUID, list[Attempt]]:
+    """The tries by step run, in their order; an empty list for a step run that has none."""
     attempts: dict[UUID, list[Attempt]] = defaultdict(list)
     for attempt in found.order_by("id"):
         attempts[attempt.step_run_id].append(attempt)
@@ -266,16 +270,20 @@ def has_leader() -> bool:
 
 def live_workers() -> list[Worker]:
     """The worker processes that were seen within the last seconds."""
-    return list(Worker.objects.filter(seen_at__gt=timezone.now() - dt.timedelta(seconds=WORKER_SILENT_S)))
+    return list(Worker.objects.filter(seen_at__gt=timezone.now() - dt.timedelta(seconds=SILENT_AFTER_S)))
 
 
+LOST_AFTER_S = 5.0
+"""The leader looks each second for leases that have run out and for timers that are due: it should have acted then."""
+LEFT_OVER_AFTER_S = 10.0
+"""A ready step that nobody has published, or an event that nobody has matched, should have been found then."""
 _HEALTH = """
 SELECT (SELECT count(*) FROM workflows_steprun WHERE status = 'running'
-           AND lease_until < clock_timestamp() - interval '5 seconds') AS zombies,
+           AND lease_until < clock_timestamp() - make_interval(secs => %(lost_s)s)) AS zombies,
        (SELECT count(*) FROM workflows_steprun WHERE status = 'ready' AND dispatched_at IS NULL AND waiting_for = ''
-           AND ready_at < clock_timestamp() - interval '10 seconds') AS undispatched,
+           AND ready_at < clock_timestamp() - make_interval(secs => %(left_over_s)s)) AS undispatched,
        (SELECT count(*) FROM workflows_steprun WHERE status = 'waiting'
-           AND wake_at < clock_timestamp() - interval '5 seconds') AS "overdueTimers",
+           AND wake_at < clock_timestamp() - make_interval(secs => %(lost_s)s)) AS "overdueTimers",
        (SELECT count(*) FROM workflows_steprun WHERE status = 'pending' AND needs_left = 0) AS "lostJoins",
        (SELECT count(*) FROM workflows_run r WHERE r.status IN ('queued', 'running') AND NOT EXISTS (
            SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id
@@ -283,7 +291,7 @@ SELECT (SELECT count(*) FROM workflows_steprun WHERE status = 'running'
        (SELECT count(*) FROM workflows_steprun s JOIN workflows_run r ON r.id = s.run_id
          WHERE s.status IN ('ready', 'running', 'waiting') AND r.status NOT IN ('queued', 'running')) AS "orphanSteps",
        (SELECT count(*) FROM workflows_event WHERE matched_at IS NULL
-           AND received_at < clock_timestamp() - interval '10 seconds') AS "unmatchedEvents",
+           AND received_at < clock_timestamp() - make_interval(secs => %(left_over_s)s)) AS "unmatchedEvents",
        (SELECT count(*) FROM workflows_sweepfailure WHERE kind = 'fails' AND item = '') AS "failingSweeps",
        (SELECT count(*) FROM workflows_sweepfailure WHERE kind = 'fails' AND item <> '' AND given_up_at IS NULL)
            AS "failingItems",
@@ -314,6 +322,7 @@ FAULTS = (
 def health() -> dict[str, int]:
     """What `doctor` reports: the FAULTS should all be zero, the rest describes the load."""
     with connection.cursor() as cursor:
-        cursor.execute(_HEALTH, {"lowest": MIN_WEIGHT, "highest": MAX_WEIGHT})
+        bounds = {"lowest": MIN_WEIGHT, "highest": MAX_WEIGHT}
+        cursor.execute(_HEALTH, {**bounds, "lost_s": LOST_AFTER_S, "left_over_s": LEFT_OVER_AFTER_S})
         names = [column.name for column in cursor.description]
         return dict(zip(names, cursor.fetchone(), strict=True))

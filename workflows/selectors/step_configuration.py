@@ -11,9 +11,9 @@ import structlog
 from pydantic import ValidationError
 
 from throttling.policy import StepFacts
+from workflows.definitions.compiled import NIL_UUID
 from workflows.definitions.schema import StepSpec
 from workflows.engine.pipeline import admit
-from workflows.engine.state.records import NIL_UUID
 from workflows.errors import InvalidInput
 from workflows.models import Organization
 from workflows.steps.registry import REGISTRY

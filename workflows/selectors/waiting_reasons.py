@@ -9,10 +9,10 @@ from django.db.models import DurationField, ExpressionWrapper, F
 
 from workflows.errors import StepRunNotFound
 from workflows.models import Attempt, Organization, Run, StepRun
+from workflows.models.run import LIVE_STEP
 from workflows.selectors import limits
 from workflows.selectors.limits import Reason
 
-LIVE = ("pending", "ready", "running", "waiting")
 MAX_STEPS = 25
 WAITED = ExpressionWrapper(F("started_at") - F("ready_at"), output_field=DurationField())
 
@@ -30,7 +30,7 @@ def explain(organization: Organization, reference: UUID) -> list[Explained]:
     """Why the step of this id waits, or the open steps of this run do. Raises StepRunNotFound."""
     found = StepRun.objects.filter(org_id=organization.id)
     rows = list(found.filter(id=reference)) or list(
-        found.filter(run_id=reference, status__in=LIVE).order_by("position")[:MAX_STEPS]
+        found.filter(run_id=reference, status__in=LIVE_STEP).order_by("position")[:MAX_STEPS]
     )
     if rows:
         return [Explained(key=row.key, step_run_id=row.id, reason=_of_step(row)) for row in rows]
@@ -41,7 +41,7 @@ def explain(organization: Organization, reference: UUID) -> list[Explained]:
 
 
 def _of_step(row: StepRun) -> Reason:
-    if row.status in LIVE:
+    if row.status in LIVE_STEP:
         return limits.reason_of(row)
     tries = Attempt.objects.filter(run_id=row.run_id, step_run_id=row.id)
     latest = tries.exclude(started_at=None).exclude(ready_at=None).order_by("-id").first()

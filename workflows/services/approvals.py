@@ -17,6 +17,7 @@ from workflows.engine.pipeline import dispatcher
 from workflows.engine.waits import resolve, waits
 from workflows.errors import Forbidden, InvalidInput, WorkflowsError
 from workflows.models import Organization, Run, Wait
+from workflows.models.event import SYSTEM
 from workflows.payload import text_fault
 
 log = structlog.get_logger(__name__)
@@ -149,7 +150,7 @@ def _remind_one(step_run_id: UUID) -> None:
 
 def _remind(wait: Wait) -> None:
     """Announce an approval, and set when it is announced again."""
-    name = "headrace/approval.reminder" if wait.reminders else "headrace/approval.requested"
+    name = f"{SYSTEM}approval.reminder" if wait.reminders else f"{SYSTEM}approval.requested"
     again_ms = wait.options.get("remind_ms")
     wait.reminders += 1
     wait.remind_at = timezone.now() + dt.timedelta(milliseconds=again_ms) if again_ms else None

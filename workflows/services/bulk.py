@@ -53,9 +53,11 @@ class Action:
 ACTIONS: dict[str, Action] = {}
 
 
-def register(name: str, action: Action) -> None:
-    """Add an action."""
-    ACTIONS[name] = action
+def register(actions: Mapping[str, Action]) -> None:
+    """Add the actions of an app, by name. Raises ValueError where another has a name already."""
+    for name, action in actions.items():
+        if ACTIONS.setdefault(name, action) is not action:
+            raise ValueError(f"the bulk action {name!r} is registered twice")
 
 
 def start(

@@ -19,10 +19,10 @@ from workflows.engine.events import receive
 from workflows.engine.events.receive import NewEvent
 from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import AccessKey, Event, EventSchema, Organization
+from workflows.models.event import SYSTEM
 from workflows.payload import MAX_SCHEMA_BYTES, dump, text_fault
 
 MAX_EVENTS = 5_000
-RESERVED = "headrace/"
 MAX_PROBLEMS = 100
 MAX_CHECKING_S = 5.0
 """What the events of one request may take to be checked: each has a bound of its own, and there may be 5,000."""
@@ -57,8 +57,8 @@ class EventIn(BaseModel):
     @field_validator("name")
     @classmethod
     def _not_ours(cls, value: str) -> str:
-        if value.startswith(RESERVED):
-            raise ValueError(f"names that begin with {RESERVED} are the system's own")
+        if value.startswith(SYSTEM):
+            raise ValueError(f"names that begin with {SYSTEM} are the system's own")
         return value
 
 

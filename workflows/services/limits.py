@@ -90,8 +90,8 @@ def _check_subject(row: ThrottleOverride) -> None:
 
 def announce(structural: bool) -> None:
     """Tell the store. Where it is away, the leader does it later; the row is what counts."""
-    overrides.reload()
-    if not admit.ENABLED:
+    admit.snapshot().reload()
+    if not admit.is_on():
         return
     try:
         if structural:

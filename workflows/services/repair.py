@@ -289,5 +289,8 @@ def _replay_one(operation: BulkOperation, organization: Organization, run_id: UU
     )
 
 
-bulk.register("cancel_runs", bulk.Action(select=selectors.live_runs_matching, act=_cancel_one, per_second=200))
-bulk.register("replay_runs", bulk.Action(select=selectors.ended_runs_matching, act=_replay_one))
+BULK_ACTIONS = {
+    "cancel_runs": bulk.Action(select=selectors.live_runs_matching, act=_cancel_one, per_second=200),
+    "replay_runs": bulk.Action(select=selectors.ended_runs_matching, act=_replay_one),
+}
+"""What can be done to all runs that a filter matches."""

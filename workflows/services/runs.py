@@ -23,12 +23,11 @@ from workflows.duration import parse_ms
 from workflows.engine.pipeline import admit, dispatcher
 from workflows.engine.pipeline.trigger import NewRun, Triggered, checked_start
 from workflows.engine.pipeline.trigger import trigger as trigger_runs
-from workflows.engine.run_controls import idempotency
+from workflows.engine.run_controls import idempotency, stopping
 from workflows.engine.sql import services as sql
 from workflows.engine.state import flow_cache
 from workflows.engine.state.records import NO_LINEAGE, Lineage
 from workflows.engine.state.transitions import runs as run_transitions
-from workflows.engine.waits import settle
 from workflows.errors import (
     FlowArchived,
     FlowBeingDeleted,
@@ -266,7 +265,7 @@ def cancel_run(organization: Organization, run_id: UUID, *, reason: str = "") ->
 def cancel_runs(organization: Organization, run_ids: Sequence[UUID], *, reason: str = "") -> list[UUID]:
     """Cancel runs. Returns those that are cancelled by this; the others have ended, or were being cancelled."""
     cancelled = run_transitions.request_cancel(organization.id, run_ids, reason=reason)
-    dispatcher.after_commit(lambda: settle.settle(cancelled))
+    dispatcher.after_commit(lambda: stopping.stop_runs(cancelled))
     return [run_id for run_id in run_ids if run_id in set(cancelled)]
 
 

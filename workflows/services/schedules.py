@@ -25,11 +25,12 @@ from workflows.edge.unavailable import may_pass
 from workflows.engine.maintenance import sweeps
 from workflows.engine.pipeline import dispatcher
 from workflows.engine.pipeline.trigger import NewRun, trigger
+from workflows.engine.run_controls import stopping
 from workflows.engine.state import flow_cache
 from workflows.engine.state.transitions import runs as run_transitions
-from workflows.engine.waits import settle
 from workflows.errors import FlowPaused, WorkflowsError
 from workflows.models import CronFire, Flow, Organization, Run, Trigger
+from workflows.models.event import SYSTEM
 
 log = structlog.get_logger(__name__)
 BATCH = 100
@@ -115,7 +116,7 @@ def _fire_once(found: Trigger, at: dt.datetime) -> bool:
             cancelled = run_transitions.request_cancel(
                 found.organization_id, live, reason=f"the tick of {at.isoformat()}"
             )
-            dispatcher.after_commit(lambda: settle.settle(cancelled))
+            dispatcher.after_commit(lambda: stopping.stop_runs(cancelled))
         _start(row, found.flow)
     row.save(update_fields=["outcome", "run_id", "reason"])
     return True
@@ -134,7 +135,7 @@ def _start(row: CronFire, flow: Flow) -> None:
             [NewRun(input=value)],
             org_id=row.org_id,
             kind="cron",
-            event_name="headrace/cron",
+            event_name=f"{SYSTEM}cron",
             run_at=run_at,
         )
         row.outcome, row.run_id = Outcome.STARTED, triggered.run_ids[0]

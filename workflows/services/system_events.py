@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -23,21 +23,22 @@ from django.utils import timezone
 
 from workflows.edge.unavailable import may_pass
 from workflows.engine.events import receive
+from workflows.engine.events.names import patterns
 from workflows.engine.events.receive import NewEvent
 from workflows.engine.maintenance import sweeps
 from workflows.models import CancelRule, Event, FlowVersion, Run, SystemFeed, Trigger, Wait
+from workflows.models.event import SYSTEM
 
 log = structlog.get_logger(__name__)
 NAMESPACE = uuid.UUID("0a8d3f52-7a2c-4a53-9d0b-b6a3cf9b5a77")
-PREFIX = "headrace/"
 OVERLAP = dt.timedelta(seconds=10)
 """What is stored with an earlier time may be committed so much later."""
 PAGE = 500
 FEEDS = "feeds of system events"
 MAX_OUTPUT_CHARACTERS = 64 * 1024
-BY_SYSTEM = Q(event_name__startswith=f"{PREFIX}run.") | Q(event_name__startswith=f"{PREFIX}dead_letter.")
+BY_SYSTEM = Q(event_name__startswith=f"{SYSTEM}run.") | Q(event_name__startswith=f"{SYSTEM}dead_letter.")
 """Runs that a system event has started."""
-RUN_NAMES = {status: f"{PREFIX}run.{status}" for status in ("completed", "failed", "cancelled")}
+RUN_NAMES = {status: f"{SYSTEM}run.{status}" for status in ("completed", "failed", "cancelled")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +66,11 @@ class Source:
 SOURCES: dict[str, Source] = {}
 
 
-def register(name: str, source: Source) -> None:
-    """Add a source. Raises ValueError where the name is taken by another."""
-    if name in SOURCES and SOURCES[name] is not source:
-        raise ValueError(f"the system events {name!r} are registered twice")
-    SOURCES[name] = source
+def register(sources: Mapping[str, Source]) -> None:
+    """Add the sources of an app, by name. Raises ValueError where another has a name already."""
+    for name, source in sources.items():
+        if SOURCES.setdefault(name, source) is not source:
+            raise ValueError(f"the system events {name!r} are registered twice")
 
 
 def emit() -> bool:
@@ -89,7 +90,7 @@ def emit() -> bool:
             full.extend(some)
 
     now = timezone.now()
-    put_off = {item for item, entry in sweeps.LEDGER.of(FEEDS).items() if entry.try_again_at > now}
+    put_off = {item for item, entry in sweeps.ledger().of(FEEDS).items() if entry.try_again_at > now}
     sweeps.isolated(
         sweeps.Items(name=FEEDS, work=tell_one, key=_Feed.key, org=lambda feed: feed.org_id),
         [feed for feed in feeds if feed.key() not in put_off],
@@ -111,17 +112,21 @@ class _Feed:
 
 def _listeners(names: frozenset[str]) -> dict[UUID, frozenset[str]]:
     """By organization: the names that somebody listens to."""
-    patterns = {pattern for name in names for pattern in (name, f"{PREFIX}*")}
+    by_pattern: dict[str, set[str]] = {}
+    for name in names:
+        for pattern in patterns(name):
+            by_pattern.setdefault(pattern, set()).add(name)
+    wanted = list(by_pattern)
     found: dict[UUID, set[str]] = {}
     rows = [
-        *Trigger.objects.filter(kind=Trigger.Kind.EVENT, event_name__in=patterns, enabled=True, flow__archived_at=None)
+        *Trigger.objects.filter(kind=Trigger.Kind.EVENT, event_name__in=wanted, enabled=True, flow__archived_at=None)
         .values_list("organization_id", "event_name").distinct(),
-        *CancelRule.objects.filter(event_name__in=patterns).values_list("organization_id", "event_name").distinct(),
-        *Wait.objects.filter(kind=Wait.Kind.EVENT, taken_at=None, event_name__in=patterns)
+        *CancelRule.objects.filter(event_name__in=wanted).values_list("organization_id", "event_name").distinct(),
+        *Wait.objects.filter(kind=Wait.Kind.EVENT, taken_at=None, event_name__in=wanted)
         .values_list("org_id", "event_name").distinct(),
     ]  # fmt: skip
     for org_id, pattern in rows:
-        found.setdefault(org_id, set()).update({pattern} if pattern in names else names)
+        found.setdefault(org_id, set()).update(by_pattern[pattern])
     return {org_id: frozenset(heard) for org_id, heard in found.items()}
 
 
@@ -200,9 +205,6 @@ def run_facts(run: Run) -> dict[str, Any]:
     }
 
 
-register("runs", Source(names=frozenset(RUN_NAMES.values()), since=_ended_runs))
-
-
 # --- flows ----------------------------------------------------------------------------------------------------------
 
 
@@ -219,5 +221,9 @@ def _published(org_id: UUID, since: dt.datetime, heard: frozenset[str], limit: i
         yield Emission(at=version.published_at, name=FLOW_PUBLISHED, identity=str(version.id), data=data)
 
 
-FLOW_PUBLISHED = f"{PREFIX}flow.published"
-register("flows", Source(names=frozenset({FLOW_PUBLISHED}), since=_published))
+FLOW_PUBLISHED = f"{SYSTEM}flow.published"
+OF_WORKFLOWS = {
+    "runs": Source(names=frozenset(RUN_NAMES.values()), since=_ended_runs),
+    "flows": Source(names=frozenset({FLOW_PUBLISHED}), since=_published),
+}
+"""The system events of runs and flows."""

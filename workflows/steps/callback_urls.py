@@ -9,6 +9,8 @@ from uuid import UUID
 from django.conf import settings
 from django.core.signing import BadSignature, Signer
 
+from workflows.models.event import SYSTEM
+
 SALT = "headrace.callback"
 
 
@@ -33,4 +35,4 @@ def url_of(run_id: UUID, key: str, path: str = "") -> str:
 
 def event_name(token: str) -> str:
     """The name of the event that a call is stored as."""
-    return f"headrace/callback/{hashlib.sha256(token.encode()).hexdigest()[:32]}"
+    return f"{SYSTEM}callback/{hashlib.sha256(token.encode()).hexdigest()[:32]}"

@@ -101,7 +101,8 @@ class FanOut:
 class Skipped:
     """The step's condition is false, or everything it needs was skipped."""
 
-    reason: str = field(default="condition")
+    reason: str = "condition"
+    """`condition`, `needs_skipped`, `deadline_passed`, or a word of the step type."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ import structlog
 from pydantic_monty import Monty
 from pydantic_monty._binary import find_monty_binary
 
+from workflows import this_process
 from workflows.errors import Category, InvalidOutput, NonRetriable, ResourceExhausted, StepFailure
 from workflows.steps.outcome import Sleep
 from workflows.steps.sandbox_functions import Functions
@@ -63,19 +64,17 @@ class Result:
 
 
 class _Pool:
-    """One pool of interpreter processes a process, made at first use and never inherited over a fork."""
+    """A process's pool of interpreter processes, made at first use."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pid: int | None = None
         self._pool: Monty | None = None
         self._directory: str | None = None
         self.max_processes = MAX_PROCESSES
 
     def get(self) -> Monty:
         with self._lock:
-            if self._pool is None or self._pid != os.getpid():
-                self._pid = os.getpid()
+            if self._pool is None:
                 self._pool = Monty(
                     binary_path=self._launcher(),
                     min_processes=0,
@@ -87,7 +86,7 @@ class _Pool:
 
     def close(self) -> None:
         with self._lock:
-            if self._pool is not None and self._pid == os.getpid():
+            if self._pool is not None:
                 self._pool.__exit__(None, None, None)
                 if self._directory is not None:
                     shutil.rmtree(self._directory, ignore_errors=True)
@@ -111,13 +110,14 @@ class _Pool:
         return None
 
 
-_pool = _Pool()
-close = _pool.close
+def close() -> None:
+    """End this process's interpreters."""
+    this_process.own(_Pool).close()
 
 
 def allow(processes: int) -> None:
     """Before first use: how many interpreters this process may have at once."""
-    _pool.max_processes = processes
+    this_process.own(_Pool).max_processes = processes
 
 
 def variables(scope: Mapping[str, Any], attempt: int) -> dict[str, Any]:
@@ -193,7 +193,7 @@ class _Execution:
     def feed(self, code: str, inputs: Mapping[str, Any], functions: Functions | None) -> Any:
         running = threading.Event()
         running.set()
-        with _pool.get().checkout(script_name=self.name, limits=self.limits) as session:
+        with this_process.own(_Pool).get().checkout(script_name=self.name, limits=self.limits) as session:
             if self.context is not None:
                 self.context.on_stop(functools.partial(_kill, session.worker_pid, running))
             try:

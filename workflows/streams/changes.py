@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from workflows.errors import InvalidInput, RunNotFound
 from workflows.models import Attempt, FanOut, Organization, Run, StepRun
-from workflows.presenters.step_metrics import retry_count
+from workflows.presenters import step_metrics
 from workflows.streams.rows import PAGE, OrganizationRows, RunRows, Window, read_attempts, read_organizations, read_runs
 
 OVERLAP_S = 2.0
@@ -168,25 +168,17 @@ def _iso(at_us: int) -> str:
 
 def step_data(row: StepRun, attempts: Sequence[Attempt], fan_out: FanOut | None = None) -> dict[str, Any]:
     """A step as `step-status` tells of it; times in milliseconds, of all tries."""
-    spent = [_ms(each.started_at, each.ended_at) for each in attempts]
-    waited = [_ms(each.ready_at, each.started_at) for each in attempts]
-    percent = round(100 * fan_out.ended / fan_out.total, 1) if fan_out and fan_out.total else None
+    figures, percent = step_metrics.figures(row, attempts), step_metrics.percent_of(fan_out)
     return {
         "stepId": row.key,
         "stepRunId": str(row.id),
         "status": row.status,
-        "duration": sum(spent) if attempts else None,
-        "throttlingOverhead": sum(waited) if attempts else None,
-        "retryCount": retry_count(row.status, attempts),
+        "duration": figures.duration_ms,
+        "throttlingOverhead": figures.overhead_ms,
+        "retryCount": figures.retries,
         "progress": row.progress or ({"percent": percent, "message": ""} if percent is not None else None),
-        "error": next((each.error for each in reversed(attempts) if each.error), None)
-        if row.status != "completed"
-        else None,
+        "error": figures.error,
     }
-
-
-def _ms(start: dt.datetime | None, end: dt.datetime | None) -> int:
-    return round((end - start).total_seconds() * 1000) if start and end else 0
 
 
 @dataclass(kw_only=True)

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-import psycopg
 import structlog
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import DatabaseError, connections
 
+from workflows.edge.unavailable import CONNECTION_ERRORS
 from workflows.streams.changes import OrganizationStream, RunStream
 from workflows.streams.holders import Holder, revoked
 from workflows.streams.rows import read_attempts, read_organizations, read_runs
@@ -40,8 +40,6 @@ RECHECK_S = 5.0
 QUEUE_BYTES = 512 * 1024
 """A reader that is further behind is cut; it comes back with the id of the last message that it had."""
 RETRY = b"retry: 1000\n\n"
-_AWAY = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
-"""Postgres does not answer: by the ORM, and by the engine's statements."""
 
 
 class Subscription:
@@ -189,13 +187,13 @@ class Hub:
                 self._recheck()
             self._hand_out(self._readers)
             self._share()
-        except _AWAY as error:
+        except CONNECTION_ERRORS as error:
             log.warning("the streams could not be served from Postgres; trying again", error=str(error)[:200])
             return False
         except Exception:
             return self._look_one_by_one()
         finally:
-            with contextlib.suppress(DatabaseError, *_AWAY):
+            with contextlib.suppress(DatabaseError, *CONNECTION_ERRORS):
                 connections.close_all()
         return True
 
@@ -207,7 +205,7 @@ class Hub:
         for reader in self._readers:
             try:
                 self._hand_out([reader])
-            except _AWAY as error:
+            except CONNECTION_ERRORS as error:
                 log.warning("the streams could not be served from Postgres; trying again", error=str(error)[:200])
                 return False
             except Exception:
@@ -250,7 +248,7 @@ class Hub:
         holders = {each.holder for each in open_}
         try:
             ended = revoked(holders)
-        except _AWAY:
+        except CONNECTION_ERRORS:
             raise
         except Exception:  # nobody reads on unchecked; those who may come back
             log.exception("the keys and sessions of the streams could not be checked: all were cut")
@@ -258,6 +256,3 @@ class Hub:
         for subscription in open_:
             if subscription.holder in ended:
                 subscription.cut()
-
-
-HUB = Hub()

@@ -11,6 +11,7 @@ from uuid import UUID
 from workflows.engine.sql import services as sql
 from workflows.models import Attempt, FanOut, Run, StepRun
 from workflows.models.run import first_id
+from workflows.selectors.runs import by_step_run
 
 PAGE = 500
 """At most so many tries, starts and ends of an organization in one look."""
@@ -44,12 +45,10 @@ def read_runs(run_ids: Collection[UUID]) -> dict[UUID, RunRows]:
 
 def read_attempts(run_ids: Collection[UUID], step_run_ids: Collection[UUID]) -> dict[UUID, list[Attempt]]:
     """The tries of these steps of these runs by step run, in their order, in one statement."""
-    attempts: dict[UUID, list[Attempt]] = defaultdict(list)
-    if step_run_ids:
-        rows = Attempt.objects.filter(run_id__in=list(run_ids), step_run_id__in=list(step_run_ids))
-        for attempt in rows.defer("input", "logs").order_by("id"):
-            attempts[attempt.step_run_id].append(attempt)
-    return attempts
+    if not step_run_ids:
+        return {}
+    rows = Attempt.objects.filter(run_id__in=list(run_ids), step_run_id__in=list(step_run_ids))
+    return by_step_run(rows.defer("input", "logs"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,13 @@ class Command(HeadraceCommand):
         test.add_argument("url", help="as apprise takes it")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        getattr(self, f"_{options['verb']}")(options)
+        verbs = {
+            "list": self._list,
+            "rules": self._rules,
+            "evaluate": self._evaluate,
+            "test": self._test,
+        }
+        verbs[options["verb"]](options)
 
     def _list(self, options: dict[str, Any]) -> None:
         found = selectors.alerts(self.organization(options), open_only=options["open"])

@@ -62,7 +62,16 @@ class Command(HeadraceCommand):
         self.add_verb(verbs, "stats", "counts by status, category and flow")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        getattr(self, f"_{options['verb']}")(options)
+        verbs = {
+            "list": self._list,
+            "groups": self._groups,
+            "show": self._show,
+            "replay": self._replay,
+            "ignore": self._ignore,
+            "reopen": self._reopen,
+            "stats": self._stats,
+        }
+        verbs[options["verb"]](options)
 
     def _list(self, options: dict[str, Any]) -> None:
         page = selectors.page(self.organization(options), _filter(options), limit=options["limit"])

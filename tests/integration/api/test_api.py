@@ -9,8 +9,7 @@ import pytest
 from django.test import Client
 
 from tests.support.workers import WorkerPool, await_that, publish, shipped_policies
-from workflows import services
-from workflows.api import routes
+from workflows import selectors, services
 from workflows.models import AccessKey, Organization, Run
 
 
@@ -268,7 +267,7 @@ def test_an_unexpected_error_is_a_problem_document_without_details(api: Api, mon
     def boom(*_: Any) -> None:
         raise RuntimeError("internal detail")
 
-    monkeypatch.setattr(routes.selectors, "flows", boom)
+    monkeypatch.setattr(selectors, "flows", boom)
     answer = api.get("/workflows")
     assert_problem(answer, 500, "internal_error", "log")
     assert b"internal detail" not in answer.content

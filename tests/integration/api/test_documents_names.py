@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from config.env import EnvironmentValueError, read
+from config.env import read
 from tests.support.workers import WorkerPool, run_to_end, shipped_policies
+from throttling.errors import EnvironmentValueError
 from workflows.errors import InvalidInput
 from workflows.models import AccessKey, Organization, Secret
 from workflows.selectors import limits

@@ -17,7 +17,7 @@ from django.utils import timezone
 from tests.support.workers import publish
 from workflows import selectors
 from workflows.models import Flow, Organization, Run
-from workflows.selectors.runs import RunFilter
+from workflows.selectors.run_lists import RunFilter
 
 RUNS = 200_000
 LIVE = 3_000

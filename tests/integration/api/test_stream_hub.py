@@ -16,16 +16,16 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.support.workers import WorkerPool, await_end, await_that, publish
-from workflows import services
+from workflows import services, this_process
 from workflows.api.streams.front import Front
-from workflows.api.streams.places import IN_ALL, PER_HOLDER, PER_ORGANIZATION, PLACES, Places
+from workflows.api.streams.places import IN_ALL, PER_HOLDER, PER_ORGANIZATION, Places
 from workflows.api.streams.routes import SLOT, Ticket
 from workflows.errors import TooManyStreams
 from workflows.models import AccessKey, Organization
 from workflows.streams import hub as stream_hub
 from workflows.streams.changes import OrganizationStream, RunStream
 from workflows.streams.holders import Holder, revoked
-from workflows.streams.hub import HUB, QUEUE_BYTES, RETRY, Hub, Subscription
+from workflows.streams.hub import QUEUE_BYTES, RETRY, Hub, Subscription
 
 
 @pytest.fixture
@@ -236,14 +236,15 @@ def test_a_server_with_threads_gives_the_place_back_however_the_stream_ends(
     client = Client(headers={"Authorization": f"Bearer {api_key}"})
     never_begun = client.get("/api/stream")
     begun = client.get("/api/stream")
-    assert next(iter(begun.streaming_content)) == RETRY
-    assert PLACES.taken == 2
+    assert next(iter(begun)) == RETRY
+    places, hub = this_process.own(Places), this_process.own(Hub)
+    assert places.taken == 2
     more = [client.get("/api/stream") for _ in range(PER_HOLDER)]
     assert [each.status_code for each in more].count(429) == 2
     for each in (never_begun, begun, begun, *more):
         each.close()
-    assert PLACES.taken == 0
-    await_that(lambda: HUB.subscriptions == 0 and not HUB.is_looking, what="nothing to look at")
+    assert places.taken == 0
+    await_that(lambda: hub.subscriptions == 0 and not hub.is_looking, what="nothing to look at")
 
 
 def test_holders_are_told_apart(org: Organization, other: Organization, holder: Holder) -> None:

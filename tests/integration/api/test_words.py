@@ -14,11 +14,11 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.integration.api.test_api import Api, assert_problem
-from tests.integration.api.test_edges import JSON, OPERATIONS, Site, Trigger
+from tests.integration.api.test_edges import JSON, OPERATIONS, Site
 from tests.support.admin_site import staff
 from tests.support.workers import WorkerPool, leave_nothing, publish
 from workflows import presenters, selectors, services
-from workflows.models import AccessKey, BulkOperation, LeaderLease, Organization, Run
+from workflows.models import AccessKey, BulkOperation, LeaderLease, Organization, Run, Trigger
 from workflows.steps import callback_urls
 
 

@@ -224,7 +224,7 @@ def perform_all(run_id: Any, work: Any, *, category: Any, error: Any) -> None:
                 text = None if given == "full" else str(given)
                 results.append(StepResult(claim=visit.claim, outcome=outcome, output=text))
             else:
-                prepared = perform.prepare(visit)
+                prepared = perform.render(visit)
                 results.append(prepared if isinstance(prepared, StepResult) else perform.perform(prepared))
         record.record(results)
 

@@ -70,14 +70,14 @@ def test_one_event_starts_the_flows_that_listen(org: Organization, key: str, wor
 def test_an_array_is_matched_in_one_pass(org: Organization, key: str) -> None:
     publish(org, [{"id": "a", "type": "delay", "config": {"for": "1h"}}], slug="one", on={"event": "shop/*"})
     publish(org, [{"id": "a", "type": "delay", "config": {"for": "1h"}}], slug="two", on={"event": "shop/paid"})
-    database.counter.by_name.clear()
+    database.counter().by_name.clear()
     events = [
         {"name": "shop/paid" if n % 2 else "shop/made", "data": {"n": n}, "user": {"id": f"u{n}"}} for n in range(300)
     ]
     answer = post(key, events).json()
     assert len(answer["ids"]) == len(set(answer["ids"])) == 300
     assert len(runs(org)) == 450
-    assert database.counter.by_name["insert_runs"] == 2
+    assert database.counter().by_name["insert_runs"] == 2
     by_event = {(str(run.event_id), run.event_name, run.user_id, run.input["n"]) for run in runs(org)}
     assert by_event == {
         (id_, event["name"], event["user"]["id"], event["data"]["n"]) for id_, event in zip(answer["ids"], events, strict=True)

@@ -13,7 +13,7 @@ from django.core.management import call_command
 
 from tests.support import probes
 from tests.support.workers import WorkerPool, await_end, await_that, publish, scalar, shipped_policies
-from throttling import environment, overrides
+from throttling import environment
 from throttling.errors import ThrottlingError
 from throttling.models import DefaultSize, ThrottleOverride
 from workflows import services
@@ -148,11 +148,11 @@ def test_the_audit_finds_a_place_that_nobody_gave_up(org: Organization, places: 
 def size(live_db: None) -> Iterator[Any]:
     def choose(name: str) -> None:
         DefaultSize.objects.update(size=name)
-        overrides.reload()
+        admit.snapshot().reload()
 
     yield choose
     choose("off")
-    overrides.reload()
+    admit.snapshot().reload()
 
 
 def said() -> tuple[dict[str, Any], str]:
@@ -207,11 +207,11 @@ def test_a_database_in_use_goes_on_without_a_limit_and_has_one_row(org: Organiza
         migration.choose(apps, editor)
         assert DefaultSize.objects.get().size == "off"
         DefaultSize.objects.all().delete()
-        migration.ORGANIZATIONS = "no_such_table"  # as in a database that is made now
+        migration.ORGANIZATIONS = "no_such_table"  # type: ignore[attr-defined]  # as in a database that is made now
         try:
             migration.choose(apps, editor)
         finally:
-            migration.ORGANIZATIONS = "workflows_organization"
+            migration.ORGANIZATIONS = "workflows_organization"  # type: ignore[attr-defined]
         assert DefaultSize.objects.get().size == "1gb"
         transaction.set_rollback(True)
     assert scalar("SELECT count(*) FROM throttling_defaultsize") == 1

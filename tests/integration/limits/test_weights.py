@@ -13,12 +13,12 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
 
-from throttling import overrides
 from throttling.errors import ThrottlingError
 from throttling.models import ThrottleOverride
 from throttling.policy import Override
 from throttling.retry import BackoffKind, RetryPolicy
 from workflows.definitions.validate import DefinitionProblems, parse
+from workflows.engine.pipeline import admit
 from workflows.errors import InvalidInput
 from workflows.models import AccessKey, Organization
 from workflows.services import limits
@@ -60,7 +60,7 @@ def test_a_weight_out_of_bounds_is_refused_for_operators_too(org: Organization, 
 
 def test_an_operator_sets_it_by_command_and_in_the_admin(org: Organization) -> None:
     call_command("limits", "set", "--org", org.slug, "--organization", "--weight", "2.5", stdout=StringIO())
-    assert overrides.current().weight(org.id) == 2.5
+    assert admit.policies().weight(org.id) == 2.5
     get_user_model().objects.create_superuser(f"boss-{org.slug}", password="secret")
     admin = Client()
     admin.login(username=f"boss-{org.slug}", password="secret")
@@ -68,7 +68,7 @@ def test_an_operator_sets_it_by_command_and_in_the_admin(org: Organization) -> N
     form = {"scope": "org", "org_id": str(org.id), "rate_algorithm": "window", "rate_burst": 1}
     address = f"/admin/throttling/throttleoverride/{row.pk}/change/"
     assert admin.post(address, {**form, "weight": "0.01"}).status_code == 302
-    assert overrides.current().weight(org.id) == 0.01
+    assert admit.policies().weight(org.id) == 0.01
     refused = admin.post(address, {**form, "weight": "1000"})
     assert (refused.status_code, "0.01…100" in refused.content.decode()) == (200, True)
 
@@ -94,7 +94,7 @@ def test_a_stored_weight_out_of_bounds_is_read_as_the_nearest_and_doctor_tells(o
         cursor.execute("ALTER TABLE throttling_throttleoverride DROP CONSTRAINT throttle_override_weight")
         ThrottleOverride.objects.create(scope="org", org_id=org.id, weight=1000, changed_by="an old version")
         cursor.execute(f"ALTER TABLE throttling_throttleoverride ADD CONSTRAINT throttle_override_weight {definition}")
-    assert overrides.reload().weight(org.id) == 100.0
+    assert admit.snapshot().reload().weight(org.id) == 100.0
     out = StringIO()
     with contextlib.suppress(SystemExit):  # other tests may leave faults
         call_command("doctor", "--json", stdout=out)

@@ -25,6 +25,7 @@ from workflows.engine.pipeline import record as recording
 from workflows.engine.state.records import ReadyStep, StepResult
 from workflows.engine.waits import resolve
 from workflows.models import (
+    BulkOperation,
     Event,
     Flow,
     Organization,
@@ -141,7 +142,7 @@ def _expired(late: bool) -> Callable[[Case], Recipe]:
         def work() -> None:
             if not late:
                 maintenance.each({"timeouts of waits": maintenance.TIMERS["timeouts of waits"]}, turn())
-                sweeps.LEDGER.forget_memory()
+                sweeps.ledger().forget_memory()
             maintenance.each({resolve.TAKEN_WAITS: maintenance.RESCUES[resolve.TAKEN_WAITS]}, turn())
 
         return Recipe(
@@ -277,7 +278,7 @@ def _operations(case: Case) -> Recipe:
     for org in (case.bad, case.good):
         start(org, [HOUR])
         operations.append(bulk.start(org, "cancel_runs", {}, by="me"))
-    good = bulk.BulkOperation.objects.filter(id=operations[1].id, done=1)
+    good = BulkOperation.objects.filter(id=operations[1].id, done=1)
     return Recipe(
         poison=poisoned("workflows_bulkoperation", "id", operations[0].id),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["bulk"]),

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from workflows.definitions.compiled import NIL_UUID
 from workflows.engine.maintenance import gate_sync, sweeps
 from workflows.engine.maintenance import leader as maintenance
-from workflows.engine.state.records import NIL_UUID, ReadyStep
+from workflows.engine.state.records import ReadyStep
 from workflows.models import (
     Organization,
     SweepFailure,
@@ -29,11 +30,11 @@ TABLES = {"TIMERS": maintenance.TIMERS, "RESCUES": maintenance.RESCUES, "RARE": 
 def clean(published: list[ReadyStep], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No notes of earlier tests, and none of this one for later ones; nothing is put off, and no grace is left."""
     SweepFailure.objects.all().delete()
-    sweeps.LEDGER.forget_memory()
+    sweeps.ledger().forget_memory()
     monkeypatch.setattr("workflows.engine.waits.waits.GRACE_S", 0.0)
     yield
     SweepFailure.objects.all().delete()
-    sweeps.LEDGER.forget_memory()
+    sweeps.ledger().forget_memory()
 
 
 def turn() -> maintenance.Turn:
@@ -47,7 +48,7 @@ def now_again() -> None:
 
 def try_again_in(seconds: float) -> None:
     SweepFailure.objects.update(try_again_at=timezone.now() + dt.timedelta(seconds=seconds))
-    sweeps.LEDGER.forget_memory()
+    sweeps.ledger().forget_memory()
 
 
 @dataclass(kw_only=True)

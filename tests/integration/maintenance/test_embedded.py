@@ -17,10 +17,11 @@ import pytest
 import redis
 
 from config import env
-from config.env import BASE_DIR, EnvironmentValueError, read
+from config.env import BASE_DIR, read
 from config.services import use_services
 from devtools import embedded
 from tests.support.workers import await_that
+from throttling.errors import EnvironmentValueError
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from tests.integration.maintenance.sweep_cases import HOUR, TABLES, Case, clean,
 from tests.support.by_hand import steps_of
 from tests.support.poison import ERRORS, Panic, doctor, told_of
 from tests.support.workers import await_that, publish, scalar
+from workflows import this_process
 from workflows.engine.events import matching
 from workflows.engine.maintenance import budgets, gate_sync, periodic_jobs, sweeps
 from workflows.engine.maintenance import leader as maintenance
@@ -46,35 +47,30 @@ def _raise(error: type[BaseException]) -> Callable[..., Any]:
     return work
 
 
+def _done(done: list[str], name: str, _: maintenance.Turn) -> None:
+    done.append(name)
+
+
 @pytest.mark.parametrize("error", [RuntimeError, Panic])
 @pytest.mark.parametrize(("table", "name"), [(table, name) for table, found in TABLES.items() for name in found])
-def test_a_sweep_that_raises_keeps_no_other_from_its_turn(
-    table: str, name: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_that_raises_keeps_no_other_from_its_turn(table: str, name: str, error: type[BaseException]) -> None:
     done: list[str] = []
-    for each in TABLES[table]:
-        monkeypatch.setitem(
-            TABLES[table], each, _raise(error) if each == name else lambda _, each=each: done.append(each)
-        )
-    maintenance.each(TABLES[table], turn())
+    sweeps_: dict[str, maintenance.Sweep] = {each: partial(_done, done, each) for each in TABLES[table]}
+    maintenance.each({**sweeps_, name: _raise(error)}, turn())
     assert done == [each for each in TABLES[table] if each != name]
     noted = SweepFailure.objects.get(sweep=name)
     assert (noted.kind, noted.item, noted.error) == ("fails", "", f"{error.__name__}: poisoned")
-    monkeypatch.setitem(TABLES[table], name, lambda _: None)
-    maintenance.each(TABLES[table], turn())
+    maintenance.each(sweeps_, turn())
     assert not SweepFailure.objects.exists(), "it works again"
 
 
 @pytest.mark.parametrize("error", [RuntimeError, Panic])
 @pytest.mark.parametrize("name", periodic_jobs.JOBS)
-def test_a_job_that_raises_keeps_no_other_from_its_turn(
-    name: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_that_raises_keeps_no_other_from_its_turn(name: str, error: type[BaseException]) -> None:
     done = {each: threading.Event() for each in periodic_jobs.JOBS}
-    for each in periodic_jobs.JOBS:
-        work = _raise(error) if each == name else done[each].set
-        monkeypatch.setitem(periodic_jobs.JOBS, each, periodic_jobs.Job(name=each, every_s=60.0, work=work))
-    runner = periodic_jobs.JobRunner(lambda: True)
+    works = {each: _raise(error) if each == name else done[each].set for each in done}
+    jobs = [periodic_jobs.Job(name=each, every_s=60.0, work=work) for each, work in works.items()]
+    runner = periodic_jobs.JobRunner(lambda: True, jobs)
     runner.start()
     try:
         assert all(event.wait(10) for each, event in done.items() if each != name)
@@ -83,11 +79,10 @@ def test_a_job_that_raises_keeps_no_other_from_its_turn(
         runner.stop()
 
 
-def test_doctor_names_the_sweep_that_raises_from_any_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_names_the_sweep_that_raises_from_any_process() -> None:
     assert doctor()["failingSweeps"] == 0
-    monkeypatch.setitem(maintenance.RESCUES, "lost joins", _raise(Panic))
     for _ in range(3):
-        maintenance.each(maintenance.RESCUES, turn())
+        maintenance.each({**maintenance.RESCUES, "lost joins": _raise(Panic)}, turn())
     found = doctor()
     assert (found["failingSweeps"], found["ok"]) == (1, False)
     told = told_of("lost joins")
@@ -95,7 +90,14 @@ def test_doctor_names_the_sweep_that_raises_from_any_process(monkeypatch: pytest
     assert dt.datetime.fromisoformat(told["since"]) > timezone.now() - dt.timedelta(minutes=1)
 
 
-def test_a_job_whose_connection_is_gone_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+class Unwritable(sweeps.Ledger):
+    """The notes of a process whose connection is gone."""
+
+    def note(self, *_: Any, **__: Any) -> None:
+        raise InterfaceError("connection already closed")
+
+
+def test_a_job_whose_connection_is_gone_is_tried_again() -> None:
     """Whatever Django says of it: the worker must not end for that."""
     for error in (
         InterfaceError("connection already closed"),
@@ -106,36 +108,34 @@ def test_a_job_whose_connection_is_gone_is_tried_again(monkeypatch: pytest.Monke
         def work(error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr(sweeps.LEDGER, "note", _raise(InterfaceError))
-        assert periodic_jobs.do(periodic_jobs.Job(name="gone", every_s=5.0, work=work)) == 5.0
+        with this_process.replaced(sweeps.Ledger, Unwritable()):
+            assert periodic_jobs.do(periodic_jobs.Job(name="gone", every_s=5.0, work=work)) == 5.0
 
 
-def test_the_watch_over_budgets_goes_on_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_over_budgets_goes_on_without_a_connection() -> None:
     runner = periodic_jobs.JobRunner(lambda: True)
     looked: list[int] = []
 
-    def look() -> None:
-        looked.append(1)
-        if len(looked) == 3:
-            runner._stop.set()
-        raise InterfaceError("connection already closed")
+    class Unreadable(budgets.UnderWay):
+        def everything(self) -> list[Any]:
+            looked.append(1)
+            if len(looked) == 3:
+                runner._stop.set()
+            raise InterfaceError("connection already closed")
 
-    monkeypatch.setattr(budgets, "look", look)
-    runner._watch()
+    with this_process.replaced(budgets.UnderWay, Unreadable()):
+        runner._watch()
     assert len(looked) == 3
 
 
 # --- a job that takes long -----------------------------------------------------------------------------------------
 
 
-def test_a_job_over_its_budget_is_told_of_and_keeps_no_other_from_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_over_its_budget_is_told_of_and_keeps_no_other_from_its_turn() -> None:
     release, turns = threading.Event(), threading.Semaphore(0)
-    for each in list(periodic_jobs.JOBS):
-        monkeypatch.delitem(periodic_jobs.JOBS, each)
     slow = periodic_jobs.Job(name="slow", every_s=0.0, work=lambda: release.wait(60), budget_s=0.2)
-    monkeypatch.setitem(periodic_jobs.JOBS, "slow", slow)
-    monkeypatch.setitem(periodic_jobs.JOBS, "quick", periodic_jobs.Job(name="quick", every_s=0.0, work=turns.release))
-    runner = periodic_jobs.JobRunner(lambda: True)
+    quick = periodic_jobs.Job(name="quick", every_s=0.0, work=turns.release)
+    runner = periodic_jobs.JobRunner(lambda: True, [slow, quick])
     runner.start()
     try:
         await_that(lambda: told_of("slow"), 15, "the note")
@@ -150,29 +150,22 @@ def test_a_job_over_its_budget_is_told_of_and_keeps_no_other_from_its_turn(monke
         runner.stop()
 
 
-def _slow_and_urgent(monkeypatch: pytest.MonkeyPatch, slow: int) -> tuple[threading.Event, list[str], list[str]]:
-    """So many jobs that last until the event, and an urgent one; and what of them has begun."""
+def _slow_and_urgent(slow: int) -> tuple[periodic_jobs.JobRunner, threading.Event, list[str], list[str]]:
+    """The runner of so many jobs that last until the event, and of an urgent one; and what of them has begun."""
     over, began, turns = threading.Event(), list[str](), list[str]()
-    for each in list(periodic_jobs.JOBS):
-        monkeypatch.delitem(periodic_jobs.JOBS, each)
 
     def last(name: str) -> None:
         began.append(name)
         over.wait(60)
 
-    for number in range(slow):
-        name = f"slow {number}"
-        monkeypatch.setitem(
-            periodic_jobs.JOBS, name, periodic_jobs.Job(name=name, every_s=60.0, work=partial(last, name))
-        )
+    names = [f"slow {number}" for number in range(slow)]
+    jobs = [periodic_jobs.Job(name=name, every_s=60.0, work=partial(last, name)) for name in names]
     urgent = periodic_jobs.Job(name="urgent", every_s=0.0, work=lambda: turns.append("x"), is_urgent=True)
-    monkeypatch.setitem(periodic_jobs.JOBS, "urgent", urgent)
-    return over, began, turns
+    return periodic_jobs.JobRunner(lambda: True, [*jobs, urgent]), over, began, turns
 
 
-def test_jobs_leave_connections_to_the_steps_and_an_urgent_one_waits_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    over, began, turns = _slow_and_urgent(monkeypatch, slow=periodic_jobs.PLACES + 2)
-    runner = periodic_jobs.JobRunner(lambda: True)
+def test_jobs_leave_connections_to_the_steps_and_an_urgent_one_waits_for_none() -> None:
+    runner, over, began, turns = _slow_and_urgent(periodic_jobs.PLACES + 2)
     runner.start()
     try:
         await_that(lambda: len(began) >= periodic_jobs.PLACES, 20, "as many as may work at once")
@@ -188,8 +181,7 @@ def test_jobs_leave_connections_to_the_steps_and_an_urgent_one_waits_for_none(mo
 
 def test_jobs_that_never_end_do_not_keep_the_places_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(periodic_jobs, "PATIENCE_S", 0.3)
-    over, began, _ = _slow_and_urgent(monkeypatch, slow=periodic_jobs.PLACES + 1)
-    runner = periodic_jobs.JobRunner(lambda: True)
+    runner, over, began, _ = _slow_and_urgent(periodic_jobs.PLACES + 1)
     runner.start()
     try:
         await_that(lambda: len(began) == periodic_jobs.PLACES + 1, 20, "the one beyond the places")
@@ -202,12 +194,9 @@ def test_cron_and_left_over_events_are_urgent() -> None:
     assert {name for name, job in periodic_jobs.JOBS.items() if job.is_urgent} == {"schedules", "left-over events"}
 
 
-def test_the_statement_of_a_job_far_over_its_budget_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    for each in list(periodic_jobs.JOBS):
-        monkeypatch.delitem(periodic_jobs.JOBS, each)
+def test_the_statement_of_a_job_far_over_its_budget_is_cancelled() -> None:
     asleep = periodic_jobs.Job(name="asleep", every_s=60.0, work=lambda: scalar("SELECT pg_sleep(600)"), budget_s=0.1)
-    monkeypatch.setitem(periodic_jobs.JOBS, "asleep", asleep)
-    runner = periodic_jobs.JobRunner(lambda: True)
+    runner = periodic_jobs.JobRunner(lambda: True, [asleep])
     runner.start()
     try:
         failed = await_that(lambda: SweepFailure.objects.filter(sweep="asleep", kind="fails").first(), 30, "the cancel")
@@ -241,7 +230,7 @@ def test_the_first_sweep_of_a_leader_can_be_cancelled_too() -> None:
 def test_work_that_is_over_is_not_cancelled() -> None:
     """Its connection executes something else by then."""
     with budgets.watched("over", 0.0):
-        (running,) = [each for each in budgets._running if each.name == "over"]
+        (running,) = [each for each in this_process.own(budgets.UnderWay).everything() if each.name == "over"]
     asleep = threading.Thread(target=lambda: budgets._cancel(running))
     with connection.cursor() as cursor:
         asleep.start()
@@ -251,8 +240,7 @@ def test_work_that_is_over_is_not_cancelled() -> None:
 
 def test_a_sweep_of_the_leader_is_watched_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "SWEEP_BUDGET_S", 0.0)
-    monkeypatch.setitem(maintenance.RARE, "orphan waits", lambda _: budgets.look())
-    maintenance.each({"orphan waits": maintenance.RARE["orphan waits"]}, turn())
+    maintenance.each({"orphan waits": lambda _: budgets.look()}, turn())
     assert told_of("orphan waits")["trouble"] == "overran"
 
 
@@ -312,7 +300,7 @@ def test_an_event_is_given_up_with_what_can_be_started_of_it(
 
 
 def test_notes_of_items_that_are_gone_are_forgotten() -> None:
-    sweeps.LEDGER.note("a sweep", [sweeps.Failure(str(uuid.uuid4()), None, RuntimeError("x"))])
+    sweeps.ledger().note("a sweep", [sweeps.Failure(str(uuid.uuid4()), None, RuntimeError("x"))])
     SweepFailure.objects.update(last_at=timezone.now() - dt.timedelta(seconds=sweeps.STALE_AFTER_S + 1))
     maintenance.each({"notes of sweeps": maintenance.RARE["notes of sweeps"]}, turn())
     assert not SweepFailure.objects.exists()
@@ -334,12 +322,12 @@ def test_items_are_isolated_whatever_they_raise(error: type[BaseException]) -> N
 
 
 def test_in_the_good_case_a_sweep_costs_no_statement_more() -> None:
-    database.counter.by_name.clear()
-    assert sweeps.LEDGER.of("numbers") == {}
+    database.counter().by_name.clear()
+    assert sweeps.ledger().of("numbers") == {}
     for _ in range(50):
         sweeps.isolated(sweeps.Items(name="numbers", work=lambda _: None), range(10))
         sweeps.guarded("numbers", lambda: None)
-    assert database.counter.by_name == {"sweep_failures": 1}
+    assert database.counter().by_name == {"sweep_failures": 1}
 
 
 # --- what only grows -----------------------------------------------------------------------------------------------

@@ -15,15 +15,16 @@ from tests.integration.pipeline.test_bad_versions import NOOP, current, spoil
 from tests.support import poison
 from tests.support.by_hand import claim, end, start, steps_of
 from tests.support.workers import publish
-from workflows import services
+from workflows import services, this_process
 from workflows.engine.containers import fan_out
 from workflows.engine.maintenance import leader, sweeps
 from workflows.engine.pipeline import record
-from workflows.engine.state import flow_cache, this_process, unloadable
+from workflows.engine.run_controls import stopping
+from workflows.engine.state import flow_cache, unloadable
 from workflows.engine.state.records import ReadyStep, StepResult
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.state.transitions import steps as step_transitions
-from workflows.engine.waits import resolve, settle
+from workflows.engine.waits import resolve
 from workflows.errors import ConfigurationFailure, UnloadableVersion
 from workflows.models import (
     Attempt,
@@ -54,17 +55,17 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No notes of other tests, and no grace."""
     monkeypatch.setattr("workflows.engine.waits.waits.GRACE_S", 0.0)
     SweepFailure.objects.all().delete()
-    sweeps.LEDGER.forget_memory()
+    sweeps.ledger().forget_memory()
     yield
     SweepFailure.objects.all().delete()
-    sweeps.LEDGER.forget_memory()
+    sweeps.ledger().forget_memory()
 
 
 def failing_for_long() -> None:
     """What is noted has failed for more than ten minutes, and is due again."""
     long_ago = timezone.now() - dt.timedelta(seconds=2 * sweeps.GIVE_UP_AFTER_S)
     SweepFailure.objects.update(since=long_ago, try_again_at=long_ago)
-    sweeps.LEDGER.forget_memory()
+    sweeps.ledger().forget_memory()
 
 
 def parent_of(org: Organization) -> tuple[Any, Any]:
@@ -153,7 +154,7 @@ def test_a_claimed_step_of_a_newer_version_is_offered_again_without_end(
     claimed = claim(run_id, "a")
     with newer(org, "flow"):
         ((_, why),) = flow_cache.divide([claimed])[1]
-        record.record([unloadable.verdict_on(claimed, why)])
+        record.record([unloadable.result_of(claimed, why)])
         row = StepRun.objects.get(run_id=run_id)
         assert (row.status, row.attempt, row.server_retry_waits) == ("waiting", claimed.attempt, 10)
         assert not Attempt.objects.filter(step_run_id=row.id).exists()
@@ -184,10 +185,10 @@ def test_what_undoes_the_steps_of_a_newer_version_is_left_to_others(
     end(claim(run_id, "a"))
     run_transitions.request_cancel(org.id, [run_id], reason="test")
     with newer(org, "flow"):
-        settle.settle([run_id])
+        stopping.stop_runs([run_id])
         assert Run.objects.get(id=run_id).is_live
         assert "undo" not in steps_of(run_id)
-    settle.settle([run_id])
+    stopping.stop_runs([run_id])
     assert steps_of(run_id)["undo"] == "ready"
 
 
@@ -197,7 +198,7 @@ def test_a_run_of_a_newer_version_that_has_nothing_to_undo_can_be_cancelled(
     run_id = start(org, [NOOP])
     run_transitions.request_cancel(org.id, [run_id], reason="test")
     with newer(org, "flow"):
-        settle.settle([run_id])
+        stopping.stop_runs([run_id])
     assert Run.objects.get(id=run_id).status == "cancelled"
 
 

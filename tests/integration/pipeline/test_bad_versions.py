@@ -18,11 +18,12 @@ from workflows import services
 from workflows.engine.events import matching
 from workflows.engine.pipeline import publish as dispatch
 from workflows.engine.pipeline import record
+from workflows.engine.run_controls import stopping
 from workflows.engine.sql import rescue as rescue_sql
 from workflows.engine.state import flow_cache
 from workflows.engine.state.records import ReadyStep, StepResult
 from workflows.engine.state.transitions import runs as run_transitions
-from workflows.engine.waits import resolve, settle
+from workflows.engine.waits import resolve
 from workflows.errors import UnloadableVersion
 from workflows.models import (
     Event,
@@ -134,7 +135,7 @@ def test_runs_of_a_bad_version_can_be_cancelled_with_others(
     spoil(org, "flow")
     for owner, run_id in ((org, bad), (other, good)):
         run_transitions.request_cancel(owner.id, [run_id], reason="test")
-    settle.settle([bad, good])
+    stopping.stop_runs([bad, good])
     assert {Run.objects.get(id=run_id).status for run_id in (bad, good)} == {"cancelled"}
     Flow.objects.filter(organization=org).update(current=None)
 

@@ -9,9 +9,9 @@ import pytest
 from django.db import transaction
 
 from tests.support.workers import await_that
+from workflows import this_process
 from workflows.engine.pipeline import dispatcher, publish
 from workflows.engine.pipeline.dispatcher import Dispatcher
-from workflows.engine.state import this_process
 from workflows.engine.state.records import ReadyStep
 from workflows.models import Organization
 

@@ -21,9 +21,9 @@ from workflows.engine.events import matching
 from workflows.engine.events import receive as events
 from workflows.engine.events.receive import NewEvent
 from workflows.engine.maintenance import leader
+from workflows.engine.run_controls import stopping
 from workflows.engine.state import database
 from workflows.engine.state.transitions import runs as run_transitions
-from workflows.engine.waits import settle
 from workflows.errors import ParentCancelled, RunNotFound
 from workflows.models import Event, Organization, Run, StepRun
 
@@ -87,7 +87,7 @@ def test_children_end_with_a_parent_that_is_too_late(org: Organization) -> None:
     parent = start(org, [SLEEP], timeouts={"start": "1s"})
     (child,) = services.trigger(org, publish(org, [SLEEP], slug="kid"), parent=parent).run_ids
     time.sleep(1.05)
-    settle.expire(batch=100)
+    stopping.expire(batch=100)
     assert {Run.objects.get(id=run_id).status for run_id in (parent, child)} == {"cancelled"}
 
 
@@ -114,11 +114,11 @@ def test_runs_that_are_being_undone_do_not_hide_others_from_rescue(org: Organiza
     for run_id in ids:
         end(claim(run_id, "a"))
     run_transitions.request_cancel(org.id, ids, reason="")
-    leader._settle_runs(deep=False)
+    leader._end_stopped_runs(deep=False)
     assert StepRun.objects.filter(run_id__in=ids, is_compensation=True, status="ready").count() == 60
-    database.counter.by_name.clear()
-    leader._settle_runs(deep=False)
-    assert "run_progress" not in database.counter.by_name  # they settle themselves
+    database.counter().by_name.clear()
+    leader._end_stopped_runs(deep=False)
+    assert "run_progress" not in database.counter().by_name  # they settle themselves
 
 
 def test_the_output_is_rendered_where_an_undoing_step_ends_last(org: Organization) -> None:
@@ -181,9 +181,9 @@ def test_an_event_that_meets_a_held_key_is_matched_later(org: Organization) -> N
 def test_a_cancel_by_event_evaluates_each_run_once(org: Organization) -> None:
     slug = publish(org, [SLEEP], cancel_on={"event": "x/y", "if": "async.data.k == event.data.k"})
     services.trigger_many(org, slug, [{"k": 1}] * 50)
-    database.counter.by_name.clear()
+    database.counter().by_name.clear()
     receive(org, NewEvent(name="x/y", data={"k": 1}))
-    assert database.counter.by_name["load_contexts"] == 1
+    assert database.counter().by_name["load_contexts"] == 1
     assert Run.objects.filter(org_id=org.id, status="cancelled").count() == 50
 
 

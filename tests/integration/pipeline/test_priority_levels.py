@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from dlq.alerting import metrics
+from dlq.models import AlertRule
+from dlq.models.alert import Metric
+from tests.support import by_hand
 from tests.support.workers import WorkerPool, await_end, await_that, publish
 from throttling.policy import PRIORITY_LEVELS, level_of
 from workflows import services
@@ -27,6 +33,21 @@ from workflows.services import jobs
 )  # fmt: skip
 def test_a_priority_has_the_level_that_it_is_nearest_to(priority: int, level: str) -> None:
     assert level_of(priority) == level
+
+
+@pytest.mark.parametrize(
+    ("priority", "target_s"),
+    [(600, 5), (451, 5), (450, 60), (151, 60), (150, 300), (-149, 300), (-150, 3600), (-449, 3600), (-450, None)],
+)
+def test_a_wait_is_measured_by_what_its_priority_level_allows(
+    org: Organization, published: list[Any], priority: int, target_s: float | None
+) -> None:
+    run_id = by_hand.start(org, [{"id": "a", "type": "noop"}])
+    ready_at = timezone.now() - dt.timedelta(seconds=3600)
+    StepRun.objects.filter(run_id=run_id).update(ready_at=ready_at, priority=priority)
+    readings = metrics.read(AlertRule(metric=Metric.PRIORITY_TARGET, org_id=org.id, window_s=60, min_runs=1))
+    assert [reading.step for reading in readings] == (["a"] if target_s else [])
+    assert [reading.value for reading in readings] == pytest.approx([3600 / target_s] if target_s else [], rel=0.05)
 
 
 def test_the_shipped_jobs_have_the_limits_of_their_levels(org: Organization, published: list[Any]) -> None:

@@ -78,6 +78,9 @@ def test_a_false_condition_skips_and_the_skip_spreads(org: Organization) -> None
         {"go": False},
     )
     assert statuses(detail) == {"a": "completed", "b": "skipped", "c": "skipped", "d": "completed", "e": "skipped"}
+    assert {key: line.step_run.reason for key, line in by_key(detail).items()} == {
+        "a": "", "b": "condition", "c": "needs_skipped", "d": "", "e": "needs_skipped",
+    }  # fmt: skip
     assert detail.run.status == "completed"
 
 

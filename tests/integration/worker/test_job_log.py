@@ -12,9 +12,10 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from config.env import EnvironmentValueError, read
+from config.env import read
 from tests.support import by_hand
 from tests.support.workers import WorkerPool, await_end, await_that, open_queues, publish
+from throttling.errors import EnvironmentValueError
 from workflows import services
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline import record as recording

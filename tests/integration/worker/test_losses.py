@@ -15,9 +15,10 @@ from dlq.models import DeadLetter
 from tests.support.by_hand import claim, runtime, start, steps_of
 from tests.support.workers import WorkerPool, await_that, by_key, children_of, is_alive, leave_nothing, publish
 from workflows import selectors, services
+from workflows.definitions.compiled import NIL_UUID
 from workflows.engine.maintenance import leader
 from workflows.engine.pipeline import perform
-from workflows.engine.state.records import NIL_UUID, ReadyStep
+from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.worker import suspects

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 from celery import current_app
-from kombu import Connection
+from kombu.connection import Connection
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 

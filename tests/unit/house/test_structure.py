@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("config", "devtools", "dlq", "throttling", "workflows")
 MAX_LINES = 400
 MAX_FUNCTION_LINES = 50
+MAX_LINE_LENGTH = 120
 MAX_FILES = 15
 MAX_TOP_FILES = 7
 LONG_FILES: dict[str, str] = {}
@@ -109,6 +110,17 @@ def test_no_room_has_too_many_files() -> None:
 def test_no_file_is_too_long() -> None:
     lines = {str(path): len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in tracked("*.py")}
     assert {path for path, count in lines.items() if count > MAX_LINES} == LONG_FILES.keys()
+
+
+def test_no_line_of_sql_or_lua_is_long() -> None:
+    """Ruff holds Python to the same length."""
+    long = [
+        f"{path}:{number}"
+        for path in tracked("*.sql", "*.lua")
+        for number, line in enumerate((ROOT / path).read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > MAX_LINE_LENGTH
+    ]
+    assert not long
 
 
 @pytest.mark.parametrize("package", [*PACKAGES, "bench", "scripts", "tests"])

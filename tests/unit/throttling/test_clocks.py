@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from config.env import EnvironmentValueError, read
+from config.env import read
 from throttling import clocks
+from throttling.errors import EnvironmentValueError
 
 LEASE, RESERVATION = "HEADRACE_GATE_LEASE_S", "HEADRACE_GATE_RESERVATION_S"
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,5 +119,5 @@ def collect() -> dict[str, Any]:
 
 def test_the_stores_strings_are_those_of_the_release_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "BOOT", 1_700_000_000)
-    monkeypatch.setattr(gate_sync.time, "time_ns", lambda: 1_700_000_000_123_456_789)
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_123_456_789)
     assert collect() == json.loads(GOLDEN.read_text("utf-8"))

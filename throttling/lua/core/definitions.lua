@@ -58,7 +58,8 @@ end
 
 local function name_of(limit) return string.match(limit, '^%a:([^@]*)') end
 
--- A place among all runs: a run that only waits gives it up, and asks again when it goes on. (What its flow limits it keeps.)
+-- A place among all runs: a run that only waits gives it up, and asks again when it goes on. (It keeps what its flow
+-- limits.)
 local function is_place(limit) return string.sub(limit, 1, 7) == 'c:runs:' end
 
 local sets = {}

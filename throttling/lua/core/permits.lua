@@ -1,9 +1,10 @@
 -- Permits ----------------------------------------------------------------------------------------------------------
--- States: r reserved (in the broker), l lapsed (so long in the broker that only its place in the queue is still held),
+-- States (`l` and `L` differ): r reserved (in the broker), l lapsed (so long in the broker that only its place in the
+-- queue is still held),
 -- L leased (executing), h held (a run's slots: they never expire, Postgres is their truth), s sleeps (a run that only
 -- waits: it holds its slots but for its place among all runs).
--- A record is state, token, stamp, score (as text; `n+i`: the i-th of a group at n), and its profile (tenant, weight, lane,
--- run, set), which a whole group shares.
+-- A record is state, token, stamp, score (as text; `n+i`: the i-th of a group at n), and its profile (tenant, weight,
+-- lane, run, set), which a whole group shares.
 
 local profiles = {}
 local function profile_of(text)
@@ -43,7 +44,9 @@ end
 local known, load_records, record_of = records_of('permit', function(id, text)
     local state, token, stamped, score, profile = string.match(text,
         '^(%a)\29([^\29]*)\29([^\29]*)\29([^\29]*)\29(.*)$')
-    return { id = id, state = state, token = token, stamp = tonumber(stamped), score = score, profile = profile_of(profile) }
+    return {
+        id = id, state = state, token = token, stamp = tonumber(stamped), score = score, profile = profile_of(profile),
+    }
 end)
 
 local function score_of(permit)
@@ -94,7 +97,9 @@ recount = function(limit)
             local id, text = page[2][index], page[2][index + 1]
             if not seen[id] and string.sub(id, 1, 4) ~= 'run:' then
                 local profile = profile_of(string.match(text, '^%a\29[^\29]*\29[^\29]*\29[^\29]*\29(.*)$'))
-                if 'c:queue:' .. profile.lane == limit then counts[profile.tenant] = (counts[profile.tenant] or 0) + 1 end
+                if 'c:queue:' .. profile.lane == limit then
+                    counts[profile.tenant] = (counts[profile.tenant] or 0) + 1
+                end
             end
             seen[id] = true
         end

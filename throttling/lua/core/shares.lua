@@ -1,7 +1,8 @@
 -- Shares in time -----------------------------------------------------------------------------------------------------
 -- Of a queue that is shared by time (its definition says so) each tenant gets the same time, not the same number of
--- steps; and while the definition keeps places free, never all places: another's step finds one at once. A start costs a second of the tenant's
--- virtual time; the end corrects that to the time for which the place was really held, by the store's clock.
+-- steps; and while the definition keeps places free, never all places: another's step finds one at once. A start costs
+-- a second of the tenant's virtual time; the end corrects that to the time for which the place was really held, by the
+-- store's clock.
 
 local START_COSTS = 1  -- seconds
 
@@ -33,13 +34,16 @@ end
 -- How many more places of the limit the tenant may hold, whatever others do.
 local function share_left(limit, tenant)
     local rule = definition(limit)
-    if rule.kept == 0 then return math.huge end  -- what a process of the release before did not count is in nobody's way
+    -- What a process of the release before did not count is in nobody's way.
+    if rule.kept == 0 then return math.huge end
     return math.max(1, rule.limit - rule.kept) - holding(limit, tenant)
 end
 
 local function set_time(limit, tenant, time)
     redis.call('HSET', root .. 'v:' .. limit, tenant, time)
-    if redis.call('ZSCORE', root .. 'w:' .. limit, tenant) then redis.call('ZADD', root .. 'w:' .. limit, time, tenant) end
+    if redis.call('ZSCORE', root .. 'w:' .. limit, tenant) then
+        redis.call('ZADD', root .. 'w:' .. limit, time, tenant)
+    end
 end
 
 -- Starts that were not handed over by the limit itself.

@@ -180,7 +180,11 @@ local function pump(limit)
             redis.call('ZADD', root .. 'timers', 0, limit)
         else
             local due = next_free(limit)
-            if due then redis.call('ZADD', root .. 'timers', due, limit) else redis.call('ZREM', root .. 'timers', limit) end
+            if due then
+                redis.call('ZADD', root .. 'timers', due, limit)
+            else
+                redis.call('ZREM', root .. 'timers', limit)
+            end
         end
     elseif wait_change[limit] then
         redis.call('ZREM', root .. 'timers', limit)

@@ -1,4 +1,4 @@
--- Windows: exact, since a start counts from the end of its bucket and a bucket leaves only as a whole -------------------
+-- Windows: exact, since a start counts from the end of its bucket and a bucket leaves only as a whole ----------------
 
 local windows = {}
 

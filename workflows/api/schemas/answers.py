@@ -1,4 +1,4 @@
-"""The form of what the API answers, for its OpenAPI document; those of runs and flows are in `schemas`.
+"""The form of what the API answers, for its OpenAPI document; `schemas.runs` has those of runs and flows.
 
 Nothing is checked against them while the API serves: `tests/integration/api/test_openapi.py` holds every answer against
 its form.
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from workflows.api.schemas.requests import Out, RunSummaryOut, StepOut
+from workflows.api.schemas.runs import Out, RunSummaryOut, StepOut
 
 # --- flows --------------------------------------------------------------------------------------------------------
 

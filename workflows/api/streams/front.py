@@ -20,11 +20,12 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, JsonResponse
 from django.http.request import split_domain_port, validate_host
 
+from workflows import this_process
 from workflows.api.health import alive, ready
-from workflows.api.streams.places import PLACES
+from workflows.api.streams.places import Places
 from workflows.api.streams.routes import KEEP_ALIVE_S, LONGEST_S, SLOT, STILL_HERE, Ticket, too_many
 from workflows.errors import TooManyStreams
-from workflows.streams.hub import HUB, RETRY, Subscription
+from workflows.streams.hub import RETRY, Hub, Subscription
 
 Message = Mapping[str, Any]
 Scope = dict[str, Any]
@@ -103,7 +104,7 @@ def _headers_of_health(middlewares: Iterable[Callable[[Any], Any]]) -> list[tupl
 
 async def _serve(ticket: Ticket, start: Message, receive: Receive, send: Send) -> None:
     try:
-        place = PLACES.take(ticket.holder)
+        place = this_process.own(Places).take(ticket.holder)
     except TooManyStreams as error:
         await _refuse(too_many(error), start, send)
         return
@@ -137,7 +138,8 @@ async def _stream(ticket: Ticket, start: Message, receive: Receive, send: Send) 
 
     headers = [(name, value) for name, value in _headers(start) if name.lower() != b"content-length"]
     await send({**start, "headers": headers})
-    subscription = HUB.follow(ticket.source, ticket.holder, wake)
+    hub = this_process.own(Hub)
+    subscription = hub.follow(ticket.source, ticket.holder, wake)
     sender = asyncio.create_task(_send_all(subscription, woken, send))
     listener = asyncio.create_task(_disconnected(receive))
     try:
@@ -145,7 +147,7 @@ async def _stream(ticket: Ticket, start: Message, receive: Receive, send: Send) 
         if sender.done():
             sender.result()
     finally:
-        HUB.leave(subscription)
+        hub.leave(subscription)
         for task in (sender, listener):
             task.cancel()
         await asyncio.gather(sender, listener, return_exceptions=True)

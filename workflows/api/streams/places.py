@@ -67,6 +67,3 @@ class Places:
     @staticmethod
     def _counted(holder: Holder) -> tuple[Hashable, ...]:
         return None, holder.org_id, (holder.kind, holder.id)
-
-
-PLACES = Places()

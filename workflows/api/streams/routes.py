@@ -17,16 +17,17 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
+from workflows import this_process
 from workflows.api.edge import query
 from workflows.api.edge.auth import ApiKeyAuth
 from workflows.api.edge.problems import problem
-from workflows.api.streams.places import PLACES
+from workflows.api.streams.places import Places
 from workflows.edge import access
 from workflows.errors import TooManyStreams, WorkflowsError
 from workflows.models import Organization
 from workflows.streams.changes import OrganizationStream, RunStream
 from workflows.streams.holders import Holder
-from workflows.streams.hub import HUB, RETRY, Source
+from workflows.streams.hub import RETRY, Hub, Source
 
 PARAMETERS = ("org", "lastEventId")
 KEEP_ALIVE_S = 15.0
@@ -121,13 +122,14 @@ class Body:
     """A stream for a server with a thread per request. Raises TooManyStreams; `close` gives everything back, once."""
 
     def __init__(self, ticket: Ticket) -> None:
-        self._place = PLACES.take(ticket.holder)
+        self._hub = this_process.own(Hub)
+        self._place = this_process.own(Places).take(ticket.holder)
         self._woken = threading.Event()
         self._until = time.monotonic() + LONGEST_S
         self._is_over = False
         self._first = RETRY
         try:
-            self._subscription = HUB.follow(ticket.source, ticket.holder, self._woken.set)
+            self._subscription = self._hub.follow(ticket.source, ticket.holder, self._woken.set)
         except BaseException:
             self._place.release()
             raise
@@ -150,5 +152,5 @@ class Body:
         raise StopIteration
 
     def close(self) -> None:
-        HUB.leave(self._subscription)
+        self._hub.leave(self._subscription)
         self._place.release()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.repair.plan import Past, Planned, plan
 from workflows.engine.sql import containers as sql
@@ -24,12 +25,12 @@ from workflows.engine.state.transitions import containers as transitions
 from workflows.engine.worker import ending
 from workflows.errors import Category, PayloadTooLarge
 from workflows.expressions import compile_expression
+from workflows.models.run import DECIDED
 from workflows.payload import MAX_OUTPUT_BYTES, MAX_RUN_BYTES, dump
 from workflows.steps.outcome import Completed, Failed, FanOut, Outcome, StepError
 
 ITEM_FAILED = "ItemFailed"
 WAITS_FOR = "items"
-_ENDED = frozenset({"completed", "failed", "skipped"})
 
 
 @dataclass(kw_only=True)
@@ -121,7 +122,7 @@ def _starts(sizes: Sequence[int]) -> list[int]:
 
 def advance(results: Sequence[StepResult], recorded: Recorded, cursor: database.Cursor) -> Advanced:
     """Within the transaction that has recorded outcomes: count those of steps in containers, and open what follows."""
-    ended = [_ended(each) for each in results if each.claim.path and recorded.statuses.get(each.claim.id) in _ENDED]
+    ended = [_ended(each) for each in results if each.claim.path and recorded.statuses.get(each.claim.id) in DECIDED]
     if not ended:
         return Advanced()
     advanced = Advanced()
@@ -189,7 +190,7 @@ def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[StepResult], list[Ready
             output = dump(outcome.output) if isinstance(outcome, Completed) else None
         except BaseException as error:  # one that can't be summed up must not keep the others from it
             ending.raise_if_ending(error)
-            if database.is_away(error) or flow_cache.is_newer(error):
+            if is_database_away(error) or flow_cache.is_newer(error):
                 raise
             outcome, output = Failed(error=describe(error)), None
         results.append(StepResult(claim=claim, outcome=outcome, output=output))
@@ -197,7 +198,7 @@ def conclude(step_run_ids: Sequence[UUID]) -> tuple[list[StepResult], list[Ready
 
 
 def close(step_run_ids: Sequence[UUID]) -> None:
-    """After their outcomes are recorded."""
+    """Delete the items of these containers. Call it once their outcomes are recorded."""
     if step_run_ids:
         sql.concluded_fan_outs(ids=step_run_ids)
 

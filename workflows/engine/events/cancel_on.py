@@ -14,6 +14,7 @@ from workflows.engine.sql import events as sql
 from workflows.engine.state import expression_context
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.expressions import compile_expression
+from workflows.expressions.equality import MISSING, keys_of, value_at
 from workflows.models import CancelRule, Event
 
 log = structlog.get_logger(__name__)
@@ -39,12 +40,9 @@ def cancel_by(event: Event, names: Sequence[str], facts: dict[str, Any]) -> list
 
 
 def _candidates(rule: CancelRule, event: Event, facts: dict[str, Any]) -> list[UUID]:
-    path = rule.match.split(".") if rule.match else None
-    value: Any = facts
-    for part in path or ():
-        if not isinstance(value, dict) or part not in value:
-            return []
-        value = value[part]
+    value = value_at(facts, rule.match) if rule.match else None
+    if value is MISSING:
+        return []
     since = event.received_at - dt.timedelta(milliseconds=rule.timeout_ms) if rule.timeout_ms else None
     rows = sql.live_runs_where(
         org=event.org_id,
@@ -52,8 +50,8 @@ def _candidates(rule: CancelRule, event: Event, facts: dict[str, Any]) -> list[U
         event=event.id,
         before=event.received_at,
         since=since,
-        path=path,
-        value=json.dumps(value) if path else "null",
+        path=keys_of(rule.match) if rule.match else None,
+        value=json.dumps(value),
     )
     return [row.id for row in rows]
 

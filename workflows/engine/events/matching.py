@@ -20,18 +20,18 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from workflows.definitions.compiled import CompiledFlow
-from workflows.edge.unavailable import may_pass
+from workflows.edge.unavailable import is_database_away, may_pass
 from workflows.engine.events import cancel_on
+from workflows.engine.events.names import may_fit, patterns
 from workflows.engine.maintenance import sweeps
 from workflows.engine.pipeline import dispatcher
 from workflows.engine.pipeline.facts import facts_of, user_id_of
 from workflows.engine.pipeline.trigger import NewRun, checked_start, trigger
-from workflows.engine.run_controls import controls, idempotency
+from workflows.engine.run_controls import controls, idempotency, stopping
 from workflows.engine.run_controls.controls import Refusal
 from workflows.engine.sql import events as sql
-from workflows.engine.state import database, flow_cache
-from workflows.engine.waits import resolve, settle, waits
-from workflows.engine.waits.waits import patterns
+from workflows.engine.state import flow_cache
+from workflows.engine.waits import resolve, waits
 from workflows.errors import FlowPaused, InvalidInput, WorkflowsError
 from workflows.expressions import compile_expression
 from workflows.expressions.equality import MISSING, hash_of, value_at
@@ -55,7 +55,7 @@ def match(event_ids: Sequence[UUID]) -> int:
 def match_left_over() -> int:
     """Match the events whose process died after their commit, or that could not be matched then. Returns how many."""
     rows = sql.left_over_events(
-        late_s=LEFT_OVER_AFTER_S, each=GROUP, batch=BATCH, put_off=sweeps.LEDGER.put_off(LEFT_OVER)
+        late_s=LEFT_OVER_AFTER_S, each=GROUP, batch=BATCH, put_off=sweeps.ledger().put_off(LEFT_OVER)
     )
     return sweeps.isolated(
         sweeps.Items(
@@ -102,7 +102,7 @@ def _in_one_transaction(event_ids: Sequence[UUID], how: Callable[[list[Event]], 
         Event.objects.filter(id__in=unheard).update(matched_at=Now(), unheard=True)
         Event.objects.filter(id__in=set(matched) - unheard).update(matched_at=Now())
         if effect.cancelled:
-            dispatcher.after_commit(lambda: settle.settle(effect.cancelled))
+            dispatcher.after_commit(lambda: stopping.stop_runs(effect.cancelled))
         if effect.met:
             dispatcher.after_commit(lambda: resolve.resolve(effect.met))
         if effect.made:
@@ -123,7 +123,7 @@ def _match_apart(events: list[Event]) -> Matched:
         with transaction.atomic():
             return _match_all(events)
     except BaseException as error:
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         if len(events) == 1:
             log.warning("event can't be matched now", name=events[0].name, event_id=str(events[0].id), error=str(error))
@@ -204,7 +204,7 @@ def _left_out(giving_up: bool, what: str) -> Iterator[None]:
         with transaction.atomic():
             yield
     except BaseException as error:
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         log.error("an event is given up", left_out=what, error=sweeps.reason_of(error))
 
@@ -232,7 +232,7 @@ def _start(found: Trigger, version_id: UUID, events: Sequence[Event], *, giving_
     try:
         return _start_together(found, flow_cache.flow_of(version_id), events)
     except BaseException as error:
-        if database.is_away(error) or (may_pass(error) and not giving_up):
+        if is_database_away(error) or (may_pass(error) and not giving_up):
             raise
         if len(events) == 1:
             log.warning("event does not start its flow", name=events[0].name, flow=found.flow.slug, error=str(error))
@@ -309,10 +309,7 @@ def _cancel_again(starters: Iterable[Event]) -> None:
         names = list(CancelRule.objects.filter(organization_id=org_id).values_list("event_name", flat=True).distinct())
         if not names:
             continue
-        wanted = Q(name__in=names)
-        for name in names:
-            wanted |= Q(name__startswith=name.removesuffix("*")) if name.endswith("*") else Q()
-        later = Event.objects.filter(wanted, org_id=org_id, received_at__gte=since).exclude(matched_at=None)
+        later = Event.objects.filter(may_fit(names), org_id=org_id, received_at__gte=since).exclude(matched_at=None)
         for event in later.order_by("received_at")[:GROUP]:
             cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
-    settle.settle(cancelled)
+    stopping.stop_runs(cancelled)

@@ -18,6 +18,7 @@ import psycopg
 import structlog
 from django.db import connections
 
+from workflows import this_process
 from workflows.engine.maintenance import sweeps
 from workflows.engine.state import database
 
@@ -44,8 +45,24 @@ class _Running:
     ending: threading.Lock = field(default_factory=threading.Lock)
 
 
-_running: set[_Running] = set()
-_lock = threading.Lock()
+class UnderWay:
+    """What this process is doing within a budget."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[_Running] = set()
+
+    def add(self, running: _Running) -> None:
+        with self._lock:
+            self._running.add(running)
+
+    def discard(self, running: _Running) -> None:
+        with self._lock:
+            self._running.discard(running)
+
+    def everything(self) -> list[_Running]:
+        with self._lock:
+            return list(self._running)
 
 
 @contextlib.contextmanager
@@ -53,24 +70,23 @@ def watched(name: str, budget_s: float) -> Iterator[None]:
     """Watch over the work within: `look` reports it where it takes longer than its budget."""
     own = database.connection() if database.is_adopted() else None
     running = _Running(name=name, budget_s=budget_s, since=time.monotonic(), django=connections["default"], own=own)
-    with _lock:
-        _running.add(running)
+    under_way = this_process.own(UnderWay)
+    under_way.add(running)
     try:
         yield
     finally:
-        with _lock:
-            _running.discard(running)
+        under_way.discard(running)
         with running.ending:
             running.is_over = True
     if not running.reported:
-        sweeps.LEDGER.forget(name, [sweeps.THE_WHOLE], kind=sweeps.OVERRAN)
+        sweeps.ledger().forget(name, [sweeps.THE_WHOLE], kind=sweeps.OVERRAN)
 
 
 def look() -> None:
     """Tell of what is over its budget now, in the log and to `doctor`. A thread of the leader calls it every moment."""
     now = time.monotonic()
-    with _lock:
-        late = [running for running in _running if now - running.since > running.budget_s]
+    everything = this_process.own(UnderWay).everything()
+    late = [running for running in everything if now - running.since > running.budget_s]
     for running in late:
         if now - running.since > running.budget_s * CANCEL_AFTER and not running.cancelled:
             running.cancelled = True
@@ -80,7 +96,7 @@ def look() -> None:
             log.warning("a job is over its budget", job=running.name, budget_s=running.budget_s)
             over = Overrun(f"It has taken more than its {running.budget_s:g} s, and goes on.")
             failure = sweeps.Failure(sweeps.THE_WHOLE, None, over)
-            sweeps.LEDGER.note(running.name, [failure], kind=sweeps.OVERRAN)
+            sweeps.ledger().note(running.name, [failure], kind=sweeps.OVERRAN)
 
 
 def _cancel(running: _Running) -> None:

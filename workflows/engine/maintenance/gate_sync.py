@@ -17,7 +17,7 @@ from throttling import overrides
 from throttling.defaults import BY_TYPE
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.gate import PastStarts, Request
-from throttling.limits import RateLimit, queue_value
+from throttling.limits import MAX_PERIOD_MS, RateLimit, queue_value
 from throttling.names import (
     RATE_KINDS,
     Definition,
@@ -28,14 +28,14 @@ from throttling.names import (
     run_of_permit,
     run_permit,
 )
-from workflows.definitions.compiled import CompiledFlow
+from workflows.definitions.compiled import NIL_UUID, CompiledFlow
 from workflows.engine.pipeline import admit, publish
 from workflows.engine.run_controls import sleepers
 from workflows.engine.sql import gate_sync as sql
 from workflows.engine.sql.gate_sync import RecentRunStartsRow, StartedRunsRow
 from workflows.engine.state import database, flow_cache
-from workflows.engine.state.records import NIL_UUID
 from workflows.models.run import first_id
+from workflows.models.worker import SILENT_AFTER_S
 from workflows.steps.registry import LANES, TIMED_LANES
 
 log = structlog.get_logger(__name__)
@@ -43,9 +43,10 @@ T = TypeVar("T")
 
 QUIET_S = 0.25
 """After a loss nothing is looked at for so long: a step may start this long after its stamp by the old epoch."""
+LONGEST_RATE_S = MAX_PERIOD_MS / 1000
+"""What has started so long ago counts in no rate limit any more."""
 PAGE = 1_000
 MAX_CALLS = 20
-WORKER_SILENT_S = 8.0
 
 
 class GateSync:
@@ -71,7 +72,7 @@ class GateSync:
 
     def wake(self) -> float:
         """Hand over what time has freed; seconds until there is something to do next."""
-        if not admit.ENABLED:
+        if not admit.is_on():
             return 60.0
         try:
             due_s = self._wake_or_rebuild()
@@ -99,13 +100,13 @@ class GateSync:
 
     def sweep(self) -> None:
         """After a new epoch: delete what the earlier ones left."""
-        if admit.ENABLED and self._old_generations:
+        if admit.is_on() and self._old_generations:
             self._old_generations = False
             admit.gate().sweep()
 
     def size_queues(self, announced: AnnouncedPermits) -> None:
         """A lane may have as many permits out as its live workers announce."""
-        if not admit.ENABLED or announced == self._announced:
+        if not admit.is_on() or announced == self._announced:
             return
         answer, _ = admit.gate().wake(queue_definitions(announced.by_lane, shared=announced.shared))
         self._announced = announced
@@ -113,7 +114,7 @@ class GateSync:
 
     def follow_policies(self) -> None:
         """Every second: is there a change of policies that its writer could not bring to the store?"""
-        if not admit.ENABLED:
+        if not admit.is_on():
             return
         with database.borrowed_from_django():
             if overrides.latest_revision() > admit.gate().epoch()[2]:
@@ -129,7 +130,7 @@ class GateSync:
         time.sleep(QUIET_S)
         self._announced, self._old_generations = None, True
         with database.borrowed_from_django():
-            current = overrides.reload()
+            current = admit.snapshot().reload()
         leases = _executing()
         runs, asleep, run_starts = _runs()
         starts = [*_starts(), *run_starts]
@@ -165,7 +166,7 @@ class AnnouncedPermits:
 
 def announced_permits() -> AnnouncedPermits:
     """What the live workers announce now."""
-    rows = sql.lane_permits(silent_s=WORKER_SILENT_S)
+    rows = sql.lane_permits(silent_s=SILENT_AFTER_S)
     by_lane = dict.fromkeys(LANES, 0) | {row.lane: row.places for row in rows if row.lane in LANES}
     return AnnouncedPermits(by_lane=by_lane, shared=any(row.shared for row in rows))
 
@@ -183,7 +184,7 @@ def bring_policies() -> None:
     Raises StoreUnavailable or EpochClosed.
     """
     gate = admit.gate()
-    current = overrides.reload()
+    current = admit.snapshot().reload()
     gate.revise(current.revision)
     changed: dict[str, str] = {}
     for text, stored in gate.definitions():
@@ -203,14 +204,14 @@ def begin_anew() -> None:
 
 def audit() -> None:
     """Permits and places without an owner, and owners without a place: rare, after a crash at a bad moment."""
-    if not admit.ENABLED:
+    if not admit.is_on():
         return
     gate = admit.gate()
     held = gate.permits()
     runs = [UUID(run) for run in map(run_of_permit, held) if run is not None]
     steps = [UUID(id_) for id_, state in held.items() if state in {"r", "l"} and run_of_permit(id_) is None]
     live = {row.id for row in sql.ready_among(steps=steps, runs=runs)} if steps or runs else set()
-    placed = overrides.current().run_places is not None
+    placed = admit.policies().run_places is not None
     idle = sleepers.among(run for run in runs if run in live and held[run_permit(run.hex)] == "h") if placed else ()
     publish.withdraw([id_ for id_ in steps if id_ not in live], [id_ for id_ in runs if id_ not in live], sleepers=idle)
     after = NIL_UUID
@@ -229,7 +230,7 @@ def _pages(rows: Sequence[T]) -> Iterable[Sequence[T]]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Step:
-    """A step as `admission` wants it, of a row that has less."""
+    """What `admit.requests` needs of a step (`WantsToStart`), for a row with fewer columns."""
 
     version_id: UUID
     key: str
@@ -258,7 +259,7 @@ def _executing() -> list[Request]:
 
 def _starts() -> list[PastStarts]:
     """Starts of steps within the longest period there is."""
-    flows = list(_usable(row.id for row in sql.limited_versions()).values())
+    flows = list(_usable(row.id for row in sql.limited_versions(longest_s=LONGEST_RATE_S)).values())
     keyed = [
         f"{flow.version_id}:{key}"
         for flow in flows
@@ -283,7 +284,7 @@ def _past(instances: Iterable[str], age_s: float, count: int = 1) -> list[PastSt
 
 
 def _longest_period_s(flows: Iterable[CompiledFlow]) -> float:
-    current = overrides.current()
+    current = admit.policies()
     periods = [current.globals().rate.per_ms]
     periods += [override.rate.per_ms for override in current.overrides.values() if override.rate]
     periods += [policy.rate.per_ms for policy in BY_TYPE.values()]
@@ -298,10 +299,10 @@ def _longest_period_s(flows: Iterable[CompiledFlow]) -> float:
 
 def _runs() -> tuple[list[Request], set[str], list[PastStarts]]:
     """Live runs that hold slots, which of them only wait, and the starts of runs within their windows."""
-    current = overrides.current()
+    current = admit.policies()
     drains = any(override.scope == "drain" for override in current.overrides.values())
     everywhere = drains or current.run_places or current.runs.rate or current.override("runs")
-    rows_of_versions = sql.versions_in_use() if everywhere else sql.limited_versions()
+    rows_of_versions = sql.versions_in_use() if everywhere else sql.limited_versions(longest_s=LONGEST_RATE_S)
     found = _usable(row.id for row in rows_of_versions)
     # All steps of a version have the same run limits: the first one stands for them.
     first = {version_id: next(iter(flow.steps)) for version_id, flow in found.items()}

@@ -23,9 +23,11 @@ from celery import current_app
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
+from workflows.definitions.compiled import NIL_UUID
 from workflows.engine.maintenance import budgets, gate_sync, periodic_jobs, sweeps
 from workflows.engine.pipeline import admit, publish, record
 from workflows.engine.pipeline.retry_decision import describe
+from workflows.engine.run_controls import stopping
 from workflows.engine.sql import gate_sync as gate_sql
 from workflows.engine.sql import leader as sql
 from workflows.engine.sql import publish as publish_sql
@@ -34,14 +36,14 @@ from workflows.engine.sql import sweeps as sweeps_sql
 from workflows.engine.sql.gate_sync import QueueStatesRow
 from workflows.engine.sql.rescue import FindUnsettledRow
 from workflows.engine.state import database, flow_cache, unloadable
-from workflows.engine.state.records import NIL_UUID, Claim, ReadyStep, StepResult
+from workflows.engine.state.records import Claim, ReadyStep, StepResult
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve
-from workflows.engine.waits import settle as stopping
 from workflows.engine.worker import vital
 from workflows.errors import ResourceExhausted
 from workflows.models.run import first_id
+from workflows.models.worker import FORGOTTEN_AFTER_S, SILENT_AFTER_S
 from workflows.steps.outcome import Failed
 from workflows.steps.registry import QUEUES
 
@@ -55,7 +57,6 @@ OVERTAKEN_BY_S = 5.0
 OVERTAKEN_WHILE_HELD_S = 60.0
 DELIVERED_WITHIN_S = 5.0
 BATCH = 1_000
-LONGEST_RATE_S = 31 * 86_400.0
 MAX_PAGES = 20
 KEY_PAGES = 10
 SWEEP_BUDGET_S = 5.0
@@ -146,7 +147,7 @@ class Turn:
     @functools.cached_property
     def states(self) -> dict[str, QueueStatesRow]:
         """What live workers say of the queues."""
-        return {row.queue: row for row in gate_sql.queue_states(silent_s=gate_sync.WORKER_SILENT_S)}
+        return {row.queue: row for row in gate_sql.queue_states(silent_s=SILENT_AFTER_S)}
 
 
 Sweep = Callable[[Turn], object]
@@ -195,7 +196,7 @@ def _wake_gate(turn: Turn) -> None:
 def _undispatched() -> None:
     """Ready steps that nobody published: a page that is fair, since the steps of one organization may all be bad."""
     rows = rescue_sql.rescue_undispatched(
-        batch=MAX_PAGES * BATCH, queues=QUEUES, put_off=sweeps.LEDGER.put_off(UNDISPATCHED)
+        batch=MAX_PAGES * BATCH, queues=QUEUES, put_off=sweeps.ledger().put_off(UNDISPATCHED)
     )
     owners = {row.id: row.org_id for row in rows}
     sweeps.isolated(
@@ -305,7 +306,7 @@ def _lost_of_queue(name: str, state: QueueStatesRow, length: int, sync: gate_syn
 
 def _not_at_the_gate(ids: list[UUID]) -> list[UUID]:
     """Those that neither wait for a limit (which is noted of them) nor were granted just now."""
-    if not admit.ENABLED:
+    if not admit.is_on():
         return ids
     places = admit.gate().places([id_.hex for id_ in ids])
     waiting = [id_ for id_ in ids if places.get(id_.hex, ("", 0.0))[0] == "waiting"]
@@ -314,11 +315,11 @@ def _not_at_the_gate(ids: list[UUID]) -> list[UUID]:
     return [id_ for id_ in ids if places.get(id_.hex, ("", math.inf))[1] > DELIVERED_WITHIN_S]
 
 
-def _settle_runs(*, deep: bool) -> None:
-    rows = rescue_sql.find_unsettled(batch=BATCH, deep=deep, put_off=sweeps.LEDGER.put_off(UNSETTLED))
+def _end_stopped_runs(*, deep: bool) -> None:
+    rows = rescue_sql.find_unsettled(batch=BATCH, deep=deep, put_off=sweeps.ledger().put_off(UNSETTLED))
 
-    def settle(some: Sequence[FindUnsettledRow]) -> None:
-        stopping.settle_together([row.id for row in some])
+    def stop(some: Sequence[FindUnsettledRow]) -> None:
+        stopping.stop_together([row.id for row in some])
         for row in some:
             if row.finished:
                 record.finish([row.id])
@@ -326,10 +327,10 @@ def _settle_runs(*, deep: bool) -> None:
     sweeps.isolated(
         sweeps.Items(
             name=UNSETTLED,
-            work=settle,
+            work=stop,
             key=lambda row: str(row.id),
             org=lambda row: row.org_id,
-            group=stopping.SETTLE_GROUP,
+            group=stopping.GROUP,
         ),
         rows,
     )
@@ -363,7 +364,7 @@ RESCUES: dict[str, Sweep] = {
     "lost messages": lambda turn: _lost_messages(turn.states, turn.sync),
     "lost joins": lambda _: rescue_transitions.ready_unmarked(batch=BATCH),
     "timeouts of runs": lambda _: stopping.expire(batch=BATCH),
-    UNSETTLED: lambda _: _settle_runs(deep=False),
+    UNSETTLED: lambda _: _end_stopped_runs(deep=False),
     resolve.NOT_LOOKED_BACK: lambda _: resolve.look_back_late(),
     resolve.TAKEN_WAITS: lambda _: resolve.resolve_late(),
     resolve.OVER_CONTAINERS: lambda _: resolve.conclude_late(),
@@ -371,12 +372,12 @@ RESCUES: dict[str, Sweep] = {
 }
 """Every second."""
 RARE: dict[str, Sweep] = {
-    "stuck runs": lambda _: _settle_runs(deep=True),
+    "stuck runs": lambda _: _end_stopped_runs(deep=True),
     "orphan steps": lambda _: rescue_transitions.close_orphans(batch=BATCH),
     "orphan waits": lambda _: rescue_sql.orphan_waits(batch=BATCH),
-    "run marks": lambda _: sql.forget_run_marks(first=first_id(time.time() - LONGEST_RATE_S), batch=BATCH),
+    "run marks": lambda _: sql.forget_run_marks(first=first_id(time.time() - gate_sync.LONGEST_RATE_S), batch=BATCH),
     "idempotency keys": _forget_keys,
-    "workers that are gone": lambda _: sql.forget_workers(id=None, silent_s=600.0),
+    "workers that are gone": lambda _: sql.forget_workers(id=None, silent_s=FORGOTTEN_AFTER_S),
     "notes of sweeps": lambda _: sweeps_sql.forget_stale_sweep_failures(stale_s=sweeps.STALE_AFTER_S),
     "the gate's audit": lambda _: gate_sync.audit(),
     "the gate's old epochs": lambda turn: turn.sync.sweep(),

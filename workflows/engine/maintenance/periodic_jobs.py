@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -48,21 +48,21 @@ class Job:
 JOBS: dict[str, Job] = {}
 
 
-def register(
-    name: str, work: Callable[[], object], *, every_s: float, budget_s: float = BUDGET_S, is_urgent: bool = False
-) -> None:
-    """Add a job. Raises ValueError where the name is taken by another."""
-    if name in JOBS and JOBS[name].work is not work:
-        raise ValueError(f"the job {name!r} is registered twice")
-    JOBS[name] = Job(name=name, every_s=every_s, work=work, budget_s=budget_s, is_urgent=is_urgent)
+def register(*jobs: Job) -> None:
+    """Add the jobs of an app. Raises ValueError where another has a name already."""
+    for job in jobs:
+        if JOBS.setdefault(job.name, job) is not job:
+            raise ValueError(f"the job {job.name!r} is registered twice")
 
 
 class JobRunner:
     """The threads, in each process that may lead: one for each job, and one that watches their budgets. They work while
     `is_leading` says so."""
 
-    def __init__(self, is_leading: Callable[[], bool]) -> None:
+    def __init__(self, is_leading: Callable[[], bool], jobs: Iterable[Job] | None = None) -> None:
+        """`jobs`: those to do; all that are registered, unless given."""
         self._is_leading = is_leading
+        self._jobs = list(JOBS.values() if jobs is None else jobs)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._places = threading.Semaphore(PLACES)
@@ -70,7 +70,7 @@ class JobRunner:
     def start(self) -> None:
         self._threads = [
             vital.start(f"job {job.name}", partial(self._run, job, number * TICK_S))
-            for number, job in enumerate(sorted(JOBS.values(), key=lambda job: not job.is_urgent))
+            for number, job in enumerate(sorted(self._jobs, key=lambda job: not job.is_urgent))
         ]
         self._threads.append(vital.start("job budgets", self._watch))
 

@@ -26,9 +26,10 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from throttling.errors import EpochClosed, StoreUnavailable
+from workflows import this_process
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.pipeline.retry_decision import storable
 from workflows.engine.sql import sweeps as sql
-from workflows.engine.state import database
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -146,7 +147,9 @@ class Ledger:
             self._known, self._read_at = {}, float("-inf")
 
 
-LEDGER = Ledger()
+def ledger() -> Ledger:
+    """This process's ledger."""
+    return this_process.own(Ledger)
 
 
 def reason_of(error: BaseException) -> str:
@@ -169,11 +172,11 @@ def guarded(name: str, work: Callable[[], T]) -> T | None:
         log.info("the store or the broker does not answer for now", sweep=name, reason=str(error))
         return None
     except BaseException as error:
-        if database.is_away(error):
+        if is_database_away(error):
             raise
-        LEDGER.note(name, [Failure(THE_WHOLE, None, error)])
+        ledger().note(name, [Failure(THE_WHOLE, None, error)])
         return None
-    LEDGER.forget(name, [THE_WHOLE])
+    ledger().forget(name, [THE_WHOLE])
     return result
 
 
@@ -220,7 +223,7 @@ def isolated(how: Items[T], items: Iterable[T]) -> int:
     everything = list(items)
     if not everything:
         return 0
-    known = LEDGER.of(how.name)
+    known = ledger().of(how.name)
     fresh = [item for item in everything if how.key(item) not in known]
     suspects = [item for item in everything if how.key(item) in known]
     waiting = deque(fresh[first : first + how.group] for first in range(0, len(fresh), how.group))
@@ -240,7 +243,7 @@ def _work_off(how: Items[T], waiting: deque[list[T]], turn: _Turn[T]) -> None:
         try:
             answer = how.work(group)
         except BaseException as error:
-            if database.is_away(error) or isinstance(error, GATE_IS_CLOSED):
+            if is_database_away(error) or isinstance(error, GATE_IS_CLOSED):
                 raise
             if len(group) == 1:
                 turn.failed.append((group[0], error))
@@ -265,12 +268,12 @@ def _parts(how: Items[T], group: list[T]) -> list[list[T]]:
 
 
 def _take_note(how: Items[T], turn: _Turn[T]) -> None:
-    LEDGER.note(how.name, [Failure(how.key(item), how.org(item), error) for item, error in turn.failed])
-    LEDGER.forget(how.name, turn.done)
+    ledger().note(how.name, [Failure(how.key(item), how.org(item), error) for item, error in turn.failed])
+    ledger().forget(how.name, turn.done)
     if how.give_up is None or not turn.failed:
         return
     long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=GIVE_UP_AFTER_S)
-    known, given_up = LEDGER.of(how.name), []
+    known, given_up = ledger().of(how.name), []
     for item, error in turn.failed:
         entry = known.get(how.key(item))
         if entry is None or entry.since > long_ago or how.stays(error):
@@ -278,13 +281,13 @@ def _take_note(how: Items[T], turn: _Turn[T]) -> None:
         try:
             how.give_up(item, error)
         except BaseException as another:
-            if database.is_away(another):
+            if is_database_away(another):
                 raise
             log.warning("an item can't be given up", sweep=how.name, item=how.key(item), error=reason_of(another))
         else:
             log.error("an item is given up", sweep=how.name, item=how.key(item), error=reason_of(error))
             given_up.append(how.key(item))
-    LEDGER.give_up(how.name, given_up)
+    ledger().give_up(how.name, given_up)
 
 
 class Row(NamedTuple):
@@ -309,7 +312,7 @@ def fair_page(
 
     It looks at the first 20,000 rows only, in the order of `by`, which an index must serve.
     """
-    put_off = LEDGER.put_off(sweep)
+    put_off = ledger().put_off(sweep)
     found = rows.exclude(**{f"{pk}__in": put_off}) if put_off else rows
     sql, parameters = found.order_by(by).values_list(pk, org, by)[:LOOKAHEAD].query.sql_with_params()
     statement = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,25 +13,27 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
+from cachetools import FIFOCache
 from django.conf import settings
 
-from throttling import overrides
 from throttling.answers import Answer
 from throttling.environment import flow_control_is_on
 from throttling.errors import ThrottlingError
 from throttling.gate import Gate, Request
 from throttling.limits import Limit, LimitSet, RateLimit, key_text, queue_limit
 from throttling.names import RUN_PLACES
+from throttling.overrides import Snapshot
 from throttling.policy import PRIORITY_LEVELS, Policies, StepFacts, UnknownLimit, level_of
+from workflows import this_process
+from workflows.engine.run_controls.keys import why_unusable
 from workflows.engine.sql import admit as sql
-from workflows.engine.state import database, expression_context, flow_cache, this_process
+from workflows.engine.state import database, expression_context, flow_cache
 from workflows.engine.state.records import WantsToStart
 from workflows.errors import ConfigurationFailure, ExpressionError
 from workflows.expressions import compile_expression
 
 log = structlog.get_logger(__name__)
 MAX_STEPS_KNOWN = 20_000
-ENABLED = flow_control_is_on()
 
 
 def gate() -> Gate:
@@ -47,15 +50,25 @@ def _new_gate() -> Gate:
     )
 
 
+def is_on() -> bool:
+    """Whether limits hold in this process, by what the environment said at its start."""
+    return this_process.own(flow_control_is_on)
+
+
+def snapshot() -> Snapshot:
+    """This process's snapshot of the policies."""
+    return this_process.own(Snapshot)
+
+
 def policies() -> Policies:
     """The policies as this process knows them."""
-    return overrides.current()
+    return snapshot().current()
 
 
 def sync_revision(answer: Answer) -> bool:
     """Read the policies again where the store names a later revision. True where it did."""
     with database.borrowed_from_django():
-        return overrides.refresh_if_stale(answer.revision)
+        return snapshot().refresh_if_stale(answer.revision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +79,7 @@ class StepLimits:
     limits: tuple[Limit, ...]
     keyed: bool
     fixed: LimitSet
-    """Without those that have a key: all, where none has."""
+    """The limits that have no key."""
     slack_us: int
     lane: str
     by_level: Mapping[str, LimitSet]
@@ -88,12 +101,16 @@ class StepLimits:
 
 
 class KnownLimits(OrderedDict[tuple[UUID, str], StepLimits]):
-    """The limits of steps as this process has found them, by version and key."""
+    """The limits of steps as this process has found them, by version and key.
+
+    No `cachetools` here, nor in the other caches that each step reads (`flow_cache`, `batch_size`): a look-up of theirs
+    takes three times as long (250 ns for 85), and five times with the lock that they need between threads.
+    """
 
 
 def limits_of(version_id: UUID, key: str) -> StepLimits:
     """The limits of a step, from memory where the policies have not changed."""
-    current, known = overrides.current(), this_process.own(KnownLimits)
+    current, known = policies(), this_process.own(KnownLimits)
     found = known.get((version_id, key))
     if found is None or found.revision != current.revision:
         found = _find(current, flow_cache.flow_of(version_id).steps[key].facts)
@@ -154,15 +171,18 @@ def evaluate(found: StepLimits, scope_: Mapping[str, Any], priority: int = 0) ->
                 owner = scope_.get("org", {}).get("id")
                 value = key_text(compile_expression(limit.key, owner=owner, is_key=True).evaluate(scope_))
             except (ExpressionError, ThrottlingError) as error:
-                reason = str(error) if isinstance(error, ExpressionError) else f"`{limit.key}` {error}"
+                reason = why_unusable(error, limit.key)
                 raise ConfigurationFailure(f"The key of {limit.title} can't be used: {reason}") from None
         pairs.append((limit, value))
     return LimitSet.of(pairs)
 
 
 def check(step: WantsToStart, scope_: Mapping[str, Any]) -> None:
-    """Before a handler starts: a step whose limits can't be found fails, and is not admitted without them."""
-    if not ENABLED:
+    """Raises ConfigurationFailure where a limit of the step is unknown or its key can't be evaluated.
+
+    (`requests` passes over that: such a step is admitted, and fails before its handler starts.)
+    """
+    if not is_on():
         return
     found = limits_of(step.version_id, step.key)
     if found.problem or found.keyed:
@@ -176,7 +196,7 @@ def requests(steps: Sequence[WantsToStart], *, leases: Mapping[UUID, str] | None
     `leases`: of steps that are handed back, so that they keep their places.
     """
     kinds: dict[tuple[UUID, str], _Kind] = {}
-    current = overrides.current()
+    current = policies()
     for step in steps:
         if (step.version_id, step.key) not in kinds:
             org_id = flow_cache.flow_of(step.version_id).org_id
@@ -208,20 +228,21 @@ class Families:
     slots may be held by runs that wait for their children."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[UUID, frozenset[UUID]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._known: FIFOCache[UUID, frozenset[UUID]] = FIFOCache(MAX_STEPS_KNOWN)
 
     def of(self, run_ids: Iterable[UUID]) -> dict[UUID, frozenset[UUID]]:
         """By run; empty for one that nobody waits for."""
         wanted = set(run_ids)
-        unknown = [run_id for run_id in wanted if run_id not in self._known]
+        with self._lock:
+            answer = {run_id: self._known[run_id] for run_id in wanted if run_id in self._known}
+        unknown = [run_id for run_id in wanted if run_id not in answer]
         found: dict[UUID, frozenset[UUID]] = dict.fromkeys(unknown, frozenset())
         for row in sql.waiting_ancestors(ids=unknown) if unknown else ():
             found[row.id] = frozenset(row.flows)
-        answer = {run_id: self._known.get(run_id, found.get(run_id, frozenset())) for run_id in wanted}
-        self._known.update(found)
-        while len(self._known) > MAX_STEPS_KNOWN:
-            self._known.popitem(last=False)
-        return answer
+        with self._lock:
+            self._known.update(found)
+        return answer | found
 
 
 class _Kind(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from uuid import UUID
 
-from workflows.engine.state import this_process
+from workflows import this_process
 from workflows.steps.registry import Mode, StepType
 
 MESSAGE_WORK_S = 0.050

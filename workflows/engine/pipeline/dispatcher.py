@@ -16,8 +16,9 @@ from contextvars import ContextVar
 import structlog
 from django.db import transaction
 
+from workflows import this_process
 from workflows.engine.pipeline import publish
-from workflows.engine.state import database, this_process
+from workflows.engine.state import database
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.worker import vital
 

@@ -10,11 +10,12 @@ from uuid import UUID
 
 from cachetools import TTLCache
 
+from workflows import this_process
 from workflows.engine.sql.waits import LookBackRow
-from workflows.engine.state import this_process
 from workflows.models import Event, Organization
+from workflows.models.event import SYSTEM
 
-MANUAL_EVENT = "headrace/manual"
+MANUAL_EVENT = f"{SYSTEM}manual"
 MAX_USER_ID = 200
 SLUG_TTL_S = 10.0
 

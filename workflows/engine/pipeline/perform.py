@@ -19,7 +19,7 @@ from structlog.stdlib import BoundLogger
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine.pipeline import admit, retry_decision
 from workflows.engine.state import expression_context as scope
-from workflows.engine.state import flow_cache
+from workflows.engine.state import flow_cache, needs
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.telemetry import step_events
 from workflows.engine.worker import ending
@@ -95,7 +95,7 @@ class Visit:
 def open_visits(claims: list[Claim]) -> list[Visit]:
     """Visits with the scopes that their steps read, loaded by one statement for all of them.
 
-    Claims whose versions can't be loaded have been taken out before, by `catalog.divide`.
+    Claims whose versions can't be loaded have been taken out before, by `flow_cache.divide`.
     """
     visits = []
     keys: set[str] = set()
@@ -131,8 +131,8 @@ def render(visit: Visit) -> RenderedStep | StepResult:
     claim, step = visit.claim, visit.step
     secrets = Secrets()
     try:
-        if claim.all_needs_skipped or (step.condition is not None and not step.condition.is_true(visit.scope)):
-            return StepResult(claim=claim, outcome=Skipped(reason=_skip_reason(claim)))
+        if reason := needs.reason_to_skip(claim, step, visit.scope):
+            return StepResult(claim=claim, outcome=Skipped(reason=reason))
         if step.deadline is not None:
             left_s = _left_s(step.deadline.evaluate(visit.scope), step.deadline.source)
             if left_s <= 0:
@@ -149,10 +149,6 @@ def render(visit: Visit) -> RenderedStep | StepResult:
         ending.raise_if_ending(error)
         return judge_error(visit, error, secrets)
     return RenderedStep(visit=visit, context=_context(visit, config, secrets), input=kept, secrets=secrets)
-
-
-def _skip_reason(claim: Claim) -> str:
-    return "needs_skipped" if claim.all_needs_skipped else "condition"
 
 
 def _left_s(value: Any, source: str) -> float:

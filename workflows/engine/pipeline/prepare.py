@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from workflows.engine.pipeline.record import record
-from workflows.engine.state import expression_context, flow_cache, unloadable
+from workflows.engine.state import expression_context, flow_cache, needs, unloadable
 from workflows.engine.state.records import ReadyStep, Recorded
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.worker import ending
@@ -39,7 +39,7 @@ def prepare(steps: Sequence[ReadyStep]) -> Prepared:
             bad = [(step, error) for step, error in refused if step.version_id == version_id]
             open_steps += _after(unloadable.fail([step for step, _ in bad], bad[0][1]), prepared)
         if skipped:
-            open_steps += _after(record([step_transitions.skip(step) for step in skipped]), prepared)
+            open_steps += _after(record([step_transitions.skip(step, why) for step, why in skipped]), prepared)
     return prepared
 
 
@@ -50,14 +50,14 @@ def _after(recorded: Recorded, prepared: Prepared) -> list[ReadyStep]:
     return recorded.ready
 
 
-def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep]]:
-    """(those to skip, those to publish). A condition that can't be evaluated is left to fail in its attempt."""
-    skipped: list[ReadyStep] = []
+def _divide(steps: Sequence[ReadyStep]) -> tuple[list[tuple[ReadyStep, str]], list[ReadyStep]]:
+    """(those to skip and why, those to publish). A condition that can't be evaluated is left to fail in its attempt."""
+    skipped: list[tuple[ReadyStep, str]] = []
     kept: list[ReadyStep] = []
     conditional: list[ReadyStep] = []
     for step in steps:
         if step.all_needs_skipped:
-            skipped.append(step)
+            skipped.append((step, needs.NEEDS_SKIPPED))
         elif step.needs_prepare and flow_cache.flow_of(step.version_id).steps[step.key].condition is not None:
             conditional.append(step)
         else:
@@ -68,11 +68,13 @@ def _divide(steps: Sequence[ReadyStep]) -> tuple[list[ReadyStep], list[ReadyStep
         inner = [step.id for step in conditional if compiled[step.id].container]
         scopes = expression_context.load_steps([(step.id, step.run_id) for step in conditional], keys, inner=inner)
         for step in conditional:
-            condition = compiled[step.id].condition
             try:
-                holds = condition is None or condition.is_true(scopes[step.id])
+                reason = needs.reason_to_skip(step, compiled[step.id], scopes[step.id])
             except BaseException as error:  # whatever it is, it is about this step only
                 ending.raise_if_ending(error)
-                holds = True
-            (kept if holds else skipped).append(step)
+                reason = ""
+            if reason:
+                skipped.append((step, reason))
+            else:
+                kept.append(step)
     return skipped, kept

@@ -20,9 +20,10 @@ from redis.exceptions import RedisError
 
 from throttling.answers import Answer
 from throttling.errors import EpochClosed, StoreUnavailable
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.pipeline import admit, batch_size, prepare
 from workflows.engine.sql import publish as sql
-from workflows.engine.state import database, flow_cache
+from workflows.engine.state import flow_cache
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.worker import ending
 from workflows.errors import UnloadableVersion
@@ -118,7 +119,7 @@ def attempt(steps: Sequence[ReadyStep]) -> list[Culprit]:
         return dispatch_together(steps)
     except BaseException as error:
         ending.raise_if_ending(error)
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         if len(steps) == 1:
             return [(steps[0], error)]
@@ -141,7 +142,7 @@ def dispatch_together(steps: Sequence[ReadyStep]) -> list[Culprit]:
     left: list[Culprit] = [(step, NotMine(step.key)) for step in prepared.left]
     if not prepared.steps:
         return left
-    if not admit.ENABLED:
+    if not admit.is_on():
         return left + _publish_marked(prepared.steps)
     try:
         answer = admit.gate().admit(admit.requests(prepared.steps))
@@ -190,7 +191,7 @@ def _publish_ids(granted: Sequence[str], known: Mapping[str, ReadyStep]) -> list
 def withdraw(ids: Iterable[uuid.UUID], runs: Iterable[uuid.UUID] = (), *, sleepers: Iterable[uuid.UUID] = ()) -> None:
     """Steps that will not start, and runs that have ended, give back what they hold at the gate; runs that only wait
     their places."""
-    if not admit.ENABLED:
+    if not admit.is_on():
         return
     unused, ended, waiting = [id_.hex for id_ in ids], [run.hex for run in runs], [run.hex for run in sleepers]
     if not unused and not ended and not waiting:

@@ -16,12 +16,13 @@ import psycopg
 import structlog
 
 from workflows import signals
-from workflows.definitions.compiled import CompiledFlow
+from workflows.definitions.compiled import NIL_UUID, CompiledFlow
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.containers import fan_out
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import record as sql
 from workflows.engine.state import database, expression_context, flow_cache
-from workflows.engine.state.records import NIL_UUID, MayContinue, ReadyStep, Recorded, StepFailed, StepResult, always
+from workflows.engine.state.records import MayContinue, ReadyStep, Recorded, StepFailed, StepResult, always
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.state.transitions.steps import Recording
@@ -50,23 +51,23 @@ def record(
     max_continuations: int = 0,
     may_continue: MayContinue = always,
 ) -> Recorded:
-    """Record the results, and settle the runs that are bound to stop.
+    """Record the results, and stop the runs that are bound to.
 
-    Verdicts whose lease was lost meanwhile are dropped: the answer's `statuses` names those that counted. Raises
+    Results whose lease was lost meanwhile are dropped: the answer's `statuses` names those that counted. Raises
     psycopg.OperationalError where the database stays away for longer than leases live; nothing is half-recorded then.
     """
     options = _ContinueOptions(
         worker=worker, queues=queues, max_continuations=max_continuations, may_continue=may_continue
     )
     given = _of_loadable(results)
-    recorded = _record_and_settle(given, options)
+    recorded = _record_and_stop(given, options)
     part = recorded
     while part.new_waits or part.ended_child_runs or part.finished_containers:
         try:
             ended, ready = _ends_of_waits(given, part)
             given = _of_loadable(ended)  # they are of other runs, whose versions this process may not know
             recorded.ready.extend(ready)
-            part = _record_and_settle(given, replace(options, max_continuations=0))
+            part = _record_and_stop(given, replace(options, max_continuations=0))
             recorded.add(part)
             forget([result for result in given if result.claim.id in part.statuses])
         except BaseException as error:  # what was recorded counts, and the caller goes on with it
@@ -126,19 +127,19 @@ def _of_loadable(results: Sequence[StepResult]) -> list[StepResult]:
     return judged
 
 
-def _record_and_settle(results: list[StepResult], options: _ContinueOptions) -> Recorded:
+def _record_and_stop(results: list[StepResult], options: _ContinueOptions) -> Recorded:
     recorded = _record(_within_run_limit(results), options)
     step_events.ended(results, recorded.statuses)
-    if recorded.runs_to_settle:
+    if recorded.runs_to_stop:
         try:
-            settled = _patiently(lambda: run_transitions.settle(sorted(set(recorded.runs_to_settle))))
-            recorded.ended.extend(settled.ended)
-            recorded.ended_child_runs.extend(run_id for run_id, _ in settled.ended)
-            recorded.unstarted.extend(settled.unstarted)
-            recorded.ready.extend(settled.ready)
+            stopped = _patiently(lambda: run_transitions.stop_runs(sorted(set(recorded.runs_to_stop))))
+            recorded.ended.extend(stopped.ended)
+            recorded.ended_child_runs.extend(run_id for run_id, _ in stopped.ended)
+            recorded.unstarted.extend(stopped.unstarted)
+            recorded.ready.extend(stopped.ready)
         except BaseException as error:
             ending.raise_if_ending(error)
-            log.warning("runs could not be settled; rescue will", runs=len(recorded.runs_to_settle), exc_info=error)
+            log.warning("runs could not be settled; rescue will", runs=len(recorded.runs_to_stop), exc_info=error)
     return recorded
 
 
@@ -175,7 +176,7 @@ def _record(results: list[StepResult], options: _ContinueOptions) -> Recorded:
         return _write(results, options)
     except BaseException as error:
         ending.raise_if_ending(error)
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         if len(results) == 1:
             if isinstance(results[0].outcome, Failed) and not isinstance(error, psycopg.Error):
@@ -248,7 +249,7 @@ def _patiently(work: Callable[[], T]) -> T:
             if tries >= DEADLOCK_TRIES:
                 raise
         except psycopg.OperationalError as error:
-            if not database.is_away(error) or time.monotonic() > give_up:
+            if not is_database_away(error) or time.monotonic() > give_up:
                 raise
             time.sleep(0.1)
 
@@ -336,7 +337,7 @@ def _run_output(flow: CompiledFlow, run_id: UUID, cursor: database.Cursor) -> tu
         return dump(value, what="The run's output"), None
     except BaseException as error:
         ending.raise_if_ending(error)
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         described = describe(error)
         return None, replace(described, message=f"The flow's output can't be rendered: {described.message}")

@@ -14,21 +14,21 @@ import structlog
 import uuid6
 from django.db import connection, transaction
 
+from throttling.policy import MAX_HEAD_START_S
 from workflows.definitions.compiled import CompiledFlow
+from workflows.duration import MAX_MS
 from workflows.engine.pipeline import dispatcher
 from workflows.engine.pipeline.facts import event_facts, organization_facts, user_of
-from workflows.engine.run_controls import controls, idempotency
+from workflows.engine.run_controls import controls, idempotency, stopping
 from workflows.engine.run_controls.controls import Refusal
 from workflows.engine.sql import run_controls as idempotency_sql
 from workflows.engine.sql import trigger as sql
 from workflows.engine.state.records import NO_LINEAGE, Candidate, Lineage, ReadyStep
 from workflows.engine.state.transitions import runs as run_transitions
-from workflows.engine.waits import settle
 from workflows.errors import ExpressionError, InvalidInput, MissingField, ParentCancelled, RunNotFound
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
 
 log = structlog.get_logger(__name__)
-MAX_HEAD_START_S = 600
 SLACK_BYTES = 1024
 
 
@@ -149,7 +149,7 @@ def _controlled(
         raise InvalidInput("The flow gathers events (debounce, batch), which decides when it runs: give no delay.")
     decision = controls.decide(flow, org_id, new)
     if decision.cancelled:
-        dispatcher.after_commit(lambda: settle.settle(decision.cancelled))
+        dispatcher.after_commit(lambda: stopping.stop_runs(decision.cancelled))
     return decision.make, decision.refused
 
 
@@ -189,7 +189,7 @@ def _give_keys_back(
         )
 
 
-MAX_DELAY = dt.timedelta(days=366)
+MAX_DELAY = dt.timedelta(milliseconds=MAX_MS)
 
 
 def checked_start(at: dt.datetime) -> dt.datetime | None:

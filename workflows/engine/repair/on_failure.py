@@ -18,10 +18,11 @@ from workflows.engine.state import database, expression_context, flow_cache
 from workflows.engine.state.records import Lineage
 from workflows.errors import ConfigurationFailure, WorkflowsError
 from workflows.models import Flow, Run
+from workflows.models.event import SYSTEM
 from workflows.payload import MAX_EVENT_BYTES
 
 log = structlog.get_logger(__name__)
-EVENT = "headrace/run.failed"
+EVENT = f"{SYSTEM}run.failed"
 BATCH = 100
 NAME = "follow-up"
 

@@ -11,8 +11,7 @@ from graphlib import TopologicalSorter
 from uuid import UUID
 
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
-
-VETO = -1_000_000
+from workflows.engine.state import needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +115,5 @@ def _planned(flow: CompiledFlow, key: str, past: Mapping[str, Past], kept: Mappi
 
 
 def _weight(step: CompiledStep, successor: str, before: Past) -> int:
-    """What the outcome of a step adds to the `needs_met` of its successor (as recording it does)."""
-    if successor in step.branch_targets and successor not in before.then and before.status != "skipped":
-        return VETO
-    if before.status == "skipped":
-        return 0
-    return int(step.fallback is None or (successor == step.fallback) == (before.status == "failed"))
+    """What the outcome of a step adds to the `needs_met` of its successor, as recording it did."""
+    return needs.weight(step, successor, status=before.status, not_taken=step.branch_targets - before.then)

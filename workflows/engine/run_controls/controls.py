@@ -20,6 +20,7 @@ from django.utils import timezone
 from throttling.errors import ThrottlingError
 from throttling.limits import key_text
 from workflows.definitions.compiled import CompiledFlow
+from workflows.engine.run_controls.keys import why_unusable
 from workflows.engine.sql import run_controls as sql
 from workflows.engine.sql import services as services_sql
 from workflows.engine.state.records import Candidate
@@ -82,7 +83,7 @@ def _key(flow: CompiledFlow, name: str, facts: Mapping[str, Any]) -> str:
     try:
         text = key_text(expression.evaluate(facts))
     except (ExpressionError, ThrottlingError) as error:
-        reason = str(error) if isinstance(error, ExpressionError) else f"`{expression.source}` {error}"
+        reason = why_unusable(error, expression.source)
         raise InvalidInput(f"The key of the flow's {name} can't be used: {reason}") from None
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import django.db
 import psycopg
 from django.db import connection as django_connection
 from django.db import connections
 from django.db import transaction as django_transaction
 from psycopg.types.json import JsonbLoader
+
+from workflows import this_process
 
 SQL_DIR = Path(__file__).parent.parent / "sql"
 _SETTINGS = (
@@ -53,19 +54,26 @@ class StatementCounter:
         self.by_name[name] = self.by_name.get(name, 0) + 1
 
 
-counter = StatementCounter()
+def counter() -> StatementCounter:
+    """This process's counter."""
+    return this_process.own(StatementCounter)
 
 
-def connect() -> Connection:
-    """A new connection to the database that Django uses, in autocommit mode."""
-    parameters = {
+def parameters() -> dict[str, Any]:
+    """The parameters of a connection to the database that Django uses, for the driver itself."""
+    return {
         name: value
         for name, value in django_connection.get_connection_params().items()
         if name not in {"cursor_factory", "pool", "prepare_threshold", "context"}
     }
-    options = f"{parameters.pop('options', '')} {_SETTINGS}".strip()
+
+
+def connect() -> Connection:
+    """A new connection to the database that Django uses, in autocommit mode."""
+    given = parameters()
+    options = f"{given.pop('options', '')} {_SETTINGS}".strip()
     return psycopg.connect(
-        **parameters,
+        **given,
         options=options,
         autocommit=True,
         prepare_threshold=1,
@@ -146,7 +154,7 @@ def fetch(
     connection turns out to have been ended meanwhile. That is safe even if the first try had been committed: every
     statement is guarded, so the second one changes nothing, and what follows from the first is found by rescue.
     """
-    counter.add(name)
+    counter().add(name)
     if cursor is not None:
         return _execute(cursor, name, parameters, make)
     try:
@@ -157,18 +165,6 @@ def fetch(
             raise
     with _cursor() as own:
         return _execute(own, name, parameters, make)
-
-
-_AWAY = ("08", "57P", "53300")
-"""Connection errors, a server that shuts down or starts, and too many connections."""
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether the connection or the server is the cause of an error, Django's or psycopg's, and not the statement."""
-    cause = error.__cause__ if isinstance(error, django.db.Error) else error
-    if isinstance(error, django.db.InterfaceError) or isinstance(cause, psycopg.InterfaceError):
-        return True
-    return isinstance(cause, psycopg.OperationalError) and (cause.sqlstate or "08").startswith(_AWAY)
 
 
 def connection_is_broken() -> bool:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
+from workflows import this_process
 from workflows.engine.pipeline.facts import event_facts, user_of
 from workflows.engine.sql import perform as sql
 from workflows.engine.sql.perform import LoadContextsRow
-from workflows.engine.state import database, flow_cache, this_process
+from workflows.engine.state import database, flow_cache
 from workflows.models import Secret
 from workflows.payload import Json
 from workflows.steps import callback_urls
@@ -44,31 +44,30 @@ SMALL_BYTES = 1_000
 KEPT_BYTES = 4 * 1024 * 1024
 
 
+class _Input(NamedTuple):
+    value: Any
+    size: int
+
+
 class Inputs:
     """The large inputs of some runs, which many steps of a run may read; the least recently used ones are forgotten."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[UUID, tuple[Any, int]] = OrderedDict()
-        self._bytes = 0
+        self._kept: LRUCache[UUID, _Input] = LRUCache(KEPT_BYTES, getsizeof=lambda kept: kept.size)
 
     def get(self, run_id: UUID) -> Any:
         """The input, which must not be changed; or UNKNOWN."""
         with self._lock:
-            if run_id not in self._kept:
-                return UNKNOWN
-            self._kept.move_to_end(run_id)
-            return self._kept[run_id][0]
+            kept = self._kept.get(run_id)
+        return UNKNOWN if kept is None else kept.value
 
     def keep(self, run_id: UUID, value: Any, size: int) -> None:
         if not SMALL_BYTES < size < KEPT_BYTES:
             return
         with self._lock:
             if run_id not in self._kept:
-                self._kept[run_id] = (value, size)
-                self._bytes += size
-            while self._bytes > KEPT_BYTES:
-                self._bytes -= self._kept.popitem(last=False)[1][1]
+                self._kept[run_id] = _Input(value, size)
 
 
 def load_steps(

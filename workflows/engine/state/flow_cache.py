@@ -18,12 +18,12 @@ import structlog
 from pydantic import ValidationError
 
 from throttling.errors import ThrottlingError
+from workflows import this_process
 from workflows.definitions import validate
 from workflows.definitions.compiled import CompiledFlow, compile_flow
 from workflows.definitions.schema import FlowSpec
 from workflows.engine.sql import perform as sql
 from workflows.engine.sql.perform import LoadVersionsRow
-from workflows.engine.state import this_process
 from workflows.engine.state.records import Claim, ReadyStep
 from workflows.errors import FlowNotFound, UnloadableVersion, WorkflowsError
 from workflows.steps.registry import REGISTRY

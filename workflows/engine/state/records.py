@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
+from workflows.definitions.compiled import NIL_UUID
+from workflows.engine.state import needs
 from workflows.steps.outcome import Outcome, StepError
-
-NIL_UUID = UUID(int=0)
 
 
 class WantsToStart(Protocol):
@@ -130,7 +130,7 @@ class ReadyStep:
 
     @property
     def all_needs_skipped(self) -> bool:
-        return self.needs_total > 0 and self.needs_met <= 0
+        return needs.all_skipped(needs_total=self.needs_total, needs_met=self.needs_met)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +195,7 @@ class Claim:
             type=row.type,
             priority=row.priority,
             queued_s=row.queued_s,
-            all_needs_skipped=row.needs_total > 0 and row.needs_met <= 0,
+            all_needs_skipped=needs.all_skipped(needs_total=row.needs_total, needs_met=row.needs_met),
             run_began=run_began,
             run_trigger=run_trigger,
             run_event=run_event,
@@ -235,7 +235,7 @@ class Recorded:
     ended: list[tuple[UUID, str]] = field(default_factory=list)
     versions: dict[UUID, UUID] = field(default_factory=dict)
     """Of the runs that ended, or stop."""
-    runs_to_settle: list[UUID] = field(default_factory=list)
+    runs_to_stop: list[UUID] = field(default_factory=list)
     new_waits: list[UUID] = field(default_factory=list)
     """Steps that wait for something now: it may have happened already."""
     finished_containers: list[UUID] = field(default_factory=list)
@@ -258,7 +258,7 @@ class Recorded:
             "ready",
             "claimed",
             "ended",
-            "runs_to_settle",
+            "runs_to_stop",
             "new_waits",
             "finished_containers",
             "ended_child_runs",

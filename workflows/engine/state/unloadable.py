@@ -9,18 +9,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
+from workflows.definitions.compiled import NIL_UUID
 from workflows.engine.pipeline import record
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.state import flow_cache
-from workflows.engine.state.records import NIL_UUID, Claim, ReadyStep, Recorded, StepResult
+from workflows.engine.state.records import Claim, ReadyStep, Recorded, StepResult
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.errors import ConfigurationFailure, FlowNotFound, WorkflowsError
 from workflows.steps.outcome import Failed, HandBack
 
 
-def verdict_on(claim: Claim, error: WorkflowsError) -> StepResult:
-    """What becomes of a step that this process has claimed: it fails, or is left to others for as long as none
-    of them comes: a process of the newer release may be started at any time."""
+def result_of(claim: Claim, error: WorkflowsError) -> StepResult:
+    """The result of a claimed step whose version can't be loaded: it fails. Where a process of a newer release may load
+    it, it is offered again every five seconds, without end: such a process may be started at any time."""
     if flow_cache.is_newer(error):
         return StepResult(claim=claim, outcome=HandBack(after_s=record.LEFT_TO_OTHERS_S))
     return StepResult(claim=claim, outcome=Failed(error=describe(_as_configuration(error))))

@@ -22,9 +22,10 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError
 
+from workflows import this_process
 from workflows.engine.sql import telemetry as sql
 from workflows.engine.sql.telemetry import ReportedRunsRow
-from workflows.engine.state import database, expression_context, this_process
+from workflows.engine.state import database, expression_context
 from workflows.engine.state.records import StepFailed
 from workflows.engine.worker import ending
 

@@ -27,6 +27,7 @@ from django.conf import settings
 from django.db import connections
 from kombu.messaging import Producer
 
+from workflows import this_process
 from workflows.engine.state import flow_cache
 from workflows.engine.state.records import Claim, StepResult
 from workflows.models import Worker
@@ -175,29 +176,31 @@ class Sender:
             log.debug("the connection for step events can't be closed", error=str(error))
 
 
-_sender: Sender | None = None
+class Monitors:
+    """What tells monitors of the steps of this process: nothing until it starts, and after it stops."""
+
+    def __init__(self) -> None:
+        self.sender: Sender | None = None
 
 
 def start(hostname: str) -> None:
     """From now on this process, which belongs to the Celery worker of that name, tells monitors of its steps."""
-    global _sender
     if settings.STEP_EVENTS:
-        _sender = Sender(lambda: hostname)
+        this_process.own(Monitors).sender = Sender(lambda: hostname)
 
 
 def start_beside_workers() -> None:
     """The same for the web, where steps that wait end: its events bear the name of an I/O worker, since monitors would
     take it for another worker."""
-    global _sender
     if settings.STEP_EVENTS:
-        _sender = Sender(_Lately().hostname)
+        this_process.own(Monitors).sender = Sender(_Lately().hostname)
         atexit.register(stop)
 
 
 def stop() -> None:
     """Send what is left; nothing is sent afterwards."""
-    global _sender
-    sender, _sender = _sender, None
+    monitors = this_process.own(Monitors)
+    sender, monitors.sender = monitors.sender, None
     if sender is not None:
         sender.stop()
 
@@ -227,15 +230,17 @@ def hostname_of(worker_name: str) -> str:
 def received(claims: Iterable[tuple[Claim, str]]) -> None:
     """These steps, of the flows with these slugs, were claimed, however they came here. (One that wakes is a task
     already.)"""
-    if _sender is not None:
+    sender = this_process.own(Monitors).sender
+    if sender is not None:
         now = time.time()
-        _sender.add([StepEvent("received", now, claim, flow) for claim, flow in claims if _is_new(claim)])
+        sender.add([StepEvent("received", now, claim, flow) for claim, flow in claims if _is_new(claim)])
 
 
 def started(claim: Claim) -> None:
     """The step's handler begins."""
-    if _sender is not None and _is_new(claim):
-        _sender.add((StepEvent("started", time.time(), claim),))
+    sender = this_process.own(Monitors).sender
+    if sender is not None and _is_new(claim):
+        sender.add((StepEvent("started", time.time(), claim),))
 
 
 def _is_new(claim: Claim) -> bool:
@@ -245,7 +250,8 @@ def _is_new(claim: Claim) -> bool:
 def ended(results: Iterable[StepResult], statuses: Mapping[UUID, str]) -> None:
     """Tell of recorded outcomes; `statuses`: the status that each step has now. A step that sleeps, waits or was handed
     back ends no task."""
-    if _sender is not None:
+    sender = this_process.own(Monitors).sender
+    if sender is not None:
         now, clock = time.time(), time.monotonic()
         events = []
         for result in results:
@@ -255,7 +261,7 @@ def ended(results: Iterable[StepResult], statuses: Mapping[UUID, str]) -> None:
                 kind = "retried"
             if status is not None and kind is not None:
                 events.append(_of_end(result, kind, status, now, clock))
-        _sender.add(events)
+        sender.add(events)
 
 
 _KINDS = {"completed": "succeeded", "failed": "failed", "skipped": "revoked", "cancelled": "revoked"}

@@ -9,13 +9,14 @@ from uuid import UUID
 
 import structlog
 
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.containers import fan_out
 from workflows.engine.maintenance import sweeps
 from workflows.engine.pipeline import dispatcher, publish, record
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.run_controls import sleepers
 from workflows.engine.sql import waits as sql
-from workflows.engine.state import database, flow_cache
+from workflows.engine.state import flow_cache
 from workflows.engine.state.records import StepResult
 from workflows.engine.waits import waits
 from workflows.engine.worker import ending
@@ -34,7 +35,7 @@ def resolve(step_run_ids: Sequence[UUID]) -> None:
             _resolve(group)
         except BaseException as error:
             ending.raise_if_ending(error)
-            if database.is_away(error):
+            if is_database_away(error):
                 raise
             log.warning("the ends of waits can't be recorded together", steps=len(group), exc_info=error)
             middle = len(group) // 2
@@ -142,7 +143,7 @@ def resolve_for_ended() -> None:
 
 def _put_off(sweep: str) -> list[UUID]:
     """The items that are not to be tried now."""
-    return sweeps.LEDGER.put_off(sweep)
+    return sweeps.ledger().put_off(sweep)
 
 
 class _Row(Protocol):

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import structlog
 
+from workflows.engine.events.names import patterns
 from workflows.engine.pipeline.facts import event_facts, facts_of
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import waits as sql
@@ -34,12 +35,6 @@ log = structlog.get_logger(__name__)
 PAGE = 200
 GRACE_S = 2.0
 NOBODY_CAME = "Nothing came within the wait's timeout."
-
-
-def patterns(name: str) -> list[str]:
-    """The event's name, and the patterns that it fits. `*` hears no system events."""
-    everything = [] if name.startswith("headrace/") else ["*"]
-    return [name, *(f"{name[:i]}/*" for i, character in enumerate(name) if character == "/"), *everything]
 
 
 # --- storing --------------------------------------------------------------------------------------------------------
@@ -247,7 +242,7 @@ def results(step_run_ids: Sequence[UUID]) -> list[StepResult]:
 
 
 def drop(step_run_ids: Sequence[UUID]) -> None:
-    """After their outcomes are recorded."""
+    """Delete these waits. Call it once their outcomes are recorded."""
     if not step_run_ids:
         return
     sql.drop_waits(ids=step_run_ids)

@@ -16,11 +16,13 @@ from typing import Any
 
 import structlog
 from celery import bootsteps, signals
-from django.core.exceptions import ImproperlyConfigured
 
+from throttling.environment import whole_number
+from workflows import this_process
 from workflows.engine.maintenance.leader import Maintenance
 from workflows.engine.state import database
 from workflows.engine.telemetry import step_events
+from workflows.engine.worker.profile import MAX_CONTINUED as SHIPPED_MAX_CONTINUED
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.runtime import Runtime
 from workflows.steps import sandbox
@@ -29,36 +31,40 @@ from workflows.steps.registry import COMPUTE_QUEUE, DETACHED_LANE, IO_QUEUE, QUE
 log = structlog.get_logger(__name__)
 
 
-def _whole_number(name: str, default: int, *, low: int = 1) -> int:
-    raw = os.environ.get(name, "").strip() or str(default)
-    if not raw.isdecimal() or not low <= int(raw) <= 10_000:
-        raise ImproperlyConfigured(f"{name}={raw!r} must be a whole number from {low} to 10000.")
-    return int(raw)
-
-
-IO_SLOTS = _whole_number("HEADRACE_IO_SLOTS", 200)
-IO_THREADS = _whole_number("HEADRACE_IO_THREADS", 16)
-DETACHED_THREADS = _whole_number("HEADRACE_DETACHED_THREADS", 4)
-DRAIN_S = _whole_number("HEADRACE_DRAIN_S", 10)
-MAX_CONTINUED = _whole_number("HEADRACE_MAX_CONTINUED", 50, low=0)
-
+IO_SLOTS = whole_number(os.environ, "HEADRACE_IO_SLOTS", 200, low=1, high=10_000)
+IO_THREADS = whole_number(os.environ, "HEADRACE_IO_THREADS", 16, low=1, high=10_000)
+DETACHED_THREADS = whole_number(os.environ, "HEADRACE_DETACHED_THREADS", 4, low=1, high=10_000)
+DRAIN_S = whole_number(os.environ, "HEADRACE_DRAIN_S", 10, low=1, high=10_000)
+MAX_CONTINUED = whole_number(os.environ, "HEADRACE_MAX_CONTINUED", SHIPPED_MAX_CONTINUED, low=0, high=10_000)
 LEAVE_AFTER_S = 1.0
-
-_runtime: Runtime | None = None
-_hostname = ""
-_queues: frozenset[str] = frozenset()
-_children = 1
 
 
 class NoRuntime(RuntimeError):
     """Step tasks run only in a Celery worker of this project (`celery -A config worker`)."""
 
 
+class _Performing:
+    """The runtime of this process, while it performs steps."""
+
+    def __init__(self) -> None:
+        self.runtime: Runtime | None = None
+
+    def start(self, profile: WorkerProfile) -> None:
+        self.runtime = Runtime(profile)
+        self.runtime.start()
+
+    def stop(self) -> None:
+        if self.runtime is not None:
+            self.runtime.drain(DRAIN_S)
+            self.runtime = None
+
+
 def current() -> Runtime:
     """The runtime of this process."""
-    if _runtime is None:
+    runtime = this_process.own(_Performing).runtime
+    if runtime is None:
         raise NoRuntime((NoRuntime.__doc__ or "").strip())
-    return _runtime
+    return runtime
 
 
 class EngineStep(bootsteps.StartStopStep):
@@ -69,12 +75,15 @@ class EngineStep(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self.maintenance: Maintenance | None = None
+        self.hostname = ""
+        self.queues: frozenset[str] = frozenset()
+        self.children = 1
 
     def create(self, parent: Any) -> None:
-        global _hostname, _queues, _children
-        _hostname = parent.hostname
-        _queues = frozenset(parent.app.amqp.queues.consume_from) & frozenset(QUEUES)
-        _children = parent.concurrency or 1
+        self.hostname = parent.hostname
+        self.queues = frozenset(parent.app.amqp.queues.consume_from) & frozenset(QUEUES)
+        self.children = parent.concurrency or 1
+        signals.worker_process_init.connect(self._start_in_child, weak=False)
         conf = parent.app.conf
         if "prefork" in parent.pool_cls.__module__ and str(conf.broker_read_url or "").startswith(
             ("redis", "sentinel")
@@ -87,22 +96,20 @@ class EngineStep(bootsteps.StartStopStep):
         return True
 
     def start(self, parent: Any) -> None:
-        global _runtime
-        if not _queues or "prefork" in parent.pool_cls.__module__:
+        if not self.queues or "prefork" in parent.pool_cls.__module__:
             return
         sys.setswitchinterval(0.0005)  # hand-overs between its threads must not wait for 5 ms slices
-        step_events.start(_hostname)
+        step_events.start(self.hostname)
         profile = WorkerProfile(
-            name=_hostname,
-            queues=_queues,
+            name=self.hostname,
+            queues=self.queues,
             slots=IO_SLOTS,
             threads=IO_THREADS,
             runs_in_task_thread=False,
             max_continued=MAX_CONTINUED,
-            lanes=_io_lanes(),
+            lanes=_io_lanes(self.queues),
         )
-        _runtime = Runtime(profile)
-        _runtime.start()
+        this_process.own(_Performing).start(profile)
         self.maintenance = Maintenance(profile.id)
         self.maintenance.start()
 
@@ -110,12 +117,34 @@ class EngineStep(bootsteps.StartStopStep):
         if self.maintenance is not None:
             self.maintenance.stop()
             self.maintenance = None
-        _stop_runtime()
+        this_process.own(_Performing).stop()
 
     terminate = stop
 
+    def _start_in_child(self, **_: Any) -> None:
+        """A prefork child: its own runtime, connections and interpreter pool.
 
-def _io_lanes() -> dict[str, int]:
+        Detached steps come to whichever child is free, and the gate bounds their number over all children: each child
+        has threads for all of them, lest one waits behind another's in the same child.
+        """
+        if not self.queues:
+            return
+        detached = DETACHED_THREADS * self.children
+        sandbox.allow(1 + detached)
+        step_events.start(self.hostname)  # one worker for monitors, whatever the number of its children
+        profile = WorkerProfile(
+            name=self.hostname,
+            queues=self.queues,
+            slots=1 + detached,
+            threads=detached,
+            runs_in_task_thread=True,
+            max_continued=MAX_CONTINUED,
+            lanes=_compute_lanes(self.queues),
+        )
+        this_process.own(_Performing).start(profile)
+
+
+def _io_lanes(queues: frozenset[str]) -> dict[str, int]:
     """Beside what executes as many again wait in the broker, which keeps short steps flowing. Scripts compute: they may
     hold half of the threads, and none of them waits in the broker."""
     return {
@@ -124,54 +153,21 @@ def _io_lanes() -> dict[str, int]:
             (IO_QUEUE, 2 * IO_SLOTS),
             (SCRIPTS_LANE, max(1, min(IO_THREADS // 2, sandbox.MAX_PROCESSES))),
         )
-        if IO_QUEUE in _queues
-    } | ({COMPUTE_QUEUE: max(1, IO_THREADS // 2), DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in _queues else {})
+        if IO_QUEUE in queues
+    } | ({COMPUTE_QUEUE: max(1, IO_THREADS // 2), DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in queues else {})
 
 
-def _compute_lanes() -> dict[str, int]:
+def _compute_lanes(queues: frozenset[str]) -> dict[str, int]:
     """Of a prefork child: one step in its Celery task, and detached ones beside it. No more: a step in the broker waits
     behind what executes, whoever's turn it would be."""
-    return ({COMPUTE_QUEUE: 1, DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in _queues else {}) | (
-        {IO_QUEUE: 2, SCRIPTS_LANE: 1} if IO_QUEUE in _queues else {}
+    return ({COMPUTE_QUEUE: 1, DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in queues else {}) | (
+        {IO_QUEUE: 2, SCRIPTS_LANE: 1} if IO_QUEUE in queues else {}
     )
-
-
-def _stop_runtime(**_: Any) -> None:
-    global _runtime
-    if _runtime is not None:
-        _runtime.drain(DRAIN_S)
-        _runtime = None
-
-
-@signals.worker_process_init.connect(weak=False)
-def _start_in_child(**_: Any) -> None:
-    """A prefork child: its own runtime, connections and interpreter pool.
-
-    Detached steps come to whichever child is free, and the gate bounds their number over all children: each child has
-    threads for all of them, lest one waits behind another's in the same child.
-    """
-    global _runtime
-    if not _queues:
-        return
-    detached = DETACHED_THREADS * _children
-    sandbox.allow(1 + detached)
-    step_events.start(_hostname)  # one worker for monitors, whatever the number of its children
-    profile = WorkerProfile(
-        name=_hostname,
-        queues=_queues,
-        slots=1 + detached,
-        threads=detached,
-        runs_in_task_thread=True,
-        max_continued=MAX_CONTINUED,
-        lanes=_compute_lanes(),
-    )
-    _runtime = Runtime(profile)
-    _runtime.start()
 
 
 @signals.worker_process_shutdown.connect(weak=False)
 def _stop_in_child(**_: Any) -> None:
-    _stop_runtime()
+    this_process.own(_Performing).stop()
     database.close()
 
 

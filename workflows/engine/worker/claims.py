@@ -55,7 +55,7 @@ class Claimer:
         usable, refused = flow_cache.divide(claims)
         for claim, why in refused:
             log.warning("a step's version can't be loaded", step_run_id=str(claim.id), reason=str(why))
-            self._results.put(unloadable.verdict_on(claim, why))
+            self._results.put(unloadable.result_of(claim, why))
         if refused:  # nothing confirms the permits that they came with
             try:
                 publish.withdraw([claim.id for claim, _ in refused])

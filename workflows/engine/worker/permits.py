@@ -41,9 +41,9 @@ class Permits:
             answer, unknown = gate.confirm(str(lease), list(by_id))
             publish.publish_granted(answer)
             if unknown:  # their reservations are gone: they ask again, with their old places
-                requested_at = admit.requests([by_id[id_] for id_ in unknown])
+                requests = admit.requests([by_id[id_] for id_ in unknown])
                 again = gate.admit(
-                    requested_at, take=Take(count=len(unknown), lanes=tuple(self._profile.lanes), lease=str(lease))
+                    requests, take=Take(count=len(unknown), lanes=tuple(self._profile.lanes), lease=str(lease))
                 )
                 taken = again.taken
                 publish.publish_granted(again)
@@ -165,7 +165,7 @@ class Permits:
 
     def set_start_by(self, visits: Sequence[Visit], requested_at: float) -> None:
         """Set until when each of the visits may start, whose permits were asked for at `requested_at`."""
-        if not admit.ENABLED:
+        if not admit.is_on():
             return
         known: dict[tuple[UUID, str], float] = {}
         for visit in visits:
@@ -176,7 +176,7 @@ class Permits:
 
     def renew(self, held: Sequence[Visit]) -> None:
         """At the gate, after the rows: a permit outlives its row's lease."""
-        if not admit.ENABLED:
+        if not admit.is_on():
             return
         leases: dict[str, list[str]] = {}
         for visit in held:

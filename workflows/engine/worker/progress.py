@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import structlog
 
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.sql import worker as sql
-from workflows.engine.state import database
 from workflows.engine.state.records import StepResult
 from workflows.engine.worker.in_flight import InFlight
 from workflows.payload import dump
@@ -49,7 +49,7 @@ def _store(reports: list[dict[str, Any]]) -> None:
     try:
         sql.report_progress(reports=dump(reports, what="The progress"))
     except BaseException as error:
-        if database.is_away(error):
+        if is_database_away(error):
             raise
         if len(reports) == 1:
             log.warning("progress can't be stored", step_run_id=reports[0]["id"], error=str(error))

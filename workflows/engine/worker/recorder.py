@@ -41,8 +41,8 @@ class Recorder:
                 results,
                 worker=self._profile.id,
                 queues=self._profile.queues,
-                max_continuations=self._in_flight.room_for(max_continuations) if admit.ENABLED else max_continuations,
-                may_continue=admit.free_steps() if admit.ENABLED else always,
+                max_continuations=self._in_flight.room_for(max_continuations) if admit.is_on() else max_continuations,
+                may_continue=admit.free_steps() if admit.is_on() else always,
             )
             step_log.log_steps(results, recorded.statuses)
         except BaseException as error:
@@ -58,14 +58,14 @@ class Recorder:
     ) -> tuple[list[Claim], float] | None:
         """Go on with what became ready. What fails here, rescue makes good."""
         try:
-            if admit.ENABLED:
+            if admit.is_on():
                 return self._permits.hand_over(recorded, results, max_continuations)
             if recorded.ready:
                 publish.dispatch(recorded.ready)
         except BaseException as error:
             self._results.leave_if_ending(error, recorded.claimed, ())
             log.exception("hand-over failed; rescue will go on", steps=len(recorded.ready))
-            if admit.ENABLED:
+            if admit.is_on():
                 return [], 0.0
         return None
 

@@ -28,6 +28,7 @@ from workflows.engine.worker.progress import Progress
 from workflows.engine.worker.recorder import Recorder, RecorderThread
 from workflows.engine.worker.suspects import Suspects
 from workflows.engine.worker.visitor import Visitor
+from workflows.models.worker import FORGOTTEN_AFTER_S
 from workflows.steps import sandbox
 
 
@@ -70,7 +71,7 @@ class Runtime:
                     return  # draining: the steps stay ready, and rescue publishes them again
                 lease, asked = uuid4(), time.monotonic()
                 claims = self._claimer.claim(batch, lease)
-                if claims and admit.ENABLED:
+                if claims and admit.is_on():
                     asked = time.monotonic()
                     claims = self._permits.confirm(claims, lease)
             except BaseException as error:
@@ -94,4 +95,4 @@ class Runtime:
         self._loop.stop()
         sandbox.close()
         step_events.stop()
-        leader_sql.forget_workers(id=self.profile.id, silent_s=600.0)
+        leader_sql.forget_workers(id=self.profile.id, silent_s=FORGOTTEN_AFTER_S)

@@ -56,7 +56,16 @@ class Command(HeadraceCommand):
         delete.add_argument("--yes", action="store_true", help="do not ask")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        getattr(self, f"_{options['verb']}")(options)
+        verbs = {
+            "validate": self._validate,
+            "apply": self._apply,
+            "export": self._export,
+            "list": self._list,
+            "archive": self._archive,
+            "unarchive": self._unarchive,
+            "delete": self._delete,
+        }
+        verbs[options["verb"]](options)
 
     def _read(self, options: dict[str, Any]) -> list[Document]:
         """All definitions, or an error that names everything wrong in all files. Nothing is applied then."""

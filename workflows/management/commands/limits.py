@@ -91,7 +91,16 @@ class Command(HeadraceCommand):
         self.add_verb(verbs, "history", "who changed what when")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        getattr(self, f"_{options['verb']}")(self.organization(options), options)
+        verbs = {
+            "list": self._list,
+            "set": self._set,
+            "unset": self._unset,
+            "explain": self._explain,
+            "simulate": self._simulate,
+            "report": self._report,
+            "history": self._history,
+        }
+        verbs[options["verb"]](self.organization(options), options)
 
     def _list(self, organization: Organization, options: dict[str, Any]) -> None:
         lines = limit_selectors.overview(organization)

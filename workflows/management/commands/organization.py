@@ -27,7 +27,12 @@ class Command(HeadraceCommand):
         self.add_verb(verbs, "list", "list the organizations")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        getattr(self, f"_{options['verb']}")(options)
+        verbs = {
+            "create": self._create,
+            "key": self._key,
+            "list": self._list,
+        }
+        verbs[options["verb"]](options)
 
     def _create(self, options: dict[str, Any]) -> None:
         validate_slug(options["slug"])

@@ -56,7 +56,14 @@ class Command(HeadraceCommand):
         replay.add_argument("--force", action="store_true", help="also where it was repaired already")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        getattr(self, f"_{options['verb']}")(options)
+        verbs = {
+            "list": self._list,
+            "show": self._show,
+            "cancel": self._cancel,
+            "replay": self._replay,
+            "fork": self._fork,
+        }
+        verbs[options["verb"]](options)
 
     def _list(self, options: dict[str, Any]) -> None:
         where = run_lists.RunFilter(

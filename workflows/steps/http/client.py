@@ -29,6 +29,7 @@ import httpcore
 import httpx
 from django.conf import settings
 
+from workflows import this_process
 from workflows.errors import Category, NonRetriable
 from workflows.steps.http import addresses, redirects
 from workflows.steps.masking import Secrets
@@ -98,7 +99,8 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         await self._lookups.acquire()
         loop = asyncio.get_running_loop()
         lookup = loop.run_in_executor(
-            _LOOKUP_THREADS, functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+            this_process.own(_lookup_threads),
+            functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM),
         )
         lookup.add_done_callback(self._looked_up)
         return [str(item[4][0]) for item in await asyncio.shield(lookup)]
@@ -117,7 +119,8 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-_LOOKUP_THREADS = ThreadPoolExecutor(max_workers=64, thread_name_prefix="lookup")
+def _lookup_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=64, thread_name_prefix="lookup")
 
 
 @functools.cache
@@ -145,31 +148,32 @@ class _Pool:
 
 
 class _Pools(threading.local):
-    """By organization, for the loop of this thread; the least recently used first."""
+    """By organization, for the loop of this thread; the least recently used first.
+
+    No `cachetools.LRUCache`: connections in use are not dropped, however many there are, and to close them is awaited.
+    """
 
     def __init__(self) -> None:
         self.of: OrderedDict[UUID, _Pool] = OrderedDict()
 
 
-_pools = _Pools()
-
-
 @contextlib.asynccontextmanager
 async def _connections(org_id: UUID) -> AsyncIterator[httpx.AsyncHTTPTransport]:
     """The organization's connections, for one call. Those that nobody has used for a while are closed."""
-    pool = _pools.of.get(org_id)
+    pools = this_process.own(_Pools).of
+    pool = pools.get(org_id)
     if pool is None:
-        pool = _pools.of[org_id] = _Pool()
-    _pools.of.move_to_end(org_id)
+        pool = pools[org_id] = _Pool()
+    pools.move_to_end(org_id)
     pool.calls += 1
     try:
         now = time.monotonic()
         idle = [
             other
-            for other, each in _pools.of.items()
-            if not each.calls and (now - each.used_at > KEPT_FOR_S or len(_pools.of) > MAX_POOLS)
+            for other, each in pools.items()
+            if not each.calls and (now - each.used_at > KEPT_FOR_S or len(pools) > MAX_POOLS)
         ]
-        for closing in [_pools.of.pop(other) for other in idle]:
+        for closing in [pools.pop(other) for other in idle]:
             await closing.transport.aclose()
         yield pool.transport
     finally:
@@ -179,8 +183,9 @@ async def _connections(org_id: UUID) -> AsyncIterator[httpx.AsyncHTTPTransport]:
 
 async def close() -> None:
     """Close the connections of this loop's thread."""
-    while _pools.of:
-        await _pools.of.popitem()[1].transport.aclose()
+    pools = this_process.own(_Pools).of
+    while pools:
+        await pools.popitem()[1].transport.aclose()
 
 
 @dataclass(frozen=True, kw_only=True)

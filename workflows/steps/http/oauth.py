@@ -161,9 +161,6 @@ class Tokens:
         return token.value
 
 
-TOKENS = Tokens()
-
-
 async def _renewed_by_one(
     key: Key, oauth: OAuth, fetch: Fetch, secrets: Secrets, stale: str, keep: Callable[[Token], None]
 ) -> Token:

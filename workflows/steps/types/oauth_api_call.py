@@ -8,9 +8,10 @@ import json
 import math
 from typing import Any
 
+from workflows import this_process
 from workflows.errors import Category, NonRetriable, StepFailure
 from workflows.steps.context import StepContext
-from workflows.steps.http.oauth import TOKENS, OAuth, Token, TokenRefused, read_token
+from workflows.steps.http.oauth import OAuth, Token, TokenRefused, Tokens, read_token
 from workflows.steps.registry import Mode, StepType, register
 from workflows.steps.types.http_request import RequestConfig, basic, build, heed, judge, perform, quoted
 
@@ -55,7 +56,7 @@ async def _token(context: StepContext, oauth: OAuth, stale: str = "") -> str:
     # Steps share a renewal, and it goes on where this one ends: its deadline is not theirs.
     fetch = functools.partial(_fetch, dataclasses.replace(context, deadline=math.inf), oauth)
     try:
-        return await TOKENS.get(context.org_id, oauth, fetch, context.secrets, stale=stale)
+        return await this_process.own(Tokens).get(context.org_id, oauth, fetch, context.secrets, stale=stale)
     except TokenRefused as error:
         raise NonRetriable(error.reason, category=Category.AUTH) from None
 

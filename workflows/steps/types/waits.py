@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from workflows.duration import Duration
 from workflows.errors import ConfigurationFailure
-from workflows.expressions.equality import MISSING, NO_TERM, Term, hash_of, term_of, value_at
+from workflows.expressions.equality import MATCH_PATH, MISSING, NO_TERM, Term, hash_of, term_of, value_at
 from workflows.steps.callback_urls import event_name, token_of
 from workflows.steps.context import StepContext
 from workflows.steps.outcome import WaitFor
@@ -30,7 +30,7 @@ class WaitForEventConfig(StepConfig):
     """
 
     event: str = Field(min_length=1, max_length=200)
-    match: str | None = Field(None, pattern=r"^(data|user)(\.[A-Za-z_][A-Za-z0-9_-]*)+$", max_length=200)
+    match: str | None = Field(None, pattern=MATCH_PATH, max_length=200)
     condition: str | None = Field(None, alias="if", min_length=1)
     timeout: Duration = Field(WEEK_MS, ge=1)
     lookback: Duration = 0

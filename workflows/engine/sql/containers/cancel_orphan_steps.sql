@@ -2,7 +2,7 @@
 -- container around them has ended or is to stop: cancel them.
 -- Parameters: ids uuid[].
 -- Returns: id uuid, was_ready bool, container_id uuid.
--- Indexes: primary keys.
+-- Indexes: primary keys. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH stray AS MATERIALIZED (
     SELECT s.id, s.container_id, s.status = 'ready' AS was_ready
       FROM workflows_steprun s

@@ -10,8 +10,8 @@
 -- Indexes: primary keys.
 WITH ended AS MATERIALIZED (
     SELECT s.container_id, s.index, count(*) FILTER (WHERE s.is_sink AND NOT e.fatal)::int AS sinks,
-           bool_or(e.fatal) AS fatal, bool_or(e.fatal AND e.resource) AS resource, sum(pg_column_size(s.output)) AS bytes,
-           (array_agg(e.error) FILTER (WHERE e.fatal))[1] AS error
+           bool_or(e.fatal) AS fatal, bool_or(e.fatal AND e.resource) AS resource,
+           sum(pg_column_size(s.output)) AS bytes, (array_agg(e.error) FILTER (WHERE e.fatal))[1] AS error
       FROM json_to_recordset(%(ended)s::json) AS e (id uuid, fatal bool, resource bool, error jsonb)
       JOIN workflows_steprun s ON s.id = e.id
      GROUP BY s.container_id, s.index
@@ -42,7 +42,8 @@ WITH ended AS MATERIALIZED (
     UPDATE workflows_fanout f
        SET bytes = f.bytes + c.bytes, open = f.open - c.ended, ended = f.ended + c.ended, failed = f.failed + c.failed,
            total = f.total + 2 * c.split,
-           parallelism = CASE WHEN c.resource AND f.kind = 'map' THEN greatest(1, f.parallelism / 2) ELSE f.parallelism END,
+           parallelism = CASE WHEN c.resource AND f.kind = 'map' THEN greatest(1, f.parallelism / 2)
+                              ELSE f.parallelism END,
            stopping = f.stopping OR f.bytes + c.bytes > %(max_bytes)s
                       OR (f.max_failures IS NOT NULL AND f.failed + c.failed > f.max_failures),
            changed_at = clock_timestamp()

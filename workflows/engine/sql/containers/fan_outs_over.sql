@@ -6,21 +6,24 @@
 --   priority int, needs_met int, needs_total int, waiting_for text, queued_s float8, kind text, total int, failed int,
 --   stopping bool, bytes bigint, options jsonb, elements int, successful int (elements of items that are completed),
 --   errors jsonb or null (the first 100: {index, error}), busy bool (something in it still executes).
--- Indexes: primary keys, step_run_item.
-SELECT s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses, s.told_waits AS server_retry_waits, s.timeout_ms,
-       s.queue, s.type, s.priority, s.needs_met, s.needs_total, s.waiting_for, 0::float8 AS queued_s,
-       f.kind, f.total, f.failed, f.stopping, f.bytes, f.options, i.elements, i.successful, e.errors,
+-- Indexes: primary keys, step_run_item. (`status || ''` hides the partial indexes from the planner: ADR 4.)
+SELECT s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses,
+       s.told_waits AS server_retry_waits, s.timeout_ms, s.queue, s.type, s.priority, s.needs_met, s.needs_total,
+       s.waiting_for, 0::float8 AS queued_s, f.kind, f.total, f.failed, f.stopping, f.bytes, f.options, i.elements,
+       i.successful, e.errors,
        (f.stopping OR f.failed > 0) AND EXISTS (WITH RECURSIVE inner_step AS (
                                   SELECT b.id, b.status FROM workflows_steprun b WHERE b.container_id = f.step_run_id
                                   UNION ALL
-                                  SELECT b.id, b.status FROM inner_step n JOIN workflows_steprun b ON b.container_id = n.id)
+                                  SELECT b.id, b.status FROM inner_step n
+                                    JOIN workflows_steprun b ON b.container_id = n.id)
                               SELECT 1 FROM inner_step WHERE status IN ('running', 'ready', 'waiting')) AS busy
   FROM workflows_fanout f
   JOIN workflows_steprun s ON s.id = f.step_run_id AND s.status || '' = 'waiting' AND s.waiting_for = 'items'
  CROSS JOIN LATERAL (SELECT COALESCE(sum(i.size) FILTER (WHERE i.status <> 'split'), 0)::int AS elements,
                             COALESCE(sum(i.size) FILTER (WHERE i.status = 'completed'), 0)::int AS successful
                        FROM workflows_item i WHERE i.container_id = f.step_run_id) i
- CROSS JOIN LATERAL (SELECT jsonb_agg(jsonb_build_object('index', x.position, 'error', x.error) ORDER BY x.position) AS errors
+ CROSS JOIN LATERAL (SELECT jsonb_agg(jsonb_build_object('index', x.position, 'error', x.error)
+                                      ORDER BY x.position) AS errors
                        FROM (SELECT i.position, i.error FROM workflows_item i
                               WHERE i.container_id = f.step_run_id AND i.status = 'failed' AND f.failed > 0
                               ORDER BY i.position LIMIT 100) x) e

@@ -25,9 +25,9 @@ class LimitedVersionsRow(NamedTuple):
     id: UUID
 
 
-def limited_versions(cursor: database.Cursor | None = None) -> list[LimitedVersionsRow]:
+def limited_versions(*, longest_s: float, cursor: database.Cursor | None = None) -> list[LimitedVersionsRow]:
     """Versions that may have limits of their own (`throttling`, `concurrency`, `throttle`), in use or current."""
-    return database.fetch("limited_versions", {}, LimitedVersionsRow._make, cursor)
+    return database.fetch("limited_versions", {"longest_s": longest_s}, LimitedVersionsRow._make, cursor)
 
 
 class ParkedStepsRow(NamedTuple):

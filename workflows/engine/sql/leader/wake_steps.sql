@@ -5,7 +5,9 @@
 --   int, needs_total int, needs_met int, losses int, needs_prepare bool.
 -- Index: step_run_wake.
 WITH due AS (
-    SELECT id FROM workflows_steprun WHERE status = 'waiting' AND wake_at <= statement_timestamp() AND waiting_for IN ('retry', 'sleep', 'delay', 'pause')
+    SELECT id FROM workflows_steprun
+     WHERE status = 'waiting' AND wake_at <= statement_timestamp()
+       AND waiting_for IN ('retry', 'sleep', 'delay', 'pause')
      ORDER BY wake_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 )
 UPDATE workflows_steprun s
@@ -13,5 +15,5 @@ UPDATE workflows_steprun s
        wake_seq = s.wake_seq + (s.waiting_for = 'sleep')::int, waiting_for = '', dispatched_at = NULL
   FROM due
  WHERE s.id = due.id
-RETURNING s.id, s.run_id, s.version_id, s.key, s.path, s.queue, s.type, s.priority, s.attempt, s.needs_total, s.needs_met, s.losses,
-          true AS needs_prepare
+RETURNING s.id, s.run_id, s.version_id, s.key, s.path, s.queue, s.type, s.priority, s.attempt, s.needs_total,
+          s.needs_met, s.losses, true AS needs_prepare

@@ -6,8 +6,8 @@
 --   uuid, org_slug text, event_user jsonb or null, event_ts timestamptz or null, outcomes jsonb or null.
 -- Indexes: primary keys, step_run_identity.
 SELECT r.id, CASE WHEN r.id = ANY (%(known)s::uuid[]) THEN NULL ELSE r.input END AS input,
-       pg_column_size(r.input) AS size, r.event_id, r.event_name, r.trigger, r.user_id, r.created_at, r.priority, r.version_id, r.error,
-       r.cancel_reason, f.slug AS flow,
+       pg_column_size(r.input) AS size, r.event_id, r.event_name, r.trigger, r.user_id, r.created_at, r.priority,
+       r.version_id, r.error, r.cancel_reason, f.slug AS flow,
        o.id AS org_id, o.slug AS org_slug, e."user" AS event_user, e.ts AS event_ts,
        (SELECT jsonb_object_agg(s.key, jsonb_build_array(s.status, s.output))
           FROM unnest(%(keys)s::text[]) AS k (key)

@@ -5,7 +5,8 @@
 -- Indexes: primary keys, step_run_identity.
 SELECT s.id, s.run_id, s.version_id, s.path, i.value AS item, i.position,
        (SELECT jsonb_object_agg(o.key, jsonb_build_array(o.status, o.output))
-          FROM (SELECT array_to_string(p.parts[1:depth], '/') AS path FROM generate_series(1, cardinality(p.parts)) depth
+          FROM (SELECT array_to_string(p.parts[1:depth], '/') AS path
+                  FROM generate_series(1, cardinality(p.parts)) depth
                 OFFSET 0) AS around
          CROSS JOIN unnest(%(keys)s::text[]) AS k (key)
          CROSS JOIN LATERAL (SELECT o.key, o.status, o.output FROM workflows_steprun o

@@ -3,20 +3,23 @@
 -- Parameters: failed text (a JSON array of {step, lease (null: it waited), key (of the step that undoes it)}).
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
 --   needs_total int, needs_met int, needs_prepare bool.
--- Indexes: primary keys, step_key, step_run_identity.
+-- Indexes: primary keys, step_key, step_run_identity. (`status || ''` hides the partial indexes from the planner: ADR
+--   4.)
 WITH failed AS (
     SELECT DISTINCT s.run_id, f.key
       FROM json_to_recordset(%(failed)s::json) AS f (step uuid, lease uuid, key text)
       JOIN workflows_steprun s ON s.id = f.step
-       AND ((s.status || '' = 'running' AND s.lease_token = f.lease) OR (f.lease IS NULL AND s.status || '' = 'waiting'))
+       AND ((s.status || '' = 'running' AND s.lease_token = f.lease)
+            OR (f.lease IS NULL AND s.status || '' = 'waiting'))
 ), new AS (
-    INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, priority, status,
-        attempt, losses, told_waits, needs_total, needs_left, needs_met, is_sink, is_hook, timeout_ms, wake_seq, waiting_for,
-        dispatch_count, created_at, ready_at)
-    SELECT headrace_uuid7(), r.org_id, r.id, r.version_id, s.id, s.key, '', s.position, s.type, s.queue, r.priority, 'ready',
-           1, 0, 0, 0, 0, 0, true, true, s.timeout_ms, 0, '', 0, clock_timestamp(), clock_timestamp()
+    INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, priority,
+                                   status, attempt, losses, told_waits, needs_total, needs_left, needs_met, is_sink,
+                                   is_hook, timeout_ms, wake_seq, waiting_for, dispatch_count, created_at, ready_at)
+    SELECT headrace_uuid7(), r.org_id, r.id, r.version_id, s.id, s.key, '', s.position, s.type, s.queue, r.priority,
+           'ready', 1, 0, 0, 0, 0, 0, true, true, s.timeout_ms, 0, '', 0, clock_timestamp(), clock_timestamp()
       FROM failed f
-      JOIN workflows_run r ON r.id = f.run_id AND r.error IS NULL AND r.cancel_requested_at IS NULL AND r.ended_at IS NULL
+      JOIN workflows_run r ON r.id = f.run_id AND r.error IS NULL AND r.cancel_requested_at IS NULL
+                          AND r.ended_at IS NULL
       JOIN workflows_step s ON s.version_id = r.version_id AND s.key = f.key
      ORDER BY r.id, s.key
     ON CONFLICT (run_id, key, path) DO NOTHING

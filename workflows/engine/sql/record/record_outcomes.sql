@@ -4,21 +4,21 @@
 -- where it still waits for that); what follows from it is derived from the rows that really changed. Successors are
 -- touched in the order (run, key), runs in the order of their ids, so that recorders can't deadlock; the counters are
 -- decremented, never recounted, so that parents recorded at the same instant can't lose a join. Returns rows of three
--- kinds: 'recorded' per recorded outcome, 'next' per successor that is ready or running now, 'run' per run that ended or
--- is bound to fail. (One JSON parameter is far cheaper to send than twenty arrays.)
+-- kinds: 'recorded' per recorded outcome, 'next' per successor that is ready or running now, 'run' per run that ended
+-- or is bound to fail. (One JSON parameter is far cheaper to send than twenty arrays.)
 -- Parameters: outcomes text (a JSON array of {id, run, lease (absent: a skip of a ready step), status (completed failed
 --   skipped cancelled waiting ready), waited_for (of a step that no worker has), reason (of a skip), logs (JSON as
 --   text), waiting_for ('' sleep retry event approval run), wake_in (seconds), output, input, error (JSON as text),
---   fatal (the failure fails the run), compensation (a step that undoes others), spends (the next try has the next number),
---   by_server (the other side named the pause), ran (seconds since the handler began)}), edges text (a JSON array of
---   {source, target, live (the source was not skipped), veto (a branch that was not taken: the target is skipped
---   whatever else it needs, since its needs_met falls far below zero), claim (continue in this visit), publish (the
---   caller publishes after the commit)}), lease uuid, worker uuid, lease_s float8 (these for the successors claimed at
---   once).
--- Returns: kind text (recorded, next, run), id uuid, run_id uuid or null (of a run that ended: the one that started it),
---   version_id uuid or null, org_id uuid or null, status text, key text, path text, index int or null, container_id
---   uuid or null, attempt int, needs_met int, needs_total int, wake_seq int, losses int, server_retry_waits int, timeout_ms
---   int, queue text, type text, priority int, queued_s float8, needs_prepare bool, stopping bool.
+--   fatal (the failure fails the run), compensation (a step that undoes others), spends (the next try has the next
+--   number), by_server (the other side named the pause), ran (seconds since the handler began)}), edges text (a JSON
+--   array of {source, target, weight (what the target's needs_met gets: 1, 0, or far less for a branch that was not
+--   taken; see engine/state/needs.py), claim (continue in this visit), publish (the caller publishes after the
+--   commit)}), lease uuid, worker uuid, lease_s float8 (these for the successors claimed at once).
+-- Returns: kind text (recorded, next, run), id uuid, run_id uuid or null (of a run that ended: the one that started
+--   it), version_id uuid or null, org_id uuid or null, status text, key text, path text, index int or null,
+--   container_id uuid or null, attempt int, needs_met int, needs_total int, wake_seq int, losses int,
+--   server_retry_waits int, timeout_ms int, queue text, type text, priority int, queued_s float8, needs_prepare bool,
+--   stopping bool.
 -- Indexes: primary keys, step_run_identity (run, key, path). (`status || ''` hides the partial indexes of all running
 --   and ready steps from the planner: it must look rows up by their ids, however few it believes there are.)
 WITH outcome AS (
@@ -53,8 +53,8 @@ WITH outcome AS (
        AND ((s.status || '' = 'running' AND s.lease_token = o.lease)
             OR (o.lease IS NULL AND o.waited_for IS NULL AND o.status = 'skipped' AND s.status || '' = 'ready')
             OR (o.lease IS NULL AND s.status || '' = 'waiting' AND s.waiting_for = o.waited_for))
-    RETURNING s.id, s.org_id, s.run_id, s.key, s.path, s.status, s.attempt, s.worker_id, s.ready_at, s.started_at, s.is_sink,
-              o.lease, o.waiting_for, o.input, o.error, o.logs, o.fatal, o.spends
+    RETURNING s.id, s.org_id, s.run_id, s.key, s.path, s.status, s.attempt, s.worker_id, s.ready_at, s.started_at,
+              s.is_sink, o.lease, o.waiting_for, o.input, o.error, o.logs, o.fatal, o.spends
 ), tried AS (
     INSERT INTO workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at, started_at,
                                    ended_at, input, error, logs)
@@ -66,9 +66,8 @@ WITH outcome AS (
         OR d.waiting_for = 'retry'
 ), edge AS MATERIALIZED (
     SELECT d.run_id, d.path, e.target, count(*)::int AS decided,
-           sum(CASE WHEN e.veto THEN -1000000 ELSE e.live::int END)::int AS live,
-           bool_and(e.claim) AS claim, bool_and(e.publish) AS publish
-      FROM json_to_recordset(%(edges)s::json) AS e (source uuid, target text, live bool, veto bool, claim bool, publish bool)
+           sum(e.weight)::int AS met, bool_and(e.claim) AS claim, bool_and(e.publish) AS publish
+      FROM json_to_recordset(%(edges)s::json) AS e (source uuid, target text, weight int, claim bool, publish bool)
       JOIN done d ON d.id = e.source
       JOIN workflows_run r ON r.id = d.run_id AND r.error IS NULL AND r.cancel_requested_at IS NULL
      WHERE d.status IN ('completed', 'failed', 'skipped')
@@ -77,26 +76,29 @@ WITH outcome AS (
 ), next AS (
     UPDATE workflows_steprun s
        SET needs_left = s.needs_left - edge.decided,
-           needs_met = s.needs_met + edge.live,
+           needs_met = s.needs_met + edge.met,
            status = CASE WHEN s.needs_left > edge.decided THEN 'pending'
-                         WHEN edge.claim AND s.needs_met + edge.live > 0 THEN 'running' ELSE 'ready' END,
-           ready_at = CASE WHEN s.needs_left > edge.decided THEN NULL ELSE clock_timestamp() END,
-           started_at = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0 THEN clock_timestamp() END,
-           lease_token = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0 THEN %(lease)s::uuid END,
-           lease_until = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0
-                              THEN clock_timestamp() + make_interval(secs => %(lease_s)s) END,
-           dispatched_at = CASE WHEN s.needs_left = edge.decided AND edge.publish AND s.needs_met + edge.live > 0
-                                THEN clock_timestamp() END,
-           dispatch_count = s.dispatch_count
-               + (s.needs_left = edge.decided AND edge.publish AND s.needs_met + edge.live > 0)::int,
+                         WHEN edge.claim AND s.needs_met + edge.met > 0 THEN 'running' ELSE 'ready' END,
            worker_id = CASE WHEN edge.claim THEN %(worker)s::uuid END,
-           deadline_at = CASE WHEN s.needs_left = edge.decided AND edge.claim AND s.needs_met + edge.live > 0
-                              THEN clock_timestamp() + make_interval(secs => s.timeout_ms / 1000.0) END
+           (ready_at, started_at, lease_token, lease_until, deadline_at, dispatched_at, dispatch_count) = (
+               SELECT CASE WHEN new.is_decided THEN clock_timestamp() END,
+                      CASE WHEN new.is_claimed THEN clock_timestamp() END,
+                      CASE WHEN new.is_claimed THEN %(lease)s::uuid END,
+                      CASE WHEN new.is_claimed THEN clock_timestamp() + make_interval(secs => %(lease_s)s) END,
+                      CASE WHEN new.is_claimed
+                           THEN clock_timestamp() + make_interval(secs => s.timeout_ms / 1000.0) END,
+                      CASE WHEN new.is_published THEN clock_timestamp() END,
+                      s.dispatch_count + new.is_published::int
+                 FROM (SELECT is_decided, is_decided AND edge.claim AND is_met AS is_claimed,
+                              is_decided AND edge.publish AND is_met AS is_published
+                         FROM (SELECT s.needs_left = edge.decided AS is_decided,
+                                      s.needs_met + edge.met > 0 AS is_met) met) new)
       FROM edge
      WHERE s.run_id = edge.run_id AND s.key = edge.target AND s.path = edge.path AND s.status = 'pending'
     RETURNING s.*
 ), touched AS (
-    SELECT run_id, count(*) FILTER (WHERE is_sink AND path = '' AND status IN ('completed', 'failed', 'skipped'))::int AS sinks,
+    SELECT run_id,
+           count(*) FILTER (WHERE is_sink AND path = '' AND status IN ('completed', 'failed', 'skipped'))::int AS sinks,
            (array_agg(error || jsonb_build_object('step', key)) FILTER (WHERE fatal AND status = 'failed'))[1] AS error
       FROM done
      WHERE status IN ('completed', 'failed', 'skipped') AND path = '' AND (is_sink OR fatal)
@@ -112,20 +114,25 @@ WITH outcome AS (
                                 AND r.cancel_requested_at IS NULL THEN clock_timestamp() END
       FROM touched t
      WHERE r.id = t.run_id AND r.ended_at IS NULL
-    RETURNING r.id, r.status, r.version_id, r.parent_id, r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL AS stopping
+    RETURNING r.id, r.status, r.version_id, r.parent_id,
+              r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL AS stopping
 )
-SELECT 'recorded' AS kind, d.id, d.run_id, NULL::uuid AS version_id, NULL::uuid AS org_id, d.status, '' AS key, '' AS path,
-       NULL::int AS index, NULL::uuid AS container_id, d.attempt, 0 AS needs_met, 0 AS needs_total, 0 AS wake_seq, 0 AS losses, 0 AS server_retry_waits,
-       0 AS timeout_ms, '' AS queue, '' AS type, 0 AS priority, 0::float8 AS queued_s, false AS needs_prepare, false AS stopping
+SELECT 'recorded' AS kind, d.id, d.run_id, NULL::uuid AS version_id, NULL::uuid AS org_id, d.status, '' AS key,
+       '' AS path, NULL::int AS index, NULL::uuid AS container_id, d.attempt, 0 AS needs_met, 0 AS needs_total,
+       0 AS wake_seq, 0 AS losses, 0 AS server_retry_waits, 0 AS timeout_ms, '' AS queue, '' AS type, 0 AS priority,
+       0::float8 AS queued_s, false AS needs_prepare, false AS stopping
   FROM done d
 UNION ALL
-SELECT 'next', n.id, n.run_id, n.version_id, n.org_id, n.status, n.key, n.path, n.index, n.container_id, n.attempt, n.needs_met,
-       n.needs_total, n.wake_seq, n.losses, n.told_waits AS server_retry_waits, n.timeout_ms, n.queue, n.type, n.priority, 0::float8, n.dispatched_at IS NULL, false
+SELECT 'next', n.id, n.run_id, n.version_id, n.org_id, n.status, n.key, n.path, n.index, n.container_id, n.attempt,
+       n.needs_met, n.needs_total, n.wake_seq, n.losses, n.told_waits AS server_retry_waits, n.timeout_ms, n.queue,
+       n.type, n.priority, 0::float8, n.dispatched_at IS NULL, false
   FROM next n WHERE n.status <> 'pending'
 UNION ALL
-SELECT 'run', r.id, r.parent_id, r.version_id, NULL, r.status, '', '', NULL, NULL, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, r.stopping
+SELECT 'run', r.id, r.parent_id, r.version_id, NULL, r.status, '', '', NULL, NULL, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0,
+       false, r.stopping
   FROM runs r WHERE r.status NOT IN ('queued', 'running') OR r.stopping
 UNION ALL
-SELECT DISTINCT 'run', r.id, r.id, r.version_id, NULL::uuid, r.status, '', '', NULL::int, NULL::uuid, 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0, false, true
+SELECT DISTINCT 'run', r.id, r.id, r.version_id, NULL::uuid, r.status, '', '', NULL::int, NULL::uuid, 0, 0, 0, 0, 0, 0,
+                0, '', '', 0, 0, false, true
   FROM done d JOIN workflows_run r ON r.id = d.run_id
  WHERE r.ended_at IS NULL AND (r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL)

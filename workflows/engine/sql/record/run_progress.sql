@@ -1,7 +1,7 @@
 -- How far the steps of a run have come.
 -- Parameters: run uuid.
--- Returns: version_id uuid, failed bool (the run is bound to fail), key text, is_compensation bool, position int, status text,
---   begun bool (its handler was started).
+-- Returns: version_id uuid, failed bool (the run is bound to fail), key text, is_compensation bool, position int,
+--   status text, begun bool (its handler was started).
 -- Index: step_run_identity.
 SELECT s.version_id, r.error IS NOT NULL AS failed, s.key, s.is_hook AS is_compensation, s.position, s.status,
        s.started_at IS NOT NULL OR s.memoized_from IS NOT NULL AS begun

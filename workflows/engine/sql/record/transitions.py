@@ -10,6 +10,16 @@ from uuid import UUID
 from workflows.engine.state import database
 
 
+class EndStoppedRunsRow(NamedTuple):
+    id: UUID
+    status: str
+
+
+def end_stopped_runs(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -> list[EndStoppedRunsRow]:
+    """End runs that are bound to fail or cancelled, once nothing of them runs."""
+    return database.fetch("end_stopped_runs", {"ids": list(ids)}, EndStoppedRunsRow._make, cursor)
+
+
 class FinishRunsRow(NamedTuple):
     id: UUID
     version_id: UUID
@@ -95,16 +105,6 @@ def record_outcomes(
 def set_run_output(*, id: UUID, output: str | None, error: str | None, cursor: database.Cursor | None = None) -> None:
     """The rendered output of a run that has just ended, or the error of rendering it."""
     database.fetch("set_run_output", {"id": id, "output": output, "error": error}, tuple, cursor)
-
-
-class SettleRunsRow(NamedTuple):
-    id: UUID
-    status: str
-
-
-def settle_runs(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -> list[SettleRunsRow]:
-    """End runs that are bound to fail or cancelled, once nothing of them runs."""
-    return database.fetch("settle_runs", {"ids": list(ids)}, SettleRunsRow._make, cursor)
 
 
 class WithdrawOpenRow(NamedTuple):

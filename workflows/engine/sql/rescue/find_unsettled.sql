@@ -9,7 +9,8 @@ SELECT f.id, f.org_id, f.finished FROM (
     SELECT u.id, u.org_id, u.finished, row_number() OVER (PARTITION BY u.org_id ORDER BY u.id) AS place FROM (
         SELECT r.id, r.org_id,
                NOT EXISTS (SELECT 1 FROM workflows_steprun s
-                            WHERE s.run_id = r.id AND s.status IN ('pending', 'ready', 'running', 'waiting')) AS finished
+                            WHERE s.run_id = r.id
+                              AND s.status IN ('pending', 'ready', 'running', 'waiting')) AS finished
           FROM workflows_run r
          WHERE r.status IN ('queued', 'running') AND r.id <> ALL (%(put_off)s::uuid[])
            AND (CASE WHEN r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL

@@ -56,5 +56,6 @@ UPDATE workflows_steprun s
        deadline_at = NULL, ready_at = clock_timestamp(), dispatched_at = NULL
   FROM judged
  WHERE s.id = judged.id
-RETURNING s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.queue, s.type, s.priority, s.attempt, s.needs_total,
-          s.needs_met, s.status, s.losses, s.wake_seq, s.told_waits AS server_retry_waits, s.timeout_ms, 0::float8 AS queued_s, true AS needs_prepare
+RETURNING s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.queue, s.type, s.priority,
+          s.attempt, s.needs_total, s.needs_met, s.status, s.losses, s.wake_seq, s.told_waits AS server_retry_waits,
+          s.timeout_ms, 0::float8 AS queued_s, true AS needs_prepare

@@ -1,11 +1,12 @@
 -- An event moves the run that waits for quiet: it starts a period later, but not after its timeout, and gets the
 -- event's data unless it has a later one's. A run of which a step has woken is left alone.
--- Parameters: flow uuid, key text, input text, event_name text, user_id text, priority int, event_id uuid or null, received_at
---   timestamptz, period_s float8, timeout_s float8 or null (none), start_ms bigint or null.
+-- Parameters: flow uuid, key text, input text, event_name text, user_id text, priority int, event_id uuid or null,
+--   received_at timestamptz, period_s float8, timeout_s float8 or null (none), start_ms bigint or null.
 -- Returns: id uuid, replaced bool (its data is that of the event now).
--- Indexes: run_gathers, step_run_identity.
+-- Indexes: run_gathers, step_run_identity. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH found AS MATERIALIZED (
-    SELECT r.id, r.created_at, COALESCE(r.newest_at <= %(received_at)s::timestamptz, true) AS replaced FROM workflows_run r
+    SELECT r.id, r.created_at, COALESCE(r.newest_at <= %(received_at)s::timestamptz, true) AS replaced
+      FROM workflows_run r
      WHERE r.flow_id = %(flow)s AND r.gather_key = %(key)s AND r.gather_key <> '' AND r.status = 'queued'
        AND r.cancel_requested_at IS NULL
        FOR UPDATE OF r

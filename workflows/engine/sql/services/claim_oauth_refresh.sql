@@ -6,7 +6,8 @@
 --   (for how long the access token is good; null where it is not).
 -- Index: oauth_credential_identity.
 INSERT INTO workflows_oauthcredential AS c (id, organization_id, identity, lease, leased_until, used_at)
-VALUES (%(id)s, %(org)s, %(identity)s, %(lease)s, clock_timestamp() + make_interval(secs => %(lease_s)s), clock_timestamp())
+VALUES (%(id)s, %(org)s, %(identity)s, %(lease)s, clock_timestamp() + make_interval(secs => %(lease_s)s),
+        clock_timestamp())
 ON CONFLICT (organization_id, identity) DO UPDATE
    SET used_at = clock_timestamp(),
        lease = CASE WHEN (c.expires_at > clock_timestamp() AND c.access_digest <> %(stale)s)

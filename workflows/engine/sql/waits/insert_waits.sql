@@ -3,7 +3,7 @@
 -- Parameters: waits text (a JSON array of {id (of the step run), kind, event_name, match_path, value_hash, condition,
 --   lookback_s, since_run, child_id, remind_s, options}).
 -- Returns: step_run_id uuid.
--- Index: primary keys.
+-- Index: primary keys. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 INSERT INTO workflows_wait (step_run_id, org_id, run_id, kind, event_name, match_path, value_hash, condition, since,
                             looked_back, child_id, options, remind_at, expires_at, created_at, taken_by)
 SELECT s.id, s.org_id, s.run_id, w.kind, w.event_name, w.match_path, w.value_hash, w.condition,

@@ -3,8 +3,10 @@
 --   claimed_until text.
 -- Returns: nothing.
 -- Index: primary key.
-INSERT INTO workflows_worker (id, name, queues, slots, capacity, lanes, active, unclaimed, claimed_until, started_at, seen_at)
-VALUES (%(id)s, %(name)s, %(queues)s::text[], %(slots)s, %(capacity)s, %(lanes)s::jsonb, %(active)s, %(unclaimed)s, %(claimed_until)s::jsonb,
-        clock_timestamp(), clock_timestamp())
-ON CONFLICT (id) DO UPDATE SET slots = EXCLUDED.slots, capacity = EXCLUDED.capacity, lanes = EXCLUDED.lanes, active = EXCLUDED.active, unclaimed = EXCLUDED.unclaimed,
-    claimed_until = EXCLUDED.claimed_until, seen_at = EXCLUDED.seen_at
+INSERT INTO workflows_worker (id, name, queues, slots, capacity, lanes, active, unclaimed, claimed_until, started_at,
+                              seen_at)
+VALUES (%(id)s, %(name)s, %(queues)s::text[], %(slots)s, %(capacity)s, %(lanes)s::jsonb, %(active)s, %(unclaimed)s,
+        %(claimed_until)s::jsonb, clock_timestamp(), clock_timestamp())
+ON CONFLICT (id) DO UPDATE
+   SET slots = EXCLUDED.slots, capacity = EXCLUDED.capacity, lanes = EXCLUDED.lanes, active = EXCLUDED.active,
+       unclaimed = EXCLUDED.unclaimed, claimed_until = EXCLUDED.claimed_until, seen_at = EXCLUDED.seen_at

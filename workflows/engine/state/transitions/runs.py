@@ -1,4 +1,4 @@
-"""Changes of the status of runs: insert, finish, settle, cancel."""
+"""Changes of the status of runs: insert, finish, stop, cancel."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from workflows.engine.sql.repair import transitions as repair_sql
 from workflows.engine.sql.trigger import transitions as trigger_sql
 from workflows.engine.state import database, flow_cache
 from workflows.engine.state.records import Candidate, Lineage, ReadyStep
-from workflows.engine.state.transitions.steps import ENDED
 from workflows.errors import UnloadableVersion
+from workflows.models.run import ENDED_STEP
 from workflows.payload import dump
 from workflows.steps.outcome import StepError
 
@@ -118,8 +118,8 @@ def _is_followed_up(flow: CompiledFlow, lineage: Lineage) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
-    """The consequences of settling: (run, status) of runs that ended, ready steps that will not start, and
+class Stopped:
+    """The consequences of stopping: (run, status) of runs that ended, ready steps that will not start, and
     compensations that became ready."""
 
     ended: list[tuple[UUID, str]] = field(default_factory=list)
@@ -127,18 +127,18 @@ class Settled:
     ready: list[ReadyStep] = field(default_factory=list)
 
 
-def settle(run_ids: Sequence[UUID]) -> Settled:
+def stop_runs(run_ids: Sequence[UUID]) -> Stopped:
     """Cancel what is open of runs that are bound to fail or cancelled, and end those of which nothing runs."""
     with database.transaction() as cursor:
         sql.lock_runs(ids=run_ids, cursor=cursor)
         unstarted = [row.id for row in record_sql.withdraw_open(ids=run_ids, cursor=cursor)]
-        rows = record_sql.settle_runs(ids=run_ids, cursor=cursor)
+        rows = record_sql.end_stopped_runs(ids=run_ids, cursor=cursor)
         compensating = {row.id: _compensate(row.id, cursor) for row in rows if row.status == "compensate"}
         compensated = [run_id for run_id, going_on in compensating.items() if going_on is None]
         if compensated:
             sql.close_compensations(ids=compensated, cursor=cursor)
-            rows += record_sql.settle_runs(ids=compensated, cursor=cursor)
-    return Settled(
+            rows += record_sql.end_stopped_runs(ids=compensated, cursor=cursor)
+    return Stopped(
         ended=[(row.id, row.status) for row in rows if row.status != "compensate"],
         unstarted=unstarted,
         ready=[step for steps in compensating.values() for step in steps or ()],
@@ -152,7 +152,7 @@ def _compensate(run_id: UUID, cursor: database.Cursor) -> list[ReadyStep] | None
     """
     progress = sql.run_progress(run=run_id, cursor=cursor)
     compensations = {row.key: row.status for row in progress if row.is_compensation}
-    if any(status not in ENDED | {"cancelled"} for status in compensations.values()):
+    if any(status not in ENDED_STEP for status in compensations.values()):
         return []
     if any(row.status == "running" for row in progress):
         return []
@@ -203,7 +203,7 @@ def finish(run_id: UUID, *, cursor: database.Cursor) -> UUID | None:
 
 
 def expire(*, batch: int) -> list[UUID]:
-    """Set the cancel flag of runs that have not started, or not ended, in time; `settle` does the rest."""
+    """Set the cancel flag of runs that have not started, or not ended, in time; `stop_runs` does the rest."""
     with database.transaction() as cursor:
         due = leader_sql.due_runs(batch=batch, cursor=cursor)
         expired: list[UUID] = []
@@ -216,5 +216,5 @@ def expire(*, batch: int) -> list[UUID]:
 
 
 def request_cancel(org_id: UUID, run_ids: Sequence[UUID], *, reason: str) -> list[UUID]:
-    """Set the cancel flag of live runs; `settle` does the rest."""
+    """Set the cancel flag of live runs; `stop_runs` does the rest."""
     return [row.id for row in sql.request_cancel(org=org_id, ids=run_ids, reason=reason)]

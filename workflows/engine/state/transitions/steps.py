@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeGuard
 from uuid import UUID
 
-from workflows.definitions.compiled import CompiledFlow, CompiledStep
+from throttling.environment import step_lease_s
+from workflows.definitions.compiled import NIL_UUID, CompiledFlow, CompiledStep
 from workflows.engine.sql.claim import transitions as claim_sql
 from workflows.engine.sql.leader import transitions as leader_sql
 from workflows.engine.sql.record import transitions as record_sql
 from workflows.engine.sql.record.transitions import RecordOutcomesRow
-from workflows.engine.state import database, flow_cache
+from workflows.engine.state import database, flow_cache, needs
 from workflows.engine.state.records import (
-    NIL_UUID,
     Claim,
     ClaimedBatch,
     ClaimRow,
@@ -29,6 +29,7 @@ from workflows.engine.state.records import (
     StepResult,
     always,
 )
+from workflows.models.run import DECIDED
 from workflows.payload import dump
 from workflows.steps.outcome import (
     Cancelled,
@@ -36,7 +37,6 @@ from workflows.steps.outcome import (
     Failed,
     FanOut,
     HandBack,
-    Outcome,
     Retry,
     Skipped,
     Sleep,
@@ -45,7 +45,7 @@ from workflows.steps.outcome import (
 )
 from workflows.steps.registry import pure_types
 
-LEASE_S = max(2.0, float(os.environ.get("HEADRACE_LEASE_S", "10")))
+LEASE_S = step_lease_s(os.environ)
 
 
 def claim(
@@ -79,8 +79,8 @@ def claim(
     return ClaimedBatch(claims, newest)
 
 
-def skip(step: ReadyStep) -> StepResult:
-    """The result that skips a ready step."""
+def skip(step: ReadyStep, reason: str) -> StepResult:
+    """The result that skips a ready step: `condition` or `needs_skipped`."""
     return StepResult(
         claim=Claim(
             id=step.id,
@@ -99,7 +99,7 @@ def skip(step: ReadyStep) -> StepResult:
             type=step.type,
             path=step.path,
         ),
-        outcome=Skipped(),
+        outcome=Skipped(reason=reason),
     )
 
 
@@ -165,33 +165,23 @@ class _Builder:
             row |= {"status": "waiting", "waiting_for": "pause", "wake_in": outcome.after_s}
         self.outcomes.append(row)
         self.needs_transaction = self.needs_transaction or bool(claimed.path)
-        if flow is not None and step is not None and status in ENDED and not row.get("fatal") and not stops_item:
+        if flow is not None and step is not None and status in DECIDED and not row.get("fatal") and not stops_item:
             if (step.is_sink or step.is_compensation) and not claimed.path and flow.output is not None:
                 self.may_end_with_output = True
             for key in step.successors:
-                self._edge(flow, row["id"], flow.steps[key], _is_live(step, key, outcome), veto=key in not_taken)
+                weight = needs.weight(step, key, status=status, not_taken=not_taken)
+                self._edge(flow, row["id"], flow.steps[key], weight)
 
-    def _edge(self, flow: CompiledFlow, source: str, target: CompiledStep, live: bool, *, veto: bool) -> None:
+    def _edge(self, flow: CompiledFlow, source: str, target: CompiledStep, weight: int) -> None:
         claims = (
-            self.max_continuations > 0
-            and live
-            and not veto
-            and target.condition is None
-            and target.type.queue in self.queues
+            self.max_continuations > 0 and weight > 0 and target.condition is None and target.type.queue in self.queues
         )
         claims = claims and self.may_continue(flow.version_id, target.key)
         self.max_continuations -= claims
         self.edges.append({
-            "source": source, "target": target.key, "live": live, "veto": veto, "claim": claims,
+            "source": source, "target": target.key, "weight": weight, "claim": claims,
             "publish": not claims and target.condition is None,
         })  # fmt: skip
-
-
-def _is_live(step: CompiledStep, successor: str, outcome: Outcome) -> bool:
-    """Whether the outcome lets a successor run. A fallback runs only after a failure, and stands in for it then."""
-    if isinstance(outcome, Skipped):
-        return False
-    return step.fallback is None or (successor == step.fallback) == isinstance(outcome, Failed)
 
 
 def _compiled(claim: Claim) -> tuple[CompiledFlow | None, CompiledStep | None]:
@@ -206,8 +196,6 @@ def _stored(error: StepError) -> str:
     return dump(error.as_json(), what="The error")
 
 
-ENDED = frozenset({"completed", "failed", "skipped"})
-"""The statuses after which a successor's need is decided."""
 _STATUS: dict[type[Any], str] = {
     Completed: "completed",
     Failed: "failed",
@@ -293,7 +281,7 @@ def record(recording: Recording, cursor: database.Cursor | None = None) -> Recor
             assert row.version_id is not None
             recorded.versions[row.id] = row.version_id
             if row.stopping:
-                recorded.runs_to_settle.append(row.id)
+                recorded.runs_to_stop.append(row.id)
             else:
                 recorded.ended.append((row.id, row.status))
                 if row.run_id is not None:  # of a run: the one that started it

@@ -1,4 +1,4 @@
-"""What this process of the engine has for itself, in one object: its gate, its caches and its dispatcher.
+"""What this process has for itself, in one object: its gate, its caches, its dispatcher, its pools and its threads.
 
 A fork begins with nothing: a connection, a lock or a thread of its parent is of no use to a child.
 """

@@ -7,11 +7,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from config.env import BASE_DIR
-from workflows.engine.state.this_process import Parts
+from workflows.this_process import Parts
 
 FORKED = """
 import os
-from workflows.engine.state import this_process
+from workflows import this_process
 
 class Part:
     pass

@@ -1,6 +1,7 @@
 -- End runs that are bound to fail or cancelled, once nothing of them runs. A run whose steps may have to be undone ends
 -- after that. A statement of its own after withdraw_open: its snapshot sees the claims that that one waited for.
--- Returns the runs that ended; with status 'compensate' the runs of which nothing runs and whose steps may have to be undone.
+-- Returns the runs that ended; with status 'compensate' the runs of which nothing runs and whose steps may have to be
+--   undone.
 -- Parameters: ids uuid[].
 -- Returns: id uuid, status text.
 -- Index: step_run_identity.
