@@ -10,6 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 services.use_services()
 django.setup(set_prefix=False)
 
+from django.conf import settings  # noqa: E402
 from django.middleware.clickjacking import XFrameOptionsMiddleware  # noqa: E402
 from django.middleware.security import SecurityMiddleware  # noqa: E402
 
@@ -19,4 +20,6 @@ from workflows.api.streams.front import Front  # noqa: E402
 from workflows.engine.telemetry import step_events  # noqa: E402
 
 step_events.start_beside_workers()
-application = Front(ThreadHandler(), (browser_policy, SecurityMiddleware, XFrameOptionsMiddleware))
+application = Front(
+    ThreadHandler(threads=settings.WEB_THREADS), (browser_policy, SecurityMiddleware, XFrameOptionsMiddleware)
+)

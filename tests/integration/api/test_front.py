@@ -33,7 +33,7 @@ def ask(application: Any, *requests: tuple[str, str, dict[str, Any]]) -> list[ht
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_a_health_check_has_the_headers_of_every_answer(live_db: None, path: str) -> None:
-    (answer,) = ask(Front(ThreadHandler(), HEADERS), ("GET", path, {}))
+    (answer,) = ask(Front(ThreadHandler(threads=4), HEADERS), ("GET", path, {}))
     by_django = Client().get(path, headers={"host": "localhost"})
     assert answer.json() == by_django.json()
     assert {name.lower(): value for name, value in answer.headers.items()} == {
@@ -55,7 +55,7 @@ def test_a_health_check_has_the_headers_of_every_answer(live_db: None, path: str
 def test_what_is_no_plain_health_check_is_answered_by_django(
     live_db: None, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
-    (answer,) = ask(Front(ThreadHandler(), HEADERS), (method, path, {"headers": headers}))
+    (answer,) = ask(Front(ThreadHandler(threads=4), HEADERS), (method, path, {"headers": headers}))
     assert answer.status_code == status
     same = Client().generic(method, path, headers={"host": "localhost", **headers})
     assert (answer.status_code, answer.content) == (same.status_code, same.content)
@@ -64,7 +64,7 @@ def test_what_is_no_plain_health_check_is_answered_by_django(
 def test_bodies_cookies_and_refusals_come_through(org: Organization, api_key: str) -> None:
     bearer = {"authorization": f"Bearer {api_key}"}
     page, large, refused = ask(
-        Front(ThreadHandler(), HEADERS),
+        Front(ThreadHandler(threads=4), HEADERS),
         ("GET", "/login/", {}),
         ("POST", "/api/workflows/x/run", {"headers": bearer, "content": b'{"a": "' + b"x" * (9 * 1024 * 1024) + b'"}'}),
         ("POST", "/api/workflows/x/run", {"headers": bearer, "json": {}}),

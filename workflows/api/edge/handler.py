@@ -20,8 +20,6 @@ Scope = dict[str, Any]
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-THREADS = 8
-"""As many as the pool has connections to Postgres: another one would only wait for one."""
 MOST_OPEN = 512
 """Requests that a process holds, those that wait for a thread included. The next ones are refused at once."""
 
@@ -31,9 +29,11 @@ class ThreadHandler(ASGIHandler):
 
     Django's own handler goes back to the event loop between an asynchronous middleware and a synchronous one, starts a
     thread for each request, and changes threads for each signal: fifteen changes for the shortest request.
+
+    `threads`: as many as there are connections to Postgres; another one would only wait for one.
     """
 
-    def __init__(self, threads: int = THREADS, most_open: int = MOST_OPEN) -> None:
+    def __init__(self, threads: int, most_open: int = MOST_OPEN) -> None:
         super().__init__()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="request")
         self._most_open = most_open
