@@ -21,12 +21,28 @@ def find(key: str) -> AccessKey | None:
         found = AccessKey.from_db(
             "default",
             (
-                "id", "organization_id", "kind", "name", "prefix", "digest", "operator", "created_at", "revoked_at",
+                "id",
+                "organization_id",
+                "kind",
+                "name",
+                "prefix",
+                "digest",
+                "operator",
+                "created_at",
+                "revoked_at",
             ),
             (
-                row.id, row.org_id, row.kind, row.name, row.prefix, digest, row.operator, row.created_at, row.revoked_at,
+                row.id,
+                row.org_id,
+                row.kind,
+                row.name,
+                row.prefix,
+                digest,
+                row.operator,
+                row.created_at,
+                row.revoked_at,
             ),
-        )  # fmt: skip
+        )
         found.organization = organization
         return found
     return None
