@@ -1,17 +1,25 @@
-"""The ASGI application (served by uvicorn): the live streams, and behind them Django."""
+"""The ASGI application (served by uvicorn): health and live streams, and behind them Django."""
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 from config import services
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 services.use_services()
-django = get_asgi_application()
+django.setup(set_prefix=False)
 
-from workflows.api.streams.front import StreamFront  # noqa: E402  (needs the apps)
+from django.conf import settings  # noqa: E402
+from django.middleware.clickjacking import XFrameOptionsMiddleware  # noqa: E402
+from django.middleware.security import SecurityMiddleware  # noqa: E402
+
+from config.browser_policy import browser_policy  # noqa: E402
+from workflows.api.edge.handler import ThreadHandler  # noqa: E402  (needs the apps)
+from workflows.api.streams.front import Front  # noqa: E402
 from workflows.engine.telemetry import step_events  # noqa: E402
 
 step_events.start_beside_workers()
-application = StreamFront(django)
+application = Front(
+    ThreadHandler(threads=settings.WEB_THREADS), (browser_policy, SecurityMiddleware, XFrameOptionsMiddleware)
+)

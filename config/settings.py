@@ -105,6 +105,7 @@ def _database(url: str) -> dict[str, Any]:
 
 
 DATABASES = {"default": _database(ENVIRONMENT.database_url)}
+WEB_THREADS = ENVIRONMENT.db_pool_size or 8
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = ENVIRONMENT.redis_url
 REDIS_PREFIX = ENVIRONMENT.redis_prefix

@@ -31,11 +31,8 @@ WEDGED_S = 20.0
 
 async def healthz(_: HttpRequest) -> JsonResponse:
     """Whether this process can serve: 503 when a restart would help. Postgres' absence is no reason."""
-    wedged_s = await this_process.own(_Checks).liveness.result()
-    if wedged_s < WEDGED_S:
-        return JsonResponse({"status": "ok"})
-    detail = f"No request could get a connection to Postgres for {wedged_s:.0f} s, although Postgres answers."
-    return JsonResponse({"status": "wedged", "detail": detail}, status=503)
+    status, body = await alive()
+    return JsonResponse(body, status=status)
 
 
 async def readyz(_: HttpRequest) -> JsonResponse:
@@ -43,8 +40,23 @@ async def readyz(_: HttpRequest) -> JsonResponse:
 
     Postgres, a free connection of this process, the store and the broker answer, and a worker was seen lately.
     """
+    status, body = await ready()
+    return JsonResponse(body, status=status)
+
+
+async def alive() -> tuple[int, dict[str, Any]]:
+    """Status and body of `/healthz`."""
+    wedged_s = await this_process.own(_Checks).liveness.result()
+    if wedged_s < WEDGED_S:
+        return 200, {"status": "ok"}
+    detail = f"No request could get a connection to Postgres for {wedged_s:.0f} s, although Postgres answers."
+    return 503, {"status": "wedged", "detail": detail}
+
+
+async def ready() -> tuple[int, dict[str, Any]]:
+    """Status and body of `/readyz`."""
     checks = await this_process.own(_Checks).readiness.result()
-    return JsonResponse({"ready": all(checks.values()), "checks": checks}, status=200 if all(checks.values()) else 503)
+    return 200 if all(checks.values()) else 503, {"ready": all(checks.values()), "checks": checks}
 
 
 class Shared(Generic[Result]):

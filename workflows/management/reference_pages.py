@@ -199,7 +199,11 @@ SETTINGS = (
     Setting("`HEADRACE_LOG_LEVEL`", "`INFO`", "A level of Python's logging."),
     Setting("`HEADRACE_STEP_EVENTS`", "1", "0: workers and web do not tell Flower (and other monitors) of each step."),
     Setting("`HEADRACE_FLOWER_URL`", "none", "Where people find Flower: the dashboard links to it. `up` sets it."),
-    Setting("`HEADRACE_DB_POOL_SIZE`", "8", "Django's database pool per process; 0 for none (pgbouncer)."),
+    Setting(
+        "`HEADRACE_DB_POOL_SIZE`",
+        "8",
+        "Django's database pool per process; 0 for none (pgbouncer). The web process answers as many requests at once; without a pool 8.",
+    ),
     Setting(
         "`HEADRACE_HTTPS`", "0", "Behind a proxy that ends TLS and sets `X-Forwarded-Proto`: secure cookies, HSTS."
     ),

@@ -21,6 +21,7 @@ from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import AccessKey, Event, EventSchema, Organization
 from workflows.models.event import SYSTEM
 from workflows.payload import MAX_SCHEMA_BYTES, dump, text_fault
+from workflows.services import access_keys
 
 MAX_EVENTS = 5_000
 MAX_PROBLEMS = 100
@@ -196,7 +197,7 @@ def owner_of(key: str, *, on_this_machine: bool) -> Organization | None:
     In development, for a program `on_this_machine`, a key that was never issued will do: clients without one send a
     placeholder. What they send belongs to the first organization.
     """
-    found = AccessKey.objects.select_related("organization").filter(digest=AccessKey.digest_of(key)).first()
+    found = access_keys.find(key)
     if found is not None:
         return found.organization if found.kind == AccessKey.Kind.EVENT and found.revoked_at is None else None
     if settings.ANY_EVENT_KEY_ON_LOOPBACK and on_this_machine:

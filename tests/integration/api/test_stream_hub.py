@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.support.workers import WorkerPool, await_end, await_that, publish
 from workflows import services, this_process
-from workflows.api.streams.front import StreamFront
+from workflows.api.streams.front import Front
 from workflows.api.streams.places import IN_ALL, PER_HOLDER, PER_ORGANIZATION, Places
 from workflows.api.streams.routes import SLOT, Ticket
 from workflows.errors import TooManyStreams
@@ -188,7 +188,7 @@ def test_an_answer_that_a_middleware_has_replaced_begins_no_stream(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(StreamFront(django)({"type": "http"}, receive, send))
+    asyncio.run(Front(django)({"type": "http"}, receive, send))
     assert [message.get("body", message.get("status")) for message in sent] == [status, b"no"]
 
 

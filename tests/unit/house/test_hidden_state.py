@@ -49,7 +49,7 @@ HARMLESS = {
     "structlog.get_logger": "loggers", "logging.getLogger": "loggers",
     "Router": "addresses are added by decorators at import", "Library": "tags are added by decorators at import",
     "make_api": "routers are added at import", "Celery": "the application of Celery, set up at import",
-    "get_asgi_application": "the application of Django", "StreamFront": "it keeps a function",
+    "Front": "the application of the server: its threads begin with its first request",
     "Signal": "receivers are connected by `apps.py`", "JSONRenderer": "it keeps nothing",
     "env.read": "the environment, in a frozen object", "braked": "a view", "ExpressionWrapper": "a part of a query",
     "TypeVar": "a type", "get_args": "a tuple of types", "object": "a mark without attributes",

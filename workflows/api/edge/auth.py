@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from ninja.security import HttpBearer
 
 from workflows.models import AccessKey, Organization
+from workflows.services import access_keys
 
 
 class ApiRequest(HttpRequest):
@@ -26,11 +27,7 @@ class ApiKeyAuth(HttpBearer):
     """Finds the organization of a key that has not been revoked, and puts it on the request."""
 
     def authenticate(self, request: HttpRequest, token: str) -> AccessKey | None:
-        key = (
-            AccessKey.objects.select_related("organization")
-            .filter(digest=AccessKey.digest_of(token), kind=AccessKey.Kind.API, revoked_at=None)
-            .first()
-        )
+        key = access_keys.find_valid(token, AccessKey.Kind.API)
         if key is not None:
             request.organization = key.organization  # type: ignore[attr-defined]
         return key

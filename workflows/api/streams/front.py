@@ -1,4 +1,4 @@
-"""The ASGI application in front of Django: it sends the answers and the live streams.
+"""The ASGI application in front of Django: it sends the answers and the live streams, and answers health checks itself.
 
 Django sends an answer within its request. Until the client has read it, a thread and the view's connection to Postgres
 stay with it: a few clients that do not read would take the process down. So here Django's request ends first. Its
@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+import io
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from django.http import HttpResponse
+from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpResponse, JsonResponse
+from django.http.request import split_domain_port, validate_host
 
 from workflows import this_process
+from workflows.api.health import alive, ready
 from workflows.api.streams.places import Places
 from workflows.api.streams.routes import KEEP_ALIVE_S, LONGEST_S, SLOT, STILL_HERE, Ticket, too_many
 from workflows.errors import TooManyStreams
@@ -44,15 +50,21 @@ class _Answer:
         return bool(self.messages) and self.messages[0].get("status") == 200
 
 
-class StreamFront:
-    """Django, and the streams that its views have admitted."""
+class Front:
+    """Health, Django, and the streams that its views have admitted."""
 
-    def __init__(self, django: Application) -> None:
+    def __init__(self, django: Application, middlewares: Iterable[Callable[[Any], Any]] = ()) -> None:
+        """`middlewares` of Django: those that give an answer headers, for the answers of health checks."""
         self._django = django
+        self._headers = _headers_of_health(middlewares)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._django(scope, receive, send)
+            return
+        check = HEALTH.get(scope.get("path", ""))
+        if check is not None and _is_plain(scope):
+            await self._say(await check(), send)
             return
         answer = _Answer()
         await self._django({**scope, SLOT: answer}, receive, answer.keep)
@@ -61,6 +73,33 @@ class StreamFront:
         else:
             for message in answer.messages:
                 await send(message)
+
+    async def _say(self, answer: tuple[int, dict[str, Any]], send: Send) -> None:
+        """Send the answer of a health check: no middleware has a part in it, and no thread."""
+        status, body = answer
+        content = json.dumps(body).encode()
+        length = (b"content-length", str(len(content)).encode())
+        await send({"type": "http.response.start", "status": status, "headers": [*self._headers, length]})
+        await send({"type": "http.response.body", "body": content})
+
+
+HEALTH: dict[str, Callable[[], Awaitable[tuple[int, dict[str, Any]]]]] = {"/healthz": alive, "/readyz": ready}
+
+
+def _is_plain(scope: Scope) -> bool:
+    """Whether the front may answer it: a GET by an allowed name. Django says what is wrong with every other one."""
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+    domain, _ = split_domain_port(host)
+    return scope["method"] == "GET" and not scope["query_string"] and validate_host(domain, settings.ALLOWED_HOSTS)
+
+
+def _headers_of_health(middlewares: Iterable[Callable[[Any], Any]]) -> list[tuple[bytes, bytes]]:
+    """The headers that Django's middlewares would give the answer."""
+    request = ASGIRequest({"type": "http", "method": "GET", "path": "/healthz", "headers": []}, io.BytesIO())
+    answer = JsonResponse({})
+    for middleware in middlewares:
+        middleware(lambda _: answer)(request)
+    return [(name.lower().encode(), value.encode()) for name, value in answer.items()]
 
 
 async def _serve(ticket: Ticket, start: Message, receive: Receive, send: Send) -> None:

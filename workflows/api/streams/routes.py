@@ -1,7 +1,7 @@
 """Server-sent events: `/api/runs/{id}/stream` and `/api/stream`.
 
 The views only decide who reads what. Over ASGI the request is over then, with its thread and its connection to
-Postgres, and `StreamFront` sends the stream. Under WSGI (the development server, the live server of tests) a stream
+Postgres, and `Front` sends the stream. Under WSGI (the development server, the live server of tests) a stream
 occupies the server's thread, and nothing else.
 """
 
@@ -34,7 +34,7 @@ KEEP_ALIVE_S = 15.0
 LONGEST_S = 3_600.0
 STILL_HERE = b": still here\n\n"
 SLOT = "headrace.stream"
-"""The key of the ASGI scope under which `StreamFront` looks for the view's ticket."""
+"""The key of the ASGI scope under which `Front` looks for the view's ticket."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,26 @@ from uuid import UUID
 from workflows.engine.state import database
 
 
+class AccessKeyRow(NamedTuple):
+    id: UUID
+    kind: str
+    name: str
+    prefix: str
+    operator: bool
+    created_at: datetime
+    revoked_at: datetime | None
+    org_id: UUID
+    org_slug: str
+    org_name: str
+    org_skips_arrivals: bool
+    org_created_at: datetime
+
+
+def access_key(*, digest: str, cursor: database.Cursor | None = None) -> list[AccessKeyRow]:
+    """An access key by its digest, revoked or not, with its organization."""
+    return database.fetch("access_key", {"digest": digest}, AccessKeyRow._make, cursor)
+
+
 class ClaimOauthRefreshRow(NamedTuple):
     mine: bool
     refresh_token: bytes | None
