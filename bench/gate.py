@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from django.conf import settings
 
-from throttling.gate import Gate, Request, Take
+from throttling.gate import Capacity, Gate, Request
 from throttling.limits import ConcurrencyLimit, Limit, LimitSet, RateLimit
 from throttling.names import LimitName
 
@@ -64,7 +64,7 @@ def measure() -> list[dict[str, float]]:
 
 def _measure(gate: Gate, limits: int, keys: int, batch: int) -> dict[str, float]:
     numbers = itertools.cycle(range(keys))
-    take = Take(count=batch, lanes=(LANE,), lease="l")
+    take = Capacity(count=batch, lanes=(LANE,), lease="l")
     # Admit what has room, and give it back unmeasured.
     asked = [_requests(_limits(limits, 10**6), numbers, batch) for _ in range(STEPS // batch)]
     admit = _Stopwatch(gate)

@@ -41,7 +41,7 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Take:
+class Capacity:
     """How many steps of these lanes the caller can start at once, and under which lease."""
 
     count: int
@@ -117,9 +117,9 @@ class Gate:
 
     # --- steps ------------------------------------------------------------------------------------------------
 
-    def admit(self, requests: Sequence[Request], *, take: Take | None = None) -> Answer:
+    def admit(self, requests: Sequence[Request], *, take: Capacity | None = None) -> Answer:
         """Ask for permits; each request is granted (reserved), taken (started under the lease), or parked."""
-        return Answer.of(self._call("admit", {**_asked(requests), **_taking(take)}))
+        return Answer.of(self._call("admit", {**_groups_of(requests), **_taking(take)}))
 
     def confirm(self, lease: str, ids: Sequence[str], *, again: bool = False) -> tuple[Answer, list[str]]:
         """Reservations become leases as their steps start. Also the ids that have no permit to start.
@@ -138,7 +138,7 @@ class Gate:
         runs: Sequence[str] = (),
         sleepers: Sequence[str] = (),
         pauses: Sequence[Pause] = (),
-        take: Take | None = None,
+        take: Capacity | None = None,
     ) -> Answer:
         """Give permits back (by lease), hand over to waiters, and ask for permits for what follows: one call.
 
@@ -150,7 +150,7 @@ class Gate:
             "runs": list(runs),
             "sleepers": list(sleepers),
             "pauses": [[pause.instance, math.ceil(pause.seconds * 1e6)] for pause in pauses],
-            **_asked(requests),
+            **_groups_of(requests),
             **_taking(take),
         }
         return Answer.of(self._call("release", call))
@@ -322,7 +322,7 @@ def _definitions(requests: Iterable[Request]) -> dict[str, str]:
     return found
 
 
-def _asked(requests: Sequence[Request]) -> dict[str, Any]:
+def _groups_of(requests: Sequence[Request]) -> dict[str, Any]:
     groups: dict[tuple[str, str, float, str, str], list[Any]] = {}
     for request in requests:
         limits = request.limits
@@ -335,5 +335,5 @@ def _asked(requests: Sequence[Request]) -> dict[str, Any]:
     return {"define": _definitions(requests), "groups": [[*key, steps] for key, steps in groups.items()]}
 
 
-def _taking(take: Take | None) -> dict[str, Any]:
+def _taking(take: Capacity | None) -> dict[str, Any]:
     return {"take": take.count, "lanes": list(take.lanes), "lease": take.lease} if take else {}

@@ -44,7 +44,7 @@ def items_page(
     indexes = [item.index for item in page]
     rows = list(StepRun.objects.filter(container_id=step_run_id, index__in=indexes).order_by("position"))
     attempts = attempts_of(container.run_id, rows)
-    flow = flow_cache.found(container.version_id)
+    flow = flow_cache.find(container.version_id)
     compiled = flow.steps if flow is not None else {}
     steps: dict[int, list[StepDetail]] = defaultdict(list)
     for row in rows:

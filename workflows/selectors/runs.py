@@ -80,7 +80,7 @@ def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True)
     run = runs.defer("version__definition", "version__source", *unread).first()
     if run is None:
         raise RunNotFound
-    flow = flow_cache.found(run.version_id)
+    flow = flow_cache.find(run.version_id)
     compiled: Mapping[str, CompiledStep] = flow.steps if flow is not None else {}
     found = StepRun.objects.filter(run_id=run_id, path="").order_by("position", "id")
     rows = list(found if bodies else found.defer("output"))
@@ -130,7 +130,7 @@ def step_detail(organization: Organization, run_id: UUID, key: str) -> StepDetai
     row = StepRun.objects.filter(org_id=organization.id, run_id=run_id, key=key, path="").first()
     if row is None:
         raise RunNotFound
-    flow = flow_cache.found(row.version_id)
+    flow = flow_cache.find(row.version_id)
     compiled = flow.steps.get(key) if flow is not None else None
     fan_out = FanOut.objects.filter(step_run_id=row.id).first() if compiled and compiled.body else None
     attempts = attempts_of(run_id, [row])[row.id]

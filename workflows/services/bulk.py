@@ -73,7 +73,7 @@ def start(
     with transaction.atomic():
         operation = draft(organization, action, where, by=by, options=options, per_second=per_second)
         operation.save(force_insert=True)
-        _note(operation, "started", by)
+        _record_change(operation, "started", by)
     return operation
 
 
@@ -140,11 +140,11 @@ def _turn(organization: Organization, operation_id: UUID, before: str, after: st
         if operation.status == before:
             operation.status, operation.paced_from, operation.paced_count = after, None, 0
             operation.save(update_fields=["status", "paced_from", "paced_count"])
-            _note(operation, what, by)
+            _record_change(operation, what, by)
     return operation
 
 
-def _note(operation: BulkOperation, what: str, by: str) -> None:
+def _record_change(operation: BulkOperation, what: str, by: str) -> None:
     OperationChange.objects.create(operation=operation, what=what, by=by)
 
 
@@ -176,7 +176,7 @@ def _give_up(operation_id: UUID, error: BaseException) -> None:
         operation.status = BulkOperation.Status.STOPPED
         operation.problems = [*operation.problems[: MAX_PROBLEMS - 1], {"id": str(operation_id), "reason": reason}]
         operation.save(update_fields=["status", "problems"])
-        _note(operation, "given up", "the leader")
+        _record_change(operation, "given up", "the leader")
 
 
 def _step(operation_id: UUID) -> None:
@@ -196,7 +196,7 @@ def _step(operation_id: UUID) -> None:
         operation.paced_count += len(ids)
         if len(ids) < allowed:
             operation.status, operation.ended_at = BulkOperation.Status.COMPLETED, timezone.now()
-            _note(operation, "completed", "the leader")
+            _record_change(operation, "completed", "the leader")
         operation.save()
 
 

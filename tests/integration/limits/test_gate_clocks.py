@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from django.conf import settings
 
-from throttling.gate import Gate, Request, Take
+from throttling.gate import Capacity, Gate, Request
 from throttling.limits import ConcurrencyLimit, Limit, LimitSet
 from throttling.names import Dimension, LimitName, Scope
 
@@ -39,7 +39,7 @@ def at(gate: Gate, seconds: float) -> None:
 def test_a_reservation_lapses_and_a_lease_expires_by_the_gates_own_clocks(gate: Gate) -> None:
     at(gate, 0)
     gate.admit([Request("reserved", LIMITS, "t", LANE)])
-    gate.admit([Request("leased", LIMITS, "t", LANE)], take=Take(count=1, lanes=(LANE,), lease="l"))
+    gate.admit([Request("leased", LIMITS, "t", LANE)], take=Capacity(count=1, lanes=(LANE,), lease="l"))
     at(gate, 2.9)
     gate.wake()
     assert gate.permits() == {"reserved": "r", "leased": "L"}

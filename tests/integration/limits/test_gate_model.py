@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from throttling.gate import Gate, Pause, Request, Take
+from throttling.gate import Capacity, Gate, Pause, Request
 from throttling.limits import Algorithm, ConcurrencyLimit, Limit, LimitSet, RateLimit
 from throttling.names import Definition, LimitName, run_of_permit
 from throttling.reference_gate import ReferenceGate
@@ -147,7 +147,7 @@ class GateMachine(RuleBasedStateMachine):
 
     def ask(self, ids: list[str], take: int, leases: dict[str, str] | None = None) -> None:
         lease = uuid.uuid4().hex
-        wanted = Take(count=take, lanes=(LANE,), lease=lease) if take else None
+        wanted = Capacity(count=take, lanes=(LANE,), lease=lease) if take else None
         requests = [self.items[id_][1]._replace(lease=(leases or {}).get(id_, "")) for id_ in ids]
         # The store takes a group of equal limits together; the model is asked in the same order.
         order = [step for group in self.grouped(requests) for step in group]
@@ -207,7 +207,7 @@ class GateMachine(RuleBasedStateMachine):
         answer = self.gate.release(
             leases, unused=unused, runs=runs, sleepers=sleepers,
             pauses=[Pause(instance=k, seconds=v / 1e6) for k, v in pauses.items()],
-            take=Take(count=take, lanes=(LANE,), lease=lease) if take else None,
+            take=Capacity(count=take, lanes=(LANE,), lease=lease) if take else None,
         )  # fmt: skip
         self.sync(answer.now_us)
         expected = self.model.release(
@@ -340,7 +340,7 @@ def test_a_window_keeps_at_most_a_thousand_buckets(live_db: None, limit: int) ->
         if number % 10 == 0:
             gate.client.hset(gate.prefix + "epoch", "clock", 10**15 + number * 500)
         id_ = f"{number}"
-        taken = gate.admit([Request(id_, limits, "t", LANE)], take=Take(count=1, lanes=(LANE,), lease="l")).taken
+        taken = gate.admit([Request(id_, limits, "t", LANE)], take=Capacity(count=1, lanes=(LANE,), lease="l")).taken
         gate.release({"l": taken}, unused=[id_])
     assert gate.client.llen(f"{gate.prefix}{generation}:q:w:w") <= 1_010
     assert gate.client.hlen(f"{gate.prefix}{generation}:h:w:w") <= 1_012

@@ -62,7 +62,7 @@ def _undispatched(case: Case) -> Recipe:
     good = StepRun.objects.filter(run_id=runs[1]).exclude(dispatched_at=None)
     return Recipe(
         poison=_Nothing(),
-        work=lambda: maintenance.each({"x": maintenance.RESCUES["undispatched steps"]}, turn()),
+        work=lambda: maintenance.run_sweeps({"x": maintenance.RESCUES["undispatched steps"]}, turn()),
         went_on=good.exists,
         told="undispatched steps",
     )
@@ -83,7 +83,7 @@ def _unsettled(deep: bool) -> Callable[[Case], Recipe]:
         table = maintenance.RARE if deep else maintenance.RESCUES
         return Recipe(
             poison=poisoned("workflows_run", "id", runs[0]),
-            work=lambda: maintenance.each({name: table[name]}, turn()),
+            work=lambda: maintenance.run_sweeps({name: table[name]}, turn()),
             went_on=lambda: not Run.objects.get(id=runs[1]).is_live,
             told="unsettled runs",
         )
@@ -99,7 +99,7 @@ def _timed_out(case: Case) -> Recipe:
     return Recipe(
         poison=poisoned("workflows_steprun", "id", bad_step),
         work=lambda: [
-            maintenance.each({n: maintenance.RESCUES[n]}, turn()) for n in ("timeouts of runs", "unsettled runs")
+            maintenance.run_sweeps({n: maintenance.RESCUES[n]}, turn()) for n in ("timeouts of runs", "unsettled runs")
         ],
         went_on=lambda: not Run.objects.get(id=runs[1]).is_live,
         told="unsettled runs",
@@ -116,9 +116,9 @@ def _lost(case: Case) -> Recipe:
     good = StepRun.objects.filter(run_id=runs[1], status="ready").exclude(dispatched_at=None)
 
     def work() -> None:
-        maintenance.each({"lost workers": maintenance.RESCUES["lost workers"]}, turn())
+        maintenance.run_sweeps({"lost workers": maintenance.RESCUES["lost workers"]}, turn())
         StepRun.objects.filter(run_id=runs[0]).update(ready_at="2026-01-01T00:00:00Z")
-        maintenance.each({"undispatched steps": maintenance.RESCUES["undispatched steps"]}, turn())
+        maintenance.run_sweeps({"undispatched steps": maintenance.RESCUES["undispatched steps"]}, turn())
 
     return Recipe(poison=_Nothing(), work=work, went_on=good.exists, told="undispatched steps")
 
@@ -141,9 +141,9 @@ def _expired(late: bool) -> Callable[[Case], Recipe]:
 
         def work() -> None:
             if not late:
-                maintenance.each({"timeouts of waits": maintenance.TIMERS["timeouts of waits"]}, turn())
+                maintenance.run_sweeps({"timeouts of waits": maintenance.TIMERS["timeouts of waits"]}, turn())
                 sweeps.ledger().forget_memory()
-            maintenance.each({resolve.TAKEN_WAITS: maintenance.RESCUES[resolve.TAKEN_WAITS]}, turn())
+            maintenance.run_sweeps({resolve.TAKEN_WAITS: maintenance.RESCUES[resolve.TAKEN_WAITS]}, turn())
 
         return Recipe(
             poison=poisoned("workflows_steprun", "run_id", runs[0]),
@@ -160,7 +160,7 @@ def _not_looked_back(case: Case) -> Recipe:
     Wait.objects.filter(run_id__in=runs).update(looked_back=False)
     return Recipe(
         poison=poisoned("workflows_wait", "run_id", runs[0]),
-        work=lambda: maintenance.each({"x": maintenance.RESCUES[resolve.NOT_LOOKED_BACK]}, turn()),
+        work=lambda: maintenance.run_sweeps({"x": maintenance.RESCUES[resolve.NOT_LOOKED_BACK]}, turn()),
         went_on=lambda: Wait.objects.get(run_id=runs[1]).looked_back,
         told=resolve.NOT_LOOKED_BACK,
     )
@@ -176,7 +176,7 @@ def _containers(case: Case) -> Recipe:
             end(claim(run_id, "x"))
     return Recipe(
         poison=poisoned("workflows_fanout", "run_id", runs[0]),
-        work=lambda: maintenance.each({"x": maintenance.RESCUES[resolve.OVER_CONTAINERS]}, turn()),
+        work=lambda: maintenance.run_sweeps({"x": maintenance.RESCUES[resolve.OVER_CONTAINERS]}, turn()),
         went_on=lambda: steps_of(runs[1])["all"] == "completed",
         told=resolve.OVER_CONTAINERS,
     )
@@ -195,7 +195,7 @@ def _children(case: Case) -> Recipe:
         runs.append(run_id)
     return Recipe(
         poison=poisoned("workflows_wait", "run_id", runs[0]),
-        work=lambda: maintenance.each({"x": maintenance.RESCUES[resolve.ENDED_CHILDREN]}, turn()),
+        work=lambda: maintenance.run_sweeps({"x": maintenance.RESCUES[resolve.ENDED_CHILDREN]}, turn()),
         went_on=lambda: steps_of(runs[1])["w"] == "completed",
         told=resolve.ENDED_CHILDREN,
     )

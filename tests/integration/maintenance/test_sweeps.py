@@ -56,11 +56,11 @@ def _done(done: list[str], name: str, _: maintenance.Turn) -> None:
 def test_a_sweep_that_raises_keeps_no_other_from_its_turn(table: str, name: str, error: type[BaseException]) -> None:
     done: list[str] = []
     sweeps_: dict[str, maintenance.Sweep] = {each: partial(_done, done, each) for each in TABLES[table]}
-    maintenance.each({**sweeps_, name: _raise(error)}, turn())
+    maintenance.run_sweeps({**sweeps_, name: _raise(error)}, turn())
     assert done == [each for each in TABLES[table] if each != name]
     noted = SweepFailure.objects.get(sweep=name)
     assert (noted.kind, noted.item, noted.error) == ("fails", "", f"{error.__name__}: poisoned")
-    maintenance.each(sweeps_, turn())
+    maintenance.run_sweeps(sweeps_, turn())
     assert not SweepFailure.objects.exists(), "it works again"
 
 
@@ -82,7 +82,7 @@ def test_a_job_that_raises_keeps_no_other_from_its_turn(name: str, error: type[B
 def test_doctor_names_the_sweep_that_raises_from_any_process() -> None:
     assert doctor()["failingSweeps"] == 0
     for _ in range(3):
-        maintenance.each({**maintenance.RESCUES, "lost joins": _raise(Panic)}, turn())
+        maintenance.run_sweeps({**maintenance.RESCUES, "lost joins": _raise(Panic)}, turn())
     found = doctor()
     assert (found["failingSweeps"], found["ok"]) == (1, False)
     told = told_of("lost joins")
@@ -240,7 +240,7 @@ def test_work_that_is_over_is_not_cancelled() -> None:
 
 def test_a_sweep_of_the_leader_is_watched_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "SWEEP_BUDGET_S", 0.0)
-    maintenance.each({"orphan waits": lambda _: budgets.look()}, turn())
+    maintenance.run_sweeps({"orphan waits": lambda _: budgets.look()}, turn())
     assert told_of("orphan waits")["trouble"] == "overran"
 
 
@@ -302,7 +302,7 @@ def test_an_event_is_given_up_with_what_can_be_started_of_it(
 def test_notes_of_items_that_are_gone_are_forgotten() -> None:
     sweeps.ledger().note("a sweep", [sweeps.Failure(str(uuid.uuid4()), None, RuntimeError("x"))])
     SweepFailure.objects.update(last_at=timezone.now() - dt.timedelta(seconds=sweeps.STALE_AFTER_S + 1))
-    maintenance.each({"notes of sweeps": maintenance.RARE["notes of sweeps"]}, turn())
+    maintenance.run_sweeps({"notes of sweeps": maintenance.RARE["notes of sweeps"]}, turn())
     assert not SweepFailure.objects.exists()
 
 

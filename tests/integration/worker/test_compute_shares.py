@@ -12,7 +12,7 @@ import pytest
 from django.conf import settings
 
 from tests.support.workers import WorkerPool, await_end, await_that, leave_nothing, publish
-from throttling.gate import Gate, Request, Take
+from throttling.gate import Capacity, Gate, Request
 from throttling.limits import LimitSet, queue_limit, queue_value
 from throttling.names import Definition, LimitName
 from workflows import services
@@ -43,7 +43,7 @@ class Places:
         self.now_us = 2_000_000_000_000_000
         self.limits = LimitSet.of([(queue_limit(LANE), None)])
         self.lease = "l"
-        self.take = Take(count=places, lanes=(LANE,), lease=self.lease)
+        self.take = Capacity(count=places, lanes=(LANE,), lease=self.lease)
         self.executing: list[tuple[int, str, int]] = []
         self.used_s: dict[str, float] = defaultdict(float)
         self.number = 0

@@ -160,7 +160,7 @@ def _ended(result: StepResult) -> dict[str, Any]:
 
 
 def _stops_item(claim: Claim) -> bool:
-    flow = flow_cache.found(claim.version_id)
+    flow = flow_cache.find(claim.version_id)
     return flow is None or claim.key not in flow.steps or flow.steps[claim.key].stops_run
 
 

@@ -125,14 +125,14 @@ class Maintenance:
                 return
             self._clock.leading_until = now + LEADER_LEASE_S
         turn = Turn(worker=self.worker, sync=self._sync)
-        each(TIMERS, turn)
+        run_sweeps(TIMERS, turn)
         self._pause_s = max(0.001, min(TICK_S, turn.gate_due_s))
         if now - self._clock.rescued > RESCUE_EVERY_S:
             self._clock.rescued = now
-            each(RESCUES, turn)
+            run_sweeps(RESCUES, turn)
         if now - self._clock.swept > SWEEP_EVERY_S:
             self._clock.swept = now
-            each(RARE, turn)
+            run_sweeps(RARE, turn)
 
 
 @dataclass(kw_only=True)
@@ -153,7 +153,7 @@ class Turn:
 Sweep = Callable[[Turn], object]
 
 
-def each(table: Mapping[str, Sweep], turn: Turn) -> None:
+def run_sweeps(table: Mapping[str, Sweep], turn: Turn) -> None:
     """Do every sweep of a table. One that raises, or takes long, is noted, and the others have their turn."""
     for name, work in table.items():
         with budgets.watched(name, BUDGETS_S.get(name, SWEEP_BUDGET_S)):
@@ -162,12 +162,12 @@ def each(table: Mapping[str, Sweep], turn: Turn) -> None:
 
 def rescue(worker: UUID, sync: gate_sync.GateSync) -> None:
     """Find what was lost and set it going again."""
-    each(RESCUES, Turn(worker=worker, sync=sync))
+    run_sweeps(RESCUES, Turn(worker=worker, sync=sync))
 
 
 def sweep(sync: gate_sync.GateSync) -> None:
     """The rarer checks: live runs without open steps, steps of ended runs, workers that are gone, permits of nobody."""
-    each(RARE, Turn(worker=NIL_UUID, sync=sync))
+    run_sweeps(RARE, Turn(worker=NIL_UUID, sync=sync))
 
 
 # --- timers ---------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def messages(steps: Iterable[ReadyStep]) -> Iterator[tuple[str, str, list[tuple[
 
 
 def _batch_size(step_type: StepType, step: ReadyStep) -> int:
-    flow = flow_cache.found(step.version_id)
+    flow = flow_cache.find(step.version_id)
     if flow is None or step.key not in flow.steps:
         return 1
     mode = flow.steps[step.key].mode

@@ -317,7 +317,7 @@ def finish(run_ids: Sequence[UUID]) -> None:
         with database.transaction() as cursor:
             version_id = run_transitions.finish(run_id, cursor=cursor)
             if version_id is not None:
-                flow = flow_cache.found_by_anybody(version_id)
+                flow = flow_cache.find_or_leave(version_id)
                 if flow is not None and flow.output is not None:
                     output, error = _run_output(flow, run_id, cursor)
                     run_transitions.set_output(run_id, output=output, error=error, cursor=cursor)
@@ -366,4 +366,4 @@ def _announcement(result: StepResult) -> StepFailed | None:
 
 def _flow_of(version_id: UUID) -> CompiledFlow | None:
     """None for a version that this process can't load."""
-    return flow_cache.found(version_id)
+    return flow_cache.find(version_id)

@@ -27,5 +27,5 @@ def among(run_ids: Iterable[UUID]) -> list[UUID]:
 def _has_place(step: Claim) -> bool:
     if not admit.is_on():
         return False
-    flow = flow_cache.found(step.version_id)
+    flow = flow_cache.find(step.version_id)
     return flow is not None and step.key in flow.steps and admit.limits_of(step.version_id, step.key).has_place

@@ -120,7 +120,7 @@ def _scope(row: LoadContextsRow, data: Json) -> Scope:
 
 def _addresses(run_id: UUID, version_id: UUID, path: str) -> dict[str, str]:
     """The callback addresses that can be read at a path: of steps at the top, and of those around and beside."""
-    flow = flow_cache.found(version_id)
+    flow = flow_cache.find(version_id)
     if flow is None:
         return {}
     parts = path.split("/") if path else []
@@ -137,7 +137,7 @@ def _outcomes(found: Mapping[str, Any] | None, version_id: UUID) -> dict[str, An
     """By step: its output, its status, and who gave them: itself, or the fallback that stood in for it."""
     given = (found or {}).items()
     steps = {key: {"output": output, "status": status, "provider": key} for key, (status, output) in given}
-    flow = flow_cache.found(version_id)
+    flow = flow_cache.find(version_id)
     for key, fallbacks in flow.chains.items() if flow is not None else ():
         for fallback in fallbacks if key in steps else ():
             if steps.get(fallback, {}).get("status") in {"completed", "failed"}:

@@ -66,12 +66,12 @@ def flow_of(version_id: UUID) -> CompiledFlow:
     return loaded.flows[version_id]
 
 
-def found(version_id: UUID) -> CompiledFlow | None:
+def find(version_id: UUID) -> CompiledFlow | None:
     """The compiled version; None for one that this process can't load."""
     return this_process.own(Versions).compiled.get(version_id) or load([version_id]).flows.get(version_id)
 
 
-def found_by_anybody(version_id: UUID) -> CompiledFlow | None:
+def find_or_leave(version_id: UUID) -> CompiledFlow | None:
     """The compiled version; None for one that no process can load. Raises UnloadableVersion where another may."""
     loaded = load([version_id])
     refused = loaded.refused.get(version_id)
@@ -106,7 +106,7 @@ def is_newer(error: BaseException) -> bool:
 
 def slug_of(version_id: UUID) -> str:
     """The flow's name for a log line; empty where the version can't be loaded."""
-    flow = found(version_id)
+    flow = find(version_id)
     return flow.slug if flow is not None else ""
 
 

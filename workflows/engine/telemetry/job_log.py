@@ -75,7 +75,7 @@ def note_results(results: Sequence[StepResult], recorded: Recorded) -> None:
         claim = result.claim
         if claim.run_id not in completed or claim.path or claim.run_id in recorded.sizes:
             continue
-        flow = flow_cache.found(claim.version_id)
+        flow = flow_cache.find(claim.version_id)
         step = flow.steps.get(claim.key) if flow is not None else None
         if flow is not None and step is not None and step.is_sink and flow.sinks == 1 and flow.output is None:
             recorded.sizes[claim.run_id] = len((result.output or "").encode())

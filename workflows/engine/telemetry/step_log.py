@@ -53,7 +53,7 @@ def log_steps(results: Iterable[StepResult], statuses: Container[UUID]) -> None:
         claim = result.claim
         if claim.id not in statuses or not isinstance(result.outcome, Completed | Failed):
             continue
-        flow = flow_cache.found(claim.version_id)
+        flow = flow_cache.find(claim.version_id)
         step = flow.steps.get(claim.key) if flow is not None else None
         if flow is None or step is None:
             continue

@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 
 from throttling.answers import Answer
-from throttling.gate import Pause, Take
+from throttling.gate import Capacity, Pause
 from workflows.engine.pipeline import admit, prepare, publish
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.pipeline.record import record
@@ -43,7 +43,7 @@ class Permits:
             if unknown:  # their reservations are gone: they ask again, with their old places
                 requests = admit.requests([by_id[id_] for id_ in unknown])
                 again = gate.admit(
-                    requests, take=Take(count=len(unknown), lanes=tuple(self._profile.lanes), lease=str(lease))
+                    requests, take=Capacity(count=len(unknown), lanes=tuple(self._profile.lanes), lease=str(lease))
                 )
                 taken = again.taken
                 publish.publish_granted(again)
@@ -91,7 +91,7 @@ class Permits:
         lease, requested_at = str(recorded.lease), time.monotonic()
         claimed_ahead = recorded.claimed
         count = max(self._in_flight.room_for(max_continuations), len(claimed_ahead)) if max_continuations else 0
-        take = Take(count=count, lanes=tuple(self._profile.lanes), lease=lease) if count else None
+        take = Capacity(count=count, lanes=tuple(self._profile.lanes), lease=lease) if count else None
         requests = admit.requests([*claimed_ahead, *ready], leases=back)
         ended = [run_id for run_id, _ in recorded.ended] + prepared.ended
         busy = {*ended, *(claim.run_id for claim in claimed_ahead), *(step.run_id for step in ready)}

@@ -28,7 +28,7 @@ class Progress:
     def store(self) -> None:
         """Store what has been reported since the last time, by one statement."""
         reported = [v for v in self._in_flight.visits() if v.progress is not None and not v.is_closed]
-        reports = [_take(visit) for visit in reported]
+        reports = [_take_report(visit) for visit in reported]
         if reports:
             _store(reports)
 
@@ -36,10 +36,10 @@ class Progress:
         """Before a step goes to sleep, or fails: what it reported last is shown meanwhile, and afterwards."""
         if visit.progress is not None and isinstance(result.outcome, Sleep | Failed | Retry):
             with contextlib.suppress(psycopg.Error):  # it matters less than the result
-                _store([_take(visit)])
+                _store([_take_report(visit)])
 
 
-def _take(visit: Visit) -> dict[str, Any]:
+def _take_report(visit: Visit) -> dict[str, Any]:
     report, visit.progress = visit.progress, None
     return {"id": str(visit.claim.id), "lease": str(visit.claim.lease), "progress": report}
 

@@ -38,11 +38,11 @@ def handle(context: StepContext) -> Completed:
     everything = {key for branch in config.branches for key in branch.then} | set(config.otherwise)
     for position, branch in enumerate(config.branches):
         if context.expression(branch.condition).is_true(context.scope):
-            return _taken(f"branches[{position}]", branch.then, everything)
-    return _taken("else", config.otherwise, everything)
+            return _chosen_branch(f"branches[{position}]", branch.then, everything)
+    return _chosen_branch("else", config.otherwise, everything)
 
 
-def _taken(name: str, then: list[str], everything: set[str]) -> Completed:
+def _chosen_branch(name: str, then: list[str], everything: set[str]) -> Completed:
     return Completed(output={"branch": name, "then": then}, not_taken=frozenset(everything.difference(then)))
 
 

@@ -183,7 +183,7 @@ def _flow_with_compensations(version_id: UUID) -> CompiledFlow | None:
     """The flow; None where nobody knows what undoes its steps (a dead letter says why it can't be loaded), or nothing
     does. Raises UnloadableVersion where another process knows."""
     try:
-        return flow_cache.found_by_anybody(version_id)
+        return flow_cache.find_or_leave(version_id)
     except UnloadableVersion as error:
         if error.undoes:
             raise

@@ -186,7 +186,7 @@ class _Builder:
 
 def _compiled(claim: Claim) -> tuple[CompiledFlow | None, CompiledStep | None]:
     """The step's definition; nothing for one that this process can't load (its failure stops the run then)."""
-    flow = flow_cache.found(claim.version_id)
+    flow = flow_cache.find(claim.version_id)
     if flow is None or claim.key not in flow.steps:
         return None, None
     return flow, flow.steps[claim.key]
