@@ -248,6 +248,25 @@ def test_without_budget_the_successor_is_published(org: Organization, published:
     assert StepRun.objects.get(id=recorded.ready[0].id).dispatch_count == 1
 
 
+def test_the_counters_of_joins_and_ends_are_exact(org: Organization, published: list[ReadyStep]) -> None:
+    """Two parents in one statement, the third in another; two last steps, each in its own. No rescue is needed."""
+    join = {"id": "join", "type": "noop", "needs": ["p0", "p1", "p2"]}
+    (run_id,) = start(org, [*(noop(f"p{i}", needs=[]) for i in range(3)), join, noop("other", needs=["p0"])])
+    first, second, third = claim(published).claims
+    assert record([StepResult(claim=each, outcome=Completed()) for each in (first, second)]).ended == []
+    joined = StepRun.objects.get(run_id=run_id, key="join")
+    assert (joined.status, joined.needs_left, joined.needs_met) == ("pending", 1, 2)
+    record([StepResult(claim=third, outcome=Completed())])
+    joined.refresh_from_db()
+    assert (joined.status, joined.needs_left, joined.needs_met) == ("ready", 0, 3)
+    last = list(StepRun.objects.filter(run_id=run_id, status="ready"))
+    claims = step_transitions.claim([(str(row.id), row.attempt) for row in last], worker=WORKER).claims
+    assert record([StepResult(claim=claims[0], outcome=Completed())]).ended == []
+    assert Run.objects.get(id=run_id).sinks_left == 1
+    assert record([StepResult(claim=claims[1], outcome=Completed())]).ended == [(run_id, "completed")]
+    assert Run.objects.get(id=run_id).sinks_left == 0
+
+
 def test_a_hand_back_spends_nothing(org: Organization, published: list[ReadyStep]) -> None:
     start(org, [noop("a")])
     claimed = claim(published).claims[0]
