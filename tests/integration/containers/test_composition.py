@@ -79,7 +79,8 @@ def test_a_map_in_a_map_sees_its_own_items(org: Organization, workers: WorkerPoo
 
 
 def test_a_map_keeps_to_its_parallelism(org: Organization, workers: WorkerPool) -> None:
-    body = {"id": "probe", "type": "probe_async", "config": {"hold_ms": 20}}
+    """Items take different times, so that they end one by one, with others still open."""
+    body = {"id": "probe", "type": "probe_async", "config": {"hold_ms": "${ 10 + item % 7 * 20 }"}}
     detail = run_to_end(org, container("map", body, items=list(range(40)), parallelism=3))
     spans = probes.spans({str(detail.run.id)})
     assert len(spans) == 40
