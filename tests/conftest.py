@@ -165,12 +165,15 @@ def workers(standing_pool: WorkerPool) -> WorkerPool:
 
 
 @pytest.fixture
-def own_workers(standing_pool: WorkerPool, worker_environment: dict[str, str]) -> Iterator[WorkerPool]:
-    """No worker but those that the test starts."""
+def own_workers(
+    org: Organization, standing_pool: WorkerPool, worker_environment: dict[str, str]
+) -> Iterator[WorkerPool]:
+    """No worker but those that the test starts. Nothing of its organization waits at the gate for the next test's."""
     standing_pool.stop()
     pool = WorkerPool(worker_environment)
     yield pool
     pool.stop()
+    leave_nothing(org)
 
 
 @pytest.fixture
@@ -181,7 +184,6 @@ def published(org: Organization, own_workers: WorkerPool, monkeypatch: pytest.Mo
     with this_process.replaced(Dispatcher, Dispatcher(at_once=True)):
         open_queues()
         yield sent
-        leave_nothing(org)
 
 
 @pytest.fixture(scope="session")
