@@ -258,7 +258,7 @@ def timed_out(visit: Visit) -> ResourceExhausted:
 
 
 def judge_value(rendered: RenderedStep, value: Any) -> StepResult:
-    """The result on what a handler gave back: an Outcome, or a plain value that is the output."""
+    """The result of a handler that has returned: an Outcome, or a plain value that is the output."""
     outcome: Outcome = value if isinstance(value, _OUTCOMES) else Completed(output=value)
     if not isinstance(outcome, Completed):
         return _result(rendered, masked_outcome(outcome, rendered.secrets))
@@ -321,7 +321,7 @@ def _server_wait_s(error: BaseException) -> float | None:
 def judge_error(
     visit: Visit, error: BaseException, secrets: Secrets | None = None, kept_input: str | None = None
 ) -> StepResult:
-    """The result on an exception: its category, the step's policy and the tries so far decide."""
+    """The result of a handler that has raised: the category, the step's policy and the tries so far decide."""
     described = retry_decision.describe(error, secrets or ())
     outcome = retry_decision.decide(
         described,

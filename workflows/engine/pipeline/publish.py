@@ -161,7 +161,7 @@ def leave_ready(steps: Sequence[ReadyStep], error: Exception) -> None:
 
 
 def publish_granted(answer: Answer, requested: Sequence[ReadyStep] = ()) -> list[Culprit]:
-    """Publish what the gate has granted: steps requested for, and others whose turn it was. Returns those that can't be
+    """Publish what the gate has granted: steps that asked, and others whose turn it was. Returns those that can't be
     published, and why; they stay ready.
 
     Where there is more to hand over than one call does, the leader goes on: nobody here waits for it.
