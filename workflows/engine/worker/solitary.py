@@ -65,7 +65,7 @@ class SolitaryProcess:
         return False
 
     def perform(self, claim: Claim, report: Report) -> StepResult | None:
-        """The result on the step; None where the process had ended before it took the step.
+        """The result of the step; None where the process had ended before it took the step.
 
         Raises ProcessLost where the process ended while it performed it, and RuntimeError where it could not be
         performed at all.
