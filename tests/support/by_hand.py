@@ -6,9 +6,9 @@ import uuid
 from typing import Any
 from uuid import UUID
 
-from tests.support.workers import publish
+from tests.support.workers import await_end, await_that, publish
 from workflows import services
-from workflows.engine.pipeline import record
+from workflows.engine.pipeline import admit, record
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions import steps as step_transitions
@@ -49,6 +49,21 @@ def runtime(*, slots: int = 10) -> Runtime:
             lanes={queue: 2 * slots},
         )
     )
+
+
+def visited(org: Organization, slug: str) -> UUID:
+    """A run of one step that a worker's runtime in this process has performed, to its end."""
+    worker = runtime()
+    worker.start()
+    try:
+        run_id = services.trigger(org, slug).run_ids[0]
+        step_run = StepRun.objects.get(run_id=run_id)
+        await_that(lambda: admit.gate().places([step_run.id.hex]))
+        worker.visit([(str(step_run.id), 1)])
+    finally:
+        worker.drain(1)
+    assert await_end(org, run_id).run.status == "completed"
+    return run_id
 
 
 def fail(run_id: UUID, key: str = "a") -> None:

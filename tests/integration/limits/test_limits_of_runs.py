@@ -147,17 +147,8 @@ def test_the_log_lines_of_throttling(
     """`docker logs … | grep "throttling metrics"`, with its fields."""
     open_queues()
     slug = publish(org, [step("noop", critical=True)])
-    runtime = by_hand.runtime()
     with caplog.at_level(logging.DEBUG, logger="workflows.throttling"):
-        runtime.start()
-        try:
-            run = services.trigger(org, slug).run_ids[0]
-            step_run = StepRun.objects.get(run_id=run)
-            await_that(lambda: admit.gate().places([step_run.id.hex]))
-            runtime.visit([(str(step_run.id), 1)])
-        finally:
-            runtime.drain(1)
-    assert await_end(org, run).run.status == "completed"
+        run = by_hand.visited(org, slug)
     lines = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
     configuration = next(line for line in lines if line["event"] == "Determining step configuration for throttling")
     assert (configuration["stepId"], configuration["stepType"], configuration["isCritical"]) == ("a", "noop", True)

@@ -17,11 +17,10 @@ from tests.support import by_hand
 from tests.support.workers import WorkerPool, await_end, await_that, open_queues, publish
 from throttling.errors import EnvironmentValueError
 from workflows import services
-from workflows.engine.pipeline import admit
 from workflows.engine.pipeline import record as recording
 from workflows.engine.state.records import ReadyStep, StepResult
 from workflows.errors import Category
-from workflows.models import Organization, Secret, StepRun
+from workflows.models import Organization, Secret
 from workflows.steps.outcome import Completed, Failed, StepError
 
 NOOP = {"id": "a", "type": "noop"}
@@ -80,16 +79,7 @@ def test_a_job_that_is_cancelled_before_it_starts_says_so_too(
 def test_a_started_job_says_by_what(org: Organization, own_workers: WorkerPool, lines: Any) -> None:
     open_queues()
     slug = publish(org, [NOOP])
-    runtime = by_hand.runtime()
-    runtime.start()
-    try:
-        run = services.trigger(org, slug).run_ids[0]
-        step_run = StepRun.objects.get(run_id=run)
-        await_that(lambda: admit.gate().places([step_run.id.hex]))
-        runtime.visit([(str(step_run.id), 1)])
-    finally:
-        runtime.drain(1)
-    assert await_end(org, run).run.status == "completed"
+    run = by_hand.visited(org, slug)
     found = {line["event"]: line for _, line in lines(run)}
     assert found["job started"]["trigger"] == "manual"
     assert found["job started"]["jobType"] == slug
