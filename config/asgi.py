@@ -20,6 +20,5 @@ from workflows.api.streams.front import Front  # noqa: E402
 from workflows.engine.telemetry import step_events  # noqa: E402
 
 step_events.start_beside_workers()
-application = Front(
-    ThreadHandler(threads=settings.WEB_THREADS), (browser_policy, SecurityMiddleware, XFrameOptionsMiddleware)
-)
+HEADERS = (browser_policy, SecurityMiddleware, XFrameOptionsMiddleware)
+application = Front(ThreadHandler(settings.WEB_THREADS, HEADERS), HEADERS)

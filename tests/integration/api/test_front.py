@@ -78,7 +78,7 @@ def test_a_process_with_too_many_requests_refuses_the_next_at_once(
     live_db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One thread, two requests at most: the third does not wait behind them."""
-    handler = ThreadHandler(threads=1, most_open=2)
+    handler = ThreadHandler(threads=1, middlewares=HEADERS, most_open=2)
     go_on, respond = threading.Event(), handler._respond
     monkeypatch.setattr(handler, "_respond", lambda *given: (go_on.wait(20), respond(*given))[1])
 
@@ -88,12 +88,20 @@ def test_a_process_with_too_many_requests_refuses_the_next_at_once(
             await asyncio.sleep(0)
             while handler._open < 2:
                 await asyncio.sleep(0.01)
-            third = await client.get("/api/runs")
+            third, event, page = [await client.get(path) for path in ("/api/runs", "/e/key", "/login/")]
             go_on.set()
-            return [third, *await asyncio.gather(*first)]
+            return [third, event, page, *await asyncio.gather(*first)]
 
-    third, *first = asyncio.run(three())
-    assert (third.status_code, third.json()["code"], third.headers["retry-after"]) == (503, "overloaded", "5")
+    third, event, page, *first = asyncio.run(three())
+    assert (third.json()["code"], event.json()["ids"], event.json()["error"]) == (
+        "overloaded",
+        [],
+        event.json()["detail"],
+    )
+    for answer in (third, event, page):
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert page.headers["content-type"].startswith("text/html")
     assert [answer.status_code for answer in first] == [204, 204]
     (again,) = ask(handler, ("GET", "/favicon.ico", {}))
     assert again.status_code == 204

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from workflows.api.edge import problems
+from workflows.api.edge.middleware import refuse
 from workflows.edge.unavailable import RETRY_AFTER_S
 
 Scope = dict[str, Any]
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Middleware = Callable[[Any], Any]
 MOST_OPEN = 512
 """Requests that a process holds, those that wait for a thread included. The next ones are refused at once."""
 
@@ -30,11 +32,15 @@ class ThreadHandler(ASGIHandler):
     Django's own handler goes back to the event loop between an asynchronous middleware and a synchronous one, starts a
     thread for each request, and changes threads for each signal: fifteen changes for the shortest request.
 
-    `threads`: as many as there are connections to Postgres; another one would only wait for one.
+    `threads`: as many as there are connections to Postgres; another one would only wait for one. `middlewares`: those
+    that a refusal for want of threads passes through (they give every answer its headers).
     """
 
-    def __init__(self, threads: int, most_open: int = MOST_OPEN) -> None:
+    def __init__(self, threads: int, middlewares: Sequence[Middleware] = (), most_open: int = MOST_OPEN) -> None:
         super().__init__()
+        self._refuse: Callable[[HttpRequest], HttpResponseBase] = _overloaded
+        for middleware in reversed(middlewares):
+            self._refuse = middleware(self._refuse)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="request")
         self._most_open = most_open
         self._open = 0
@@ -51,7 +57,7 @@ class ThreadHandler(ASGIHandler):
             return
         with body:
             if self._open >= self._most_open:
-                start, content = _messages(_overloaded())
+                start, content = _messages(self._answer(scope, body, self._refuse))
             else:
                 self._open += 1
                 try:
@@ -65,13 +71,18 @@ class ThreadHandler(ASGIHandler):
     def _respond(self, scope: Scope, body: IO[bytes]) -> tuple[Message, Message]:
         set_script_prefix(get_script_prefix(scope))
         signals.request_started.send(sender=self.__class__, scope=scope)
-        request, refused = self.create_request(scope, body)
-        response = self.get_response(request) if request is not None else refused
-        assert response is not None
+        response = self._answer(scope, body, self.get_response)
         try:
             return _messages(response)
         finally:
             response.close()
+
+    def _answer(self, scope: Scope, body: IO[bytes], answer: Callable[[Any], HttpResponseBase]) -> HttpResponseBase:
+        """The answer to a request, or the refusal of one that is none."""
+        request, refused = self.create_request(scope, body)
+        response = answer(request) if request is not None else refused
+        assert response is not None
+        return response
 
 
 def _messages(response: HttpResponseBase) -> tuple[Message, Message]:
@@ -84,7 +95,7 @@ def _messages(response: HttpResponseBase) -> tuple[Message, Message]:
     return start, {"type": "http.response.body", "body": b"".join(response), "more_body": False}
 
 
-def _overloaded() -> HttpResponseBase:
-    response = problems.problem(503, "overloaded", "This process has more requests than it can answer; try again.")
+def _overloaded(request: HttpRequest) -> HttpResponseBase:
+    response = refuse(request, 503, "overloaded", "This process has more requests than it can answer; try again.")
     response["Retry-After"] = str(RETRY_AFTER_S)
     return response
