@@ -10,6 +10,7 @@ import base64
 import json
 import uuid
 from collections.abc import Collection, Iterator
+from itertools import product
 from typing import Any
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 
 from config.api import api as ninja_api
 from dlq.models import DeadLetter, DeadLetterGroup
+from tests.support.volume import share
 from tests.support.workers import publish
 from workflows import services
 from workflows.models import AccessKey, Event, Organization, Trigger
@@ -199,26 +201,23 @@ def test_an_operation_answers_hostile_values_as_documented(
     def query(**values: str) -> str:
         return plain + "?" + "&".join(f"{name}={value}" for name, value in {**required, **values}.items())
 
-    for text in TEXTS:
-        for name in names_of(route):
-            if "/" not in text and "%2F" not in text:
-                answer = site.keyed.generic(method.upper(), site.address(route, **{name: text}), content_type=JSON)
-                faults.see(answer, f"{method} {route} {name}={text}", {**documented, "404": ""})
-        for parameter in operation.get("parameters", []):
-            if parameter["in"] == "query":
-                send(query(**{parameter["name"]: text}))
-                if path == "/api/runs" and parameter["name"] == "cursor":
-                    send(query(sort="priority", cursor=text))
-                    send(query(sort="duration", cursor=text))
-        send(query(unknown=text))
+    for name, text in share(product(names_of(route), TEXTS), of=f"{method} {route}"):
+        if "/" not in text and "%2F" not in text:
+            answer = site.keyed.generic(method.upper(), site.address(route, **{name: text}), content_type=JSON)
+            faults.see(answer, f"{method} {route} {name}={text}", {**documented, "404": ""})
+    parameters = [each["name"] for each in operation.get("parameters", []) if each["in"] == "query"]
+    for name, text in share(product([*parameters, "unknown"], TEXTS), of=f"{method} {route}"):
+        send(query(**{name: text}))
+        if path == "/api/runs" and name == "cursor":
+            send(query(sort="priority", cursor=text))
+            send(query(sort="duration", cursor=text))
     for client in (site.keyed, site.stranger):
         send(query(unknown="%00"), client=client)
         if "requestBody" in operation:
-            for body in (*BODIES, *RAW):
+            for body in share([*BODIES, *RAW], of=f"{method} {route}"):
                 send(plain, body, client=client, what=str(body)[:60])
-    for field in fields_of(operation):
-        for value in VALUES:
-            send(plain, f'{{"{field}": {value}}}', what=f"{field}: {value[:40]}")
+    for field, value in share(product(fields_of(operation), VALUES), of=f"{method} {route}"):
+        send(plain, f'{{"{field}": {value}}}', what=f"{field}: {value[:40]}")
     faults.none()
 
 
@@ -246,14 +245,13 @@ def test_a_page_answers_hostile_values(route: str, site: Site) -> None:
     faults, names = Faults(), names_of(route)
     texts = FEW if route.startswith("admin/") else TEXTS
     allowed = {503} if route == "readyz" else set()  # it says that no worker is there
-    for text in texts:
-        for name in names:
-            if "%2F" not in text:
-                answer = site.browser.get(site.address(route, **{name: text}))
-                faults.see(answer, f"{route} {name}={text}", allowed=allowed)
-        for name in ("x",) if names or route.endswith("/add/") else QUERIES:
-            answer = site.browser.get(f"{site.address(route)}?{name}={text}")
-            faults.see(answer, f"{route}?{name}={text}", allowed=allowed)
+    for name, text in share(product(names, texts), of=route):
+        if "%2F" not in text:
+            answer = site.browser.get(site.address(route, **{name: text}))
+            faults.see(answer, f"{route} {name}={text}", allowed=allowed)
+    for name, text in share(product(("x",) if names or route.endswith("/add/") else QUERIES, texts), of=route):
+        answer = site.browser.get(f"{site.address(route)}?{name}={text}")
+        faults.see(answer, f"{route}?{name}={text}", allowed=allowed)
     faults.none()
 
 
@@ -268,14 +266,14 @@ def test_the_filters_and_actions_of_an_admin_list_answer_hostile_values(
     address: str, filters: list[str], site: Site
 ) -> None:
     faults = Faults()
-    for text in FEW:
-        for name in filters:
-            for lookup in (name, f"{name}__exact", f"{name}__id__exact", f"{name}__isnull"):
-                faults.see(site.browser.get(f"{address}?{lookup}={text}"), f"{address}?{lookup}={text}")
-    for action in ("delete_selected", "cancel", "revoke", "x\0"):
-        for chosen in ("\0", "²", "9" * 30, "x"):
-            sent = {"action": action, "_selected_action": chosen, "index": "0"}
-            faults.see(site.browser.post(address, sent), f"{address} {sent}")
+    lookups = [name + suffix for name in filters for suffix in ("", "__exact", "__id__exact", "__isnull")]
+    for lookup, text in share(product(lookups, FEW), of=address):
+        faults.see(site.browser.get(f"{address}?{lookup}={text}"), f"{address}?{lookup}={text}")
+    actions = ("delete_selected", "cancel", "revoke", "x\0")
+    for action, chosen in share(product(actions, ("\0", "²", "9" * 30, "x")), of=address):
+        sent = {"action": action, "_selected_action": chosen, "index": "0"}
+        faults.see(site.browser.post(address, sent), f"{address} {sent}")
+    for action in share(actions, of=address):
         faults.see(site.browser.post(address, {"action": action, "_selected_action": "1", "index": "²"}), "index")
     faults.none()
 
@@ -290,7 +288,10 @@ def test_what_is_sent_from_outside_is_refused_not_stumbled_over(route: str, medi
         for value in VALUES
     ]
     sent += [f'{{"name": "edge/x", "data": {{"a": {value}}}}}' for value in VALUES]
-    for body in (*BODIES, *sent, "a=%00", "a=%ff", "id=%00", "payload=%5B" * 1, "payload=" + "%5B" * 5000, *RAW):
+    for body in share(
+        (*BODIES, *sent, "a=%00", "a=%ff", "id=%00", "payload=%5B" * 1, "payload=" + "%5B" * 5000, *RAW),
+        of=f"{route} {media}",
+    ):
         faults.see(site.stranger.generic("POST", address, body, content_type=media), f"{address} {str(body)[:80]}")
     for name in ("X-GitHub-Delivery", "Webhook-Id", "Idempotency-Key", "Last-Event-ID", "X-GitHub-Event", "X-Any"):
         for value in ("\0", "²", "\xff", "x" * 5000):
