@@ -13,6 +13,7 @@ from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
 
+from tests.support import forks
 from tests.support.workers import WorkerPool, leave_nothing, open_queues
 from throttling import overrides
 from throttling.defaults import BY_TYPE, NO_SIZE
@@ -139,11 +140,12 @@ def api_key(org: Organization) -> str:
 
 
 @pytest.fixture(scope="session")
-def worker_environment(live_db: None) -> dict[str, str]:
+def worker_environment(live_db: None) -> Iterator[dict[str, str]]:
     """The environment of processes that work on the test database."""
     name = connection.settings_dict["NAME"]
     url = os.environ["DATABASE_URL"].replace("/headrace?", f"/{name}?")
-    return {**os.environ, "DATABASE_URL": url, "REDIS_URL": settings.REDIS_URL, "HEADRACE_EMBEDDED": "1"}
+    yield {**os.environ, "DATABASE_URL": url, "REDIS_URL": settings.REDIS_URL, "HEADRACE_EMBEDDED": "1"}
+    forks.stop_servers()
 
 
 @pytest.fixture(scope="session")

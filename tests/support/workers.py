@@ -18,6 +18,7 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
+from tests.support import forks
 from throttling.defaults import SHIPPED_SIZE
 from throttling.environment import global_run_policy
 from throttling.overrides import Snapshot
@@ -40,6 +41,8 @@ PROFILES = {
 }
 
 
+Process = subprocess.Popen[bytes] | forks.Forked
+
 OTHER_CHECKOUT = os.environ.get("HEADRACE_TEST_OTHER_CHECKOUT")
 """A checkout of another release: every second worker runs its code, as in a rolling upgrade."""
 
@@ -49,22 +52,23 @@ class WorkerPool:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[Process] = []
         self._numbers = itertools.count()
 
-    def start(self, profile: str, **more: str) -> subprocess.Popen[bytes]:
+    def start(self, profile: str, **more: str) -> Process:
         number = next(self._numbers)
-        log = open(os.path.join(os.environ["HEADRACE_VAR_DIR"], "log", f"test-{profile}.log"), "ab")  # noqa: SIM115, PTH118, PTH123
-        with log:
-            process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "celery", "-A", "config", "worker", *PROFILES[profile], "-l", "WARNING",
-                    "-n", f"{profile}{number}-{os.getpid()}@%h", "--without-gossip", "--without-mingle",
-                    "--without-heartbeat",
-                ],
-                env={**self.environment, "HEADRACE_DRAIN_S": "5", **more},
-                stdout=log, stderr=log, start_new_session=True, cwd=OTHER_CHECKOUT if number % 2 else None,
-            )  # fmt: skip
+        arguments = [
+            "-A", "config", "worker", *PROFILES[profile], "-l", "WARNING", "-n", f"{profile}{number}-{os.getpid()}@%h",
+            "--without-gossip", "--without-mingle", "--without-heartbeat",
+        ]  # fmt: skip
+        environment = {**self.environment, "HEADRACE_DRAIN_S": "5", **more}
+        with (Path(os.environ["HEADRACE_VAR_DIR"]) / "log" / f"test-{profile}.log").open("ab") as log:
+            process: Process | None = None if OTHER_CHECKOUT else forks.start_celery(arguments, environment, log)
+            if process is None:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "celery", *arguments], env=environment,
+                    stdout=log, stderr=log, start_new_session=True, cwd=OTHER_CHECKOUT if number % 2 else None,
+                )  # fmt: skip
         self.processes.append(process)
         return process
 
@@ -73,7 +77,7 @@ class WorkerPool:
         since = timezone.now() - dt.timedelta(seconds=3)
         await_that(lambda: Worker.objects.filter(seen_at__gt=since).count() >= count, patience_s, "workers")
 
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
+    def kill(self, process: Process) -> None:
         """SIGKILL to the worker and its children."""
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
