@@ -228,11 +228,13 @@ def prepare_recording(
     queues: frozenset[str],
     max_continuations: int,
     may_continue: MayContinue = always,
+    lease: UUID | None = None,
     lease_s: float = LEASE_S,
 ) -> Recording:
     """Lay the results out as parameters, ordered by step run.
 
-    `max_continuations`: the most successors to continue with; `may_continue(version, key)` says which may be.
+    `max_continuations`: the most successors to continue with; `may_continue(version, key)` says which may be. `lease`:
+    that of those; a new one, where none is given.
     """
     builder = _Builder(queues=queues, max_continuations=max_continuations, may_continue=may_continue)
     for result in sorted(results, key=lambda result: result.claim.id):
@@ -241,7 +243,7 @@ def prepare_recording(
         outcomes=json.dumps(builder.outcomes),
         edges=json.dumps(builder.edges),
         needs_transaction=builder.fails or builder.needs_transaction or builder.may_end_with_output,
-        lease=uuid.uuid4(),
+        lease=lease or uuid.uuid4(),
         worker=worker,
         lease_s=lease_s,
     )
