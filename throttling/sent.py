@@ -26,7 +26,7 @@ class Sent(Generic[T]):
         self._pool, self._understand = pool, understand
         self._connection: Any = pool.get_connection()
         try:
-            self._connection.send_command(*command)
+            self._connection.send_command(*command)  # type: ignore[no-untyped-call]
         except BaseException:
             self.abandon()
             raise

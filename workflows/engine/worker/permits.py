@@ -169,7 +169,7 @@ class Permits:
                 ready.append(_ready_again(claim))
             elif claim.lease is not None:
                 held.setdefault(claim.lease, []).append(claim.id.hex)
-        leases = {str(lease): ids for lease, ids in held.items()} | owed
+        leases = {**owed, **{str(lease): ids for lease, ids in held.items()}}
         lease, requested_at = str(recorded.lease), time.monotonic()
         claimed_ahead = recorded.claimed
         count = max(self._in_flight.room_for(max_continuations), len(claimed_ahead)) if max_continuations else 0
