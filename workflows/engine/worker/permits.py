@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 
 NOTHING: Leases = {}
+COMMIT_WITHIN_S = 0.2
+"""A permit that was taken so long before the commit is asked for again: a new epoch of the gate is rebuilt from the rows
+that it finds 250 ms after the loss of the old one."""
 Confirming = Sent[tuple[Answer, list[str]]]
 
 
@@ -118,7 +121,8 @@ class Permits:
         is_revised = admit.sync_revision(answer)  # the policies have changed: the stamp may be too old by the new ones
         publish.publish_granted(answer)
         is_taken = asked.id.hex in answer.taken and [claim.id for claim in recorded.claimed] == [asked.id]
-        if not is_taken or recorded.ready or recorded.unstarted or recorded.ended:
+        is_late = time.monotonic() > asked.sent_at + COMMIT_WITHIN_S
+        if not is_taken or is_late or recorded.ready or recorded.unstarted or recorded.ended:
             return None
         owed = {asked.after.lease: [asked.after.id]}
         return Continuation(recorded.claimed, -math.inf if is_revised else asked.sent_at, owed)
