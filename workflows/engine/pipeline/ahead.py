@@ -26,6 +26,9 @@ from workflows.engine.state.step_ids import step_run_id
 from workflows.steps.outcome import Completed
 
 log = structlog.get_logger(__name__)
+COMMIT_WITHIN_S = 0.2
+"""What was asked for so long before the commit of its row is asked for again: a new epoch of the gate is rebuilt from
+the rows that it finds 250 ms after the loss of the old one."""
 Leases = Mapping[str, Sequence[str]]
 """Permits by the lease under which they are held."""
 
@@ -56,9 +59,47 @@ class Ahead:
             sent.abandon()
 
     @property
+    def is_late(self) -> bool:
+        """Whether it was sent so long ago that its permit may not hold any more."""
+        return time.monotonic() > self.sent_at + COMMIT_WITHIN_S
+
+    @property
     def permit(self) -> Leases:
         """The permit, to be given back."""
         return {str(self.lease): [self.id.hex]}
+
+
+class Confirming:
+    """A call that confirms steps while they are being claimed under a lease."""
+
+    def __init__(self, ids: Sequence[str], lease: UUID) -> None:
+        """Send the call; where the gate can't be reached `answer` says so."""
+        self.ids = [UUID(id_).hex for id_ in ids]
+        self.lease = str(lease)
+        self.sent_at = time.monotonic()
+        self._sent: Sent[tuple[Answer, list[str]]] | None = None
+        try:
+            self._sent = admit.gate().send_confirm(self.lease, self.ids)
+        except StoreUnavailable as error:
+            log.info("the gate can't be asked", steps=len(ids), reason=str(error))
+
+    def answer(self) -> tuple[Answer, list[str]]:
+        """As that of `Gate.confirm`. Raises StoreUnavailable or EpochClosed."""
+        sent, self._sent = self._sent, None
+        if sent is None:
+            raise StoreUnavailable
+        return sent.answer()
+
+    def abandon(self) -> None:
+        """Wait for no answer; `answer` raises from now on."""
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            sent.abandon()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it was sent so long ago that it may not hold any more."""
+        return time.monotonic() > self.sent_at + COMMIT_WITHIN_S
 
 
 def ask(

@@ -12,11 +12,9 @@ from uuid import UUID
 import structlog
 
 from throttling.answers import Answer
-from throttling.errors import StoreUnavailable
 from throttling.gate import Capacity, Pause
-from throttling.sent import Sent
 from workflows.engine.pipeline import admit, prepare, publish
-from workflows.engine.pipeline.ahead import Ahead, Leases
+from workflows.engine.pipeline.ahead import Ahead, Confirming, Leases
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.pipeline.record import record
 from workflows.engine.run_controls import sleepers
@@ -31,10 +29,6 @@ log = structlog.get_logger(__name__)
 
 
 NOTHING: Leases = {}
-COMMIT_WITHIN_S = 0.2
-"""A permit that was taken so long before the commit is asked for again: a new epoch of the gate is rebuilt from the rows
-that it finds 250 ms after the loss of the old one."""
-Confirming = Sent[tuple[Answer, list[str]]]
 
 
 class Continuation(NamedTuple):
@@ -56,31 +50,22 @@ class Permits:
         self._claimer = claimer
         self._to_give_back: queue.SimpleQueue[Leases | None] = queue.SimpleQueue()
 
-    def send_confirm(self, ids: Sequence[str], lease: UUID) -> Confirming | None:
-        """Confirm steps while they are being claimed. None where the gate can't be reached."""
-        try:
-            return admit.gate().send_confirm(str(lease), [UUID(id_).hex for id_ in ids])
-        except publish.GATE_ERRORS as error:
-            log.info("the gate can't be asked", steps=len(ids), reason=str(error))
-            return None
-
-    def confirm(
-        self, claims: list[Claim], lease: UUID, confirming: Confirming | None, ids: Sequence[str]
-    ) -> list[Claim]:
+    def confirm(self, claims: list[Claim], lease: UUID, confirming: Confirming) -> list[Claim]:
         """Those of the claimed steps that may start now (and others, whose turn it was); the rest goes back. What was
-        confirmed of `ids` and not claimed is given back."""
+        confirmed meanwhile and is not claimed is given back."""
         by_id = {claim.id.hex: claim for claim in claims}
         gate = admit.gate()
         taken: list[str] = []
         try:
-            if confirming is None:
-                raise StoreUnavailable
             answer, unknown = confirming.answer()
             publish.publish_granted(answer)
-            unclaimed = {UUID(id_).hex for id_ in ids} - by_id.keys() - set(unknown)
+            unclaimed = set(confirming.ids) - by_id.keys() - set(unknown)
             if unclaimed:
                 publish.publish_granted(gate.release({str(lease): sorted(unclaimed)}))
             unknown = [id_ for id_ in unknown if id_ in by_id]
+            if confirming.is_late and by_id:
+                answer, unknown = gate.confirm(str(lease), list(by_id))
+                publish.publish_granted(answer)
             if unknown:  # their reservations are gone: they ask again, with their old places
                 requests = admit.requests([by_id[id_] for id_ in unknown])
                 again = gate.admit(
@@ -121,8 +106,7 @@ class Permits:
         is_revised = admit.sync_revision(answer)  # the policies have changed: the stamp may be too old by the new ones
         publish.publish_granted(answer)
         is_taken = asked.id.hex in answer.taken and [claim.id for claim in recorded.claimed] == [asked.id]
-        is_late = time.monotonic() > asked.sent_at + COMMIT_WITHIN_S
-        if not is_taken or is_late or recorded.ready or recorded.unstarted or recorded.ended:
+        if not is_taken or asked.is_late or recorded.ready or recorded.unstarted or recorded.ended:
             return None
         owed = {asked.after.lease: [asked.after.id]}
         return Continuation(recorded.claimed, -math.inf if is_revised else asked.sent_at, owed)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from workflows.engine.pipeline import admit
+from workflows.engine.pipeline.ahead import Confirming
 from workflows.engine.sql import leader as leader_sql
 from workflows.engine.state import database
 from workflows.engine.state.records import Claim, StepResult
@@ -72,17 +73,16 @@ class Runtime:
         """Take a message: wait for room, claim its steps, and perform or hand them over. Called by Celery tasks."""
         database.adopt()
         claims: list[Claim] = []
-        confirming = None
+        confirming: Confirming | None = None
         with self.in_flight.counted_as_unclaimed():
             try:
                 if not self.in_flight.wait_for_room():
                     return  # draining: the steps stay ready, and rescue publishes them again
                 lease, asked = uuid4(), time.monotonic()
-                ids = [id_ for id_, _ in batch]
-                confirming = self._permits.send_confirm(ids, lease) if admit.is_on() else None
+                confirming = Confirming([id_ for id_, _ in batch], lease) if admit.is_on() else None
                 claims = self._claimer.claim(batch, lease)
-                if admit.is_on():
-                    claims = self._permits.confirm(claims, lease, confirming, ids)
+                if confirming is not None:
+                    claims = self._permits.confirm(claims, lease, confirming)
             except BaseException as error:
                 if confirming is not None:
                     confirming.abandon()
