@@ -32,7 +32,7 @@ WITH wanted AS (
     UPDATE workflows_run r SET status = 'running', started_at = clock_timestamp(),
            timeout_at = clock_timestamp() + make_interval(secs => r.finish_ms / 1000.0)
       FROM (SELECT DISTINCT run_id FROM claimed WHERE run_status = 'queued' ORDER BY run_id) c
-     WHERE r.id = c.run_id AND r.status = 'queued'
+     WHERE r.id = c.run_id AND r.status || '' = 'queued'
 ), durable AS MATERIALIZED (
     SELECT set_config('synchronous_commit', CASE WHEN bool_and(type = ANY (%(pure)s::text[])) THEN 'off'
                                                  ELSE current_setting('synchronous_commit') END, true)
