@@ -18,7 +18,7 @@ from tests.support.workers import await_end, await_that
 from throttling.gate import Capacity, Gate, Held, Request
 from throttling.limits import ConcurrencyLimit, Limit, LimitSet
 from throttling.names import LimitName
-from workflows import services
+from workflows import services, this_process
 from workflows.engine.pipeline import admit, ahead
 from workflows.engine.state import database
 from workflows.engine.state.records import ReadyStep
@@ -99,7 +99,8 @@ def test_the_call_works_where_the_store_does_not_know_the_script(gate: Gate) -> 
 
 @pytest.fixture
 def worker(published: list[ReadyStep]) -> Iterator[Runtime]:
-    """A worker within the test's process, which gets no message but by hand."""
+    """A worker within the test's process, which gets no message but by hand, and knows of no refusal."""
+    this_process.forget(admit.Refusals)
     made = runtime()
     made.start()
     yield made
@@ -118,6 +119,9 @@ class Calls:
     """The calls of the gate, but for those of heartbeats: those that their callers wait for, and those on their way."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However slow the machine is, no stamp gets too old to start by, and no commit takes too long."""
+        monkeypatch.setattr(admit, "slack_s", lambda *_: 600.0)
+        monkeypatch.setattr(ahead, "COMMIT_WITHIN_S", 600.0)
         self.serial: list[str] = []
         self.beside: list[str] = []
         for name, found in (("_call", self.serial), ("_send", self.beside)):
