@@ -19,6 +19,7 @@ from throttling import clocks
 from throttling.answers import Answer, Explanation
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.limits import LimitSet
+from throttling.sent import Sent
 
 T = TypeVar("T")
 LUA_DIR = Path(__file__).parent / "lua"
@@ -46,6 +47,13 @@ class Capacity:
 
     count: int
     lanes: tuple[str, ...]
+    lease: str
+
+
+class Held(NamedTuple):
+    """A step and the lease under which its permit is held."""
+
+    id: str
     lease: str
 
 
@@ -126,8 +134,29 @@ class Gate:
 
         `again`: the start of steps that hold their permit already was delayed; they start now.
         """
-        reply = self._call("confirm", {"lease": lease, "ids": list(ids), "again": again})
-        return Answer.of(reply[:5]), reply[5].split()
+        return _confirmed(self._call("confirm", {"lease": lease, "ids": list(ids), "again": again}))
+
+    def send_confirm(self, lease: str, ids: Sequence[str]) -> Sent[tuple[Answer, list[str]]]:
+        """`confirm`, on its way: for a caller that claims the steps meanwhile."""
+        return self._send("confirm", {"lease": lease, "ids": list(ids), "again": False}, _confirmed)
+
+    def send_ahead(
+        self, request: Request, lease: str, *, after: Held, leases: Mapping[str, Sequence[str]]
+    ) -> Sent[Answer]:
+        """Take a permit for a step, under this lease, while the outcome of the one `after` which it comes is being
+        recorded; or leave it: nobody is parked. On its way, since the caller records meanwhile.
+
+        `leases`: permits that are given back before.
+        """
+        limits = request.limits
+        call = {
+            "define": dict(limits.definitions),
+            "leases": leases,
+            "next": [limits.text, request.tenant, request.weight, request.lane, request.run, request.id],
+            "lease": lease,
+            "held": after,
+        }
+        return self._send("ahead", call, Answer.of)
 
     def release(
         self,
@@ -279,15 +308,29 @@ class Gate:
 
     def _call(self, verb: str, call: dict[str, Any]) -> list[Any]:
         text = json.dumps({**self._times, **call}, separators=(",", ":"))
-        reply: list[Any] = self._guard(lambda: self._run(verb, text))
-        if reply[0] != "ok":
-            raise EpochClosed
-        return reply
+        return _checked(self._guard(lambda: self._run(verb, text)))
 
     def _run(self, verb: str, text: str) -> Any:
         if not self._run_id:
             self.client.ping()  # connects, which tells the server's id
         return self._scripts[verb](keys=[self.prefix], args=[self._run_id, text])
+
+    def _send(self, verb: str, call: dict[str, Any], understand: Callable[[list[Any]], T]) -> Sent[T]:
+        text = json.dumps({**self._times, **call}, separators=(",", ":"))
+
+        def reply(read: Callable[[], Any]) -> T:
+            try:
+                return understand(_checked(self._guard(read)))
+            except redis.exceptions.NoScriptError:  # nothing was done; this way the store gets the script
+                return understand(_checked(self._guard(lambda: self._run(verb, text))))
+
+        def send() -> Sent[T]:
+            if not self._run_id:
+                self.client.ping()
+            command = ("EVALSHA", self._scripts[verb].sha, 1, self.prefix, self._run_id, text)
+            return Sent(self.client.connection_pool, command, reply)
+
+        return self._guard(send)
 
     def _on_epoch(self, verb: str, *arguments: str) -> tuple[str, str, str]:
         def work() -> Any:
@@ -306,6 +349,16 @@ class Gate:
             if str(error).startswith(("LOADING", "READONLY", "MASTERDOWN", "BUSY", "OOM", "CLUSTERDOWN")):
                 raise StoreUnavailable(f"{StoreUnavailable.__doc__} ({error})") from None
             raise
+
+
+def _checked(reply: list[Any]) -> list[Any]:
+    if reply[0] != "ok":
+        raise EpochClosed
+    return reply
+
+
+def _confirmed(reply: list[Any]) -> tuple[Answer, list[str]]:
+    return Answer.of(reply[:5]), reply[5].split()
 
 
 def _literal(prefix: str) -> str:

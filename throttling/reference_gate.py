@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from throttling import clocks
-from throttling.names import RATE_KINDS, kind_of, queue_instance, run_of_permit, run_permit
+from throttling.names import RATE_KINDS, Kind, kind_of, queue_instance, run_of_permit, run_permit
 from throttling.reference_state import START_COSTS_S, Item, Permit, ReferenceState, Rule, is_place
 
 
@@ -79,12 +79,7 @@ class ReferenceGate:
     ) -> tuple[list[str], list[str], list[str]]:
         """(granted, taken, parked)."""
         self._begin(take, lanes, lease)
-        touched: set[str] = set()
-        for token, ids in leases.items():
-            for id_ in ids:
-                permit = self.state.permits.get(id_)
-                if permit and permit.state == "L" and permit.token == token:
-                    touched |= self._drop(id_)
+        touched = self._drop_held(leases)
         for id_ in unused:
             permit = self.state.permits.get(id_)
             if permit and permit.state in "rl":
@@ -101,6 +96,22 @@ class ReferenceGate:
         self._pump_all(touched)
         for item in items:
             self._admit_one(item)
+        return self._end()
+
+    def ahead(
+        self, item: Item, lease: str, *, after: str, held: str, leases: Mapping[str, Iterable[str]]
+    ) -> tuple[list[str], list[str], list[str]]:
+        """(granted, taken, parked): the item is taken, or nothing is done about it."""
+        self._begin()
+        self._pump_all(self._drop_held(leases))
+        if self._may_follow(item, self.state.permits.get(after), held):
+            self._sequence += 1
+            self.state.stamp(item.steps, 1)
+            now_us = self.state.now_us
+            self.state.permits[item.id] = Permit(
+                item=item, state="L", token=lease, stamp_us=now_us, score=now_us, expires_us=now_us + self.lease_us
+            )
+            self.taken.append(item.id)
         return self._end()
 
     def renew(self, leases: Mapping[str, Iterable[str]]) -> None:
@@ -142,6 +153,31 @@ class ReferenceGate:
             if not self.state.waiting(limit) and not self.state.in_use(limit):
                 self.state.forget_shares(limit)
         return self.granted, self.taken, self.parked
+
+    def _may_follow(self, item: Item, before: Permit | None, held: str) -> bool:
+        if item.id in self.state.permits or item.id in self.state.waiters:
+            return False
+        run = self.state.run_of(item) if item.runs else None
+        if item.runs and (run is None or run.state != "h"):
+            return False
+        places = before.item.steps if before and before.state == "L" and before.token == held else ()
+        for limit in item.steps:
+            place = int(limit in places and kind_of(limit) == Kind.CONCURRENCY)
+            is_paused = self.state.pauses.get(limit, 0) > self.state.now_us
+            if self.state.waiting(limit) or self.state.is_timed(limit) or is_paused:
+                return False
+            if self.state.room(limit) + place < 1:
+                return False
+        return True
+
+    def _drop_held(self, leases: Mapping[str, Iterable[str]]) -> set[str]:
+        touched: set[str] = set()
+        for token, ids in leases.items():
+            for id_ in ids:
+                permit = self.state.permits.get(id_)
+                if permit and permit.state == "L" and permit.token == token:
+                    touched |= self._drop(id_)
+        return touched
 
     def _put_to_sleep(self, run: str) -> set[str]:
         permit = self.state.permits.get(run_permit(run))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import os
+import random
+import signal
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -309,3 +311,47 @@ if os.environ.get("HEADRACE_TEST_DIES"):
     from workflows.engine.worker import vital
 
     _let_a_thread_die(os.environ["HEADRACE_TEST_DIES"], os.environ.get("HEADRACE_TEST_DIES_ONCE", ""))
+
+
+ENDED = Path(os.environ["HEADRACE_VAR_DIR"]) / "ended.log"
+"""Where a process that ends itself notes its id and the moment."""
+
+
+def _end_process_sometimes() -> None:
+    if random.randrange(12) == 0:
+        with ENDED.open("a") as file:
+            file.write(f"{os.getpid()} {now_us()}\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ended_us() -> dict[int, int]:
+    """When processes have ended themselves, by the store's clock."""
+    lines = ENDED.read_text().splitlines() if ENDED.exists() else ()
+    return {int(pid): int(moment) for pid, moment in (line.split() for line in lines)}
+
+
+def _end_around_commits(when: str) -> None:
+    """Now and then this process ends: after a permit was taken ahead and before the `commit` that it is for, or after
+    that and before the `start`."""
+    from workflows.engine.pipeline import ahead
+
+    ask, answer = ahead.ask, ahead.Ahead.answer
+
+    def asked(*given: Any, **more: Any) -> Any:
+        found = ask(*given, **more)
+        if found is not None and when == "commit":
+            _end_process_sometimes()
+        return found
+
+    def answered(self: Any) -> Any:
+        found = answer(self)
+        if found.taken and when == "start":
+            _end_process_sometimes()
+        return found
+
+    ahead.ask = asked
+    ahead.Ahead.answer = answered  # type: ignore[method-assign]
+
+
+if os.environ.get("HEADRACE_TEST_ENDS_BEFORE"):
+    _end_around_commits(os.environ["HEADRACE_TEST_ENDS_BEFORE"])

@@ -8,14 +8,7 @@
 -- and all of `admit`: define, groups, take, lanes, lease
 -- Result        …, granted, taken, parked
 define(call.define)
-local ended = {}
-for lease, ids in pairs(call.leases) do
-    load_records(ids)
-    for _, id in ipairs(ids) do
-        local permit = known[id]
-        if permit and permit.state == 'L' and permit.token == lease then ended[#ended + 1] = permit end
-    end
-end
+local ended = held_under(call.leases)
 for _, id in ipairs(call.unused) do
     local permit, waiter = record_of(id), waiter_of(id)
     if permit and (permit.state == 'r' or permit.state == 'l') then ended[#ended + 1] = permit end

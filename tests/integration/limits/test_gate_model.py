@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from throttling.gate import Capacity, Gate, Pause, Request
+from throttling.gate import Capacity, Gate, Held, Pause, Request
 from throttling.limits import Algorithm, ConcurrencyLimit, Limit, LimitSet, RateLimit
 from throttling.names import Definition, LimitName, run_of_permit
 from throttling.reference_gate import ReferenceGate
@@ -30,6 +30,7 @@ from throttling.reference_state import Item, Rule
 LANE = "q"
 TENANTS = ("a", "b", "c")
 SMALL = st.integers(1, 4)
+NAMES = st.frozensets(st.sampled_from(["a", "b", "w", "g", "p"]))
 
 
 def concurrency(name: str, number: int, **more: Any) -> Limit:
@@ -130,7 +131,7 @@ class GateMachine(RuleBasedStateMachine):
     @rule(
         steps=st.lists(
             st.tuples(
-                st.frozensets(st.sampled_from(["a", "b", "w", "g", "p"])),
+                NAMES,
                 st.sampled_from(TENANTS),
                 st.sampled_from([0.0, 0.0, 60.0, -60.0]),
                 st.sampled_from([None, None, 1, 2, 3]),
@@ -213,6 +214,28 @@ class GateMachine(RuleBasedStateMachine):
         expected = self.model.release(
             leases, unused=unused, runs=runs, sleepers=sleepers, pauses=pauses, take=take, lanes=[LANE], lease=lease
         )
+        self.compare((answer.granted, answer.taken, answer.parked), expected)
+        self.note(answer.taken, lease)
+
+    @precondition(lambda self: any(p.state == "L" for p in self.model.state.permits.values()))
+    @rule(data=st.data(), names=NAMES, same=st.booleans(), zombie=st.booleans(), back=st.booleans())
+    def go_ahead(self, data: st.DataObject, names: frozenset[str], same: bool, zombie: bool, back: bool) -> None:
+        """A permit for the successor of a step that is held, of the same limits or of others; perhaps a permit of
+        another step is given back by the same call."""
+        held = sorted(id_ for id_, p in self.model.state.permits.items() if p.state == "L")
+        after = data.draw(st.sampled_from(held))
+        lease, old = uuid.uuid4().hex, "zombie" if zombie else self.leases[after]
+        before = self.items[after][0]
+        run = int(before.run[1:]) if before.run else None
+        if same:
+            names = frozenset(limit.partition(":")[2] for limit in before.steps) - {f"queue:{LANE}"}
+        id_ = self.new(names, before.tenant, 0.0, before.weight, run)
+        ended = data.draw(st.sampled_from(held)) if back else after
+        leases = {self.leases[ended]: [ended]} if ended != after else {}
+        self.at()
+        answer = self.gate.send_ahead(self.items[id_][1], lease, after=Held(after, old), leases=leases).answer()
+        self.sync(answer.now_us)
+        expected = self.model.ahead(self.items[id_][0], lease, after=after, held=old, leases=leases)
         self.compare((answer.granted, answer.taken, answer.parked), expected)
         self.note(answer.taken, lease)
 

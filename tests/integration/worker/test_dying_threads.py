@@ -74,7 +74,7 @@ def test_an_engine_thread_that_dies_ends_its_process_and_says_why(error: str) ->
     assert "the reason" in said
 
 
-@pytest.mark.parametrize("thread", ["maintenance", "heartbeat", "recorder"])
+@pytest.mark.parametrize("thread", ["maintenance", "heartbeat", "recorder", "permits"])
 def test_a_worker_whose_thread_dies_ends(thread: str, org: Organization, own_workers: WorkerPool) -> None:
     """The thread's own work is replaced by a panic, in a real worker, once it is ready."""
     process = own_workers.start("io", HEADRACE_TEST_DIES=thread)

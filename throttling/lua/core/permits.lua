@@ -175,6 +175,19 @@ local function release_many(permits)
     end
 end
 
+-- The permits among these that are held under the leases of the caller: {lease: [ids]}.
+local function held_under(leases)
+    local held = {}
+    for lease, ids in pairs(leases) do
+        load_records(ids)
+        for _, id in ipairs(ids) do
+            local permit = known[id]
+            if permit and permit.state == 'L' and permit.token == lease then held[#held + 1] = permit end
+        end
+    end
+    return held
+end
+
 -- A run that only waits gives its place up, where no step of it has come since then.
 local function put_to_sleep(run)
     local permit = record_of('run:' .. run)

@@ -244,6 +244,11 @@ class Families:
             self._known.update(found)
         return answer | found
 
+    def note_alone(self, run_id: UUID) -> None:
+        """Remember that nobody waits for a run: nobody has to ask."""
+        with self._lock:
+            self._known[run_id] = frozenset()
+
 
 class _Kind(NamedTuple):
     """What the requests of all runs of a step have in common."""

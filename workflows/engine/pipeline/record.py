@@ -50,14 +50,15 @@ def record(
     queues: frozenset[str] = frozenset(),
     max_continuations: int = 0,
     may_continue: MayContinue = always,
+    lease: UUID | None = None,
 ) -> Recorded:
-    """Record the results, and stop the runs that are bound to.
+    """Record the results, and stop the runs that are bound to. `lease`: that of the successors which it claims.
 
     Results whose lease was lost meanwhile are dropped: the answer's `statuses` names those that counted. Raises
     psycopg.OperationalError where the database stays away for longer than leases live; nothing is half-recorded then.
     """
     options = _ContinueOptions(
-        worker=worker, queues=queues, max_continuations=max_continuations, may_continue=may_continue
+        worker=worker, queues=queues, max_continuations=max_continuations, may_continue=may_continue, lease=lease
     )
     given = _of_loadable(results)
     recorded = _record_and_stop(given, options)
@@ -167,6 +168,7 @@ class _ContinueOptions:
     queues: frozenset[str]
     max_continuations: int
     may_continue: MayContinue
+    lease: UUID | None
 
 
 def _record(results: list[StepResult], options: _ContinueOptions) -> Recorded:
@@ -224,6 +226,7 @@ def _write(results: list[StepResult], options: _ContinueOptions) -> Recorded:
         queues=options.queues,
         max_continuations=options.max_continuations,
         may_continue=options.may_continue,
+        lease=options.lease,
     )
 
     def write() -> Recorded:

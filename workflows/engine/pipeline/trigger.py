@@ -15,9 +15,10 @@ import uuid6
 from django.db import connection, transaction
 
 from throttling.policy import MAX_HEAD_START_S
+from workflows import this_process
 from workflows.definitions.compiled import CompiledFlow
 from workflows.duration import MAX_MS
-from workflows.engine.pipeline import dispatcher
+from workflows.engine.pipeline import admit, dispatcher
 from workflows.engine.pipeline.facts import event_facts, organization_facts, user_of
 from workflows.engine.run_controls import controls, idempotency, stopping
 from workflows.engine.run_controls.controls import Refusal
@@ -161,6 +162,8 @@ def _insert(
     for run_at in dict.fromkeys(each.run_at for each in new):
         group = [each for each in new if each.run_at == run_at]
         ready += run_transitions.insert(flow, org_id, group, trigger=kind, run_at=run_at, lineage=lineage)
+    if len(new) == 1 and not lineage.awaited:
+        this_process.own(admit.Families).note_alone(new[0].id)
     return ready
 
 

@@ -96,6 +96,36 @@ def adopt() -> None:
     _local.adopted = True
 
 
+class SpareConnections(list[Connection]):
+    """Connections that threads of the engine use in turn; the last one that was given back is the next one taken."""
+
+
+@contextlib.contextmanager
+def borrowed() -> Iterator[None]:
+    """For a thread that talks to the database now and then: it has a connection of its own for as long as this is open,
+    so that there are as many as are used at once, not as there are threads."""
+    if getattr(_local, "connection", None) is not None:
+        yield
+        return
+    spare = this_process.own(SpareConnections)
+    with contextlib.suppress(IndexError):
+        _local.connection, _local.pid = spare.pop(), os.getpid()
+    try:
+        yield
+    finally:
+        used: Connection | None = getattr(_local, "connection", None)
+        _local.connection = None
+        if used is not None:
+            spare.append(used)
+
+
+def close_spare() -> None:
+    """Close the connections that nobody has borrowed."""
+    spare = this_process.own(SpareConnections)
+    while spare:
+        spare.pop().close()
+
+
 def is_adopted() -> bool:
     """Whether this thread is one of the engine's."""
     return getattr(_local, "adopted", False)

@@ -332,6 +332,8 @@ class ClaimedBatch(NamedTuple):
     claims: list[Claim]
     newest_dispatch: dict[str, float]
     """By queue: the latest dispatch time (epoch seconds) among the claimed steps."""
+    awaited: frozenset[UUID]
+    """The runs among theirs that others wait for."""
 
 
 MayContinue = Callable[[UUID, str], bool]

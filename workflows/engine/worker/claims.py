@@ -9,7 +9,8 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from workflows.engine.pipeline import publish
+from workflows import this_process
+from workflows.engine.pipeline import admit, publish
 from workflows.engine.state import flow_cache, unloadable
 from workflows.engine.state.records import Claim
 from workflows.engine.state.transitions import steps as step_transitions
@@ -48,6 +49,8 @@ class Claimer:
         for name, moment in claimed.newest_dispatch.items() if from_broker else ():
             if moment > self.claimed_until.get(name, 0.0):
                 self.claimed_until[name] = moment
+        if len(claimed.claims) == 1 and not claimed.awaited:  # of many runs it is asked by one statement
+            this_process.own(admit.Families).note_alone(claimed.claims[0].run_id)
         job_log.started(claimed.claims)
         return self._usable(claimed.claims)
 

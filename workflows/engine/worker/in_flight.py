@@ -132,6 +132,12 @@ class ResultQueue:
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
         self._waiting: queue.SimpleQueue[StepResult | None] = queue.SimpleQueue()
+        self.recording = threading.Lock()
+        """Held by the recorder thread while it records, or by the thread that records in its place."""
+
+    def is_empty(self) -> bool:
+        """Whether no result waits."""
+        return self._waiting.empty()
 
     def put(self, result: StepResult) -> None:
         """Have a result recorded whose visit is closed, or was never opened."""

@@ -1,12 +1,13 @@
 """The two places beside the visiting thread in which a worker process performs steps: an event loop, and a pool of
-threads for blocking handlers. Their results go to the recorder thread."""
+threads for blocking handlers. A thread of the pool records its result itself where nobody else records; what else comes
+goes to the recorder thread."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.db import connections
 from workflows.engine.pipeline import perform
 from workflows.engine.pipeline.perform import RenderedStep, Visit
 from workflows.engine.state import database
+from workflows.engine.state.records import StepResult
 from workflows.engine.worker import vital
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.permits import Permits
@@ -77,7 +79,10 @@ class Performers:
         permits: Permits,
         progress: Progress,
         loop: EventLoop,
+        go_on: Callable[[StepResult], None],
     ) -> None:
+        """`go_on` records the result of a visit that is closed, in the thread of the pool that has it."""
+        self._go_on = go_on
         self._in_flight = in_flight
         self._results = results
         self._permits = permits
@@ -101,28 +106,41 @@ class Performers:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _perform_in_pool(self, rendered: RenderedStep) -> None:
+        for result in self._perform_counted(rendered):
+            self._go_on(result)
+
+    def perform_next(self, rendered: RenderedStep) -> list[StepResult]:
+        """Perform a step in a thread of the pool, after another one. Returns its result; nothing where another has
+        it."""
+        rendered.visit.is_elsewhere = True
+        self._in_flight.begin_blocking()
+        return self._perform_counted(rendered)
+
+    def _perform_counted(self, rendered: RenderedStep) -> list[StepResult]:
         try:
-            self._perform_blocking(rendered)
+            result = self._perform_blocking(rendered)
+            return [result] if result is not None else []
         except BaseException as error:
             self._give_up(rendered.visit, error)
+            return []
         finally:
             self._in_flight.end_blocking()
 
-    def _perform_blocking(self, rendered: RenderedStep) -> None:
+    def _perform_blocking(self, rendered: RenderedStep) -> StepResult | None:
         visit = rendered.visit
         if visit.is_closed:
-            return  # handed back meanwhile
+            return None  # handed back meanwhile
         if not self._permits.may_start([visit]):
             self._results.hand_back(visit)
-            return
+            return None
         visit.performed_since = time.monotonic()
         rendered.context.deadline = visit.deadline
         try:
             result = perform.perform(rendered)
             self._progress.keep(visit, result)
-            self._results.finish(visit, result)
         finally:
             connections.close_all()  # handlers may use Django's connections; they go back to the pool at once
+        return result if visit.close() else None
 
     async def _perform_on_loop(self, rendered: RenderedStep) -> None:
         rendered.visit.task = asyncio.current_task()

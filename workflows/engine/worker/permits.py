@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import queue
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -12,9 +14,11 @@ import structlog
 from throttling.answers import Answer
 from throttling.gate import Capacity, Pause
 from workflows.engine.pipeline import admit, prepare, publish
+from workflows.engine.pipeline.ahead import Ahead, Confirming, Leases
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.pipeline.record import record
 from workflows.engine.run_controls import sleepers
+from workflows.engine.state import database
 from workflows.engine.state.records import Claim, ReadyStep, Recorded, StepResult
 from workflows.engine.worker.claims import Claimer
 from workflows.engine.worker.in_flight import InFlight
@@ -24,6 +28,19 @@ from workflows.steps.outcome import HandBack
 log = structlog.get_logger(__name__)
 
 
+NOTHING: Leases = {}
+
+
+class Continuation(NamedTuple):
+    """The steps with which a visit goes on, which are claimed and have their permits."""
+
+    claims: list[Claim]
+    requested_at: float
+    """When their permits were asked for, by the monotonic clock."""
+    owed: Leases = NOTHING
+    """Permits of what was recorded before, which are still to be given back."""
+
+
 class Permits:
     """The permits of the steps that a worker process has in flight."""
 
@@ -31,15 +48,24 @@ class Permits:
         self._profile = profile
         self._in_flight = in_flight
         self._claimer = claimer
+        self._to_give_back: queue.SimpleQueue[Leases | None] = queue.SimpleQueue()
 
-    def confirm(self, claims: list[Claim], lease: UUID) -> list[Claim]:
-        """Those of the claimed steps that may start now (and others, whose turn it was); the rest goes back."""
+    def confirm(self, claims: list[Claim], lease: UUID, confirming: Confirming) -> list[Claim]:
+        """Those of the claimed steps that may start now (and others, whose turn it was); the rest goes back. What was
+        confirmed meanwhile and is not claimed is given back."""
         by_id = {claim.id.hex: claim for claim in claims}
         gate = admit.gate()
         taken: list[str] = []
         try:
-            answer, unknown = gate.confirm(str(lease), list(by_id))
+            answer, unknown = confirming.answer()
             publish.publish_granted(answer)
+            unclaimed = set(confirming.ids) - by_id.keys() - set(unknown)
+            if unclaimed:
+                publish.publish_granted(gate.release({str(lease): sorted(unclaimed)}))
+            unknown = [id_ for id_ in unknown if id_ in by_id]
+            if confirming.is_late and by_id:
+                answer, unknown = gate.confirm(str(lease), list(by_id))
+                publish.publish_granted(answer)
             if unknown:  # their reservations are gone: they ask again, with their old places
                 requests = admit.requests([by_id[id_] for id_ in unknown])
                 again = gate.admit(
@@ -69,13 +95,57 @@ class Permits:
                 log.info("permits could not be given back; they expire", permits=len(missing), reason=str(error))
         return claims
 
-    def hand_over(
-        self, recorded: Recorded, results: Sequence[StepResult], max_continuations: int
-    ) -> tuple[list[Claim], float]:
-        """After the commit, one call: permits go back, waiters get them, and what became ready asks for its own.
+    def taken_ahead(self, asked: Ahead, recorded: Recorded) -> Continuation | None:
+        """The claimed step whose permit was asked for while its predecessor was being recorded; None where it has
+        none, or was not claimed."""
+        try:
+            answer = asked.answer()
+        except publish.GATE_ERRORS as error:
+            log.info("the gate has not answered in time", step_run_id=str(asked.id), reason=str(error))
+            return None
+        is_revised = admit.sync_revision(answer)  # the policies have changed: the stamp may be too old by the new ones
+        publish.publish_granted(answer)
+        is_taken = asked.id.hex in answer.taken and [claim.id for claim in recorded.claimed] == [asked.id]
+        if not is_taken or asked.is_late or recorded.ready or recorded.unstarted or recorded.ended:
+            return None
+        owed = {asked.after.lease: [asked.after.id]}
+        return Continuation(recorded.claimed, -math.inf if is_revised else asked.sent_at, owed)
 
-        Returns what this visit continues with, and when it asked.
-        """
+    def give_back_soon(self, leases: Leases) -> None:
+        """Have another thread give permits back, and hand them over to those who wait."""
+        if leases:
+            self._to_give_back.put(leases)
+
+    def work(self) -> None:
+        """Give back what is asked for, until `end`. On a thread of its own."""
+        database.adopt()
+        is_over = False
+        while not is_over:
+            groups = [self._to_give_back.get()]
+            while not self._to_give_back.empty():
+                groups.append(self._to_give_back.get())
+            is_over = None in groups
+            leases: dict[str, Sequence[str]] = {}
+            for group in groups:
+                leases.update(group or NOTHING)
+            try:
+                if leases:
+                    publish.publish_granted(admit.gate().release(leases))
+            except publish.GATE_ERRORS as error:
+                log.info("permits could not be given back; they expire", permits=len(leases), reason=str(error))
+            except Exception:
+                log.exception("what was granted could not be published; rescue will", permits=len(leases))
+        database.close()
+
+    def end(self) -> None:
+        """Give nothing back any more, after what is asked for already."""
+        self._to_give_back.put(None)
+
+    def hand_over(
+        self, recorded: Recorded, results: Sequence[StepResult], max_continuations: int, owed: Leases = NOTHING
+    ) -> Continuation:
+        """After the commit, one call: permits go back (with those that are `owed`), waiters get them, and what became
+        ready asks for its own. Returns what this visit continues with."""
         prepared = prepare.prepare(recorded.ready)
         ready = prepared.steps
         held: dict[UUID, list[str]] = {}
@@ -87,7 +157,7 @@ class Permits:
                 ready.append(_ready_again(claim))
             elif claim.lease is not None:
                 held.setdefault(claim.lease, []).append(claim.id.hex)
-        leases = {str(lease): ids for lease, ids in held.items()}
+        leases = {**owed, **{str(lease): ids for lease, ids in held.items()}}
         lease, requested_at = str(recorded.lease), time.monotonic()
         claimed_ahead = recorded.claimed
         count = max(self._in_flight.room_for(max_continuations), len(claimed_ahead)) if max_continuations else 0
@@ -108,7 +178,7 @@ class Permits:
         except publish.GATE_ERRORS as error:
             publish.leave_ready(ready, error)
             self._give_back(claimed_ahead)
-            return [], requested_at
+            return Continuation([], requested_at)
         admit.note_refusals(answer, requests)
         claims = self._started(claimed_ahead, answer, lease)
         mine = {claim.id.hex for claim in claimed_ahead}
@@ -116,7 +186,7 @@ class Permits:
         if admit.sync_revision(answer):
             requested_at = -math.inf  # the policies have changed: the stamps may be too old by the new ones
         publish.publish_granted(answer.without(mine), ready)
-        return claims, requested_at
+        return Continuation(claims, requested_at)
 
     def _started(self, claimed_ahead: Sequence[Claim], answer: Answer, lease: str) -> list[Claim]:
         """Of the successors that were claimed in advance: those that have their permits. The rest goes back."""

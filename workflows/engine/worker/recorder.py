@@ -10,14 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from workflows.engine.pipeline import admit, publish
+from workflows.engine.pipeline import admit, ahead, publish
+from workflows.engine.pipeline.ahead import Leases
 from workflows.engine.pipeline.record import record
-from workflows.engine.state import database
+from workflows.engine.state import database, flow_cache
 from workflows.engine.state.records import Claim, Recorded, StepResult, always
 from workflows.engine.telemetry import step_log
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
-from workflows.engine.worker.permits import Permits
+from workflows.engine.worker.permits import NOTHING, Continuation, Permits
 from workflows.engine.worker.profile import WorkerProfile
+from workflows.steps.registry import Mode
 
 log = structlog.get_logger(__name__)
 VISITORS = 4
@@ -32,42 +34,62 @@ class Recorder:
         self._results = results
         self._permits = permits
 
-    def record(self, results: list[StepResult], max_continuations: int) -> tuple[list[Claim], float]:
-        """Record the results. Returns the steps with which this visit continues, at most
-        `max_continuations`, and when it asked for their permits."""
+    def record(self, results: list[StepResult], max_continuations: int, owed: Leases = NOTHING) -> Continuation:
+        """Record the results. Returns the steps with which this visit continues, at most `max_continuations`.
+
+        `owed`: permits of steps that were recorded before, which are given back by the way.
+        """
         requested_at = time.monotonic()
+        room = self._in_flight.room_for(max_continuations) if admit.is_on() else max_continuations
+        may_continue = admit.free_steps() if admit.is_on() else always
+        asked = None
         try:
+            if room and admit.is_on():
+                asked = ahead.ask(results, queues=self._profile.queues, may_continue=may_continue, owed=owed)
             recorded = record(
                 results,
                 worker=self._profile.id,
                 queues=self._profile.queues,
-                max_continuations=self._in_flight.room_for(max_continuations) if admit.is_on() else max_continuations,
-                may_continue=admit.free_steps() if admit.is_on() else always,
+                max_continuations=room,
+                may_continue=may_continue,
+                lease=asked.lease if asked else None,
             )
             step_log.log_steps(results, recorded.statuses)
         except BaseException as error:
+            if asked:
+                asked.abandon()
             self._results.leave_if_ending(error, (), results)
             log.exception("outcomes could not be recorded; rescue will run the steps again", steps=len(results))
             recorded = Recorded()
         finally:
             self._in_flight.forget(result.claim.id for result in results)
-        return self._continue_with(recorded, results, max_continuations) or (recorded.claimed, requested_at)
+        return self._continue_with(recorded, results, max_continuations, asked, owed) or Continuation(
+            recorded.claimed, requested_at
+        )
 
     def _continue_with(
-        self, recorded: Recorded, results: list[StepResult], max_continuations: int
-    ) -> tuple[list[Claim], float] | None:
+        self,
+        recorded: Recorded,
+        results: list[StepResult],
+        max_continuations: int,
+        asked: ahead.Ahead | None,
+        owed: Leases,
+    ) -> Continuation | None:
         """Go on with what became ready. What fails here, rescue makes good."""
         try:
-            if admit.is_on():
-                return self._permits.hand_over(recorded, results, max_continuations)
-            if recorded.ready:
-                publish.dispatch(recorded.ready)
+            if not admit.is_on():
+                if recorded.ready:
+                    publish.dispatch(recorded.ready)
+                return None
+            if asked and (found := self._permits.taken_ahead(asked, recorded)):
+                return found
+            if asked:  # what it may have taken goes back before the claimed steps ask
+                owed = {**owed, **asked.permit}
+            return self._permits.hand_over(recorded, results, max_continuations, owed)
         except BaseException as error:
             self._results.leave_if_ending(error, recorded.claimed, ())
             log.exception("hand-over failed; rescue will go on", steps=len(recorded.ready))
-            if admit.is_on():
-                return [], 0.0
-        return None
+            return Continuation([], 0.0) if admit.is_on() else None
 
 
 class RecorderThread:
@@ -79,7 +101,7 @@ class RecorderThread:
         in_flight: InFlight,
         results: ResultQueue,
         recorder: Recorder,
-        run: Callable[[list[Claim], float], None],
+        run: Callable[[Continuation], None],
     ) -> None:
         """`run` performs the steps with which a group continues, and records them; a few threads of its own call it."""
         self._profile = profile
@@ -110,18 +132,28 @@ class RecorderThread:
     def _record(self, results: list[StepResult]) -> None:
         # Only what a visitor takes up at once is taken: a claim that waits for one would lose its lease.
         has_visitor = self._busy_visitors < VISITORS and not self._in_flight.is_draining
-        claims, requested_at = self._recorder.record(results, self._profile.max_continued if has_visitor else 0)
-        if claims:
-            with self._lock:
-                self._busy_visitors += 1
-            with contextlib.suppress(RuntimeError):  # draining: nothing is taken any more; rescue will
-                self._visitors.submit(self._continue, claims, requested_at)
+        with self._results.recording:
+            found = self._recorder.record(results, self._profile.max_continued if has_visitor else 0)
+        if not found.claims:
+            return
+        with self._lock:
+            self._busy_visitors += 1
+        if len(found.claims) == 1 and self._results.is_empty() and not _is_performed_by_visitor(found.claims[0]):
+            self._continue(found)  # it is only started, which takes no time
+            return
+        with contextlib.suppress(RuntimeError):  # draining: nothing is taken any more; rescue will
+            self._visitors.submit(self._continue, found)
 
-    def _continue(self, claims: list[Claim], requested_at: float) -> None:
+    def _continue(self, found: Continuation) -> None:
         try:
-            self._run(claims, requested_at)
+            self._run(found)
         except BaseException:
-            log.exception("a visit failed; rescue will run its steps again", steps=len(claims))
+            log.exception("a visit failed; rescue will run its steps again", steps=len(found.claims))
         finally:
             with self._lock:
                 self._busy_visitors -= 1
+
+
+def _is_performed_by_visitor(claim: Claim) -> bool:
+    flow = flow_cache.find(claim.version_id)
+    return flow is None or claim.key not in flow.steps or flow.steps[claim.key].mode is Mode.INLINE

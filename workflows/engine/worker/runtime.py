@@ -13,16 +13,17 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from workflows.engine.pipeline import admit
+from workflows.engine.pipeline.ahead import Confirming
 from workflows.engine.sql import leader as leader_sql
 from workflows.engine.state import database
-from workflows.engine.state.records import Claim
+from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.telemetry import step_events
 from workflows.engine.worker import vital
 from workflows.engine.worker.claims import Claimer
 from workflows.engine.worker.heartbeat import Heartbeat
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.performers import EventLoop, Performers
-from workflows.engine.worker.permits import Permits
+from workflows.engine.worker.permits import Continuation, Permits
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.progress import Progress
 from workflows.engine.worker.recorder import Recorder, RecorderThread
@@ -45,7 +46,7 @@ class Runtime:
         shared = (profile, self.in_flight, self.results, self._permits)
         progress = Progress(self.in_flight)
         self.suspects = Suspects(*shared)
-        self._performers = Performers(*shared, progress, self._loop)
+        self._performers = Performers(*shared, progress, self._loop, self._go_on)
         recorder = Recorder(*shared)
         self._visitor = Visitor(*shared, progress, self._performers, self.suspects, recorder)
         self._recorder_thread = RecorderThread(profile, self.in_flight, self.results, recorder, self._visitor.run)
@@ -54,31 +55,41 @@ class Runtime:
         )
         self._background: list[threading.Thread] = []
 
+    def _go_on(self, result: StepResult) -> None:
+        self._visitor.go_on(result)
+
     def start(self) -> None:
         """Announce the worker, and start the recorder and the heartbeat."""
         database.adopt()
         self.heartbeat.report()
-        for name, work in (("recorder", self._recorder_thread.work), ("heartbeat", self.heartbeat.work)):
+        for name, work in (
+            ("recorder", self._recorder_thread.work),
+            ("heartbeat", self.heartbeat.work),
+            ("permits", self._permits.work),
+        ):
             self._background.append(vital.start(name, work))
 
     def visit(self, batch: Sequence[tuple[str, int]]) -> None:
         """Take a message: wait for room, claim its steps, and perform or hand them over. Called by Celery tasks."""
         database.adopt()
         claims: list[Claim] = []
+        confirming: Confirming | None = None
         with self.in_flight.counted_as_unclaimed():
             try:
                 if not self.in_flight.wait_for_room():
                     return  # draining: the steps stay ready, and rescue publishes them again
                 lease, asked = uuid4(), time.monotonic()
+                confirming = Confirming([id_ for id_, _ in batch], lease) if admit.is_on() else None
                 claims = self._claimer.claim(batch, lease)
-                if claims and admit.is_on():
-                    asked = time.monotonic()
-                    claims = self._permits.confirm(claims, lease)
+                if confirming is not None:
+                    claims = self._permits.confirm(claims, lease, confirming)
             except BaseException as error:
+                if confirming is not None:
+                    confirming.abandon()
                 self.results.leave_if_ending(error, claims, ())
                 raise
         with self.in_flight.counted_as_visiting():
-            self._visitor.run(claims, asked)
+            self._visitor.run(Continuation(claims, asked))
 
     def drain(self, patience_s: float) -> None:
         """Let what runs end for a while, hand the rest back, record everything, and say goodbye."""
@@ -90,8 +101,10 @@ class Runtime:
         self.suspects.end()
         self.heartbeat.stop()
         self.results.end()
+        self._permits.end()
         for thread in self._background:
             thread.join(timeout=5)
+        database.close_spare()
         self._loop.stop()
         sandbox.close()
         step_events.stop()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import structlog
 
 from workflows.engine.pipeline import batch_size, perform
+from workflows.engine.pipeline.ahead import Leases
 from workflows.engine.pipeline.perform import RenderedStep, Visit
+from workflows.engine.state import database
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.telemetry import step_events, step_log
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.performers import Performers
-from workflows.engine.worker.permits import Permits
+from workflows.engine.worker.permits import NOTHING, Continuation, Permits
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.progress import Progress
 from workflows.engine.worker.recorder import Recorder
@@ -50,22 +53,63 @@ class Visitor:
         self._suspects = suspects
         self._recorder = recorder
 
-    def run(self, claims: list[Claim], requested_at: float) -> None:
-        """Perform claimed steps that asked for their permits at `requested_at`; continue with what the gate grants."""
+    def run(self, found: Continuation) -> None:
+        """Perform claimed steps; continue with what the gate grants."""
         continue_until = time.monotonic() + CONTINUE_FOR_S
-        while claims:
+        while found.claims:
             results: list[StepResult] = []
             try:
-                self._perform_here(self._start_elsewhere(self._open(claims, requested_at), results), results)
+                here = self._start_elsewhere(self._open(found.claims, found.requested_at), results)
+                owed = self._give_back_soon(found.owed, here)
+                self._perform_here(here, results)
             except BaseException as error:
-                self._results.leave_if_ending(error, claims, results)
-                log.exception("a visit failed; rescue will run its steps again", steps=len(claims))
-                self._in_flight.forget(claim.id for claim in claims)
+                self._results.leave_if_ending(error, found.claims, results)
+                log.exception("a visit failed; rescue will run its steps again", steps=len(found.claims))
+                self._in_flight.forget(claim.id for claim in found.claims)
+                self._permits.give_back_soon(found.owed)
                 return
             if not results:
+                self._permits.give_back_soon(owed)
                 return
             may_continue = time.monotonic() < continue_until and not self._in_flight.is_draining
-            claims, requested_at = self._recorder.record(results, self._profile.max_continued if may_continue else 0)
+            found = self._recorder.record(results, self._profile.max_continued if may_continue else 0, owed)
+
+    def go_on(self, result: StepResult) -> None:
+        """In a thread of the pool: record its result where nobody else records, and perform what follows. Else the
+        recorder thread does, with what else has come."""
+        results, owed, found = [result], NOTHING, Continuation([], 0.0)
+        try:
+            while results:
+                if not self._results.is_empty() or not self._results.recording.acquire(blocking=False):
+                    for each in results:
+                        self._results.put(each)
+                    break
+                blocking: list[RenderedStep] = []
+                try:
+                    with database.borrowed():
+                        most = 0 if self._in_flight.is_draining else self._profile.max_continued
+                        found = self._recorder.record(results, most, owed)
+                        results, owed = [], found.owed
+                        visits = self._open(found.claims, found.requested_at)
+                        here = self._start_elsewhere(visits, results, blocking)
+                finally:
+                    self._results.recording.release()
+                owed = self._give_back_soon(owed, here)
+                self._perform_here(here, results)
+                for rendered in blocking:
+                    results += self._performers.perform_next(rendered)
+        except BaseException:
+            log.exception("a visit failed; rescue will run its steps again", steps=len(found.claims))
+            self._in_flight.forget(claim.id for claim in found.claims)
+        self._permits.give_back_soon(owed)
+
+    def _give_back_soon(self, owed: Leases, here: Sequence[RenderedStep]) -> Leases:
+        """Have owed permits given back now where the next call of this thread may be long in coming. Returns what is
+        still owed: after steps that take no time the call that they end with gives it back."""
+        if owed and not (here and all(rendered.visit.step.mode is Mode.INLINE for rendered in here)):
+            self._permits.give_back_soon(owed)
+            return NOTHING
+        return owed
 
     def _open(self, claims: list[Claim], requested_at: float) -> list[Visit]:
         visits = perform.open_visits(claims)
@@ -75,9 +119,12 @@ class Visitor:
         self._in_flight.add(visits)
         return visits
 
-    def _start_elsewhere(self, visits: list[Visit], results: list[StepResult]) -> list[RenderedStep]:
+    def _start_elsewhere(
+        self, visits: list[Visit], results: list[StepResult], blocking: list[RenderedStep] | None = None
+    ) -> list[RenderedStep]:
         """Start what runs elsewhere. Returns the steps that this thread performs; `results` gets those of the steps
-        that their preparation has decided."""
+        that their preparation has decided. `blocking`: given by a thread of the pool, it gets the step that this thread
+        performs, where it is the only one."""
         here: list[RenderedStep] = []
         for visit in visits:
             if self._suspects.includes(visit):
@@ -88,6 +135,8 @@ class Visitor:
                 _close(visit, rendered, results)
             elif self._belongs_here(rendered):
                 here.append(rendered)
+            elif blocking is not None and len(visits) == 1 and visit.step.mode is Mode.THREAD:
+                blocking.append(rendered)
             else:
                 self._performers.start(rendered)
         return here

@@ -9,7 +9,7 @@
 -- Returns: id uuid, run_id uuid, version_id uuid, org_id uuid, key text, path text, index int or null, container_id
 --   uuid or null, attempt int, wake_seq int, losses int, server_retry_waits int, timeout_ms int, queue text, type text,
 --   priority int, queued_s float8, needs_met int, needs_total int, dispatched_at float8 or null, run_status text,
---   run_trigger text, run_event text, run_event_id uuid or null.
+--   run_trigger text, run_event text, run_event_id uuid or null, run_awaited bool.
 -- Indexes: primary keys. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH wanted AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS w (id, attempt)
@@ -27,12 +27,12 @@ WITH wanted AS (
               s.losses, s.told_waits AS server_retry_waits, s.timeout_ms, s.queue, s.type, s.priority,
               extract(epoch FROM clock_timestamp() - s.ready_at)::float8 AS queued_s, s.needs_met, s.needs_total,
               extract(epoch FROM s.dispatched_at)::float8 AS dispatched_at, r.status AS run_status,
-              r.trigger AS run_trigger, r.event_name AS run_event, r.event_id AS run_event_id
+              r.trigger AS run_trigger, r.event_name AS run_event, r.event_id AS run_event_id, r.awaited AS run_awaited
 ), begun AS (
     UPDATE workflows_run r SET status = 'running', started_at = clock_timestamp(),
            timeout_at = clock_timestamp() + make_interval(secs => r.finish_ms / 1000.0)
       FROM (SELECT DISTINCT run_id FROM claimed WHERE run_status = 'queued' ORDER BY run_id) c
-     WHERE r.id = c.run_id AND r.status = 'queued'
+     WHERE r.id = c.run_id AND r.status || '' = 'queued'
 ), durable AS MATERIALIZED (
     SELECT set_config('synchronous_commit', CASE WHEN bool_and(type = ANY (%(pure)s::text[])) THEN 'off'
                                                  ELSE current_setting('synchronous_commit') END, true)

@@ -35,6 +35,7 @@ class ClaimStepsRow(NamedTuple):
     run_trigger: str
     run_event: str
     run_event_id: UUID | None
+    run_awaited: bool
 
 
 def claim_steps(

@@ -68,6 +68,58 @@ def insert_own_compensations(*, failed: str, cursor: database.Cursor | None = No
     return database.fetch("insert_own_compensations", {"failed": failed}, InsertOwnCompensationsRow._make, cursor)
 
 
+class RecordLoneRow(NamedTuple):
+    kind: str
+    id: UUID
+    run_id: UUID
+    version_id: UUID | None
+    org_id: UUID | None
+    status: str
+    key: str
+    path: str
+    index: int | None  # type: ignore[assignment]
+    container_id: UUID | None
+    attempt: int
+    needs_met: int
+    needs_total: int
+    wake_seq: int
+    losses: int
+    server_retry_waits: int
+    timeout_ms: int
+    queue: str
+    type: str
+    priority: int
+    queued_s: float
+    needs_prepare: bool
+    stopping: bool
+
+
+def record_lone(
+    *,
+    id: UUID,
+    lease: UUID,
+    output: str | None,
+    input: str | None,
+    logs: str | None,
+    ran: float | None,
+    target: str,
+    weight: int,
+    claim: bool,
+    publish: bool,
+    next_lease: UUID,
+    worker: UUID,
+    lease_s: float,
+    cursor: database.Cursor | None = None,
+) -> list[RecordLoneRow]:
+    """Record that a step has completed whose only successor needs nothing else."""
+    parameters = {
+        "id": id, "lease": lease, "output": output, "input": input, "logs": logs, "ran": ran, "target": target,
+        "weight": weight, "claim": claim, "publish": publish, "next_lease": next_lease, "worker": worker,
+        "lease_s": lease_s
+    }  # fmt: skip
+    return database.fetch("record_lone", parameters, RecordLoneRow._make, cursor)
+
+
 class RecordOutcomesRow(NamedTuple):
     kind: str
     id: UUID

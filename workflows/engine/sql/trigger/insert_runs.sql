@@ -1,5 +1,6 @@
 -- Insert runs of one version with all their steps: roots become ready (or sleep until run_at), the rest is pending.
--- Returns the ready roots.
+-- Returns the ready roots. A step's id is made of its run's and its position (engine/state/step_ids.py): who records
+-- a step knows the id of the next one before it is read.
 -- Parameters: org uuid, flow uuid, version uuid, ids uuid[], inputs text[], event_names text[], user_ids text[],
 --   priorities int[], event_ids uuid[] with nulls, gather_keys text[], gathered int[], singleton_keys text[], newest_at
 --   timestamptz[] with nulls (one each per run), trigger text, sinks int, run_at timestamptz or null, dispatched bool
@@ -34,7 +35,9 @@ WITH wanted AS (
                                    status, attempt, losses, told_waits, needs_total, needs_left, needs_met, is_sink,
                                    timeout_ms, wake_at, wake_seq, waiting_for, dispatched_at, dispatch_count,
                                    created_at, ready_at)
-    SELECT headrace_uuid7(), %(org)s, r.id, %(version)s, s.id, s.key, '', s.position, s.type, s.queue, r.priority,
+    SELECT encode(set_byte(set_byte(set_byte(uuid_send(r.id), 8, 128 + (s.position >> 8)), 9, s.position & 255),
+                           15, 255 - get_byte(uuid_send(r.id), 15)), 'hex')::uuid,
+           %(org)s, r.id, %(version)s, s.id, s.key, '', s.position, s.type, s.queue, r.priority,
            CASE WHEN cardinality(s.needs) > 0 THEN 'pending' WHEN %(run_at)s::timestamptz IS NULL THEN 'ready'
                 ELSE 'waiting' END,
            1, 0, 0, cardinality(s.needs), cardinality(s.needs), 0, s.is_sink, s.timeout_ms,

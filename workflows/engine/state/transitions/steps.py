@@ -6,9 +6,9 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard
 from uuid import UUID
 
 from throttling.environment import step_lease_s
@@ -16,7 +16,7 @@ from workflows.definitions.compiled import NIL_UUID, CompiledFlow, CompiledStep
 from workflows.engine.sql.claim import transitions as claim_sql
 from workflows.engine.sql.leader import transitions as leader_sql
 from workflows.engine.sql.record import transitions as record_sql
-from workflows.engine.sql.record.transitions import RecordOutcomesRow
+from workflows.engine.sql.record.transitions import RecordLoneRow, RecordOutcomesRow
 from workflows.engine.state import database, flow_cache, needs
 from workflows.engine.state.records import (
     Claim,
@@ -76,7 +76,7 @@ def claim(
         )
         for row in rows
     ]
-    return ClaimedBatch(claims, newest)
+    return ClaimedBatch(claims, newest, frozenset(row.run_id for row in rows if row.run_awaited))
 
 
 def skip(step: ReadyStep, reason: str) -> StepResult:
@@ -209,11 +209,22 @@ _STATUS: dict[type[Any], str] = {
 }
 
 
-class Recording(NamedTuple):
-    """A prepared call of `record_outcomes`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lone:
+    """A step that is recorded alone, with its only successor: a prepared call of `record_lone`."""
 
-    outcomes: str
-    edges: str
+    result: StepResult
+    row: dict[str, Any]
+    edge: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """A prepared call of `record_outcomes`; before it `record_lone` is tried, where the outcome is fit for that."""
+
+    outcomes: list[dict[str, Any]]
+    edges: list[dict[str, Any]]
+    lone: _Lone | None
     needs_transaction: bool
     """Other statements belong into its transaction: failures, waits, outputs of runs."""
     lease: UUID
@@ -222,29 +233,45 @@ class Recording(NamedTuple):
 
 
 def prepare_recording(
-    results: Iterable[StepResult],
+    results: Sequence[StepResult],
     *,
     worker: UUID,
     queues: frozenset[str],
     max_continuations: int,
     may_continue: MayContinue = always,
+    lease: UUID | None = None,
     lease_s: float = LEASE_S,
 ) -> Recording:
     """Lay the results out as parameters, ordered by step run.
 
-    `max_continuations`: the most successors to continue with; `may_continue(version, key)` says which may be.
+    `max_continuations`: the most successors to continue with; `may_continue(version, key)` says which may be. `lease`:
+    that of those; a new one, where none is given.
     """
     builder = _Builder(queues=queues, max_continuations=max_continuations, may_continue=may_continue)
     for result in sorted(results, key=lambda result: result.claim.id):
         builder.add(result)
     return Recording(
-        outcomes=json.dumps(builder.outcomes),
-        edges=json.dumps(builder.edges),
+        outcomes=builder.outcomes,
+        edges=builder.edges,
+        lone=_lone(results, builder),
         needs_transaction=builder.fails or builder.needs_transaction or builder.may_end_with_output,
-        lease=uuid.uuid4(),
+        lease=lease or uuid.uuid4(),
         worker=worker,
         lease_s=lease_s,
     )
+
+
+def _lone(results: Sequence[StepResult], builder: _Builder) -> _Lone | None:
+    """The outcome of a claimed step that has completed alone, and has one successor, which needs nothing else."""
+    if len(results) != 1 or len(builder.edges) != 1 or builder.needs_transaction or builder.may_end_with_output:
+        return None
+    (result,), (row,), (edge,) = results, builder.outcomes, builder.edges
+    flow, step = _compiled(result.claim)
+    if flow is None or step is None or step.is_sink or step.is_compensation or result.claim.lease is None:
+        return None
+    if not isinstance(result.outcome, Completed) or edge["weight"] < 1 or len(flow.steps[edge["target"]].needs) != 1:
+        return None
+    return _Lone(result=result, row=row, edge=edge)
 
 
 class _NextRow(ReadyRow, ClaimRow, Protocol):
@@ -254,22 +281,17 @@ class _NextRow(ReadyRow, ClaimRow, Protocol):
     def status(self) -> str: ...
 
 
-def _is_next(row: RecordOutcomesRow) -> TypeGuard[_NextRow]:
+def _is_next(row: RecordOutcomesRow | RecordLoneRow) -> TypeGuard[_NextRow]:
     return row.kind == "next"
 
 
 def record(recording: Recording, cursor: database.Cursor | None = None) -> Recorded:
     """Write the outcomes and all that follows from them, in one statement."""
     recorded = Recorded(lease=recording.lease)
-    rows = record_sql.record_outcomes(
-        outcomes=recording.outcomes,
-        edges=recording.edges,
-        lease=recording.lease,
-        worker=recording.worker,
-        lease_s=recording.lease_s,
-        cursor=cursor,
-    )
-    for row in rows:
+    rows: Sequence[RecordLoneRow | RecordOutcomesRow] = ()
+    if recording.lone is not None:
+        rows = _record_lone(recording, recording.lone, cursor)
+    for row in rows or _record_outcomes(recording, cursor):
         if row.kind == "recorded":
             recorded.statuses[row.id] = row.status
         elif _is_next(row):
@@ -287,6 +309,38 @@ def record(recording: Recording, cursor: database.Cursor | None = None) -> Recor
                 if row.run_id is not None:  # of a run: the one that started it
                     recorded.ended_child_runs.append(row.id)
     return recorded
+
+
+def _record_outcomes(recording: Recording, cursor: database.Cursor | None) -> list[RecordOutcomesRow]:
+    return record_sql.record_outcomes(
+        outcomes=json.dumps(recording.outcomes),
+        edges=json.dumps(recording.edges),
+        lease=recording.lease,
+        worker=recording.worker,
+        lease_s=recording.lease_s,
+        cursor=cursor,
+    )
+
+
+def _record_lone(recording: Recording, lone: _Lone, cursor: database.Cursor | None) -> list[RecordLoneRow]:
+    claim, edge = lone.result.claim, lone.edge
+    assert claim.lease is not None
+    return record_sql.record_lone(
+        id=claim.id,
+        lease=claim.lease,
+        output=lone.result.output,
+        input=lone.result.input,
+        logs=lone.result.logs,
+        ran=lone.row.get("ran"),
+        target=edge["target"],
+        weight=edge["weight"],
+        claim=edge["claim"],
+        publish=edge["publish"],
+        next_lease=recording.lease,
+        worker=recording.worker,
+        lease_s=recording.lease_s,
+        cursor=cursor,
+    )
 
 
 def compensate_failed(results: Sequence[StepResult], cursor: database.Cursor) -> list[ReadyStep]:
