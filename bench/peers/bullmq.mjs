@@ -1,4 +1,5 @@
 // BullMQ, as its documentation uses it: flows of jobs, one worker process.
+import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { FlowProducer, Queue, QueueEvents, Worker } from "bullmq";
 import { collector, completed, counted, effects, now, quiet, serve, together, worker } from "./wire.mjs";
@@ -20,7 +21,16 @@ const five = () => ["s3", "s2", "s1", "s0"].reduceRight((below, name) => job(nam
 const chain = () => job("s4", [five()]);
 const wide = (width) => job("join", Array.from({ length: width }, (_, number) => job(`p${number}`)));
 
+// A store of its own: without AOF, or with one that is on disk before it answers.
+function store() {
+  const [appendonly, appendfsync] = process.env.BENCH_AOF.split(" ");
+  const options = ["--port", url.port, "--bind", "127.0.0.1", "--dir", process.env.BENCH_DIRECTORY, "--save", "",
+    "--appendonly", appendonly, "--appendfsync", appendfsync, "--maxmemory-policy", "noeviction"];
+  return spawn(process.env.BENCH_SERVER, options, { stdio: "ignore" });
+}
+
 async function drive() {
+  const server = store();
   const seen = await collector();
   const performer = worker(fileURLToPath(import.meta.url), seen.port);
   const queue = new Queue(QUEUE, { connection });
@@ -64,7 +74,7 @@ async function drive() {
     many: ({ runs }) => timed(runs, 1, () => queue.addBulk(many(runs))),
     single: ({ runs, in_flight: inFlight }) => timed(runs, 1, () => together(runs, inFlight, () => queue.add("a", {}))),
     chain: ({ runs }) => timed(runs, 5, () => flows.addBulk(Array.from({ length: runs }, chain))),
-    end: async () => { await performer.end(); return true; },
+    end: async () => { await performer.end(); server.kill("SIGTERM"); return true; },
   });
 }
 

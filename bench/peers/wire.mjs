@@ -77,7 +77,8 @@ export async function serve(verbs) {
       answer = { error: String(error?.stack ?? error) };
     }
     process.stdout.write(JSON.stringify(answer) + "\n");
-    if (verb === "end") break;
+    if (verb === "end") process.exit(0);
   }
+  await verbs.end(); // the bench is gone
   process.exit(0);
 }
