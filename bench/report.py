@@ -116,6 +116,15 @@ def show(everything: Mapping[str, Any], names: Sequence[str] = ()) -> str:
     return "\n".join(parts)
 
 
+def put(page: Path, tables: Mapping[str, str]) -> None:
+    """Put tables into the places of a page that have their names, as they are."""
+
+    def replaced(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{tables[match['what']]}\n{match[3]}" if match["what"] in tables else match[0]
+
+    page.write_text(_PLACE.sub(replaced, page.read_text()))
+
+
 def fill(page: Path, everything: Mapping[str, Any]) -> list[str]:
     """Fill the places of a page (`<!-- bench: lone fan_out -->` … `<!-- /bench -->`). Returns what was not measured."""
     missing: list[str] = []

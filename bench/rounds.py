@@ -42,7 +42,7 @@ def measure(
             order = list(running)[:: 1 if number % 2 == 0 else -1]
             say(f"{experiment.name}: round {number + 1} of {pairs}")
             for name in order:
-                _add(found, name, _ask(experiment, running, name))
+                add(found, name, ask(experiment, running[name], name))
     except ContenderFailed as error:
         say(f"{experiment.name}: {error}")
         found.skipped[experiment.name] = str(error)
@@ -67,8 +67,8 @@ def _rest(running: dict[str, Contender], idle_s: float) -> None:
     time.sleep(idle_s)
 
 
-def _ask(experiment: Experiment, running: dict[str, Contender], name: str) -> Any:
-    contender = running[name]
+def ask(experiment: Experiment, contender: Contender, name: str) -> Any:
+    """What a contender measures, active by itself; `name` says whose arguments it gets."""
     if experiment.is_idle:
         return contender.do(experiment.verb, **experiment.given_to(name))
     contender.thaw()
@@ -82,7 +82,7 @@ def _ask(experiment: Experiment, running: dict[str, Contender], name: str) -> An
         contender.freeze()
 
 
-def _add(found: Measured, name: str, told: Any) -> None:
+def add(found: Measured, name: str, told: Any) -> None:
     """Add what a round has told: figures as they are; of a series its first by itself, and the median of the rest."""
     values = found.values.setdefault(name, {})
     series: list[dict[str, float]] = told if isinstance(told, list) else [told]

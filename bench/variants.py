@@ -35,6 +35,8 @@ HEADRACE: dict[str, Mapping[str, str]] = {
     "flower": {"BENCH_FLOWER": "1"},
     "no_continuation": {"HEADRACE_FLOW_CONTROL": "off", "HEADRACE_MAX_CONTINUED": "0"},
     "services": {"BENCH_WORKER": "0"},
+    "growth_small": {},
+    "growth_large": {},
 }
 CELERY = {"celery": "redis", "celery_django": "django"}
 STORES = {"bullmq": ("no", "everysec"), "bullmq_aof": ("yes", "always")}
@@ -61,6 +63,11 @@ def start(name: str, places: Places) -> Contender:
             raise NotHere("no other checkout was named (--against)")
         return _started(
             name, _python(places.other, "headrace"), {**_site(directory), **LIMITS}, places.other, directory
+        )
+    if name == "traced":
+        checkout, more = places.other or ROOT, {"BENCH_TRACE": str(directory / "trace")}
+        return _started(
+            name, _python(checkout, "headrace"), {**_site(directory), **LIMITS, **more}, checkout, directory
         )
     if name == "rabbitmq":
         return _with_rabbitmq(directory)

@@ -21,7 +21,7 @@ def main() -> None:
     effects = Effects()
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
     os.environ["BENCH_EFFECTS"] = str(effects.port)
-    os.environ["HEADRACE_STEP_MODULES"] = "bench_effects"
+    os.environ["HEADRACE_STEP_MODULES"] = "bench_effects" + (",bench_trace" if "BENCH_TRACE" in os.environ else "")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HANDLERS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     sys.path.append(str(HANDLERS))
     if before := os.environ.get("BENCH_BEFORE"):  # a broker of its own
@@ -54,6 +54,7 @@ def _serve(effects: Effects, between: Between | None) -> None:
     from django.core.management import call_command  # noqa: PLC0415
 
     from bench.drivers import costs, edges, front, gate, lone, many, site  # noqa: PLC0415
+    from bench.growth import buffers, filling  # noqa: PLC0415
 
     call_command("migrate", verbosity=0, interactive=False)
     place = site.Site(effects)
@@ -88,8 +89,12 @@ def _serve(effects: Effects, between: Between | None) -> None:
             "idle_stack": partial(costs.idle_stack, place),
             "worker_memory": partial(costs.worker_memory, place),
             "floor": lambda: {"six_fsyncs_ms": costs.fsyncs_ms(Path(settings.VAR_DIR))},
+            "profile": partial(lone.profile, place),
             "edges": lambda: (web.start(), edges.measure(edges.Edges(place.ports.web)))[1],
             "gate": gate.measure,
+            "fill": partial(filling.fill, place),
+            "buffers": partial(buffers.measure, place),
+            "work": lambda: (place.start_worker(), True)[1],
             "end": end,
         }
     )

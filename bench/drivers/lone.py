@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 from bench.drivers.site import Site
@@ -20,6 +22,19 @@ def lone(site: Site, *, count: int, pause_ms: float, kind: str = "effects") -> l
 def fan_out(site: Site, *, count: int, pause_ms: float, width: int, kind: str = "effects") -> list[dict[str, float]]:
     """So many runs of parallel steps and a join, one after the other."""
     return [_alone(site, f"wide-{kind}", "join" if kind == "effects" else "", pause_ms) for _ in range(count)]
+
+
+def profile(site: Site, *, count: int, kind: str = "effects") -> list[dict[str, Any]]:
+    """So many lone runs, each with what the processes have written into the trace (`bench.profile`)."""
+    trace, found = Path(os.environ["BENCH_TRACE"]), []
+    for _ in range(count):
+        time.sleep(0.05)
+        os.truncate(trace, 0)
+        called = time.time()
+        spent = _alone(site, f"five-{kind}", "s4" if kind == "effects" else "", 0)
+        ended = called + spent["call_ms"] / 1e3
+        found.append({"called": called, "ended": ended, "trace": trace.read_text()})
+    return found
 
 
 def _alone(site: Site, flow: str, last: str, pause_ms: float) -> dict[str, float]:

@@ -32,8 +32,8 @@ def test_pieces_are_added_to_what_the_file_has(tmp_path) -> None:
 
 def test_the_first_of_a_series_is_told_apart_from_the_median_of_the_rest() -> None:
     found = Measured()
-    rounds._add(found, "headrace", [{"own_ms": 90.0}, {"own_ms": 9.0}, {"own_ms": 7.0}, {"own_ms": 8.0}])
-    rounds._add(found, "headrace", [{"own_ms": 80.0}, {"own_ms": 5.0}])
+    rounds.add(found, "headrace", [{"own_ms": 90.0}, {"own_ms": 9.0}, {"own_ms": 7.0}, {"own_ms": 8.0}])
+    rounds.add(found, "headrace", [{"own_ms": 80.0}, {"own_ms": 5.0}])
     assert found.values["headrace"] == {"first own_ms": [90.0, 80.0], "own_ms": [8.0, 5.0]}
 
 
