@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from uuid import uuid4
 
-import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
 from tests.support.poison import doctor
-from workflows.models import Worker
+from workflows.models import Organization, Worker
 from workflows.selectors import connections
 
-pytestmark = pytest.mark.django_db
 
-
-def live(queue: str, count: int) -> None:
-    now = timezone.now()
-    Worker.objects.bulk_create(
-        Worker(id=uuid4(), name="w", queues=[queue], slots=1, active=0, unclaimed=0, started_at=now, seen_at=now)
+@contextmanager
+def live(queue: str, count: int, *, seen_s_ago: float = 0) -> Iterator[None]:
+    """So many worker processes more. (Others may work on the test database.)"""
+    seen = timezone.now() - dt.timedelta(seconds=seen_s_ago)
+    made = Worker.objects.bulk_create(
+        Worker(id=uuid4(), name="w", queues=[queue], slots=1, active=0, unclaimed=0, started_at=seen, seen_at=seen)
         for _ in range(count)
     )
+    try:
+        yield
+    finally:
+        Worker.objects.filter(id__in=[each.id for each in made]).delete()
 
 
 def said() -> str:
@@ -33,34 +39,31 @@ def said() -> str:
     return out.getvalue()
 
 
-def test_a_server_that_gives_enough_is_not_mentioned() -> None:
-    Worker.objects.all().delete()
-    live("headrace.io", 1)
-    live("headrace.compute", 2)
-    found = connections.connections_now()
+def test_each_role_adds_what_it_may_need(org: Organization) -> None:
+    before = connections.connections_now()
+    with live("headrace.io", 2), live("headrace.compute", 3):
+        after = connections.connections_now()
+    assert after.may_need - before.may_need == 2 * connections.of_io_worker() + 3 * connections.OF_COMPUTE_CHILD
+    assert (after.io_workers, after.compute_workers) == (before.io_workers + 2, before.compute_workers + 3)
+    assert before.may_need >= connections.of_web()
     with connection.cursor() as cursor:
-        cursor.execute("SHOW max_connections")
+        cursor.execute("SELECT current_setting('max_connections')::int")
         (most,) = cursor.fetchone()
-    assert found.server < int(most)  # some are kept for superusers
-    assert found.open >= 1
-    assert found.may_need == connections.of_io_worker() + 2 * connections.OF_COMPUTE_CHILD + connections.of_web()
-    assert doctor()["connections"]["isShort"] is False
-    assert "max_connections" not in said()
+    assert before.open >= 1
+    assert before.server < most  # some are kept for superusers
 
 
-def test_workers_that_may_need_more_are_counted_and_told_of() -> None:
-    Worker.objects.all().delete()
+def test_more_workers_than_the_server_has_connections_for_are_told_of(org: Organization) -> None:
     server = connections.connections_now().server
-    live("headrace.io", server // connections.of_io_worker() + 1)
-    told = doctor()["connections"]
+    assert "max_connections" not in said()
+    with live("headrace.io", server // connections.of_io_worker() + 1):
+        told, text = doctor()["connections"], said()
     assert told["isShort"] is True
     assert told["mayNeed"] > told["server"] == server
-    assert f"Postgres gives {server} connections (max_connections)" in said()
+    assert f"Postgres gives {server} connections (max_connections)" in text
 
 
-def test_a_worker_that_is_gone_needs_none() -> None:
-    Worker.objects.all().delete()
-    live("headrace.io", 1)
+def test_a_worker_that_is_gone_needs_none(org: Organization) -> None:
     before = connections.connections_now().may_need
-    Worker.objects.update(seen_at=timezone.now() - timezone.timedelta(seconds=60))
-    assert connections.connections_now().may_need == before - connections.of_io_worker()
+    with live("headrace.io", 5, seen_s_ago=60):
+        assert connections.connections_now().may_need <= before

@@ -14,8 +14,7 @@ THREADS = 4
 PLANNED = "SELECT pg_backend_pid(), count(*) FROM pg_prepared_statements WHERE statement ~ %s"
 
 
-@pytest.mark.django_db(transaction=True)
-def test_every_thread_has_planned_what_a_visit_executes_on_a_connection_of_its_own() -> None:
+def test_every_thread_has_planned_what_a_visit_executes_on_a_connection_of_its_own(live_db: None) -> None:
     threads = ThreadPoolExecutor(THREADS)
     together = threading.Barrier(THREADS)
 
@@ -39,8 +38,9 @@ def test_every_thread_has_planned_what_a_visit_executes_on_a_connection_of_its_o
         threads.shutdown()
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_thread_that_can_not_connect_takes_messages_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_can_not_connect_takes_messages_all_the_same(
+    live_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with ThreadPoolExecutor(1) as threads:
         with monkeypatch.context() as patch:
             patch.setattr(database, "connect", _away)
