@@ -9,17 +9,18 @@ Never a test: it measures, and says which goals hold. A short look at one row ta
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from bench import experiments, report, results, rounds, variants
 from bench.experiments import Experiment
-
-PIECE_S = 100.0
 
 
 def _options() -> argparse.Namespace:
@@ -34,14 +35,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="this checkout beside another one")
     parser.add_argument("--idle-s", type=float, default=experiments.IDLE_S, help="how long “after idleness” is (60)")
     parser.add_argument("--append", action="store_true", help="add the rounds to those that the file has")
+    parser.add_argument("--more", action="store_true", help="add only the rounds that the file has too few")
     parser.add_argument(
-        "--by", default="", metavar="COMMAND", help="in pieces of two minutes, each started by this command"
+        "--by", default="", metavar="COMMAND", help="measure while this command lets a shell run: a lock"
     )
     parser.add_argument(
         "--var", type=Path, default=variants.ROOT / "var" / "bench", help="where contenders keep their data"
     )
     parser.add_argument("--out", type=Path, default=variants.ROOT / "var" / "bench.json")
-    parser.add_argument("--page", type=Path, help="a page whose tables are filled with what the file has")
+    parser.add_argument(
+        "--page", type=Path, nargs="+", default=[], help="pages whose tables are filled with what the file has"
+    )
     parser.add_argument("--report", action="store_true", help="measure nothing, show the file")
     parser.add_argument("--list", action="store_true", help="show the names of all experiments")
     return parser.parse_args()
@@ -58,15 +62,12 @@ def main() -> None:
     if not options.report:
         for experiment in wanted:
             pairs = options.pairs or experiment.pairs
-            if options.by:
-                _in_pieces(experiment, pairs, options)
-            else:
-                _measure(experiment, pairs, options)
+            _measure(experiment, pairs, options)
     everything = results.load(options.out)
     print(report.show(everything, [each.name for each in wanted] if names else ()))
-    if options.page:
-        missing = report.fill(options.page, everything)
-        print(f"{options.page} is filled; not measured: {', '.join(missing) or 'nothing'}")
+    for page in options.page:
+        missing = report.fill(page, everything)
+        print(f"{page} is filled; not measured: {', '.join(missing) or 'nothing'}")
 
 
 def _narrowed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
@@ -80,36 +81,38 @@ def _narrowed(experiment: Experiment, options: argparse.Namespace) -> Experiment
 
 
 def _measure(experiment: Experiment, pairs: int, options: argparse.Namespace) -> None:
+    """Measure what is missing of so many rounds; each group of them is put into the file at once."""
     other = options.against.resolve() if options.against else None
     places = variants.Places(var=options.var, other=other)
-    measured = rounds.measure(experiment, pairs, places, options.idle_s, rounds.to_stderr)
-    results.store(options.out, experiment, measured, append=options.append)
+    append = options.append or options.more
+    missing = pairs - (results.rounds_of(results.load(options.out), experiment.name) if options.more else 0)
+    if missing <= 0:
+        return
+    for measured in rounds.measure(
+        experiment, missing, places, idle_s=options.idle_s, turn=lambda: _turn(options.by), say=rounds.to_stderr
+    ):
+        results.store(options.out, experiment, measured, append=append)
+        append = True
 
 
-def _in_pieces(experiment: Experiment, pairs: int, options: argparse.Namespace) -> None:
-    """Measure by processes that each take no longer than a piece may; a piece that fails is passed over."""
-    at_once = max(1, int(PIECE_S // experiment.pair_s))
-    done = results.rounds_of(results.load(options.out), experiment.name) if options.append else 0
-    append = options.append
-    while done < pairs:
-        count = min(at_once, pairs - done)
-        command = [
-            *shlex.split(options.by),
-            sys.executable,
-            "-m",
-            "bench",
-            "--only",
-            experiment.name,
-            "--pairs",
-            str(count),
-        ]
-        command += ["--out", str(options.out), "--var", str(options.var), "--idle-s", str(options.idle_s)]
-        command += ["--append"] if append else []
-        command += ["--against", str(options.against)] if options.against else []
-        command += ["--contenders", *options.contenders] if options.contenders else []
-        if subprocess.run(command, cwd=variants.ROOT, stdout=subprocess.DEVNULL, check=False).returncode:
-            rounds.to_stderr(f"{experiment.name}: a piece has failed")
-        done, append = done + count, True
+@contextmanager
+def _turn(command: str) -> Iterator[None]:
+    """Hold what the command holds (a lock on the machine, say), from when it lets a shell begin."""
+    if not command:
+        yield
+        return
+    holder = subprocess.Popen(
+        [*shlex.split(command), "sh", "-c", "echo; read _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    try:
+        holder.stdout.readline()
+        yield
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            holder.stdin.close()
+        holder.wait()
 
 
 if __name__ == "__main__":

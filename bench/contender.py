@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.drivers.processes import tree
+from devtools import embedded
 
 START_WITHIN_S = 120
 ANSWER_WITHIN_S = 600
@@ -26,7 +27,7 @@ class Contender:
     """Started at once. `do` asks its driver; between measurements it is frozen, so that one is active at a time."""
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path, log: Path) -> None:
-        self.name, self._log = name, log
+        self.name, self._log, self._directory = name, log, log.parent
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -83,13 +84,15 @@ class Contender:
         self._frozen = []
 
     def end(self) -> None:
-        """End all its processes."""
+        """End all its processes, and its services where the driver could not."""
         self.thaw()
         everything = tree(self._process.pid)
         with contextlib.suppress(ContenderFailed, OSError, ValueError):
             self.do("end")
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(30)
+            self._process.wait(60)
         for pid in reversed(everything):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if (self._directory / "services.lock").exists():
+            embedded.stop_if_unused(embedded.Paths(var=self._directory))

@@ -81,6 +81,25 @@ def goals_table(results: Results) -> list[list[str]]:
     return rows
 
 
+SHORT = (
+    ("one run of five steps, ms", "lone", "own_ms"),
+    ("from the call to the first step, ms", "lone", "first_step_ms"),
+    ("200 parallel steps and a join, ms", "fan_out", "own_ms"),
+    ("500 runs of five steps, steps/s", "chain", "steps_per_s"),
+    ("2,000 runs of one step, runs/s", "many", "executed_per_s"),
+)
+OF_SHORT = ("headrace", "bullmq", "restate", "celery")
+
+
+def short_table(results: Results) -> list[list[str]]:
+    """The medians that a reader asks for first, of four systems."""
+    rows = [["", *(NAMES[name] for name in OF_SHORT)]]
+    for title, experiment, metric in SHORT:
+        values = [results.get(experiment, {}).get(name, {}).get(metric, ()) for name in OF_SHORT]
+        rows.append([title, *(number(estimate(each).median) if each else "" for each in values)])
+    return rows
+
+
 def as_markdown(rows: Sequence[Sequence[str]]) -> str:
     head, *body = rows
     lines = [head, ["---"] * len(head), *body]
@@ -133,7 +152,9 @@ def fill(page: Path, everything: Mapping[str, Any]) -> list[str]:
         parts = []
         for name in match["what"].split():
             entry = everything.get("experiments", {}).get(name)
-            if name == "goals":
+            if name == "short":
+                parts.append(as_markdown(short_table(results_of(everything))))
+            elif name == "goals":
                 parts.append(as_markdown(goals_table(results_of(everything))))
             elif entry is None or not entry["values"]:
                 missing.append(name)

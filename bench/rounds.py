@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,9 @@ from bench import variants
 from bench.contender import Contender, ContenderFailed
 from bench.experiments import Experiment
 
+Turn = Callable[[], AbstractContextManager[object]]
+"""What is entered before a machine that others use, too, is measured on."""
+TURN_S = 100.0
 Values = dict[str, list[float]]
 
 
@@ -25,31 +29,61 @@ class Measured:
 
 
 def measure(
-    experiment: Experiment, pairs: int, places: variants.Places, idle_s: float, say: Callable[[str], None]
-) -> Measured:
-    """All rounds of an experiment. A contender that can't be started, or fails, is skipped with a word."""
-    found, running = Measured(), {}
+    experiment: Experiment,
+    pairs: int,
+    places: variants.Places,
+    *,
+    idle_s: float,
+    turn: Turn,
+    say: Callable[[str], None],
+) -> Iterator[Measured]:
+    """The rounds of an experiment, some of them at a time. What can't be started, or fails, is skipped with a word.
+
+    Starting, and each group of rounds, has a turn of its own; in between all contenders are frozen.
+    """
+    skipped: dict[str, str] = {}
+    running: dict[str, Contender] = {}
+    at_once = max(1, int(TURN_S // (experiment.pair_s + (idle_s if experiment.is_idle else 0))))
     try:
-        for name in experiment.contenders:
+        with turn():
+            for name in experiment.contenders:
+                try:
+                    running[name] = _start(name, places)
+                except (variants.NotHere, ContenderFailed) as error:
+                    skipped[name] = str(error)
+                    say(f"{experiment.name}: {name} is skipped: {error}")
+        for first in range(0, pairs, at_once):
+            found = Measured(skipped=skipped)
             try:
-                running[name] = _start(name, places)
-            except (variants.NotHere, ContenderFailed) as error:
-                found.skipped[name] = str(error)
-                say(f"{experiment.name}: {name} is skipped: {error}")
-        for number in range(pairs):
-            if experiment.is_idle:
-                _rest(running, idle_s)
-            order = list(running)[:: 1 if number % 2 == 0 else -1]
-            say(f"{experiment.name}: round {number + 1} of {pairs}")
-            for name in order:
-                add(found, name, ask(experiment, running[name], name))
-    except ContenderFailed as error:
-        say(f"{experiment.name}: {error}")
-        found.skipped[experiment.name] = str(error)
+                with turn():
+                    for number in range(first, min(first + at_once, pairs)):
+                        say(f"{experiment.name}: round {number + 1} of {pairs}")
+                        _round(experiment, number, running, found, idle_s)
+            except ContenderFailed as error:
+                say(f"{experiment.name}: {error}")
+                skipped["the rest"] = str(error)
+                return
+            finally:
+                if found.values or skipped:
+                    yield found
     finally:
         for contender in running.values():
             contender.end()
-    return found
+
+
+def _round(
+    experiment: Experiment, number: int, running: Mapping[str, Contender], found: Measured, idle_s: float
+) -> None:
+    if experiment.is_idle:
+        _rest(running, idle_s)
+    told: dict[str, Any] = {}
+    for name in list(running)[:: 1 if number % 2 == 0 else -1]:
+        told[name] = ask(experiment, running[name], name)
+    if experiment.is_idle:
+        for contender in running.values():
+            contender.freeze()
+    for name in running:  # only whole rounds count, each at its place
+        add(found, name, told[name])
 
 
 def _start(name: str, places: variants.Places) -> Contender:
@@ -60,7 +94,7 @@ def _start(name: str, places: variants.Places) -> Contender:
     return contender
 
 
-def _rest(running: dict[str, Contender], idle_s: float) -> None:
+def _rest(running: Mapping[str, Contender], idle_s: float) -> None:
     """Let all of them be idle for a while, at the same time."""
     for contender in running.values():
         contender.thaw()
