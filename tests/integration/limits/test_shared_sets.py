@@ -14,7 +14,7 @@ from workflows.services.limits import put_limit
 WIDE = [
     {"id": "one", "type": "noop", "needs": []},
     {"id": "two", "type": "noop", "needs": []},
-    {"id": "other", "type": "conditional", "needs": [], "config": {"expression": "true"}},
+    {"id": "other", "type": "data_transform", "needs": [], "config": {"expression": "1"}},
     {"id": "own", "type": "noop", "needs": [], "throttling": {"concurrency": 3}},
     {"id": "same", "type": "noop", "needs": [], "throttling": {"concurrency": 3}},
 ]
