@@ -14,10 +14,10 @@ LANES ?= 2
 SYSTEM_PYTHON ?= $(shell for python in python3 /usr/bin/python3 /usr/local/bin/python3; do \
 	$$python -m pip --version >/dev/null 2>&1 && echo $$python && exit; done; echo python3)
 
-.PHONY: help setup up test test-fast coverage soak demo check lint bench docs clean
+.PHONY: help setup up test test-fast coverage soak demo check lint bench bench-growth docs clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(UV):
 	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Headrace needs Python 3.11 or newer (SYSTEM_PYTHON=python3.12 make …)")'
@@ -59,8 +59,11 @@ lint: setup ## ruff, mypy, import contracts, dependencies, migrations
 
 check: lint docs test ## What CI runs: lint, docs, tests
 
-bench: setup ## Measure against plain Celery (var/bench.json)
-	@HEADRACE_VAR_DIR=var/bench $(PYTHON) -m bench
+bench: setup ## Measure beside plain Celery, BullMQ and Restate (var/bench.json; an hour or two; BENCH='--only lone --pairs 3')
+	@$(PYTHON) -m bench $(BENCH)
+
+bench-growth: setup ## Measure with a million stored runs beside a thousand (var/bench-growth.json)
+	@$(PYTHON) -m bench.growth $(BENCH)
 
 docs: setup ## Build the documentation into site/, with the reference generated from the code
 	@HEADRACE_VAR_DIR=var/lint $(PYTHON) manage.py reference

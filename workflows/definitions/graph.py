@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -24,7 +25,7 @@ class Graph:
     """The steps that undo others (`on_failure`, `on_cancel`); they stand outside the graph."""
     steps: Mapping[str, StepSpec]
 
-    @property
+    @cached_property
     def sinks(self) -> frozenset[str]:
         return frozenset(key for key, after in self.successors.items() if not after and key not in self.compensations)
 
@@ -75,7 +76,8 @@ def walk_steps(
     for step in steps:
         placed = Placed(step=step, container=container, graph=graph, outside=outside)
         yield placed
-        yield from walk_steps(step.steps, step.id, placed.before)
+        if step.steps:
+            yield from walk_steps(step.steps, step.id, placed.before)
 
 
 def branch_targets(step: StepSpec) -> frozenset[str]:

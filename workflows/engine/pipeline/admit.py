@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -108,13 +108,29 @@ class KnownLimits(OrderedDict[tuple[UUID, str], StepLimits]):
     """
 
 
+class LimitsOfFacts(OrderedDict[StepFacts, StepLimits]):
+    """The same, by what they are found by: steps of a version that differ by their key only have one set."""
+
+
 def limits_of(version_id: UUID, key: str) -> StepLimits:
     """The limits of a step, from memory where the policies have not changed."""
     current, known = policies(), this_process.own(KnownLimits)
     found = known.get((version_id, key))
     if found is None or found.revision != current.revision:
-        found = _find(current, flow_cache.flow_of(version_id).steps[key].facts)
-        known[version_id, key] = found
+        found = known[version_id, key] = _shared(current, flow_cache.flow_of(version_id).steps[key].facts)
+        while len(known) > MAX_STEPS_KNOWN:
+            known.popitem(last=False)
+    return found
+
+
+def _shared(current: Policies, facts: StepFacts) -> StepLimits:
+    """The limits by these facts. Only limits that the step itself declares have its key."""
+    if facts.throttling is not None:
+        return _find(current, facts)
+    facts, known = replace(facts, key=""), this_process.own(LimitsOfFacts)
+    found = known.get(facts)
+    if found is None or found.revision != current.revision:
+        found = known[facts] = _find(current, facts)
         while len(known) > MAX_STEPS_KNOWN:
             known.popitem(last=False)
     return found

@@ -6,21 +6,25 @@ Two profiles: `threads` (I/O: one process, an event loop, a pool for blocking ha
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
 import sys
 import threading
 import time
+from concurrent.futures import Executor
 from typing import Any
 
+import psycopg
 import structlog
 from celery import bootsteps, signals
 
 from throttling.environment import whole_number
 from workflows import this_process
 from workflows.engine.maintenance.leader import Maintenance
-from workflows.engine.state import database
+from workflows.engine.state import database, expression_context
+from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.telemetry import step_events
 from workflows.engine.worker.profile import MAX_CONTINUED as SHIPPED_MAX_CONTINUED
 from workflows.engine.worker.profile import WorkerProfile
@@ -37,6 +41,7 @@ DETACHED_THREADS = whole_number(os.environ, "HEADRACE_DETACHED_THREADS", 4, low=
 DRAIN_S = whole_number(os.environ, "HEADRACE_DRAIN_S", 10, low=1, high=10_000)
 MAX_CONTINUED = whole_number(os.environ, "HEADRACE_MAX_CONTINUED", SHIPPED_MAX_CONTINUED, low=0, high=10_000)
 LEAVE_AFTER_S = 1.0
+WARM_WITHIN_S = 5.0
 
 
 class NoRuntime(RuntimeError):
@@ -110,6 +115,7 @@ class EngineStep(bootsteps.StartStopStep):
             lanes=_io_lanes(self.queues),
         )
         this_process.own(_Performing).start(profile)
+        warm_up(parent.pool.executor, self.children)
         self.maintenance = Maintenance(profile.id)
         self.maintenance.start()
 
@@ -142,6 +148,28 @@ class EngineStep(bootsteps.StartStopStep):
             lanes=_compute_lanes(self.queues),
         )
         this_process.own(_Performing).start(profile)
+
+
+def warm_up(threads: Executor, count: int) -> None:
+    """Have each of the threads that take messages connect, and plan what a visit executes; they do it at the same time.
+
+    Else it is the first fan-out that brings the second, third and fourth of them their first message, and waits.
+    """
+    together = threading.Barrier(count)
+
+    def work() -> None:
+        database.adopt()
+        with contextlib.suppress(threading.BrokenBarrierError):  # each of them takes one, and not one of them all
+            together.wait(WARM_WITHIN_S)
+        try:
+            step_transitions.plan_visit()
+            for _ in range(2):
+                expression_context.load((), ())
+        except psycopg.Error as error:
+            log.warning("a thread could not connect yet; it does with its first message", error=str(error))
+
+    for _ in range(count):
+        threads.submit(work)
 
 
 def _io_lanes(queues: frozenset[str]) -> dict[str, int]:

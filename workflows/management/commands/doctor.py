@@ -13,6 +13,7 @@ from workflows.engine.state.refused import Refused, refused_today
 from workflows.management.output import HeadraceCommand, table
 from workflows.selectors import run_limits
 from workflows.selectors import trouble as trouble_selectors
+from workflows.selectors.connections import connections_now
 from workflows.selectors.health_checks import broker_answers, store_answers
 from workflows.selectors.trouble import BadVersion, SweepTrouble
 
@@ -24,7 +25,7 @@ class Command(HeadraceCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         bad = trouble_selectors.unloadable_versions()
-        refused, limits = refused_today(), run_limits.current()
+        refused, limits, connections = refused_today(), run_limits.current(), connections_now()
         health = {**selectors.health(), "unloadableVersions": len(bad), "refusedDefinitions": len(refused)}
         troubles = trouble_selectors.sweep_troubles()
         checks = services.readiness(store=store_answers(), broker=broker_answers())
@@ -35,6 +36,7 @@ class Command(HeadraceCommand):
                 "sweeps": [_as_json(each) for each in troubles],
                 "versions": [_version(each) for each in bad],
                 "runLimits": limits.as_json(),
+                "connections": connections.as_json(),
                 "refused": [dataclasses.asdict(each) for each in refused],
             }
             self.print_json({**health, "oldestUnmatchedEvent": _oldest(), "checks": checks, **details, "ok": ok})
@@ -42,6 +44,8 @@ class Command(HeadraceCommand):
             self._print(health, checks, troubles, bad)
             self._print_refused(refused)
             self.stdout.write(limits.sentence)
+            if connections.is_short:
+                self.stdout.write(connections.warning)
         if not ok:
             raise SystemExit(1)
 

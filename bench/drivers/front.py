@@ -1,0 +1,122 @@
+"""The front door: a load generator whose runs the workers execute meanwhile, and a client on the stream."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import asdict
+from typing import Any
+
+import httpx
+
+from bench import load
+from bench.drivers.site import Site
+from workflows import services
+
+KINDS = ("healthz", "get_run", "run", "event", "events_100")
+
+
+class Front:
+    """The web of a site, started at its first use, with keys of its own."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._base = f"http://127.0.0.1:{site.ports.web}"
+        self._api_key = self._event_key = ""
+
+    def start(self, **environment: str) -> None:
+        """Start the web where it does not run; it answers when this returns."""
+        if "web" in self._site.processes.running:
+            return
+        self._api_key, self._event_key = self._site.api_key(), self._site.event_key()
+        self._site.processes.start("web", self._site.commands["web"], **environment)
+        for _ in range(300):
+            try:
+                if httpx.get(f"{self._base}/readyz", timeout=2).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        raise RuntimeError("the web does not get ready; its log is beside the database")
+
+    def measure(self, *, request: str, connections: int, seconds: int) -> dict[str, float]:
+        """Requests a second with p50 and p99; `executed` counts the runs that had ended when the load was over, and
+        `drained_s` what the rest took."""
+        self.start()
+        site = self._site
+        call = self._call(request)
+        load.run(call, connections=connections, seconds=1)
+        site.await_idle()
+        found = load.run(call, connections=connections, seconds=seconds)
+        over = time.time()
+        site.await_idle()
+        spent: dict[str, float] = {**asdict(found), "drained_s": time.time() - over}
+        spent["items_per_s"] = found.per_s * (100 if request == "events_100" else 1)
+        executed_s = seconds + spent["drained_s"]
+        spent["executed_per_s"] = spent["items_per_s"] * seconds / executed_s if request != "healthz" else 0.0
+        return spent
+
+    def _call(self, request: str) -> load.Call:
+        bearer = {"Authorization": f"Bearer {self._api_key}"}
+        is_json = {"Content-Type": "application/json"}
+        event: dict[str, Any] = {"name": "bench/happened", "data": {"number": 1}}
+        if request == "healthz":
+            return load.Call(url=f"{self._base}/healthz", headers={})
+        if request == "get_run":
+            run_id = services.trigger(self._site.organization, "five-effects").run_ids[0]
+            self._site.await_idle()
+            return load.Call(url=f"{self._base}/api/runs/{run_id}", headers=bearer)
+        if request == "run":
+            url = f"{self._base}/api/workflows/one-effects/run"
+            body = json.dumps({"triggerData": {"number": 1}})
+            return load.Call(url=url, method="POST", body=body, headers={**bearer, **is_json})
+        body = json.dumps([event] * 100 if request == "events_100" else event)
+        return load.Call(url=f"{self._base}/e/{self._event_key}", method="POST", body=body, headers=is_json)
+
+    def stream(self, *, count: int, pause_ms: float) -> list[dict[str, float]]:
+        """Runs of five steps as a client sees them that posts and listens: milliseconds from its request to the answer,
+        and to the message that the run has ended."""
+        self.start()
+        ends: dict[str, float] = {}
+        came = threading.Condition()
+        client = httpx.Client(base_url=self._base, headers={"Authorization": f"Bearer {self._api_key}"}, timeout=30)
+        listener = threading.Thread(target=_listen, args=(self._base, self._api_key, ends, came), daemon=True)
+        listener.start()
+        time.sleep(1.0)
+        found = []
+        for _ in range(count):
+            time.sleep(pause_ms / 1e3)
+            called = time.time()
+            run_id = client.post("/api/workflows/five-effects/run", json={}).raise_for_status().json()["runId"]
+            answered = time.time()
+            with came:
+                if not came.wait_for(lambda known=run_id: known in ends, timeout=20):
+                    raise RuntimeError("the stream told no end of the run")
+            created, ended = self._site.times_of(run_id)
+            spent = {
+                "answer_ms": answered - called,
+                "told_ms": ends[run_id] - called,
+                "after_end_ms": ends[run_id] - ended,
+                "http_own_ms": ended - created,
+            }
+            found.append({name: value * 1e3 for name, value in spent.items()})
+        client.close()
+        return found
+
+
+def _listen(base: str, key: str, ends: dict[str, float], came: threading.Condition) -> None:
+    with (
+        httpx.Client(timeout=None) as client,
+        client.stream("GET", f"{base}/api/stream", headers={"Authorization": f"Bearer {key}"}) as answer,
+    ):
+        name = ""
+        for line in answer.iter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: ") and name == "run-status":
+                told = json.loads(line.removeprefix("data: "))
+                if told.get("status") == "completed":
+                    with came:
+                        ends.setdefault(told["executionId"], time.time())
+                        came.notify_all()

@@ -1,0 +1,100 @@
+"""The driver of Headrace. Its environment says which variant: limits, services, a delay (`bench.variants`)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from bench.drivers.between import Between
+from bench.drivers.wire import Effects, serve
+
+HANDLERS = Path(__file__).resolve().parent.parent / "handlers"
+
+
+def main() -> None:
+    """Start the services, the site and its worker, and do what the bench asks."""
+    effects = Effects()
+    os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+    os.environ["BENCH_EFFECTS"] = str(effects.port)
+    os.environ["HEADRACE_STEP_MODULES"] = "bench_effects" + (",bench_trace" if "BENCH_TRACE" in os.environ else "")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HANDLERS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    sys.path.append(str(HANDLERS))
+    if before := os.environ.get("BENCH_BEFORE"):  # a broker of its own
+        subprocess.Popen([before], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _await_port(int(os.environ["RABBITMQ_NODE_PORT"]))
+    from devtools import embedded  # noqa: PLC0415  (the environment comes first)
+
+    embedded.use()
+    os.environ["BENCH_BROKER"] = os.environ["REDIS_URL"]
+    delay_ms, counts = float(os.environ.get("BENCH_DELAY_MS", "0")), os.environ.get("BENCH_COUNTS") == "1"
+    between = Between(delay_ms) if delay_ms or counts else None
+    import django  # noqa: PLC0415
+
+    django.setup()
+    _serve(effects, between)
+
+
+def _await_port(port: int) -> None:
+    for _ in range(600):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"nobody listens on port {port}")
+
+
+def _serve(effects: Effects, between: Between | None) -> None:
+    from django.conf import settings  # noqa: PLC0415
+    from django.core.management import call_command  # noqa: PLC0415
+
+    from bench.drivers import costs, edges, front, gate, lone, many, site  # noqa: PLC0415
+    from bench.growth import buffers, filling  # noqa: PLC0415
+
+    call_command("migrate", verbosity=0, interactive=False)
+    place = site.Site(effects)
+    web = front.Front(place)
+    counts = costs.Costs(place, between)
+    if os.environ.get("BENCH_WORKER", "1") == "1":
+        place.start_worker()
+    if os.environ.get("BENCH_FLOWER") == "1":
+        place.processes.start("flower", place.commands["flower"], FLOWER_BASIC_AUTH="bench:bench")
+
+    def end() -> bool:
+        place.processes.stop_all()
+        if between is not None:
+            between.stop()
+        return True
+
+    serve(
+        {
+            "wake": place.wake,
+            "warm": place.warm,
+            "lone": partial(lone.lone, place),
+            "fan_out": partial(lone.fan_out, place),
+            "many": partial(many.many, place),
+            "chain": partial(many.chain, place),
+            "single": partial(many.single, place),
+            "atomic": partial(many.atomic, place),
+            "gap": partial(many.gap, place),
+            "http": web.measure,
+            "stream": web.stream,
+            "costs_lone": counts.of_lone_runs,
+            "costs_many": counts.of_many,
+            "idle_stack": partial(costs.idle_stack, place),
+            "worker_memory": partial(costs.worker_memory, place),
+            "floor": lambda: {"six_fsyncs_ms": costs.fsyncs_ms(Path(settings.VAR_DIR))},
+            "profile": partial(lone.profile, place),
+            "edges": lambda: (web.start(), edges.measure(edges.Edges(place.ports.web)))[1],
+            "gate": gate.measure,
+            "fill": partial(filling.fill, place),
+            "buffers": partial(buffers.measure, place),
+            "work": lambda: (place.start_worker(), True)[1],
+            "end": end,
+        }
+    )

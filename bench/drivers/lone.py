@@ -1,0 +1,62 @@
+"""One run at a time: timed by its own rows and by the datagrams of its steps. Nobody polls the database meanwhile."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.drivers.site import Site
+from workflows import services
+
+QUIET_S = 0.06
+"""How long a run of no-ops is left alone before its row is read: nothing tells its end."""
+
+
+def lone(site: Site, *, count: int, pause_ms: float, kind: str = "effects") -> list[dict[str, float]]:
+    """So many runs of five steps, one after the other, each alone."""
+    return [_alone(site, f"five-{kind}", "s4" if kind == "effects" else "", pause_ms) for _ in range(count)]
+
+
+def fan_out(site: Site, *, count: int, pause_ms: float, width: int, kind: str = "effects") -> list[dict[str, float]]:
+    """So many runs of parallel steps and a join, one after the other."""
+    return [_alone(site, f"wide-{kind}", "join" if kind == "effects" else "", pause_ms) for _ in range(count)]
+
+
+def profile(site: Site, *, count: int, kind: str = "effects") -> list[dict[str, Any]]:
+    """So many lone runs, each with what the processes have written into the trace (`bench.profile`)."""
+    trace, found = Path(os.environ["BENCH_TRACE"]), []
+    for _ in range(count):
+        time.sleep(0.05)
+        os.truncate(trace, 0)
+        called = time.time()
+        spent = _alone(site, f"five-{kind}", "s4" if kind == "effects" else "", 0)
+        ended = called + spent["call_ms"] / 1e3
+        found.append({"called": called, "ended": ended, "trace": trace.read_text()})
+    return found
+
+
+def _alone(site: Site, flow: str, last: str, pause_ms: float) -> dict[str, float]:
+    """Milliseconds: `own` from created to ended, `call` from the call to ended, `first_step` from the call to the first
+    step's start, `trigger` of the call itself."""
+    time.sleep(pause_ms / 1e3)
+    site.effects.clear()
+    called = time.time()
+    run_id = str(services.trigger(site.organization, flow).run_ids[0])
+    answered = time.time()
+    if last:
+        first = min(site.effects.until(run_id, last).values())
+        time.sleep(0.02)
+        created, ended = site.times_of(run_id)
+    else:
+        time.sleep(QUIET_S)
+        created, ended = site.times_of(run_id)
+        first = site.first_start(run_id)
+    found: dict[str, Any] = {
+        "own_ms": ended - created,
+        "call_ms": ended - called,
+        "first_step_ms": first - called,
+        "trigger_ms": answered - called,
+    }
+    return {name: spent * 1e3 for name, spent in found.items()}
