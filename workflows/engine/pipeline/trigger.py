@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from throttling.policy import MAX_HEAD_START_S
 from workflows.definitions.compiled import CompiledFlow
 from workflows.duration import MAX_MS
-from workflows.engine.pipeline import dispatcher
+from workflows.engine.pipeline import dispatcher, hints
 from workflows.engine.pipeline.facts import event_facts, organization_facts, user_of
 from workflows.engine.run_controls import controls, idempotency, stopping
 from workflows.engine.run_controls.controls import Refusal
@@ -111,6 +111,8 @@ def trigger(
             controls.record_refusals(flow.flow_id, org_id, refusals)
         ready = _insert(flow, org_id, new, kind=kind, lineage=lineage)
         dispatcher.start_after_commit(ready)
+        if _starts_soon(new) or any(each.code == "batched" for each in refused.values()):
+            dispatcher.hint_after_commit()
     made = {run.id for run in new}
     instead = {run_id: each.run_id for run_id, each in refused.items() if each.run_id}
     ids = [instead.get(owner, owner) for owner in (stands_for.get(run.id, run.id) for run in runs)]
@@ -162,6 +164,12 @@ def _insert(
         group = [each for each in new if each.run_at == run_at]
         ready += run_transitions.insert(flow, org_id, group, trigger=kind, run_at=run_at, lineage=lineage)
     return ready
+
+
+def _starts_soon(new: Sequence[Candidate]) -> bool:
+    """Whether a timer that starts one of the runs is due before the leader looks."""
+    now = dt.datetime.now(dt.UTC)
+    return any(each.run_at and hints.is_soon((each.run_at - now).total_seconds()) for each in new)
 
 
 def _duplicates(runs: Sequence[NewRun], stands_for: Mapping[UUID, UUID]) -> list[Refusal]:
