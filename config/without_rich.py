@@ -14,4 +14,6 @@ import structlog  # noqa: E402
 if _rich is None:
     del sys.modules["rich"]
 
-__all__ = ["structlog"]
+from structlog.typing import Processor  # noqa: E402
+
+__all__ = ["Processor", "structlog"]
