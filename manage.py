@@ -14,6 +14,10 @@ def main() -> None:
         services.use_services()
     except (env.ServicesError, EnvironmentValueError) as error:
         sys.exit(f"headrace: {error}")
+    if sys.argv[1:] == ["up"]:
+        from devtools import up  # noqa: PLC0415  (production does without it)
+
+        up.main()
     from django.core.management import execute_from_command_line  # noqa: PLC0415
 
     try:

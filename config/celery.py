@@ -54,13 +54,18 @@ def _keep_our_logging(**_: Any) -> None:
     """A receiver here tells Celery to leave logging as Django's settings made it."""
 
 
-if "flower" in sys.argv[1:]:
-    from config import flower_guard, flower_queues
+def fit_to_command_line() -> None:
+    """What the app needs where this process is Flower. (A process may be told what it is after this was imported.)"""
+    if "flower" in sys.argv[1:]:
+        from config import flower_guard, flower_queues  # noqa: PLC0415  (nobody else needs Flower)
 
-    os.nice(10)  # it looks at every step: where cores are scarce the workers go first
-    app.conf.broker_pool_limit = None  # its inspections each hold a connection, and want another: a limit locks them up
-    flower_guard.install()
-    flower_queues.install()
+        os.nice(10)  # it looks at every step: where cores are scarce the workers go first
+        app.conf.broker_pool_limit = None  # its inspections hold a connection each, and want another: no limit
+        flower_guard.install()
+        flower_queues.install()
+
+
+fit_to_command_line()
 
 
 def _add_engine() -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging.config
 
-import structlog
-from structlog.typing import Processor
-
+from config.without_rich import Processor, structlog
 from workflows.edge.path_tokens import mask_path_tokens
 
 _SHARED: list[Processor] = [

@@ -18,6 +18,7 @@ def no_icon(_: HttpRequest) -> HttpResponse:
     return HttpResponse(status=204)
 
 
+admin.autodiscover()
 urlpatterns = [
     path("favicon.ico", no_icon),
     path("admin/login/", admin_login),

@@ -1,6 +1,7 @@
-"""The process group of `up`: web, two workers, beat, Flower and the examples' server, under supervisor.
+"""The process group of `up`: web, two workers, beat, Flower and the examples' server, forked from one parent.
 
-supervisor restarts what dies, with back-off; its words about that are passed on to the terminal.
+The parent (`devtools.roles`) starts again what dies, with back-off, and supervisor starts the parent again; their words
+about that are passed on to the terminal.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from pathlib import Path
 from config.env import BASE_DIR
 from devtools import embedded
 from devtools.marks import kill_marked
+from devtools.roles import MARK, ROOM, Configuration, Role
 
 _PR_SET_PDEATHSIG = 1
-_MARK = "HEADRACE_GROUP"
 MARK_FILE = "group"
 STOP_WITHIN_S = 14
 _QUIET = "--without-gossip --without-mingle --heartbeat-interval 5"
-_STOP_SIGNAL = {"flower": "KILL", "examples": "KILL"}  # they keep nothing, and Flower takes long over SIGTERM
+_KILLED_AT_ONCE = {"flower", "examples"}  # they keep nothing, and Flower takes long over SIGTERM
+_HOLD_PORTS = {"web", "flower", "examples"}
 _EVENT = re.compile(r"(?:INFO|WARN|CRIT) (exited: .*|spawned: .*|gave up: .*)")
 
 
@@ -81,8 +83,8 @@ def commands(ports: Ports) -> dict[str, str]:
     return {
         "web": f"{python} -m uvicorn config.asgi:application --host 127.0.0.1 --port {ports.web} --lifespan off"
         f" --no-access-log --log-level warning --timeout-graceful-shutdown 3{believes}",  # streams never end
-        "worker-io": f"{celery} worker -P threads -c 4 -Q headrace.io,headrace.tasks -n io@%%h -l INFO {_QUIET}",
-        "worker-compute": f"{celery} worker -P prefork -c 2 -Q headrace.compute -n compute@%%h -l INFO {_QUIET}",
+        "worker-io": f"{celery} worker -P threads -c 4 -Q headrace.io,headrace.tasks -n io@%h -l INFO {_QUIET}",
+        "worker-compute": f"{celery} worker -P prefork -c 2 -Q headrace.compute -n compute@%h -l INFO {_QUIET}",
         "beat": f"{celery} beat -l INFO --pidfile= --max-interval 5",
         "flower": f"{celery} flower --address=127.0.0.1 --port={ports.flower} --logging=warning",
         "examples": f"{python} {shlex.quote(str(BASE_DIR / 'examples' / 'server.py'))} {ports.examples}",
@@ -101,9 +103,10 @@ class ProcessGroup:
         self._started: set[str] = set()
         self._stopping = False
         self._mark = secrets.token_hex(8)
-        self._log = var / "log" / "supervisord.log"
-        self._log.touch(mode=0o600)
-        self._log_start = self._log.stat().st_size
+        self._log_starts: dict[Path, int] = {}
+        for log in (var / "log" / "supervisord.log", var / "log" / "roles.log"):
+            log.touch(mode=0o600)
+            self._log_starts[log] = log.stat().st_size
 
     def _write(self, programs: dict[str, str]) -> None:
         logs = self.var / "log"
@@ -113,14 +116,20 @@ class ProcessGroup:
             f"[supervisord]\nnodaemon=true\nsilent=true\numask=077\nlogfile={logs}/supervisord.log\npidfile={self.var}/supervisord.pid\n"
             f"loglevel=info\nchildlogdir={logs}\n{user}"
         )
-        text += f"\n[group:headrace]\nprograms={','.join(programs)}\n"  # one group: all stop at the same time
-        for name, command in programs.items():
-            text += (
-                f"\n[program:{name}]\ncommand={command}\ndirectory={BASE_DIR}\nautorestart=true\nstartsecs=2\n"
-                f"startretries=1000000\nstopsignal={_STOP_SIGNAL.get(name, 'TERM')}\nstopwaitsecs={STOP_WITHIN_S - 3}\n"
-                f"killasgroup=true\nredirect_stderr=true\nstdout_logfile={logs}/{name}.log\n"
-                f"stdout_logfile_maxbytes=20MB\nstdout_logfile_backups=2\n"
-            )
+        roles = self.var / "roles.json"
+        command = shlex.join([sys.executable, "-m", "devtools.roles", str(roles), ROOM]).replace("%", "%%")
+        text += (
+            f"\n[program:roles]\ncommand={command}\ndirectory={BASE_DIR}\nautorestart=true\nstartsecs=2\n"
+            f"startretries=1000000\nstopwaitsecs={STOP_WITHIN_S - 2}\n"
+            f"redirect_stderr=true\nstdout_logfile={logs}/parent.log\n"
+            f"stdout_logfile_maxbytes=20MB\nstdout_logfile_backups=2\n"
+        )
+        Configuration(
+            roles=tuple(_role(name, command) for name, command in programs.items()),
+            logs=str(logs),
+            pid_file=str(self.var / "roles.pid"),
+            stop_within_s=STOP_WITHIN_S - 3,
+        ).write(roles)
         self._configuration.touch(mode=0o600)
         self._configuration.chmod(0o600)
         self._configuration.write_text(text)
@@ -134,7 +143,7 @@ class ProcessGroup:
             "HEADRACE_ALLOWED_PRIVATE_HOSTS": f"127.0.0.1:{self.ports.examples}",
             "HEADRACE_FLOWER_URL": f"http://127.0.0.1:{self.ports.flower}",
             **os.environ,
-            _MARK: self._mark,
+            MARK: self._mark,
             "FLOWER_BASIC_AUTH": self._basic_auth,  # not on the command line, where everybody can read it
             "FLOWER_UNAUTHENTICATED_API": "false",
         }
@@ -157,16 +166,17 @@ class ProcessGroup:
         From the log, not through a pipe: a supervisor whose reader was killed would die of its next word, and leave the
         processes behind.
         """
-        with self._log.open() as log:
-            log.seek(self._log_start)
+        with contextlib.ExitStack() as files:
+            logs = [files.enter_context(path.open()) for path in self._log_starts]
+            for log, start in zip(logs, self._log_starts.values(), strict=True):
+                log.seek(start)
             while not self._stopping:
-                line = log.readline()
-                if not line:
+                lines = [line for log in logs for line in log.readlines()]
+                if not lines:
                     time.sleep(0.2)
-                    continue
-                found = _EVENT.search(line)
-                if found:
-                    self._tell(found[1])
+                for found in map(_EVENT.search, lines):
+                    if found:
+                        self._tell(found[1])
 
     def _tell(self, event: str) -> None:
         name = re.search(r"'?([\w-]+)'?", event.split(": ", 1)[1])
@@ -174,7 +184,7 @@ class ProcessGroup:
         if event.startswith("spawned") and program not in self._started:
             self._started.add(program)
             return
-        log = self.var / "log" / f"{program}.log"
+        log = self.var / "log" / f"{'parent' if program == 'roles' else program}.log"
         self.say(event + (f" (see {log})" if event.startswith("exited") else ""))
 
     def _await_ready(self, patience_s: float = 60) -> None:
@@ -217,7 +227,16 @@ class ProcessGroup:
             self._supervisor.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._supervisor.wait(STOP_WITHIN_S)
-        kill_marked(_MARK, self._mark)
+        kill_marked(MARK, self._mark)
+
+
+def _role(name: str, command: str) -> Role:
+    return Role(
+        name=name,
+        command=tuple(shlex.split(command)[1:]),
+        stop_signal=signal.SIGKILL if name in _KILLED_AT_ONCE else signal.SIGTERM,
+        holds_port=name in _HOLD_PORTS,
+    )
 
 
 def is_up(var: Path) -> bool:
@@ -232,7 +251,7 @@ def is_up(var: Path) -> bool:
 def clear_leftovers(var: Path) -> None:
     """Stop what is left of a group whose supervisor was killed, so that its ports are free again."""
     with contextlib.suppress(OSError):
-        kill_marked(_MARK, (var / MARK_FILE).read_text().strip())
+        kill_marked(MARK, (var / MARK_FILE).read_text().strip())
 
 
 def keep_services(services: embedded.Services | None, say: Callable[[str], None]) -> None:

@@ -10,6 +10,8 @@ RESERVATION_S = 15.0
 MIN_LEASE_S = MIN_RESERVATION_S = 2.0
 MAX_LEASE_S = MAX_RESERVATION_S = 3_600.0
 MAX_SLACK_US = 100_000
+LOOK_WHILE_WAITING_S = 0.075
+"""While steps wait at limits, the gate is looked at so often."""
 
 
 def slack_us(period_us: int) -> int:

@@ -192,11 +192,13 @@ class Gate:
     def wake(self, definitions: Mapping[str, str] | None = None) -> tuple[Answer, float]:
         """Start what may start by the passing of time, and take back what has expired.
 
-        Also the seconds until there is something to do next.
+        Also the seconds until there is something to do next; few while any step waits, since what others do may change
+        that.
         """
         reply = self._call("wake", {"define": dict(definitions or {})})
         answer = Answer.of(reply[:5])
-        return answer, max(0.0, (int(reply[5]) - answer.now_us) / 1e6)
+        due_s = max(0.0, (int(reply[5]) - answer.now_us) / 1e6)
+        return answer, min(due_s, clocks.LOOK_WHILE_WAITING_S) if reply[6] else due_s
 
     def explain(
         self,

@@ -105,7 +105,13 @@ def test_a_second_instance_is_told_that_the_port_is_taken(instance: Instance) ->
     assert f"Port {instance.ports.web} is taken" in refused.stderr
 
 
-@pytest.mark.parametrize("victim", ["uvicorn", "worker -P threads", "valkey-server", "bin/postgres -D"])
+VICTIMS = (
+    "uvicorn", "worker -P threads", "worker -P prefork", "celery -A config beat", "celery -A config flower",
+    "examples/server.py", "devtools.roles", "valkey-server", "bin/postgres -D",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_what_dies_is_started_again_and_the_terminal_says_so(instance: Instance, victim: str) -> None:
     before = instance.terminal.count("exited") + instance.terminal.count("was started again")
     everybody = {*instance.members(), int((instance.var / "valkey" / "valkey.pid").read_text())}

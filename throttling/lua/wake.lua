@@ -1,7 +1,7 @@
 -- The timers: limits whose waiters may start by the passing of time, and permits that have expired.
 --
 -- call.define   {name: definition}: values that were changed
--- Result        …, granted, due: when there is something to do next
+-- Result        …, granted, due: when there is something to do next, waiting: at how many limits somebody waits
 define(call.define)
 expire()
 local ripe = redis.call('ZRANGEBYSCORE', root .. 'timers', '-inf', now, 'LIMIT', 0, 100)
@@ -29,4 +29,5 @@ local answer = finish(granted)
 local timer = redis.call('ZRANGE', root .. 'timers', 0, 0, 'WITHSCORES')
 local permit = redis.call('ZRANGE', root .. 'permits', 0, 0, 'WITHSCORES')
 answer[#answer + 1] = whole(math.min(tonumber(timer[2] or '9e15'), tonumber(permit[2] or '9e15')))
+answer[#answer + 1] = redis.call('HLEN', root .. 'waits')
 return answer

@@ -118,13 +118,14 @@ def _listeners(names: frozenset[str]) -> dict[UUID, frozenset[str]]:
             by_pattern.setdefault(pattern, set()).add(name)
     wanted = list(by_pattern)
     found: dict[UUID, set[str]] = {}
-    rows = [
-        *Trigger.objects.filter(kind=Trigger.Kind.EVENT, event_name__in=wanted, enabled=True, flow__archived_at=None)
-        .values_list("organization_id", "event_name").distinct(),
-        *CancelRule.objects.filter(event_name__in=wanted).values_list("organization_id", "event_name").distinct(),
-        *Wait.objects.filter(kind=Wait.Kind.EVENT, taken_at=None, event_name__in=wanted)
-        .values_list("org_id", "event_name").distinct(),
-    ]  # fmt: skip
+    triggers = Trigger.objects.filter(
+        kind=Trigger.Kind.EVENT, event_name__in=wanted, enabled=True, flow__archived_at=None
+    ).order_by()
+    rules = CancelRule.objects.filter(event_name__in=wanted).order_by()
+    waits = Wait.objects.filter(kind=Wait.Kind.EVENT, taken_at=None, event_name__in=wanted).order_by()
+    rows = triggers.values_list("organization_id", "event_name").union(
+        rules.values_list("organization_id", "event_name"), waits.values_list("org_id", "event_name")
+    )
     for org_id, pattern in rows:
         found.setdefault(org_id, set()).update(by_pattern[pattern])
     return {org_id: frozenset(heard) for org_id, heard in found.items()}

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.pipeline.test_transitions import WORKER, noop, start
 from tests.support.workers import nobody_dispatches, publish, scalar
 from workflows import selectors, services
-from workflows.engine.maintenance import gate_sync, leader
+from workflows.engine.maintenance import gate_sync, leader, lost_messages
 from workflows.engine.pipeline import publish as dispatch
 from workflows.engine.sql import leader as leader_sql
 from workflows.engine.sql import rescue as rescue_sql
@@ -39,7 +39,7 @@ def test_rescue_publishes_what_was_not_published_or_lost(
     else:
         lost = rescue_sql.rescue_lost_messages(queue="headrace.io", before=9e9, idle_s=None, batch=1_000)
         mine = StepRun.objects.get(run_id=run_id).id
-        assert mine not in leader._not_at_the_gate([row.id for row in lost])  # it was granted just now
+        assert mine not in lost_messages.not_at_the_gate([row.id for row in lost])  # it was granted just now
         rows = rescue_sql.publish_again(ids=[row.id for row in lost])
         dispatch.dispatch([ReadyStep.of(row) for row in rows])
     mine = [step for step in published if step.run_id == run_id]
@@ -59,7 +59,7 @@ def test_rescue_repairs_what_a_crash_can_leave(org: Organization, published: lis
     damage("UPDATE workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", lost_join)
     damage("UPDATE workflows_run SET status = 'completed', ended_at = now() WHERE id = %s RETURNING 1", orphan)
     damage("UPDATE workflows_steprun SET status = 'completed' WHERE run_id = %s RETURNING 1", stuck)
-    leader.rescue(WORKER, gate_sync.GateSync())
+    leader.rescue(leader.Turn(worker=WORKER, sync=gate_sync.GateSync()))
     leader.sweep(gate_sync.GateSync())
     assert StepRun.objects.get(run_id=lost_join, key="b").status == "ready"
     assert StepRun.objects.get(run_id=orphan, key="a").status == "cancelled"

@@ -166,7 +166,7 @@ def test_a_recorded_step_never_runs_again(org: Organization, published: list[Rea
     claimed = claim(published).claims
     record([StepResult(claim=claimed[0], outcome=Completed())])
     assert claim(message).claims == []
-    leader.rescue(WORKER, gate_sync.GateSync())
+    leader.rescue(leader.Turn(worker=WORKER, sync=gate_sync.GateSync()))
     assert StepRun.objects.get(id=claimed[0].id).status == "completed"
     assert Attempt.objects.filter(step_run_id=claimed[0].id).count() == 1
 

@@ -57,6 +57,7 @@ class GateSync:
         self._warned = False
         self._old_generations = True
         self._idle_since: dict[str, float] = {}
+        self._revision = -1
 
     def idle_for(self, queue: str, idle: bool) -> float:
         """Seconds for which the queue has been empty and its workers idle; workers report themselves every two."""
@@ -65,6 +66,12 @@ class GateSync:
             self._idle_since.pop(queue, None)
             return 0.0
         return now - self._idle_since.setdefault(queue, now)
+
+    def note_nothing_dispatched(self, queues: Iterable[str]) -> None:
+        """Nothing is on its way in these queues: they have been idle since now at least."""
+        now = time.monotonic()
+        for queue in queues:
+            self._idle_since.setdefault(queue, now)
 
     def forget(self) -> None:
         """Another leads: what this process brought to the store may be changed."""
@@ -93,6 +100,7 @@ class GateSync:
             except EpochClosed:
                 self.rebuild()
                 return 0.0
+            self._revision = answer.revision
             publish.publish_granted(answer)
             if not answer.more:
                 return due_s
@@ -112,9 +120,10 @@ class GateSync:
         self._announced = announced
         publish.publish_granted(answer)
 
-    def follow_policies(self) -> None:
-        """Every second: is there a change of policies that its writer could not bring to the store?"""
-        if not admit.is_on():
+    def follow_policies(self, revision: int | None = None) -> None:
+        """Every second: is there a change of policies that its writer could not bring to the store? `revision`: the
+        latest one, where it is known."""
+        if not admit.is_on() or (revision is not None and revision <= self._revision):
             return
         with database.borrowed_from_django():
             if overrides.latest_revision() > admit.gate().epoch()[2]:

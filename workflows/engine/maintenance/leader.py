@@ -1,9 +1,8 @@
 """The leader's work: timers and rescue. Two leaders at once are harmless.
 
 The tables at the end name every sweep. One that raises keeps no other from its turn (`sweeps`), and one that takes long
-is reported (`budgets`). Every sweep is idempotent, since a claim admits one. A long queue is never mistaken for a lost
-one: a message counts as lost only when one published well after it has been claimed, or when the queue is empty and no
-worker holds a message.
+is reported (`budgets`). Every sweep is idempotent, since a claim admits one. While nothing happens, a look costs three
+statements: when is the next timer, is there anything to do, and what do workers announce.
 """
 
 from __future__ import annotations
@@ -18,19 +17,15 @@ from uuid import UUID
 
 import psycopg
 import structlog
-from amqp.exceptions import AMQPError
-from celery import current_app
-from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
 
+from workflows import this_process
 from workflows.definitions.compiled import NIL_UUID
-from workflows.engine.maintenance import budgets, gate_sync, periodic_jobs, sweeps
-from workflows.engine.pipeline import admit, publish, record
+from workflows.engine.maintenance import budgets, due_work, gate_sync, lost_messages, periodic_jobs, sweeps
+from workflows.engine.pipeline import hints, publish, record
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.run_controls import stopping
 from workflows.engine.sql import gate_sync as gate_sql
 from workflows.engine.sql import leader as sql
-from workflows.engine.sql import publish as publish_sql
 from workflows.engine.sql import rescue as rescue_sql
 from workflows.engine.sql import sweeps as sweeps_sql
 from workflows.engine.sql.gate_sync import QueueStatesRow
@@ -51,11 +46,11 @@ log = structlog.get_logger(__name__)
 
 LEADER_LEASE_S = 3.0
 TICK_S = 0.075
+"""From one look to the next, while there is something to do."""
+BUSY_S = 1.0
+"""After a hint it looks so often for so long. (Those who send hints leave some out within a quarter of a second.)"""
 RESCUE_EVERY_S = 1.0
 SWEEP_EVERY_S = 10.0
-OVERTAKEN_BY_S = 5.0
-OVERTAKEN_WHILE_HELD_S = 60.0
-DELIVERED_WITHIN_S = 5.0
 BATCH = 1_000
 MAX_PAGES = 20
 KEY_PAGES = 10
@@ -73,33 +68,56 @@ class Clock:
     leading_until: float = 0.0
     rescued: float = 0.0
     swept: float = 0.0
+    busy_until: float = 0.0
+    """Until then it looks often."""
 
 
 class Maintenance:
-    """A thread of an I/O worker that leads when nobody else does."""
+    """A thread of an I/O worker that leads when nobody else does.
+
+    It looks every second, and when the next timer that it knows of is due; after a hint every 75 ms, for a second.
+    """
 
     def __init__(self, worker: UUID) -> None:
         self.worker = worker
         self._stop = threading.Event()
+        self._woken = threading.Event()
         self._clock = Clock()
         self._sync = gate_sync.GateSync()
-        self._jobs = periodic_jobs.JobRunner(lambda: time.monotonic() < self._clock.leading_until)
+        self._jobs = periodic_jobs.JobRunner(
+            lambda: time.monotonic() < self._clock.leading_until, named_by_looks=due_work.JOBS
+        )
+        self._listener = hints.Listener(self._hear)
         self._pause_s = TICK_S
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         self._thread = vital.start("maintenance", self._run)
+        self._listener.start()
         self._jobs.start()
 
     def stop(self) -> None:
         self._stop.set()
+        self._woken.set()
+        self._listener.stop()
         self._jobs.stop()
         if self._thread is not None:
             self._thread.join(timeout=5)
 
+    def _hear(self) -> None:
+        """A hint has come: look now, and often for a while."""
+        now = time.monotonic()
+        looks_often, self._clock.busy_until = now < self._clock.busy_until, now + BUSY_S
+        if not looks_often:
+            self._woken.set()
+
     def _run(self) -> None:
         database.adopt()
-        while not self._stop.wait(self._pause_s):
+        while not self._stop.is_set():
+            self._woken.wait(self._pause_s)
+            self._woken.clear()
+            if self._stop.is_set():
+                break
             try:
                 self.tick()
             except psycopg.Error as error:
@@ -108,6 +126,7 @@ class Maintenance:
             except Exception:
                 log.exception("maintenance failed, trying again")
                 self._stop.wait(0.5)
+        this_process.own(hints.Hints).lead(None)
         try:
             sql.resign(name="maintenance", holder=self.worker)
         except psycopg.Error as error:
@@ -117,22 +136,29 @@ class Maintenance:
     def tick(self) -> None:
         """One turn: lead if possible, pump timers, and rescue when it is time."""
         now = time.monotonic()
-        if now > self._clock.leading_until - LEADER_LEASE_S / 2:
-            if not sql.lead(name="maintenance", holder=self.worker, lease_s=LEADER_LEASE_S):
-                self._clock.leading_until = 0.0
-                self._sync.forget()
-                self._stop.wait(LEADER_LEASE_S / 3)
-                return
-            self._clock.leading_until = now + LEADER_LEASE_S
+        if now > self._clock.leading_until - LEADER_LEASE_S / 2 and not self._lead(now):
+            self._pause_s = LEADER_LEASE_S / 3
+            return
         turn = Turn(worker=self.worker, sync=self._sync)
-        run_sweeps(TIMERS, turn)
-        self._pause_s = max(0.001, min(TICK_S, turn.gate_due_s))
-        if now - self._clock.rescued > RESCUE_EVERY_S:
+        timer_s = pump_timers(turn)
+        if now - self._clock.rescued >= RESCUE_EVERY_S:
             self._clock.rescued = now
-            run_sweeps(RESCUES, turn)
+            self._jobs.tell(rescue(turn))
         if now - self._clock.swept > SWEEP_EVERY_S:
             self._clock.swept = now
             run_sweeps(RARE, turn)
+        then = time.monotonic()
+        longest_s = TICK_S if then < self._clock.busy_until else self._clock.rescued + RESCUE_EVERY_S - then
+        self._pause_s = max(0.001, min(longest_s, timer_s, turn.gate_due_s))
+
+    def _lead(self, now: float) -> bool:
+        """Take the lead, or keep it. False where another has it."""
+        leads = bool(sql.lead(name="maintenance", holder=self.worker, lease_s=LEADER_LEASE_S))
+        self._clock.leading_until = now + LEADER_LEASE_S if leads else 0.0
+        this_process.own(hints.Hints).lead(self._hear if leads else None)
+        if not leads:
+            self._sync.forget()
+        return leads
 
 
 @dataclass(kw_only=True)
@@ -141,8 +167,10 @@ class Turn:
 
     worker: UUID
     sync: gate_sync.GateSync
-    gate_due_s: float = TICK_S
+    gate_due_s: float = math.inf
     """Seconds until the gate has something to hand over."""
+    revision: int | None = None
+    """Of the policies, where that was looked up."""
 
     @functools.cached_property
     def states(self) -> dict[str, QueueStatesRow]:
@@ -160,9 +188,22 @@ def run_sweeps(table: Mapping[str, Sweep], turn: Turn) -> None:
             sweeps.guarded(name, functools.partial(work, turn))
 
 
-def rescue(worker: UUID, sync: gate_sync.GateSync) -> None:
-    """Find what was lost and set it going again."""
-    run_sweeps(RESCUES, Turn(worker=worker, sync=sync))
+def pump_timers(turn: Turn) -> float:
+    """Start what is due. Returns the seconds until the next timer of steps or waits is."""
+    (timer,) = sql.next_timer(within_s=hints.HINT_WITHIN_S)
+    due = {"timers": timer.step_s, "timeouts of waits": timer.wait_s, "the gate's timers": 0.0}
+    run_sweeps({name: TIMERS[name] for name, in_s in due.items() if in_s is not None and in_s <= 0}, turn)
+    return min((max(TICK_S, in_s) for in_s in (timer.step_s, timer.wait_s) if in_s is not None), default=math.inf)
+
+
+def rescue(turn: Turn) -> frozenset[str]:
+    """Find what was lost and set it going again. Returns the names of the jobs that have something to do."""
+    found = due_work.look()
+    turn.revision = found.revision
+    if not found.outstanding:
+        turn.sync.note_nothing_dispatched(QUEUES)
+    run_sweeps({name: work for name, work in RESCUES.items() if name in found.names or name in ALWAYS}, turn)
+    return found.names
 
 
 def sweep(sync: gate_sync.GateSync) -> None:
@@ -246,75 +287,6 @@ def _too_many_losses(claim: Claim) -> ResourceExhausted:
     return ResourceExhausted(f"The step's worker was lost {rescue_transitions.MAX_LOSSES} times while it ran alone.")
 
 
-def queue_lengths() -> dict[str, int]:
-    """Messages waiting in the broker, by queue. Raises where the broker does not answer."""
-    with current_app.connection_for_read(connect_timeout=2) as connection:
-        connection.ensure_connection(max_retries=1, timeout=2)
-        channel = connection.default_channel
-        lengths = {}
-        for name in QUEUES:
-            try:
-                lengths[name] = channel.queue_declare(queue=name, passive=True).message_count
-            except channel.connection.channel_errors:
-                lengths[name] = 0
-                channel = connection.channel()
-        return lengths
-
-
-def _lost_messages(states: dict[str, QueueStatesRow], sync: gate_sync.GateSync) -> int:
-    """Publish again what the broker has lost.
-
-    Messages of a queue are delivered in order. So what was dispatched before the newest claimed dispatch, less a
-    margin, is lost; and where the queue is empty and a worker of it is idle, all that is older than a moment is.
-    """
-    try:
-        lengths = queue_lengths()
-    except (KombuError, RedisError, AMQPError, OSError) as error:
-        log.info("the broker does not answer", error=str(error))
-        return 0
-    touched = 0
-
-    def look(names: Sequence[str]) -> None:
-        nonlocal touched
-        touched += sum(_lost_of_queue(name, states[name], lengths[name], sync) for name in names)
-
-    # The messages of a queue that nobody works on wait.
-    sweeps.isolated(
-        sweeps.Items(name="lost messages of a queue", work=look), [name for name in QUEUES if name in states]
-    )
-    return touched
-
-
-def _lost_of_queue(name: str, state: QueueStatesRow, length: int, sync: gate_sync.GateSync) -> int:
-    margin_s = OVERTAKEN_BY_S if state.unclaimed == 0 else OVERTAKEN_WHILE_HELD_S
-    idle = length == 0 and state.unclaimed == 0 and state.active < state.slots
-    idle = sync.idle_for(name, idle) > DELIVERED_WITHIN_S
-    rows = rescue_sql.rescue_lost_messages(
-        queue=name,
-        before=(state.claimed_until or 0.0) - margin_s,
-        idle_s=DELIVERED_WITHIN_S if idle else None,
-        batch=BATCH,
-    )
-    lost = _not_at_the_gate([row.id for row in rows]) if rows else []
-    if not lost:
-        return 0
-    log.warning("messages were lost, publishing again", queue=name, steps=len(lost))
-    again = rescue_sql.publish_again(ids=lost)
-    publish.dispatch([ReadyStep.of(row) for row in again])
-    return len(again)
-
-
-def _not_at_the_gate(ids: list[UUID]) -> list[UUID]:
-    """Those that neither wait for a limit (which is noted of them) nor were granted just now."""
-    if not admit.is_on():
-        return ids
-    places = admit.gate().places([id_.hex for id_ in ids])
-    waiting = [id_ for id_ in ids if places.get(id_.hex, ("", 0.0))[0] == "waiting"]
-    if waiting:
-        publish_sql.mark_parked(ids=waiting)
-    return [id_ for id_ in ids if places.get(id_.hex, ("", math.inf))[1] > DELIVERED_WITHIN_S]
-
-
 def _end_stopped_runs(*, deep: bool) -> None:
     rows = rescue_sql.find_unsettled(batch=BATCH, deep=deep, put_off=sweeps.ledger().put_off(UNSETTLED))
 
@@ -353,15 +325,15 @@ TIMERS: dict[str, Sweep] = {
     "timeouts of waits": _expire_waits,
     "the gate's timers": _wake_gate,
 }
-"""At every tick."""
+"""At every look: the gate's, and the others where one is due."""
 BUDGETS_S = {"the gate's timers": 60.0}
 """Where it is another: a store that was lost is rebuilt there."""
 RESCUES: dict[str, Sweep] = {
     "queue sizes": lambda turn: turn.sync.size_queues(gate_sync.announced_permits()),
-    "policies": lambda turn: turn.sync.follow_policies(),
+    "policies": lambda turn: turn.sync.follow_policies(turn.revision),
     UNDISPATCHED: lambda _: _undispatched(),
     "lost workers": lambda turn: _dead_leases(turn.worker),
-    "lost messages": lambda turn: _lost_messages(turn.states, turn.sync),
+    "lost messages": lambda turn: lost_messages.publish_lost(turn.states, turn.sync),
     "lost joins": lambda _: rescue_transitions.ready_unmarked(batch=BATCH),
     "timeouts of runs": lambda _: stopping.expire(batch=BATCH),
     UNSETTLED: lambda _: _end_stopped_runs(deep=False),
@@ -370,7 +342,8 @@ RESCUES: dict[str, Sweep] = {
     resolve.OVER_CONTAINERS: lambda _: resolve.conclude_late(),
     resolve.ENDED_CHILDREN: lambda _: resolve.resolve_for_ended(),
 }
-"""Every second."""
+"""Every second, those that would find something (`due_work`), and these:"""
+ALWAYS = frozenset({"queue sizes", "policies"})
 RARE: dict[str, Sweep] = {
     "stuck runs": lambda _: _end_stopped_runs(deep=True),
     "orphan steps": lambda _: rescue_transitions.close_orphans(batch=BATCH),

@@ -10,9 +10,10 @@ register theirs when they are ready. What a job raises is noted for `doctor`, an
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,6 +25,11 @@ from workflows.engine.worker import vital
 
 log = structlog.get_logger(__name__)
 TICK_S = 0.1
+FOLLOWER_TICK_S = 0.5
+"""Where another leads: so often it is looked whether that is still so."""
+WATCH_S = 0.25
+UNTOLD_S = 3.0
+"""Where nobody has looked for so long (a look may be stuck), jobs are done without."""
 FAILED_PAUSE_S = 1.0
 BUDGET_S = 10.0
 STOP_WITHIN_S = 5.0
@@ -59,13 +65,22 @@ class JobRunner:
     """The threads, in each process that may lead: one for each job, and one that watches their budgets. They work while
     `is_leading` says so."""
 
-    def __init__(self, is_leading: Callable[[], bool], jobs: Iterable[Job] | None = None) -> None:
-        """`jobs`: those to do; all that are registered, unless given."""
+    def __init__(
+        self,
+        is_leading: Callable[[], bool],
+        jobs: Iterable[Job] | None = None,
+        named_by_looks: Collection[str] = frozenset(),
+    ) -> None:
+        """`jobs`: those to do; all that are registered, unless given. `named_by_looks`: the jobs that are done only
+        when `tell` names them, or where nothing was told for a while."""
         self._is_leading = is_leading
+        self._named_by_looks = named_by_looks
         self._jobs = list(JOBS.values() if jobs is None else jobs)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._places = threading.Semaphore(PLACES)
+        self._told = {job.name: threading.Event() for job in self._jobs}
+        self._told_at = -math.inf
 
     def start(self) -> None:
         self._threads = [
@@ -74,8 +89,17 @@ class JobRunner:
         ]
         self._threads.append(vital.start("job budgets", self._watch))
 
+    def tell(self, names: Collection[str]) -> None:
+        """The jobs of these names have something to do."""
+        self._told_at = time.monotonic()
+        for name in names:
+            if name in self._told:
+                self._told[name].set()
+
     def stop(self) -> None:
         self._stop.set()
+        for told in self._told.values():
+            told.set()
         deadline = time.monotonic() + STOP_WITHIN_S
         for thread in self._threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
@@ -83,14 +107,26 @@ class JobRunner:
     def _run(self, job: Job, first_after_s: float) -> None:
         """`first_after_s`: so long after it begins to lead, so that not all jobs begin at once."""
         due, was_leading = 0.0, False
-        while not self._stop.wait(max(TICK_S, due - time.monotonic())):
+        while not self._stop.wait(max(TICK_S if was_leading else FOLLOWER_TICK_S, due - time.monotonic())):
             leads = self._is_leading()
             if leads and was_leading:
-                due = time.monotonic() + self._do_in_turn(job)
+                if self._has_something_to_do(job):
+                    due = time.monotonic() + self._do_in_turn(job)
+                    if due <= time.monotonic():
+                        self._told[job.name].set()
             elif leads:
                 due = time.monotonic() + first_after_s
             was_leading = leads
         _give_connections_back()
+
+    def _has_something_to_do(self, job: Job) -> bool:
+        """Wait until the job is named, for a moment; true where it is, and where nobody looks."""
+        if job.name not in self._named_by_looks:
+            return True
+        told = self._told[job.name]
+        is_told = told.wait(UNTOLD_S)
+        told.clear()
+        return not self._stop.is_set() and (is_told or self._told_at < time.monotonic() - UNTOLD_S)
 
     def _do_in_turn(self, job: Job) -> float:
         """Do the job once it has a place. Returns the seconds until it is due again."""
@@ -111,7 +147,7 @@ class JobRunner:
                 self._places.release()
 
     def _watch(self) -> None:
-        while not self._stop.wait(TICK_S):
+        while not self._stop.wait(WATCH_S):
             try:
                 budgets.look()
             except Exception as error:

@@ -17,7 +17,7 @@ import structlog
 from django.db import transaction
 
 from workflows import this_process
-from workflows.engine.pipeline import publish
+from workflows.engine.pipeline import hints, publish
 from workflows.engine.state import database
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.worker import vital
@@ -41,6 +41,7 @@ class Dispatcher:
         self._queue: queue.SimpleQueue[Sequence[ReadyStep] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._hinted = threading.Event()
         self._pid = os.getpid()
 
     def start(self, steps: Sequence[ReadyStep]) -> None:
@@ -60,6 +61,14 @@ class Dispatcher:
             return
         self._ensure_thread()
         self._queue.put(steps)
+
+    def hint(self) -> None:
+        """Send a hint to the leader, by the thread: the caller does not wait for the store."""
+        if self._at_once:
+            hints.send()
+        else:
+            self._hinted.set()
+            self.submit(())
 
     def _ensure_thread(self) -> None:
         with self._lock:
@@ -87,6 +96,9 @@ class Dispatcher:
             try:
                 if steps:
                     publish.dispatch(steps)
+                if self._hinted.is_set():
+                    self._hinted.clear()
+                    hints.send()
             except BaseException:
                 log.exception("dispatch failed; rescue will publish", steps=len(steps))
             if None in groups:
@@ -102,6 +114,11 @@ def start(steps: Sequence[ReadyStep]) -> None:
 def start_after_commit(steps: Sequence[ReadyStep]) -> None:
     """Dispatch steps that the open transaction makes ready, by the thread, once it is committed."""
     after_commit(lambda: start(steps))
+
+
+def hint_after_commit() -> None:
+    """Send a hint to the leader once the open transaction is committed: it stores a timer that is due soon."""
+    after_commit(this_process.own(Dispatcher).hint)
 
 
 def after_commit(work: Callable[[], object]) -> None:

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from throttling.answers import Answer
 from throttling.errors import EpochClosed, StoreUnavailable
 from workflows.edge.unavailable import is_database_away
-from workflows.engine.pipeline import admit, batch_size, prepare
+from workflows.engine.pipeline import admit, batch_size, hints, prepare
 from workflows.engine.sql import publish as sql
 from workflows.engine.state import flow_cache
 from workflows.engine.state.records import ReadyStep
@@ -155,6 +155,7 @@ def dispatch_together(steps: Sequence[ReadyStep]) -> list[Culprit]:
 def leave_ready(steps: Sequence[ReadyStep], error: Exception) -> None:
     """The gate admits nothing now: the steps stay ready, and rescue asks again."""
     log.info("steps stay ready", steps=len(steps), reason=str(error))
+    hints.send()  # a gate that is closed is opened by the leader
     marked = [step.id for step in steps if not step.needs_prepare]
     if marked:
         sql.mark_dispatched(ids=marked, published=False)
@@ -168,6 +169,8 @@ def publish_granted(answer: Answer, requested: Sequence[ReadyStep] = ()) -> list
     """
     known = {step.id.hex: step for step in requested}
     admit.sync_revision(answer)
+    if answer.parked or answer.more:
+        hints.send()
     started = {*answer.granted, *answer.taken}
     waiting = [known[id_] for id_ in answer.parked if id_ in known and id_ not in started]
     noted = [step.id for step in waiting if step.needs_prepare]

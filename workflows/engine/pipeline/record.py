@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from operator import attrgetter
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -19,6 +20,7 @@ from workflows import signals
 from workflows.definitions.compiled import NIL_UUID, CompiledFlow
 from workflows.edge.unavailable import is_database_away
 from workflows.engine.containers import fan_out
+from workflows.engine.pipeline import hints
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import record as sql
 from workflows.engine.state import database, expression_context, flow_cache
@@ -31,7 +33,7 @@ from workflows.engine.waits import waits
 from workflows.engine.worker import ending
 from workflows.errors import Category, PayloadTooLarge
 from workflows.payload import MAX_RUN_BYTES, dump
-from workflows.steps.outcome import Completed, Failed, FanOut, HandBack, Skipped, Sleep, StepError, WaitFor
+from workflows.steps.outcome import Completed, Failed, FanOut, HandBack, Retry, Skipped, Sleep, StepError, WaitFor
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -236,8 +238,24 @@ def _write(results: list[StepResult], options: _ContinueOptions) -> Recorded:
         return step_transitions.record(recording)
 
     recorded = _patiently(write)
+    if any(hints.is_soon(_pause_s(result)) for result in results):
+        hints.send()
     job_log.note_results(results, recorded)
     return recorded
+
+
+def _pause_s(result: StepResult) -> float | None:
+    """Seconds until the step wakes again; None where it does not, by a timer."""
+    find = _PAUSES.get(type(result.outcome))
+    return find(result.outcome) if find else None
+
+
+_PAUSES: dict[type[Any], Callable[[Any], float | None]] = {
+    Retry: attrgetter("delay_s"),
+    Sleep: attrgetter("seconds"),
+    WaitFor: attrgetter("timeout_s"),
+    HandBack: attrgetter("after_s"),
+}
 
 
 def _patiently(work: Callable[[], T]) -> T:

@@ -18,7 +18,7 @@ from throttling.policy import MAX_HEAD_START_S
 from workflows import this_process
 from workflows.definitions.compiled import CompiledFlow
 from workflows.duration import MAX_MS
-from workflows.engine.pipeline import admit, dispatcher
+from workflows.engine.pipeline import admit, dispatcher, hints
 from workflows.engine.pipeline.facts import event_facts, organization_facts, user_of
 from workflows.engine.run_controls import controls, idempotency, stopping
 from workflows.engine.run_controls.controls import Refusal
@@ -112,6 +112,8 @@ def trigger(
             controls.record_refusals(flow.flow_id, org_id, refusals)
         ready = _insert(flow, org_id, new, kind=kind, lineage=lineage)
         dispatcher.start_after_commit(ready)
+        if _starts_soon(new) or any(each.code == "batched" for each in refused.values()):
+            dispatcher.hint_after_commit()
     made = {run.id for run in new}
     instead = {run_id: each.run_id for run_id, each in refused.items() if each.run_id}
     ids = [instead.get(owner, owner) for owner in (stands_for.get(run.id, run.id) for run in runs)]
@@ -165,6 +167,12 @@ def _insert(
     if len(new) == 1 and not lineage.awaited:
         this_process.own(admit.Families).note_alone(new[0].id)
     return ready
+
+
+def _starts_soon(new: Sequence[Candidate]) -> bool:
+    """Whether a timer that starts one of the runs is due before the leader looks."""
+    now = dt.datetime.now(dt.UTC)
+    return any(each.run_at and hints.is_soon((each.run_at - now).total_seconds()) for each in new)
 
 
 def _duplicates(runs: Sequence[NewRun], stands_for: Mapping[UUID, UUID]) -> list[Refusal]:

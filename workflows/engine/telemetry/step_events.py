@@ -90,6 +90,7 @@ class Sender:
         self._producer: Any = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._arrived = threading.Event()
         self._stopping = threading.Event()
         self._is_away = False
         self._said = (0, -SAY_AGAIN_S)
@@ -102,6 +103,8 @@ class Sender:
         room = max(0, MAX_BUFFERED - len(self._buffer))
         self.dropped += max(0, len(more) - room)
         self._buffer.extend(more[:room])
+        if not self._arrived.is_set():
+            self._arrived.set()
 
     def _start(self) -> None:
         with self._lock:
@@ -112,13 +115,18 @@ class Sender:
     def stop(self) -> None:
         """Send what is left, for two seconds at most, and end the thread."""
         self._stopping.set()
+        self._arrived.set()
         if self._thread is not None:
             self._thread.join(STOP_WITHIN_S)
 
     def _run(self) -> None:
         pause_s = FLUSH_S
-        while not self._stopping.wait(pause_s):
-            pause_s = FLUSH_S if self._flush() else RETRY_S
+        while self._arrived.wait() and not self._stopping.wait(pause_s):
+            self._arrived.clear()
+            is_sent = self._flush()
+            if not is_sent:
+                self._arrived.set()
+            pause_s = FLUSH_S if is_sent else RETRY_S
         self._flush()
         self._disconnect()
 

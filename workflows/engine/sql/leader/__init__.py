@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,6 +19,20 @@ class DueRunsRow(NamedTuple):
 def due_runs(*, batch: int, cursor: database.Cursor | None = None) -> list[DueRunsRow]:
     """Runs that have not started, or not ended, in time."""
     return database.fetch("due_runs", {"batch": batch}, DueRunsRow._make, cursor)
+
+
+class DueWorkRow(NamedTuple):
+    names: list[str]
+    outstanding: bool
+    revision: int
+
+
+def due_work(
+    *, queues: Iterable[str], event_late_s: float, grace_s: float, cursor: database.Cursor | None = None
+) -> list[DueWorkRow]:
+    """What there is to do."""
+    parameters = {"queues": list(queues), "event_late_s": event_late_s, "grace_s": grace_s}
+    return database.fetch("due_work", parameters, DueWorkRow._make, cursor)
 
 
 class ForgetExpiredKeysRow(NamedTuple):
@@ -46,6 +61,16 @@ class LeadRow(NamedTuple):
 def lead(*, name: str, holder: UUID, lease_s: float, cursor: database.Cursor | None = None) -> list[LeadRow]:
     """Take or keep the leader's lease."""
     return database.fetch("lead", {"name": name, "holder": holder, "lease_s": lease_s}, LeadRow._make, cursor)
+
+
+class NextTimerRow(NamedTuple):
+    step_s: float | None
+    wait_s: float | None
+
+
+def next_timer(*, within_s: float, cursor: database.Cursor | None = None) -> list[NextTimerRow]:
+    """Seconds until the next step wakes and until the next wait times out."""
+    return database.fetch("next_timer", {"within_s": within_s}, NextTimerRow._make, cursor)
 
 
 def resign(*, name: str, holder: UUID, cursor: database.Cursor | None = None) -> None:

@@ -1,0 +1,49 @@
+"""The look of every second leaves out no sweep and no job that would find something."""
+
+from __future__ import annotations
+
+import pytest
+from django.utils import timezone
+
+from tests.integration.maintenance.poisoned import POISONED
+from tests.integration.maintenance.sweep_cases import NOOP, Case, clean  # noqa: F401  (clean: a fixture)
+from tests.integration.maintenance.test_rescue import damage
+from tests.support.by_hand import start
+from tests.support.workers import publish
+from workflows.engine.maintenance import due_work, leader, periodic_jobs
+from workflows.models import CronFire, Organization, StepRun
+
+NAMED = {*leader.RESCUES, *due_work.JOBS} - leader.ALWAYS
+BY_HAND = {"lost joins", "lost messages"}
+
+
+def test_each_of_them_is_shown_here() -> None:
+    assert NAMED & POISONED.keys() | BY_HAND == NAMED
+    assert periodic_jobs.JOBS.keys() >= due_work.JOBS
+
+
+@pytest.mark.parametrize("name", sorted(NAMED & POISONED.keys()))
+def test_what_a_sweep_or_a_job_would_find_is_named(
+    name: str, org: Organization, other: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    POISONED[name](Case(bad=org, good=other, monkeypatch=monkeypatch))
+    assert name in due_work.look().names
+
+
+def test_a_lost_join_is_named(org: Organization) -> None:
+    run_id = start(org, [{"id": "a", "type": "noop"}, {"id": "b", "type": "noop"}])
+    damage("UPDATE workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", run_id)
+    assert "lost joins" in due_work.look().names
+
+
+def test_a_message_on_its_way_may_be_lost(org: Organization) -> None:
+    run_id = start(org, [NOOP])
+    StepRun.objects.filter(run_id=run_id).update(dispatched_at=timezone.now())
+    assert "lost messages" in due_work.look().names
+
+
+def test_a_fire_that_waits_for_its_turn_is_named(org: Organization) -> None:
+    publish(org, [NOOP], slug="queued")
+    flow = org.flows.get(slug="queued")
+    CronFire.objects.create(org_id=org.id, flow=flow, fire_at=timezone.now(), outcome=CronFire.Outcome.QUEUED)
+    assert "schedules" in due_work.look().names
