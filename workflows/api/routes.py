@@ -76,7 +76,7 @@ def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -
         kind="api",
     )
     run_id = triggered.run_ids[0]
-    message = "An earlier run has this idempotency key" if triggered.existing else "Workflow queued for execution"
+    message = "An earlier run has this idempotency key" if triggered.existing else presenters.QUEUED
     for refusal in triggered.refused.values():
         message = refusal.reason
     return Status(202, presenters.started_out(run_id, existing=triggered.existing, message=message))

@@ -32,10 +32,11 @@ def problem(status: int, code: str, detail: str, **more: Any) -> HttpResponse:
     return JsonResponse(body, status=status, content_type="application/problem+json")
 
 
-def unavailable(service: str, cause: BaseException, /, **more: Any) -> HttpResponse:
-    """503 with Retry-After: nothing of the request was stored, and the same one may succeed in a moment."""
+def unavailable(service: str, cause: BaseException, /, *, detail: str = "", **more: Any) -> HttpResponse:
+    """503 with Retry-After: nothing of the request was stored (unless `detail` says otherwise), and the same one may
+    succeed in a moment."""
     log.warning("a request is refused for now", missing=service, error=type(cause).__name__)
-    response = problem(503, "unavailable", sentence(service), **more)
+    response = problem(503, "unavailable", detail or sentence(service), **more)
     response["Retry-After"] = str(RETRY_AFTER_S)
     return response
 
