@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
+from workflows.api.schemas.requests import MANY, ONE
 from workflows.edge.unavailable import RETRY_AFTER_S, missing_service, sentence
 from workflows.errors import InvalidJson, RunRateLimited, WorkflowsError
 
@@ -57,7 +58,7 @@ def _key(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
 def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     errors = [
         {
-            "path": ".".join(str(part) for part in item["loc"] if part not in {"body", "payload"}),
+            "path": ".".join(str(part) for part in item["loc"] if part not in {"body", "payload", ONE, MANY}),
             "message": item["msg"],
         }
         for item in error.errors
