@@ -82,7 +82,8 @@ def commands(ports: Ports) -> dict[str, str]:
     believes = "" if os.environ.get("FORWARDED_ALLOW_IPS") else " --no-proxy-headers"
     return {
         "web": f"{python} -m uvicorn config.asgi:application --host 127.0.0.1 --port {ports.web} --lifespan off"
-        f" --no-access-log --log-level warning --timeout-graceful-shutdown 3{believes}",  # streams never end
+        " --loop uvloop --http workflows.api.edge.http_protocol:BoundedHttp --no-access-log --log-level warning"
+        f" --timeout-graceful-shutdown 3{believes}",  # streams never end
         "worker-io": f"{celery} worker -P threads -c 4 -Q headrace.io,headrace.tasks -n io@%h -l INFO {_QUIET}",
         "worker-compute": f"{celery} worker -P prefork -c 2 -Q headrace.compute -n compute@%h -l INFO {_QUIET}",
         "beat": f"{celery} beat -l INFO --pidfile= --max-interval 5",

@@ -14,9 +14,19 @@ from workflows.api.edge import problems
 from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.edge.openapi import BoundedParser, DocumentedAPI
 from workflows.api.schemas.answers import ItemsOut, NoStoreOut, QueueStatsOut, ScheduleOut, SchedulerOut, StepTypeOut
-from workflows.api.schemas.requests import BulkCancelIn, BulkIn, BulkReplayIn, CancelIn, ForkIn, RepeatIn, RunIn
-from workflows.api.schemas.runs import JobOut, OperationOut, RepeatOut, RunOut, RunsOut, RunStarted, WorkflowsOut
+from workflows.api.schemas.requests import BulkCancelIn, BulkIn, BulkReplayIn, CancelIn, ForkIn, RepeatIn, RunIn, RunsIn
+from workflows.api.schemas.runs import (
+    JobOut,
+    OperationOut,
+    RepeatOut,
+    RunOut,
+    RunsOut,
+    RunsStarted,
+    RunStarted,
+    WorkflowsOut,
+)
 from workflows.errors import InvalidInput
+from workflows.models import Organization
 from workflows.selectors import items, run_lists
 from workflows.selectors.health_checks import store_answers
 from workflows.services import bulk, repair, schedules
@@ -59,9 +69,12 @@ def queue_stats(request: ApiRequest) -> dict[str, Any]:
     return services.queue_stats(request.organization, store_available=store_answers())
 
 
-@router.post("/workflows/{slug}/run", response={202: RunStarted}, tags=["workflows"])
-def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -> Status[dict[str, Any]]:
-    """Start a run. It is stored when this answers; it ends whatever happens to the workers or the broker."""
+@router.post("/workflows/{slug}/run", response={202: RunStarted | RunsStarted}, tags=["workflows"])
+def run_workflow(request: ApiRequest, slug: str, payload: RunsIn | None = None) -> Status[dict[str, Any]]:
+    """Start a run, or with an array up to 5,000 of them, all or none. They are stored when this answers; they end
+    whatever happens to the workers or the broker."""
+    if isinstance(payload, list):
+        return Status(202, _start_many(request.organization, slug, payload))
     wanted = payload or RunIn.model_validate({})
     triggered = services.trigger(
         request.organization,
@@ -76,10 +89,33 @@ def run_workflow(request: ApiRequest, slug: str, payload: RunIn | None = None) -
         kind="api",
     )
     run_id = triggered.run_ids[0]
-    message = "An earlier run has this idempotency key" if triggered.existing else "Workflow queued for execution"
+    message = "An earlier run has this idempotency key" if triggered.existing else presenters.QUEUED
     for refusal in triggered.refused.values():
         message = refusal.reason
     return Status(202, presenters.started_out(run_id, existing=triggered.existing, message=message))
+
+
+def _start_many(organization: Organization, slug: str, wanted: list[RunIn]) -> dict[str, Any]:
+    if len({each.force for each in wanted}) > 1:
+        raise InvalidInput("force: give it to all runs of an array, or to none.")
+    runs = [
+        services.new_run(
+            each.trigger_data,
+            priority=each.priority,
+            delay=each.delay,
+            run_at=each.run_at,
+            idempotency_key=each.idempotency_key,
+            user_id=each.user_id,
+        )
+        for each in wanted
+    ]
+    triggered = services.trigger_runs_of(organization, slug, runs, force=wanted[0].force, kind="api")
+    refused = [
+        {"index": index, "code": refusal.code, "reason": refusal.reason}
+        for index, run in enumerate(runs)
+        if (refusal := triggered.refused.get(run.id)) is not None
+    ]
+    return presenters.many_started_out(triggered.run_ids, existing=triggered.existing_ids, refused=refused)
 
 
 @router.get("/runs", response=RunsOut, tags=["runs"])

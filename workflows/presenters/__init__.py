@@ -1,11 +1,13 @@
 """What the faces show, as JSON; the most used of it stands here."""
 
 from workflows.presenters.runs import (
+    QUEUED,
     attempt_out,
     event_out,
     event_schema_out,
     item_out,
     job_out,
+    many_started_out,
     operation_out,
     outcome_out,
     progress,
@@ -22,11 +24,13 @@ from workflows.presenters.runs import (
 from workflows.presenters.step_metrics import ms
 
 __all__ = [
+    "QUEUED",
     "attempt_out",
     "event_out",
     "event_schema_out",
     "item_out",
     "job_out",
+    "many_started_out",
     "ms",
     "operation_out",
     "outcome_out",

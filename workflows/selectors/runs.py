@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
@@ -33,6 +33,7 @@ from workflows.models import (
 )
 from workflows.models.run import AT_WORK, LIVE_RUN
 from workflows.models.worker import SILENT_AFTER_S
+from workflows.selectors.prepared import Prepared
 from workflows.selectors.run_lists import RunFilter, shown_status
 
 
@@ -75,18 +76,16 @@ def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True)
     `bodies`: with inputs, outputs, errors of tries and logs, which may be large; without them they are read when they
     are asked for.
     """
-    runs = Run.objects.select_related("flow", "version").filter(org_id=organization.id, id=run_id)
-    unread = [] if bodies else ["input", "output"]
-    run = runs.defer("version__definition", "version__source", *unread).first()
-    if run is None:
+    runs = (_RUN if bodies else _RUN_WITHOUT_BODIES).all(organization.id, run_id)
+    if not runs:
         raise RunNotFound
+    run = runs[0]
     flow = flow_cache.find(run.version_id)
     compiled: Mapping[str, CompiledStep] = flow.steps if flow is not None else {}
-    found = StepRun.objects.filter(run_id=run_id, path="").order_by("position", "id")
-    rows = list(found if bodies else found.defer("output"))
+    rows = (_STEPS if bodies else _STEPS_WITHOUT_BODIES).all(run_id)
     has_containers = any(step.body for step in compiled.values())
     fan_outs = {row.step_run_id: row for row in FanOut.objects.filter(run_id=run_id)} if has_containers else {}
-    attempts = attempts_of(run_id, rows if has_containers else None, bodies=bodies)
+    attempts = attempts_of(run_id, rows, bodies=bodies) if has_containers else _attempts_of_all(run_id, bodies=bodies)
     steps = [
         StepDetail(
             step_run=row, attempts=attempts[row.id], compiled=compiled.get(row.key), fan_out=fan_outs.get(row.id)
@@ -99,28 +98,52 @@ def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True)
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
         counts[row.status] += 1
-    later = Run.objects.filter(origin_id=run_id).order_by("id").values_list("id", "origin_kind")[:100]
-    repeats = [{"id": str(id_), "kind": kind} for id_, kind in later]
+    repeats = [{"id": str(later.id), "kind": later.origin_kind} for later in _REPEATS.all(run_id)]
     return RunDetail(
         run=run, steps=steps, flow=flow, is_busy=busy, counts=dict(counts), repeats=repeats,
         repaired_by=chain.repair_of(run) if repeats or run.repair_root_id else None,
     )  # fmt: skip
 
 
-def attempts_of(run_id: UUID, rows: Sequence[StepRun] | None, *, bodies: bool = True) -> dict[UUID, list[Attempt]]:
-    """The tries by step run, of these only or of the whole run; without bodies, without inputs, errors and logs."""
-    found = Attempt.objects.filter(run_id=run_id)
-    if not bodies:
-        found = found.defer("input", "error", "logs")
-    if rows is not None:
-        found = found.filter(step_run_id__in=[row.id for row in rows])
-    return by_step_run(found)
+def _runs(org_id: UUID, run_id: UUID) -> QuerySet[Run]:
+    found = Run.objects.select_related("flow", "version").filter(org_id=org_id, id=run_id).order_by()
+    return found.defer("version__definition", "version__source")
 
 
-def by_step_run(found: QuerySet[Attempt]) -> dict[UUID, list[Attempt]]:
-    """The tries by step run, in their order; an empty list for a step run that has none."""
+def _steps(run_id: UUID) -> QuerySet[StepRun]:
+    return StepRun.objects.filter(run_id=run_id, path="").order_by("position", "id")
+
+
+def _attempts(run_id: UUID) -> QuerySet[Attempt]:
+    return Attempt.objects.filter(run_id=run_id).order_by("id")
+
+
+def _repeats(run_id: UUID) -> QuerySet[Run]:
+    return Run.objects.filter(origin_id=run_id).order_by("id").only("id", "origin_kind")[:100]
+
+
+_BODIES_OF_ATTEMPTS = ("input", "error", "logs")
+_RUN, _RUN_WITHOUT_BODIES = Prepared(_runs, 2), Prepared(lambda *ids: _runs(*ids).defer("input", "output"), 2)
+_STEPS, _STEPS_WITHOUT_BODIES = Prepared(_steps, 1), Prepared(lambda id_: _steps(id_).defer("output"), 1)
+_ATTEMPTS = Prepared(_attempts, 1)
+_ATTEMPTS_WITHOUT_BODIES = Prepared(lambda id_: _attempts(id_).defer(*_BODIES_OF_ATTEMPTS), 1)
+_REPEATS = Prepared(_repeats, 1)
+
+
+def _attempts_of_all(run_id: UUID, *, bodies: bool) -> dict[UUID, list[Attempt]]:
+    return by_step_run((_ATTEMPTS if bodies else _ATTEMPTS_WITHOUT_BODIES).all(run_id))
+
+
+def attempts_of(run_id: UUID, rows: Sequence[StepRun], *, bodies: bool = True) -> dict[UUID, list[Attempt]]:
+    """The tries of these step runs, by step run; without bodies, without inputs, errors and logs."""
+    found = _attempts(run_id).filter(step_run_id__in=[row.id for row in rows])
+    return by_step_run(found if bodies else found.defer(*_BODIES_OF_ATTEMPTS))
+
+
+def by_step_run(found: Iterable[Attempt]) -> dict[UUID, list[Attempt]]:
+    """The tries by step run, in the order in which they are found; an empty list for a step run that has none."""
     attempts: dict[UUID, list[Attempt]] = defaultdict(list)
-    for attempt in found.order_by("id"):
+    for attempt in found:
         attempts[attempt.step_run_id].append(attempt)
     return attempts
 

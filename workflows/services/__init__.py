@@ -8,11 +8,13 @@ from workflows.services.runs import (
     cancel_run,
     cancel_runs,
     get_run,
+    new_run,
     published,
     queue_stats,
     readiness,
     trigger,
     trigger_many,
+    trigger_runs_of,
 )
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "cancel_run",
     "cancel_runs",
     "get_run",
+    "new_run",
     "published",
     "queue_job",
     "queue_stats",
@@ -28,4 +31,5 @@ __all__ = [
     "send_events",
     "trigger",
     "trigger_many",
+    "trigger_runs_of",
 ]

@@ -104,6 +104,14 @@ def send(organization: Organization, payload: Any) -> list[UUID]:
     return receive.receive(organization.id, [_new(event) for event in parsed])
 
 
+def plain(listed: Sequence[Any]) -> list[NewEvent] | None:
+    """The events as they are stored; None where something is wrong with one of them, or with how many there are."""
+    if not 1 <= len(listed) <= MAX_EVENTS:
+        return None
+    parsed, problems = _parse(listed)
+    return None if problems else [_new(event) for event in parsed]
+
+
 def _parse(listed: Sequence[Any]) -> tuple[list[EventIn], list[EventProblem]]:
     parsed, problems = [], []
     for index, item in enumerate(listed):

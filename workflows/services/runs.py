@@ -216,6 +216,35 @@ def trigger_many(organization: Organization, slug: str, inputs: Sequence[Json], 
     return trigger_runs(flow, [NewRun(input=value) for value in inputs], org_id=organization.id, user_id=user_id)
 
 
+def new_run(
+    data: Json = None,
+    *,
+    priority: str | int | None = None,
+    delay: str | int | None = None,
+    run_at: dt.datetime | None = None,
+    idempotency_key: str = "",
+    user_id: str = "",
+) -> NewRun:
+    """One of the runs that `trigger_runs_of` makes; the words are those of `trigger`. Raises InvalidInput."""
+    return NewRun(
+        input={} if data is None else data,
+        priority=_priority(priority),
+        keys=(idempotency.callers(idempotency_key),) if idempotency_key else (),
+        run_at=_starts_at(delay, run_at),
+        user_id=user_id,
+    )
+
+
+def trigger_runs_of(
+    organization: Organization, slug: str, runs: Sequence[NewRun], *, force: bool = False, kind: str = "manual"
+) -> Triggered:
+    """Start runs of a flow at once, all or none. Raises as `trigger` does, but for
+    RunRateLimited: the answer's `refused` says which runs are not made."""
+    if not 1 <= len(runs) <= MAX_RUNS_AT_ONCE:
+        raise InvalidInput(f"Give 1 to {MAX_RUNS_AT_ONCE:,} runs, not {len(runs):,}.")
+    return trigger_runs(published(organization, slug), runs, org_id=organization.id, kind=kind, force=force)
+
+
 def _priority(given: str | int | None) -> int | None:
     """Seconds of head start (−600 … 600) among those that wait for the same limit; None leaves it to the flow."""
     if given is None:

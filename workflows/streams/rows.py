@@ -48,7 +48,7 @@ def read_attempts(run_ids: Collection[UUID], step_run_ids: Collection[UUID]) -> 
     if not step_run_ids:
         return {}
     rows = Attempt.objects.filter(run_id__in=list(run_ids), step_run_id__in=list(step_run_ids))
-    return by_step_run(rows.defer("input", "logs"))
+    return by_step_run(rows.order_by("id").defer("input", "logs"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
+from workflows.api.schemas.requests import MANY, ONE
 from workflows.edge.unavailable import RETRY_AFTER_S, missing_service, sentence
 from workflows.errors import InvalidJson, RunRateLimited, WorkflowsError
 
@@ -32,10 +33,11 @@ def problem(status: int, code: str, detail: str, **more: Any) -> HttpResponse:
     return JsonResponse(body, status=status, content_type="application/problem+json")
 
 
-def unavailable(service: str, cause: BaseException, /, **more: Any) -> HttpResponse:
-    """503 with Retry-After: nothing of the request was stored, and the same one may succeed in a moment."""
+def unavailable(service: str, cause: BaseException, /, *, detail: str = "", **more: Any) -> HttpResponse:
+    """503 with Retry-After: nothing of the request was stored (unless `detail` says otherwise), and the same one may
+    succeed in a moment."""
     log.warning("a request is refused for now", missing=service, error=type(cause).__name__)
-    response = problem(503, "unavailable", sentence(service), **more)
+    response = problem(503, "unavailable", detail or sentence(service), **more)
     response["Retry-After"] = str(RETRY_AFTER_S)
     return response
 
@@ -56,7 +58,7 @@ def _key(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
 def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     errors = [
         {
-            "path": ".".join(str(part) for part in item["loc"] if part not in {"body", "payload"}),
+            "path": ".".join(str(part) for part in item["loc"] if part not in {"body", "payload", ONE, MANY}),
             "message": item["msg"],
         }
         for item in error.errors

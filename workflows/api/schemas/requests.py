@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ninja import Schema
-from pydantic import ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic import ConfigDict, Discriminator, Field, StrictInt, StrictStr, Tag, model_validator
 from pydantic.alias_generators import to_camel
 
 from workflows.duration import parse_ms
@@ -50,6 +50,21 @@ class RunIn(Body):
     idempotency_key: str = Field("", max_length=200, description="Within 24 hours the same key gives the same run.")
     force: bool = Field(False, description="Make a run whatever idempotency keys say; it takes them over.")
     user_id: str = Field("", max_length=200)
+
+
+ONE, MANY = "(one)", "(many)"
+"""What pydantic calls the two forms of a body in the paths of its errors."""
+
+
+def _form(body: Any) -> str:
+    return MANY if isinstance(body, list) else ONE
+
+
+RunsIn = Annotated[
+    Annotated[RunIn, Tag(ONE)] | Annotated[list[RunIn], Tag(MANY), Field(min_length=1, max_length=5_000)],
+    Discriminator(_form),
+]
+"""One run, or an array of at most 5,000 of a flow, of which all are made or none."""
 
 
 class CancelIn(Body):

@@ -24,6 +24,21 @@ class RunStarted(Out):
     message: str
 
 
+class RefusedOut(Out):
+    index: int = Field(description="Its place in the array, from 0.")
+    code: str
+    reason: str
+
+
+class RunsStarted(Out):
+    success: bool = True
+    queued: bool = True
+    run_ids: list[UUID] = Field(description="A run for each of the array, in its order.")
+    existing_ids: list[UUID] = Field(description="Those of them that were made before.")
+    refused: list[RefusedOut] = Field(description="Those that the flow's controls did not let be made.")
+    message: str
+
+
 class RepeatOut(Out):
     run_id: UUID | None = Field(description="The new run; none in a dry run.")
     origin_id: UUID

@@ -1,4 +1,5 @@
-"""The ASGI application in front of Django: it sends the answers and the live streams, and answers health checks itself.
+"""The ASGI application in front of Django: it sends the answers and the live streams, and answers health checks and
+plain requests with events or for runs (`door`) itself.
 
 Django sends an answer within its request. Until the client has read it, a thread and the view's connection to Postgres
 stay with it: a few clients that do not read would take the process down. So here Django's request ends first. Its
@@ -12,7 +13,7 @@ import asyncio
 import contextlib
 import io
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -21,6 +22,7 @@ from django.http import HttpResponse, JsonResponse
 from django.http.request import split_domain_port, validate_host
 
 from workflows import this_process
+from workflows.api.door.door import Door
 from workflows.api.health import alive, ready
 from workflows.api.streams.places import Places
 from workflows.api.streams.routes import KEEP_ALIVE_S, LONGEST_S, SLOT, STILL_HERE, Ticket, too_many
@@ -51,12 +53,13 @@ class _Answer:
 
 
 class Front:
-    """Health, Django, and the streams that its views have admitted."""
+    """Health, plain requests, Django, and the streams that its views have admitted."""
 
-    def __init__(self, django: Application, middlewares: Iterable[Callable[[Any], Any]] = ()) -> None:
-        """`middlewares` of Django: those that give an answer headers, for the answers of health checks."""
+    def __init__(self, django: Application, middlewares: Sequence[Callable[[Any], Any]] = ()) -> None:
+        """`middlewares` of Django: those that give an answer headers, for the answers that Django does not make."""
         self._django = django
-        self._headers = _headers_of_health(middlewares)
+        self._headers = _headers_of_answers(middlewares)
+        self._door = Door([self._headers, _headers_of_answers(middlewares, scheme="https")])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,6 +69,11 @@ class Front:
         if check is not None and _is_plain(scope):
             await self._say(await check(), send)
             return
+        left = await self._door.answer(scope, receive, send)
+        if left is not None:
+            await self._ask_django(scope, left, send)
+
+    async def _ask_django(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Answer()
         await self._django({**scope, SLOT: answer}, receive, answer.keep)
         if answer.ticket is not None and answer.is_good:
@@ -93,9 +101,14 @@ def _is_plain(scope: Scope) -> bool:
     return scope["method"] == "GET" and not scope["query_string"] and validate_host(domain, settings.ALLOWED_HOSTS)
 
 
-def _headers_of_health(middlewares: Iterable[Callable[[Any], Any]]) -> list[tuple[bytes, bytes]]:
-    """The headers that Django's middlewares would give the answer."""
-    request = ASGIRequest({"type": "http", "method": "GET", "path": "/healthz", "headers": []}, io.BytesIO())
+def _headers_of_answers(
+    middlewares: Iterable[Callable[[Any], Any]], *, scheme: str = "http"
+) -> list[tuple[bytes, bytes]]:
+    """The headers that Django's middlewares would give an answer."""
+    scope = {"type": "http", "method": "GET", "path": "/healthz", "scheme": scheme, "headers": []}
+    request = ASGIRequest(scope, io.BytesIO())
+    if scheme == "https":
+        request.is_secure = lambda: True  # whatever the settings say of the proxy's header
     answer = JsonResponse({})
     for middleware in middlewares:
         middleware(lambda _: answer)(request)

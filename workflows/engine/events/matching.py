@@ -16,8 +16,6 @@ from uuid import UUID
 
 import structlog
 from django.db import transaction
-from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
 
 from workflows.definitions.compiled import CompiledFlow
 from workflows.edge.unavailable import is_database_away, may_pass
@@ -30,12 +28,13 @@ from workflows.engine.pipeline.trigger import NewRun, checked_start, trigger
 from workflows.engine.run_controls import controls, idempotency, stopping
 from workflows.engine.run_controls.controls import Refusal
 from workflows.engine.sql import events as sql
+from workflows.engine.sql.events import ListeningTriggersRow, TakeUnmatchedRow
 from workflows.engine.state import flow_cache
 from workflows.engine.waits import resolve, waits
 from workflows.errors import FlowPaused, InvalidInput, WorkflowsError
 from workflows.expressions import compile_expression
 from workflows.expressions.equality import MISSING, hash_of, value_at
-from workflows.models import CancelRule, Event, Trigger, Wait
+from workflows.models import Event, Trigger
 
 log = structlog.get_logger(__name__)
 LEFT_OVER_AFTER_S = 2.0
@@ -95,12 +94,12 @@ Matched = tuple[list[UUID], _Effect]
 
 def _in_one_transaction(event_ids: Sequence[UUID], how: Callable[[list[Event]], Matched]) -> int:
     with transaction.atomic():
-        found = Event.objects.select_for_update(skip_locked=True).filter(id__in=event_ids, matched_at=None)
-        events = sorted(found.order_by("id"), key=lambda event: (event.received_at, event.id))
+        found = [Event.from_db("default", TakeUnmatchedRow._fields, row) for row in sql.take_unmatched(ids=event_ids)]
+        if not found:
+            return 0
+        events = sorted(found, key=lambda event: (event.received_at, event.id))
         matched, effect = how(events)
-        unheard = effect.unheard.intersection(matched)
-        Event.objects.filter(id__in=unheard).update(matched_at=Now(), unheard=True)
-        Event.objects.filter(id__in=set(matched) - unheard).update(matched_at=Now())
+        sql.mark_matched(ids=matched, unheard=effect.unheard)
         if effect.cancelled:
             dispatcher.after_commit(lambda: stopping.stop_runs(effect.cancelled))
         if effect.met:
@@ -147,51 +146,29 @@ def _match_together(events: list[Event], *, giving_up: bool = False) -> _Effect:
         of_org = list(group)
         names = {name for event in of_org for name in patterns(event.name)}
         heard: set[UUID] = set()
-        for found in _listening(org_id, of_org, names):
+        addressed = {event.trigger_id for event in of_org if event.trigger_id}
+        for found in sql.listening_triggers(org=org_id, names=names, addressed=addressed):
             hearing = [event for event in of_org if _hears(found, event)]
             heard.update(event.id for event in hearing)
             wanted = [event for event in hearing if _passes(found, event)]
-            if wanted and (found.flow.skips_arrivals or found.flow.organization.skips_arrivals):
+            if wanted and found.skips_arrivals:
                 _skip(found, wanted)
-            elif wanted and found.flow.current_id is not None:
-                effect.made += _start(found, found.flow.current_id, wanted, giving_up=giving_up)
-        rules = set(
-            CancelRule.objects.filter(organization_id=org_id, event_name__in=names).values_list("event_name", flat=True)
+            elif wanted and found.version_id is not None:
+                effect.made += _start(found, found.version_id, wanted, giving_up=giving_up)
+        awaited = {row.name: row for row in sql.awaited_names(org=org_id, names=names)}
+        effect.unheard.update(
+            event.id
+            for event in of_org
+            if event.id not in heard and not (awaited and awaited.keys() & patterns(event.name))
         )
-        effect.unheard |= _unheard(org_id, [event for event in of_org if event.id not in heard], rules)
-        with _left_out(giving_up, "waits"):
-            effect.met += waits.meet(org_id, of_org)
-        with _left_out(giving_up, "cancel_on"):
-            if rules:
+        if any(row.is_awaited for row in awaited.values()):
+            with _left_out(giving_up, "waits"):
+                effect.met += waits.meet(org_id, of_org)
+        if any(row.cancels for row in awaited.values()):
+            with _left_out(giving_up, "cancel_on"):
                 for event in of_org:
                     effect.cancelled += cancel_on.cancel_by(event, patterns(event.name), facts_of(event))
     return effect
-
-
-def _listening(org_id: UUID, events: Sequence[Event], names: Iterable[str]) -> QuerySet[Trigger]:
-    """The triggers that may hear one of the events."""
-    at_address = {event.trigger_id for event in events if event.trigger_id}
-    listening = Q(kind=Trigger.Kind.EVENT, event_name__in=names)
-    listening &= Q(removed_at=None)
-    if at_address:
-        listening |= Q(kind=Trigger.Kind.WEBHOOK, id__in=at_address)
-    triggers = Trigger.including_removed.filter(listening, organization_id=org_id, enabled=True, flow__archived_at=None)
-    return triggers.select_related("flow__organization")
-
-
-def _unheard(org_id: UUID, events: Sequence[Event], rules: set[str]) -> set[UUID]:
-    """The events that no wait and no `cancel_on` listens to either."""
-    left = {event.id: set(patterns(event.name)) for event in events if not rules.intersection(patterns(event.name))}
-    if not left:
-        return set()
-    waits_for = set(
-        Wait.objects.filter(
-            org_id=org_id, kind=Wait.Kind.EVENT, taken_at=None, event_name__in=set().union(*left.values())
-        )
-        .values_list("event_name", flat=True)
-        .distinct()
-    )
-    return {event_id for event_id, names in left.items() if not waits_for & names}
 
 
 @contextlib.contextmanager
@@ -209,25 +186,25 @@ def _left_out(giving_up: bool, what: str) -> Iterator[None]:
         log.error("an event is given up", left_out=what, error=sweeps.reason_of(error))
 
 
-def _skip(found: Trigger, events: Sequence[Event]) -> None:
+def _skip(found: ListeningTriggersRow, events: Sequence[Event]) -> None:
     """The flow is paused, and what arrives starts nothing."""
-    if found.flow.current_id is not None:
+    if found.version_id is not None:
         _record_refusals(
             found, [Refusal(code="paused", reason=str(FlowPaused()), event_id=event.id) for event in events]
         )
 
 
-def _record_refusals(found: Trigger, refusals: Sequence[Refusal]) -> None:
-    controls.record_refusals(found.flow_id, found.organization_id, refusals)
+def _record_refusals(found: ListeningTriggersRow, refusals: Sequence[Refusal]) -> None:
+    controls.record_refusals(found.flow_id, found.org_id, refusals)
 
 
-def _hears(found: Trigger, event: Event) -> bool:
+def _hears(found: ListeningTriggersRow, event: Event) -> bool:
     if found.kind == Trigger.Kind.WEBHOOK:  # a delivery from before its trigger was removed counts
         return found.id == event.trigger_id and (found.removed_at is None or event.received_at <= found.removed_at)
     return found.event_name in patterns(event.name)
 
 
-def _start(found: Trigger, version_id: UUID, events: Sequence[Event], *, giving_up: bool) -> int:
+def _start(found: ListeningTriggersRow, version_id: UUID, events: Sequence[Event], *, giving_up: bool) -> int:
     """A run for each event; those that can't start the flow are left out, and the log and the event say why."""
     try:
         return _start_together(found, flow_cache.flow_of(version_id), events)
@@ -235,14 +212,14 @@ def _start(found: Trigger, version_id: UUID, events: Sequence[Event], *, giving_
         if is_database_away(error) or (may_pass(error) and not giving_up):
             raise
         if len(events) == 1:
-            log.warning("event does not start its flow", name=events[0].name, flow=found.flow.slug, error=str(error))
+            log.warning("event does not start its flow", name=events[0].name, flow=found.flow_slug, error=str(error))
             reason = str(error) if isinstance(error, WorkflowsError) else sweeps.reason_of(error)
             _record_refusals(found, [Refusal(code="invalid", reason=reason, event_id=events[0].id)])
             return 0
     return sum(_start(found, version_id, [event], giving_up=giving_up) for event in events)
 
 
-def _start_together(found: Trigger, flow: CompiledFlow, events: Sequence[Event]) -> int:
+def _start_together(found: ListeningTriggersRow, flow: CompiledFlow, events: Sequence[Event]) -> int:
     runs = [
         NewRun(
             input=event.data,
@@ -256,11 +233,11 @@ def _start_together(found: Trigger, flow: CompiledFlow, events: Sequence[Event])
         )
         for event in events
     ]
-    made = trigger(flow, runs, org_id=found.organization_id, kind=found.kind)  # all or nothing
+    made = trigger(flow, runs, org_id=found.org_id, kind=found.kind)  # all or nothing
     return len(set(made.run_ids) - made.existing_ids - made.refused.keys())
 
 
-def _starts_at(found: Trigger, event: Event) -> dt.datetime | None:
+def _starts_at(found: ListeningTriggersRow, event: Event) -> dt.datetime | None:
     """When the run of an event starts, where its trigger says so. Raises InvalidInput for what is no time."""
     delay_ms, source = found.config.get("delay_ms"), found.config.get("run_at")
     if delay_ms:
@@ -276,7 +253,7 @@ def _starts_at(found: Trigger, event: Event) -> dt.datetime | None:
         raise InvalidInput(f"run_at: `{source}` gives {value!r}, which is no time.") from None
 
 
-def _keys(found: Trigger, event: Event) -> tuple[tuple[str, float], ...]:
+def _keys(found: ListeningTriggersRow, event: Event) -> tuple[tuple[str, float], ...]:
     """The idempotency keys of an event: its own id, and the value at the trigger's `match`."""
     keys = [idempotency.events(event.external_id, delivered=event.trigger_id is not None)] if event.external_id else []
     path = found.config.get("match")
@@ -286,13 +263,13 @@ def _keys(found: Trigger, event: Event) -> tuple[tuple[str, float], ...]:
     return tuple(keys)
 
 
-def _passes(found: Trigger, event: Event) -> bool:
+def _passes(found: ListeningTriggersRow, event: Event) -> bool:
     if not found.condition:
         return True
     try:
         return compile_expression(found.condition, owner=event.org_id).is_true({"event": facts_of(event)})
     except BaseException as error:  # whatever it is, it is about this flow only
-        log.warning("event filter fails", name=event.name, flow=found.flow.slug, error=str(error))
+        log.warning("event filter fails", name=event.name, flow=found.flow_slug, error=str(error))
         return False
 
 
@@ -306,7 +283,7 @@ def _cancel_again(starters: Iterable[Event]) -> None:
     for event in starters:
         earliest[event.org_id] = min(event.received_at, earliest.get(event.org_id, event.received_at))
     for org_id, since in earliest.items():
-        names = list(CancelRule.objects.filter(organization_id=org_id).values_list("event_name", flat=True).distinct())
+        names = [row.name for row in sql.cancelling_names(org=org_id)]
         if not names:
             continue
         later = Event.objects.filter(may_fit(names), org_id=org_id, received_at__gte=since).exclude(matched_at=None)

@@ -326,6 +326,8 @@ class Candidate:
     gathered: int = 0
     singleton_key: str = ""
     run_at: dt.datetime | None = None
+    api_key: str | None = None
+    """Digest of the key by which it is asked for, where the statement that makes it has to check that."""
 
 
 class ClaimedBatch(NamedTuple):

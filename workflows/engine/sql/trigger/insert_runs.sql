@@ -1,21 +1,30 @@
 -- Insert runs of one version with all their steps: roots become ready (or sleep until run_at), the rest is pending.
--- Returns the ready roots. A step's id is made of its run's and its position (engine/state/step_ids.py): who records
--- a step knows the id of the next one before it is read.
+-- Returns the ready roots. A run that is asked for by an API key is made only while that key is in force and the
+-- version is the published one of a flow that starts what arrives; without a key the caller has checked that. A step's
+-- id is made of its run's and its position (engine/state/step_ids.py): who records a step knows the id of the next one.
 -- Parameters: org uuid, flow uuid, version uuid, ids uuid[], inputs text[], event_names text[], user_ids text[],
 --   priorities int[], event_ids uuid[] with nulls, gather_keys text[], gathered int[], singleton_keys text[], newest_at
---   timestamptz[] with nulls (one each per run), trigger text, sinks int, run_at timestamptz or null, dispatched bool
---   (roots without a condition are published by the caller right after the commit), start_ms bigint or null, finish_ms
---   bigint or null (how long it may wait for its start, and take from then on), compensations bool, follow_up bool,
---   origin_id uuid or null, origin_kind text, repair_root_id uuid or null, repair_number int (of a repair, else null
---   and 0), parent_id uuid or null, parent_policy text, awaited bool.
+--   timestamptz[] with nulls, api_keys text[] with nulls (digests; one each per run), trigger text, sinks int, run_at
+--   timestamptz or null, dispatched bool (roots without a condition are published by the caller right after the
+--   commit), start_ms bigint or null, finish_ms bigint or null (how long it may wait for its start, and take from then
+--   on), compensations bool, follow_up bool, origin_id uuid or null, origin_kind text, repair_root_id uuid or null,
+--   repair_number int (of a repair, else null and 0), parent_id uuid or null, parent_policy text, awaited bool.
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
 --   needs_total int, needs_met int, needs_prepare bool.
 -- Index: workflows_step (version, position).
 WITH wanted AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(inputs)s::text[]::jsonb[], %(priorities)s::int[], %(event_ids)s::uuid[],
                          %(event_names)s::text[], %(user_ids)s::text[], %(gather_keys)s::text[], %(gathered)s::int[],
-                         %(singleton_keys)s::text[], %(newest_at)s::timestamptz[])
-        AS w (id, input, priority, event_id, event_name, user_id, gather_key, gathered, singleton_key, newest_at)
+                         %(singleton_keys)s::text[], %(newest_at)s::timestamptz[], %(api_keys)s::text[])
+        AS w (id, input, priority, event_id, event_name, user_id, gather_key, gathered, singleton_key, newest_at,
+              api_key)
+     WHERE w.api_key IS NULL
+        OR (EXISTS (SELECT FROM workflows_accesskey k
+                     WHERE k.digest = w.api_key AND k.organization_id = %(org)s AND k.kind = 'api'
+                       AND k.revoked_at IS NULL)
+            AND EXISTS (SELECT FROM workflows_flow f JOIN workflows_organization o ON o.id = f.organization_id
+                         WHERE f.id = %(flow)s AND f.current_id = %(version)s AND f.archived_at IS NULL
+                           AND NOT f.skips_arrivals AND NOT o.skips_arrivals))
 ), new_runs AS (
     INSERT INTO workflows_run (id, org_id, flow_id, version_id, event_id, event_name, trigger, user_id, status,
                                priority, input, sinks_left, cancel_reason, created_at, timeout_at, finish_ms, has_hooks,

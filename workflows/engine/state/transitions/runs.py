@@ -31,7 +31,10 @@ def insert(
     run_at: dt.datetime | None,
     lineage: Lineage,
 ) -> list[ReadyStep]:
-    """Insert runs of a version that start at the same time. Returns their ready steps."""
+    """Insert runs of a version that start at the same time. Returns their ready steps: at least one of each run.
+
+    A run that is asked for by an API key is left out unless that key, and the version, are in force.
+    """
     rows = trigger_sql.insert_runs(
         org=org_id,
         flow=flow.flow_id,
@@ -46,6 +49,7 @@ def insert(
         gathered=[each.gathered for each in new],
         newest_at=[each.newest_at for each in new],
         singleton_keys=[each.singleton_key for each in new],
+        api_keys=[each.api_key for each in new],
         trigger=trigger,
         run_at=run_at,
         dispatched=True,

@@ -1,0 +1,66 @@
+"""The two ways in that take most: runs by API key and events by event key, where the request is a plain one.
+
+Each says whether it takes the request. One that is not taken, or is left, is answered in the ordinary way (`runs`,
+`events`), which also finds the words for what is wrong with it. Nothing is remembered of a key: the statement that
+stores looks at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from workflows.engine.intake import plain_events, plain_runs
+from workflows.engine.intake.groups import Outcome
+from workflows.errors import WorkflowsError
+from workflows.models import AccessKey
+from workflows.payload import MAX_EVENT_BYTES, Json, dump
+from workflows.services import events
+
+Settle = Callable[[Outcome], None]
+MOST_BRACKETS = 150
+"""Values with fewer are not nested too deeply, however they are wrapped."""
+MARGIN_BYTES = 1_000
+
+
+def start_runs(token: str, slug: str, inputs: Sequence[Json], user_ids: Sequence[str], settle: Settle) -> bool:
+    """Have runs of a flow stored with those of other requests, by an API key."""
+    try:
+        texts = [dump(value, what="The input", limit_bytes=MAX_EVENT_BYTES) for value in inputs]
+    except WorkflowsError:
+        return False
+    return plain_runs.writer().take(
+        plain_runs.Wanted(
+            digest=AccessKey.digest_of(token), slug=slug, inputs=inputs, texts=texts, user_ids=user_ids, settle=settle
+        )
+    )
+
+
+def send_events(key: str, payload: Any, settle: Settle) -> bool:
+    """Have one event or an array of them stored with those of other requests, by an event key."""
+    listed = payload if isinstance(payload, list) else [payload]
+    parsed = events.plain(listed)
+    if parsed is None:
+        return False
+    try:
+        texts = [(_text(event.data), _text(event.user)) for event in parsed]
+    except WorkflowsError:
+        return False
+    for data, user in texts:
+        if len(data) + len(user) > (MAX_EVENT_BYTES - MARGIN_BYTES) // 4:  # a character takes four bytes at most
+            return False
+        if data.count("[") + data.count("{") + user.count("[") + user.count("{") > MOST_BRACKETS:
+            return False
+    return plain_events.writer().take(
+        plain_events.Sent(
+            digest=AccessKey.digest_of(key),
+            events=parsed,
+            datas=[data for data, _ in texts],
+            users=[user for _, user in texts],
+            settle=settle,
+        )
+    )
+
+
+def _text(value: dict[str, Any]) -> str:
+    return dump(value, what="The event") if value else "{}"
