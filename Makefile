@@ -46,8 +46,8 @@ coverage: setup ## Run all tests, show how much of the code they reach (in worke
 	@$(PYTHON) -m coverage run -m pytest -n $(LANES) --dist worksteal; tests=$$?; \
 		$(PYTHON) -m coverage combine --quiet && $(PYTHON) -m coverage report && exit $$tests
 
-soak: setup ## Run all tests with their full volumes
-	@HEADRACE_TEST_VOLUME=full HEADRACE_MODEL_EXAMPLES=800 $(PYTHON) -m pytest --durations 25
+soak: setup ## Run all tests with their full volumes, in lanes as `make test`
+	@HEADRACE_TEST_VOLUME=full HEADRACE_MODEL_EXAMPLES=800 $(PYTHON) -m pytest -n $(LANES) --dist worksteal --durations 25
 
 lint: setup ## ruff, mypy, import contracts, dependencies, migrations
 	$(PYTHON) -m ruff format --check .

@@ -339,6 +339,7 @@ class GateMachine(RuleBasedStateMachine):
                     assert moments[index + highest] - moments[index] >= 1_000_000
 
 
+@pytest.mark.timeout(900)  # `make soak` has five times the examples
 def test_the_lua_and_the_model_agree(live_db: None) -> None:
     run_state_machine_as_test(
         GateMachine,
