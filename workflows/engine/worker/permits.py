@@ -104,7 +104,8 @@ class Permits:
             log.info("the gate has not answered in time", step_run_id=str(asked.id), reason=str(error))
             return None
         is_revised = admit.sync_revision(answer)  # the policies have changed: the stamp may be too old by the new ones
-        publish.publish_granted(answer)
+        if answer.granted:  # others, by what the call has given back
+            publish.publish_granted(answer)
         is_taken = asked.id.hex in answer.taken and [claim.id for claim in recorded.claimed] == [asked.id]
         if not is_taken or asked.is_late or recorded.ready or recorded.unstarted or recorded.ended:
             return None

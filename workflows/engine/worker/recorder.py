@@ -138,11 +138,17 @@ class RecorderThread:
             return
         with self._lock:
             self._busy_visitors += 1
-        if len(found.claims) == 1 and self._results.is_empty() and not _is_performed_by_visitor(found.claims[0]):
+        if len(found.claims) == 1 and self._results.is_empty() and self._runs_elsewhere(found.claims[0]):
             self._continue(found)  # it is only started, which takes no time
             return
         with contextlib.suppress(RuntimeError):  # draining: nothing is taken any more; rescue will
             self._visitors.submit(self._continue, found)
+
+    def _runs_elsewhere(self, claim: Claim) -> bool:
+        """Whether the thread that begins with the step only starts it: on the event loop, or in the pool."""
+        flow = flow_cache.find(claim.version_id)
+        step = flow.steps.get(claim.key) if flow is not None else None
+        return step is not None and step.mode is not Mode.INLINE and not self._profile.runs_in_task_thread
 
     def _continue(self, found: Continuation) -> None:
         try:
@@ -152,8 +158,3 @@ class RecorderThread:
         finally:
             with self._lock:
                 self._busy_visitors -= 1
-
-
-def _is_performed_by_visitor(claim: Claim) -> bool:
-    flow = flow_cache.find(claim.version_id)
-    return flow is None or claim.key not in flow.steps or flow.steps[claim.key].mode is Mode.INLINE
