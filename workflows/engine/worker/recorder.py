@@ -14,7 +14,7 @@ from workflows.engine.pipeline import admit, ahead, publish
 from workflows.engine.pipeline.ahead import Leases
 from workflows.engine.pipeline.record import record
 from workflows.engine.state import database, flow_cache
-from workflows.engine.state.records import Claim, Recorded, StepResult, always
+from workflows.engine.state.records import Claim, MayContinue, Recorded, StepResult, always
 from workflows.engine.telemetry import step_log
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.permits import NOTHING, Continuation, Permits
@@ -42,10 +42,8 @@ class Recorder:
         requested_at = time.monotonic()
         room = self._in_flight.room_for(max_continuations) if admit.is_on() else max_continuations
         may_continue = admit.free_steps() if admit.is_on() else always
-        asked = None
+        asked = self._ask_ahead(results, may_continue, owed) if room and admit.is_on() else None
         try:
-            if room and admit.is_on():
-                asked = ahead.ask(results, queues=self._profile.queues, may_continue=may_continue, owed=owed)
             recorded = record(
                 results,
                 worker=self._profile.id,
@@ -66,6 +64,14 @@ class Recorder:
         return self._continue_with(recorded, results, max_continuations, asked, owed) or Continuation(
             recorded.claimed, requested_at
         )
+
+    def _ask_ahead(self, results: list[StepResult], may_continue: MayContinue, owed: Leases) -> ahead.Ahead | None:
+        try:
+            return ahead.ask(results, queues=self._profile.queues, may_continue=may_continue, owed=owed)
+        except BaseException as error:  # whatever it is, the outcomes are recorded without it
+            self._results.leave_if_ending(error, (), results)
+            log.exception("no permit could be asked for ahead")
+            return None
 
     def _continue_with(
         self,
@@ -132,7 +138,7 @@ class RecorderThread:
     def _record(self, results: list[StepResult]) -> None:
         # Only what a visitor takes up at once is taken: a claim that waits for one would lose its lease.
         has_visitor = self._busy_visitors < VISITORS and not self._in_flight.is_draining
-        with self._results.recording:
+        with self._results.recorded_in_group():
             found = self._recorder.record(results, self._profile.max_continued if has_visitor else 0)
         if not found.claims:
             return
