@@ -90,7 +90,7 @@ class Recorder:
             if asked and (found := self._permits.taken_ahead(asked, recorded)):
                 return found
             if asked:  # what it may have taken goes back before the claimed steps ask
-                owed = {**owed, **asked.permit}
+                owed = ahead.together(owed, asked.permit)
             return self._permits.hand_over(recorded, results, max_continuations, owed)
         except BaseException as error:
             self._results.leave_if_ending(error, recorded.claimed, ())
