@@ -20,7 +20,7 @@ from workflows.simulation.forecast import fullest_window
 CHAINS = 40
 STEPS = 4
 AT_ONCE = 3
-PER_SECOND = 40
+PER_SECOND = 50
 
 
 @pytest.mark.parametrize("before", ["commit", "start"])
@@ -40,7 +40,7 @@ def test_windows_and_concurrency_are_exact_where_workers_end_around_commits(
     for _ in range(CHAINS):
         runs.add(str(services.trigger(org, slug, {}).run_ids[0]))
         pool.replace_what_ended()
-        time.sleep(random.uniform(0.0, 0.1))
+        time.sleep(random.uniform(0.0, 0.15))
     await_that(lambda: pool.replace_what_ended() or finished(org, CHAINS), 120, "all runs end")
     assert pool.ended, "no worker has ended: the test shows nothing"
     assert Run.objects.filter(org_id=org.id, status="completed").count() == CHAINS

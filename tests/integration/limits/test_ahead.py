@@ -172,11 +172,8 @@ def held(run_id: UUID, steps: int) -> set[str]:
     return admit.gate().permits().keys() & {step_run_id(run_id, number).hex for number in range(steps)}
 
 
-@pytest.mark.parametrize("kind", ["probe", "probe_thread"])
-def test_a_chain_passes_its_only_place_on(
-    org: Organization, worker: Runtime, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    run_id = start(org, chain(kind), concurrency=[{"limit": 1}])
+def test_a_chain_passes_its_only_place_on(org: Organization, worker: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = start(org, chain("probe"), concurrency=[{"limit": 1}])
     calls = Calls(monkeypatch)
     visit(worker, run_id)
     await_end(org, run_id)

@@ -33,6 +33,15 @@ Leases = Mapping[str, Sequence[str]]
 """Permits by the lease under which they are held."""
 
 
+def together(*groups: Leases) -> dict[str, list[str]]:
+    """The permits of all groups; a lease may have some in several of them."""
+    found: dict[str, list[str]] = {}
+    for group in groups:
+        for lease, ids in group.items():
+            found.setdefault(lease, []).extend(ids)
+    return found
+
+
 class Ahead:
     """A call for the permit of a step that is to be claimed, under this lease, by the recording of the one before."""
 

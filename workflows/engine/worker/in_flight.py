@@ -132,12 +132,30 @@ class ResultQueue:
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
         self._waiting: queue.SimpleQueue[StepResult | None] = queue.SimpleQueue()
-        self.recording = threading.Lock()
-        """Held by the recorder thread while it records, or by the thread that records in its place."""
+        self._recording = threading.Lock()
+        self._recorder_has_group = False
 
     def is_empty(self) -> bool:
         """Whether no result waits."""
         return self._waiting.empty()
+
+    @contextlib.contextmanager
+    def recorded_in_group(self) -> Iterator[None]:
+        """The recorder thread records a group; nobody records beside it."""
+        self._recorder_has_group = True
+        try:
+            with self._recording:
+                yield
+        finally:
+            self._recorder_has_group = False
+
+    def begin_alone(self) -> bool:
+        """Whether the calling thread may record its own results, and none is recorded or waits; `end_alone` follows."""
+        return not self._recorder_has_group and self.is_empty() and self._recording.acquire(blocking=False)
+
+    def end_alone(self) -> None:
+        """Let others record."""
+        self._recording.release()
 
     def put(self, result: StepResult) -> None:
         """Have a result recorded whose visit is closed, or was never opened."""

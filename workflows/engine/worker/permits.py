@@ -14,7 +14,7 @@ import structlog
 from throttling.answers import Answer
 from throttling.gate import Capacity, Pause
 from workflows.engine.pipeline import admit, prepare, publish
-from workflows.engine.pipeline.ahead import Ahead, Confirming, Leases
+from workflows.engine.pipeline.ahead import Ahead, Confirming, Leases, together
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.pipeline.record import record
 from workflows.engine.run_controls import sleepers
@@ -104,7 +104,8 @@ class Permits:
             log.info("the gate has not answered in time", step_run_id=str(asked.id), reason=str(error))
             return None
         is_revised = admit.sync_revision(answer)  # the policies have changed: the stamp may be too old by the new ones
-        publish.publish_granted(answer)
+        if answer.granted:  # others, by what the call has given back
+            publish.publish_granted(answer)
         is_taken = asked.id.hex in answer.taken and [claim.id for claim in recorded.claimed] == [asked.id]
         if not is_taken or asked.is_late or recorded.ready or recorded.unstarted or recorded.ended:
             return None
@@ -125,9 +126,7 @@ class Permits:
             while not self._to_give_back.empty():
                 groups.append(self._to_give_back.get())
             is_over = None in groups
-            leases: dict[str, Sequence[str]] = {}
-            for group in groups:
-                leases.update(group or NOTHING)
+            leases = together(*(group for group in groups if group is not None))
             try:
                 if leases:
                     publish.publish_granted(admit.gate().release(leases))
@@ -157,7 +156,7 @@ class Permits:
                 ready.append(_ready_again(claim))
             elif claim.lease is not None:
                 held.setdefault(claim.lease, []).append(claim.id.hex)
-        leases = {**owed, **{str(lease): ids for lease, ids in held.items()}}
+        leases = together(owed, {str(lease): ids for lease, ids in held.items()})
         lease, requested_at = str(recorded.lease), time.monotonic()
         claimed_ahead = recorded.claimed
         count = max(self._in_flight.room_for(max_continuations), len(claimed_ahead)) if max_continuations else 0

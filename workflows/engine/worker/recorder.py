@@ -14,7 +14,7 @@ from workflows.engine.pipeline import admit, ahead, publish
 from workflows.engine.pipeline.ahead import Leases
 from workflows.engine.pipeline.record import record
 from workflows.engine.state import database, flow_cache
-from workflows.engine.state.records import Claim, Recorded, StepResult, always
+from workflows.engine.state.records import Claim, MayContinue, Recorded, StepResult, always
 from workflows.engine.telemetry import step_log
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.permits import NOTHING, Continuation, Permits
@@ -42,10 +42,8 @@ class Recorder:
         requested_at = time.monotonic()
         room = self._in_flight.room_for(max_continuations) if admit.is_on() else max_continuations
         may_continue = admit.free_steps() if admit.is_on() else always
-        asked = None
+        asked = self._ask_ahead(results, may_continue, owed) if room and admit.is_on() else None
         try:
-            if room and admit.is_on():
-                asked = ahead.ask(results, queues=self._profile.queues, may_continue=may_continue, owed=owed)
             recorded = record(
                 results,
                 worker=self._profile.id,
@@ -67,6 +65,14 @@ class Recorder:
             recorded.claimed, requested_at
         )
 
+    def _ask_ahead(self, results: list[StepResult], may_continue: MayContinue, owed: Leases) -> ahead.Ahead | None:
+        try:
+            return ahead.ask(results, queues=self._profile.queues, may_continue=may_continue, owed=owed)
+        except BaseException as error:  # whatever it is, the outcomes are recorded without it
+            self._results.leave_if_ending(error, (), results)
+            log.exception("no permit could be asked for ahead")
+            return None
+
     def _continue_with(
         self,
         recorded: Recorded,
@@ -84,7 +90,7 @@ class Recorder:
             if asked and (found := self._permits.taken_ahead(asked, recorded)):
                 return found
             if asked:  # what it may have taken goes back before the claimed steps ask
-                owed = {**owed, **asked.permit}
+                owed = ahead.together(owed, asked.permit)
             return self._permits.hand_over(recorded, results, max_continuations, owed)
         except BaseException as error:
             self._results.leave_if_ending(error, recorded.claimed, ())
@@ -132,17 +138,23 @@ class RecorderThread:
     def _record(self, results: list[StepResult]) -> None:
         # Only what a visitor takes up at once is taken: a claim that waits for one would lose its lease.
         has_visitor = self._busy_visitors < VISITORS and not self._in_flight.is_draining
-        with self._results.recording:
+        with self._results.recorded_in_group():
             found = self._recorder.record(results, self._profile.max_continued if has_visitor else 0)
         if not found.claims:
             return
         with self._lock:
             self._busy_visitors += 1
-        if len(found.claims) == 1 and self._results.is_empty() and not _is_performed_by_visitor(found.claims[0]):
+        if len(found.claims) == 1 and self._results.is_empty() and self._runs_elsewhere(found.claims[0]):
             self._continue(found)  # it is only started, which takes no time
             return
         with contextlib.suppress(RuntimeError):  # draining: nothing is taken any more; rescue will
             self._visitors.submit(self._continue, found)
+
+    def _runs_elsewhere(self, claim: Claim) -> bool:
+        """Whether the thread that begins with the step only starts it: on the event loop, or in the pool."""
+        flow = flow_cache.find(claim.version_id)
+        step = flow.steps.get(claim.key) if flow is not None else None
+        return step is not None and step.mode is not Mode.INLINE and not self._profile.runs_in_task_thread
 
     def _continue(self, found: Continuation) -> None:
         try:
@@ -152,8 +164,3 @@ class RecorderThread:
         finally:
             with self._lock:
                 self._busy_visitors -= 1
-
-
-def _is_performed_by_visitor(claim: Claim) -> bool:
-    flow = flow_cache.find(claim.version_id)
-    return flow is None or claim.key not in flow.steps or flow.steps[claim.key].mode is Mode.INLINE

@@ -80,7 +80,7 @@ class Visitor:
         results, owed, found = [result], NOTHING, Continuation([], 0.0)
         try:
             while results:
-                if not self._results.is_empty() or not self._results.recording.acquire(blocking=False):
+                if not self._results.begin_alone():
                     for each in results:
                         self._results.put(each)
                     break
@@ -93,7 +93,7 @@ class Visitor:
                         visits = self._open(found.claims, found.requested_at)
                         here = self._start_elsewhere(visits, results, blocking)
                 finally:
-                    self._results.recording.release()
+                    self._results.end_alone()
                 owed = self._give_back_soon(owed, here)
                 self._perform_here(here, results)
                 for rendered in blocking:
