@@ -14,7 +14,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -60,9 +60,7 @@ def main() -> None:
     names = tuple(options.only) or (experiments.OLD_AND_NEW if options.against else ())
     wanted = [_narrowed(each, options) for each in experiments.chosen(names)]
     if not options.report:
-        for experiment in wanted:
-            pairs = options.pairs or experiment.pairs
-            _measure(experiment, pairs, options)
+        _measure(wanted, options)
     everything = results.load(options.out)
     print(report.show(everything, [each.name for each in wanted] if names else ()))
     for page in options.page:
@@ -80,19 +78,21 @@ def _narrowed(experiment: Experiment, options: argparse.Namespace) -> Experiment
     return experiment
 
 
-def _measure(experiment: Experiment, pairs: int, options: argparse.Namespace) -> None:
-    """Measure what is missing of so many rounds; each group of them is put into the file at once."""
-    other = options.against.resolve() if options.against else None
-    places = variants.Places(var=options.var, other=other)
-    append = options.append or options.more
-    missing = pairs - (results.rounds_of(results.load(options.out), experiment.name) if options.more else 0)
-    if missing <= 0:
-        return
-    for measured in rounds.measure(
-        experiment, missing, places, idle_s=options.idle_s, turn=lambda: _turn(options.by), say=rounds.to_stderr
-    ):
-        results.store(options.out, experiment, measured, append=append)
-        append = True
+def _measure(wanted: Sequence[Experiment], options: argparse.Namespace) -> None:
+    """Measure them one after the other; each group of rounds is put into the file at once."""
+    places = variants.Places(var=options.var, other=options.against.resolve() if options.against else None)
+    session = rounds.Session(places, idle_s=options.idle_s, turn=lambda: _turn(options.by), say=rounds.to_stderr)
+    try:
+        for position, experiment in enumerate(wanted):
+            session.keep_only(name for each in wanted[position:] for name in each.contenders)
+            pairs, append = options.pairs or experiment.pairs, options.append or options.more
+            if options.more:
+                pairs -= results.rounds_of(results.load(options.out), experiment.name)
+            for measured in session.measure(experiment, pairs) if pairs > 0 else ():
+                results.store(options.out, experiment, measured, append=append)
+                append = True
+    finally:
+        session.keep_only(())
 
 
 @contextmanager

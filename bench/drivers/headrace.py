@@ -90,11 +90,11 @@ def _serve(effects: Effects, between: Between | None) -> None:
             "worker_memory": partial(costs.worker_memory, place),
             "floor": lambda: {"six_fsyncs_ms": costs.fsyncs_ms(Path(settings.VAR_DIR))},
             "profile": partial(lone.profile, place),
-            "edges": lambda: (web.start(), edges.measure(edges.Edges(place.ports.web)))[1],
+            "edges": lambda: edges.measure(edges.Edges(web.start())),
             "gate": gate.measure,
             "fill": partial(filling.fill, place),
             "buffers": partial(buffers.measure, place),
-            "work": lambda: (place.start_worker(), True)[1],
+            "work": place.work,
             "end": end,
         }
     )
