@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shlex
 import signal
 import subprocess
@@ -102,12 +103,19 @@ def _turn(command: str) -> Iterator[None]:
         yield
         return
     holder = subprocess.Popen(
-        [*shlex.split(command), "sh", "-c", "echo; read _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [*shlex.split(command), "sh", "-c", "echo; read _"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     assert holder.stdin is not None
     assert holder.stdout is not None
     try:
         holder.stdout.readline()
+    except BaseException:
+        os.killpg(holder.pid, signal.SIGTERM)  # nobody must wait in line for us any more
+        raise
+    try:
         yield
     finally:
         with contextlib.suppress(BrokenPipeError):

@@ -40,7 +40,7 @@ class Session:
         self._absent: dict[str, str] = {}
 
     def measure(self, experiment: Experiment, pairs: int) -> Iterator[Measured]:
-        """The rounds of an experiment, some of them at a time. What can't be started, or fails, is skipped with a word."""
+        """The rounds of an experiment, some of them at a time. What can't be started is skipped with a word."""
         self._start(experiment)
         skipped = {name: why for name, why in self._absent.items() if name in experiment.contenders}
         if len(skipped) == len(experiment.contenders):
