@@ -77,6 +77,7 @@ def _serve(effects: Effects, between: Between | None) -> None:
             "warm": place.warm,
             "lone": partial(lone.lone, place),
             "fan_out": partial(lone.fan_out, place),
+            "cold_fan_out": partial(lone.cold_fan_out, place),
             "many": partial(many.many, place),
             "chain": partial(many.chain, place),
             "single": partial(many.single, place),
