@@ -53,7 +53,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # frozen contenders must not stay behind
+    signal.signal(signal.SIGTERM, _end)
     options = _options()
     if options.list:
         print("".join(f"{each.name:18} {each.title}\n" for each in experiments.ALL), end="")
@@ -67,6 +67,12 @@ def main() -> None:
     for page in options.page:
         missing = report.fill(page, everything)
         print(f"{page} is filled; not measured: {', '.join(missing) or 'nothing'}")
+
+
+def _end(*_: object) -> None:
+    """Frozen contenders must not stay behind: no second signal disturbs their end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
 
 
 def _narrowed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
