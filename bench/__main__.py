@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # frozen contenders must not stay behind
+    signal.signal(signal.SIGTERM, _end)
     options = _options()
     if options.list:
         print("".join(f"{each.name:18} {each.title}\n" for each in experiments.ALL), end="")
@@ -60,14 +61,18 @@ def main() -> None:
     names = tuple(options.only) or (experiments.OLD_AND_NEW if options.against else ())
     wanted = [_narrowed(each, options) for each in experiments.chosen(names)]
     if not options.report:
-        for experiment in wanted:
-            pairs = options.pairs or experiment.pairs
-            _measure(experiment, pairs, options)
+        _measure(wanted, options)
     everything = results.load(options.out)
     print(report.show(everything, [each.name for each in wanted] if names else ()))
     for page in options.page:
         missing = report.fill(page, everything)
         print(f"{page} is filled; not measured: {', '.join(missing) or 'nothing'}")
+
+
+def _end(*_: object) -> None:
+    """Frozen contenders must not stay behind: no second signal disturbs their end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
 
 
 def _narrowed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
@@ -80,19 +85,21 @@ def _narrowed(experiment: Experiment, options: argparse.Namespace) -> Experiment
     return experiment
 
 
-def _measure(experiment: Experiment, pairs: int, options: argparse.Namespace) -> None:
-    """Measure what is missing of so many rounds; each group of them is put into the file at once."""
-    other = options.against.resolve() if options.against else None
-    places = variants.Places(var=options.var, other=other)
-    append = options.append or options.more
-    missing = pairs - (results.rounds_of(results.load(options.out), experiment.name) if options.more else 0)
-    if missing <= 0:
-        return
-    for measured in rounds.measure(
-        experiment, missing, places, idle_s=options.idle_s, turn=lambda: _turn(options.by), say=rounds.to_stderr
-    ):
-        results.store(options.out, experiment, measured, append=append)
-        append = True
+def _measure(wanted: Sequence[Experiment], options: argparse.Namespace) -> None:
+    """Measure them one after the other; each group of rounds is put into the file at once."""
+    places = variants.Places(var=options.var, other=options.against.resolve() if options.against else None)
+    session = rounds.Session(places, idle_s=options.idle_s, turn=lambda: _turn(options.by), say=rounds.to_stderr)
+    try:
+        for position, experiment in enumerate(wanted):
+            session.keep_only(name for each in wanted[position:] for name in each.contenders)
+            pairs, append = options.pairs or experiment.pairs, options.append or options.more
+            if options.more:
+                pairs -= results.rounds_of(results.load(options.out), experiment.name)
+            for measured in session.measure(experiment, pairs) if pairs > 0 else ():
+                results.store(options.out, experiment, measured, append=append)
+                append = True
+    finally:
+        session.keep_only(())
 
 
 @contextmanager
@@ -102,12 +109,19 @@ def _turn(command: str) -> Iterator[None]:
         yield
         return
     holder = subprocess.Popen(
-        [*shlex.split(command), "sh", "-c", "echo; read _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [*shlex.split(command), "sh", "-c", "echo; read _"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     assert holder.stdin is not None
     assert holder.stdout is not None
     try:
         holder.stdout.readline()
+    except BaseException:
+        os.killpg(holder.pid, signal.SIGTERM)  # nobody must wait in line for us any more
+        raise
+    try:
         yield
     finally:
         with contextlib.suppress(BrokenPipeError):

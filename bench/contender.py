@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from devtools import embedded
 
 START_WITHIN_S = 120
 ANSWER_WITHIN_S = 600
+PID_FILE = "driver.pid"
 
 
 class ContenderFailed(RuntimeError):
@@ -28,7 +29,8 @@ class Contender:
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path, log: Path) -> None:
         self.name, self._log, self._directory = name, log, log.parent
-        log.parent.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(self._directory)
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
                 command,
@@ -38,6 +40,7 @@ class Contender:
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
+        (self._directory / PID_FILE).write_text(str(self._process.pid))
         self._buffer = b""
         self._frozen: list[int] = []
 
@@ -46,12 +49,12 @@ class Contender:
         if self._answer(START_WITHIN_S) != {"ready": True}:
             raise ContenderFailed(f"{self.name} did not start; see {self._log}")
 
-    def do(self, verb: str, **given: Any) -> Any:
+    def do(self, verb: str, *, within_s: float = ANSWER_WITHIN_S, **given: Any) -> Any:
         """What the driver answers. Raises ContenderFailed with its traceback."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"verb": verb, **given}).encode() + b"\n")
         self._process.stdin.flush()
-        answer = self._answer(ANSWER_WITHIN_S)
+        answer = self._answer(within_s)
         if "error" in answer:
             raise ContenderFailed(f"{self.name}: {verb}: {answer['error']}")
         return answer["value"]
@@ -72,15 +75,11 @@ class Contender:
     def freeze(self) -> None:
         """Stop all its processes where they are."""
         self._frozen = tree(self._process.pid)
-        for pid in self._frozen:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+        _signal(self._frozen, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let them go on."""
-        for pid in reversed(self._frozen):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        _signal(reversed(self._frozen), signal.SIGCONT)
         self._frozen = []
 
     def end(self) -> None:
@@ -88,11 +87,29 @@ class Contender:
         self.thaw()
         everything = tree(self._process.pid)
         with contextlib.suppress(ContenderFailed, OSError, ValueError):
-            self.do("end")
+            self.do("end", within_s=40)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(60)
-        for pid in reversed(everything):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if (self._directory / "services.lock").exists():
-            embedded.stop_if_unused(embedded.Paths(var=self._directory))
+            self._process.wait(20)
+        _signal(reversed(everything), signal.SIGKILL)
+        clear_leftovers(self._directory)
+
+
+def clear_leftovers(directory: Path) -> None:
+    """End the driver and the services that a bench has left behind which was killed; they may still be frozen."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((directory / PID_FILE).read_text())
+        if str(directory) in Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace"):
+            _signal(tree(pid), signal.SIGKILL)
+    if not (directory / "services.lock").exists():
+        return
+    paths = embedded.Paths(var=directory)
+    for service in (embedded.postmaster_pid(paths), embedded.valkey_pid(paths)):
+        if service:
+            _signal(tree(service), signal.SIGCONT)
+    embedded.stop_if_unused(paths)
+
+
+def _signal(pids: Iterable[int], how: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, how)

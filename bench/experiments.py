@@ -79,6 +79,14 @@ ALL = (
         contenders=("headrace", "no_limits"), given={**WIDE, "kind": "noops"}, pair_s=6,
     ),
     Experiment(
+        name="cold_fan_out", title="The same, side-effecting, in a worker that has just started and done other work",
+        verb="cold_fan_out", contenders=("headrace",), given={**WIDE, "count": 4}, pair_s=15,
+    ),
+    Experiment(
+        name="cold_fan_out_noops", title="The same, no-ops, in a worker that has just started and done other work",
+        verb="cold_fan_out", contenders=("headrace",), given={**WIDE, "count": 4, "kind": "noops"}, pair_s=15,
+    ),
+    Experiment(
         name="chain", title="500 runs of five side-effecting steps, one call", verb="chain",
         contenders=("headrace", "no_limits", *PEERS, *CELERY), given={"runs": 500},
         instead={"celery_django": {"runs": 50}}, pair_s=25,

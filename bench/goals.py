@@ -60,7 +60,7 @@ GOALS = (
     Goal(title="one 5-step run", experiment="lone", metric="own_ms", peer="bullmq", at_most=1.0),
     Goal(title="trigger → first step", experiment="lone", metric="first_step_ms", peer="bullmq", at_most=1.2),
     Goal(title="200 parallel + join, repeated", experiment="fan_out", metric="own_ms", peer="restate", at_most=0.7),
-    Goal(title="200 parallel + join, the first, ms", experiment="fan_out", metric="first own_ms", at_most=50),
+    Goal(title="200 parallel + join, the first, ms", experiment="cold_fan_out", metric="first own_ms", at_most=50),
     Goal(title="many triggers, executed", experiment="many", metric="executed_per_s", peer="bullmq", at_least=1.2),
     Goal(title="`/healthz`, per s", experiment="http_healthz_32", metric="per_s", at_least=2_000),
     Goal(title="`GET /api/runs/{id}`, per s", experiment="http_get_run_32", metric="per_s", at_least=500),

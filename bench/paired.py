@@ -47,7 +47,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 def _coverage(count: int, rank: int) -> float:
     """The probability that the median is between the rank-th smallest and the rank-th largest of so many values."""
-    outside = sum(math.comb(count, k) for k in range(rank)) / 2**count
+    outside: float = sum(math.comb(count, k) for k in range(rank)) / 2**count
     return max(0.0, 1 - 2 * outside)
 
 

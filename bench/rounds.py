@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,77 +28,78 @@ class Measured:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def measure(
-    experiment: Experiment,
-    pairs: int,
-    places: variants.Places,
-    *,
-    idle_s: float,
-    turn: Turn,
-    say: Callable[[str], None],
-) -> Iterator[Measured]:
-    """The rounds of an experiment, some of them at a time. What can't be started, or fails, is skipped with a word.
+class Session:
+    """Contenders that stay, frozen, from experiment to experiment: starting one takes longer than a round.
 
-    Starting, and each group of rounds, has a turn of its own; in between all contenders are frozen.
+    Starting, and each group of rounds, has a turn of its own.
     """
-    skipped: dict[str, str] = {}
-    running: dict[str, Contender] = {}
-    at_once = max(1, int(TURN_S // (experiment.pair_s + (idle_s if experiment.is_idle else 0))))
-    try:
-        with turn():
-            for name in experiment.contenders:
-                try:
-                    running[name] = _start(name, places)
-                except (variants.NotHere, ContenderFailed) as error:
-                    skipped[name] = str(error)
-                    say(f"{experiment.name}: {name} is skipped: {error}")
+
+    def __init__(self, places: variants.Places, *, idle_s: float, turn: Turn, say: Callable[[str], None]) -> None:
+        self._places, self._idle_s, self._turn, self._say = places, idle_s, turn, say
+        self._running: dict[str, Contender] = {}
+        self._absent: dict[str, str] = {}
+
+    def measure(self, experiment: Experiment, pairs: int) -> Iterator[Measured]:
+        """The rounds of an experiment, some of them at a time. What can't be started is skipped with a word."""
+        self._start(experiment)
+        skipped = {name: why for name, why in self._absent.items() if name in experiment.contenders}
+        if len(skipped) == len(experiment.contenders):
+            yield Measured(skipped=skipped)
+            return
+        at_once = max(1, int(TURN_S // (experiment.pair_s + (self._idle_s if experiment.is_idle else 0))))
         for first in range(0, pairs, at_once):
             found = Measured(skipped=skipped)
             try:
-                with turn():
+                with self._turn():
                     for number in range(first, min(first + at_once, pairs)):
-                        say(f"{experiment.name}: round {number + 1} of {pairs}")
-                        _round(experiment, number, running, found, idle_s)
+                        self._say(f"{experiment.name}: round {number + 1} of {pairs}")
+                        self._round(experiment, number, found)
             except ContenderFailed as error:
-                say(f"{experiment.name}: {error}")
+                self._say(f"{experiment.name}: {error}")
                 skipped["the rest"] = str(error)
+            yield found
+            if "the rest" in skipped:
                 return
-            finally:
-                if found.values or skipped:
-                    yield found
-    finally:
-        for contender in running.values():
-            contender.end()
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        """End the contenders that nobody needs any more."""
+        for name in set(self._running) - set(names):
+            self._running.pop(name).end()
+
+    def _start(self, experiment: Experiment) -> None:
+        missing = [name for name in experiment.contenders if name not in self._running and name not in self._absent]
+        if not missing:
+            return
+        with self._turn():
+            for name in missing:
+                try:
+                    self._running[name] = _started(name, self._places)
+                except (variants.NotHere, ContenderFailed) as error:
+                    self._absent[name] = str(error)
+                    self._say(f"{name} is skipped: {error}")
+
+    def _round(self, experiment: Experiment, number: int, found: Measured) -> None:
+        running = [name for name in experiment.contenders if name in self._running]
+        if experiment.is_idle:
+            for name in running:
+                self._running[name].thaw()
+            time.sleep(self._idle_s)
+        told: dict[str, Any] = {}
+        for name in running[:: 1 if number % 2 == 0 else -1]:
+            told[name] = ask(experiment, self._running[name], name)
+        if experiment.is_idle:
+            for name in running:
+                self._running[name].freeze()
+        for name in running:  # only whole rounds count
+            add(found, name, told[name])
 
 
-def _round(
-    experiment: Experiment, number: int, running: Mapping[str, Contender], found: Measured, idle_s: float
-) -> None:
-    if experiment.is_idle:
-        _rest(running, idle_s)
-    told: dict[str, Any] = {}
-    for name in list(running)[:: 1 if number % 2 == 0 else -1]:
-        told[name] = ask(experiment, running[name], name)
-    if experiment.is_idle:
-        for contender in running.values():
-            contender.freeze()
-    for name in running:  # only whole rounds count, each at its place
-        add(found, name, told[name])
-
-
-def _start(name: str, places: variants.Places) -> Contender:
+def _started(name: str, places: variants.Places) -> Contender:
     contender = variants.start(name, places)
     if name != "services":
         contender.do("warm")
     contender.freeze()
     return contender
-
-
-def _rest(running: Mapping[str, Contender], idle_s: float) -> None:
-    """Let all of them be idle for a while, at the same time."""
-    for contender in running.values():
-        contender.thaw()
-    time.sleep(idle_s)
 
 
 def ask(experiment: Experiment, contender: Contender, name: str) -> Any:

@@ -25,16 +25,17 @@ class Front:
         self._base = f"http://127.0.0.1:{site.ports.web}"
         self._api_key = self._event_key = ""
 
-    def start(self, **environment: str) -> None:
-        """Start the web where it does not run; it answers when this returns."""
+    def start(self, **environment: str) -> int:
+        """Start the web where it does not run. Returns its port, once it answers."""
+        port = self._site.ports.web
         if "web" in self._site.processes.running:
-            return
+            return port
         self._api_key, self._event_key = self._site.api_key(), self._site.event_key()
         self._site.processes.start("web", self._site.commands["web"], **environment)
         for _ in range(300):
             try:
                 if httpx.get(f"{self._base}/readyz", timeout=2).status_code == 200:
-                    return
+                    return port
             except httpx.TransportError:
                 pass
             time.sleep(0.1)
@@ -90,9 +91,7 @@ class Front:
             called = time.time()
             run_id = client.post("/api/workflows/five-effects/run", json={}).raise_for_status().json()["runId"]
             answered = time.time()
-            with came:
-                if not came.wait_for(lambda known=run_id: known in ends, timeout=20):
-                    raise RuntimeError("the stream told no end of the run")
+            _await_end(run_id, ends, came)
             created, ended = self._site.times_of(run_id)
             spent = {
                 "answer_ms": answered - called,
@@ -103,6 +102,12 @@ class Front:
             found.append({name: value * 1e3 for name, value in spent.items()})
         client.close()
         return found
+
+
+def _await_end(run_id: str, ends: dict[str, float], came: threading.Condition) -> None:
+    with came:
+        if not came.wait_for(lambda: run_id in ends, timeout=20):
+            raise RuntimeError("the stream told no end of the run")
 
 
 def _listen(base: str, key: str, ends: dict[str, float], came: threading.Condition) -> None:

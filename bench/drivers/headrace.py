@@ -77,6 +77,7 @@ def _serve(effects: Effects, between: Between | None) -> None:
             "warm": place.warm,
             "lone": partial(lone.lone, place),
             "fan_out": partial(lone.fan_out, place),
+            "cold_fan_out": partial(lone.cold_fan_out, place),
             "many": partial(many.many, place),
             "chain": partial(many.chain, place),
             "single": partial(many.single, place),
@@ -90,11 +91,11 @@ def _serve(effects: Effects, between: Between | None) -> None:
             "worker_memory": partial(costs.worker_memory, place),
             "floor": lambda: {"six_fsyncs_ms": costs.fsyncs_ms(Path(settings.VAR_DIR))},
             "profile": partial(lone.profile, place),
-            "edges": lambda: (web.start(), edges.measure(edges.Edges(place.ports.web)))[1],
+            "edges": lambda: edges.measure(edges.Edges(web.start())),
             "gate": gate.measure,
             "fill": partial(filling.fill, place),
             "buffers": partial(buffers.measure, place),
-            "work": lambda: (place.start_worker(), True)[1],
+            "work": place.work,
             "end": end,
         }
     )

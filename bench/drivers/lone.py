@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.drivers.site import Site
-from workflows import services
+from workflows import services, this_process
+from workflows.engine.pipeline import admit
+from workflows.engine.state import flow_cache
 
 QUIET_S = 0.06
 """How long a run of no-ops is left alone before its row is read: nothing tells its end."""
@@ -22,6 +24,16 @@ def lone(site: Site, *, count: int, pause_ms: float, kind: str = "effects") -> l
 def fan_out(site: Site, *, count: int, pause_ms: float, width: int, kind: str = "effects") -> list[dict[str, float]]:
     """So many runs of parallel steps and a join, one after the other."""
     return [_alone(site, f"wide-{kind}", "join" if kind == "effects" else "", pause_ms) for _ in range(count)]
+
+
+def cold_fan_out(
+    site: Site, *, count: int, pause_ms: float, width: int, kind: str = "effects"
+) -> list[dict[str, float]]:
+    """The same with a worker that has just started and has done other work only, and a caller that knows no version."""
+    site.start_worker()
+    for part in (flow_cache.Versions, admit.KnownLimits, getattr(admit, "LimitsOfFacts", admit.KnownLimits)):
+        this_process.forget(part)
+    return fan_out(site, count=count, pause_ms=pause_ms, width=width, kind=kind)
 
 
 def profile(site: Site, *, count: int, kind: str = "effects") -> list[dict[str, Any]]:

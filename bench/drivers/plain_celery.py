@@ -34,14 +34,12 @@ def main() -> None:
 
 
 def _serve() -> None:
-    from celery import chain, chord, group  # noqa: PLC0415
     from django.conf import settings  # noqa: PLC0415
 
     from bench.drivers import celery_app  # noqa: PLC0415
     from bench.drivers.processes import Processes  # noqa: PLC0415
 
     name = os.environ["BENCH_APP"]
-    task = {"redis": celery_app.redis_noop, "django": celery_app.django_noop}[name]
     if name == "redis":
         del os.environ["DJANGO_SETTINGS_MODULE"]  # no Django, no fixup: as lean as plain Celery can be
     checkout = Path(celery_app.__file__).resolve().parents[2]
@@ -49,19 +47,59 @@ def _serve() -> None:
     app = f"bench.drivers.celery_app:{name}_app"
     options = ["-P", "prefork", "-c", "2", "-Q", f"bench.{name}", "-n", f"{name}@%h", *QUIET]
     processes.start(name, [sys.executable, "-m", "celery", "-A", app, "worker", *options])
+    plain = PlainCelery({"redis": celery_app.redis_noop, "django": celery_app.django_noop}[name])
+    plain.warm()
 
-    def delayed(runs: int) -> list[Any]:
-        return [task.delay() for _ in range(runs)]
+    def end() -> bool:
+        processes.stop_all()
+        return True
 
-    def chains(runs: int) -> list[Any]:
-        return [chain(*[task.s() for _ in range(5)]).apply_async() for _ in range(runs)]
+    verbs = ("warm", "lone", "fan_out", "many", "single", "chain")
+    serve({**{verb: getattr(plain, verb) for verb in verbs}, "end": end})
 
-    def warm() -> bool:
-        for result in delayed(50):
+
+class PlainCelery:
+    """What is measured of one task: all results are waited for."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+
+    def warm(self) -> bool:
+        for result in self._delayed(50):
             result.get(timeout=60)
         return True
 
-    def several(send: Callable[[], Any], count: int, pause_ms: float) -> list[dict[str, float]]:
+    def lone(self, *, count: int, pause_ms: float) -> list[dict[str, float]]:
+        return self._several(lambda: self._chains(1)[0], count, pause_ms)
+
+    def fan_out(self, *, count: int, width: int, pause_ms: float) -> list[dict[str, float]]:
+        return self._several(lambda: self._wide(width), count, pause_ms)
+
+    def many(self, *, runs: int) -> dict[str, float]:
+        return self._timed(runs, 1, self._delayed)
+
+    def single(self, *, runs: int, in_flight: int) -> dict[str, float]:
+        return self._timed(runs, 1, self._delayed)
+
+    def chain(self, *, runs: int) -> dict[str, float]:
+        return self._timed(runs, 5, self._chains)
+
+    def _delayed(self, runs: int) -> list[Any]:
+        return [self._task.delay() for _ in range(runs)]
+
+    def _chains(self, runs: int) -> list[Any]:
+        from celery import chain  # noqa: PLC0415
+
+        return [chain(*[self._task.s() for _ in range(5)]).apply_async() for _ in range(runs)]
+
+    def _wide(self, width: int) -> Any:
+        from celery import chord, group  # noqa: PLC0415
+
+        from bench.drivers import celery_app  # noqa: PLC0415
+
+        return chord(group(self._task.s() for _ in range(width)))(celery_app.redis_join.s())
+
+    def _several(self, send: Callable[[], Any], count: int, pause_ms: float) -> list[dict[str, float]]:
         found = []
         for _ in range(count):
             time.sleep(pause_ms / 1e3)
@@ -71,32 +109,11 @@ def _serve() -> None:
             found.append({"own_ms": spent, "call_ms": spent, "client_ms": spent})
         return found
 
-    def wide(width: int) -> Any:
-        return chord(group(task.s() for _ in range(width)))(celery_app.redis_join.s())
-
-    def end() -> bool:
-        processes.stop_all()
-        return True
-
-    warm()
-    serve(
-        {
-            "warm": warm,
-            "lone": lambda count, pause_ms, kind="": several(lambda: chains(1)[0], count, pause_ms),
-            "fan_out": lambda count, width, pause_ms, kind="": several(lambda: wide(width), count, pause_ms),
-            "many": lambda runs, kind="": _timed(runs, 1, lambda: delayed(runs)),
-            "single": lambda runs, in_flight, kind="": _timed(runs, 1, lambda: delayed(runs)),
-            "chain": lambda runs, kind="": _timed(runs, 5, lambda: chains(runs)),
-            "end": end,
-        }
-    )
-
-
-def _timed(runs: int, steps: int, send: Callable[[], list[Any]]) -> dict[str, float]:
-    called = time.perf_counter()
-    results = send()
-    stored = time.perf_counter() - called
-    for result in results:
-        result.get(timeout=120, interval=0.005)
-    ended = time.perf_counter() - called
-    return {"stored_per_s": runs / stored, "executed_per_s": runs / ended, "steps_per_s": runs * steps / ended}
+    def _timed(self, runs: int, steps: int, send: Callable[[int], list[Any]]) -> dict[str, float]:
+        called = time.perf_counter()
+        results = send(runs)
+        stored = time.perf_counter() - called
+        for result in results:
+            result.get(timeout=120, interval=0.005)
+        ended = time.perf_counter() - called
+        return {"stored_per_s": runs / stored, "executed_per_s": runs / ended, "steps_per_s": runs * steps / ended}

@@ -43,6 +43,11 @@ class Site:
     def _publish(self, slug: str, steps: list[dict[str, Any]], **more: Any) -> None:
         services.apply_definition(self.organization, parse({"flow": slug, "steps": steps, **more}))
 
+    def work(self) -> bool:
+        """Have the I/O worker work again."""
+        self.start_worker()
+        return True
+
     def start_worker(self, **environment: str) -> None:
         """Our I/O worker, anew where it runs already; it is at work when this returns."""
         if "worker-io" in self.processes.running:
