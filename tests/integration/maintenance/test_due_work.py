@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from django.utils import timezone
 
@@ -11,9 +13,9 @@ from tests.integration.maintenance.test_rescue import damage
 from tests.support.by_hand import start
 from tests.support.workers import publish
 from workflows.engine.maintenance import due_work, leader, periodic_jobs
-from workflows.models import CronFire, Organization, StepRun
+from workflows.models import CronFire, Organization, StepRun, Worker
 
-NAMED = {*leader.RESCUES, *due_work.JOBS} - leader.ALWAYS
+NAMED = {*leader.RESCUES, *due_work.JOBS} - leader.ALWAYS - {leader.QUEUE_SIZES}
 BY_HAND = {"lost joins", "lost messages"}
 
 
@@ -40,6 +42,24 @@ def test_a_message_on_its_way_may_be_lost(org: Organization) -> None:
     run_id = start(org, [NOOP])
     StepRun.objects.filter(run_id=run_id).update(dispatched_at=timezone.now())
     assert "lost messages" in due_work.look().names
+
+
+def test_a_change_of_what_workers_announce_is_seen(live_db: None) -> None:
+    worker = Worker(
+        id=uuid.uuid4(), name="x", queues=["headrace.io"], slots=1, capacity=1, lanes={}, active=0, unclaimed=0
+    )
+    worker.claimed_until = {}
+    before = due_work.look().workers
+    worker.seen_at = worker.started_at = timezone.now()
+    worker.save()
+    try:
+        one = due_work.look().workers
+        Worker.objects.filter(id=worker.id).update(seen_at=timezone.now(), active=1)
+        assert due_work.look().workers == one, "a report that says the same"
+        Worker.objects.filter(id=worker.id).update(lanes={"headrace.io": 3})
+        assert len({before, one, due_work.look().workers}) == 3
+    finally:
+        worker.delete()
 
 
 def test_a_fire_that_waits_for_its_turn_is_named(org: Organization) -> None:

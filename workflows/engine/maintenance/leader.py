@@ -1,8 +1,8 @@
 """The leader's work: timers and rescue. Two leaders at once are harmless.
 
 The tables at the end name every sweep. One that raises keeps no other from its turn (`sweeps`), and one that takes long
-is reported (`budgets`). Every sweep is idempotent, since a claim admits one. While nothing happens, a look costs three
-statements: when is the next timer, is there anything to do, and what do workers announce.
+is reported (`budgets`). Every sweep is idempotent, since a claim admits one. While nothing happens, a look costs two
+statements: when is the next timer, and is there anything to do.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ TURN_S = 1.0
 """Seconds that the timers of one kind may take in a turn; the leader's lease is three."""
 UNDISPATCHED = "undispatched steps"
 UNSETTLED = "unsettled runs"
+QUEUE_SIZES = "queue sizes"
 
 
 @dataclass(kw_only=True)
@@ -171,6 +172,8 @@ class Turn:
     """Seconds until the gate has something to hand over."""
     revision: int | None = None
     """Of the policies, where that was looked up."""
+    workers: str = ""
+    """Those whose announcement is brought to the store."""
 
     @functools.cached_property
     def states(self) -> dict[str, QueueStatesRow]:
@@ -199,10 +202,11 @@ def pump_timers(turn: Turn) -> float:
 def rescue(turn: Turn) -> frozenset[str]:
     """Find what was lost and set it going again. Returns the names of the jobs that have something to do."""
     found = due_work.look()
-    turn.revision = found.revision
+    turn.revision, turn.workers = found.revision, found.workers
     if not found.outstanding:
         turn.sync.note_nothing_dispatched(QUEUES)
-    run_sweeps({name: work for name, work in RESCUES.items() if name in found.names or name in ALWAYS}, turn)
+    due = found.names | ALWAYS | ({QUEUE_SIZES} if found.workers != turn.sync.workers else set())
+    run_sweeps({name: work for name, work in RESCUES.items() if name in due}, turn)
     return found.names
 
 
@@ -329,7 +333,7 @@ TIMERS: dict[str, Sweep] = {
 BUDGETS_S = {"the gate's timers": 60.0}
 """Where it is another: a store that was lost is rebuilt there."""
 RESCUES: dict[str, Sweep] = {
-    "queue sizes": lambda turn: turn.sync.size_queues(gate_sync.announced_permits()),
+    QUEUE_SIZES: lambda turn: turn.sync.size_queues(gate_sync.announced_permits(), workers=turn.workers),
     "policies": lambda turn: turn.sync.follow_policies(turn.revision),
     UNDISPATCHED: lambda _: _undispatched(),
     "lost workers": lambda turn: _dead_leases(turn.worker),
@@ -343,7 +347,7 @@ RESCUES: dict[str, Sweep] = {
     resolve.ENDED_CHILDREN: lambda _: resolve.resolve_for_ended(),
 }
 """Every second, those that would find something (`due_work`), and these:"""
-ALWAYS = frozenset({"queue sizes", "policies"})
+ALWAYS = frozenset({"policies"})
 RARE: dict[str, Sweep] = {
     "stuck runs": lambda _: _end_stopped_runs(deep=True),
     "orphan steps": lambda _: rescue_transitions.close_orphans(batch=BATCH),
