@@ -14,7 +14,7 @@ def main() -> None:
         services.use_services()
     except (env.ServicesError, EnvironmentValueError) as error:
         sys.exit(f"headrace: {error}")
-    if sys.argv[1:] == ["up"]:
+    if sys.argv[1:] == ["up"] and env.read().embedded:
         from devtools import up  # noqa: PLC0415  (production does without it)
 
         up.main()

@@ -47,6 +47,8 @@ log = structlog.get_logger(__name__)
 LEADER_LEASE_S = 3.0
 TICK_S = 0.075
 """From one look to the next, while there is something to do."""
+SHORTEST_S = 0.005
+"""The next timer may be as near."""
 BUSY_S = 1.0
 """After a hint it looks so often for so long. (Those who send hints leave some out within a quarter of a second.)"""
 RESCUE_EVERY_S = 1.0
@@ -196,7 +198,8 @@ def pump_timers(turn: Turn) -> float:
     (timer,) = sql.next_timer(within_s=hints.HINT_WITHIN_S)
     due = {"timers": timer.step_s, "timeouts of waits": timer.wait_s, "the gate's timers": 0.0}
     run_sweeps({name: TIMERS[name] for name, in_s in due.items() if in_s is not None and in_s <= 0}, turn)
-    return min((max(TICK_S, in_s) for in_s in (timer.step_s, timer.wait_s) if in_s is not None), default=math.inf)
+    ahead = (timer.step_s, timer.wait_s)
+    return min((max(SHORTEST_S, in_s) if in_s > 0 else TICK_S for in_s in ahead if in_s is not None), default=math.inf)
 
 
 def rescue(turn: Turn) -> frozenset[str]:
