@@ -1,8 +1,11 @@
 #!/usr/bin/env python
 """Django's command line. With no DATABASE_URL and REDIS_URL set, the embedded services are used."""
 
+import gc
 import os
 import sys
+
+gc.disable()  # imports make little garbage; `config.apps` turns it on again when all are loaded
 
 
 def main() -> None:
