@@ -1,8 +1,11 @@
 #!/usr/bin/env python
 """Django's command line. With no DATABASE_URL and REDIS_URL set, the embedded services are used."""
 
+import gc
 import os
 import sys
+
+gc.disable()  # imports make little garbage; `config.apps` turns it on again when all are loaded
 
 
 def main() -> None:
@@ -14,7 +17,7 @@ def main() -> None:
         services.use_services()
     except (env.ServicesError, EnvironmentValueError) as error:
         sys.exit(f"headrace: {error}")
-    if sys.argv[1:] == ["up"]:
+    if sys.argv[1:] == ["up"] and env.read().embedded:
         from devtools import up  # noqa: PLC0415  (production does without it)
 
         up.main()

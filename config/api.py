@@ -10,7 +10,7 @@ from django.shortcuts import render
 from ninja import NinjaAPI, Swagger
 
 from dlq.api import alerts_router, router
-from workflows.api.routes import make_api
+from workflows.api import routes
 
 
 class LocalSwagger(Swagger):
@@ -23,7 +23,13 @@ class LocalSwagger(Swagger):
         return render(request, self.template, context)
 
 
+def make_api() -> NinjaAPI:
+    """The API with all routers."""
+    made = routes.make_api()
+    made.docs = LocalSwagger()
+    made.add_router("/dlq", router)
+    made.add_router("/alerts", alerts_router)
+    return made
+
+
 api = make_api()
-api.docs = LocalSwagger()
-api.add_router("/dlq", router)
-api.add_router("/alerts", alerts_router)

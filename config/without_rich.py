@@ -5,15 +5,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 
-_rich = sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
-import httpx  # noqa: E402, F401
-import structlog  # noqa: E402
 
-if _rich is None:
-    del sys.modules["rich"]
+@contextlib.contextmanager
+def _without_rich() -> Iterator[None]:
+    """What is imported within finds no rich, unless it is loaded already."""
+    before = sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        if before is None:
+            del sys.modules["rich"]
 
-from structlog.typing import Processor  # noqa: E402
+
+with _without_rich():
+    import httpx  # noqa: F401
+    import structlog
+    from structlog.typing import Processor
 
 __all__ = ["Processor", "structlog"]

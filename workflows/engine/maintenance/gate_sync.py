@@ -58,6 +58,8 @@ class GateSync:
         self._old_generations = True
         self._idle_since: dict[str, float] = {}
         self._revision = -1
+        self.workers = ""
+        """The workers (as `due_work` names them) whose announcement the store has."""
 
     def idle_for(self, queue: str, idle: bool) -> float:
         """Seconds for which the queue has been empty and its workers idle; workers report themselves every two."""
@@ -75,7 +77,7 @@ class GateSync:
 
     def forget(self) -> None:
         """Another leads: what this process brought to the store may be changed."""
-        self._announced, self._idle_since = None, {}
+        self._announced, self._idle_since, self.workers = None, {}, ""
 
     def wake(self) -> float:
         """Hand over what time has freed; seconds until there is something to do next."""
@@ -112,10 +114,13 @@ class GateSync:
             self._old_generations = False
             admit.gate().sweep()
 
-    def size_queues(self, announced: AnnouncedPermits) -> None:
+    def size_queues(self, announced: AnnouncedPermits, *, workers: str = "") -> None:
         """A lane may have as many permits out as its live workers announce."""
-        if not admit.is_on() or announced == self._announced:
-            return
+        if admit.is_on() and announced != self._announced:
+            self._bring(announced)
+        self.workers = workers
+
+    def _bring(self, announced: AnnouncedPermits) -> None:
         answer, _ = admit.gate().wake(queue_definitions(announced.by_lane, shared=announced.shared))
         self._announced = announced
         publish.publish_granted(answer)
@@ -137,7 +142,7 @@ class GateSync:
             return False
         started = time.monotonic()
         time.sleep(QUIET_S)
-        self._announced, self._old_generations = None, True
+        self._announced, self._old_generations, self.workers = None, True, ""
         with database.borrowed_from_django():
             current = admit.snapshot().reload()
         leases = _executing()

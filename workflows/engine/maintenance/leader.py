@@ -1,8 +1,8 @@
 """The leader's work: timers and rescue. Two leaders at once are harmless.
 
 The tables at the end name every sweep. One that raises keeps no other from its turn (`sweeps`), and one that takes long
-is reported (`budgets`). Every sweep is idempotent, since a claim admits one. While nothing happens, a look costs three
-statements: when is the next timer, is there anything to do, and what do workers announce.
+is reported (`budgets`). Every sweep is idempotent, since a claim admits one. While nothing happens, a look costs two
+statements: when is the next timer, and is there anything to do.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ log = structlog.get_logger(__name__)
 LEADER_LEASE_S = 3.0
 TICK_S = 0.075
 """From one look to the next, while there is something to do."""
+SHORTEST_S = 0.005
+"""The next timer may be as near."""
 BUSY_S = 1.0
 """After a hint it looks so often for so long. (Those who send hints leave some out within a quarter of a second.)"""
 RESCUE_EVERY_S = 1.0
@@ -59,6 +61,7 @@ TURN_S = 1.0
 """Seconds that the timers of one kind may take in a turn; the leader's lease is three."""
 UNDISPATCHED = "undispatched steps"
 UNSETTLED = "unsettled runs"
+QUEUE_SIZES = "queue sizes"
 
 
 @dataclass(kw_only=True)
@@ -171,6 +174,8 @@ class Turn:
     """Seconds until the gate has something to hand over."""
     revision: int | None = None
     """Of the policies, where that was looked up."""
+    workers: str = ""
+    """Those whose announcement is brought to the store."""
 
     @functools.cached_property
     def states(self) -> dict[str, QueueStatesRow]:
@@ -193,16 +198,18 @@ def pump_timers(turn: Turn) -> float:
     (timer,) = sql.next_timer(within_s=hints.HINT_WITHIN_S)
     due = {"timers": timer.step_s, "timeouts of waits": timer.wait_s, "the gate's timers": 0.0}
     run_sweeps({name: TIMERS[name] for name, in_s in due.items() if in_s is not None and in_s <= 0}, turn)
-    return min((max(TICK_S, in_s) for in_s in (timer.step_s, timer.wait_s) if in_s is not None), default=math.inf)
+    ahead = (timer.step_s, timer.wait_s)
+    return min((max(SHORTEST_S, in_s) if in_s > 0 else TICK_S for in_s in ahead if in_s is not None), default=math.inf)
 
 
 def rescue(turn: Turn) -> frozenset[str]:
     """Find what was lost and set it going again. Returns the names of the jobs that have something to do."""
     found = due_work.look()
-    turn.revision = found.revision
+    turn.revision, turn.workers = found.revision, found.workers
     if not found.outstanding:
         turn.sync.note_nothing_dispatched(QUEUES)
-    run_sweeps({name: work for name, work in RESCUES.items() if name in found.names or name in ALWAYS}, turn)
+    due = found.names | ALWAYS | ({QUEUE_SIZES} if found.workers != turn.sync.workers else set())
+    run_sweeps({name: work for name, work in RESCUES.items() if name in due}, turn)
     return found.names
 
 
@@ -329,7 +336,7 @@ TIMERS: dict[str, Sweep] = {
 BUDGETS_S = {"the gate's timers": 60.0}
 """Where it is another: a store that was lost is rebuilt there."""
 RESCUES: dict[str, Sweep] = {
-    "queue sizes": lambda turn: turn.sync.size_queues(gate_sync.announced_permits()),
+    QUEUE_SIZES: lambda turn: turn.sync.size_queues(gate_sync.announced_permits(), workers=turn.workers),
     "policies": lambda turn: turn.sync.follow_policies(turn.revision),
     UNDISPATCHED: lambda _: _undispatched(),
     "lost workers": lambda turn: _dead_leases(turn.worker),
@@ -343,7 +350,7 @@ RESCUES: dict[str, Sweep] = {
     resolve.ENDED_CHILDREN: lambda _: resolve.resolve_for_ended(),
 }
 """Every second, those that would find something (`due_work`), and these:"""
-ALWAYS = frozenset({"queue sizes", "policies"})
+ALWAYS = frozenset({"policies"})
 RARE: dict[str, Sweep] = {
     "stuck runs": lambda _: _end_stopped_runs(deep=True),
     "orphan steps": lambda _: rescue_transitions.close_orphans(batch=BATCH),

@@ -25,13 +25,19 @@ class DueWorkRow(NamedTuple):
     names: list[str]
     outstanding: bool
     revision: int
+    workers: str
 
 
 def due_work(
-    *, queues: Iterable[str], event_late_s: float, grace_s: float, cursor: database.Cursor | None = None
+    *,
+    queues: Iterable[str],
+    event_late_s: float,
+    grace_s: float,
+    silent_s: float,
+    cursor: database.Cursor | None = None,
 ) -> list[DueWorkRow]:
     """What there is to do."""
-    parameters = {"queues": list(queues), "event_late_s": event_late_s, "grace_s": grace_s}
+    parameters = {"queues": list(queues), "event_late_s": event_late_s, "grace_s": grace_s, "silent_s": silent_s}
     return database.fetch("due_work", parameters, DueWorkRow._make, cursor)
 
 

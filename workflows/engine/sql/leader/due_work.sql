@@ -1,11 +1,11 @@
 -- What there is to do: the names of the sweeps and jobs that would find something. It may name one that finds nothing
 -- (an item that is put off, say), and never leaves one out that would.
--- Parameters: queues text[], event_late_s float8, grace_s float8.
+-- Parameters: queues text[], event_late_s float8, grace_s float8, silent_s float8.
 -- Returns: names text[], outstanding bool (a step was dispatched and is not claimed yet), revision bigint (of the
---   policies).
+--   policies), workers text (another one where live workers, what they announce, or whom they serve have changed).
 -- Indexes: step_run_ready, step_run_running, step_run_unmarked, run_live_by_age, run_timeout, run_follow_up,
 --   wait_not_looked_back, wait_taken_at, wait_by_child, wait_reminder, fan_out_over, event_unmatched_by_org,
---   trigger_next_fire, cron_fire_queued, operation_running, flow_to_delete, primary keys.
+--   trigger_next_fire, cron_fire_queued, operation_running, flow_to_delete, worker_seen, primary keys.
 SELECT ARRAY(SELECT w.name FROM (VALUES
     ('undispatched steps', EXISTS (
         SELECT FROM workflows_steprun
@@ -51,4 +51,8 @@ SELECT ARRAY(SELECT w.name FROM (VALUES
     EXISTS (SELECT FROM workflows_steprun
              WHERE status = 'ready' AND waiting_for = '' AND queue = ANY (%(queues)s::text[])
                AND dispatched_at IS NOT NULL) AS outstanding,
-    COALESCE((SELECT max(id) FROM throttling_throttlechange), 0) AS revision
+    COALESCE((SELECT max(id) FROM throttling_throttlechange), 0) AS revision,
+    md5(concat((SELECT count(*) FROM (SELECT FROM workflows_organization LIMIT 2) o),
+               (SELECT string_agg(concat_ws(' ', w.id, w.lanes, w.queues, w.slots, w.capacity), ',' ORDER BY w.id)
+                  FROM workflows_worker w
+                 WHERE w.seen_at > clock_timestamp() - make_interval(secs => %(silent_s)s)))) AS workers
