@@ -360,7 +360,8 @@ async def _cut_off(keys: dict[str, str]) -> list[Answer]:
         cut = 0
         while not cut:
             await asyncio.sleep(0.01)
-            (cut,) = locker.execute(WAITERS).fetchone()
+            row: Any = locker.execute(WAITERS).fetchone()
+            cut = row[0]
     return list(await asyncio.gather(*asked))
 
 
