@@ -75,7 +75,8 @@ def plain(scope: Scope, hosts: Hosts) -> Plain | None:
 
 
 def _is_forwarded_https(value: bytes) -> bool:
-    return settings.SECURE_PROXY_SSL_HEADER is not None and value.split(b",", 1)[0].strip() == b"https"
+    is_believed = getattr(settings, "SECURE_PROXY_SSL_HEADER", None) is not None
+    return is_believed and value.split(b",", 1)[0].strip() == b"https"
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes] | None:
