@@ -322,6 +322,17 @@ def test_what_is_too_much_for_the_short_way_goes_the_long_one(
     assert (ours.status, asked_django) == (202, True)
 
 
+def test_what_is_too_much_for_both_ways_is_refused_for_now(
+    org: Organization, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "MOST_WAITING", 0)
+    full = Front(ThreadHandler(threads=1, middlewares=HEADERS, most_open=0), HEADERS)
+    for asked in (Asked(), event()):
+        answer = asyncio.run(one(full, asked, keys))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        assert json.loads(answer.body)["code"] == "overloaded"
+
+
 def wanted(org: Organization, key: str, *texts: str) -> tuple[plain_runs.Wanted, list[Any]]:
     settled: list[Any] = []
     made = plain_runs.Wanted(
