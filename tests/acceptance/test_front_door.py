@@ -170,6 +170,19 @@ def test_an_event_that_is_sent_right_after_its_trigger_is_published_is_heard(
     assert {str(id_): name for id_, name in heard.items()} == sent
 
 
+@pytest.mark.parametrize("hosts", [b"", b"Host: localhost\r\nHost: localhost\r\n"])
+def test_a_request_names_one_host(live_db: None, worker_environment: dict[str, str], hosts: bytes) -> None:
+    web = Web(worker_environment)
+    try:
+        with socket.create_connection(("127.0.0.1", web.port), timeout=20) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\n" + hosts + b"\r\n")
+            answer = client.recv(1_000)
+            assert answer.startswith(b"HTTP/1.1 400")
+            assert answer.endswith(b"Invalid HTTP request received.")
+    finally:
+        web.stop()
+
+
 def test_a_head_without_an_end_is_cut_off(live_db: None, worker_environment: dict[str, str]) -> None:
     web = Web(worker_environment)
     try:

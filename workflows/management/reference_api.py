@@ -60,7 +60,8 @@ def _parameters(operation: dict[str, Any], schema: dict[str, Any]) -> str:
         for p in operation.get("parameters", [])
     ]
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-    references = [option["$ref"] for option in (body.get("anyOf") or [body]) if "$ref" in option]
+    options = [each for option in (body.get("anyOf") or [body]) for each in (option.get("oneOf") or [option])]
+    references = [option["$ref"] for option in options if "$ref" in option]
     for reference in references:
         model = schema["components"]["schemas"][reference.rsplit("/", 1)[1]]
         rows += [

@@ -1,13 +1,11 @@
 """What the faces show, as JSON; the most used of it stands here."""
 
 from workflows.presenters.runs import (
-    QUEUED,
     attempt_out,
     event_out,
     event_schema_out,
     item_out,
     job_out,
-    many_started_out,
     operation_out,
     outcome_out,
     progress,
@@ -17,10 +15,10 @@ from workflows.presenters.runs import (
     run_output,
     run_summaries,
     run_summary,
-    started_out,
     step_out,
     step_type_out,
 )
+from workflows.presenters.started import QUEUED, many_started_out, started_out
 from workflows.presenters.step_metrics import ms
 
 __all__ = [

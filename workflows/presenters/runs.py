@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +22,6 @@ from workflows.selectors.runs import RunDetail, StepDetail
 from workflows.services.repair import Repeat
 from workflows.steps.registry import StepType
 
-QUEUED = "Workflow queued for execution"
 NOBODY_LISTENS = "no trigger listens to this name"
 """Of an event, as it was when the event was matched; waits and `cancel_on` count as triggers do."""
 
@@ -206,24 +205,6 @@ def insights(detail: RunDetail, steps: list[dict[str, Any]]) -> dict[str, Any]:
         "stepTypeDistribution": dict(Counter(step.step_run.type for step in detail.steps)),
         "averageThrottlingOverhead": round(sum(overheads) / len(overheads)) if overheads else 0,
         "totalRetries": sum(step["retryCount"] for step in steps),
-    }
-
-
-def started_out(run_id: UUID, *, existing: bool, message: str) -> dict[str, Any]:
-    """The answer to a request for a run, in the legacy format."""
-    id_ = str(run_id)
-    return {"success": True, "queued": True, "jobId": id_, "runId": id_, "existing": existing, "message": message}
-
-
-def many_started_out(run_ids: Sequence[UUID], *, existing: Iterable[UUID] = (), refused: Any = ()) -> dict[str, Any]:
-    """The answer to a request for many runs: a run for each, in order, and which of them were made before."""
-    return {
-        "success": True,
-        "queued": True,
-        "runIds": [str(id_) for id_ in run_ids],
-        "existingIds": [str(id_) for id_ in existing],
-        "refused": list(refused),
-        "message": f"{len(run_ids)} workflows queued for execution",
     }
 
 

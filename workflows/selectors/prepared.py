@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 from django.db import connection
 from django.db.models import Model, QuerySet
-from django.db.models.query import get_related_populators
 
 Row = TypeVar("Row", bound=Model)
 
@@ -18,21 +17,41 @@ class _Id(int):
     """The number of an id among those that are given."""
 
 
+class _Part(NamedTuple):
+    """A model's part of a row: the places of its columns and the names of its fields."""
+
+    model: type[Model]
+    places: Sequence[int]
+    names: Sequence[str]
+    field: Any
+    """The foreign key that leads to it; None of the rows' own part."""
+
+    @classmethod
+    def of(cls, info: Any, select: Any) -> _Part:
+        places = info["select_fields"]
+        names = [select[place][0].target.attname for place in places]
+        return cls(info["model"], places, names, info.get("field"))
+
+    def made_of(self, row: Sequence[Any]) -> Model:
+        return self.model.from_db(connection.alias, self.names, [row[place] for place in self.places])
+
+
 class _Form(NamedTuple):
     """What Django makes of a queryset: its SQL, and how a row becomes an object."""
 
     sql: str
     parameters: Sequence[Any]
     compiler: Any
-    model: type[Model]
-    fields: slice
-    names: Sequence[str]
     converters: dict[int, Any]
-    related: Sequence[Any]
+    own: _Part
+    related: Sequence[_Part]
 
 
 class Prepared(Generic[Row]):
-    """A queryset of some ids. Its SQL and the form of its rows are those that Django makes of it the first time."""
+    """A queryset of some ids. Its SQL and the form of its rows are those that Django makes of it the first time.
+
+    What it selects beside its own rows (`select_related`) must be there: foreign keys that are never null.
+    """
 
     def __init__(self, make: Callable[..., QuerySet[Row]], parameters: int) -> None:
         """`make`: the queryset of so many ids. They must stand in it as they are given."""
@@ -57,21 +76,18 @@ class Prepared(Generic[Row]):
                 compiler: Any = self._make(*ids).query.get_compiler(connection=connection)
                 sql, given = compiler.as_sql()
                 info, select = compiler.klass_info, compiler.select
-                fields = slice(info["select_fields"][0], info["select_fields"][-1] + 1)
                 self._form = _Form(
                     sql=sql,
                     parameters=[_Id(ids.index(value)) if value in ids else value for value in given],
                     compiler=compiler,
-                    model=info["model"],
-                    fields=fields,
-                    names=[column.target.attname for column, _, _ in select[fields]],
                     converters=compiler.get_converters([column for column, _, _ in select]),
-                    related=get_related_populators(info, select, connection.alias),
+                    own=_Part.of(info, select),
+                    related=[_Part.of(each, select) for each in info.get("related_klass_infos", ())],
                 )
         return self._form
 
     def _object(self, form: _Form, row: Sequence[Any]) -> Any:
-        made = form.model.from_db(connection.alias, form.names, row[form.fields])
-        for each in form.related:
-            each.populate(row, made)
+        made = form.own.made_of(row)
+        for part in form.related:
+            part.field.set_cached_value(made, part.made_of(row))
         return made

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from workflows.engine.intake import plain_events, plain_runs
-from workflows.engine.intake.groups import Outcome
+from workflows.engine.intake import groups, plain_events, plain_runs
 from workflows.errors import WorkflowsError
 from workflows.models import AccessKey
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
 from workflows.services import events
 
+Outcome = groups.Outcome
 Settle = Callable[[Outcome], None]
 MOST_BRACKETS = 150
 """Values with fewer are not nested too deeply, however they are wrapped."""

@@ -70,7 +70,7 @@ class Door:
             return None
         outcome, is_array = await self._store(request, body)
         if outcome is None:
-            return _again(body, receive)
+            return _replayed(body, receive)
         for message in self._messages(request, outcome, is_array=is_array):
             await send(message)
         return None
@@ -139,11 +139,11 @@ async def _read(receive: Receive) -> bytes | None:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
+def _replayed(body: bytes, receive: Receive) -> Receive:
     """Receives the body that was read, and then what comes after it."""
     left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def again() -> Message:
+    async def replayed() -> Message:
         return left.pop() if left else await receive()
 
-    return again
+    return replayed

@@ -58,8 +58,8 @@ def plain(scope: Scope, hosts: Hosts) -> Plain | None:
     if scope["method"] != "POST" or scope["query_string"] or scope.get("root_path"):
         return None
     run = _RUN.fullmatch(path)
-    event = None if run else _EVENT.fullmatch(path)
-    if (not run and not event) or scope.get("raw_path", path.encode()) != path.encode():
+    event = _EVENT.fullmatch(path)
+    if (run is None and event is None) or scope.get("raw_path", path.encode()) != path.encode():
         return None
     once = _headers(scope)
     if once is None or not once.get(b"content-length", b"").isdigit() or not hosts.serves(once.get(b"host", b"")):
@@ -67,7 +67,7 @@ def plain(scope: Scope, hosts: Hosts) -> Plain | None:
     if int(once[b"content-length"][:12]) > MOST_BYTES:
         return None
     is_secure = scope["scheme"] == "https" or _is_forwarded_https(once.get(b"x-forwarded-proto", b""))
-    if event:
+    if event is not None:
         return Plain(kind="event", key=event[1], slug="", is_secure=is_secure)
     assert run is not None
     token = _BEARER.fullmatch(once.get(b"authorization", b""))
@@ -75,7 +75,8 @@ def plain(scope: Scope, hosts: Hosts) -> Plain | None:
 
 
 def _is_forwarded_https(value: bytes) -> bool:
-    return settings.SECURE_PROXY_SSL_HEADER is not None and value.split(b",", 1)[0].strip() == b"https"
+    is_believed = getattr(settings, "SECURE_PROXY_SSL_HEADER", None) is not None
+    return is_believed and value.split(b",", 1)[0].strip() == b"https"
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes] | None:

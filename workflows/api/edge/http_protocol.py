@@ -1,4 +1,6 @@
-"""uvicorn's fast HTTP parser with a bound: without one, the head of a request may grow until the memory is full."""
+"""uvicorn's fast HTTP parser, with what its slow one has and it has not: a bound for the head of a request, which may
+else grow until the memory is full, and the rule that HTTP/1.1 names one host.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ TOO_LARGE = "The head of the request is larger than 64 KiB."
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Closes a connection whose request line and headers are larger than 64 KiB, with an answer 400."""
+    """Answers 400 and closes a connection whose request line and headers are larger than 64 KiB, or name no host."""
 
     _head = 0
     """The bytes that have come since the last complete head; what comes with one is not counted."""
@@ -22,6 +24,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head, self._is_complete = -1, True
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise ValueError("HTTP/1.1 wants one Host")  # the parser makes an answer 400 of it
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:

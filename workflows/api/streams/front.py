@@ -107,8 +107,6 @@ def _headers_of_answers(
     """The headers that Django's middlewares would give an answer."""
     scope = {"type": "http", "method": "GET", "path": "/healthz", "scheme": scheme, "headers": []}
     request = ASGIRequest(scope, io.BytesIO())
-    if scheme == "https":
-        request.is_secure = lambda: True  # whatever the settings say of the proxy's header
     answer = JsonResponse({})
     for middleware in middlewares:
         middleware(lambda _: answer)(request)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -26,21 +26,25 @@ class Matcher:
     """One per process. Its thread has a connection while it matches."""
 
     def __init__(self) -> None:
-        self._ids: deque[UUID] = deque()
+        self._waiting: OrderedDict[UUID, deque[UUID]] = OrderedDict()
+        self._count = 0
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._pid = os.getpid()
 
-    def submit(self, ids: Sequence[UUID]) -> None:
-        """Have stored events matched within a moment, or by rescue."""
-        if not ids:
+    def submit(self, events: Mapping[UUID, Sequence[UUID]]) -> None:
+        """Have stored events, by organization, matched within a moment, or by rescue."""
+        count = sum(map(len, events.values()))
+        if not count:
             return
         with self._wake:
-            if len(self._ids) + len(ids) > MOST_WAITING:
-                log.warning("too many events wait to be matched; rescue will match them", events=len(ids))
+            if self._count + count > MOST_WAITING:
+                log.warning("too many events wait to be matched; rescue will match them", events=count)
                 return
-            self._ids.extend(ids)
+            for org_id, ids in events.items():
+                self._waiting.setdefault(org_id, deque()).extend(ids)
+            self._count += count
             if self._thread is None:
                 self._thread = vital.start("matcher", self._run)
                 atexit.register(self.stop)
@@ -66,7 +70,16 @@ class Matcher:
                 connections.close_all()
 
     def _next(self) -> list[UUID]:
+        """The next group: of each organization an equal share, so that none waits for all events of another."""
         with self._wake:
-            while not self._ids and not self._stopping:
+            while not self._waiting and not self._stopping:
                 self._wake.wait()
-            return [self._ids.popleft() for _ in range(min(GROUP, len(self._ids)))]
+            group: list[UUID] = []
+            share = max(1, GROUP // max(1, len(self._waiting)))
+            for org_id in list(self._waiting)[:GROUP]:
+                ids = self._waiting.pop(org_id)
+                group += [ids.popleft() for _ in range(min(share, len(ids)))]
+                if ids:
+                    self._waiting[org_id] = ids
+            self._count -= len(group)
+        return group

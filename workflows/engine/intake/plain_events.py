@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import psycopg
 import structlog
@@ -80,9 +81,13 @@ def write(group: Sequence[Sent]) -> None:
         write(group[:middle])
         write(group[middle:])
         return
-    places, stored = {row.place for row in rows}, []
+    owners = {row.place: row.org_id for row in rows}
+    stored: dict[UUID, list[UUID]] = {}
     for place, each in enumerate(group, 1):
-        ids = [event.id for event in each.events] if place in places else None
-        each.settle(ids)
-        stored += ids or ()
+        ids = [event.id for event in each.events]
+        if place in owners:
+            stored.setdefault(owners[place], []).extend(ids)
+            each.settle(ids)
+        else:
+            each.leave()
     this_process.own(Matcher).submit(stored)

@@ -176,14 +176,12 @@ def _candidate(flow: CompiledFlow, value: Json, text: str, user_id: str, digest:
 def _insert(flow: CompiledFlow, group: Sequence[tuple[Wanted, list[Candidate]]]) -> list[Wanted]:
     """Insert and dispatch the runs of requests, in halves where that fails. Returns those that are refused."""
     new = [candidate for _, candidates in group for candidate in candidates]
+    ready: list[ReadyStep] = []
     try:
         ready = run_transitions.insert(flow, flow.org_id, new, trigger="api", run_at=None, lineage=NO_LINEAGE)
-    except psycopg.errors.UniqueViolation:
-        # The ids are new, so it is the second try of a statement whose first was committed: all of them are stored.
-        ready = []
-        for wanted, candidates in group:
-            wanted.settle([candidate.id for candidate in candidates])
-        return []
+        stored = {step.run_id for step in ready}
+    except psycopg.errors.UniqueViolation:  # the ids are new: so the statement was tried twice, and is stored already
+        stored = {row.id for row in sql.stored_runs(ids=[candidate.id for candidate in new])}
     except psycopg.Error as error:
         log.warning("runs can't be made together", requests=len(group), error=str(error))
         if is_database_away(error):
@@ -195,12 +193,6 @@ def _insert(flow: CompiledFlow, group: Sequence[tuple[Wanted, list[Candidate]]])
             return []
         middle = len(group) // 2
         return _insert(flow, group[:middle]) + _insert(flow, group[middle:])
-    return _settle(group, ready)
-
-
-def _settle(group: Sequence[tuple[Wanted, list[Candidate]]], ready: Sequence[ReadyStep]) -> list[Wanted]:
-    """Answer the requests whose runs are stored, then dispatch those. Returns the other requests."""
-    stored = {step.run_id for step in ready}
     refused = []
     for wanted, candidates in group:
         if candidates[0].id in stored:

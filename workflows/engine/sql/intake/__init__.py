@@ -47,3 +47,12 @@ def run_targets(
 ) -> list[RunTargetsRow]:
     """What API keys in force may start."""
     return database.fetch("run_targets", {"digests": list(digests), "slugs": list(slugs)}, RunTargetsRow._make, cursor)
+
+
+class StoredRunsRow(NamedTuple):
+    id: UUID
+
+
+def stored_runs(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -> list[StoredRunsRow]:
+    """Which of these runs are stored."""
+    return database.fetch("stored_runs", {"ids": list(ids)}, StoredRunsRow._make, cursor)

@@ -1,0 +1,5 @@
+-- Which of these runs are stored.
+-- Parameters: ids uuid[].
+-- Returns: id uuid.
+-- Index: primary key.
+SELECT id FROM workflows_run WHERE id = ANY (%(ids)s::uuid[])
