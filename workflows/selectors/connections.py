@@ -16,12 +16,12 @@ from workflows.steps.registry import IO_QUEUE
 
 TASK_THREADS = 4
 """Of an I/O worker, as `up` and the documentation start it (`-c 4`)."""
-ENGINE_THREADS = 4
-"""With a connection of their own: recorder, heartbeat, leader, dispatcher."""
+ENGINE_THREADS = 5
+"""With a connection of their own: recorder, heartbeat, leader, dispatcher, and the thread that gives permits back."""
 OF_COMPUTE_CHILD = 10
 """Its task, its recorder and heartbeat, and those of detached steps that are at work at once."""
-WEB_BESIDE_POOL = 2
-"""Health checks, and the look for streams."""
+WEB_BESIDE_POOL = 6
+"""Health checks, the look for streams, the writers of runs and of events, the matcher, the dispatcher."""
 
 
 @dataclass(frozen=True, kw_only=True)
