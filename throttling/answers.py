@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from redis.connection import ConnectionPool
+from redis.exceptions import ResponseError
 
 from throttling.names import LimitInstance, LimitName
 
@@ -210,6 +211,10 @@ class Sent(Generic[T]):
         connection = self._connection
         try:
             reply = connection.read_response()
+        except ResponseError:  # a reply as well
+            self._connection = None
+            self._connections.give_back(connection)
+            raise
         except BaseException:
             self.abandon()
             raise
