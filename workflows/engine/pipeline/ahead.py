@@ -50,6 +50,7 @@ class Ahead:
         self.lease = uuid.uuid4()
         self.sent_at = time.monotonic()
         self.after = after
+        self.owed = owed
         (request,) = admit.requests([step])
         self._sent: Sent[Answer] | None = admit.gate().send_ahead(request, str(self.lease), after=after, leases=owed)
 
