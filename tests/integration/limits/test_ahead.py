@@ -147,10 +147,10 @@ class Calls:
 
     @staticmethod
     def _noting(real: Callable[..., Any], found: list[str]) -> Callable[..., Any]:
-        def call(gate: Gate, verb: str, *more: Any) -> Any:
+        def call(gate: Gate, verb: str, *more: Any, **named: Any) -> Any:
             if threading.current_thread().name not in {"heartbeat", "permits"}:
                 found.append(verb)
-            return real(gate, verb, *more)
+            return real(gate, verb, *more, **named)
 
         return call
 
