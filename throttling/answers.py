@@ -1,16 +1,23 @@
-"""The gate's answers, typed: what became of steps, how limits stand, why a step waits.
+"""The gate's answers, typed: what became of steps, how limits stand, why a step waits; and calls that are on their way,
+whose answers are still to come.
 
 The replies are lists; each verb's header in `lua/` says what stands where.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from redis.connection import ConnectionPool
+from redis.exceptions import ResponseError
 
 from throttling.names import LimitInstance, LimitName
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,3 +142,82 @@ def _limit_state(row: list[Any], now_us: int) -> LimitState:
         paused_s=(paused - now_us) / 1e6 if paused > now_us else None,
         mean_hold_s=float(row[9]) / 1e6,
     )
+
+
+class SendingConnections:
+    """Connections with no reply outstanding; the last one that was used is the next one taken. They stand outside of
+    the pool, which looks whether a connection lives before it gives it away: here the reply tells that."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._idle: list[Any] = []
+        self._pid = os.getpid()
+
+    def take(self, *, may_connect: bool) -> Any:
+        """A connection; None where there is none and it may not be made. Raises an error of redis-py."""
+        if self._pid != os.getpid():  # those of the parent are of no use to a fork
+            self._idle, self._pid = [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            if not may_connect:
+                return None
+        connection: Any = self._pool.make_connection()
+        connection.connect()
+        return connection
+
+    def give_back(self, connection: Any) -> None:
+        """Take a connection back whose reply was read."""
+        self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close those that are idle."""
+        while self._idle:
+            self._idle.pop().disconnect()
+
+
+class Sent(Generic[T]):
+    """A command that was sent. Ask for its answer once, or `abandon` it. The store executes it in any case."""
+
+    def __init__(
+        self,
+        connections: SendingConnections,
+        connection: Any,
+        command: tuple[Any, ...],
+        understand: Callable[[Callable[[], Any]], T],
+    ) -> None:
+        """Send the command. Raises an error of redis-py where that fails.
+
+        `understand` is given what waits for the reply; it makes the answer, and decides what errors mean.
+        """
+        self._connections, self._connection, self._understand = connections, connection, understand
+        try:
+            connection.send_command(*command)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def answer(self) -> T:
+        """Wait for the answer. Raises what the gate's methods raise."""
+        return self._understand(self._reply)
+
+    def abandon(self) -> None:
+        """Wait for nothing. The connection is closed: its next user would get this reply."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+
+    def _reply(self) -> Any:
+        connection = self._connection
+        try:
+            reply = connection.read_response()
+        except ResponseError:  # a reply as well
+            self._connection = None
+            self._connections.give_back(connection)
+            raise
+        except BaseException:
+            self.abandon()
+            raise
+        self._connection = None
+        self._connections.give_back(connection)
+        return reply

@@ -16,10 +16,9 @@ import redis
 from redis.connection import AbstractConnection
 
 from throttling import clocks
-from throttling.answers import Answer, Explanation
+from throttling.answers import Answer, Explanation, SendingConnections, Sent
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.limits import LimitSet
-from throttling.sent import Sent
 
 T = TypeVar("T")
 LUA_DIR = Path(__file__).parent / "lua"
@@ -110,6 +109,7 @@ class Gate:
             for path in LUA_DIR.glob("*.lua")
             if path.stem != "epoch"
         }
+        self._sending = SendingConnections(self.client.connection_pool)
         self._epoch = self.client.register_script((LUA_DIR / "epoch.lua").read_text("utf-8"))
 
     def _verify(self, connection: AbstractConnection) -> None:
@@ -121,6 +121,7 @@ class Gate:
         self._run_id = next(line[7:].strip() for line in text.splitlines() if line.startswith("run_id:"))
 
     def close(self) -> None:
+        self._sending.close()
         self.client.close()
 
     # --- steps ------------------------------------------------------------------------------------------------
@@ -138,15 +139,14 @@ class Gate:
 
     def send_confirm(self, lease: str, ids: Sequence[str]) -> Sent[tuple[Answer, list[str]]]:
         """`confirm`, on its way: for a caller that claims the steps meanwhile."""
-        return self._send("confirm", {"lease": lease, "ids": list(ids), "again": False}, _confirmed)
+        return self._send("confirm", {"lease": lease, "ids": list(ids), "again": False}, _confirmed, may_connect=True)
 
     def send_ahead(
         self, request: Request, lease: str, *, after: Held, leases: Mapping[str, Sequence[str]]
     ) -> Sent[Answer]:
         """Take a permit for a step, under this lease, while the outcome of the one `after` which it comes is being
-        recorded; or leave it: nobody is parked. On its way, since the caller records meanwhile.
-
-        `leases`: permits that are given back before.
+        recorded; or leave it: nobody is parked. `leases` are given back before. Raises StoreUnavailable where no call
+        was sent before: it makes no connection, which may take long.
         """
         limits = request.limits
         call = {
@@ -156,7 +156,7 @@ class Gate:
             "lease": lease,
             "held": after,
         }
-        return self._send("ahead", call, Answer.of)
+        return self._send("ahead", call, Answer.of, may_connect=False)
 
     def release(
         self,
@@ -253,7 +253,7 @@ class Gate:
         self._on_epoch("revise", str(revision))
 
     def epoch(self) -> tuple[str, str, int]:
-        """(generation, state, revision of the policies) as they are."""
+        """(generation, state, revision of the policies)."""
         generation, state, revision = self._on_epoch("look")
         return generation, state, int(revision)
 
@@ -317,20 +317,26 @@ class Gate:
             self.client.ping()  # connects, which tells the server's id
         return self._scripts[verb](keys=[self.prefix], args=[self._run_id, text])
 
-    def _send(self, verb: str, call: dict[str, Any], understand: Callable[[list[Any]], T]) -> Sent[T]:
+    def _send(
+        self, verb: str, call: dict[str, Any], understand: Callable[[list[Any]], T], *, may_connect: bool
+    ) -> Sent[T]:
         text = json.dumps({**self._times, **call}, separators=(",", ":"))
 
         def reply(read: Callable[[], Any]) -> T:
-            try:
-                return understand(_checked(self._guard(read)))
-            except redis.exceptions.NoScriptError:  # nothing was done; this way the store gets the script
-                return understand(_checked(self._guard(lambda: self._run(verb, text))))
+            def read_or_run() -> Any:
+                try:
+                    return read()
+                except (redis.exceptions.NoScriptError, redis.ConnectionError):  # closed some time ago, say
+                    return self._run(verb, text)
+
+            return understand(_checked(self._guard(read_or_run)))
 
         def send() -> Sent[T]:
-            if not self._run_id:
-                self.client.ping()
+            connection = self._sending.take(may_connect=may_connect)
+            if connection is None:
+                raise redis.ConnectionError("no connection yet")
             command = ("EVALSHA", self._scripts[verb].sha, 1, self.prefix, self._run_id, text)
-            return Sent(self.client.connection_pool, command, reply)
+            return Sent(self._sending, connection, command, reply)
 
         return self._guard(send)
 

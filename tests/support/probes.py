@@ -338,13 +338,12 @@ def _end_around_commits(when: str) -> None:
     that and before the `start`."""
     from workflows.engine.pipeline import ahead
 
-    ask, answer = ahead.ask, ahead.Ahead.answer
+    ask, answer = ahead.Ahead.__init__, ahead.Ahead.answer
 
-    def asked(*given: Any, **more: Any) -> Any:
-        found = ask(*given, **more)
-        if found is not None and when == "commit":
+    def asked(self: Any, *given: Any) -> None:
+        ask(self, *given)
+        if when == "commit":
             _end_process_sometimes()
-        return found
 
     def answered(self: Any) -> Any:
         found = answer(self)
@@ -352,7 +351,7 @@ def _end_around_commits(when: str) -> None:
             _end_process_sometimes()
         return found
 
-    ahead.ask = asked
+    ahead.Ahead.__init__ = asked  # type: ignore[method-assign]
     ahead.Ahead.answer = answered  # type: ignore[method-assign]
 
 

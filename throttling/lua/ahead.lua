@@ -1,7 +1,7 @@
--- Take a permit for a step whose predecessor the caller still holds, or leave everything as it is: nobody is parked, and
--- nobody who waits is overtaken. The caller asks while the outcome of the predecessor is being recorded, and starts the
--- step only when that is committed. The two never execute at once, so where a concurrency limit of both is full, the
--- step takes the predecessor's place: until that is given back, the limit is in use once more than it allows, and
+-- Take a permit for a step whose predecessor the caller still holds, or leave everything as it is: nobody is parked,
+-- and nobody who waits is overtaken. The caller asks while the outcome of the predecessor is being recorded. It starts
+-- the step only when that is committed. The two never execute at once, so where a concurrency limit of both is full,
+-- the step takes the predecessor's place: until that is given back, the limit is in use once more than it allows, and
 -- admits nobody.
 --
 -- call.define  {name: definition}

@@ -15,6 +15,7 @@ from django.conf import settings
 from tests.support import probes
 from tests.support.by_hand import runtime, start
 from tests.support.workers import await_end, await_that
+from throttling.errors import StoreUnavailable
 from throttling.gate import Capacity, Gate, Held, Request
 from throttling.limits import ConcurrencyLimit, Limit, LimitSet
 from throttling.names import LimitName
@@ -41,6 +42,7 @@ def one_at_a_time() -> LimitSet:
 def gate(live_db: None) -> Iterator[Gate]:
     made = Gate(settings.REDIS_URL, prefix=f"ahead-{uuid.uuid4().hex[:8]}")
     made.open_epoch(made.begin_epoch()[0], 1)
+    made.send_confirm("nobody's", []).answer()  # it has a connection for calls on their way from now on
     yield made
     made.begin_epoch(anew=True)
     made.sweep()
@@ -88,6 +90,22 @@ def test_who_does_not_hold_the_step_before_has_no_place_to_pass_on(gate: Gate) -
     assert gate.permits() == {"b": "L"}
 
 
+def test_a_call_ahead_makes_no_connection(gate: Gate) -> None:
+    """It would wait for a store that is away, and an outcome would wait with it."""
+    another = Gate(settings.REDIS_URL, prefix=gate.prefix[1:-2])
+    take(another, "a", "first")
+    with pytest.raises(StoreUnavailable):
+        go_ahead(another, "b", Held("a", "first"))
+    another.close()
+
+
+def test_the_call_works_where_the_store_has_closed_the_connection(gate: Gate) -> None:
+    take(gate, "a", "first")
+    gate.client.client_kill_filter(_type="normal", skipme=True)
+    assert go_ahead(gate, "b", Held("a", "first")) == ["b"]
+    assert gate.permits() == {"a": "L", "b": "L"}
+
+
 def test_the_call_works_where_the_store_does_not_know_the_script(gate: Gate) -> None:
     take(gate, "a", "first")
     gate.client.script_flush()
@@ -129,10 +147,10 @@ class Calls:
 
     @staticmethod
     def _noting(real: Callable[..., Any], found: list[str]) -> Callable[..., Any]:
-        def call(gate: Gate, verb: str, *more: Any) -> Any:
+        def call(gate: Gate, verb: str, *more: Any, **named: Any) -> Any:
             if threading.current_thread().name not in {"heartbeat", "permits"}:
                 found.append(verb)
-            return real(gate, verb, *more)
+            return real(gate, verb, *more, **named)
 
         return call
 

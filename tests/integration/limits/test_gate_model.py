@@ -62,6 +62,7 @@ class GateMachine(RuleBasedStateMachine):
         self.kept = kept = int(timed and shared)
         self.gate = Gate(settings.REDIS_URL, prefix=f"model-{uuid.uuid4().hex[:8]}")
         self.gate.open_epoch(self.gate.begin_epoch()[0], 1)
+        self.gate.send_confirm("nobody's", []).answer()  # it has a connection for calls on their way from now on
         self.limits = {
             "a": concurrency("a", a),
             "b": concurrency("b", b),

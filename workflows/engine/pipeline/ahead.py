@@ -15,10 +15,9 @@ from uuid import UUID
 
 import structlog
 
-from throttling.answers import Answer
+from throttling.answers import Answer, Sent
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.gate import Held
-from throttling.sent import Sent
 from workflows.engine.pipeline import admit
 from workflows.engine.state import flow_cache, needs
 from workflows.engine.state.records import MayContinue, ReadyStep, StepResult
@@ -51,6 +50,7 @@ class Ahead:
         self.lease = uuid.uuid4()
         self.sent_at = time.monotonic()
         self.after = after
+        self.owed = owed
         (request,) = admit.requests([step])
         self._sent: Sent[Answer] | None = admit.gate().send_ahead(request, str(self.lease), after=after, leases=owed)
 

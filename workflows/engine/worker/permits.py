@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import queue
+import threading
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 
 NOTHING: Leases = {}
+GIVE_BACK_AFTER_S = 0.001
+"""A short handler ends in that time: the call that follows it gives the permit of the step before it back."""
 
 
 class Continuation(NamedTuple):
@@ -48,7 +50,10 @@ class Permits:
         self._profile = profile
         self._in_flight = in_flight
         self._claimer = claimer
-        self._to_give_back: queue.SimpleQueue[Leases | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._owed: list[Leases] = []
+        self._is_owed = threading.Event()
+        self._is_over = False
 
     def confirm(self, claims: list[Claim], lease: UUID, confirming: Confirming) -> list[Claim]:
         """Those of the claimed steps that may start now (and others, whose turn it was); the rest goes back. What was
@@ -113,20 +118,28 @@ class Permits:
         return Continuation(recorded.claimed, -math.inf if is_revised else asked.sent_at, owed)
 
     def give_back_soon(self, leases: Leases) -> None:
-        """Have another thread give permits back, and hand them over to those who wait."""
+        """Have permits given back, and handed over to those who wait: by the next call that a thread makes, or by a
+        thread of its own in a moment."""
         if leases:
-            self._to_give_back.put(leases)
+            with self._lock:
+                self._owed.append(leases)
+            self._is_owed.set()
+
+    def take_owed(self) -> Leases:
+        """The permits that are still to be given back: the caller gives them back now."""
+        with self._lock:
+            owed, self._owed = self._owed, []
+        return together(*owed)
 
     def work(self) -> None:
-        """Give back what is asked for, until `end`. On a thread of its own."""
+        """Give back what no other call has given back, until `end`. On a thread of its own."""
         database.adopt()
-        is_over = False
-        while not is_over:
-            groups = [self._to_give_back.get()]
-            while not self._to_give_back.empty():
-                groups.append(self._to_give_back.get())
-            is_over = None in groups
-            leases = together(*(group for group in groups if group is not None))
+        while not self._is_over:
+            self._is_owed.wait()
+            self._is_owed.clear()
+            if not self._is_over:
+                time.sleep(GIVE_BACK_AFTER_S)
+            leases = self.take_owed()
             try:
                 if leases:
                     publish.publish_granted(admit.gate().release(leases))
@@ -138,7 +151,8 @@ class Permits:
 
     def end(self) -> None:
         """Give nothing back any more, after what is asked for already."""
-        self._to_give_back.put(None)
+        self._is_over = True
+        self._is_owed.set()
 
     def hand_over(
         self, recorded: Recorded, results: Sequence[StepResult], max_continuations: int, owed: Leases = NOTHING

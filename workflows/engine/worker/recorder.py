@@ -66,12 +66,17 @@ class Recorder:
         )
 
     def _ask_ahead(self, results: list[StepResult], may_continue: MayContinue, owed: Leases) -> ahead.Ahead | None:
+        asked, others = None, self._permits.take_owed()
         try:
-            return ahead.ask(results, queues=self._profile.queues, may_continue=may_continue, owed=owed)
+            asked = ahead.ask(
+                results, queues=self._profile.queues, may_continue=may_continue, owed=ahead.together(owed, others)
+            )
         except BaseException as error:  # whatever it is, the outcomes are recorded without it
             self._results.leave_if_ending(error, (), results)
             log.exception("no permit could be asked for ahead")
-            return None
+        if asked is None:
+            self._permits.give_back_soon(others)
+        return asked
 
     def _continue_with(
         self,
@@ -90,7 +95,7 @@ class Recorder:
             if asked and (found := self._permits.taken_ahead(asked, recorded)):
                 return found
             if asked:  # what it may have taken goes back before the claimed steps ask
-                owed = ahead.together(owed, asked.permit)
+                owed = ahead.together(asked.owed, asked.permit)
             return self._permits.hand_over(recorded, results, max_continuations, owed)
         except BaseException as error:
             self._results.leave_if_ending(error, recorded.claimed, ())

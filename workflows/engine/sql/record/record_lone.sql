@@ -2,10 +2,10 @@
 -- step alone. Nothing is changed, and nothing returned, where this worker has lost the step's lease, or its run is
 -- cancelled or bound to fail: then the long form decides. Returns a row of the kind 'recorded', and one of the kind
 -- 'next' for the successor, which is ready or running now.
--- Parameters: id uuid, lease uuid, output text or null, input text or null, logs text or null (JSON as text), ran float8
---   or null (seconds since the handler began), target text (the successor's key), weight int (what its needs_met gets,
---   at least 1), claim bool (continue in this visit), publish bool (the caller publishes after the commit), next_lease
---   uuid, worker uuid, lease_s float8 (these for a successor that is claimed).
+-- Parameters: id uuid, lease uuid, output text or null, input text or null, logs text or null (JSON as text), ran
+--   float8 or null (seconds since the handler began), target text (the successor's key), weight int (what its
+--   needs_met gets, at least 1), claim bool (continue in this visit), publish bool (the caller publishes after the
+--   commit), next_lease uuid, worker uuid, lease_s float8 (these for a successor that is claimed).
 -- Returns: kind text (recorded, next), id uuid, run_id uuid, version_id uuid or null, org_id uuid or null, status text,
 --   key text, path text, index int or null, container_id uuid or null, attempt int, needs_met int, needs_total int,
 --   wake_seq int, losses int, server_retry_waits int, timeout_ms int, queue text, type text, priority int, queued_s
