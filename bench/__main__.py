@@ -99,7 +99,7 @@ def _measure(wanted: Sequence[Experiment], options: argparse.Namespace) -> None:
                 results.store(options.out, experiment, measured, append=append)
                 append = True
     finally:
-        session.keep_only(())
+        session.end()
 
 
 @contextmanager

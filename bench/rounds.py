@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import sys
 import time
@@ -16,7 +17,8 @@ from bench.experiments import Experiment
 
 Turn = Callable[[], AbstractContextManager[object]]
 """What is entered before a machine that others use, too, is measured on."""
-TURN_S = 100.0
+TURN_S = 130.0
+START_S = 20.0
 Values = dict[str, list[float]]
 
 
@@ -31,52 +33,65 @@ class Measured:
 class Session:
     """Contenders that stay, frozen, from experiment to experiment: starting one takes longer than a round.
 
-    Starting, and each group of rounds, has a turn of its own.
+    Whoever else uses the machine has a turn now and then: it is given back after `TURN_S`, and asked for again.
     """
 
     def __init__(self, places: variants.Places, *, idle_s: float, turn: Turn, say: Callable[[str], None]) -> None:
         self._places, self._idle_s, self._turn, self._say = places, idle_s, turn, say
         self._running: dict[str, Contender] = {}
         self._absent: dict[str, str] = {}
+        self._held = contextlib.ExitStack()
+        self._until = 0.0
 
     def measure(self, experiment: Experiment, pairs: int) -> Iterator[Measured]:
-        """The rounds of an experiment, some of them at a time. What can't be started is skipped with a word."""
-        self._start(experiment)
+        """The rounds of an experiment, one by one. What can't be started is skipped with a word."""
+        for name in experiment.contenders:
+            self._start(name)
         skipped = {name: why for name, why in self._absent.items() if name in experiment.contenders}
         if len(skipped) == len(experiment.contenders):
             yield Measured(skipped=skipped)
             return
-        at_once = max(1, int(TURN_S // (experiment.pair_s + (self._idle_s if experiment.is_idle else 0))))
-        for first in range(0, pairs, at_once):
+        for number in range(pairs):
             found = Measured(skipped=skipped)
+            self._take_turn(experiment.pair_s + (self._idle_s if experiment.is_idle else 0))
+            self._say(f"{experiment.name}: round {number + 1} of {pairs}")
             try:
-                with self._turn():
-                    for number in range(first, min(first + at_once, pairs)):
-                        self._say(f"{experiment.name}: round {number + 1} of {pairs}")
-                        self._round(experiment, number, found)
+                self._round(experiment, number, found)
             except ContenderFailed as error:
                 self._say(f"{experiment.name}: {error}")
-                skipped["the rest"] = str(error)
-            yield found
-            if "the rest" in skipped:
+                yield Measured(skipped={**skipped, "the rest": str(error)})
                 return
+            yield found
 
     def keep_only(self, names: Iterable[str]) -> None:
         """End the contenders that nobody needs any more."""
         for name in set(self._running) - set(names):
             self._running.pop(name).end()
 
-    def _start(self, experiment: Experiment) -> None:
-        missing = [name for name in experiment.contenders if name not in self._running and name not in self._absent]
-        if not missing:
+    def end(self) -> None:
+        """End all of them, and the turn."""
+        try:
+            self.keep_only(())
+        finally:
+            self._held.close()
+
+    def _take_turn(self, seconds: float) -> None:
+        """Have a turn for so long: the one that there is, where it is young enough, else a new one."""
+        if time.monotonic() + seconds <= self._until:
             return
-        with self._turn():
-            for name in missing:
-                try:
-                    self._running[name] = _started(name, self._places)
-                except (variants.NotHere, ContenderFailed) as error:
-                    self._absent[name] = str(error)
-                    self._say(f"{name} is skipped: {error}")
+        self._held.close()
+        self._held.enter_context(self._turn())
+        self._until = time.monotonic() + TURN_S
+
+    def _start(self, name: str) -> None:
+        if name in self._running or name in self._absent:
+            return
+        self._take_turn(START_S)
+        try:
+            self._running[name] = _started(name, self._places)
+        except (variants.NotHere, ContenderFailed) as error:
+            self._absent[name] = str(error)
+            self._say(f"{name} is skipped: {error}")
 
     def _round(self, experiment: Experiment, number: int, found: Measured) -> None:
         running = [name for name in experiment.contenders if name in self._running]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging.config
 
+from structlog.typing import EventDict, WrappedLogger
+
 from config.without_rich import Processor, structlog
 from workflows.edge.path_tokens import mask_path_tokens
 
+MAX_KEYS = 1_000
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
@@ -15,6 +18,36 @@ _SHARED: list[Processor] = [
     structlog.processors.StackInfoRenderer(),
     structlog.processors.format_exc_info,
 ]
+
+
+class LogfmtRenderer:
+    """The lines of structlog's renderer of this name, for less: a key is checked only when it is new."""
+
+    def __init__(self) -> None:
+        self._careful = structlog.processors.LogfmtRenderer()
+        self._keys: set[str] = set()
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+        if not event.keys() <= self._keys:
+            line = self._careful(logger, method, event)  # raises ValueError for a key that can't be one
+            if len(self._keys) < MAX_KEYS:
+                self._keys.update(event)
+            return line
+        return " ".join([f"{key}={_value(value)}" if value is not True else key for key, value in event.items()])
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return ""
+    if value is False:
+        return "false"
+    text = str(value)
+    is_quoted = " " in text or "=" in text or '"' in text
+    if is_quoted:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    if "\n" in text:
+        text = text.replace("\n", "\\n")
+    return f'"{text}"' if is_quoted else text
 
 
 class MaskingFormatter(structlog.stdlib.ProcessorFormatter):
@@ -26,9 +59,7 @@ class MaskingFormatter(structlog.stdlib.ProcessorFormatter):
 
 def configure(*, log_format: str, level: str) -> None:
     """Set up logging for this process: `log_format` is console or json, `level` a stdlib level name."""
-    renderer: Processor = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.processors.LogfmtRenderer()
-    )
+    renderer: Processor = structlog.processors.JSONRenderer() if log_format == "json" else LogfmtRenderer()
     logging.config.dictConfig(
         {
             "version": 1,

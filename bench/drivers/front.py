@@ -54,8 +54,8 @@ class Front:
         site.await_idle()
         spent: dict[str, float] = {**asdict(found), "drained_s": time.time() - over}
         spent["items_per_s"] = found.per_s * (100 if request == "events_100" else 1)
-        executed_s = seconds + spent["drained_s"]
-        spent["executed_per_s"] = spent["items_per_s"] * seconds / executed_s if request != "healthz" else 0.0
+        if call.method == "POST":
+            spent["executed_per_s"] = spent["items_per_s"] * seconds / (seconds + spent["drained_s"])
         return spent
 
     def _call(self, request: str) -> load.Call:

@@ -275,7 +275,7 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
     fallback, is_compensation = graph.fallbacks.get(step.id), step.id in graph.compensations
     policy, retry = _policy(step, owner)
     whole_scope = step_type.whole_scope(step.config)
-    inside = graphs.build(step.steps)
+    inside = graphs.build(step.steps) if step.steps else None
     last = [inner.id for inner in step.steps if not inner.fallback_for][-1:]
     raw = {name: value for name, value in step.config.items() if name in step_type.raw_fields}
     everything = [*template.expressions, *inner, *(each for each in (condition, deadline) if each)]
@@ -312,8 +312,8 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         branch_targets=graph.branches.get(step.id, frozenset()),
         container=placed.container,
         body=tuple(inner.id for inner in step.steps),
-        body_sinks=len(inside.sinks),
-        result_keys=[*last, *(inside.chain(last[0]) if last else ())],
+        body_sinks=len(inside.sinks) if inside else 0,
+        result_keys=[*last, *(inside.chain(last[0]) if inside and last else ())],
     )
 
 
