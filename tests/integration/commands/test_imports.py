@@ -30,7 +30,7 @@ def test_a_process_loads_nothing_that_it_does_not_use(program: str) -> None:
 
 def test_a_command_of_ours_does_not_load_the_web() -> None:
     program = (
-        "import sys; sys.argv = ['manage.py', 'flows', 'list']\nimport runpy\n"
+        "import sys; sys.argv = ['manage.py', 'flows', 'validate', 'examples/flows/demo-task.yaml']\nimport runpy\n"
         "try: runpy.run_path('manage.py', run_name='__main__')\n"
         "except SystemExit: pass"
     )
