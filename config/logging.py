@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging.config
 
-from structlog.typing import EventDict, WrappedLogger
-
-from config.without_rich import Processor, structlog
+from config.without_rich import EventDict, Processor, WrappedLogger, structlog
 from workflows.edge.path_tokens import mask_path_tokens
 
 MAX_KEYS = 1_000

@@ -30,7 +30,7 @@ CSRF_TRUSTED_ORIGINS = [*ENVIRONMENT.csrf_trusted_origins]
 NINJA_DIR = Path(importlib.util.find_spec("ninja").origin or "").parent  # type: ignore[union-attr]
 
 INSTALLED_APPS = [
-    "django.contrib.admin.apps.SimpleAdminConfig",  # only the web loads the admin's pages: config/urls.py
+    "config.admin_pages.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -24,6 +24,6 @@ def _without_rich() -> Iterator[None]:
 with _without_rich():
     import httpx  # noqa: F401
     import structlog
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["Processor", "structlog"]
+__all__ = ["EventDict", "Processor", "WrappedLogger", "structlog"]

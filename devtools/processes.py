@@ -174,7 +174,7 @@ class ProcessGroup:
             while not self._stopping:
                 lines = [line for log in logs for line in log.readlines()]
                 if not lines:
-                    time.sleep(0.2)
+                    time.sleep(0.5)
                 for found in map(_EVENT.search, lines):
                     if found:
                         self._tell(found[1])

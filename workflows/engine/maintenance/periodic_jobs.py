@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 TICK_S = 0.1
 FOLLOWER_TICK_S = 0.5
 """Where another leads: so often it is looked whether that is still so."""
-WATCH_S = 0.25
+WATCH_S = 0.5
 UNTOLD_S = 3.0
 """Where nobody has looked for so long (a look may be stuck), jobs are done without."""
 FAILED_PAUSE_S = 1.0
