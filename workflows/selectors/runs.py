@@ -76,13 +76,16 @@ def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True)
     `bodies`: with inputs, outputs, errors of tries and logs, which may be large; without them they are read when they
     are asked for.
     """
-    runs = (_RUN if bodies else _RUN_WITHOUT_BODIES).all(organization.id, run_id)
+    runs, rows, later = Prepared.together(
+        (_RUN if bodies else _RUN_WITHOUT_BODIES, (organization.id, run_id)),
+        (_STEPS if bodies else _STEPS_WITHOUT_BODIES, (run_id,)),
+        (_REPEATS, (run_id,)),
+    )
     if not runs:
         raise RunNotFound
     run = runs[0]
     flow = flow_cache.find(run.version_id)
     compiled: Mapping[str, CompiledStep] = flow.steps if flow is not None else {}
-    rows = (_STEPS if bodies else _STEPS_WITHOUT_BODIES).all(run_id)
     has_containers = any(step.body for step in compiled.values())
     fan_outs = {row.step_run_id: row for row in FanOut.objects.filter(run_id=run_id)} if has_containers else {}
     attempts = attempts_of(run_id, rows, bodies=bodies) if has_containers else _attempts_of_all(run_id, bodies=bodies)
@@ -98,7 +101,7 @@ def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True)
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
         counts[row.status] += 1
-    repeats = [{"id": str(later.id), "kind": later.origin_kind} for later in _REPEATS.all(run_id)]
+    repeats = [{"id": str(each.id), "kind": each.origin_kind} for each in later]
     return RunDetail(
         run=run, steps=steps, flow=flow, is_busy=busy, counts=dict(counts), repeats=repeats,
         repaired_by=chain.repair_of(run) if repeats or run.repair_root_id else None,
