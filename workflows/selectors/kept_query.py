@@ -49,7 +49,7 @@ class _Form(NamedTuple):
     related: Sequence[_Part]
 
 
-class Prepared(Generic[Row]):
+class KeptQuery(Generic[Row]):
     """A queryset of some ids. Its SQL and the form of its rows are those that Django makes of it the first time.
 
     What it selects beside its own rows (`select_related`) must be there: foreign keys that are never null.
@@ -66,7 +66,7 @@ class Prepared(Generic[Row]):
         return self.together((self, ids))[0]
 
     @staticmethod
-    def together(*asked: tuple[Prepared[Any], Sequence[UUID]]) -> list[list[Any]]:
+    def together(*asked: tuple[KeptQuery[Any], Sequence[UUID]]) -> list[list[Any]]:
         """The rows of several queries, by one round trip. Postgres plans them once for each connection."""
         forms = [query._form or query._formed() for query, _ in asked]
         connection.ensure_connection()
