@@ -146,6 +146,24 @@ def test_every_answered_id_is_stored_where_postgres_stalls(
         web.stop()
 
 
+def test_no_answer_depends_on_a_store_and_a_broker_that_take_everything_and_say_nothing(
+    org: Organization, api_key: str, event_key: str, worker_environment: dict[str, str]
+) -> None:
+    with nobody_dispatches():
+        publish(org, NOOP, on=[{"event": "door/sent"}])
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        web = Web(worker_environment, REDIS_URL=url, BROKER_URL=url)
+        try:
+            with Load(lambda: web.address, api_key, event_key) as load:
+                for _ in range(20):
+                    assert load.is_answered_again()
+        finally:
+            web.stop()
+    assert (load.lost, load.statuses) == (0, {200, 202})
+    load.assert_stored()
+
+
 def test_an_event_that_is_sent_right_after_its_trigger_is_published_is_heard(
     org: Organization, event_key: str, worker_environment: dict[str, str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -65,6 +66,8 @@ class Passage:
         except OSError:
             pass
         finally:
+            with contextlib.suppress(OSError):
+                target.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads from it
             target.close()
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from django.db.models import Count, Model, Q, QuerySet
 from django.utils import timezone
 
 from throttling.limits import MAX_WEIGHT, MIN_WEIGHT
+from workflows import this_process
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.edge.values import check_limit, identifier, in_new_words, moment, refuse_unknown
 from workflows.engine.repair import chain
@@ -33,7 +34,7 @@ from workflows.models import (
 )
 from workflows.models.run import AT_WORK, LIVE_RUN
 from workflows.models.worker import SILENT_AFTER_S
-from workflows.selectors.prepared import Prepared
+from workflows.selectors.kept_query import KeptQuery
 from workflows.selectors.run_lists import RunFilter, shown_status
 
 
@@ -76,13 +77,17 @@ def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True)
     `bodies`: with inputs, outputs, errors of tries and logs, which may be large; without them they are read when they
     are asked for.
     """
-    runs = (_RUN if bodies else _RUN_WITHOUT_BODIES).all(organization.id, run_id)
+    queries = this_process.own(_Queries)
+    runs, rows, later = KeptQuery.together(
+        (queries.run[not bodies], (organization.id, run_id)),
+        (queries.steps[not bodies], (run_id,)),
+        (queries.repeats, (run_id,)),
+    )
     if not runs:
         raise RunNotFound
     run = runs[0]
     flow = flow_cache.find(run.version_id)
     compiled: Mapping[str, CompiledStep] = flow.steps if flow is not None else {}
-    rows = (_STEPS if bodies else _STEPS_WITHOUT_BODIES).all(run_id)
     has_containers = any(step.body for step in compiled.values())
     fan_outs = {row.step_run_id: row for row in FanOut.objects.filter(run_id=run_id)} if has_containers else {}
     attempts = attempts_of(run_id, rows, bodies=bodies) if has_containers else _attempts_of_all(run_id, bodies=bodies)
@@ -98,7 +103,7 @@ def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True)
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
         counts[row.status] += 1
-    repeats = [{"id": str(later.id), "kind": later.origin_kind} for later in _REPEATS.all(run_id)]
+    repeats = [{"id": str(each.id), "kind": each.origin_kind} for each in later]
     return RunDetail(
         run=run, steps=steps, flow=flow, is_busy=busy, counts=dict(counts), repeats=repeats,
         repaired_by=chain.repair_of(run) if repeats or run.repair_root_id else None,
@@ -123,15 +128,20 @@ def _repeats(run_id: UUID) -> QuerySet[Run]:
 
 
 _BODIES_OF_ATTEMPTS = ("input", "error", "logs")
-_RUN, _RUN_WITHOUT_BODIES = Prepared(_runs, 2), Prepared(lambda *ids: _runs(*ids).defer("input", "output"), 2)
-_STEPS, _STEPS_WITHOUT_BODIES = Prepared(_steps, 1), Prepared(lambda id_: _steps(id_).defer("output"), 1)
-_ATTEMPTS = Prepared(_attempts, 1)
-_ATTEMPTS_WITHOUT_BODIES = Prepared(lambda id_: _attempts(id_).defer(*_BODIES_OF_ATTEMPTS), 1)
-_REPEATS = Prepared(_repeats, 1)
+
+
+class _Queries:
+    """The queries of a run's detail, with the bodies and without."""
+
+    def __init__(self) -> None:
+        self.run = KeptQuery(_runs, 2), KeptQuery(lambda *ids: _runs(*ids).defer("input", "output"), 2)
+        self.steps = KeptQuery(_steps, 1), KeptQuery(lambda id_: _steps(id_).defer("output"), 1)
+        self.attempts = KeptQuery(_attempts, 1), KeptQuery(lambda id_: _attempts(id_).defer(*_BODIES_OF_ATTEMPTS), 1)
+        self.repeats = KeptQuery(_repeats, 1)
 
 
 def _attempts_of_all(run_id: UUID, *, bodies: bool) -> dict[UUID, list[Attempt]]:
-    return by_step_run((_ATTEMPTS if bodies else _ATTEMPTS_WITHOUT_BODIES).all(run_id))
+    return by_step_run(this_process.own(_Queries).attempts[not bodies].all(run_id))
 
 
 def attempts_of(run_id: UUID, rows: Sequence[StepRun], *, bodies: bool = True) -> dict[UUID, list[Attempt]]:

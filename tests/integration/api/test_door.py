@@ -333,30 +333,6 @@ def test_what_is_too_much_for_both_ways_is_refused_for_now(
         assert json.loads(answer.body)["code"] == "overloaded"
 
 
-def wanted(org: Organization, key: str, *texts: str) -> tuple[plain_runs.Wanted, list[Any]]:
-    settled: list[Any] = []
-    made = plain_runs.Wanted(
-        digest=AccessKey.digest_of(key), slug="flow", inputs=[{}] * len(texts), texts=texts,
-        user_ids=[""] * len(texts), settle=settled.append,
-    )  # fmt: skip
-    return made, settled
-
-
-def test_a_bad_neighbour_in_a_group_harms_nobody(org: Organization, keys: dict[str, str]) -> None:
-    """One whose text Postgres refuses, one whose key is unknown, and good ones around them."""
-    good, bad, unknown = '{"n": 1}', "{", '{"n": 2}'
-    items = [wanted(org, keys["api"], good, good) for _ in range(5)]
-    items.insert(2, wanted(org, keys["api"], good, bad))
-    items.insert(4, wanted(org, "hr_api_unknown", unknown))
-    with nobody_dispatches():
-        plain_runs.write([item for item, _ in items])
-    outcomes = [outcome for _, (outcome,) in items]
-    assert [outcome is None for outcome in outcomes] == [False, False, True, False, True, False, False]
-    stored = {id_ for outcome in outcomes if outcome for id_ in outcome}
-    assert stored == set(Run.objects.filter(org_id=org.id).values_list("id", flat=True))
-    assert len(stored) == 10
-
-
 def test_a_group_whose_connection_is_lost_is_stored_or_says_that_nobody_knows(
     org: Organization, keys: dict[str, str]
 ) -> None:

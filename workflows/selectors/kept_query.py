@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID, uuid4
 
+import psycopg
 from django.db import connection
 from django.db.models import Model, QuerySet
 
@@ -47,7 +49,7 @@ class _Form(NamedTuple):
     related: Sequence[_Part]
 
 
-class Prepared(Generic[Row]):
+class KeptQuery(Generic[Row]):
     """A queryset of some ids. Its SQL and the form of its rows are those that Django makes of it the first time.
 
     What it selects beside its own rows (`select_related`) must be there: foreign keys that are never null.
@@ -61,13 +63,23 @@ class Prepared(Generic[Row]):
 
     def all(self, *ids: UUID) -> list[Row]:
         """The rows."""
-        form = self._form or self._formed()
-        with connection.cursor() as cursor:
-            cursor.execute(form.sql, [ids[each] if isinstance(each, _Id) else each for each in form.parameters])
-            rows: Any = cursor.fetchall()
-        if form.converters:
-            rows = form.compiler.apply_converters(rows, form.converters)
-        return [self._object(form, row) for row in rows]
+        return self.together((self, ids))[0]
+
+    @staticmethod
+    def together(*asked: tuple[KeptQuery[Any], Sequence[UUID]]) -> list[list[Any]]:
+        """The rows of several queries, by one round trip. Postgres plans them once for each connection."""
+        forms = [query._form or query._formed() for query, _ in asked]
+        connection.ensure_connection()
+        raw: Any = connection.connection
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(connection.wrap_database_errors)
+            if len(asked) > 1:
+                stack.enter_context(raw.pipeline())
+            cursors = [stack.enter_context(psycopg.Cursor(raw)) for _ in asked]
+            for cursor, form, (_, ids) in zip(cursors, forms, asked, strict=True):
+                cursor.execute(form.sql, [ids[each] if isinstance(each, _Id) else each for each in form.parameters])
+            rows = [cursor.fetchall() for cursor in cursors]
+        return [query._objects(form, each) for (query, _), form, each in zip(asked, forms, rows, strict=True)]
 
     def _formed(self) -> _Form:
         with self._lock:
@@ -86,8 +98,13 @@ class Prepared(Generic[Row]):
                 )
         return self._form
 
-    def _object(self, form: _Form, row: Sequence[Any]) -> Any:
-        made = form.own.made_of(row)
-        for part in form.related:
-            part.field.set_cached_value(made, part.made_of(row))
-        return made
+    def _objects(self, form: _Form, rows: Any) -> list[Row]:
+        if form.converters:
+            rows = form.compiler.apply_converters(rows, form.converters)
+        found: list[Any] = []
+        for row in rows:
+            made = form.own.made_of(row)
+            for part in form.related:
+                part.field.set_cached_value(made, part.made_of(row))
+            found.append(made)
+        return found
