@@ -188,7 +188,8 @@ def test_an_answer_that_a_middleware_has_replaced_begins_no_stream(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(Front(django)({"type": "http"}, receive, send))
+    scope = {"type": "http", "method": "GET", "path": "/api/stream", "query_string": b"", "headers": []}
+    asyncio.run(Front(django)(scope, receive, send))
     assert [message.get("body", message.get("status")) for message in sent] == [status, b"no"]
 
 

@@ -288,6 +288,11 @@ def test_an_event_is_given_up_with_what_can_be_started_of_it(
     org: Organization, other: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(org, [HOUR], on={"event": "x/y"})
+    now = timezone.now()
+    wait = Wait.objects.create(
+        org_id=org.id, run_id=uuid.uuid4(), step_run_id=uuid.uuid4(), kind="event", event_name="x/y", options={},
+        looked_back=True, since=now, created_at=now,
+    )  # fmt: skip
     event_id = left_over(org)[0]
     monkeypatch.setattr("workflows.engine.waits.waits.meet", _raise(Panic))
     matching.match_left_over()
@@ -295,6 +300,7 @@ def test_an_event_is_given_up_with_what_can_be_started_of_it(
     SweepFailure.objects.update(since=timezone.now() - dt.timedelta(minutes=11))
     now_again()
     matching.match_left_over()
+    wait.delete()
     assert Run.objects.filter(event_id=event_id).count() == 1
     assert Event.objects.get(id=event_id).matched_at is not None
 
