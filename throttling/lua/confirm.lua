@@ -7,12 +7,13 @@
 load_records(call.ids)
 local unknown, alike = {}, {}
 
-local function restart(permit)
-    for _, limit in ipairs(permit.profile.set.steps) do
+-- Move a start from its stamp to now in these limits; false where one of them has no room for that.
+local function restamp(limits, stamped)
+    for _, limit in ipairs(limits) do
         local rule = definition(limit)
         if rule.kind == 'w' then
             local found = window(limit, rule)
-            local bucket = whole(math.ceil(permit.stamp / rule.bucket) * rule.bucket)
+            local bucket = whole(math.ceil(stamped / rule.bucket) * rule.bucket)
             local counted = tonumber(redis.call('HGET', root .. 'h:' .. limit, bucket) or '0')
             if counted > 0 then
                 redis.call('HINCRBY', root .. 'h:' .. limit, bucket, -1)
@@ -22,10 +23,22 @@ local function restart(permit)
                 return false
             end
             stamp(limit, 1)
-        elseif rule.kind == 'g' and now - permit.stamp > rule.slack then
+        elseif rule.kind == 'g' and now - stamped > rule.slack then
             if room(limit) < 1 then return false end
             stamp(limit, 1)
         end
+    end
+    return true
+end
+
+-- The start of the step, and that of its run where it alone has started that.
+local function restart(permit)
+    if not restamp(permit.profile.set.steps, permit.stamp) then return false end
+    local run = #permit.profile.set.runs > 0 and run_of(permit.profile)
+    if run and run.state == 'h' and run.token == permit.id then
+        if not restamp(permit.profile.set.runs, run.stamp) then return false end
+        run.stamp = now
+        save(run)
     end
     permit.stamp = now
     save(permit, now + LEASE)
@@ -39,7 +52,7 @@ for _, id in ipairs(call.ids) do
         if not restart(permit) then unknown[#unknown + 1] = id end
     elseif permit and not call.again and permit.state == 'r'
         and (#permit.profile.set.runs == 0 or run_of(permit.profile)) then
-        if #permit.profile.set.runs > 0 then hold_run(permit.profile, true, score_of(permit)) end
+        if #permit.profile.set.runs > 0 then hold_run(permit.profile, true, score_of(permit), id) end
         alike[permit.profile] = (alike[permit.profile] or 0) + 1
         permit.state, permit.token, permit.stamp = 'L', call.lease, now
         save(permit, now + LEASE)

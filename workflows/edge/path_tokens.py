@@ -14,4 +14,6 @@ def mask_path_tokens(text: str) -> str:
 
     A backslash ends a secret part, so that a line of JSON stays one.
     """
-    return _KEY.sub(rf"hr_\1_{MASK}", _SECRET_PART.sub(rf"\1{MASK}", text))
+    if "/" in text:  # most lines have none, and every step writes lines
+        text = _SECRET_PART.sub(rf"\1{MASK}", text)
+    return _KEY.sub(rf"hr_\1_{MASK}", text) if "hr_" in text else text

@@ -136,6 +136,11 @@ class Run(models.Model):
             models.Index(
                 fields=["timeout_at"], name="run_timeout", condition=Q(status__in=LIVE_RUN) & ~Q(timeout_at=None)
             ),
+            models.Index(
+                fields=["id"],
+                name="run_unsettled",
+                condition=Q(status__in=LIVE_RUN) & (Q(error__isnull=False) | Q(cancel_requested_at__isnull=False)),
+            ),
             models.Index(fields=["id"], name="run_follow_up", condition=Q(follow_up=True, status="failed")),
             # Of columns that stay as they are from the start of a run (or from its end): an update of a run writes an
             # entry in each of them, as in all others, and none of them alone makes it do so (ADR 13).

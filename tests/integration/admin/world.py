@@ -168,7 +168,7 @@ def _wait(world: World) -> Wait:
 def _worker(_: World) -> Worker:
     return Worker.objects.create(
         id=uuid.uuid4(), name="walk", queues=["headrace.io"], slots=1, active=0, unclaimed=0, started_at=NOW,
-        seen_at=NOW,
+        seen_at=timezone.now(),  # one that is silent for minutes is deleted
     )  # fmt: skip
 
 

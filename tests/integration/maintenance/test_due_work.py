@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -13,13 +14,40 @@ from tests.integration.maintenance.poisoned import POISONED
 from tests.integration.maintenance.sweep_cases import NOOP, Case, clean, turn  # noqa: F401  (clean: a fixture)
 from tests.integration.maintenance.test_rescue import damage
 from tests.support.by_hand import start
-from tests.support.workers import await_that, publish
+from tests.support.workers import await_that, leave_nothing, publish
 from workflows.engine.maintenance import due_work, leader, periodic_jobs
 from workflows.engine.state import database
-from workflows.models import CronFire, Organization, StepRun, Worker
+from workflows.models import (
+    BulkOperation,
+    CronFire,
+    Event,
+    FanOut,
+    Flow,
+    Organization,
+    Run,
+    StepRun,
+    Wait,
+    Worker,
+)
 
 NAMED = {*leader.RESCUES, *due_work.JOBS} - leader.ALWAYS - {leader.QUEUE_SIZES}
 BY_HAND = {"lost joins", "lost messages"}
+
+
+@pytest.fixture
+def nothing_left(org: Organization, other: Organization) -> Iterator[None]:
+    """What a test gives the leader to do is gone afterwards: nobody does it here, and the next tests' sweeps would."""
+    yield
+    orgs = [org.id, other.id]
+    for each in (org, other):
+        leave_nothing(each)
+    CronFire.objects.filter(org_id__in=orgs).delete()
+    Wait.objects.filter(org_id__in=orgs).delete()
+    FanOut.objects.filter(org_id__in=orgs).delete()
+    Event.objects.filter(org_id__in=orgs, matched_at=None).update(matched_at=timezone.now())
+    BulkOperation.objects.filter(org_id__in=orgs).update(status=BulkOperation.Status.STOPPED)
+    Run.objects.filter(org_id__in=orgs).update(follow_up=False)
+    Flow.objects.filter(organization__in=orgs).update(deletion_asked_at=None)
 
 
 def test_each_of_them_is_shown_here() -> None:
@@ -27,6 +55,7 @@ def test_each_of_them_is_shown_here() -> None:
     assert periodic_jobs.JOBS.keys() >= due_work.JOBS
 
 
+@pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("name", sorted(NAMED & POISONED.keys()))
 def test_what_a_sweep_or_a_job_would_find_is_named(
     name: str, org: Organization, other: Organization, monkeypatch: pytest.MonkeyPatch
@@ -35,12 +64,14 @@ def test_what_a_sweep_or_a_job_would_find_is_named(
     assert name in due_work.look().names
 
 
+@pytest.mark.usefixtures("nothing_left")
 def test_a_lost_join_is_named(org: Organization) -> None:
     run_id = start(org, [{"id": "a", "type": "noop"}, {"id": "b", "type": "noop"}])
     damage("UPDATE workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", run_id)
     assert "lost joins" in due_work.look().names
 
 
+@pytest.mark.usefixtures("nothing_left")
 def test_a_message_on_its_way_may_be_lost(org: Organization) -> None:
     run_id = start(org, [NOOP])
     StepRun.objects.filter(run_id=run_id).update(dispatched_at=timezone.now())
@@ -65,6 +96,7 @@ def test_a_change_of_what_workers_announce_is_seen(live_db: None) -> None:
         worker.delete()
 
 
+@pytest.mark.usefixtures("nothing_left")
 def test_a_fire_that_waits_for_its_turn_is_named(org: Organization) -> None:
     publish(org, [NOOP], slug="queued")
     flow = org.flows.get(slug="queued")

@@ -55,7 +55,7 @@ def test_a_poisoned_item_keeps_no_other_from_its_turn(
         assert recipe.went_on(), "the other organization's waits behind it"
         told = told_of(recipe.told)
         assert (told["trouble"], told["items"], "poisoned" in told["error"]) == ("items", 1, True)
-        assert doctor()["failingItems"] == 1
+        assert doctor()["failingItems"] == 1, list(SweepFailure.objects.values("sweep", "item", "error"))
         failed = SweepFailure.objects.get()
         assert failed.try_again_at > failed.since, "it is put off"
         try_again_in(3_600)  # the first pause is short, and this machine may be slow

@@ -76,7 +76,7 @@ end
 
 local function drop(permit)
     local id = permit.id
-    if string.sub(id, 1, 4) == 'run:' then run_over[permit.profile.run] = true else count_step(permit.profile, -1) end
+    if string.sub(id, 1, 4) ~= 'run:' then count_step(permit.profile, -1) end
     known[id] = false
     records[id], expiries[id] = nil, nil
     forget[id], unexpire[id] = true, true

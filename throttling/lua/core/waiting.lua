@@ -95,19 +95,23 @@ local function start(limits, count)
     end
 end
 
-local function hold_run(profile, starts, score)
+-- Hold the places of a step's run. Its token is the step that alone has started it, until another one of it starts.
+local function hold_run(profile, starts, score, id)
     local run = run_of(profile)
     if not run then
         charge(profile, profile.set.runs, starts, 1)
-        save({ id = 'run:' .. profile.run, state = starts and 'h' or 'r', token = '', stamp = now, score = whole(score),
-            profile = profile }, not starts and now + RESERVATION or nil)
+        save({ id = 'run:' .. profile.run, state = starts and 'h' or 'r', token = starts and id or '', stamp = now,
+            score = whole(score), profile = profile }, not starts and now + RESERVATION or nil)
     elseif run.state == 's' then
         charge(run.profile, run.profile.set.places, starts, 1)
         run.state = 'h'
         save(run)
     elseif starts and run.state == 'r' then
         start(profile.set.runs, 1)
-        run.state = 'h'
+        run.state, run.token, run.stamp = 'h', id, now
+        save(run)
+    elseif starts and run.token ~= '' then
+        run.token = ''
         save(run)
     end
 end
@@ -117,7 +121,7 @@ end
 local function grant(item, by)
     local profile = item.profile
     local starts = take_left > 0 and lanes[profile.lane] or false
-    if #profile.set.runs > 0 then hold_run(profile, starts, item.score) end
+    if #profile.set.runs > 0 then hold_run(profile, starts, item.score, item.id) end
     charge(profile, profile.set.steps, starts, 1)
     for _, limit in ipairs(profile.set.steps) do
         if limit ~= by and is_timed(limit) then bill_starts(limit, profile, 1) end

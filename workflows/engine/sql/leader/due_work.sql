@@ -3,7 +3,7 @@
 -- Parameters: queues text[], event_late_s float8, grace_s float8, silent_s float8.
 -- Returns: names text[], outstanding bool (a step was dispatched and is not claimed yet), revision bigint (of the
 --   policies), workers text (another one where live workers, what they announce, or whom they serve have changed).
--- Indexes: step_run_ready, step_run_running, step_run_unmarked, run_live_by_age, run_timeout, run_follow_up,
+-- Indexes: step_run_ready, step_run_running, step_run_unmarked, run_unsettled, run_timeout, run_follow_up,
 --   wait_not_looked_back, wait_taken_at, wait_by_child, wait_reminder, fan_out_over, event_unmatched_by_org,
 --   trigger_next_fire, cron_fire_queued, operation_running, flow_to_delete, worker_seen, primary keys.
 SELECT ARRAY(SELECT w.name FROM (VALUES
