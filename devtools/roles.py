@@ -34,8 +34,8 @@ PRELOADED = (
     "celery.concurrency.thread", "celery.fixups.django", "celery.worker.consumer", "config.celery", "config.urls",
     "django.contrib.sessions.backends.db", "django_celery_beat.schedulers", "django_celery_results.backends",
     "kombu.transport.redis", "psycopg_pool", "uvicorn.main", "uvicorn.lifespan.off", "uvicorn.loops.uvloop",
-    "workflows.api.door", "workflows.api.edge.handler", "workflows.api.edge.http_protocol", "workflows.api.streams.front",
-    "workflows.engine.worker.bootstep",
+    "workflows.api.door", "workflows.api.edge.handler", "workflows.api.edge.http_protocol",
+    "workflows.api.streams.front", "workflows.engine.worker.bootstep",
 )  # fmt: skip
 LIVED_S = 2.0
 """One that has lived for so long is started again at once."""
