@@ -1,4 +1,4 @@
-"""The index of live runs that are bound to fail or to be cancelled, built beside the traffic. Looks read it each second."""
+"""The index of live runs that are bound to fail or to be cancelled: looks read it each second."""
 
 from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
