@@ -16,7 +16,7 @@ import pytest
 
 from devtools.embedded.shared import command_line
 from tests.support.instance import Instance
-from tests.support.workers import await_that
+from tests.support.workers import await_that, parent_of
 
 
 def test_it_prints_one_table_and_keeps_the_login(instance: Instance) -> None:
@@ -115,7 +115,8 @@ VICTIMS = (
 def test_what_dies_is_started_again_and_the_terminal_says_so(instance: Instance, victim: str) -> None:
     before = instance.terminal.count("exited") + instance.terminal.count("was started again")
     everybody = {*instance.members(), int((instance.var / "valkey" / "valkey.pid").read_text())}
-    pid = next(pid for pid in everybody if victim in command_line(pid))
+    found = {pid for pid in everybody if victim in command_line(pid)}
+    pid = next(pid for pid in found if parent_of(pid) not in found)  # not a child of it, which has its command line
     os.kill(pid, signal.SIGKILL)
     await_that(
         lambda: instance.terminal.count("exited") + instance.terminal.count("was started again") > before, 15, victim

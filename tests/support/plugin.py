@@ -25,6 +25,7 @@ os.environ["HEADRACE_ALLOWED_PRIVATE_HOSTS"] = "127.0.0.1,localhost"
 from devtools import embedded  # noqa: E402  (reads the environment)
 
 embedded.use()
+os.environ[reaper.MARK] = os.environ["HEADRACE_VAR_DIR"]  # whatever the tests start from now on has it
 reaper.start(Path(os.environ["HEADRACE_VAR_DIR"]))
 _FAILURES = ROOT / "var" / "failures.txt"
 

@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+MARK = "TESTS_OF"
+"""The variable that every process of a test run has, those of instances with a var directory of their own too."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -30,11 +32,22 @@ def main(pid: int, var: Path) -> None:
     with contextlib.suppress(ProcessLookupError):
         select.select([os.pidfd_open(pid)], [], [])  # readable when the process ends
     from devtools import embedded
-    from devtools.marks import kill_marked
+    from devtools.marks import kill_marked, marked
 
     if var.exists():  # nothing is done where another run has taken a share in the services meanwhile
-        paths = embedded.Paths(var=var)
-        embedded.stop_if_unused(paths, first=lambda: kill_marked("HEADRACE_VAR_DIR", str(var)))
+        instances = {found for pid in marked(MARK, str(var)) for found in _var_of(pid)} - {var, ROOT / "var"}
+        embedded.stop_if_unused(embedded.Paths(var=var), first=lambda: kill_marked(MARK, str(var)))
+        for each in instances:  # those of `up` in a directory of its own; services have no mark
+            embedded.stop_if_unused(embedded.Paths(var=each))
+
+
+def _var_of(pid: int) -> list[Path]:
+    """The var directory that a process works on, where it exists."""
+    with contextlib.suppress(OSError):
+        variables = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+        named = [Path(text.partition("=")[2]) for text in variables if text.startswith("HEADRACE_VAR_DIR=")]
+        return [found for found in [*named, Path(f"/proc/{pid}/cwd").readlink() / "var"] if found.is_dir()]
+    return []
 
 
 if __name__ == "__main__":

@@ -214,6 +214,10 @@ def children_of(parent: int, what: str) -> list[int]:
     return found
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
 def is_alive(pid: int) -> bool:
     """Not so for a process that has ended and is not yet waited for."""
     try:
