@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
 from uuid import UUID
 
 import structlog
@@ -24,6 +25,7 @@ from workflows.engine.state.records import MayContinue, ReadyStep, StepResult
 from workflows.engine.state.step_ids import step_run_id
 from workflows.steps.outcome import Completed
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 COMMIT_WITHIN_S = 0.2
 """What was asked for so long before the commit of its row is asked for again: a new epoch of the gate is rebuilt from
@@ -41,21 +43,15 @@ def together(*groups: Leases) -> dict[str, list[str]]:
     return found
 
 
-class Ahead:
-    """A call for the permit of a step that is to be claimed, under this lease, by the recording of the one before."""
+class OnItsWay(Generic[T]):
+    """A call of the gate whose caller writes to Postgres meanwhile."""
 
-    def __init__(self, step: ReadyStep, after: Held, owed: Leases) -> None:
-        """Send the call. Raises StoreUnavailable."""
-        self.id = step.id
-        self.lease = uuid.uuid4()
+    def __init__(self) -> None:
         self.sent_at = time.monotonic()
-        self.after = after
-        self.owed = owed
-        (request,) = admit.requests([step])
-        self._sent: Sent[Answer] | None = admit.gate().send_ahead(request, str(self.lease), after=after, leases=owed)
+        self._sent: Sent[T] | None = None
 
-    def answer(self) -> Answer:
-        """Wait for the answer: `taken` has the step, or nobody. Raises StoreUnavailable or EpochClosed."""
+    def answer(self) -> T:
+        """Wait for the gate's answer. Raises StoreUnavailable or EpochClosed."""
         sent, self._sent = self._sent, None
         if sent is None:
             raise StoreUnavailable
@@ -69,8 +65,22 @@ class Ahead:
 
     @property
     def is_late(self) -> bool:
-        """Whether it was sent so long ago that its permit may not hold any more."""
+        """Whether it was sent so long ago that what it has got may not hold any more."""
         return time.monotonic() > self.sent_at + COMMIT_WITHIN_S
+
+
+class Ahead(OnItsWay[Answer]):
+    """A call for the permit of a step that is to be claimed, under this lease, by the recording of the one before."""
+
+    def __init__(self, step: ReadyStep, after: Held, owed: Leases) -> None:
+        """Send the call. Raises StoreUnavailable."""
+        super().__init__()
+        self.id = step.id
+        self.lease = uuid.uuid4()
+        self.after = after
+        self.owed = owed
+        (request,) = admit.requests([step])
+        self._sent = admit.gate().send_ahead(request, str(self.lease), after=after, leases=owed)
 
     @property
     def permit(self) -> Leases:
@@ -78,37 +88,18 @@ class Ahead:
         return {str(self.lease): [self.id.hex]}
 
 
-class Confirming:
+class Confirming(OnItsWay[tuple[Answer, list[str]]]):
     """A call that confirms steps while they are being claimed under a lease."""
 
     def __init__(self, ids: Sequence[str], lease: UUID) -> None:
         """Send the call; where the gate can't be reached `answer` says so."""
+        super().__init__()
         self.ids = [UUID(id_).hex for id_ in ids]
         self.lease = str(lease)
-        self.sent_at = time.monotonic()
-        self._sent: Sent[tuple[Answer, list[str]]] | None = None
         try:
             self._sent = admit.gate().send_confirm(self.lease, self.ids)
         except StoreUnavailable as error:
             log.info("the gate can't be asked", steps=len(ids), reason=str(error))
-
-    def answer(self) -> tuple[Answer, list[str]]:
-        """As that of `Gate.confirm`. Raises StoreUnavailable or EpochClosed."""
-        sent, self._sent = self._sent, None
-        if sent is None:
-            raise StoreUnavailable
-        return sent.answer()
-
-    def abandon(self) -> None:
-        """Wait for no answer; `answer` raises from now on."""
-        sent, self._sent = self._sent, None
-        if sent is not None:
-            sent.abandon()
-
-    @property
-    def is_late(self) -> bool:
-        """Whether it was sent so long ago that it may not hold any more."""
-        return time.monotonic() > self.sent_at + COMMIT_WITHIN_S
 
 
 def ask(
