@@ -1,8 +1,8 @@
 """Which policy applies to a step. Pure: the shipped table, the environment, the definition and the overrides come in.
 
-Every scope adds its limits (all of them must have room): run limits, the organization's, the flow's, the step's own or
-else its type's, the provider's, the global one, the queue's. Within a scope an override replaces the value. A step's
-own `throttling` replaces what its type says, dimension by dimension.
+Every scope adds its limits (all must have room): run limits, the organization's, the flow's, the step's own or its
+type's, the provider's, the global one, the queue's. An override replaces a value of its scope; a step's own
+`throttling` replaces what its type says, dimension by dimension.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ class StepFacts:
     """The host that the step calls, where it is known before the step runs."""
     queue: str = ""
     """What pauses and drains name; empty: as `lane`."""
+    only_drives: bool = False
+    """It only asks for steps: limits of runs hold for it, and stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,10 +239,10 @@ class Policies:
             *self._own_limits(facts, lenient=lenient),
         ]
         if facts.provider:
-            name = LimitName(scope=Scope.PROVIDER, org_id=facts.org_id, subject=facts.provider)
-            found.append(Limit(name=name, bound=None, source="provider"))
+            provider = LimitName(scope=Scope.PROVIDER, org_id=facts.org_id, subject=facts.provider)
+            found.append(Limit(name=provider, bound=None, source="provider"))
         found += [self._global_limit(dimension) for dimension in DIMENSIONS]
-        return found
+        return [limit for limit in found if limit.runs or limit.source == "stop"] if facts.only_drives else found
 
     def _stops(self, facts: StepFacts) -> Iterator[Limit]:
         """Pauses and drains of the flow, the organization and the queue."""
@@ -342,8 +344,7 @@ class Policies:
                 for dimension in DIMENSIONS:
                     if override.bound(dimension):
                         replaced.add(dimension)
-                        key = own.key or override.key or None
-                        name = shared(dimension=dimension)
+                        key, name = own.key or override.key or None, shared(dimension=dimension)
                         yield self._limit(name, None, 0, source="named", override=override, key=key)
         typed = list(self._type_limits(facts))
         for dimension in DIMENSIONS:

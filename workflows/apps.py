@@ -1,5 +1,12 @@
+from celery.signals import worker_init
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
+
+
+def _publish_code(**_: object) -> None:
+    from workflows.functions import publish  # noqa: PLC0415
+
+    publish.publish_at_start()
 
 
 class WorkflowsConfig(AppConfig):
@@ -16,6 +23,11 @@ class WorkflowsConfig(AppConfig):
         from workflows.steps.tools import TOOLS  # noqa: PLC0415
 
         TOOLS.send_event, TOOLS.invoke, TOOLS.tokens = receive.send_one, invoke.invoke, token_statements
+        from workflows.functions import publish, visiting  # noqa: PLC0415
+
+        TOOLS.visit_function, TOOLS.perform_call = visiting.visit_function, visiting.perform_call
+        publish.discover()
+        worker_init.connect(_publish_code, weak=False)
         from workflows.engine.events import matching  # noqa: PLC0415
         from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
         from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from throttling.limits import StepPolicy
-from throttling.policy import StepFacts, step_policy
-from throttling.retry import RetryPolicy
+from throttling.policy import StepFacts
 from workflows.definitions import graph as graphs
+from workflows.definitions.discovered import Discovered, DiscoveredSteps
 from workflows.definitions.json_schema import JsonSchema, stored_schema
-from workflows.definitions.schema import MAX_TIMEOUT_MS, FlowSpec, StepSpec
+from workflows.definitions.schema import FUNCTION, MAX_TIMEOUT_MS, FlowSpec, StepSpec
+from workflows.definitions.step_facts import Owner, facts_of, has_keys, policy_of
 from workflows.definitions.triggers import BatchSpec, DebounceSpec, RateLimitSpec, SingletonSpec
 from workflows.duration import parse_ms
 from workflows.errors import ConfigurationFailure
 from workflows.expressions import STEP_UNITS, Expression, Template, compile_expression, compile_template
+from workflows.steps.context import StepContext
 from workflows.steps.registry import REGISTRY, Mode, StepConfig, StepType
+from workflows.steps.tools import TOOLS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +177,23 @@ NIL_UUID = UUID(int=0)
 
 
 def compile_flow(
-    spec: FlowSpec, *, version_id: UUID, flow_id: UUID, number: int = 0, org_id: UUID = NIL_UUID
+    spec: FlowSpec,
+    *,
+    version_id: UUID,
+    flow_id: UUID,
+    number: int = 0,
+    org_id: UUID = NIL_UUID,
+    find_discovered: Callable[[str], Discovered | None] = lambda _: None,
 ) -> CompiledFlow:
-    """Compile a checked definition."""
+    """Compile a checked definition. `find_discovered`: of a flow in Python, a step by its name."""
     placed = list(graphs.walk_steps(spec.steps))
     chains = {key: each.graph.chain(key) for each in placed for key in each.graph.fallbacks}
-    owner = _Owner(flow_id=flow_id, org_id=org_id, number=number, spec=spec, chains=chains)
-    steps = {each.step.id: _compile_step(each, position, owner) for position, each in enumerate(placed)}
+    owner = Owner(flow_id=flow_id, org_id=org_id, number=number, spec=spec, chains=chains)
+    declared = {each.step.id: _compile_step(each, position, owner) for position, each in enumerate(placed)}
+    steps: Mapping[str, CompiledStep] = declared
+    if spec.is_code:
+        (driver,) = (step for step in declared.values() if step.type.name == FUNCTION)
+        steps = DiscoveredSteps(declared, find_discovered, lambda found: _compile_discovered(found, driver, owner))
     graph = graphs.build(spec.steps)
     return CompiledFlow(
         version_id=version_id,
@@ -231,41 +243,7 @@ def _controls(spec: FlowSpec, org_id: UUID) -> Controls:
     return Controls(**given, keys=keys)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Owner:
-    flow_id: UUID
-    org_id: UUID
-    number: int
-    spec: FlowSpec
-    chains: Mapping[str, tuple[str, ...]]
-
-
-def _facts(step: StepSpec, step_type: StepType, retry: RetryPolicy | None, owner: _Owner) -> StepFacts:
-    return StepFacts(
-        type=step.type,
-        critical=step.critical is True,
-        key=step.id,
-        flow_id=owner.flow_id,
-        org_id=owner.org_id,
-        version=owner.number,
-        lane=step_type.lane_of(step.config),
-        queue=step_type.queue,
-        retry=retry,
-        throttling=step.throttling.declared() if step.throttling else None,
-        flow_limits=owner.spec.limits,
-        provider=_provider(step) if step_type.outbound else "",
-    )
-
-
-def _provider(step: StepSpec) -> str:
-    """The host of a URL that says it outright; one made by a template is not known before the step runs."""
-    url = str(step.config.get("url", ""))
-    parts = urlsplit(url.split("${", 1)[0])
-    is_whole = "${" not in url or parts.path not in {"", None}
-    return (parts.hostname or "").lower() if is_whole and parts.scheme in {"http", "https"} else ""
-
-
-def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> CompiledStep:
+def _compile_step(placed: graphs.Placed, position: int, owner: Owner) -> CompiledStep:
     step, graph = placed.step, placed.graph
     step_type = REGISTRY[step.type]
     source, expressions = step_type.split_config(step.config)
@@ -273,7 +251,7 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
     inner = [compile_expression(each, owner=owner.org_id, units=STEP_UNITS) for _, each in expressions]
     condition, deadline = _optional(step.condition, owner), _optional(step.deadline, owner)
     fallback, is_compensation = graph.fallbacks.get(step.id), step.id in graph.compensations
-    policy, retry = _policy(step, owner)
+    policy, retry = policy_of(step, owner)
     whole_scope = step_type.whole_scope(step.config)
     inside = graphs.build(step.steps) if step.steps else None
     last = [inner.id for inner in step.steps if not inner.fallback_for][-1:]
@@ -291,7 +269,7 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         is_sink=step.id in graph.sinks,
         stops_run=_is_critical(step, graph) and fallback is None and not is_compensation,
         policy=policy,
-        facts=_facts(step, step_type, retry, owner),
+        facts=facts_of(step, step_type, retry, owner),
         timeout_ms=step.timeout or max(step_type.timeout_ms, _own_timeout_ms(step)),
         given_timeout_ms=step.timeout,
         condition=condition,
@@ -305,7 +283,7 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
         raw=raw,
         constant=_constant(step_type, template, raw),
         reads_steps=frozenset(each for key in read for each in (key, *owner.chains.get(key, ()))),
-        reads_scope=bool(everything) or _has_keys(step, owner) or bool(step_type.raw_fields & raw.keys()),
+        reads_scope=bool(everything or raw) or has_keys(step, owner) or step.type == FUNCTION,
         reads_secrets="secrets" in template.names,
         reads_input=whole_scope or bool({"input", "event"} & names),
         reads_callbacks="callbacks" in names,
@@ -317,7 +295,40 @@ def _compile_step(placed: graphs.Placed, position: int, owner: _Owner) -> Compil
     )
 
 
-def _optional(source: str | None, owner: _Owner) -> Expression | None:
+def _compile_discovered(found: Discovered, driver: CompiledStep, owner: Owner) -> CompiledStep:
+    """A step that a function has asked for: it stands outside the graph, and fails nothing but itself."""
+    step = StepSpec.model_construct(id=found.name, **found.options)
+    step_type = replace(
+        REGISTRY[step.type],
+        handler=_perform_call,
+        mode=driver.mode,
+        config_model=StepConfig,
+        max_batch=1,
+        container=False,
+    )
+    policy, retry = policy_of(step, owner)
+    nothing = compile_template({}, owner=owner.org_id)
+    return replace(
+        driver,
+        key=found.name,
+        type=step_type,
+        is_sink=False,
+        stops_run=False,
+        policy=policy,
+        facts=facts_of(step, step_type, retry, owner),
+        timeout_ms=step.timeout or step_type.timeout_ms,
+        given_timeout_ms=step.timeout,
+        template=nothing,
+        constant=StepConfig(),
+        reads_scope=True,
+    )
+
+
+def _perform_call(context: StepContext) -> Any:
+    return TOOLS.perform_call(context)
+
+
+def _optional(source: str | None, owner: Owner) -> Expression | None:
     return compile_expression(source, owner=owner.org_id) if source else None
 
 
@@ -326,22 +337,6 @@ def _constant(step_type: StepType, template: Template, raw: dict[str, Any]) -> S
     if not template.is_constant:
         return None
     return step_type.config_model.model_validate({**template.render({}), **raw})
-
-
-def _policy(step: StepSpec, owner: _Owner) -> tuple[StepPolicy, RetryPolicy | None]:
-    """What holds for the step as it is defined, and the retries that the definition itself gives."""
-    policy = step_policy(step.type, critical=step.critical is True)
-    retry = owner.spec.retry.policy(policy.retry) if owner.spec.retry else None
-    retry = step.retry.policy(retry or policy.retry) if step.retry else retry
-    return replace(policy, retry=retry or policy.retry), retry
-
-
-def _has_keys(step: StepSpec, owner: _Owner) -> bool:
-    """Whether a limit of the step is kept apart by what an expression gives."""
-    own = step.throttling
-    return any(limit.key for limit in owner.spec.limits) or bool(
-        own and (own.key or own.limit or (own.rate and own.rate.key))
-    )
 
 
 def _is_critical(step: StepSpec, graph: graphs.Graph) -> bool:

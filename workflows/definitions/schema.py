@@ -18,6 +18,8 @@ from workflows.errors import Category
 from workflows.expressions.equality import MATCH_PATH
 
 Key = Annotated[str, Field(pattern=KEY)]
+FUNCTION = "function"
+"""The type of the step that drives a flow in Python."""
 MAX_TIMEOUT_MS = 2_000_000_000  # 23 days; longer waits are for `delay`, which holds nothing
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")]
 
@@ -280,6 +282,11 @@ class FlowSpec(Strict):
         if isinstance(value, int) and not isinstance(value, bool):
             return [{"limit": value}]
         return [value] if isinstance(value, dict) else value
+
+    @property
+    def is_code(self) -> bool:
+        """Whether a Python function says what its steps are."""
+        return any(step.type == FUNCTION for step in self.steps)
 
     @property
     def limits(self) -> tuple[DeclaredLimit, ...]:

@@ -233,6 +233,14 @@ SETTINGS = (
         f"least {clocks.MIN_RESERVATION_S:g}).",
     ),
     Setting("`HEADRACE_STEP_MODULES`", "none", "Modules of your own that register step types, separated by commas."),
+    Setting(
+        "`HEADRACE_FLOW_MODULES`",
+        "none",
+        "Modules with flows in Python, separated by commas, beside the module `flows` of each installed app.",
+    ),
+    Setting(
+        "`HEADRACE_CODE_ORGANIZATION`", "`default`", "The slug of the organization that flows in Python belong to."
+    ),
     Setting("`HEADRACE_FLOW_CONTROL`", "`on`", "`off` enforces no limit at all: for emergencies and comparison."),
     Setting(
         "`HEADRACE_SIZE`",

@@ -3,7 +3,7 @@
 from workflows.models.credential import OAuthCredential
 from workflows.models.event import Event, EventSchema, SystemFeed
 from workflows.models.fan_out import FanOut, Item
-from workflows.models.flow import CancelRule, CronFire, Flow, FlowVersion, Step, Trigger
+from workflows.models.flow import CancelRule, CronFire, DiscoveredStep, Flow, FlowVersion, Step, Trigger
 from workflows.models.login import LoginTry
 from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
@@ -18,6 +18,7 @@ __all__ = [
     "BulkOperation",
     "CancelRule",
     "CronFire",
+    "DiscoveredStep",
     "Event",
     "EventSchema",
     "FanOut",

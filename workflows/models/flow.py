@@ -18,6 +18,7 @@ class Flow(models.Model):
 
     class Kind(models.TextChoices):
         DECLARATIVE = "declarative", "declarative"
+        CODE = "code", "Python"
 
     id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="flows")
@@ -115,6 +116,26 @@ class Step(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class DiscoveredStep(models.Model):
+    """A step that a flow in Python has asked for: what its runs are admitted, timed and retried by.
+
+    One row for each name of a version: the first call of that name decides.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
+    version = models.ForeignKey(FlowVersion, on_delete=models.CASCADE, related_name="discovered_steps")
+    name = models.CharField(max_length=90)
+    options = models.JSONField(help_text="{type, timeout, retry, throttling}, as in a definition.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["version", "name"]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["version", "name"], name="discovered_step_name")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class CancelRule(models.Model):

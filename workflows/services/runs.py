@@ -89,24 +89,24 @@ def apply_definition(
                 flow.current.save(update_fields=["source"])
             return Applied(flow=flow, version=flow.current, changed=False, unarchived=unarchived)
         latest = flow.versions.order_by("-number").first()
-        version = FlowVersion(
-            flow=flow,
-            number=latest.number + 1 if latest else 1,
-            definition=stored,
-            checksum=checksum,
-            source=source,
-        )
+        number = latest.number + 1 if latest else 1
+        version = FlowVersion(flow=flow, number=number, definition=stored, checksum=checksum, source=source)
         version.save()
         Step.objects.bulk_create(_step_rows(spec, version))
         version.published_at = timezone.now()
         version.save(update_fields=["published_at"])
         flow.current, flow.name, flow.description = version, spec.name or spec.flow, spec.description
+        flow.kind = _kind(spec)
         flow.save()
         trigger_rows.exchange(flow, spec)
         schedules.sync_beat_rows(flow)
         flow.cancel_rules.all().delete()
         CancelRule.objects.bulk_create(_cancel_rows(spec, flow))
     return Applied(flow=flow, version=version, changed=True, unarchived=unarchived)
+
+
+def _kind(spec: FlowSpec) -> Flow.Kind:
+    return Flow.Kind.CODE if spec.is_code else Flow.Kind.DECLARATIVE
 
 
 def _step_rows(spec: FlowSpec, version: FlowVersion) -> list[Step]:

@@ -30,9 +30,10 @@ class AttemptLog:
     Kept are 200 lines and 16,000 characters at most; the last line says how many more there were.
     """
 
-    def __init__(self, bind: Callable[[], BoundLogger], secrets: Secrets) -> None:
-        """`bind` gives the worker's log with the step's names, when there is something to say."""
-        self._bind, self._secrets = bind, secrets
+    def __init__(self, bind: Callable[[], BoundLogger], secrets: Secrets, *, is_muted: bool = False) -> None:
+        """`bind` gives the worker's log with the step's names, when there is something to say. `is_muted`: nothing is
+        logged, and nothing kept."""
+        self._bind, self._secrets, self._is_muted = bind, secrets, is_muted
         self._kept: list[dict[str, str]] = []
         self._room = MAX_LOG_CHARACTERS
         self._dropped = 0
@@ -59,6 +60,8 @@ class AttemptLog:
         return self._secrets.mask(text.replace("\0", ""))
 
     def _add(self, level: str, message: str, fields: dict[str, Any]) -> None:
+        if self._is_muted:
+            return
         if fields.get("exc_info"):  # its text, since the log would write it as it is
             fields["exc_info"] = _traceback(fields["exc_info"])
         hidden = {name: self._hidden(value) for name, value in fields.items()}
@@ -127,6 +130,8 @@ class StepContext:
     stoppers: list[Callable[[], None]] = field(default_factory=list)
     pause_s: float = 0.0
     report: Callable[[dict[str, Any]], None] = lambda _: None
+    claim: Any = None
+    """The engine's claim of the step: for what drives flows in Python."""
     given_timeout_ms: int | None = None
     """The `timeout` that the definition gives the step, where it gives one."""
 

@@ -98,6 +98,17 @@ class FanOut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Suspended:
+    """The visit of a function ends, and another begins once steps that it has asked for have ended.
+
+    `awaited`: those steps. `any_of`: one of them is enough; else all have to end.
+    """
+
+    awaited: tuple[UUID, ...] = ()
+    any_of: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Skipped:
     """The step's condition is false, or everything it needs was skipped."""
 
@@ -120,4 +131,4 @@ class HandBack:
     after_s: float | None = None
 
 
-Outcome = Completed | Failed | Retry | Sleep | WaitFor | FanOut | Skipped | Cancelled | HandBack
+Outcome = Completed | Failed | Retry | Sleep | WaitFor | FanOut | Suspended | Skipped | Cancelled | HandBack

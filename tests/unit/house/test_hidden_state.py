@@ -24,7 +24,9 @@ ALLOWED = {
     "workflows.services.bulk.ACTIONS": "the actions of each app, from one table each",
     "workflows.services.system_events.SOURCES": "the system events of each app, from one table each",
     "workflows.steps.tools.TOOLS": "what step types ask of the layers above, put in once by `apps.py`",
+    "workflows.functions.flows._REGISTRY": "the flows in Python: each registers itself when its module is imported",
     # of a thread or a context
+    "workflows.functions.visits._performing": "a context variable: each task and each thread has its own",
     "workflows.engine.state.database._local": "the connection of each thread; one from before a fork is known by its pid",
     "workflows.engine.pipeline.dispatcher._somebody_waits": "a context variable: each request and each thread has its own",
     # memories of functions that always answer the same
@@ -39,6 +41,8 @@ ALLOWED = {
     "workflows.expressions.functions._pattern()": "a compiled pattern",
     "workflows.steps.http.client._tls()": "the certificates that are trusted; it keeps no session",
     "workflows.steps.masking._written()": "the ways in which a text is written; bounded",
+    "workflows.functions.calls._checked_options()": "the options of a step, which cannot be changed; bounded",
+    "workflows.functions.calls._returned_model()": "what a function says it returns; bounded",
     # before there is an application
     "devtools.embedded global _current": "the lock on the embedded services, taken once and held until the process ends",
     "devtools.embedded.shared.CHILDREN": "the services that this process has started, for its exit",

@@ -49,7 +49,7 @@ def stop_orphan_steps(results: Sequence[StepResult], recorded: Recorded, cursor:
     open_ = [
         each.claim.id
         for each in results
-        if each.claim.path and recorded.statuses.get(each.claim.id) in {"waiting", "ready"}
+        if each.claim.index is not None and recorded.statuses.get(each.claim.id) in {"waiting", "ready"}
     ]
     advanced = Advanced()
     for row in transitions.cancel_orphan_steps(open_, cursor=cursor):
@@ -122,7 +122,11 @@ def _starts(sizes: Sequence[int]) -> list[int]:
 
 def advance(results: Sequence[StepResult], recorded: Recorded, cursor: database.Cursor) -> Advanced:
     """Within the transaction that has recorded outcomes: count those of steps in containers, and open what follows."""
-    ended = [_ended(each) for each in results if each.claim.path and recorded.statuses.get(each.claim.id) in DECIDED]
+    ended = [
+        _ended(each)
+        for each in results
+        if each.claim.index is not None and recorded.statuses.get(each.claim.id) in DECIDED
+    ]
     if not ended:
         return Advanced()
     advanced = Advanced()

@@ -38,12 +38,13 @@ from workflows.steps.outcome import (
     Retry,
     Skipped,
     Sleep,
+    Suspended,
     WaitFor,
 )
 from workflows.steps.registry import StepConfig
 
 log = structlog.get_logger("workflows.steps")
-_OUTCOMES = (Completed, Failed, Retry, Sleep, WaitFor, FanOut, Skipped, Cancelled, HandBack)
+_OUTCOMES = (Completed, Failed, Retry, Sleep, WaitFor, FanOut, Suspended, Skipped, Cancelled, HandBack)
 _NO_SCOPE: scope.Scope = {}
 
 
@@ -68,10 +69,12 @@ class Visit:
     """Its handler is being executed by the thread that visits: in a compute child the only one there is."""
     due_at: float = math.inf
     """The step's own deadline, by the monotonic clock."""
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[Any] | None = None
     start_by: float = math.inf
     """When its stamp at the gate gets too old to start by, by the monotonic clock."""
     started: float | None = None
+    around: Visit | None = None
+    """The visit of the function that performs the step itself."""
     progress: dict[str, Any] | None = None
     """What its handler reported, until that is stored."""
     _closed: bool = False
@@ -148,7 +151,7 @@ def render(visit: Visit) -> RenderedStep | StepResult:
     except BaseException as error:  # whatever it is, it must not take the worker's slot along
         ending.raise_if_ending(error)
         return judge_error(visit, error, secrets)
-    return RenderedStep(visit=visit, context=_context(visit, config, secrets), input=kept, secrets=secrets)
+    return RenderedStep(visit=visit, context=context_of(visit, config, secrets), input=kept, secrets=secrets)
 
 
 def _left_s(value: Any, source: str) -> float:
@@ -185,7 +188,8 @@ def _kept_input(rendered: Any, secrets: Secrets) -> str | None:
     return text if masked is rendered else dump(masked, what=what)
 
 
-def _context(visit: Visit, config: StepConfig, secrets: Secrets) -> StepContext:
+def context_of(visit: Visit, config: StepConfig, secrets: Secrets) -> StepContext:
+    """What the handler of a visit gets to see."""
     claim = visit.claim
     return StepContext(
         config=config,
@@ -204,6 +208,7 @@ def _context(visit: Visit, config: StepConfig, secrets: Secrets) -> StepContext:
         cancelled=visit.cancelled,
         stoppers=visit.stoppers,
         report=functools.partial(setattr, visit, "progress"),
+        claim=claim,
         given_timeout_ms=visit.step.given_timeout_ms,
     )
 
@@ -216,23 +221,27 @@ def _bound_log(visit: Visit) -> BoundLogger:
     return bound
 
 
-def perform(rendered: RenderedStep) -> StepResult:
-    """Run a synchronous handler to its result."""
+Handler = Callable[[StepContext], Any]
+
+
+def perform(rendered: RenderedStep, handler: Handler | None = None) -> StepResult:
+    """Run a synchronous handler to its result: that of the step's type, unless another is given."""
     rendered.visit.started = time.monotonic()
     step_events.started(rendered.visit.claim)
     try:
-        return judge_value(rendered, rendered.visit.step.type.handler(rendered.context))
+        return judge_value(rendered, (handler or rendered.visit.step.type.handler)(rendered.context))
     except BaseException as error:
         ending.raise_if_ending(error)
         return _judge_performed(rendered, error)
 
 
-async def perform_async(rendered: RenderedStep) -> StepResult:
-    """Run an asynchronous handler to its result, within its deadline."""
+async def perform_async(rendered: RenderedStep, handler: Handler | None = None) -> StepResult:
+    """Run an asynchronous handler to its result, within its deadline: that of the step's type, unless another is
+    given."""
     rendered.visit.started = time.monotonic()
     step_events.started(rendered.visit.claim)
     try:
-        awaitable: Awaitable[Any] = rendered.visit.step.type.handler(rendered.context)
+        awaitable: Awaitable[Any] = (handler or rendered.visit.step.type.handler)(rendered.context)
         async with asyncio.timeout(max(rendered.visit.deadline - time.monotonic(), 0)) as timer:
             value = await awaitable
         return judge_value(rendered, value)

@@ -16,15 +16,15 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from workflows import signals
 from workflows.definitions.compiled import NIL_UUID, CompiledFlow
 from workflows.edge.unavailable import is_database_away
+from workflows.engine.calls import waiting as calls
 from workflows.engine.containers import fan_out
-from workflows.engine.pipeline import hints
+from workflows.engine.pipeline import announcements, hints
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import record as sql
 from workflows.engine.state import database, expression_context, flow_cache
-from workflows.engine.state.records import MayContinue, ReadyStep, Recorded, StepFailed, StepResult, always
+from workflows.engine.state.records import MayContinue, ReadyStep, Recorded, StepResult, always
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.state.transitions.steps import Recording
@@ -33,7 +33,18 @@ from workflows.engine.waits import waits
 from workflows.engine.worker import ending
 from workflows.errors import Category, PayloadTooLarge
 from workflows.payload import MAX_RUN_BYTES, dump
-from workflows.steps.outcome import Completed, Failed, FanOut, HandBack, Retry, Skipped, Sleep, StepError, WaitFor
+from workflows.steps.outcome import (
+    Completed,
+    Failed,
+    FanOut,
+    HandBack,
+    Retry,
+    Skipped,
+    Sleep,
+    StepError,
+    Suspended,
+    WaitFor,
+)
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -105,7 +116,7 @@ def _ends_of_waits(results: Sequence[StepResult], recorded: Recorded) -> tuple[l
     return [*(waits.results(met) if met else ()), *concluded], ready
 
 
-_NEEDS_THE_FLOW = (Completed, Failed, Skipped, Sleep, WaitFor, FanOut)
+_NEEDS_THE_FLOW = (Completed, Failed, Skipped, Sleep, WaitFor, FanOut, Suspended)
 """Outcomes whose consequences depend on the version."""
 
 
@@ -282,6 +293,7 @@ def _write_in_transaction(results: list[StepResult], recording: Recording, curso
     recorded.ready.extend(compensating)
     orphan_steps = fan_out.stop_orphan_steps(results, recorded, cursor)
     recorded.new_waits = waits.store_new(results, recorded, cursor)
+    recorded.ready.extend(calls.advance(results, recorded, cursor))
     split_items: set[UUID] = set()
     for part in (orphan_steps, fan_out.begin(results, recorded, cursor), fan_out.advance(results, recorded, cursor)):
         recorded.ready.extend(part.ready)
@@ -290,7 +302,11 @@ def _write_in_transaction(results: list[StepResult], recording: Recording, curso
         split_items |= part.split_items
     failed = (result for result in results if isinstance(result.outcome, Failed))
     lasting = (each for each in failed if each.claim.id not in split_items)
-    announced = (_announcement(each) for each in lasting if recorded.statuses.get(each.claim.id) == "failed")
+    announced = (
+        announcements.of_step(each, _flow_of(each.claim.version_id))
+        for each in lasting
+        if recorded.statuses.get(each.claim.id) == "failed"
+    )
     failures = [failure for failure in announced if failure is not None]
     versions = {result.claim.run_id: result.claim.version_id for result in results}
     completed = [run_id for run_id, status in recorded.ended if status == "completed"]
@@ -302,30 +318,10 @@ def _write_in_transaction(results: list[StepResult], recording: Recording, curso
             recorded.sizes[run_id] = len((output or "").encode())
             if error is not None:
                 recorded.ended[recorded.ended.index((run_id, "completed"))] = (run_id, "failed")
-                failures.append(of_run(flow, run_id, error))
-    announce(failures, cursor)
+                failures.append(announcements.of_run(flow, run_id, error))
+    announcements.announce(failures, cursor)
     recorded.failures = failures
     return recorded
-
-
-def announce(failures: Sequence[StepFailed], cursor: database.Cursor) -> None:
-    """Tell the rest of the project of failures for good, within the transaction that records them."""
-    if failures:
-        signals.steps_failed.send(sender=None, failures=failures, cursor=cursor)
-
-
-def of_run(flow: CompiledFlow, run_id: UUID, error: StepError, *, what: str = "output") -> StepFailed:
-    """The failure of a run by itself, and not of one of its steps."""
-    return StepFailed(
-        org_id=flow.org_id,
-        run_id=run_id,
-        step_run_id=None,
-        step_key="",
-        step_type=what,
-        attempts=1,
-        error=error,
-        alert=flow.alert_on_failure,
-    )
 
 
 def finish(run_ids: Sequence[UUID]) -> None:
@@ -343,8 +339,8 @@ def finish(run_ids: Sequence[UUID]) -> None:
                     output, error = _run_output(flow, run_id, cursor)
                     run_transitions.set_output(run_id, output=output, error=error, cursor=cursor)
                     recorded.sizes[run_id] = len((output or "").encode())
-                    recorded.failures = [of_run(flow, run_id, error)] if error else []
-                    announce(recorded.failures, cursor)
+                    recorded.failures = [announcements.of_run(flow, run_id, error)] if error else []
+                    announcements.announce(recorded.failures, cursor)
                 recorded.versions[run_id] = version_id
                 recorded.ended.append((run_id, "failed" if recorded.failures else "completed"))
         report(recorded)
@@ -362,27 +358,6 @@ def _run_output(flow: CompiledFlow, run_id: UUID, cursor: database.Cursor) -> tu
             raise
         described = describe(error)
         return None, replace(described, message=f"The flow's output can't be rendered: {described.message}")
-
-
-def _announcement(result: StepResult) -> StepFailed | None:
-    """None where another step stands in for the failed one, and for a container whose items have been announced."""
-    claim = result.claim
-    flow = _flow_of(claim.version_id)
-    assert isinstance(result.outcome, Failed)
-    if flow is not None and claim.key in flow.steps and flow.steps[claim.key].fallback is not None:
-        return None
-    if result.outcome.error.name == fan_out.ITEM_FAILED and claim.lease is None:
-        return None
-    return StepFailed(
-        org_id=claim.org_id,
-        run_id=claim.run_id,
-        step_run_id=claim.id,
-        step_key=claim.key,
-        step_type=claim.type,
-        attempts=claim.attempt,
-        error=result.outcome.error,
-        alert=flow is not None and flow.alert_on_failure,
-    )
 
 
 def _flow_of(version_id: UUID) -> CompiledFlow | None:

@@ -11,7 +11,7 @@ from django.db import transaction
 from workflows.definitions.compiled import CompiledFlow
 from workflows.edge.unavailable import may_pass
 from workflows.engine.maintenance import sweeps
-from workflows.engine.pipeline import record
+from workflows.engine.pipeline import announcements
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.pipeline.trigger import NewRun, trigger
 from workflows.engine.state import database, expression_context, flow_cache
@@ -66,7 +66,7 @@ def _start_handler(run_id: UUID) -> None:
                 raise
             log.warning("the on_failure flow does not start", run_id=str(run_id), error=str(error))
             with database.transaction() as cursor:
-                record.announce([record.of_run(flow, run.id, describe(error), what="on_failure")], cursor)
+                announcements.announce([announcements.of_run(flow, run.id, describe(error), what="on_failure")], cursor)
 
 
 def _start(run: Run, flow: CompiledFlow) -> None:

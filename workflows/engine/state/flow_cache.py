@@ -6,6 +6,8 @@ A version that can't be compiled keeps no other from it: `load` gives what loads
 from __future__ import annotations
 
 import copy
+import functools
+import json
 import threading
 import time
 from collections import OrderedDict
@@ -21,7 +23,9 @@ from throttling.errors import ThrottlingError
 from workflows import this_process
 from workflows.definitions import validate
 from workflows.definitions.compiled import CompiledFlow, compile_flow
+from workflows.definitions.discovered import CallOptions, Discovered, read_options
 from workflows.definitions.schema import FlowSpec
+from workflows.engine.sql import calls as call_sql
 from workflows.engine.sql import perform as sql
 from workflows.engine.sql.perform import LoadVersionsRow
 from workflows.engine.state.records import Claim, ReadyStep
@@ -146,7 +150,14 @@ def _compile(row: LoadVersionsRow) -> CompiledFlow:
     fault of its own. Lack of memory says nothing about the version, and neither does the end of the process."""
     try:
         spec = FlowSpec.model_validate(row.definition)
-        flow = compile_flow(spec, version_id=row.id, flow_id=row.flow_id, number=row.number, org_id=row.org_id)
+        flow = compile_flow(
+            spec,
+            version_id=row.id,
+            flow_id=row.flow_id,
+            number=row.number,
+            org_id=row.org_id,
+            find_discovered=functools.partial(_find_discovered, row.id),
+        )
     except (MemoryError, SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -161,6 +172,32 @@ def _compile(row: LoadVersionsRow) -> CompiledFlow:
         while len(versions.compiled) > MAX_VERSIONS:
             versions.compiled.popitem(last=False)
     return flow
+
+
+def _find_discovered(version_id: UUID, name: str) -> Discovered | None:
+    """A step that a version in Python has asked for, by its name. Raises UnloadableVersion for options that this
+    process does not know."""
+    rows = call_sql.load_discovered(version=version_id, name=name)
+    return _discovered(name, rows[0].options) if rows else None
+
+
+def note_discovered(version_id: UUID, name: str, options: CallOptions) -> Discovered:
+    """Keep the options of the first step of a name; returns those that are in force."""
+    given = options.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    rows = call_sql.note_discovered(version=version_id, name=name, options=json.dumps(given))
+    return _discovered(name, rows[0].options)
+
+
+def _discovered(name: str, options: Any) -> Discovered:
+    try:
+        return read_options(name, options)
+    except ValidationError as error:
+        raise UnloadableVersion(
+            f"The step {name!r} has options that this process does not know. Another process may load it.",
+            path=f"steps.{name}",
+            reason=" ".join(str(error).split())[:1_000],
+            newer=True,
+        ) from None
 
 
 def _refusal(row: LoadVersionsRow, error: BaseException) -> UnloadableVersion:

@@ -13,6 +13,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
+from workflows.engine.calls.inline import Inline
 from workflows.engine.pipeline import perform
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.sql import worker as sql
@@ -25,7 +26,7 @@ from workflows.engine.worker.performers import EventLoop
 from workflows.engine.worker.permits import Permits
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.progress import Progress
-from workflows.steps.outcome import Cancelled
+from workflows.steps.outcome import Cancelled, Suspended
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +48,7 @@ class Heartbeat:
         claimer: Claimer,
         permits: Permits,
         progress: Progress,
+        inline: Inline,
         loop: EventLoop,
         drain: Callable[[float], None],
     ) -> None:
@@ -57,6 +59,7 @@ class Heartbeat:
         self._claimer = claimer
         self._permits = permits
         self._progress = progress
+        self._inline = inline
         self._loop = loop
         self._drain = drain
         self._stopped = threading.Event()
@@ -68,6 +71,7 @@ class Heartbeat:
         while not self._stopped.wait(min(PROGRESS_S, HEARTBEAT_S)):
             try:
                 self._progress.store()
+                self._inline.record_stale()
                 if time.monotonic() < beat_at:
                     continue
                 beat_at = time.monotonic() + HEARTBEAT_S
@@ -148,6 +152,9 @@ class Heartbeat:
     def _abandon(self, visit: Visit, result: StepResult) -> None:
         """Record the result of a handler that is too late; end the process where it keeps its only thread."""
         self._results.finish(visit, result)
+        if visit.around is not None:  # its thread is the same: the function waits for the step without it
+            claim = visit.around.claim
+            self._results.finish(visit.around, StepResult(claim=claim, outcome=Suspended(awaited=(visit.claim.id,))))
         if self._profile.runs_in_task_thread and visit.performs_here and not self._in_flight.is_draining:
             threading.Thread(target=self._end_process, args=(visit,), name="end", daemon=True).start()
 

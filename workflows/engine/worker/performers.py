@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from django.db import connections
@@ -27,6 +27,7 @@ from workflows.steps.http import client
 from workflows.steps.registry import Mode
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 class EventLoop:
@@ -39,13 +40,20 @@ class EventLoop:
 
     def call_soon(self, work: Coroutine[Any, Any, None]) -> None:
         """Run it on the loop."""
+        asyncio.run_coroutine_threadsafe(work, self._running())
+
+    def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 vital.start("loop", self._run)
-        asyncio.run_coroutine_threadsafe(work, self._loop)
+            return self._loop
 
-    def cancel(self, task: asyncio.Task[None]) -> None:
+    def result_of(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run it on the loop, and wait for what it returns. From another thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._running()).result()
+
+    def cancel(self, task: asyncio.Task[Any]) -> None:
         """Cancel a task of the loop, from another thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(task.cancel)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from uuid import uuid4
 
+from workflows.engine.calls.inline import Inline
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline.ahead import Confirming
 from workflows.engine.sql import leader as leader_sql
@@ -42,16 +43,25 @@ class Runtime:
         self.results = ResultQueue(self.in_flight)
         self._claimer = Claimer(profile, self.results)
         self._permits = Permits(profile, self.in_flight, self._claimer)
-        self._loop = EventLoop()
+        self.loop = EventLoop()
         shared = (profile, self.in_flight, self.results, self._permits)
         progress = Progress(self.in_flight)
         self.suspects = Suspects(*shared)
-        self._performers = Performers(*shared, progress, self._loop, self._go_on)
+        self._performers = Performers(*shared, progress, self.loop, self._go_on)
         recorder = Recorder(*shared)
+        self.inline = Inline(*shared, progress, recorder)
         self._visitor = Visitor(*shared, progress, self._performers, self.suspects, recorder)
         self._recorder_thread = RecorderThread(profile, self.in_flight, self.results, recorder, self._visitor.run)
         self.heartbeat = Heartbeat(
-            profile, self.in_flight, self.results, self._claimer, self._permits, progress, self._loop, self.drain
+            profile,
+            self.in_flight,
+            self.results,
+            self._claimer,
+            self._permits,
+            progress,
+            self.inline,
+            self.loop,
+            self.drain,
         )
         self._background: list[threading.Thread] = []
 
@@ -96,6 +106,7 @@ class Runtime:
         self.in_flight.drain(patience_s)
         self._performers.close()  # nothing starts any more …
         self._recorder_thread.close()
+        self.inline.record_stale(0.0)
         for visit in self.in_flight.visits():  # … before it is handed back
             self.results.hand_back(visit)
         self.suspects.end()
@@ -105,7 +116,7 @@ class Runtime:
         for thread in self._background:
             thread.join(timeout=5)
         database.close_spare()
-        self._loop.stop()
+        self.loop.stop()
         sandbox.close()
         step_events.stop()
         leader_sql.forget_workers(id=self.profile.id, silent_s=FORGOTTEN_AFTER_S)

@@ -40,6 +40,8 @@ STEP_TRANSITIONS: tuple[Transition, ...] = (
     Transition("fork (memoized)", "", "failed"),
     Transition("fork (memoized)", "", "skipped"),
     Transition("undo", "", "ready"),
+    Transition("function asks for a step", "", "ready"),
+    Transition("function performs a step", "", "running"),
     Transition("hand back", "running", "ready"),
     Transition("hand back (later)", "running", "waiting"),
     Transition("rescue", "running", "ready"),

@@ -41,6 +41,7 @@ from workflows.steps.outcome import (
     Skipped,
     Sleep,
     StepError,
+    Suspended,
     WaitFor,
 )
 from workflows.steps.registry import pure_types
@@ -159,6 +160,9 @@ class _Builder:
         elif isinstance(outcome, FanOut):
             self.needs_transaction = True
             row["waiting_for"] = "items"
+        elif isinstance(outcome, Suspended):
+            self.needs_transaction = True
+            row["waiting_for"] = "steps"
         elif isinstance(outcome, Skipped):
             row["reason"] = outcome.reason
         elif isinstance(outcome, HandBack) and outcome.after_s is not None:
@@ -203,6 +207,7 @@ _STATUS: dict[type[Any], str] = {
     Sleep: "waiting",
     WaitFor: "waiting",
     FanOut: "waiting",
+    Suspended: "waiting",
     Skipped: "skipped",
     Cancelled: "cancelled",
     HandBack: "ready",

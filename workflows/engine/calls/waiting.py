@@ -1,0 +1,49 @@
+"""Functions and the steps that they have asked for: a function waits, holding nothing, until these have ended.
+
+Both changes belong to the transactions that record outcomes, so that no end is missed: a step that ends locks its
+function's row after its own, and a function that suspends looks at its steps after it has changed its row. The one that
+commits second sees the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workflows.definitions.schema import FUNCTION
+from workflows.engine.state import database
+from workflows.engine.state.records import Claim, ReadyStep, Recorded, StepResult
+from workflows.engine.state.transitions import calls as transitions
+from workflows.models.run import ENDED_STEP
+from workflows.steps.outcome import Suspended
+
+__all__ = ["FUNCTION", "STEP_FAILED", "advance", "is_call"]
+
+STEP_FAILED = "StepFailed"
+"""The name of the error with which a function fails because of a step whose failure it did not catch."""
+
+
+def is_call(claim: Claim) -> bool:
+    """Whether a function has asked for the step."""
+    return claim.container_id is not None and claim.index is None
+
+
+def advance(results: Sequence[StepResult], recorded: Recorded, cursor: database.Cursor) -> list[ReadyStep]:
+    """Within the transaction that has recorded outcomes: the functions that are ready for their next visits."""
+    visited = {result.claim.id for result in results if result.claim.type == FUNCTION}
+    ended = [
+        result.claim.id
+        for result in results
+        if is_call(result.claim)
+        and result.claim.container_id not in visited
+        and recorded.statuses.get(result.claim.id) in ENDED_STEP
+    ]
+    suspended = [
+        result
+        for result in results
+        if isinstance(result.outcome, Suspended) and recorded.statuses.get(result.claim.id) == "waiting"
+    ]
+    ready = transitions.wake(ended, cursor) + transitions.suspend(suspended, cursor)
+    for step in ready:
+        if step.id in recorded.statuses:
+            recorded.statuses[step.id] = "ready"
+    return ready

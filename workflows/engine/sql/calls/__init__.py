@@ -1,0 +1,49 @@
+"""The statements of `calls` that set no status."""
+# Made from the headers of the SQL files: `manage.py statements`.
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from workflows.engine.state import database
+from workflows.payload import Json
+
+
+class LoadDiscoveredRow(NamedTuple):
+    options: Json
+
+
+def load_discovered(*, version: UUID, name: str, cursor: database.Cursor | None = None) -> list[LoadDiscoveredRow]:
+    """The steps that a version in Python has asked for."""
+    return database.fetch("load_discovered", {"version": version, "name": name}, LoadDiscoveredRow._make, cursor)
+
+
+class LoadJournalRow(NamedTuple):
+    id: UUID
+    key: str
+    type: str
+    position: int
+    status: str
+    attempt: int
+    output: Json
+    error: Json
+    ended_at: datetime | None
+
+
+def load_journal(*, function: UUID, cursor: database.Cursor | None = None) -> list[LoadJournalRow]:
+    """The steps that a function has asked for, in the order in which it did."""
+    return database.fetch("load_journal", {"function": function}, LoadJournalRow._make, cursor)
+
+
+class NoteDiscoveredRow(NamedTuple):
+    options: Json
+
+
+def note_discovered(
+    *, version: UUID, name: str, options: str, cursor: database.Cursor | None = None
+) -> list[NoteDiscoveredRow]:
+    """A version in Python asks for a step of this name for the first time."""
+    parameters = {"version": version, "name": name, "options": options}
+    return database.fetch("note_discovered", parameters, NoteDiscoveredRow._make, cursor)

@@ -1,0 +1,198 @@
+"""Visits of async flows. The code runs on the worker's event loop until all that it waits for are steps; then the visit
+performs the only new one itself, or has them dispatched, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workflows.engine.pipeline import perform
+from workflows.engine.pipeline.perform import Visit
+from workflows.engine.state.records import StepResult
+from workflows.engine.state.transitions.calls import NewCall
+from workflows.functions import background
+from workflows.functions.calls import Call
+from workflows.functions.failures import StepCallRefused, StepFailed, TargetDone
+from workflows.functions.journal import Place
+from workflows.functions.tools import Step
+from workflows.functions.visits import FunctionRun, Unfinished, is_ended, within
+from workflows.steps.outcome import Outcome
+
+SETTLED_AFTER = 3
+"""Turns of the loop without another call, after which the code is taken to wait."""
+
+
+@dataclass(kw_only=True)
+class _Open:
+    """A call that the code waits for. `new`: it is not in the journal yet."""
+
+    call: Call
+    new: NewCall | None
+    value: asyncio.Future[Any]
+
+
+class AsyncDriver:
+    """Drives one visit of an async flow."""
+
+    def __init__(self, run: FunctionRun) -> None:
+        self.run = run
+        self._open: list[_Open] = []
+        self._calls = 0
+        self._changed = asyncio.Event()
+        self._target: TargetDone | None = None
+        self._is_at_target = False
+
+    async def drive(self) -> Outcome:
+        """Run the code until it ends or has to wait."""
+        run = self.run
+        main = asyncio.ensure_future(run.flow.function(run.event(), Step(self)))
+        main.add_done_callback(lambda _: self._changed.set())
+        try:
+            while True:
+                await self._settle(main)
+                if self._target is not None:
+                    raise self._target
+                if main.done():
+                    if self._open:  # it has started steps that it does not wait for: the run does
+                        main.result()
+                        return await self._suspended(any_of=False)
+                    return run.completed(main.result())
+                if not await self._go_on():
+                    return await self._suspended(any_of=True)
+        finally:
+            if not main.done():
+                main.cancel()
+                await asyncio.gather(main, return_exceptions=True)
+            await self._off_loop(run.close)
+
+    async def _settle(self, main: asyncio.Future[Any]) -> None:
+        """Wait until the code has ended, or waits for steps only."""
+        while not main.done() and self._target is None:
+            if not self._open or self._is_at_target:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            before = self._calls
+            for _ in range(SETTLED_AFTER):
+                await asyncio.sleep(0)
+            if before == self._calls:
+                return
+
+    async def _go_on(self) -> bool:
+        """Perform the only step that the code waits for, where this visit may. False where the visit ends."""
+        run = self.run
+        if len(self._open) != 1 or (only := self._open[0]).new is None or run.target is not None:
+            return False
+        run.journal.check_new(Place(only.new.key, only.new.position, None))
+        if not run.may_perform(only.new):
+            return False
+        visit = await self._off_loop(run.begin, only.new)
+        if visit is None:
+            only.new = None
+            return False
+        result = await self._performed(only.call, visit)
+        try:
+            value = await self._off_loop(_settled, run, only.call, visit, result)
+        except Unfinished as unfinished:
+            run.awaited.append(unfinished.step_run_id)
+            only.new = None
+            return False
+        self._open.remove(only)
+        self._calls += 1
+        if isinstance(value, StepFailed):
+            only.value.set_exception(value)
+        else:
+            only.value.set_result(value)
+        return True
+
+    async def _performed(self, call: Call, visit: Visit) -> StepResult:
+        rendered = self.run.rendered(visit)
+        if call.is_async:
+            task = asyncio.ensure_future(perform.perform_async(rendered, within(call.handler)))
+            visit.task = task
+            return await task
+        result: StepResult = await self._in_thread(perform.perform, rendered, within(call.handler))
+        return result
+
+    async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Call the user's blocking code."""
+        return await asyncio.get_running_loop().run_in_executor(
+            background.user_threads(), background.with_connections_closed, work, *args
+        )
+
+    async def _suspended(self, *, any_of: bool) -> Outcome:
+        run = self.run
+        run.new = [each.new for each in self._open if each.new is not None]
+        run.any_of = any_of and len(self._open) > 1
+        outcome: Outcome = await self._off_loop(run.suspended)
+        return outcome
+
+    async def _off_loop(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Call the engine in a thread: the loop does not wait for Postgres."""
+        return await asyncio.get_running_loop().run_in_executor(background.engine_threads(), work, *args)
+
+    async def call(self, call: Call) -> Any:
+        """The value of a step; waits for ever where the visit has to end first. Raises StepFailed."""
+        run = self.run
+        if call.is_atomic:
+            raise StepCallRefused(f"step.atomic({call.name!r}): a transaction belongs to a sync flow.")
+        place = run.enter(call)
+        self._calls += 1
+        if place.row is not None and is_ended(place.row):
+            return run.value(call, place.row)
+        if run.is_target(place):
+            await self._perform_target(call)
+        opened = _Open(call=call, new=None, value=asyncio.get_running_loop().create_future())
+        if place.row is not None:
+            run.wait_for(place.row)
+        elif run.target is None:
+            opened.new = await self._off_loop(run.make_new, call, place)
+        self._open.append(opened)
+        self._changed.set()
+        return await opened.value
+
+    async def just(self, value: Any) -> Any:
+        """The value itself, as a call would give it."""
+        return value
+
+    async def _perform_target(self, call: Call) -> None:
+        self._is_at_target = True
+        try:
+            handler = within(call.handler)
+            if call.is_async:
+                value = await handler(self.run.context)
+            else:
+                value = await self._in_thread(handler, self.run.context)
+            self._target = TargetDone(value)
+        except BaseException as error:
+            self._target = TargetDone(error=error)
+        self._changed.set()
+        await asyncio.get_running_loop().create_future()
+
+    async def parallel(self, branches: Sequence[Any], *, return_exceptions: bool = False) -> list[Any]:
+        """The values of all branches: coroutines, or functions that give some."""
+        return await asyncio.gather(
+            *(branch() if callable(branch) else branch for branch in branches), return_exceptions=return_exceptions
+        )
+
+    async def map(self, calls: Sequence[Call], *, parallelism: int | None, return_exceptions: bool) -> list[Any]:
+        """The values of all calls, at most `parallelism` of them at a time."""
+        if parallelism is None:
+            return await self.parallel([self.call(call) for call in calls], return_exceptions=return_exceptions)
+        places = asyncio.Semaphore(parallelism)
+
+        async def one(call: Call) -> Any:
+            async with places:
+                return await self.call(call)
+
+        return await self.parallel([one(call) for call in calls], return_exceptions=return_exceptions)
+
+
+def _settled(run: FunctionRun, call: Call, visit: Visit, result: StepResult) -> Any:
+    """The value of a step that was performed, or its failure. Raises Unfinished."""
+    try:
+        return run.take(call, visit, result)
+    except StepFailed as failure:
+        return failure

@@ -1,0 +1,158 @@
+"""One call of a step tool: what is to be performed, under which name, and how it is retried and limited."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import re
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from throttling.errors import ThrottlingError
+from workflows.definitions.discovered import CallOptions
+from workflows.functions import payloads
+from workflows.functions.failures import StepCallRefused
+from workflows.steps.context import StepContext
+from workflows.steps.registry import REGISTRY
+
+_NAME = re.compile(r"[^\x00-\x1f\x7f:/\[\]'\"\\]{1,90}")
+MAX_INPUT_CHARACTERS = 16_000
+PATCH = "patched "
+"""Begins the names of markers of `step.patched`."""
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A step that the code asks for. `handler` performs it; `value_of` makes its value of the stored output."""
+
+    name: str
+    options: CallOptions
+    handler: Callable[[StepContext], Any]
+    value_of: Callable[[Any], Any] = _same
+    is_async: bool = False
+    is_atomic: bool = False
+
+
+def check_name(name: Any) -> str:
+    """The name of a step. Raises StepCallRefused for one that can't be used."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name != name.strip():
+        raise StepCallRefused(
+            f"{name!r} is no name of a step: give 1 to 90 characters, without : / [ ] \\ and quotation marks."
+        )
+    return name
+
+
+def options_of(
+    type_: str,
+    *,
+    timeout: Any = None,
+    retries: int | None = None,
+    retry: Any = None,
+    throttling: Mapping[str, Any] | None = None,
+) -> CallOptions:
+    """The options of a call. Raises StepCallRefused for those that can't be."""
+    given: dict[str, Any] = {"type": type_}
+    if timeout is not None:
+        given["timeout"] = timeout
+    if retry is not None:
+        given["retry"] = {"preset": retry} if isinstance(retry, str) else dict(retry)
+    if retries is not None:
+        given["retry"] = {**given.get("retry", {}), "retries": retries}
+    if throttling is not None:
+        given["throttling"] = dict(throttling)
+    try:
+        text = json.dumps(given, sort_keys=True)
+    except (TypeError, ValueError):
+        raise StepCallRefused("The options of a step are plain values: numbers, texts, mappings.") from None
+    return _checked_options(text)
+
+
+@functools.lru_cache(maxsize=4_000)
+def _checked_options(text: str) -> CallOptions:
+    given = json.loads(text)
+    if given["type"] not in REGISTRY or REGISTRY[given["type"]].container:
+        raise StepCallRefused(f"There is no step type {given['type']!r}; there are {', '.join(sorted(REGISTRY))}.")
+    try:
+        return CallOptions.model_validate(given).checked()
+    except ValidationError as error:
+        raise StepCallRefused(f"The options of the step can't be: {payloads.problems(error)}") from None
+    except ThrottlingError as error:
+        raise StepCallRefused(f"The options of the step can't be: {error}") from None
+
+
+def function_call(
+    name: str,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    options: CallOptions,
+    *,
+    output: type[BaseModel] | None = None,
+) -> Call:
+    """A call that performs a function of the user's."""
+    if not callable(function):
+        raise StepCallRefused(f"step.run({name!r}): {function!r} can't be called; give a function, then its arguments.")
+    model = output or _returned_model(function)
+
+    is_async = inspect.iscoroutinefunction(inspect.unwrap(getattr(function, "func", function)))
+
+    async def perform_async(_: StepContext) -> Any:
+        return payloads.plain(await function(*args, **kwargs))
+
+    def perform(_: StepContext) -> Any:
+        return payloads.plain(function(*args, **kwargs))
+
+    return Call(
+        name=check_name(name),
+        options=options,
+        handler=perform_async if is_async else perform,
+        value_of=_same if model is None else functools.partial(payloads.typed, model=model),
+        is_async=is_async,
+    )
+
+
+@functools.lru_cache(maxsize=4_000)
+def _returned_model(function: Callable[..., Any]) -> type[BaseModel] | None:
+    """The pydantic model that a function says it returns."""
+    try:
+        found = typing.get_type_hints(function).get("return")
+    except (NameError, TypeError, AttributeError):
+        return None
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def typed_call(
+    name: str,
+    type_: str,
+    config: Mapping[str, Any],
+    options: CallOptions | None = None,
+    *,
+    value_of: Callable[[Any], Any] = _same,
+) -> Call:
+    """A call that performs a step type of Headrace, with its configuration."""
+    step_type = REGISTRY[type_]
+    given = {field: payloads.plain(value) for field, value in config.items() if value is not None}
+    try:
+        checked = step_type.config_model.model_validate(given)
+    except ValidationError as error:
+        raise StepCallRefused(f"step {name!r} ({type_}): {payloads.problems(error)}") from None
+
+    def perform(context: StepContext) -> Any:
+        return step_type.handler(replace(context, config=checked))
+
+    return Call(
+        name=check_name(name),
+        options=options or options_of(type_),
+        handler=perform,
+        value_of=value_of,
+        is_async=inspect.iscoroutinefunction(step_type.handler),
+    )

@@ -1,0 +1,135 @@
+"""Visits of sync flows: the code runs in one thread, and every call of a step tool returns, or ends the visit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.db import transaction
+
+from workflows.engine.pipeline import perform
+from workflows.engine.worker import ending
+from workflows.functions import background
+from workflows.functions.calls import Call
+from workflows.functions.failures import StepFailed, Suspend, TargetDone
+from workflows.functions.journal import Place
+from workflows.functions.tools import Step
+from workflows.functions.visits import FunctionRun, Unfinished, is_ended, performing
+from workflows.steps.context import StepContext
+from workflows.steps.outcome import Outcome
+
+
+class Driver:
+    """Drives one visit of a sync flow."""
+
+    def __init__(self, run: FunctionRun) -> None:
+        self.run = run
+        self._branches = 0
+
+    def drive(self) -> Outcome:
+        """Run the code until it ends or has to wait."""
+        run = self.run
+        try:
+            value = run.flow.function(run.event(), Step(self))
+            if run.awaited or run.new:  # it has started steps that it does not wait for: the run does
+                run.any_of = False
+                return run.suspended()
+            return run.completed(value)
+        except Suspend:
+            return run.suspended()
+        finally:
+            run.close()
+
+    def call(self, call: Call) -> Any:
+        """The value of a step; the visit ends where it has none yet. Raises StepFailed."""
+        run = self.run
+        place = run.enter(call)
+        if place.row is not None and is_ended(place.row):
+            return run.value(call, place.row)
+        if run.is_target(place):
+            self._perform_target(call)
+        if place.row is not None:
+            run.wait_for(place.row)
+            raise Suspend
+        if run.target is not None:
+            raise Suspend
+        return self._new(call, place)
+
+    def just(self, value: Any) -> Any:
+        """The value itself, as a call would give it."""
+        return value
+
+    def _new(self, call: Call, place: Place) -> Any:
+        run = self.run
+        if not self._branches:
+            run.journal.check_new(place)
+        new = run.make_new(call, place)
+        if self._branches or not run.may_perform(new):
+            run.new.append(new)
+            raise Suspend
+        visit = run.begin(new)
+        if visit is None:
+            raise Suspend
+        result = perform.perform(run.rendered(visit), lambda context: self._perform(call, context))
+        try:
+            return run.take(call, visit, result)
+        except Unfinished as unfinished:
+            run.awaited.append(unfinished.step_run_id)
+            raise Suspend from None
+
+    def _perform_target(self, call: Call) -> None:
+        try:
+            value = self._perform(call, self.run.context)
+        except BaseException as error:
+            ending.raise_if_ending(error)
+            raise TargetDone(error=error) from None
+        raise TargetDone(value)
+
+    def _perform(self, call: Call, context: StepContext) -> Any:
+        with performing():
+            if call.is_atomic:
+                with transaction.atomic():
+                    return call.handler(context)
+            value = call.handler(context)
+            return background.result_of(value) if call.is_async else value
+
+    def parallel(self, branches: Sequence[Callable[[], Any]], *, return_exceptions: bool = False) -> list[Any]:
+        """The values of all branches, each a function that may call step tools. None waits for another."""
+        self.run.any_of = True
+        return self._all(branches, return_exceptions=return_exceptions)
+
+    def map(self, calls: Sequence[Call], *, parallelism: int | None, return_exceptions: bool) -> list[Any]:
+        """The values of all calls, at most `parallelism` of them at a time."""
+        if parallelism is not None:
+            self.run.any_of = True
+        return self._all(
+            [lambda call=call: self.call(call) for call in calls],  # type: ignore[misc]
+            return_exceptions=return_exceptions,
+            most=parallelism,
+        )
+
+    def _all(
+        self, branches: Sequence[Callable[[], Any]], *, return_exceptions: bool, most: int | None = None
+    ) -> list[Any]:
+        values: list[Any] = []
+        failed: StepFailed | None = None
+        open_branches = 0
+        self._branches += 1
+        try:
+            for branch in branches:
+                try:
+                    values.append(branch())
+                except Suspend:
+                    open_branches += 1
+                    if most is not None and open_branches >= most:
+                        break
+                except StepFailed as error:
+                    failed = failed or error
+                    values.append(error)
+        finally:
+            self._branches -= 1
+        if failed is not None and not return_exceptions:
+            raise failed
+        if open_branches:
+            raise Suspend
+        return values

@@ -1,0 +1,341 @@
+"""`step`: what the code of a flow asks for. Each call is one step of the run, remembered by its name.
+
+In an async flow every tool that gives a value is awaited.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+from django.db.models import QuerySet
+from pydantic import BaseModel
+
+from workflows.definitions.discovered import CallOptions
+from workflows.duration import parse_ms
+from workflows.functions import calls, payloads
+from workflows.functions.calls import Call
+from workflows.functions.failures import StepCallRefused
+from workflows.steps import callback_urls
+from workflows.steps.context import AttemptLog, StepContext
+from workflows.steps.outcome import Outcome, Sleep
+
+
+class _Run(Protocol):
+    """What a tool knows of the visit."""
+
+    draws: int
+
+    @property
+    def context(self) -> StepContext: ...
+    @property
+    def journal(self) -> Any: ...
+
+
+class StepDriver(Protocol):
+    """What performs calls: in a sync flow the value is returned, in an async one a coroutine that gives it."""
+
+    run: Any
+
+    def call(self, call: Call) -> Any: ...
+    def just(self, value: Any) -> Any: ...
+    def parallel(self, branches: Sequence[Any], *, return_exceptions: bool = False) -> Any: ...
+    def map(self, calls: Sequence[Call], *, parallelism: int | None, return_exceptions: bool) -> Any: ...
+
+
+Duration = str | int | dt.timedelta
+"""`"10m"`, milliseconds, or a timedelta."""
+
+
+def _duration(value: Duration | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        return parse_ms(round(value.total_seconds() * 1000) if isinstance(value, dt.timedelta) else value)
+    except ValueError as error:
+        raise StepCallRefused(str(error)) from None
+
+
+class Step:
+    """The tools of one visit. Names belong to their calls: the second call of `charge` is `charge:1`."""
+
+    def __init__(self, driver: StepDriver) -> None:
+        self._driver = driver
+
+    # --- what a run is ------------------------------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> UUID:
+        """The id of the run."""
+        run_id: UUID = self._driver.run.context.run_id
+        return run_id
+
+    @property
+    def flow(self) -> str:
+        """The id of the flow."""
+        return str(self._driver.run.context.flow)
+
+    @property
+    def attempt(self) -> int:
+        """How often the code that is being executed has been tried before: 0 at first."""
+        return int(self._driver.run.context.attempt) - 1
+
+    def secret(self, name: str) -> str:
+        """A stored secret of the organization, masked in all that is kept. Raises StepCallRefused without one."""
+        return str(self._driver.run.secret(name))
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *args: Any,
+        retries: int | None = None,
+        retry: str | Mapping[str, Any] | None = None,
+        type: str = "python",  # noqa: A002
+        timeout: Duration | None = None,
+        throttling: Mapping[str, Any] | None = None,
+        output: type[BaseModel] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Call the function once, and give what it has returned: now, and whenever the flow's code runs again.
+
+        `retries`, `retry` (a preset or the fields of a definition's `retry`), `timeout` of one try, `throttling` (as in
+        a definition): options of this name. `type`: whose limits and retries hold. What it returns is kept as JSON;
+        a pydantic model is given back as one (`output`, or what the function says it returns). Raises StepFailed once
+        its tries are used up.
+        """
+        options = calls.options_of(
+            type, timeout=_duration(timeout), retries=retries, retry=retry, throttling=throttling
+        )
+        return self._driver.call(calls.function_call(name, function, args, kwargs, options, output=output))
+
+    def atomic(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """As `run`, but what the function writes by the ORM and the record of the step are ONE transaction: both are
+        there, or neither. Sync flows only; no network within it."""
+        from dataclasses import replace  # noqa: PLC0415
+
+        options, given = _split_options(kwargs)
+        call = calls.function_call(name, function, args, given, calls.options_of("python", **options))
+        return self._driver.call(replace(call, is_atomic=True))
+
+    def fetch(self, name: str, url: str, *, method: str = "GET", **config: Any) -> Any:
+        """An HTTP request with everything that the step type `http_request` has: its output."""
+        options, given = _split_options(config)
+        return self._typed(name, "http_request", {"url": url, "method": method, **given}, options)
+
+    def parallel(self, *branches: Any, return_exceptions: bool = False) -> Any:
+        """The values of all branches, in their order; none waits for another. In a sync flow a branch is a function
+        that calls tools of `step`, in an async one a coroutine of theirs.
+
+        The first failure is raised, unless `return_exceptions` puts it in its place.
+        """
+        return self._driver.parallel(branches, return_exceptions=return_exceptions)
+
+    def map(
+        self,
+        name: str,
+        function: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        parallelism: int | None = None,
+        return_exceptions: bool = False,
+        retries: int | None = None,
+        retry: str | Mapping[str, Any] | None = None,
+        type: str = "python",  # noqa: A002
+        timeout: Duration | None = None,
+        throttling: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """What the function returns for each item, in their order: a step for each, at most `parallelism` at once."""
+        if parallelism is not None and parallelism < 1:
+            raise StepCallRefused(f"step.map({name!r}): parallelism is at least 1, not {parallelism}")
+        options = calls.options_of(
+            type, timeout=_duration(timeout), retries=retries, retry=retry, throttling=throttling
+        )
+        made = [calls.function_call(name, function, (item,), {}, options) for item in items]
+        return self._driver.map(made, parallelism=parallelism, return_exceptions=return_exceptions)
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    def sleep(self, name: str, duration: Duration) -> Any:
+        """Wait, holding neither a worker nor a permit."""
+        return self._typed(name, "delay", {"for": _duration(duration)}, value_of=_nothing)
+
+    def sleep_until(self, name: str, when: dt.datetime | str) -> Any:
+        """Wait until a time with its zone; one that has passed is no wait."""
+        return self._typed(name, "delay", {"until": when}, value_of=_nothing)
+
+    def wait_for_event(
+        self,
+        name: str,
+        event: str,
+        *,
+        match: str | None = None,
+        if_: str | None = None,
+        timeout: Duration | None = None,
+        lookback: Duration | None = None,
+        on_timeout: str | None = None,
+    ) -> Any:
+        """The next event of this name, as ReceivedEvent; None after `timeout`, or StepFailed (`on_timeout="fail"`).
+
+        `match`: a path that is equal in the event that started the run; `if_`: CEL over `event` and `async`.
+        """
+        config = {"event": event, "match": match, "if": if_, "timeout": _duration(timeout),
+                  "lookback": _duration(lookback), "on_timeout": on_timeout}  # fmt: skip
+        return self._typed(name, "wait_for_event", config, value_of=_received)
+
+    def wait_for_approval(self, name: str, *, timeout: Duration | None = None, **config: Any) -> Any:
+        """A person's decision: `{approved, by, comment, at}`. The fields are those of the step type."""
+        return self._typed(name, "wait_for_approval", {**config, "timeout": _duration(timeout)})
+
+    def callback_url(self, name: str) -> str:
+        """The address that `wait_for_callback` of this name waits for. It is good before that is reached, too."""
+        context = self._driver.run.context
+        return callback_urls.url_of(context.run_id, calls.check_name(name), self._driver.run.path)
+
+    def wait_for_callback(self, name: str, *, timeout: Duration | None = None, on_timeout: str | None = None) -> Any:
+        """The JSON body with which `callback_url(name)` is called, once; None after `timeout`."""
+        config = {"timeout": _duration(timeout), "on_timeout": on_timeout}
+        return self._typed(name, "wait_for_callback", config)
+
+    def wait_for_model(
+        self, name: str, queryset: QuerySet[Any], *, timeout: Duration = "7d", poll: Duration = "30s"
+    ) -> Any:
+        """The primary key of the first row of the queryset, once it has one; None after `timeout`.
+
+        The rows are looked at every `poll` (a second at least), by any worker: what `update()` and bulk writes change
+        sends no signal, so that nothing else would see it.
+        """
+        every_s = max(1.0, (_duration(poll) or 0) / 1000)
+        call = Call(
+            name=calls.check_name(name),
+            options=calls.options_of("python"),
+            handler=_Look(queryset, every_s, (_duration(timeout) or 0) / 1000),
+            value_of=_pk,
+        )
+        return self._driver.call(call)
+
+    # --- other flows --------------------------------------------------------------------------------------------------
+
+    def send_event(
+        self, name: str, event: str, data: Mapping[str, Any] | BaseModel | None = None, *,
+        user: Mapping[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        """Send an event, once however often the step is tried. Gives its id."""
+        config = {"name": event, "data": {} if data is None else data, "user": user}
+        return self._typed(name, "publish_event", config, value_of=_event_id)
+
+    def invoke(
+        self,
+        name: str,
+        flow: Any,
+        data: Any = None,
+        *,
+        wait: bool = True,
+        timeout: Duration | None = None,
+        on_timeout: str | None = None,
+        on_failure: str | None = None,
+        on_cancel: str | None = None,
+        priority: str | int | None = None,
+    ) -> Any:
+        """Run another flow (its id, or the flow itself) and give its output; without `wait`, `{runId}` at once."""
+        config = {"flow": getattr(flow, "slug", flow), "data": data, "wait": wait, "timeout": _duration(timeout),
+                  "on_timeout": on_timeout, "on_failure": on_failure, "on_cancel": on_cancel,
+                  "priority": priority}  # fmt: skip
+        return self._typed(name, "invoke_flow", config)
+
+    # --- what has no row of its own -----------------------------------------------------------------------------------
+
+    def now(self) -> dt.datetime:
+        """The time as the run's journal has it: when the latest step ended that was asked for (or when the run was
+        made). The same in every visit."""
+        now: dt.datetime = self._driver.run.journal.now
+        return now
+
+    def uuid(self) -> UUID:
+        """A UUID of this run, the same in every visit: that of the first call, of the second, …"""
+        return uuid.uuid5(self.run_id, f"uuid:{self._draw()}")
+
+    def random(self) -> random.Random:
+        """A source of random numbers, the same in every visit: that of the first call, of the second, …"""
+        return random.Random(f"{self.run_id}:{self._draw()}")
+
+    def _draw(self) -> int:
+        run: _Run = self._driver.run
+        run.draws += 1
+        return run.draws
+
+    @property
+    def logger(self) -> AttemptLog:
+        """The log of the try. While the code goes through steps that have ended already, it says nothing."""
+        log: AttemptLog = self._driver.run.log
+        return log
+
+    def progress(self, percent: float, message: str = "") -> None:
+        """Show how far the run is: 0 … 100, and a message."""
+        self._driver.run.progress(percent, message)
+
+    def patched(self, name: str) -> Any:
+        """Whether the run takes the new way of the code: True for runs that come here for the first time, False for
+        those that were beyond this point before the change."""
+        run = self._driver.run
+        marker = f"{calls.PATCH}{calls.check_name(name)}"
+        if not run.journal.has(marker) and run.journal.is_replaying:
+            return self._driver.just(False)
+        return self._typed(marker, "noop", {"output": True})
+
+    def _typed(
+        self,
+        name: str,
+        type_: str,
+        config: Mapping[str, Any],
+        options: Mapping[str, Any] | None = None,
+        *,
+        value_of: Callable[[Any], Any] = lambda value: value,
+    ) -> Any:
+        checked: CallOptions = calls.options_of(type_, **(options or {}))
+        return self._driver.call(calls.typed_call(name, type_, config, checked, value_of=value_of))
+
+
+class _Look:
+    """The handler of `wait_for_model`: a row, or another look later."""
+
+    def __init__(self, queryset: QuerySet[Any], every_s: float, timeout_s: float) -> None:
+        self._queryset, self._every_s, self._timeout_s = queryset, every_s, timeout_s
+
+    def __call__(self, context: StepContext) -> Outcome | dict[str, Any]:
+        found = self._queryset.all().values_list("pk", flat=True).first()
+        if found is not None:
+            return {"pk": payloads.plain(found) if isinstance(found, int | str) else str(found)}
+        left_s = self._timeout_s - context.wake_seq * self._every_s
+        return Sleep(seconds=min(self._every_s, left_s)) if left_s > 0 else {"pk": None}
+
+
+def _split_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(options of the step, everything else)."""
+    names = ("retries", "retry", "throttling")
+    options = {name: given[name] for name in names if given.get(name) is not None}
+    if given.get("step_timeout") is not None:
+        options["timeout"] = _duration(given["step_timeout"])
+    return options, {name: value for name, value in given.items() if name not in (*names, "step_timeout")}
+
+
+def _nothing(_: Any) -> None:
+    return None
+
+
+def _received(value: Any) -> payloads.ReceivedEvent | None:
+    return payloads.ReceivedEvent.of(value) if value is not None else None
+
+
+def _event_id(value: Any) -> str:
+    return str(value["eventId"])
+
+
+def _pk(value: Any) -> Any:
+    return value["pk"]

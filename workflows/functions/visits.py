@@ -1,0 +1,269 @@
+"""What a visit of a flow's code has at hand, whether the code is sync or async: its journal, its claim, its steps."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import inspect
+import json
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import structlog
+import uuid6
+from django.db import connections
+
+from workflows.definitions.compiled import CompiledStep
+from workflows.definitions.discovered import DiscoveredSteps
+from workflows.engine.calls import inline
+from workflows.engine.calls.inline import FunctionVisit, Inline
+from workflows.engine.pipeline import perform
+from workflows.engine.pipeline.perform import Handler, RenderedStep, Visit
+from workflows.engine.sql import calls as sql
+from workflows.engine.state import database, expression_context, flow_cache
+from workflows.engine.state.records import Claim, StepResult
+from workflows.engine.state.transitions.calls import NewCall
+from workflows.functions import payloads
+from workflows.functions.calls import Call
+from workflows.functions.failures import StepCallRefused, StepFailed
+from workflows.functions.flows import MAIN, FunctionFlow
+from workflows.functions.journal import Journal, JournalRow, Place, is_decided
+from workflows.payload import dump
+from workflows.steps.context import AttemptLog, StepContext
+from workflows.steps.masking import Secrets
+from workflows.steps.outcome import Completed, Failed, Suspended
+from workflows.steps.registry import StepConfig
+
+MAX_CALLS = 10_000
+_performing: ContextVar[bool] = ContextVar("performing", default=False)
+"""Whether a step is being performed: its function can't ask for others."""
+
+
+@contextlib.contextmanager
+def performing() -> Iterator[None]:
+    """While the function of a step is called."""
+    token = _performing.set(True)
+    try:
+        yield
+    finally:
+        _performing.reset(token)
+
+
+def within(handler: Handler) -> Handler:
+    """The handler, marked as that of a step while it runs: sync, or async."""
+    if inspect.iscoroutinefunction(handler):
+
+        async def perform_async(context: StepContext) -> Any:
+            with performing():
+                return await handler(context)
+
+        return perform_async
+
+    def perform_sync(context: StepContext) -> Any:
+        with performing():
+            value = handler(context)
+        return _awaited(value) if inspect.isawaitable(value) else value
+
+    return perform_sync
+
+
+async def _awaited(value: Any) -> Any:
+    with performing():
+        return await value
+
+
+@dataclass(kw_only=True)
+class FunctionRun:
+    """One visit of the code of a flow.
+
+    `target`: the step for which it is visited; None: the visit belongs to the function itself, and goes on with what
+    the code asks for.
+    """
+
+    flow: FunctionFlow
+    context: StepContext
+    journal: Journal
+    is_same_code: bool
+    function_id: UUID
+    target: UUID | None = None
+    worker: Inline | None = None
+    visit: FunctionVisit | None = None
+    awaited: list[UUID] = field(default_factory=list)
+    new: list[NewCall] = field(default_factory=list)
+    any_of: bool = False
+    draws: int = 0
+    path: str = MAIN
+    """That of the steps in the journal."""
+
+    @property
+    def claim(self) -> Claim:
+        claim: Claim = self.context.claim
+        return claim
+
+    def event(self) -> payloads.ReceivedEvent:
+        """What has started the run."""
+        facts = self.context.scope["event"]
+        return payloads.ReceivedEvent.of(facts, self.flow.model_of(facts["name"]))
+
+    def secret(self, name: str) -> str:
+        """A stored secret, masked from now on. Raises StepCallRefused without one."""
+        with database.borrowed():
+            values, _ = expression_context.secrets_of(self.claim.org_id)
+        if name not in values:
+            raise StepCallRefused(f"There is no secret {name!r}; store it with: manage.py secret set {name}")
+        self.context.secrets.add(values[name])
+        return values[name]
+
+    @property
+    def log(self) -> AttemptLog:
+        """The log of the try; of code that is only replayed, one that keeps nothing."""
+        if self.target is not None or self.journal.is_replaying:
+            return AttemptLog(structlog.get_logger, self.context.secrets, is_muted=True)
+        return self.context.log
+
+    def progress(self, percent: float, message: str) -> None:
+        """Report the progress of the run; of code that is only replayed, nothing."""
+        if self.target is None and not self.journal.is_replaying:
+            self.context.progress(percent, message)
+
+    def enter(self, call: Call) -> Place:
+        """The place of a call in the journal. Raises StepCallRefused where no step can be called now."""
+        if _performing.get():
+            raise StepCallRefused(
+                f"The step {call.name!r} is called within another one: return from that first, or call a function."
+            )
+        if open_ := [each.alias for each in connections.all(initialized_only=True) if each.in_atomic_block]:
+            raise StepCallRefused(
+                f"The step {call.name!r} is called within atomic() on {open_[0]!r}: what it does and its record could "
+                "not be undone with that. Close the block first, or use step.atomic(name, function)."
+            )
+        self.context.check_cancelled()
+        return self.journal.enter(call.name, call.options.type)
+
+    def value(self, call: Call, row: JournalRow) -> Any:
+        """The value of a step that has ended. Raises StepFailed."""
+        if row.status == "failed":
+            raise StepFailed.of(call.name, row.error, row.attempt)
+        return call.value_of(row.output)
+
+    def is_target(self, place: Place) -> bool:
+        """Whether the visit is made for this step."""
+        return self.target is not None and place.row is not None and place.row.id == self.target
+
+    def wait_for(self, row: JournalRow) -> None:
+        """Note a step that has not ended."""
+        self.awaited.append(row.id)
+
+    def make_new(self, call: Call, place: Place) -> NewCall:
+        """A step that is not in the journal. Raises StepCallRefused where there are too many, or where its options are
+        not those of its name."""
+        if place.position >= MAX_CALLS:
+            raise StepCallRefused(
+                f"A run has {MAX_CALLS:,} steps at most: let parts of the work be runs of their own (step.invoke)."
+            )
+        return NewCall(id=uuid6.uuid7(), key=place.key, position=place.position, step=self._step(call, place.key))
+
+    def _step(self, call: Call, key: str) -> CompiledStep:
+        flow = flow_cache.flow_of(self.claim.version_id)
+        assert isinstance(flow.steps, DiscoveredSteps)
+        steps: DiscoveredSteps[CompiledStep] = flow.steps
+        with database.borrowed():
+            if call.name not in steps:
+                flow_cache.note_discovered(self.claim.version_id, call.name, call.options)
+            step = steps[key]
+        given = {name: getattr(call.options, name) for name in type(call.options).model_fields}
+        if step.type.name != call.options.type or (self.is_same_code and steps.options_of(call.name) != given):
+            raise StepCallRefused(
+                f"The step {call.name!r} has been called with other options in this version of the flow: options "
+                "belong to a name. Give this call a name of its own."
+            )
+        return step
+
+    def may_perform(self, new: NewCall) -> bool:
+        """Whether this visit may perform the step itself."""
+        return self.worker is not None and self.visit is not None and self.worker.may_begin(self.visit, new)
+
+    def begin(self, new: NewCall) -> Visit | None:
+        """Begin a step; None where the function has to wait for it, or to end."""
+        assert self.worker is not None
+        assert self.visit is not None
+        begun = self.worker.begin(self.visit, new)
+        if begun is None:
+            self.awaited.append(new.id)
+        return begun
+
+    def rendered(self, visit: Visit) -> RenderedStep:
+        """The step, as it is performed."""
+        secrets: Secrets = self.context.secrets
+        context = perform.context_of(visit, StepConfig(), secrets)
+        return RenderedStep(visit=visit, context=context, input=None, secrets=secrets)
+
+    def take(self, call: Call, visit: Visit, result: StepResult) -> Any:
+        """The value of a step that has just been performed. Raises StepFailed, or Unfinished where the function has to
+        wait for it."""
+        assert self.worker is not None
+        assert self.visit is not None
+        outcome = result.outcome
+        if isinstance(outcome, Failed):
+            if not self.worker.record(self.visit, visit, result):
+                raise Unfinished(visit.claim.id)
+            self.journal.ended(dt.datetime.now(dt.UTC))
+            raise StepFailed.of(call.name, outcome.error.as_json(), visit.claim.attempt)
+        if not self.worker.end(self.visit, visit, result) or not isinstance(outcome, Completed):
+            raise Unfinished(visit.claim.id)
+        self.journal.ended(dt.datetime.now(dt.UTC))
+        return call.value_of(None if result.output is None else json.loads(result.output))
+
+    def suspended(self) -> Suspended:
+        """The end of the visit: what is new is dispatched. Raises Nondeterminism where the code has left out steps."""
+        if self.new:
+            self.journal.check_new(Place(self.new[0].key, self.new[0].position, None))
+            opened = inline.open_steps(self.claim, self.new)
+            if len(opened) < len(self.new):
+                return Suspended()
+            self.awaited += opened
+        return Suspended(awaited=tuple(self.awaited), any_of=self.any_of)
+
+    def completed(self, value: Any) -> Completed:
+        """The end of the run. Raises Nondeterminism where the code has left out steps."""
+        self.journal.check_end()
+        if self.flow.output_model is not None and not isinstance(value, self.flow.output_model):
+            value = payloads.typed(value, self.flow.output_model)
+        return Completed(output=payloads.plain(value))
+
+    def close(self) -> None:
+        """Have recorded what the visit has performed."""
+        if self.worker is not None and self.visit is not None:
+            self.worker.close(self.visit)
+
+
+class Unfinished(BaseException):
+    """A step that was performed in the visit has not ended: it is tried again, sleeps, or waits."""
+
+    def __init__(self, step_run_id: UUID) -> None:
+        super().__init__()
+        self.step_run_id = step_run_id
+
+
+def load_journal(function_id: UUID, scope: Any) -> Journal:
+    """The journal of a function's step run."""
+    began_at = dt.datetime.fromisoformat(scope["run"]["createdAt"])
+    with database.borrowed():
+        return Journal(sql.load_journal(function=function_id), began_at=began_at)
+
+
+def is_ended(row: JournalRow | None) -> bool:
+    """Whether there is a step, and it has ended."""
+    return row is not None and is_decided(row)
+
+
+def preview(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """The arguments of a step, as they are kept with its try; None where they are no JSON, or too large."""
+    try:
+        text = dump({"args": payloads.plain(args), "kwargs": payloads.plain(kwargs)})
+    except Exception:
+        return None
+    return text if len(text) <= 16_000 else None
