@@ -17,6 +17,7 @@ class DeadLettersConfig(AppConfig):
         from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
         from workflows.services import bulk, system_events  # noqa: PLC0415
         from workflows.signals import (  # noqa: PLC0415
+            failures_handled,
             flow_closing,
             flow_deleted,
             repair_begins,
@@ -29,6 +30,7 @@ class DeadLettersConfig(AppConfig):
         runs_deleted.connect(of_flows.delete_of_runs, dispatch_uid="dlq.delete_of_runs")
         flow_deleted.connect(of_flows.delete_of_flow, dispatch_uid="dlq.delete_of_flow")
         steps_failed.connect(bury, dispatch_uid="dlq.record_failures")
+        failures_handled.connect(services.note_handled, dispatch_uid="dlq.failures_handled")
         repair_begins.connect(repairs.failures_to_repair, dispatch_uid="dlq.repair_begins")
         run_repaired.connect(repairs.close, dispatch_uid="dlq.run_repaired")
         post_migrate.connect(ship, sender=self, dispatch_uid="dlq.ship")

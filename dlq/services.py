@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -53,7 +53,7 @@ def replay(
     run's input carries `_dlqReprocessed: true` and `_dlqItemId`. It is a repair as `services.repair.replay` makes
     one: it goes on from the latest repair of the failure, and closes all open letters of it. `force`: although the
     letter was repaired already, and from the run in which it failed. `auto`: only where no failure of the run is
-    for a person.
+    for a person. A letter that the flow's code has handled is not repaired: a fork runs from its step on.
 
     Raises DeadLetterNotFound, AlreadyHandled, AlreadyRepaired, RunNotEnded, InvalidInput, PayloadTooLarge.
     """
@@ -63,6 +63,11 @@ def replay(
             raise AlreadyHandled("The dead letter is ignored; reopen it to replay it.")
         if letter.status == Status.REPROCESSED and not force:
             raise _repaired(letter)
+        if letter.status == Status.HANDLED:
+            return repair.fork_run(
+                organization, letter.run_id, [letter.step_key], new_input=data, version=version or "same",
+                dry_run=dry_run,
+            )  # fmt: skip
         if auto and any(each.auto_replay_at is None for each in letters if each.status == Status.FAILED):
             raise AlreadyHandled("Another failure of the run is for a person to decide.")
         repeat = repair.replay(
@@ -80,6 +85,13 @@ def replay(
             repaired = DeadLetter.objects.filter(first_run_id=letter.first_run_id, replay_run_id=repeat.run_id)
             repaired.update(auto_replays=letter.auto_replays + 1)
     return repeat
+
+
+def note_handled(*, step_run_ids: Sequence[UUID], **_: Any) -> None:
+    """Receiver of `workflows.signals.failures_handled`: what the code of a flow has caught is for nobody to repair."""
+    DeadLetter.objects.filter(step_run_id__in=step_run_ids, status=Status.FAILED).update(
+        status=Status.HANDLED, auto_replay_at=None
+    )
 
 
 def _repaired(letter: DeadLetter) -> WorkflowsError:

@@ -6,6 +6,9 @@ from django.dispatch import Signal
 # Arguments: failures (list of engine.rows.StepFailed), cursor (psycopg, of the open transaction).
 steps_failed = Signal()
 
+# Sent when the code of a flow goes on after failures of its steps, and again at each visit. Argument: step_run_ids.
+failures_handled = Signal()
+
 # Sent in the transaction of a repair, before it is planned. Arguments: run (the one that is repaired), root_id (the run
 # that failed first), force. Receivers lock and return the keys of the steps that have failures to be repaired.
 repair_begins = Signal()

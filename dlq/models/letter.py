@@ -54,6 +54,7 @@ class DeadLetter(models.Model):
         FAILED = "failed", "failed"
         REPROCESSED = "reprocessed", "reprocessed"
         IGNORED = "ignored", "ignored"
+        HANDLED = "handled", "handled by the flow's code"
 
     id = models.UUIDField(primary_key=True, default=uuid6.uuid7, db_default=Uuid7(), editable=False)
     org_id = models.UUIDField()
@@ -90,7 +91,7 @@ class DeadLetter(models.Model):
         ordering: ClassVar = ["-id"]
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=Q(status__in=["failed", "reprocessed", "ignored"]), name="dead_letter_status"
+                condition=Q(status__in=["failed", "reprocessed", "ignored", "handled"]), name="dead_letter_status"
             ),
             # A failure of a repair continues the letter of the step, instead of adding one (ADR 14).
             models.UniqueConstraint(fields=["first_run_id", "place"], name="dead_letter_once"),

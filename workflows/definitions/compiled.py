@@ -137,6 +137,8 @@ class CompiledFlow:
     """The steps that wait for their callback addresses."""
     chains: Mapping[str, tuple[str, ...]]
     """By step: its fallbacks, in the order in which they are tried."""
+    driver: str | None
+    """Of a flow in Python: the step that visits its function."""
     input_schema: JsonSchema | None = field(repr=False)
 
     @property
@@ -152,7 +154,9 @@ class CompiledFlow:
         return around
 
     def outermost(self, key: str) -> str:
-        """The step of the graph that a step stands in, or is."""
+        """The step of the graph that a step stands in, or is; of one that a function has asked for, the function's."""
+        if self.driver is not None:
+            return self.driver
         return (self.containers_of(key) or [key])[0]
 
     def with_fallbacks(self, keys: Iterable[str]) -> set[str]:
@@ -191,9 +195,9 @@ def compile_flow(
     owner = Owner(flow_id=flow_id, org_id=org_id, number=number, spec=spec, chains=chains)
     declared = {each.step.id: _compile_step(each, position, owner) for position, each in enumerate(placed)}
     steps: Mapping[str, CompiledStep] = declared
-    if spec.is_code:
-        (driver,) = (step for step in declared.values() if step.type.name == FUNCTION)
-        steps = DiscoveredSteps(declared, find_discovered, lambda found: _compile_discovered(found, driver, owner))
+    drivers = [step for step in declared.values() if step.type.name == FUNCTION]
+    if drivers:
+        steps = DiscoveredSteps(declared, find_discovered, lambda found: _compile_discovered(found, drivers[0], owner))
     graph = graphs.build(spec.steps)
     return CompiledFlow(
         version_id=version_id,
@@ -214,6 +218,7 @@ def compile_flow(
         alert_on_failure=spec.alert_on_failure,
         callbacks=tuple(key for key, step in steps.items() if step.type.name == "wait_for_callback"),
         chains=chains,
+        driver=drivers[0].key if drivers else None,
         input_schema=stored_schema(spec.input_schema) if spec.input_schema else None,
     )
 

@@ -58,7 +58,7 @@ class AsyncDriver:
                     if self._open:  # it has started steps that it does not wait for: the run does
                         main.result()
                         return await self._suspended(any_of=False)
-                    return run.completed(main.result())
+                    return await self._completed(main.result())
                 if not await self._go_on():
                     return await self._suspended(any_of=True)
         finally:
@@ -121,6 +121,10 @@ class AsyncDriver:
         return await asyncio.get_running_loop().run_in_executor(
             background.user_threads(), background.with_connections_closed, work, *args
         )
+
+    async def _completed(self, value: Any) -> Outcome:
+        outcome: Outcome = await self._off_loop(self.run.completed, value)
+        return outcome
 
     async def _suspended(self, *, any_of: bool) -> Outcome:
         run = self.run

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.db import transaction
-
 from workflows.engine.pipeline import perform
 from workflows.engine.worker import ending
-from workflows.functions import background
+from workflows.functions import atomically, background
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepFailed, Suspend, TargetDone
 from workflows.functions.journal import Place
@@ -88,8 +86,7 @@ class Driver:
     def _perform(self, call: Call, context: StepContext) -> Any:
         with performing():
             if call.is_atomic:
-                with transaction.atomic():
-                    return call.handler(context)
+                return atomically.perform(call, context, wakes=self.run.target is not None)
             value = call.handler(context)
             return background.result_of(value) if call.is_async else value
 

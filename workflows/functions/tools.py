@@ -9,9 +9,11 @@ import datetime as dt
 import random
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
 
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import QuerySet
 from pydantic import BaseModel
 
@@ -115,11 +117,19 @@ class Step:
         )
         return self._driver.call(calls.function_call(name, function, args, kwargs, options, output=output))
 
-    def atomic(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def atomic(
+        self, name: str, function: Callable[..., Any], *args: Any, using: str = DEFAULT_DB_ALIAS, **kwargs: Any
+    ) -> Any:
         """As `run`, but what the function writes by the ORM and the record of the step are ONE transaction: both are
-        there, or neither. Sync flows only; no network within it."""
-        from dataclasses import replace  # noqa: PLC0415
+        there, or neither. After a deadlock the function is called again.
 
+        Sync flows only, and only on the database that Headrace uses. No network in it: the transaction is open.
+        """
+        if using != DEFAULT_DB_ALIAS:
+            raise StepCallRefused(
+                f"step.atomic({name!r}): the record of the step is in {DEFAULT_DB_ALIAS!r}; a transaction on {using!r} "
+                "would not be one with it. Use step.run, and let the function be safe to repeat."
+            )
         options, given = _split_options(kwargs)
         call = calls.function_call(name, function, args, given, calls.options_of("python", **options))
         return self._driver.call(replace(call, is_atomic=True))

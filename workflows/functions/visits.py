@@ -16,6 +16,7 @@ import structlog
 import uuid6
 from django.db import connections
 
+from workflows import signals
 from workflows.definitions.compiled import CompiledStep
 from workflows.definitions.discovered import DiscoveredSteps
 from workflows.engine.calls import inline
@@ -91,6 +92,8 @@ class FunctionRun:
     target: UUID | None = None
     worker: Inline | None = None
     visit: FunctionVisit | None = None
+    failed: list[UUID] = field(default_factory=list)
+    """The steps whose failures the code has seen: where it goes on, it has handled them."""
     awaited: list[UUID] = field(default_factory=list)
     new: list[NewCall] = field(default_factory=list)
     any_of: bool = False
@@ -146,6 +149,7 @@ class FunctionRun:
     def value(self, call: Call, row: JournalRow) -> Any:
         """The value of a step that has ended. Raises StepFailed."""
         if row.status == "failed":
+            self.failed.append(row.id)
             raise StepFailed.of(call.name, row.error, row.attempt)
         return call.value_of(row.output)
 
@@ -190,6 +194,7 @@ class FunctionRun:
         """Begin a step; None where the function has to wait for it, or to end."""
         assert self.worker is not None
         assert self.visit is not None
+        self._note_handled()
         begun = self.worker.begin(self.visit, new)
         if begun is None:
             self.awaited.append(new.id)
@@ -211,8 +216,11 @@ class FunctionRun:
             if not self.worker.record(self.visit, visit, result):
                 raise Unfinished(visit.claim.id)
             self.journal.ended(dt.datetime.now(dt.UTC))
+            self.failed.append(visit.claim.id)
             raise StepFailed.of(call.name, outcome.error.as_json(), visit.claim.attempt)
-        if not self.worker.end(self.visit, visit, result) or not isinstance(outcome, Completed):
+        if call.is_atomic and isinstance(outcome, Completed):
+            self.worker.recorded(self.visit, visit, result)
+        elif not self.worker.end(self.visit, visit, result) or not isinstance(outcome, Completed):
             raise Unfinished(visit.claim.id)
         self.journal.ended(dt.datetime.now(dt.UTC))
         return call.value_of(None if result.output is None else json.loads(result.output))
@@ -220,6 +228,7 @@ class FunctionRun:
     def suspended(self) -> Suspended:
         """The end of the visit: what is new is dispatched. Raises Nondeterminism where the code has left out steps."""
         if self.new:
+            self._note_handled()
             self.journal.check_new(Place(self.new[0].key, self.new[0].position, None))
             opened = inline.open_steps(self.claim, self.new)
             if len(opened) < len(self.new):
@@ -230,9 +239,17 @@ class FunctionRun:
     def completed(self, value: Any) -> Completed:
         """The end of the run. Raises Nondeterminism where the code has left out steps."""
         self.journal.check_end()
+        self._note_handled()
         if self.flow.output_model is not None and not isinstance(value, self.flow.output_model):
             value = payloads.typed(value, self.flow.output_model)
         return Completed(output=payloads.plain(value))
+
+    def _note_handled(self) -> None:
+        """The code goes on after failures: their dead letters are for nobody to repair."""
+        if self.failed and self.target is None:
+            with database.borrowed_from_django():
+                signals.failures_handled.send(sender=None, step_run_ids=self.failed)
+            self.failed = []
 
     def close(self) -> None:
         """Have recorded what the visit has performed."""

@@ -21,7 +21,7 @@ from workflows.engine.run_controls.controls import MAX_BATCH_BYTES
 from workflows.engine.state import flow_cache
 from workflows.engine.state.records import Lineage
 from workflows.errors import FlowArchived, FlowNotPublished, InvalidInput, RunNotEnded, RunNotFound
-from workflows.models import BulkOperation, Organization, Run
+from workflows.models import BulkOperation, Organization, Run, StepRun
 from workflows.payload import MAX_EVENT_BYTES, Json
 from workflows.services import bulk
 
@@ -184,13 +184,24 @@ def fork_run(
     """
     run = _ended(organization, run_id)
     flow = _version(run, version)
-    unknown = [key for key in from_steps if key not in flow.top]
+    positions = _positions(run, flow)
+    known = [*flow.top, *positions]
+    unknown = [key for key in from_steps if key not in known]
     if unknown or not from_steps:
-        named = f"{unknown[0]!r} is no step of the flow" if unknown else "name at least one step"
-        raise InvalidInput(f"fromSteps: {named}; it has {', '.join(flow.top)}.")
+        named = f"{unknown[0]!r} is no step of the {'run' if positions else 'flow'}" if unknown else "name at least one"
+        raise InvalidInput(f"fromSteps: {named}; it has {', '.join(known)}.")
     lineage = Lineage(origin_id=run.id, origin_kind="fork")
     wanted = Wanted(run=run, flow=flow, lineage=lineage, new_input=new_input, dry_run=dry_run)
-    return _planned(wanted, _plan(run, flow, from_steps))
+    until = min((positions.get(key, 0) for key in from_steps), default=None) if positions else None
+    return _planned(wanted, _plan(run, flow, from_steps), until=until)
+
+
+def _positions(run: Run, flow: CompiledFlow) -> dict[str, int]:
+    """Of a flow in Python: the steps that the run's code has asked for, and their positions."""
+    if flow.driver is None:
+        return {}
+    rows = StepRun.objects.filter(run_id=run.id, path=flow.driver).order_by("position")
+    return dict(rows.values_list("key", "position"))
 
 
 def options(mode: str, version: str | None, force: bool) -> dict[str, Any]:
@@ -221,7 +232,9 @@ def _version(run: Run, version: str) -> CompiledFlow:
 
 def _plan(run: Run, flow: CompiledFlow, again: Sequence[str] = ()) -> list[Planned]:
     past, undone = fork.past_of(run, flow_cache.flow_of(run.version_id))
-    return plan(flow, past, undone=undone, again={flow.outermost(key) for key in again if key in flow.steps})
+    return plan(
+        flow, past, undone=undone, again={flow.outermost(key) for key in again if key in flow.steps or flow.driver}
+    )
 
 
 def _with_items(run: Run, flow: CompiledFlow, steps: list[Planned], *, edited: bool) -> list[Planned]:
@@ -232,14 +245,14 @@ def _with_items(run: Run, flow: CompiledFlow, steps: list[Planned], *, edited: b
     return with_items(flow, steps, past, undone=undone, edited=edited)
 
 
-def _planned(wanted: Wanted, steps: list[Planned]) -> Repeat:
+def _planned(wanted: Wanted, steps: list[Planned], *, until: int | None = None) -> Repeat:
     run, flow, new_id = wanted.run, wanted.flow, None
     if wanted.dry_run:
         _check(flow, wanted.value)
     else:
         new_id = fork.fork(
             run, flow, steps, value=wanted.value, extra=wanted.extra, lineage=wanted.lineage,
-            limit_bytes=_limit(wanted.new_input),
+            limit_bytes=_limit(wanted.new_input), until=until,
         )  # fmt: skip
     return Repeat(
         run_id=new_id,

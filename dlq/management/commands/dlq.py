@@ -9,6 +9,7 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 
 from dlq import presenters, selectors, services
+from dlq.models import DeadLetter
 from workflows.management.bulk import add_pace, watch
 from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.presenters.runs import operation_out, repeat_out
@@ -36,7 +37,7 @@ class Command(HeadraceCommand):
         _add_filter(listing)
         listing.add_argument("--limit", type=int, default=20)
         groups = self.add_verb(verbs, "groups", "one line per cause, with the last 24 hours")
-        groups.add_argument("--status", default="failed", choices=["failed", "reprocessed", "ignored", "all"])
+        groups.add_argument("--status", default="failed", choices=[*DeadLetter.Status.values, "all"])
         groups.add_argument("--snoozed", action="store_true", help="snoozed ones too")
         show = self.add_verb(verbs, "show", "show a dead letter with its stack and history")
         show.add_argument("letter", type=UUID)
@@ -178,7 +179,7 @@ class Command(HeadraceCommand):
 
 def _add_filter(parser: CommandParser, *, status: bool = True) -> None:
     if status:
-        parser.add_argument("--status", default="", choices=["", "failed", "reprocessed", "ignored"])
+        parser.add_argument("--status", default="", choices=["", *DeadLetter.Status.values])
     parser.add_argument("--group", default="", help="a group's id, fingerprint, or the first characters of that")
     parser.add_argument("--flow", default="")
     parser.add_argument("--workflow", dest="flow", default=SUPPRESS, help=SUPPRESS)  # the old word

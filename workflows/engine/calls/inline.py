@@ -212,6 +212,13 @@ class Inline:
         self._results.put(result)
         return False
 
+    def recorded(self, function: FunctionVisit, visit: Visit, result: StepResult) -> None:
+        """Go on after a step that its own transaction has recorded."""
+        visit.close()
+        self._note_recorded(result)
+        held: Leases = {str(visit.claim.lease): [visit.claim.id.hex]}
+        function.owed = ahead.together(function.owed, held)
+
     def record(self, function: FunctionVisit, visit: Visit, result: StepResult) -> bool:
         """Record a result at once, before the function goes on. False where another has ended the step meanwhile."""
         self._progress.keep(visit, result)

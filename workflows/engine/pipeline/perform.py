@@ -272,13 +272,21 @@ def judge_value(rendered: RenderedStep, value: Any) -> StepResult:
     if not isinstance(outcome, Completed):
         return _result(rendered, masked_outcome(outcome, rendered.secrets))
     try:
-        output = None if outcome.output is None else dump(outcome.output)
-        if output is not None and rendered.secrets:
-            masked = rendered.secrets.mask_json(outcome.output, output)
-            output = output if masked is outcome.output else dump(masked)
+        output = stored_output(outcome.output, rendered.secrets)
     except WorkflowsError as error:
         return judge_error(rendered.visit, error, rendered.secrets, rendered.input)
     return _result(rendered, outcome, output)
+
+
+def stored_output(value: Any, secrets: Secrets) -> str | None:
+    """An output as JSON text that can be stored, without secrets. Raises InvalidOutput or PayloadTooLarge."""
+    if value is None:
+        return None
+    output = dump(value)
+    if secrets:
+        masked = secrets.mask_json(value, output)
+        output = output if masked is value else dump(masked)
+    return output
 
 
 def masked_outcome(outcome: Outcome, secrets: Secrets) -> Outcome:

@@ -15,6 +15,7 @@ from workflows.engine.pipeline import dispatcher, record
 from workflows.engine.pipeline.trigger import SLACK_BYTES
 from workflows.engine.repair.plan import Past, Planned
 from workflows.engine.state.records import Lineage
+from workflows.engine.state.transitions import calls as call_transitions
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.errors import InvalidInput
 from workflows.models import Run, StepRun
@@ -45,10 +46,12 @@ def fork(
     extra: Mapping[str, Any],
     lineage: Lineage,
     limit_bytes: int = MAX_EVENT_BYTES,
+    until: int | None = None,
 ) -> UUID:
     """Make the planned run, in the caller's transaction where there is one; dispatch it after the commit.
 
-    `extra` is added to an input that is an object, after the check. Returns its id.
+    `extra` is added to an input that is an object, after the check. `until`: of a flow in Python, the position of the
+    step from which it runs again. Returns its id.
 
     Raises InvalidInput or PayloadTooLarge.
     """
@@ -71,6 +74,8 @@ def fork(
         steps=json.dumps([_row(step) for step in steps]),
         lineage=lineage,
     )
+    if flow.driver is not None and flow.driver in {step.key for step in steps if step.source is None}:
+        call_transitions.take_over(new_id, origin_id=run.id, key=flow.driver, until=until)
     if ready:
         dispatcher.start_after_commit(ready)
     else:  # everything is taken over; only the output is rendered again

@@ -1,4 +1,4 @@
-"""`flows validate | apply | export | list | archive | unarchive | delete`."""
+"""`flows validate | apply | publish | export | list | archive | unarchive | delete`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from workflows.definitions import document
 from workflows.definitions.document import Document
 from workflows.definitions.validate import DefinitionProblems, Problem
 from workflows.errors import FlowNotFound
+from workflows.functions import publish as code
 from workflows.management.output import HeadraceCommand, table
 from workflows.models import Flow, FlowVersion
 from workflows.services.flows import archiving
@@ -39,6 +40,7 @@ class Command(HeadraceCommand):
         for verb, text in (("validate", "check files"), ("apply", "check files and publish what changed")):
             command = self.add_verb(verbs, verb, text)
             command.add_argument("paths", nargs="+", type=Path, help="YAML or JSON files, or directories of them")
+        self.add_verb(verbs, "publish", "publish the flows in Python of this project's code, where they changed")
         export = self.add_verb(verbs, "export", "print published definitions")
         export.add_argument("slugs", nargs="*")
         export.add_argument("--format", choices=("yaml", "json"), default="yaml")
@@ -59,6 +61,7 @@ class Command(HeadraceCommand):
         verbs = {
             "validate": self._validate,
             "apply": self._apply,
+            "publish": self._publish,
             "export": self._export,
             "list": self._list,
             "archive": self._archive,
@@ -66,6 +69,17 @@ class Command(HeadraceCommand):
             "delete": self._delete,
         }
         verbs[options["verb"]](options)
+
+    def _publish(self, options: dict[str, Any]) -> None:
+        """As part of a deployment, before its workers start; and to go back to code that was published before."""
+        try:
+            published = code.publish(self.organization(options))
+        except DefinitionProblems as error:
+            raise CommandError("\n".join(str(problem) for problem in error.problems)) from None
+        if not published:
+            raise CommandError("There are no flows in Python: write them into flows.py of an installed app.")
+        for each in published:
+            self.stdout.write(f"{each.flow.slug}: version {each.number}{'' if each.changed else ' (unchanged)'}")
 
     def _read(self, options: dict[str, Any]) -> list[Document]:
         """All definitions, or an error that names everything wrong in all files. Nothing is applied then."""

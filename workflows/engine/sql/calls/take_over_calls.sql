@@ -1,5 +1,6 @@
--- A repeated run takes over the journal of a function: the steps of the earlier run that have completed, from the first
--- on, up to the one from which it is to run again. Their rows are copied under the function's step of the new run.
+-- A repeated run takes over the journal of a function: the steps of the earlier run that have completed, and those that
+-- have failed and after which its code went on, up to the one from which it is to run again. Their rows are copied under
+-- the function's step of the new run.
 -- Parameters: run uuid (the new one), origin uuid, key text (of the function's step), until int or null (the position
 --   of the step to run again; those from it on are left out).
 -- Returns: id uuid.
@@ -14,6 +15,10 @@ SELECT headrace_uuid7(), f.org_id, f.run_id, f.version_id, o.key, f.key, f.id, o
   FROM workflows_steprun f
   JOIN workflows_steprun old ON old.run_id = %(origin)s AND old.key = f.key AND old.path = ''
   JOIN workflows_steprun o ON o.container_id = old.id
- WHERE f.run_id = %(run)s AND f.key = %(key)s AND f.path = '' AND o.status || '' = 'completed'
+ WHERE f.run_id = %(run)s AND f.key = %(key)s AND f.path = ''
+   AND (o.status || '' = 'completed'
+        OR (o.status || '' = 'failed' AND EXISTS (SELECT FROM workflows_steprun later
+                                                   WHERE later.container_id = old.id AND later.position > o.position
+                                                     AND later.created_at > o.ended_at)))
    AND (%(until)s::int IS NULL OR o.position < %(until)s)
 RETURNING id

@@ -41,6 +41,18 @@ def begin_calls(
     return database.fetch("begin_calls", parameters, BeginCallsRow._make, cursor)
 
 
+class CompleteCallRow(NamedTuple):
+    id: UUID
+
+
+def complete_call(
+    *, id: UUID, lease: UUID, output: str | None, input: str | None, ran: float, cursor: database.Cursor | None = None
+) -> list[CompleteCallRow]:
+    """A step of a function that is performed in a transaction of its own has completed."""
+    parameters = {"id": id, "lease": lease, "output": output, "input": input, "ran": ran}
+    return database.fetch("complete_call", parameters, CompleteCallRow._make, cursor)
+
+
 class SuspendFunctionsRow(NamedTuple):
     id: UUID
     run_id: UUID

@@ -121,6 +121,13 @@ def open_(function: Claim, calls: Sequence[NewCall]) -> list[ReadyStep]:
     return [call.ready(function) for call in calls if call.id in inserted]
 
 
+def complete(claim: Claim, *, output: str | None, input_: str | None, ran_s: float) -> bool:
+    """running → completed, in the caller's transaction. False where the step is another worker's by now, or its run is
+    cancelled."""
+    rows = sql.complete_call(id=claim.id, lease=claim.lease or NIL_UUID, output=output, input=input_, ran=ran_s)
+    return bool(rows)
+
+
 def suspend(results: Sequence[StepResult], cursor: database.Cursor) -> list[ReadyStep]:
     """Note what functions wait for whose visits have ended; waiting → ready where nothing is left to wait for."""
     functions = [
@@ -133,11 +140,12 @@ def suspend(results: Sequence[StepResult], cursor: database.Cursor) -> list[Read
     return [ReadyStep.of(row) for row in sql.suspend_functions(functions=json.dumps(functions), cursor=cursor)]
 
 
-def wake(ended: Sequence[UUID], cursor: database.Cursor) -> list[ReadyStep]:
+def wake(ended: Sequence[UUID], cursor: database.Cursor | None = None) -> list[ReadyStep]:
     """waiting → ready for functions whose awaited steps have ended with these."""
     return [ReadyStep.of(row) for row in sql.wake_functions(ended=ended, cursor=cursor)] if ended else []
 
 
-def take_over(run_id: UUID, *, origin_id: UUID, key: str, until: int | None, cursor: database.Cursor | None) -> None:
-    """New → completed, for the steps of an earlier run that a repeated one takes over."""
-    sql.take_over_calls(run=run_id, origin=origin_id, key=key, until=until, cursor=cursor)
+def take_over(run_id: UUID, *, origin_id: UUID, key: str, until: int | None) -> None:
+    """New → completed, for the steps of an earlier run that a repeated one takes over (or → failed, where the code of
+    the flow has gone on after the failure). `until`: the position of the first that is left out."""
+    sql.take_over_calls(run=run_id, origin=origin_id, key=key, until=until)
