@@ -60,6 +60,7 @@ class LetterStatsOut(Out):
     failed: int
     reprocessed: int
     ignored: int
+    handled: int = Field(description="Whose failure the code of a flow has caught.")
     last_hour: int
     last_day: int
     oldest_failed_at: dt.datetime | None
@@ -86,6 +87,7 @@ class GroupOut(Out):
     failed: int
     reprocessed: int
     ignored: int
+    handled: int = Field(description="Whose failure the code of a flow has caught.")
     total: int
     first_seen: dt.datetime
     last_seen: dt.datetime | None

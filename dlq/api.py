@@ -54,7 +54,7 @@ class AutoReplayIn(Body):
 @router.get("", response=LettersOut)
 def list_letters(
     request: ApiRequest,
-    status: Literal["", "failed", "reprocessed", "ignored"] = "",
+    status: Literal["", "failed", "reprocessed", "ignored", "handled"] = "",
     flow: str = "",
     category: str = "",
     type: str = "",  # noqa: A002

@@ -70,6 +70,7 @@ def group_out(summary: GroupSummary) -> dict[str, Any]:
         "failed": summary.failed,
         "reprocessed": summary.reprocessed,
         "ignored": summary.ignored,
+        "handled": summary.handled,
         "total": summary.total,
         "firstSeen": group.first_seen,
         "lastSeen": summary.last_seen,

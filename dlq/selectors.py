@@ -118,13 +118,14 @@ class GroupSummary:
     failed: int
     reprocessed: int
     ignored: int
+    handled: int
     last_seen: dt.datetime | None
     history: list[int] = field(default_factory=list)
     comments: list[DeadLetterComment] = field(default_factory=list)
 
     @property
     def total(self) -> int:
-        return self.failed + self.reprocessed + self.ignored
+        return self.failed + self.reprocessed + self.ignored + self.handled
 
 
 def groups(
@@ -168,6 +169,7 @@ def _summaries(found: Sequence[Any]) -> list[GroupSummary]:
             failed=group.failed_count,
             reprocessed=group.reprocessed_count,
             ignored=group.ignored_count,
+            handled=group.handled_count,
             last_seen=group.last_seen,
             history=history[group.id],
         )

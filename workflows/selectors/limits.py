@@ -171,6 +171,7 @@ def reason_of(row: StepRun) -> Reason:
             "approval": "a person's decision",
             "run": "the end of the run that it started",
             "items": "its items",
+            "steps": "steps that its code has asked for",
             "pause": "the end of a pause: its container's, or until a worker can take it",
         }
         if row.waiting_for == "event":

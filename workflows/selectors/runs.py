@@ -38,6 +38,9 @@ from workflows.selectors.kept_query import KeptQuery
 from workflows.selectors.run_lists import RunFilter, shown_status
 
 
+MAX_STEPS_SHOWN = 2_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepDetail:
     """A step of a run with its attempts and its compiled definition."""
@@ -116,7 +119,9 @@ def _runs(org_id: UUID, run_id: UUID) -> QuerySet[Run]:
 
 
 def _steps(run_id: UUID) -> QuerySet[StepRun]:
-    return StepRun.objects.filter(run_id=run_id, path="").order_by("position", "id")
+    """Those at the top, and those that a function has asked for, the first of them."""
+    shown = Q(path="") | Q(container_id__isnull=False, index=None)
+    return StepRun.objects.filter(shown, run_id=run_id).order_by("path", "position", "id")[:MAX_STEPS_SHOWN]
 
 
 def _attempts(run_id: UUID) -> QuerySet[Attempt]:
