@@ -22,6 +22,7 @@ def main() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
     os.environ["BENCH_EFFECTS"] = str(effects.port)
     os.environ["HEADRACE_STEP_MODULES"] = "bench_effects" + (",bench_trace" if "BENCH_TRACE" in os.environ else "")
+    os.environ["HEADRACE_FLOW_MODULES"] = "bench_flows"
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HANDLERS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     sys.path.append(str(HANDLERS))
     if before := os.environ.get("BENCH_BEFORE"):  # a broker of its own
@@ -75,9 +76,7 @@ def _serve(effects: Effects, between: Between | None) -> None:
         {
             "wake": place.wake,
             "warm": place.warm,
-            "lone": partial(lone.lone, place),
-            "fan_out": partial(lone.fan_out, place),
-            "cold_fan_out": partial(lone.cold_fan_out, place),
+            **lone.verbs(place),
             "many": partial(many.many, place),
             "chain": partial(many.chain, place),
             "single": partial(many.single, place),
@@ -90,7 +89,6 @@ def _serve(effects: Effects, between: Between | None) -> None:
             "idle_stack": partial(costs.idle_stack, place),
             "worker_memory": partial(costs.worker_memory, place),
             "floor": lambda: {"six_fsyncs_ms": costs.fsyncs_ms(Path(settings.VAR_DIR))},
-            "profile": partial(lone.profile, place),
             "edges": lambda: edges.measure(edges.Edges(web.start())),
             "gate": gate.measure,
             "fill": partial(filling.fill, place),

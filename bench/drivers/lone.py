@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,24 @@ QUIET_S = 0.06
 """How long a run of no-ops is left alone before its row is read: nothing tells its end."""
 
 
+def verbs(site: Site) -> dict[str, Callable[..., Any]]:
+    """What the driver can be asked for, by name."""
+    return {verb.__name__: partial(verb, site) for verb in (lone, fan_out, cold_fan_out, long, profile)}
+
+
 def lone(site: Site, *, count: int, pause_ms: float, kind: str = "effects") -> list[dict[str, float]]:
     """So many runs of five steps, one after the other, each alone."""
-    return [_alone(site, f"five-{kind}", "s4" if kind == "effects" else "", pause_ms) for _ in range(count)]
+    return [_alone(site, f"five-{kind}", "" if kind == "noops" else "s4", pause_ms) for _ in range(count)]
 
 
 def fan_out(site: Site, *, count: int, pause_ms: float, width: int, kind: str = "effects") -> list[dict[str, float]]:
     """So many runs of parallel steps and a join, one after the other."""
-    return [_alone(site, f"wide-{kind}", "join" if kind == "effects" else "", pause_ms) for _ in range(count)]
+    return [_alone(site, f"wide-{kind}", "" if kind == "noops" else "join", pause_ms) for _ in range(count)]
+
+
+def long(site: Site, *, steps: int, flow: str = "long-python") -> dict[str, float]:
+    """Milliseconds of a run in Python of so many steps: in one visit, or (`replayed-python`) in a visit for each."""
+    return _alone(site, flow, "last", 0, {"steps": steps})
 
 
 def cold_fan_out(
@@ -43,19 +55,19 @@ def profile(site: Site, *, count: int, kind: str = "effects") -> list[dict[str, 
         time.sleep(0.05)
         os.truncate(trace, 0)
         called = time.time()
-        spent = _alone(site, f"five-{kind}", "s4" if kind == "effects" else "", 0)
+        spent = _alone(site, f"five-{kind}", "" if kind == "noops" else "s4", 0)
         ended = called + spent["call_ms"] / 1e3
         found.append({"called": called, "ended": ended, "trace": trace.read_text()})
     return found
 
 
-def _alone(site: Site, flow: str, last: str, pause_ms: float) -> dict[str, float]:
+def _alone(site: Site, flow: str, last: str, pause_ms: float, data: Any = None) -> dict[str, float]:
     """Milliseconds: `own` from created to ended, `call` from the call to ended, `first_step` from the call to the first
     step's start, `trigger` of the call itself."""
     time.sleep(pause_ms / 1e3)
     site.effects.clear()
     called = time.time()
-    run_id = str(services.trigger(site.organization, flow).run_ids[0])
+    run_id = str(services.trigger(site.organization, flow, data).run_ids[0])
     answered = time.time()
     if last:
         first = min(site.effects.until(run_id, last).values())

@@ -15,6 +15,7 @@ from config.env import BASE_DIR
 from devtools.processes import Ports, commands
 from workflows import services
 from workflows.definitions.validate import parse
+from workflows.functions import flows
 from workflows.models import AccessKey, Organization
 
 KINDS = {"effects": "bench_effect", "noops": "noop"}
@@ -36,6 +37,8 @@ class Site:
             self._publish(f"five-{kind}", [{"id": f"s{number}", "type": type_} for number in range(5)])
             wide = [{"id": f"p{number}", "type": type_, "needs": []} for number in range(WIDTH)]
             self._publish(f"wide-{kind}", [*wide, {"id": "join", "type": type_, "needs": [s["id"] for s in wide]}])
+        for flow in flows.known():
+            services.apply_definition(self.organization, flow.spec())
         self._publish("queue", [{"id": "a", "type": "noop", "throttling": {"concurrency": 1}}])
         self._publish("row", [{"id": f"s{number}", "type": "noop"} for number in range(200)])
         self._publish("on-event", [{"id": "a", "type": "bench_effect"}], on=[{"event": "bench/happened"}])

@@ -12,12 +12,13 @@ from workflows.engine.pipeline import perform
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.state.records import StepResult
 from workflows.engine.state.transitions.calls import NewCall
-from workflows.functions import background
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepCallRefused, StepFailed, TargetDone
 from workflows.functions.journal import Place
+from workflows.functions.performing import background
 from workflows.functions.tools import Step
 from workflows.functions.visits import FunctionRun, Unfinished, is_ended, within
+from workflows.steps.context import StepContext
 from workflows.steps.outcome import Outcome
 
 SETTLED_AFTER = 3
@@ -113,14 +114,8 @@ class AsyncDriver:
             task = asyncio.ensure_future(perform.perform_async(rendered, within(call.handler)))
             visit.task = task
             return await task
-        result: StepResult = await self._in_thread(perform.perform, rendered, within(call.handler))
+        result: StepResult = await _in_thread(perform.perform, rendered, within(call.handler))
         return result
-
-    async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Call the user's blocking code."""
-        return await asyncio.get_running_loop().run_in_executor(
-            background.user_threads(), background.with_connections_closed, work, *args
-        )
 
     async def _completed(self, value: Any) -> Outcome:
         outcome: Outcome = await self._off_loop(self.run.completed, value)
@@ -164,11 +159,7 @@ class AsyncDriver:
     async def _perform_target(self, call: Call) -> None:
         self._is_at_target = True
         try:
-            handler = within(call.handler)
-            if call.is_async:
-                value = await handler(self.run.context)
-            else:
-                value = await self._in_thread(handler, self.run.context)
+            value = await perform_step(call, self.run.context)
             self._target = TargetDone(value)
         except BaseException as error:
             self._target = TargetDone(error=error)
@@ -200,3 +191,16 @@ def _settled(run: FunctionRun, call: Call, visit: Visit, result: StepResult) -> 
         return run.take(call, visit, result)
     except StepFailed as failure:
         return failure
+
+
+async def perform_step(call: Call, context: StepContext) -> Any:
+    """What the function of a step returns. Raises what that raises."""
+    handler = within(call.handler)
+    return await (handler(context) if call.is_async else _in_thread(handler, context))
+
+
+async def _in_thread(work: Callable[..., Any], *args: Any) -> Any:
+    """Call the user's blocking code."""
+    return await asyncio.get_running_loop().run_in_executor(
+        background.user_threads(), background.with_connections_closed, work, *args
+    )

@@ -7,10 +7,10 @@ from typing import Any
 
 from workflows.engine.pipeline import perform
 from workflows.engine.worker import ending
-from workflows.functions import atomically, background
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepFailed, Suspend, TargetDone
 from workflows.functions.journal import Place
+from workflows.functions.performing import atomically, background
 from workflows.functions.tools import Step
 from workflows.functions.visits import FunctionRun, Unfinished, is_ended, performing
 from workflows.steps.context import StepContext
@@ -68,7 +68,7 @@ class Driver:
         visit = run.begin(new)
         if visit is None:
             raise Suspend
-        result = perform.perform(run.rendered(visit), lambda context: self._perform(call, context))
+        result = perform.perform(run.rendered(visit), lambda context: perform_step(call, context))
         try:
             return run.take(call, visit, result)
         except Unfinished as unfinished:
@@ -77,18 +77,11 @@ class Driver:
 
     def _perform_target(self, call: Call) -> None:
         try:
-            value = self._perform(call, self.run.context)
+            value = perform_step(call, self.run.context, wakes=True)
         except BaseException as error:
             ending.raise_if_ending(error)
             raise TargetDone(error=error) from None
         raise TargetDone(value)
-
-    def _perform(self, call: Call, context: StepContext) -> Any:
-        with performing():
-            if call.is_atomic:
-                return atomically.perform(call, context, wakes=self.run.target is not None)
-            value = call.handler(context)
-            return background.result_of(value) if call.is_async else value
 
     def parallel(self, branches: Sequence[Callable[[], Any]], *, return_exceptions: bool = False) -> list[Any]:
         """The values of all branches, each a function that may call step tools. None waits for another."""
@@ -130,3 +123,12 @@ class Driver:
         if open_branches:
             raise Suspend
         return values
+
+
+def perform_step(call: Call, context: StepContext, *, wakes: bool = False) -> Any:
+    """What the function of a step returns. `wakes`: its flow waits for it. Raises what that raises."""
+    with performing(context):
+        if call.is_atomic:
+            return atomically.perform(call, context, wakes=wakes)
+        value = call.handler(context)
+        return background.result_of(value) if call.is_async else value

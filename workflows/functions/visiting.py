@@ -9,17 +9,18 @@ from uuid import UUID
 
 import structlog
 
+from workflows import this_process
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine.calls.inline import Inline
 from workflows.engine.pipeline import retry_decision
 from workflows.engine.state import flow_cache
 from workflows.engine.worker import bootstep
 from workflows.engine.worker.bootstep import NoRuntime
-from workflows.functions import background, code_versions, flows, visits
-from workflows.functions.async_driver import AsyncDriver
-from workflows.functions.driver import Driver
+from workflows.functions import async_driver, code_versions, driver, flows, visits
 from workflows.functions.failures import Nondeterminism, TargetDone
 from workflows.functions.flows import MAIN
+from workflows.functions.performing import background
+from workflows.functions.performing.local_calls import LocalCalls
 from workflows.functions.visits import FunctionRun
 from workflows.steps.context import StepContext
 from workflows.steps.failure_category import MAX_SERVER_RETRY_WAITS, MAX_TOLD_WAIT_S
@@ -43,6 +44,10 @@ def perform_call(context: StepContext) -> Any:
     if context.claim.type == "delay" and context.wake_seq > 0:
         is_async = flow_cache.flow_of(context.claim.version_id).steps[MAIN].mode is Mode.ASYNC
         return _later(wake_up(context)) if is_async else wake_up(context)
+    call = this_process.own(LocalCalls).take(context.step_run_id) if context.attempt == 1 else None
+    if call is not None:
+        is_async = flow_cache.flow_of(context.claim.version_id).steps[MAIN].mode is Mode.ASYNC
+        return async_driver.perform_step(call, context) if is_async else driver.perform_step(call, context, wakes=True)
     return _visit(context, function_id=context.claim.container_id, target=context.step_run_id)
 
 
@@ -55,7 +60,7 @@ def _visit(context: StepContext, *, function_id: UUID, target: UUID | None) -> A
     if version.steps[MAIN].mode is Mode.ASYNC:
         return _visit_async(context, version, function_id, target)
     run = _prepare(context, version, function_id, target)
-    return run if isinstance(run, HandBack) else _judged(run, Driver(run).drive)
+    return run if isinstance(run, HandBack) else _judged(run, driver.Driver(run).drive)
 
 
 async def _visit_async(context: StepContext, version: CompiledFlow, function_id: UUID, target: UUID | None) -> Any:
@@ -115,7 +120,7 @@ def _judged(run: FunctionRun, drive: Callable[[], Outcome]) -> Any:
 
 async def _drive_async(run: FunctionRun) -> Any:
     try:
-        outcome = await AsyncDriver(run).drive()
+        outcome = await async_driver.AsyncDriver(run).drive()
     except TargetDone as done:
         return _value_of(done)
     except Nondeterminism as error:

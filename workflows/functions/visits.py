@@ -16,7 +16,7 @@ import structlog
 import uuid6
 from django.db import connections
 
-from workflows import signals
+from workflows import signals, this_process
 from workflows.definitions.compiled import CompiledStep
 from workflows.definitions.discovered import DiscoveredSteps
 from workflows.engine.calls import inline
@@ -32,6 +32,7 @@ from workflows.functions.calls import Call
 from workflows.functions.failures import StepCallRefused, StepFailed
 from workflows.functions.flows import MAIN, FunctionFlow
 from workflows.functions.journal import Journal, JournalRow, Place, is_decided
+from workflows.functions.performing.local_calls import LocalCalls
 from workflows.payload import dump
 from workflows.steps.context import AttemptLog, StepContext
 from workflows.steps.masking import Secrets
@@ -39,14 +40,14 @@ from workflows.steps.outcome import Completed, Failed, Suspended
 from workflows.steps.registry import StepConfig
 
 MAX_CALLS = 10_000
-_performing: ContextVar[bool] = ContextVar("performing", default=False)
-"""Whether a step is being performed: its function can't ask for others."""
+_performing: ContextVar[StepContext | None] = ContextVar("performing", default=None)
+"""The step that is being performed: its function can't ask for others."""
 
 
 @contextlib.contextmanager
-def performing() -> Iterator[None]:
+def performing(context: StepContext) -> Iterator[None]:
     """While the function of a step is called."""
-    token = _performing.set(True)
+    token = _performing.set(context)
     try:
         yield
     finally:
@@ -58,21 +59,21 @@ def within(handler: Handler) -> Handler:
     if inspect.iscoroutinefunction(handler):
 
         async def perform_async(context: StepContext) -> Any:
-            with performing():
+            with performing(context):
                 return await handler(context)
 
         return perform_async
 
     def perform_sync(context: StepContext) -> Any:
-        with performing():
+        with performing(context):
             value = handler(context)
-        return _awaited(value) if inspect.isawaitable(value) else value
+        return _awaited(value, context) if inspect.isawaitable(value) else value
 
     return perform_sync
 
 
-async def _awaited(value: Any) -> Any:
-    with performing():
+async def _awaited(value: Any, context: StepContext) -> Any:
+    with performing(context):
         return await value
 
 
@@ -96,6 +97,8 @@ class FunctionRun:
     """The steps whose failures the code has seen: where it goes on, it has handled them."""
     awaited: list[UUID] = field(default_factory=list)
     new: list[NewCall] = field(default_factory=list)
+    calls: dict[UUID, Call] = field(default_factory=dict)
+    """By step run: those that are new."""
     any_of: bool = False
     draws: int = 0
     path: str = MAIN
@@ -121,20 +124,29 @@ class FunctionRun:
         return values[name]
 
     @property
+    def current(self) -> StepContext:
+        """What is being executed: a step, or else the code itself."""
+        return _performing.get() or self.context
+
+    @property
     def log(self) -> AttemptLog:
         """The log of the try; of code that is only replayed, one that keeps nothing."""
+        if (inner := _performing.get()) is not None:
+            return inner.log
         if self.target is not None or self.journal.is_replaying:
             return AttemptLog(structlog.get_logger, self.context.secrets, is_muted=True)
         return self.context.log
 
     def progress(self, percent: float, message: str) -> None:
-        """Report the progress of the run; of code that is only replayed, nothing."""
-        if self.target is None and not self.journal.is_replaying:
+        """Report the progress of the step or of the run; of code that is only replayed, nothing."""
+        if (inner := _performing.get()) is not None:
+            inner.progress(percent, message)
+        elif self.target is None and not self.journal.is_replaying:
             self.context.progress(percent, message)
 
     def enter(self, call: Call) -> Place:
         """The place of a call in the journal. Raises StepCallRefused where no step can be called now."""
-        if _performing.get():
+        if _performing.get() is not None:
             raise StepCallRefused(
                 f"The step {call.name!r} is called within another one: return from that first, or call a function."
             )
@@ -168,7 +180,9 @@ class FunctionRun:
             raise StepCallRefused(
                 f"A run has {MAX_CALLS:,} steps at most: let parts of the work be runs of their own (step.invoke)."
             )
-        return NewCall(id=uuid6.uuid7(), key=place.key, position=place.position, step=self._step(call, place.key))
+        new = NewCall(id=uuid6.uuid7(), key=place.key, position=place.position, step=self._step(call, place.key))
+        self.calls[new.id] = call
+        return new
 
     def _step(self, call: Call, key: str) -> CompiledStep:
         flow = flow_cache.flow_of(self.claim.version_id)
@@ -230,6 +244,7 @@ class FunctionRun:
         if self.new:
             self._note_handled()
             self.journal.check_new(Place(self.new[0].key, self.new[0].position, None))
+            this_process.own(LocalCalls).keep({new.id: self.calls[new.id] for new in self.new})
             opened = inline.open_steps(self.claim, self.new)
             if len(opened) < len(self.new):
                 return Suspended()

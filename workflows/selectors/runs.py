@@ -37,7 +37,6 @@ from workflows.models.worker import SILENT_AFTER_S
 from workflows.selectors.kept_query import KeptQuery
 from workflows.selectors.run_lists import RunFilter, shown_status
 
-
 MAX_STEPS_SHOWN = 2_000
 
 

@@ -313,7 +313,7 @@ def _write_in_transaction(results: list[StepResult], recording: Recording, curso
     for run_id in completed:
         flow = _flow_of(versions[run_id])
         if flow is not None and flow.output is not None:
-            output, error = _run_output(flow, run_id, cursor)
+            output, error = _output_of_driver(flow, run_id, results) or _run_output(flow, run_id, cursor)
             run_transitions.set_output(run_id, output=output, error=error, cursor=cursor)
             recorded.sizes[run_id] = len((output or "").encode())
             if error is not None:
@@ -344,6 +344,16 @@ def finish(run_ids: Sequence[UUID]) -> None:
                 recorded.versions[run_id] = version_id
                 recorded.ended.append((run_id, "failed" if recorded.failures else "completed"))
         report(recorded)
+
+
+def _output_of_driver(
+    flow: CompiledFlow, run_id: UUID, results: Sequence[StepResult]
+) -> tuple[str | None, StepError | None] | None:
+    """Of a flow in Python: what its function has returned, where that is among these results."""
+    for result in results if flow.driver is not None else ():
+        if result.claim.run_id == run_id and result.claim.key == flow.driver:
+            return result.output, None
+    return None
 
 
 def _run_output(flow: CompiledFlow, run_id: UUID, cursor: database.Cursor) -> tuple[str | None, StepError | None]:

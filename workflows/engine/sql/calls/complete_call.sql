@@ -1,7 +1,7 @@
 -- A step of a function that is performed in a transaction of its own has completed: record it in that transaction.
 -- Nothing happens where its lease is lost: the caller rolls back then. Returns the step.
--- Parameters: id uuid, lease uuid, output text or null, input text or null (JSON), ran float8 (seconds since its handler
---   began).
+-- Parameters: id uuid, lease uuid, output text or null, input text or null (JSON), ran float8 (seconds since its
+--   handler began).
 -- Returns: id uuid.
 -- Index: primary key. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH done AS (

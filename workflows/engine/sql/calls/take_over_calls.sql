@@ -1,6 +1,6 @@
 -- A repeated run takes over the journal of a function: the steps of the earlier run that have completed, and those that
--- have failed and after which its code went on, up to the one from which it is to run again. Their rows are copied under
--- the function's step of the new run.
+-- have failed and after which its code went on, up to the one from which it is to run again. Their rows are copied
+-- under the function's step of the new run.
 -- Parameters: run uuid (the new one), origin uuid, key text (of the function's step), until int or null (the position
 --   of the step to run again; those from it on are left out).
 -- Returns: id uuid.
