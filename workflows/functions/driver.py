@@ -42,6 +42,8 @@ class Driver:
         """The value of a step; the visit ends where it has none yet. Raises StepFailed."""
         run = self.run
         place = run.enter(call)
+        if not self._branches:
+            run.journal.check_order(place)
         if place.row is not None and is_ended(place.row):
             return run.value(call, place.row)
         if run.is_target(place):

@@ -77,6 +77,14 @@ class Journal:
                 self.now = place.row.ended_at
         return place
 
+    def check_order(self, place: Place) -> None:
+        """Raises Nondeterminism where a step stands at another position now. For code in which one call follows the
+        other: branches may come in any order."""
+        if place.row is None or place.row.position == place.position:
+            return
+        was = next((row.key for row in self._rows.values() if row.position == place.position), "none")
+        raise Nondeterminism(f"Step {place.position + 1} was {was!r}, the code now asks for {place.key!r}. {ADVICE}")
+
     def ended(self, at: dt.datetime) -> None:
         """Note that a step has ended in this visit."""
         self.now = max(self.now, at)

@@ -77,3 +77,56 @@ def hold(number: int) -> list[float]:
     began = time.time()
     time.sleep(0.15)
     return [began, time.time()]
+
+
+@flow("code-order", retry={"retries": 0})
+def order(event: ReceivedEvent, step: Step) -> Any:
+    """Steps in the order that a file says: code that changes while a run is on its way."""
+    where = Path(event.data["dir"])
+    names = (where / "order").read_text(encoding="utf-8").split()
+    for name in names:
+        if name == "go":
+            step.wait_for_event("go", "code/go", match="data.dir", timeout="30s")
+        else:
+            step.run(name, tell, str(where), name)
+    return names
+
+
+@flow("code-patched")
+def patched(event: ReceivedEvent, step: Step) -> Any:
+    """A new step before the last one, for runs that have not come that far before the change."""
+    where = Path(event.data["dir"])
+    step.run("first", tell, str(where), "first")
+    if (where / "changed").exists() and step.patched("check"):
+        step.run("check", tell, str(where), "check")
+    step.wait_for_event("go", "code/go", match="data.dir", timeout="30s")
+    return step.run("last", tell, str(where), "last")
+
+
+@flow("code-people")
+def people(event: ReceivedEvent, step: Step) -> Any:
+    """An approval, a callback, and a row that is awaited."""
+    url = step.callback_url("paid")
+    step.run("ask", Path(event.data["dir"], "url").write_text, url)
+    decision = step.wait_for_approval("allow", title="Allow?", timeout="30s")
+    paid = step.wait_for_callback("paid", timeout="30s")
+    rows = Organization.objects.filter(slug=event.data["slug"])
+    found = step.wait_for_model("row", rows, timeout="30s", poll="1s")
+    return {"approved": decision["approved"], "paid": paid, "found": found is not None}
+
+
+@flow("code-slow")
+def slow(event: ReceivedEvent, step: Step) -> Any:
+    """A step that is too slow for its timeout, then one that waits for ever."""
+    where = event.data["dir"]
+    try:
+        step.run("slow", time.sleep, 30, timeout="300ms", retries=0)
+    except StepFailed as failure:
+        step.run("late", tell, where, failure.error)
+    step.run("hang", hang, where, timeout="60s")
+
+
+def hang(where: str) -> None:
+    tell(where, "hang")
+    while not Path(where, "over").exists():
+        time.sleep(0.05)
