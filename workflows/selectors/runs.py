@@ -38,6 +38,8 @@ from workflows.selectors.kept_query import KeptQuery
 from workflows.selectors.run_lists import RunFilter, shown_status
 
 MAX_STEPS_SHOWN = 2_000
+NOT_OF_AN_ITEM = Q(path="") | Q(container_id__isnull=False, index=None)
+"""Steps at the top, and those that a function has asked for: what the page and the answer of a run list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +121,7 @@ def _runs(org_id: UUID, run_id: UUID) -> QuerySet[Run]:
 
 def _steps(run_id: UUID) -> QuerySet[StepRun]:
     """Those at the top, and those that a function has asked for, the first of them."""
-    shown = Q(path="") | Q(container_id__isnull=False, index=None)
-    return StepRun.objects.filter(shown, run_id=run_id).order_by("path", "position", "id")[:MAX_STEPS_SHOWN]
+    return StepRun.objects.filter(NOT_OF_AN_ITEM, run_id=run_id).order_by("path", "position", "id")[:MAX_STEPS_SHOWN]
 
 
 def _attempts(run_id: UUID) -> QuerySet[Attempt]:
@@ -164,7 +165,8 @@ def by_step_run(found: Iterable[Attempt]) -> dict[UUID, list[Attempt]]:
 
 def step_detail(organization: Organization, run_id: UUID, key: str) -> StepDetail:
     """One step of a run, with its tries and their bodies. Raises RunNotFound where there is none."""
-    row = StepRun.objects.filter(org_id=organization.id, run_id=run_id, key=key, path="").first()
+    rows = StepRun.objects.filter(NOT_OF_AN_ITEM, org_id=organization.id, run_id=run_id, key=key)
+    row = rows.order_by("path").first()
     if row is None:
         raise RunNotFound
     flow = flow_cache.find(row.version_id)

@@ -11,7 +11,7 @@ from uuid import UUID
 from workflows.engine.sql import services as sql
 from workflows.models import Attempt, FanOut, Run, StepRun
 from workflows.models.run import first_id
-from workflows.selectors.runs import by_step_run
+from workflows.selectors.runs import NOT_OF_AN_ITEM, by_step_run
 
 PAGE = 500
 """At most so many tries, starts and ends of an organization in one look."""
@@ -32,7 +32,7 @@ def read_runs(run_ids: Collection[UUID]) -> dict[UUID, RunRows]:
     columns = ("status", "error", "started_at", "ended_at", "created_at")
     runs = Run.objects.only(*columns).in_bulk(wanted)
     steps: dict[UUID, list[StepRun]] = defaultdict(list)
-    for step in StepRun.objects.filter(run_id__in=wanted, path="").defer("output").order_by("position"):
+    for step in StepRun.objects.filter(NOT_OF_AN_ITEM, run_id__in=wanted).defer("output").order_by("path", "position"):
         steps[step.run_id].append(step)
     fan_outs: dict[UUID, dict[UUID, FanOut]] = defaultdict(dict)
     for fan_out in FanOut.objects.filter(run_id__in=wanted):
