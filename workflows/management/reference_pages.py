@@ -19,6 +19,7 @@ from workflows.duration import format_ms
 from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Transition
 from workflows.management.reference_api import api_page
 from workflows.management.reference_forms import page, rows_of, type_of
+from workflows.management.reference_functions import python_flows
 from workflows.steps.registry import REGISTRY
 
 COMMANDS = (
@@ -322,6 +323,7 @@ def _usage(parser: argparse.ArgumentParser, prefix: str = "") -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "state_machine": state_machine,
     "step_types": step_types,
+    "python_flows": python_flows,
     "policies": policies,
     "settings": settings_page,
     "api": api_page,
