@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from workflows.functions.failures import Nondeterminism
@@ -40,8 +39,7 @@ def is_decided(row: JournalRow) -> bool:
     return row.status in ENDED_STEP
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a call stands: its key (`name`, `name:1`, …), its position among all calls, and its row, where it has
     one."""
 

@@ -150,13 +150,16 @@ class FunctionRun:
             raise StepCallRefused(
                 f"The step {call.name!r} is called within another one: return from that first, or call a function."
             )
+        self.context.check_cancelled()
+        return self.journal.enter(call.name, call.options.type)
+
+    def check_may_perform(self, call: Call) -> None:
+        """Raises StepCallRefused where what the step does could be undone by a transaction that is open."""
         if open_ := [each.alias for each in connections.all(initialized_only=True) if each.in_atomic_block]:
             raise StepCallRefused(
                 f"The step {call.name!r} is called within atomic() on {open_[0]!r}: what it does and its record could "
                 "not be undone with that. Close the block first, or use step.atomic(name, function)."
             )
-        self.context.check_cancelled()
-        return self.journal.enter(call.name, call.options.type)
 
     def value(self, call: Call, row: JournalRow) -> Any:
         """The value of a step that has ended. Raises StepFailed."""
@@ -176,6 +179,7 @@ class FunctionRun:
     def make_new(self, call: Call, place: Place) -> NewCall:
         """A step that is not in the journal. Raises StepCallRefused where there are too many, or where its options are
         not those of its name."""
+        self.check_may_perform(call)
         if place.position >= MAX_CALLS:
             raise StepCallRefused(
                 f"A run has {MAX_CALLS:,} steps at most: let parts of the work be runs of their own (step.invoke)."

@@ -42,7 +42,9 @@ ALLOWED = {
     "workflows.steps.http.client._tls()": "the certificates that are trusted; it keeps no session",
     "workflows.steps.masking._written()": "the ways in which a text is written; bounded",
     "workflows.functions.calls._checked_options()": "the options of a step, which cannot be changed; bounded",
-    "workflows.functions.calls._returned_model()": "what a function says it returns; bounded",
+    "workflows.functions.calls._plain_options()": "the options of a step that gives none",
+    "workflows.functions.calls._annotated_model()": "what a function says it returns; bounded",
+    "workflows.functions.calls.check_name()": "a name that was checked; bounded",
     # before there is an application
     "devtools.embedded global _current": "the lock on the embedded services, taken once and held until the process ends",
     "devtools.embedded.shared.CHILDREN": "the services that this process has started, for its exit",
