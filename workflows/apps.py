@@ -23,8 +23,9 @@ class WorkflowsConfig(AppConfig):
         from workflows.steps.tools import TOOLS  # noqa: PLC0415
 
         TOOLS.send_event, TOOLS.invoke, TOOLS.tokens = receive.send_one, invoke.invoke, token_statements
-        from workflows.functions import publish, visiting  # noqa: PLC0415
+        from workflows.functions import flows, publish, visiting  # noqa: PLC0415
 
+        TOOLS.code_digests = flows.digests
         TOOLS.visit_function, TOOLS.perform_call = visiting.visit_function, visiting.perform_call
         publish.discover()
         worker_init.connect(_publish_code, weak=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from typing import Any
@@ -35,6 +36,27 @@ class _Numbers:
             with self._lock:
                 self._kept[flow_id, digest] = kept
         return kept
+
+
+AT_ONCE_S = 0.05
+LATER_S = 5.0
+
+
+class Refused:
+    """The steps that this process has just refused, since it does not have their code."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: TTLCache[UUID, bool] = TTLCache(10_000, LATER_S * 0.8, timer=time.monotonic)
+
+    def pause_s(self, step_run_id: UUID) -> float:
+        """Seconds until the step is offered again: a moment at first, since another worker waits longer for a message
+        than this one; some seconds where it comes back. Never the same: workers ask the broker at fixed intervals, and
+        the same one would get it each time."""
+        with self._lock:
+            again = step_run_id in self._kept
+            self._kept[step_run_id] = True
+        return random.uniform(LATER_S, 1.2 * LATER_S) if again else random.uniform(AT_ONCE_S, 2 * AT_ONCE_S)
 
 
 def may_visit(flow: FunctionFlow, version: CompiledFlow, config: Any) -> bool:

@@ -155,6 +155,11 @@ def find(slug: str) -> FunctionFlow | None:
     return _REGISTRY.get(slug)
 
 
+def digests() -> dict[str, str]:
+    """The digests of the code that this process has, by flow."""
+    return {slug: each.digest for slug, each in _REGISTRY.items()}
+
+
 def forget(slug: str) -> None:
     """Drop a flow (for tests)."""
     _REGISTRY.pop(slug, None)

@@ -29,7 +29,6 @@ from workflows.steps.registry import Mode
 from workflows.steps.types.delay import handle as wake_up
 
 log = structlog.get_logger(__name__)
-LEFT_TO_OTHERS_S = 5.0
 FIRST_WAIT_S = 5.0
 """Seconds until code that does not fit a run's journal is tried again; doubled each time, up to an hour."""
 
@@ -86,7 +85,7 @@ def _prepare(
             run_id=str(context.run_id),
             function=getattr(config, "function", ""),
         )
-        return HandBack(after_s=LEFT_TO_OTHERS_S)
+        return HandBack(after_s=this_process.own(code_versions.Refused).pause_s(context.step_run_id))
     worker = _worker() if target is None else None
     return FunctionRun(
         flow=found,

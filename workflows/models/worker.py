@@ -31,6 +31,7 @@ class Worker(models.Model):
     claimed_until = models.JSONField(
         default=dict, help_text="By queue: the latest dispatch time (epoch seconds) among the steps that it claimed."
     )
+    code = models.JSONField(db_default={}, help_text="The flows in Python whose code it has: their digests.")
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField()
 

@@ -62,13 +62,15 @@ class TokenStatements(Protocol):
 class Tools:
     """`send_event(org_id, id, name, data, user)` stores an event once; `invoke(org_id, flow, data, …)` starts a child
     run and gives its id; `tokens` are the statements about stored OAuth tokens. `visit_function` visits a flow in
-    Python, `perform_call` performs one of the steps that it has asked for."""
+    Python, `perform_call` performs one of the steps that it has asked for; `code_digests` are those of this process, by
+    flow."""
 
     send_event: Callable[[UUID, UUID, str, dict[str, Any], dict[str, Any]], None] = _not_installed
     invoke: Callable[..., UUID] = _not_installed
     tokens: TokenStatements | None = None
     visit_function: Callable[[Any], Any] = _not_installed
     perform_call: Callable[[Any], Any] = _not_installed
+    code_digests: Callable[[], dict[str, str]] = _not_installed
 
 
 TOOLS = Tools()

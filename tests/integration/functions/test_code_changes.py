@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from tests.integration.functions.test_code_flows import journal, start
 from tests.support.python_flows import more
 from tests.support.python_flows.basic import told
 from tests.support.workers import WorkerPool, await_end, await_that
 from workflows import services
-from workflows.models import Attempt, FlowVersion, Organization, Run, StepRun
+from workflows.models import Attempt, FlowVersion, Organization, Run, StepRun, Worker
+from workflows.selectors.absent_code import absent_code
 from workflows.services import approvals, callbacks, events
 from workflows.services.approvals import Decider
 
@@ -130,5 +133,8 @@ def test_old_and_new_code_side_by_side(
     assert Run.objects.get(id=first).version.number == 1
     fourth = services.trigger(org, "code-deployed", {}).run_ids[0]
     own_workers.kill(workers["new"])
-    time.sleep(1)
+    time.sleep(2.5)
     assert Run.objects.get(id=fourth).is_live, "old code must not perform a run of newer code"
+    Worker.objects.filter(code__has_key="code-deployed", seen_at__lt=timezone.now() - dt.timedelta(seconds=2)).delete()
+    (absent,) = (each for each in absent_code() if each.organization == org.slug)
+    assert (absent.flow, absent.version, absent.live_runs) == ("code-deployed", 2, 1)

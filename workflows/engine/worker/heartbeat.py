@@ -27,6 +27,7 @@ from workflows.engine.worker.permits import Permits
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.progress import Progress
 from workflows.steps.outcome import Cancelled, Suspended
+from workflows.steps.tools import TOOLS
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +104,7 @@ class Heartbeat:
             active=active,
             unclaimed=in_flight.unclaimed,
             claimed_until=json.dumps(self._claimer.claimed_until),
+            code=json.dumps(TOOLS.code_digests()),
         )
 
     def _beat(self) -> set[UUID]:

@@ -13,6 +13,7 @@ from workflows.engine.state.refused import Refused, refused_today
 from workflows.management.output import HeadraceCommand, table
 from workflows.selectors import run_limits
 from workflows.selectors import trouble as trouble_selectors
+from workflows.selectors.absent_code import absent_code
 from workflows.selectors.connections import connections_now
 from workflows.selectors.health_checks import broker_answers, store_answers
 from workflows.selectors.trouble import BadVersion, SweepTrouble
@@ -29,6 +30,7 @@ class Command(HeadraceCommand):
         health = {**selectors.health(), "unloadableVersions": len(bad), "refusedDefinitions": len(refused)}
         troubles = trouble_selectors.sweep_troubles()
         checks = services.readiness(store=store_answers(), broker=broker_answers())
+        absent = absent_code()
         faults = [name for name in (*selectors.FAULTS, "unloadableVersions") if health[name]]
         ok = not faults and all(checks.values())
         if options["as_json"]:
@@ -37,6 +39,7 @@ class Command(HeadraceCommand):
                 "versions": [_version(each) for each in bad],
                 "runLimits": limits.as_json(),
                 "connections": connections.as_json(),
+                "absentCode": [dataclasses.asdict(each) for each in absent],
                 "refused": [dataclasses.asdict(each) for each in refused],
             }
             self.print_json({**health, "oldestUnmatchedEvent": _oldest(), "checks": checks, **details, "ok": ok})
@@ -44,6 +47,8 @@ class Command(HeadraceCommand):
             self._print(health, checks, troubles, bad)
             self._print_refused(refused)
             self.stdout.write(limits.sentence)
+            for each in absent:
+                self.stdout.write(str(each))
             if connections.is_short:
                 self.stdout.write(connections.warning)
         if not ok:

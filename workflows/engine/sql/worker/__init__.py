@@ -59,12 +59,13 @@ def report_worker(
     active: int,
     unclaimed: int,
     claimed_until: str,
+    code: str,
     cursor: database.Cursor | None = None,
 ) -> None:
     """A worker's sign of life."""
     parameters = {
         "id": id, "name": name, "queues": list(queues), "slots": slots, "capacity": capacity, "lanes": lanes,
-        "active": active, "unclaimed": unclaimed, "claimed_until": claimed_until
+        "active": active, "unclaimed": unclaimed, "claimed_until": claimed_until, "code": code
     }  # fmt: skip
     database.fetch("report_worker", parameters, tuple, cursor)
 

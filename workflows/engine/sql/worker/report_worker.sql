@@ -1,12 +1,13 @@
 -- A worker's sign of life.
 -- Parameters: id uuid, name text, queues text[], slots int, capacity int, lanes text, active int, unclaimed int,
---   claimed_until text.
+--   claimed_until text, code text (JSON: by flow in Python, the digest of the code that it has).
 -- Returns: nothing.
 -- Index: primary key.
-INSERT INTO workflows_worker (id, name, queues, slots, capacity, lanes, active, unclaimed, claimed_until, started_at,
-                              seen_at)
+INSERT INTO workflows_worker (id, name, queues, slots, capacity, lanes, active, unclaimed, claimed_until, code,
+                              started_at, seen_at)
 VALUES (%(id)s, %(name)s, %(queues)s::text[], %(slots)s, %(capacity)s, %(lanes)s::jsonb, %(active)s, %(unclaimed)s,
-        %(claimed_until)s::jsonb, clock_timestamp(), clock_timestamp())
+        %(claimed_until)s::jsonb, %(code)s::jsonb, clock_timestamp(), clock_timestamp())
 ON CONFLICT (id) DO UPDATE
    SET slots = EXCLUDED.slots, capacity = EXCLUDED.capacity, lanes = EXCLUDED.lanes, active = EXCLUDED.active,
-       unclaimed = EXCLUDED.unclaimed, claimed_until = EXCLUDED.claimed_until, seen_at = EXCLUDED.seen_at
+       unclaimed = EXCLUDED.unclaimed, claimed_until = EXCLUDED.claimed_until,
+       code = EXCLUDED.code, seen_at = EXCLUDED.seen_at
