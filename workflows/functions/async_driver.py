@@ -47,26 +47,30 @@ class AsyncDriver:
 
     async def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
-        run = self.run
-        main = asyncio.ensure_future(run.flow.function(run.event(), Step(self)))
-        main.add_done_callback(lambda _: self._changed.set())
+        main: asyncio.Future[Any] | None = None
         try:
-            while True:
-                await self._settle(main)
-                if self._target is not None:
-                    raise self._target
-                if main.done():
-                    if self._open:  # it has started steps that it does not wait for: the run does
-                        main.result()
-                        return await self._suspended(any_of=False)
-                    return await self._completed(main.result())
-                if not await self._go_on():
-                    return await self._suspended(any_of=True)
+            main = asyncio.ensure_future(self.run.flow.function(self.run.event(), Step(self)))
+            main.add_done_callback(lambda _: self._changed.set())
+            return await self._follow(main)
         finally:
-            if not main.done():
+            if main is not None and not main.done():
                 main.cancel()
                 await asyncio.gather(main, return_exceptions=True)
-            await self._off_loop(run.close)
+            await self._off_loop(self.run.close)
+
+    async def _follow(self, main: asyncio.Future[Any]) -> Outcome:
+        """Go on with what the code asks for, until it ends or has to wait."""
+        while True:
+            await self._settle(main)
+            if self._target is not None:
+                raise self._target
+            if main.done():
+                if self._open:  # it has started steps that it does not wait for: the run does
+                    main.result()
+                    return await self._suspended(any_of=False)
+                return await self._completed(main.result())
+            if not await self._go_on():
+                return await self._suspended(any_of=True)
 
     async def _settle(self, main: asyncio.Future[Any]) -> None:
         """Wait until the code has ended, or waits for steps only."""

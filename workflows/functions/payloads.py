@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from workflows.errors import InvalidInput
+from workflows.errors import Category, NonRetriable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class ReceivedEvent:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any], model: type[BaseModel] | None = None) -> ReceivedEvent:
-        """The event by its facts; its data as the model has it. Raises InvalidInput."""
+        """The event by its facts; its data as the model has it. Raises NonRetriable."""
         return cls(
             name=facts["name"],
             data=typed(facts["data"], model),
@@ -38,14 +38,14 @@ class ReceivedEvent:
         )
 
 
-def typed(value: Any, model: type[BaseModel] | None) -> Any:
-    """The value as an instance of the model, where there is one. Raises InvalidInput."""
+def typed(value: Any, model: type[BaseModel] | None, category: Category = Category.INVALID_INPUT) -> Any:
+    """The value as an instance of the model, where there is one. Raises NonRetriable of the category."""
     if model is None:
         return value
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise InvalidInput(f"The data does not fit {model.__name__}: {problems(error)}") from None
+        raise NonRetriable(f"The data does not fit {model.__name__}: {problems(error)}", category=category) from None
 
 
 def problems(error: ValidationError) -> str:

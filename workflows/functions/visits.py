@@ -27,6 +27,7 @@ from workflows.engine.sql import calls as sql
 from workflows.engine.state import database, expression_context, flow_cache
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions.calls import NewCall
+from workflows.errors import Category
 from workflows.functions import payloads
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepCallRefused, StepFailed
@@ -260,7 +261,7 @@ class FunctionRun:
         self.journal.check_end()
         self._note_handled()
         if self.flow.output_model is not None and not isinstance(value, self.flow.output_model):
-            value = payloads.typed(value, self.flow.output_model)
+            value = payloads.typed(value, self.flow.output_model, Category.INVALID_OUTPUT)
         return Completed(output=payloads.plain(value))
 
     def _note_handled(self) -> None:

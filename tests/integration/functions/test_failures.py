@@ -12,10 +12,11 @@ import pytest
 from dlq import services as dead_letters
 from dlq.models import DeadLetter
 from tests.integration.functions.test_code_flows import journal, run
+from tests.support import peer as peers
 from tests.support.python_flows import basic, more
 from tests.support.python_flows.basic import told
 from tests.support.workers import await_end
-from workflows.models import Organization
+from workflows.models import Organization, Secret
 from workflows.services import repair
 
 pytestmark = pytest.mark.usefixtures("workers")
@@ -79,3 +80,17 @@ def test_limits_hold_for_the_steps_and_not_for_the_function(org: Organization) -
     assert detail.run.status == "completed", detail.run.error
     changes = [(began, 1) for began, _ in detail.run.output] + [(ended, -1) for _, ended in detail.run.output]
     assert max(itertools.accumulate(change for _, change in sorted(changes))) == 2
+
+
+def test_requests_and_secrets(org: Organization) -> None:
+    secret = Secret(organization=org, name="TOKEN")
+    secret.value = "very-secret-token"
+    secret.save()
+    with peers.serve() as peer:
+        detail = run(org, more.fetch, {"url": peer.url("/echo")})
+        assert detail.run.status == "completed", detail.run.error
+        assert detail.run.output == {"status": 200, "both": [200, 200], "said": "the token is ***"}
+        assert peer.asked[0].headers["x-token"] == "very-secret-token"
+        kept = str([(each.step_run.output, [a.input for a in each.attempts]) for each in detail.steps])
+        assert "very-secret-token" not in kept
+        assert run(org, more.async_fetch, {"url": peer.url("/echo")}).run.output == 200

@@ -130,3 +130,20 @@ def hang(where: str) -> None:
     tell(where, "hang")
     while not Path(where, "over").exists():
         time.sleep(0.05)
+
+
+@flow("code-fetch")
+def fetch(event: ReceivedEvent, step: Step) -> Any:
+    """Requests, in a row and side by side; a secret that is masked in what is kept."""
+    url = event.data["url"]
+    first = step.fetch("first", url, method="POST", headers={"X-Token": step.secret("TOKEN")}, json={"n": 1})
+    both = step.parallel(lambda: step.fetch("left", url), lambda: step.fetch("right", url))
+    said = step.run("say", lambda: f"the token is {step.secret('TOKEN')}")
+    return {"status": first["status"], "both": [each["status"] for each in both], "said": said}
+
+
+@flow("code-async-fetch")
+async def async_fetch(event: ReceivedEvent, step: Step) -> Any:
+    """The same, async."""
+    answer = await step.fetch("first", event.data["url"])
+    return answer["status"]
