@@ -16,6 +16,7 @@ from tests.support import peer as peers
 from tests.support.python_flows import basic, more
 from tests.support.python_flows.basic import told
 from tests.support.workers import await_end
+from workflows import services
 from workflows.models import Organization, Secret
 from workflows.services import repair
 
@@ -79,6 +80,16 @@ def test_limits_hold_for_the_steps_and_not_for_the_function(org: Organization) -
     detail = run(org, more.limited)
     assert detail.run.status == "completed", detail.run.error
     changes = [(began, 1) for began, _ in detail.run.output] + [(ended, -1) for _, ended in detail.run.output]
+    assert max(itertools.accumulate(change for _, change in sorted(changes))) == 2
+
+
+def test_limits_hold_for_steps_that_visits_perform_themselves(org: Organization) -> None:
+    """Twelve runs at once; each step takes its permit while the one before is recorded, or waits for its turn."""
+    services.apply_definition(org, more.in_a_row.spec())
+    run_ids = services.trigger_many(org, "code-in-a-row", [{}] * 12).run_ids
+    spans = [span for run_id in run_ids for span in await_end(org, run_id, 60).run.output]
+    changes = [(began, 1) for began, _ in spans] + [(ended, -1) for _, ended in spans]
+    assert len(spans) == 36
     assert max(itertools.accumulate(change for _, change in sorted(changes))) == 2
 
 

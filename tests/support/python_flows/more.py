@@ -147,3 +147,15 @@ async def async_fetch(event: ReceivedEvent, step: Step) -> Any:
     """The same, async."""
     answer = await step.fetch("first", event.data["url"])
     return answer["status"]
+
+
+@flow("code-in-a-row", concurrency=Concurrency(2))
+def in_a_row(event: ReceivedEvent, step: Step) -> Any:
+    """Steps one after the other, each under the limit of the flow."""
+    return [step.run(f"hold-{number}", hold_for, 0.05) for number in range(3)]
+
+
+def hold_for(seconds: float) -> list[float]:
+    began = time.time()
+    time.sleep(seconds)
+    return [began, time.time()]
