@@ -17,6 +17,7 @@ from workflows.functions.testing.execution import Execution
 from workflows.functions.testing.rows import Entry, Expected, Row, SentEvent, StepCall, difference
 from workflows.functions.testing.stubs import FlowTestError
 from workflows.functions.testing.world import World
+from workflows.models.event import SYSTEM
 from workflows.steps import callback_urls
 
 Duration = str | int | dt.timedelta
@@ -53,6 +54,14 @@ class FlowKit:
         execution = self._world.start(flow, self._facts(flow, data, event, user))
         self._world.settle()
         return FlowRun(self, execution)
+
+    def tick(self, flow: FunctionFlow) -> FlowRun:
+        """A run by the flow's schedule, as celery-beat would start it now. Raises FlowTestError without one."""
+        found = [trigger.cron for trigger in self._world.versions.spec_of(flow).on if trigger.cron]
+        if not found:
+            raise FlowTestError(f"tick: the flow {flow.slug!r} has no schedule; give it on=Cron(…).")
+        value = {"cron": found[0], "scheduledFor": self.now.isoformat()}
+        return self.start(flow, value, event=f"{SYSTEM}cron")
 
     def _facts(
         self, flow: FunctionFlow, data: Any, event: str | ReceivedEvent | Mapping[str, Any] | None, user: Any

@@ -6,12 +6,13 @@ import datetime as dt
 import functools
 import inspect
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import transaction
 
 from workflows.definitions.compiled import CompiledFlow
 from workflows.definitions.discovered import CallOptions
@@ -59,12 +60,19 @@ class Surroundings:
         """In the thread of the test: it has the test's transaction."""
         return await sync_to_async(work, thread_sensitive=True)(*args)
 
+    def result_of(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """In the thread of the test."""
+
+        async def awaited() -> Any:
+            return await work
+
+        return async_to_sync(awaited)()
+
     def adapted(self, call: Call) -> Call:
         """The call with what stands in for its function, where there is something."""
-        is_stubbed = self._world.stubs.may_have(self._execution.flow.slug, call.name)
         handler = functools.partial(self._performed, call)
         if not call.is_async:
-            return replace(call, handler=handler, is_atomic=call.is_atomic and not is_stubbed)
+            return replace(call, handler=handler, is_atomic=call.is_atomic and self._execution.flow.is_async)
 
         async def perform_async(context: StepContext) -> Any:
             value = handler(context)
@@ -101,6 +109,9 @@ class Surroundings:
                 f"The step {context.key!r} of {self._execution.flow.slug!r} is a {call.options.type}, which reaches "
                 f"something outside of the test. Say what it gives: stub({call.name!r}, …)."
             )
+        if call.is_atomic:  # the journal of the kit is in no transaction
+            with transaction.atomic():
+                return call.handler(context)
         return call.handler(context)
 
 
