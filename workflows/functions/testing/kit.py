@@ -11,6 +11,7 @@ from typing import Any
 from workflows.duration import parse_ms
 from workflows.functions.flows import MAIN, FunctionFlow
 from workflows.functions.payloads import ReceivedEvent
+from workflows.functions.replay import network
 from workflows.functions.replay.check import Replayer, Verdict
 from workflows.functions.replay.recorded import from_json, to_json
 from workflows.functions.testing.execution import Execution
@@ -183,7 +184,8 @@ class FlowKit:
             recorded = from_json(_read(path), what=str(path))
         if recorded.flow != flow.slug:
             raise FlowTestError(f"replay: the journal is of the flow {recorded.flow!r}, not of {flow.slug!r}.")
-        return Replayer(self._world.secrets or None).check(flow, recorded)
+        with network.refused():
+            return Replayer(self._world.secrets or None).check(flow, recorded)
 
 
 def _read(path: Path) -> Any:

@@ -119,18 +119,22 @@ NEEDS_STUB = frozenset({"celery_task"})
 """Step types that a worker performs somewhere else."""
 
 
+REPLAYED_AT_EVERY_STEP = 100
+"""So many steps of a run; with more of them a visit performs a hundredth, so that long runs take linear time."""
+
+
 class Performer:
     """Performs one step within a visit; those after it are left to visits of their own."""
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        self._has_begun = False
+        self._left = max(1, len(execution.rows) // REPLAYED_AT_EVERY_STEP)
 
     def may_begin(self, function: FunctionVisit, call: NewCall) -> bool:
-        return not self._has_begun
+        return self._left > 0
 
     def begin(self, function: FunctionVisit, call: NewCall) -> Visit | None:
-        self._has_begun = True
+        self._left -= 1
         row = self._execution.add(call)
         row.status = "running"
         return self._execution.open_visit(call.claim(function.claim, uuid.uuid4()), row)
