@@ -15,7 +15,7 @@ from workflows.engine.state.transitions.calls import NewCall
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepCallRefused, StepFailed, TargetDone
 from workflows.functions.journal import Place
-from workflows.functions.performing import background
+from workflows.functions.surroundings import Surroundings
 from workflows.functions.tools import Step
 from workflows.functions.visits import FunctionRun, Unfinished, is_ended, within
 from workflows.steps.context import StepContext
@@ -118,7 +118,7 @@ class AsyncDriver:
             task = asyncio.ensure_future(perform.perform_async(rendered, within(call.handler)))
             visit.task = task
             return await task
-        result: StepResult = await _in_thread(perform.perform, rendered, within(call.handler))
+        result: StepResult = await self.run.around.in_thread(perform.perform, rendered, within(call.handler))
         return result
 
     async def _completed(self, value: Any) -> Outcome:
@@ -134,11 +134,12 @@ class AsyncDriver:
 
     async def _off_loop(self, work: Callable[..., Any], *args: Any) -> Any:
         """Call the engine in a thread: the loop does not wait for Postgres."""
-        return await asyncio.get_running_loop().run_in_executor(background.engine_threads(), work, *args)
+        return await self.run.around.off_loop(work, *args)
 
     async def call(self, call: Call) -> Any:
         """The value of a step; waits for ever where the visit has to end first. Raises StepFailed."""
         run = self.run
+        call = run.around.adapted(call)
         if call.is_atomic:
             raise StepCallRefused(f"step.atomic({call.name!r}): a transaction belongs to a sync flow.")
         place = run.enter(call)
@@ -163,7 +164,7 @@ class AsyncDriver:
     async def _perform_target(self, call: Call) -> None:
         self._is_at_target = True
         try:
-            value = await perform_step(call, self.run.context)
+            value = await perform_step(call, self.run.context, self.run.around)
             self._target = TargetDone(value)
         except BaseException as error:
             self._target = TargetDone(error=error)
@@ -197,14 +198,7 @@ def _settled(run: FunctionRun, call: Call, visit: Visit, result: StepResult) -> 
         return failure
 
 
-async def perform_step(call: Call, context: StepContext) -> Any:
+async def perform_step(call: Call, context: StepContext, around: Surroundings) -> Any:
     """What the function of a step returns. Raises what that raises."""
     handler = within(call.handler)
-    return await (handler(context) if call.is_async else _in_thread(handler, context))
-
-
-async def _in_thread(work: Callable[..., Any], *args: Any) -> Any:
-    """Call the user's blocking code."""
-    return await asyncio.get_running_loop().run_in_executor(
-        background.user_threads(), background.with_connections_closed, work, *args
-    )
+    return await (handler(context) if call.is_async else around.in_thread(handler, context))

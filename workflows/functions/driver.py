@@ -10,7 +10,7 @@ from workflows.engine.worker import ending
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepFailed, Suspend, TargetDone
 from workflows.functions.journal import Place
-from workflows.functions.performing import atomically, background
+from workflows.functions.surroundings import Surroundings
 from workflows.functions.tools import Step
 from workflows.functions.visits import FunctionRun, Unfinished, is_ended, performing
 from workflows.steps.context import StepContext
@@ -41,6 +41,7 @@ class Driver:
     def call(self, call: Call) -> Any:
         """The value of a step; the visit ends where it has none yet. Raises StepFailed."""
         run = self.run
+        call = run.around.adapted(call)
         place = run.enter(call)
         if not self._branches:
             run.journal.check_order(place)
@@ -70,7 +71,7 @@ class Driver:
         visit = run.begin(new)
         if visit is None:
             raise Suspend
-        result = perform.perform(run.rendered(visit), lambda context: perform_step(call, context))
+        result = perform.perform(run.rendered(visit), lambda context: perform_step(call, context, run.around))
         try:
             return run.take(call, visit, result)
         except Unfinished as unfinished:
@@ -79,7 +80,7 @@ class Driver:
 
     def _perform_target(self, call: Call) -> None:
         try:
-            value = perform_step(call, self.run.context, wakes=True)
+            value = perform_step(call, self.run.context, self.run.around, wakes=True)
         except BaseException as error:
             ending.raise_if_ending(error)
             raise TargetDone(error=error) from None
@@ -127,10 +128,10 @@ class Driver:
         return values
 
 
-def perform_step(call: Call, context: StepContext, *, wakes: bool = False) -> Any:
+def perform_step(call: Call, context: StepContext, around: Surroundings, *, wakes: bool = False) -> Any:
     """What the function of a step returns. `wakes`: its flow waits for it. Raises what that raises."""
     with performing(context):
         if call.is_atomic:
-            return atomically.perform(call, context, wakes=wakes)
+            return around.atomically(call, context, wakes=wakes)
         value = call.handler(context)
-        return background.result_of(value) if call.is_async else value
+        return around.result_of(value) if call.is_async else value

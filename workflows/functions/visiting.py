@@ -21,6 +21,7 @@ from workflows.functions.failures import Nondeterminism, TargetDone
 from workflows.functions.flows import MAIN
 from workflows.functions.performing import background
 from workflows.functions.performing.local_calls import LocalCalls
+from workflows.functions.surroundings import Engine
 from workflows.functions.visits import FunctionRun
 from workflows.steps.context import StepContext
 from workflows.steps.failure_category import MAX_SERVER_RETRY_WAITS, MAX_TOLD_WAIT_S
@@ -41,13 +42,17 @@ def visit_function(context: StepContext) -> Any:
 def perform_call(context: StepContext) -> Any:
     """Visit the code of a flow to perform one of its steps: what that gives. Raises what it raises."""
     if context.claim.type == "delay" and context.wake_seq > 0:
-        is_async = flow_cache.flow_of(context.claim.version_id).steps[MAIN].mode is Mode.ASYNC
-        return _later(wake_up(context)) if is_async else wake_up(context)
+        return _later(wake_up(context)) if _is_async(context) else wake_up(context)
     call = this_process.own(LocalCalls).take(context.step_run_id) if context.attempt == 1 else None
+    if call is not None and _is_async(context):
+        return async_driver.perform_step(call, context, Engine())
     if call is not None:
-        is_async = flow_cache.flow_of(context.claim.version_id).steps[MAIN].mode is Mode.ASYNC
-        return async_driver.perform_step(call, context) if is_async else driver.perform_step(call, context, wakes=True)
+        return driver.perform_step(call, context, Engine(), wakes=True)
     return _visit(context, function_id=context.claim.container_id, target=context.step_run_id)
+
+
+def _is_async(context: StepContext) -> bool:
+    return flow_cache.flow_of(context.claim.version_id).steps[MAIN].mode is Mode.ASYNC
 
 
 async def _later(value: Any) -> Any:

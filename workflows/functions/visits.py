@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,15 +16,13 @@ import structlog
 import uuid6
 from django.db import connections
 
-from workflows import signals, this_process
 from workflows.definitions.compiled import CompiledStep
 from workflows.definitions.discovered import DiscoveredSteps
-from workflows.engine.calls import inline
-from workflows.engine.calls.inline import FunctionVisit, Inline
+from workflows.engine.calls.inline import FunctionVisit
 from workflows.engine.pipeline import perform
 from workflows.engine.pipeline.perform import Handler, RenderedStep, Visit
 from workflows.engine.sql import calls as sql
-from workflows.engine.state import database, expression_context, flow_cache
+from workflows.engine.state import database
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions.calls import NewCall
 from workflows.errors import Category
@@ -33,7 +31,7 @@ from workflows.functions.calls import Call
 from workflows.functions.failures import StepCallRefused, StepFailed
 from workflows.functions.flows import MAIN, FunctionFlow
 from workflows.functions.journal import Journal, JournalRow, Place, is_decided
-from workflows.functions.performing.local_calls import LocalCalls
+from workflows.functions.surroundings import Engine, Performer, Surroundings
 from workflows.payload import dump
 from workflows.steps.context import AttemptLog, StepContext
 from workflows.steps.masking import Secrets
@@ -78,6 +76,11 @@ async def _awaited(value: Any, context: StepContext) -> Any:
         return await value
 
 
+def _open_blocks() -> dict[str, int]:
+    """How many blocks of atomic() are open, by database."""
+    return {each.alias: len(each.atomic_blocks) for each in connections.all(initialized_only=True)}
+
+
 @dataclass(kw_only=True)
 class FunctionRun:
     """One visit of the code of a flow.
@@ -92,7 +95,8 @@ class FunctionRun:
     is_same_code: bool
     function_id: UUID
     target: UUID | None = None
-    worker: Inline | None = None
+    around: Surroundings = field(default_factory=Engine)
+    worker: Performer | None = None
     visit: FunctionVisit | None = None
     failed: list[UUID] = field(default_factory=list)
     """The steps whose failures the code has seen: where it goes on, it has handled them."""
@@ -104,6 +108,8 @@ class FunctionRun:
     draws: int = 0
     path: str = MAIN
     """That of the steps in the journal."""
+    _blocks: Mapping[str, int] = field(default_factory=_open_blocks)
+    """Those around the visit itself, as tests have them."""
 
     @property
     def claim(self) -> Claim:
@@ -117,8 +123,7 @@ class FunctionRun:
 
     def secret(self, name: str) -> str:
         """A stored secret, masked from now on. Raises StepCallRefused without one."""
-        with database.borrowed():
-            values, _ = expression_context.secrets_of(self.claim.org_id)
+        values = self.around.secrets_of(self.claim.org_id)
         if name not in values:
             raise StepCallRefused(f"There is no secret {name!r}; store it with: manage.py secret set {name}")
         self.context.secrets.add(values[name])
@@ -156,7 +161,7 @@ class FunctionRun:
 
     def check_may_perform(self, call: Call) -> None:
         """Raises StepCallRefused where what the step does could be undone by a transaction that is open."""
-        if open_ := [each.alias for each in connections.all(initialized_only=True) if each.in_atomic_block]:
+        if open_ := [alias for alias, count in _open_blocks().items() if count > self._blocks.get(alias, 0)]:
             raise StepCallRefused(
                 f"The step {call.name!r} is called within atomic() on {open_[0]!r}: what it does and its record could "
                 "not be undone with that. Close the block first, or use step.atomic(name, function)."
@@ -190,12 +195,12 @@ class FunctionRun:
         return new
 
     def _step(self, call: Call, key: str) -> CompiledStep:
-        flow = flow_cache.flow_of(self.claim.version_id)
+        flow = self.around.flow_of(self.claim.version_id)
         assert isinstance(flow.steps, DiscoveredSteps)
         steps: DiscoveredSteps[CompiledStep] = flow.steps
         with database.borrowed():
             if call.name not in steps:
-                flow_cache.note_discovered(self.claim.version_id, call.name, call.options)
+                self.around.note_discovered(self.claim.version_id, call.name, call.options)
             step = steps[key]
         given = {name: getattr(call.options, name) for name in type(call.options).model_fields}
         if step.type.name != call.options.type or (self.is_same_code and steps.options_of(call.name) != given):
@@ -223,6 +228,7 @@ class FunctionRun:
         """The step, as it is performed."""
         secrets: Secrets = self.context.secrets
         context = perform.context_of(visit, StepConfig(), secrets)
+        context.now = self.around.now
         return RenderedStep(visit=visit, context=context, input=None, secrets=secrets)
 
     def take(self, call: Call, visit: Visit, result: StepResult) -> Any:
@@ -234,14 +240,14 @@ class FunctionRun:
         if isinstance(outcome, Failed):
             if not self.worker.record(self.visit, visit, result):
                 raise Unfinished(visit.claim.id)
-            self.journal.ended(dt.datetime.now(dt.UTC))
+            self.journal.ended(self.around.now())
             self.failed.append(visit.claim.id)
             raise StepFailed.of(call.name, outcome.error.as_json(), visit.claim.attempt)
         if call.is_atomic and isinstance(outcome, Completed):
             self.worker.recorded(self.visit, visit, result)
         elif not self.worker.end(self.visit, visit, result) or not isinstance(outcome, Completed):
             raise Unfinished(visit.claim.id)
-        self.journal.ended(dt.datetime.now(dt.UTC))
+        self.journal.ended(self.around.now())
         return call.value_of(None if result.output is None else json.loads(result.output))
 
     def suspended(self) -> Suspended:
@@ -249,8 +255,7 @@ class FunctionRun:
         if self.new:
             self._note_handled()
             self.journal.check_new(Place(self.new[0].key, self.new[0].position, None))
-            this_process.own(LocalCalls).keep({new.id: self.calls[new.id] for new in self.new})
-            opened = inline.open_steps(self.claim, self.new)
+            opened = self.around.open_steps(self.claim, self.new, self.calls)
             if len(opened) < len(self.new):
                 return Suspended()
             self.awaited += opened
@@ -267,8 +272,7 @@ class FunctionRun:
     def _note_handled(self) -> None:
         """The code goes on after failures: their dead letters are for nobody to repair."""
         if self.failed and self.target is None:
-            with database.borrowed_from_django():
-                signals.failures_handled.send(sender=None, step_run_ids=self.failed)
+            self.around.note_handled(self.failed)
             self.failed = []
 
     def close(self) -> None:

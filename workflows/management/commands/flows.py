@@ -16,6 +16,7 @@ from workflows.definitions.document import Document
 from workflows.definitions.validate import DefinitionProblems, Problem
 from workflows.errors import FlowNotFound
 from workflows.functions import publish as code
+from workflows.management import replay_check
 from workflows.management.output import HeadraceCommand, table
 from workflows.models import Flow, FlowVersion
 from workflows.services.flows import archiving
@@ -56,6 +57,9 @@ class Command(HeadraceCommand):
             help="keep: archive it; delete: its versions, runs and dead letters go too, for good",
         )  # fmt: skip
         delete.add_argument("--yes", action="store_true", help="do not ask")
+        replay_check.add_arguments(
+            self.add_verb(verbs, "replay-check", "say whether this code fits the runs in flight of flows in Python")
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         verbs = {
@@ -67,6 +71,7 @@ class Command(HeadraceCommand):
             "archive": self._archive,
             "unarchive": self._unarchive,
             "delete": self._delete,
+            "replay-check": self._replay_check,
         }
         verbs[options["verb"]](options)
 
@@ -80,6 +85,9 @@ class Command(HeadraceCommand):
             raise CommandError("There are no flows in Python: write them into flows.py of an installed app.")
         for each in published:
             self.stdout.write(f"{each.flow.slug}: version {each.number}{'' if each.changed else ' (unchanged)'}")
+
+    def _replay_check(self, options: dict[str, Any]) -> None:
+        replay_check.run(self, options)
 
     def _read(self, options: dict[str, Any]) -> list[Document]:
         """All definitions, or an error that names everything wrong in all files. Nothing is applied then."""
