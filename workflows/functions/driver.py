@@ -86,7 +86,7 @@ class Driver:
         raise TargetDone(value)
 
     def _perform(self, call: Call, context: StepContext) -> Any:
-        with performing():
+        with performing(context):
             if call.is_atomic:
                 with transaction.atomic():
                     return call.handler(context)

@@ -81,8 +81,9 @@ class Step:
 
     @property
     def attempt(self) -> int:
-        """How often the code that is being executed has been tried before: 0 at first."""
-        return int(self._driver.run.context.attempt) - 1
+        """How often the code that is being executed has been tried before: 0 at first. In the function of a step: that
+        step."""
+        return int(self._driver.run.attempt) - 1
 
     def secret(self, name: str) -> str:
         """A stored secret of the organization, masked in all that is kept. Raises StepCallRefused without one."""
@@ -272,7 +273,8 @@ class Step:
 
     @property
     def logger(self) -> AttemptLog:
-        """The log of the try. While the code goes through steps that have ended already, it says nothing."""
+        """The log of the try; in the function of a step, of that one's. While the code goes through steps that have
+        ended already, it says nothing."""
         log: AttemptLog = self._driver.run.log
         return log
 

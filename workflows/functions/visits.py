@@ -38,14 +38,14 @@ from workflows.steps.outcome import Completed, Failed, Suspended
 from workflows.steps.registry import StepConfig
 
 MAX_CALLS = 10_000
-_performing: ContextVar[bool] = ContextVar("performing", default=False)
-"""Whether a step is being performed: its function can't ask for others."""
+_performing: ContextVar[StepContext | None] = ContextVar("performing", default=None)
+"""The step that is being performed: its function can't ask for others, and what it logs is the step's."""
 
 
 @contextlib.contextmanager
-def performing() -> Iterator[None]:
+def performing(context: StepContext) -> Iterator[None]:
     """While the function of a step is called."""
-    token = _performing.set(True)
+    token = _performing.set(context)
     try:
         yield
     finally:
@@ -57,21 +57,21 @@ def within(handler: Handler) -> Handler:
     if inspect.iscoroutinefunction(handler):
 
         async def perform_async(context: StepContext) -> Any:
-            with performing():
+            with performing(context):
                 return await handler(context)
 
         return perform_async
 
     def perform_sync(context: StepContext) -> Any:
-        with performing():
+        with performing(context):
             value = handler(context)
-        return _awaited(value) if inspect.isawaitable(value) else value
+        return _awaited(value, context) if inspect.isawaitable(value) else value
 
     return perform_sync
 
 
-async def _awaited(value: Any) -> Any:
-    with performing():
+async def _awaited(value: Any, context: StepContext) -> Any:
+    with performing(context):
         return await value
 
 
@@ -119,19 +119,32 @@ class FunctionRun:
 
     @property
     def log(self) -> AttemptLog:
-        """The log of the try; of code that is only replayed, one that keeps nothing."""
+        """The log of the try: of the step that is being performed, else of the function. Of code that is only replayed,
+        one that keeps nothing."""
+        step = _performing.get()
+        if step is not None:
+            return step.log
         if self.target is not None or self.journal.is_replaying:
             return AttemptLog(structlog.get_logger, self.context.secrets, is_muted=True)
         return self.context.log
 
+    @property
+    def attempt(self) -> int:
+        """The number of the try: of the step that is being performed, else of the function."""
+        return int((_performing.get() or self.context).attempt)
+
     def progress(self, percent: float, message: str) -> None:
-        """Report the progress of the run; of code that is only replayed, nothing."""
-        if self.target is None and not self.journal.is_replaying:
+        """Report the progress of the run, or of the step that is being performed; of code that is only replayed,
+        nothing."""
+        step = _performing.get()
+        if step is not None:
+            step.progress(percent, message)
+        elif self.target is None and not self.journal.is_replaying:
             self.context.progress(percent, message)
 
     def enter(self, call: Call) -> Place:
         """The place of a call in the journal. Raises StepCallRefused where no step can be called now."""
-        if _performing.get():
+        if _performing.get() is not None:
             raise StepCallRefused(
                 f"The step {call.name!r} is called within another one: return from that first, or call a function."
             )
