@@ -12,7 +12,6 @@ from workflows.engine.pipeline import perform
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.state.records import StepResult
 from workflows.engine.state.transitions.calls import NewCall
-from workflows.functions import background
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepCallRefused, StepFailed, TargetDone
 from workflows.functions.journal import Place
@@ -118,9 +117,7 @@ class AsyncDriver:
 
     async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
         """Call the user's blocking code."""
-        return await asyncio.get_running_loop().run_in_executor(
-            background.user_threads(), background.with_connections_closed, work, *args
-        )
+        return await self.run.around.in_thread(work, *args)
 
     async def _suspended(self, *, any_of: bool) -> Outcome:
         run = self.run
@@ -131,11 +128,12 @@ class AsyncDriver:
 
     async def _off_loop(self, work: Callable[..., Any], *args: Any) -> Any:
         """Call the engine in a thread: the loop does not wait for Postgres."""
-        return await asyncio.get_running_loop().run_in_executor(background.engine_threads(), work, *args)
+        return await self.run.around.off_loop(work, *args)
 
     async def call(self, call: Call) -> Any:
         """The value of a step; waits for ever where the visit has to end first. Raises StepFailed."""
         run = self.run
+        call = run.around.adapted(call)
         if call.is_atomic:
             raise StepCallRefused(f"step.atomic({call.name!r}): a transaction belongs to a sync flow.")
         place = run.enter(call)

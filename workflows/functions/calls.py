@@ -8,7 +8,7 @@ import json
 import re
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -18,7 +18,7 @@ from workflows.definitions.discovered import CallOptions
 from workflows.functions import payloads
 from workflows.functions.failures import StepCallRefused
 from workflows.steps.context import StepContext
-from workflows.steps.registry import REGISTRY
+from workflows.steps.registry import REGISTRY, StepConfig
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f:/\[\]'\"\\]{1,90}")
 MAX_INPUT_CHARACTERS = 16_000
@@ -40,6 +40,11 @@ class Call:
     value_of: Callable[[Any], Any] = _same
     is_async: bool = False
     is_atomic: bool = False
+    config: StepConfig | None = None
+    """Of a step type of Headrace."""
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """With which a function of the user's is called."""
 
 
 def check_name(name: Any) -> str:
@@ -117,6 +122,8 @@ def function_call(
         handler=perform_async if is_async else perform,
         value_of=_same if model is None else functools.partial(payloads.typed, model=model),
         is_async=is_async,
+        args=args,
+        kwargs=kwargs,
     )
 
 
@@ -155,4 +162,5 @@ def typed_call(
         handler=perform,
         value_of=value_of,
         is_async=inspect.iscoroutinefunction(step_type.handler),
+        config=checked,
     )

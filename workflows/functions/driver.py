@@ -43,6 +43,7 @@ class Driver:
     def call(self, call: Call) -> Any:
         """The value of a step; the visit ends where it has none yet. Raises StepFailed."""
         run = self.run
+        call = run.around.adapted(call)
         place = run.enter(call)
         if place.row is not None and is_ended(place.row):
             return run.value(call, place.row)

@@ -58,6 +58,7 @@ class Journal:
         self._unused = dict(self._rows)
         self._count: dict[str, int] = {}
         self._position = 0
+        self._reached = -1
         self.now = began_at
         """When the latest step ended that the code has asked for; before the first, when the run was made."""
 
@@ -69,6 +70,7 @@ class Journal:
         place = Place(key, self._position, self._unused.pop(key, None))
         self._position += 1
         if place.row is not None:
+            self._reached = max(self._reached, place.row.position)
             if place.row.type != type_:
                 raise Nondeterminism(
                     f"Step {place.position + 1} {key!r} was a {place.row.type}, the code asks for a {type_} now."
@@ -103,6 +105,12 @@ class Journal:
         first = self._first_unused()
         if first is not None:
             raise Nondeterminism(f"Step {first.position + 1} was {first.key!r}, the code now ends before it. {ADVICE}")
+
+    def check_passed(self) -> None:
+        """Raises Nondeterminism where the code has asked for a step of the journal, and not for an earlier one."""
+        first = self._first_unused()
+        if first is not None and first.position < self._reached:
+            raise Nondeterminism(f"Step {first.position + 1} was {first.key!r}, the code now leaves it out. {ADVICE}")
 
     def _first_unused(self) -> JournalRow | None:
         return min(self._unused.values(), key=lambda row: row.position, default=None)

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
 import uuid6
 from django.db import connections
 
-from workflows.definitions.compiled import CompiledStep
-from workflows.definitions.discovered import DiscoveredSteps
+from workflows.definitions.compiled import CompiledFlow, CompiledStep
+from workflows.definitions.discovered import CallOptions, DiscoveredSteps
 from workflows.engine.calls import inline
-from workflows.engine.calls.inline import FunctionVisit, Inline
+from workflows.engine.calls.inline import FunctionVisit
 from workflows.engine.pipeline import perform
 from workflows.engine.pipeline.perform import Handler, RenderedStep, Visit
 from workflows.engine.sql import calls as sql
 from workflows.engine.state import database, expression_context, flow_cache
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions.calls import NewCall
-from workflows.functions import payloads
+from workflows.functions import background, payloads
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepCallRefused, StepFailed
 from workflows.functions.flows import MAIN, FunctionFlow
@@ -75,6 +76,80 @@ async def _awaited(value: Any, context: StepContext) -> Any:
         return await value
 
 
+class Performer(Protocol):
+    """What performs steps within a visit: in a worker `engine.calls.inline.Inline`."""
+
+    def may_begin(self, function: FunctionVisit, call: NewCall) -> bool: ...
+    def begin(self, function: FunctionVisit, call: NewCall) -> Visit | None: ...
+    def end(self, function: FunctionVisit, visit: Visit, result: StepResult) -> bool: ...
+    def record(self, function: FunctionVisit, visit: Visit, result: StepResult) -> bool: ...
+    def close(self, function: FunctionVisit) -> None: ...
+
+
+class Surroundings(Protocol):
+    """What a visit needs of the process beside its journal: the engine, or what takes its place in a test."""
+
+    def now(self) -> dt.datetime:
+        """The time."""
+
+    def flow_of(self, version_id: UUID) -> CompiledFlow:
+        """The compiled version of the run."""
+
+    def note_discovered(self, version_id: UUID, name: str, options: CallOptions) -> object:
+        """Keep the options of the first step of a name."""
+
+    def open_steps(self, function: Claim, new: Sequence[NewCall]) -> list[UUID]:
+        """Have steps performed by visits of their own. Returns those that are new."""
+
+    def secrets_of(self, org_id: UUID) -> Mapping[str, str]:
+        """The stored secrets of an organization."""
+
+    def adapted(self, call: Call) -> Call:
+        """The call as it is to be performed."""
+
+    async def off_loop(self, work: Any, *args: Any) -> Any:
+        """Call the engine in a thread."""
+
+    async def in_thread(self, work: Any, *args: Any) -> Any:
+        """Call blocking code of the user's in a thread."""
+
+
+class Engine:
+    """The surroundings of visits in a worker: the database, and the threads of the process."""
+
+    def now(self) -> dt.datetime:
+        return dt.datetime.now(dt.UTC)
+
+    def flow_of(self, version_id: UUID) -> CompiledFlow:
+        return flow_cache.flow_of(version_id)
+
+    def note_discovered(self, version_id: UUID, name: str, options: CallOptions) -> object:
+        return flow_cache.note_discovered(version_id, name, options)
+
+    def open_steps(self, function: Claim, new: Sequence[NewCall]) -> list[UUID]:
+        return inline.open_steps(function, new)
+
+    def secrets_of(self, org_id: UUID) -> Mapping[str, str]:
+        with database.borrowed():
+            return expression_context.secrets_of(org_id)[0]
+
+    def adapted(self, call: Call) -> Call:
+        return call
+
+    async def off_loop(self, work: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(background.engine_threads(), work, *args)
+
+    async def in_thread(self, work: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(
+            background.user_threads(), background.with_connections_closed, work, *args
+        )
+
+
+def _open_blocks() -> dict[str, int]:
+    """How many blocks of atomic() are open, by database."""
+    return {each.alias: len(each.atomic_blocks) for each in connections.all(initialized_only=True)}
+
+
 @dataclass(kw_only=True)
 class FunctionRun:
     """One visit of the code of a flow.
@@ -89,7 +164,8 @@ class FunctionRun:
     is_same_code: bool
     function_id: UUID
     target: UUID | None = None
-    worker: Inline | None = None
+    around: Surroundings = field(default_factory=Engine)
+    worker: Performer | None = None
     visit: FunctionVisit | None = None
     awaited: list[UUID] = field(default_factory=list)
     new: list[NewCall] = field(default_factory=list)
@@ -97,6 +173,8 @@ class FunctionRun:
     draws: int = 0
     path: str = MAIN
     """That of the steps in the journal."""
+    _blocks: Mapping[str, int] = field(default_factory=_open_blocks)
+    """Those around the visit itself, as tests have them."""
 
     @property
     def claim(self) -> Claim:
@@ -110,8 +188,7 @@ class FunctionRun:
 
     def secret(self, name: str) -> str:
         """A stored secret, masked from now on. Raises StepCallRefused without one."""
-        with database.borrowed():
-            values, _ = expression_context.secrets_of(self.claim.org_id)
+        values = self.around.secrets_of(self.claim.org_id)
         if name not in values:
             raise StepCallRefused(f"There is no secret {name!r}; store it with: manage.py secret set {name}")
         self.context.secrets.add(values[name])
@@ -148,7 +225,7 @@ class FunctionRun:
             raise StepCallRefused(
                 f"The step {call.name!r} is called within another one: return from that first, or call a function."
             )
-        if open_ := [each.alias for each in connections.all(initialized_only=True) if each.in_atomic_block]:
+        if open_ := [alias for alias, count in _open_blocks().items() if count > self._blocks.get(alias, 0)]:
             raise StepCallRefused(
                 f"The step {call.name!r} is called within atomic() on {open_[0]!r}: what it does and its record could "
                 "not be undone with that. Close the block first, or use step.atomic(name, function)."
@@ -180,12 +257,12 @@ class FunctionRun:
         return NewCall(id=uuid6.uuid7(), key=place.key, position=place.position, step=self._step(call, place.key))
 
     def _step(self, call: Call, key: str) -> CompiledStep:
-        flow = flow_cache.flow_of(self.claim.version_id)
+        flow = self.around.flow_of(self.claim.version_id)
         assert isinstance(flow.steps, DiscoveredSteps)
         steps: DiscoveredSteps[CompiledStep] = flow.steps
         with database.borrowed():
             if call.name not in steps:
-                flow_cache.note_discovered(self.claim.version_id, call.name, call.options)
+                self.around.note_discovered(self.claim.version_id, call.name, call.options)
             step = steps[key]
         given = {name: getattr(call.options, name) for name in type(call.options).model_fields}
         if step.type.name != call.options.type or (self.is_same_code and steps.options_of(call.name) != given):
@@ -212,6 +289,7 @@ class FunctionRun:
         """The step, as it is performed."""
         secrets: Secrets = self.context.secrets
         context = perform.context_of(visit, StepConfig(), secrets)
+        context.now = self.around.now
         return RenderedStep(visit=visit, context=context, input=None, secrets=secrets)
 
     def take(self, call: Call, visit: Visit, result: StepResult) -> Any:
@@ -223,18 +301,18 @@ class FunctionRun:
         if isinstance(outcome, Failed):
             if not self.worker.record(self.visit, visit, result):
                 raise Unfinished(visit.claim.id)
-            self.journal.ended(dt.datetime.now(dt.UTC))
+            self.journal.ended(self.around.now())
             raise StepFailed.of(call.name, outcome.error.as_json(), visit.claim.attempt)
         if not self.worker.end(self.visit, visit, result) or not isinstance(outcome, Completed):
             raise Unfinished(visit.claim.id)
-        self.journal.ended(dt.datetime.now(dt.UTC))
+        self.journal.ended(self.around.now())
         return call.value_of(None if result.output is None else json.loads(result.output))
 
     def suspended(self) -> Suspended:
         """The end of the visit: what is new is dispatched. Raises Nondeterminism where the code has left out steps."""
         if self.new:
             self.journal.check_new(Place(self.new[0].key, self.new[0].position, None))
-            opened = inline.open_steps(self.claim, self.new)
+            opened = self.around.open_steps(self.claim, self.new)
             if len(opened) < len(self.new):
                 return Suspended()
             self.awaited += opened

@@ -24,6 +24,10 @@ MAX_LOG_LINES = 200
 MAX_LOG_CHARACTERS = 16_000
 
 
+def _utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
 class AttemptLog:
     """A handler's log. Its lines go to the worker's log, and the first of them are kept with the attempt.
 
@@ -132,6 +136,8 @@ class StepContext:
     report: Callable[[dict[str, Any]], None] = lambda _: None
     claim: Any = None
     """The engine's claim of the step: for what drives flows in Python."""
+    now: Callable[[], dt.datetime] = _utc_now
+    """The time; in the test kit that of its virtual clock."""
     given_timeout_ms: int | None = None
     """The `timeout` that the definition gives the step, where it gives one."""
 

@@ -251,7 +251,7 @@ def drop(step_run_ids: Sequence[UUID]) -> None:
 def _result(row: TakenWaitsRow) -> StepResult:
     claim = Claim.of(row, None, waited_for=row.waiting_for)
     try:
-        outcome = _outcome(row)
+        outcome = outcome_of(row)
         output = outcome.output if isinstance(outcome, Completed) else None
         return StepResult(claim=claim, outcome=outcome, output=None if output is None else dump(output))
     except BaseException as error:  # one that can't be recorded must not keep the others from it
@@ -259,7 +259,39 @@ def _result(row: TakenWaitsRow) -> StepResult:
         return StepResult(claim=claim, outcome=Failed(error=describe(error)))
 
 
-def _outcome(row: TakenWaitsRow) -> Outcome:
+class TakenWait(Protocol):
+    """What ended a wait, and what its end depends on."""
+
+    @property
+    def taken_by(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def options(self) -> Any: ...
+    @property
+    def answer(self) -> Any: ...
+    @property
+    def event_id(self) -> UUID | None: ...
+    @property
+    def event_name(self) -> str | None: ...
+    @property
+    def event_data(self) -> Any: ...
+    @property
+    def event_user(self) -> Any: ...
+    @property
+    def event_ts(self) -> dt.datetime | None: ...
+    @property
+    def child_id(self) -> UUID | None: ...
+    @property
+    def child_status(self) -> str | None: ...
+    @property
+    def child_output(self) -> Any: ...
+    @property
+    def child_error(self) -> Any: ...
+
+
+def outcome_of(row: TakenWait) -> Outcome:
+    """What a wait that is taken came to."""
     if row.taken_by == "timeout":
         return _of_timeout(row)
     if row.kind == "approval":
@@ -279,13 +311,13 @@ def _outcome(row: TakenWaitsRow) -> Outcome:
     return Completed(output=facts["data"] if row.options.get("callback") else facts)
 
 
-def _of_timeout(row: TakenWaitsRow) -> Outcome:
+def _of_timeout(row: TakenWait) -> Outcome:
     if row.options.get("on_timeout") == "fail":
         return _failed(Category.BUSINESS, "WaitTimedOut", NOBODY_CAME)
     return Completed(output={"approved": False, "timedOut": True} if row.kind == "approval" else None)
 
 
-def _of_child(row: TakenWaitsRow) -> Outcome:
+def _of_child(row: TakenWait) -> Outcome:
     if row.child_status == "completed":
         return Completed(output=row.child_output)
     if row.options.get("on_failure") == "continue":

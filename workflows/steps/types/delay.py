@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 from pydantic import AwareDatetime, Field, model_validator
@@ -30,12 +29,12 @@ def handle(context: StepContext) -> Outcome | dict[str, Any]:
     config: DelayConfig = context.config
     if context.wake_seq == 0:
         if config.until is not None:
-            seconds = (config.until - dt.datetime.now(dt.UTC)).total_seconds()
+            seconds = (config.until - context.now()).total_seconds()
         else:
             seconds = (config.duration or 0) / 1000
         if seconds > 0:
             return Sleep(seconds=seconds)
-    return {"wokeAt": dt.datetime.now(dt.UTC).isoformat()}
+    return {"wokeAt": context.now().isoformat()}
 
 
 register(
