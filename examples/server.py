@@ -96,6 +96,7 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # headers and body in one packet
 
     def _answer(self, status: int, body: Any, **headers: str) -> None:
         text = body if isinstance(body, str) else json.dumps(body)
