@@ -28,8 +28,8 @@ FLAG = "async_newsletter"
 class SendCampaign(BaseModel):
     """The data of `email/send.campaign`."""
 
-    campaignId: str  # noqa: N815  (the names of the events are those of the JSON)
-    subscriberIds: list[str] | None = None  # noqa: N815
+    campaignId: str
+    subscriberIds: list[str] | None = None
 
 
 # --- the job ----------------------------------------------------------------------------------------------------------

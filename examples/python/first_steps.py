@@ -50,7 +50,7 @@ def process_data(data: Mapping[str, Any]) -> int:
 class MyEvent(BaseModel):
     """The data of `my/event.triggered`. What does not fit is refused where it is sent."""
 
-    eventId: str = Field(min_length=1)  # noqa: N815
+    eventId: str = Field(min_length=1)
 
 
 @flow("my-function", name="My Function", on=Event("my/event.triggered", model=MyEvent), retries=3)
@@ -66,11 +66,11 @@ def my_function(event: ReceivedEvent, step: Step) -> Row:
 class DemoTask(BaseModel):
     """The data of `demo/task.requested`."""
 
-    taskId: str = Field(min_length=1)  # noqa: N815
-    simulateFailure: bool = False  # noqa: N815
-    failAtStep: str = "step-4-simulate-api-call"  # noqa: N815
-    failTimes: int = 1_000  # noqa: N815
-    delayMs: int = Field(1_000, ge=0)  # noqa: N815
+    taskId: str = Field(min_length=1)
+    simulateFailure: bool = False
+    failAtStep: str = "step-4-simulate-api-call"
+    failTimes: int = 1_000
+    delayMs: int = Field(1_000, ge=0)
     force: bool = False
 
 
@@ -112,7 +112,7 @@ class Line(BaseModel):
 class Order(BaseModel):
     """The data of `order/placed`."""
 
-    orderId: str = Field(min_length=1)  # noqa: N815
+    orderId: str = Field(min_length=1)
     items: list[Line] = Field(min_length=1)
 
 

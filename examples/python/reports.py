@@ -23,9 +23,9 @@ class DateRange(BaseModel):
 class ReportRequest(BaseModel):
     """The data of `report/generate`."""
 
-    reportType: Literal["analytics", "users", "content"]  # noqa: N815
-    dateRange: DateRange  # noqa: N815
-    userId: str = Field(min_length=1)  # noqa: N815
+    reportType: Literal["analytics", "users", "content"]
+    dateRange: DateRange
+    userId: str = Field(min_length=1)
 
 
 @flow("report-generate", on=Event("report/generate", model=ReportRequest), retry="report")

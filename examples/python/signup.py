@@ -12,7 +12,7 @@ from workflows.functions import CancelOn, Event, ReceivedEvent, Step, flow
 class Signup(BaseModel):
     """The data of `user/signup`."""
 
-    userId: str  # noqa: N815
+    userId: str
     email: str
 
 
