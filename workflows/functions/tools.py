@@ -81,9 +81,8 @@ class Step:
 
     @property
     def attempt(self) -> int:
-        """How often the code that is being executed has been tried before: 0 at first. In the function of a step: that
-        step."""
-        return int(self._driver.run.attempt) - 1
+        """How often the code that is being executed has been tried before: 0 at first."""
+        return int(self._driver.run.current.attempt) - 1
 
     def secret(self, name: str) -> str:
         """A stored secret of the organization, masked in all that is kept. Raises StepCallRefused without one."""

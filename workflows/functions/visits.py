@@ -40,7 +40,7 @@ from workflows.steps.registry import StepConfig
 
 MAX_CALLS = 10_000
 _performing: ContextVar[StepContext | None] = ContextVar("performing", default=None)
-"""The step that is being performed: its function can't ask for others, and what it logs is the step's."""
+"""The step that is being performed: its function can't ask for others."""
 
 
 @contextlib.contextmanager
@@ -195,27 +195,23 @@ class FunctionRun:
         return values[name]
 
     @property
+    def current(self) -> StepContext:
+        """What is being executed: a step, or else the code itself."""
+        return _performing.get() or self.context
+
+    @property
     def log(self) -> AttemptLog:
-        """The log of the try: of the step that is being performed, else of the function. Of code that is only replayed,
-        one that keeps nothing."""
-        step = _performing.get()
-        if step is not None:
-            return step.log
+        """The log of the try; of code that is only replayed, one that keeps nothing."""
+        if (inner := _performing.get()) is not None:
+            return inner.log
         if self.target is not None or self.journal.is_replaying:
             return AttemptLog(structlog.get_logger, self.context.secrets, is_muted=True)
         return self.context.log
 
-    @property
-    def attempt(self) -> int:
-        """The number of the try: of the step that is being performed, else of the function."""
-        return int((_performing.get() or self.context).attempt)
-
     def progress(self, percent: float, message: str) -> None:
-        """Report the progress of the run, or of the step that is being performed; of code that is only replayed,
-        nothing."""
-        step = _performing.get()
-        if step is not None:
-            step.progress(percent, message)
+        """Report the progress of the step or of the run; of code that is only replayed, nothing."""
+        if (inner := _performing.get()) is not None:
+            inner.progress(percent, message)
         elif self.target is None and not self.journal.is_replaying:
             self.context.progress(percent, message)
 
