@@ -68,6 +68,7 @@ bench-growth: setup ## Measure with a million stored runs beside a thousand (var
 docs: setup ## Build the documentation into site/, with the reference generated from the code
 	@HEADRACE_VAR_DIR=var/lint $(PYTHON) manage.py reference
 	@HEADRACE_VAR_DIR=var/lint $(PYTHON) manage.py statements
+	@HEADRACE_VAR_DIR=var/lint $(PYTHON) manage.py excerpts
 	$(PYTHON) -m mkdocs build --strict --quiet
 
 clean: ## Stop what is left over, delete the environment and all local data

@@ -65,7 +65,7 @@ def prepare(*, base_url: str, example_server: str) -> Credentials:
             api_key=_key(organization, AccessKey.Kind.API, _preset("INNGEST_API_KEY"), known.get("apiKey", "")),
             event_key=_key(organization, AccessKey.Kind.EVENT, _preset("INNGEST_EVENT_KEY"), known.get("eventKey", "")),
         )
-        for name in ("PAYMENTS_URL", "MAIL_URL"):
+        for name in ("PAYMENTS_URL", "MAIL_URL", "SERVICES_URL"):
             secret = Secret.objects.filter(organization=organization, name=name).first()
             if secret is None or secret.value.startswith("http://127.0.0.1:"):
                 secret = secret or Secret(organization=organization, name=name)

@@ -25,8 +25,9 @@ from workflows.api.schemas.runs import (
     RunStarted,
     WorkflowsOut,
 )
-from workflows.errors import InvalidInput
+from workflows.errors import InvalidInput, RunNotFound
 from workflows.models import Organization
+from workflows.selectors import events as event_selectors
 from workflows.selectors import items, run_lists
 from workflows.selectors.health_checks import store_answers
 from workflows.services import bulk, repair, schedules
@@ -262,8 +263,14 @@ def resume_operation(request: ApiRequest, operation_id: UUID) -> dict[str, Any]:
 
 @router.get("/jobs/{uuid:reference}", response=JobOut, tags=["runs"])
 def get_job(request: ApiRequest, reference: UUID) -> dict[str, Any]:
-    """The state of a job, by the job's (run's) id or by the id of the event that started it."""
-    run_id = selectors.find_run(request.organization, reference)
+    """The state of a job, by the job's (run's) id or by the id of the event that started it. While the run of an event
+    is being made, the job is `waiting` and has no `runId`."""
+    try:
+        run_id = selectors.find_run(request.organization, reference)
+    except RunNotFound:
+        if event_selectors.is_unmatched(request.organization, reference):
+            return presenters.job_of_event(reference)
+        run_id = selectors.find_run(request.organization, reference)  # its run may have been made meanwhile
     return presenters.job_out(selectors.run_detail(request.organization, run_id))
 
 

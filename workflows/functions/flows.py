@@ -62,7 +62,7 @@ class FunctionFlow:
         """Its definition, as plain JSON. The controls are those of the definition format."""
         given = dict(self._declared)
         model, retries = self.input_model, given.pop("retries", None)
-        timeout = given.pop("timeout", None)
+        timeout, retry = given.pop("timeout", None), given.pop("retry", None)
         for name in ("input", "output"):
             given.pop(name, None)
         document: dict[str, Any] = {"flow": self.slug, "name": given.pop("name", None) or self.slug}
@@ -70,8 +70,8 @@ class FunctionFlow:
         document["on"] = [_trigger(trigger) for trigger in _triggers(given.pop("on", None))]
         if model is not None:
             document["input_schema"] = model.model_json_schema()
-        if retries is not None:
-            document["retry"] = {**_retry(given.pop("retry", None)), "retries": retries}
+        if retry is not None or retries is not None:
+            document["retry"] = {**_retry(retry), **({} if retries is None else {"retries": retries})}
         if timeout is not None:
             document["timeouts"] = {**dict(given.pop("timeouts", None) or {}), "finish": timeout}
         if isinstance(given.get("on_failure"), FunctionFlow):
@@ -118,8 +118,9 @@ def flow(slug: str | None = None, **options: Any) -> Callable[[Callable[..., Any
     `slug`: its id (by default the function's name, with hyphens). `on`: what starts it: Event, Cron, Webhook, the name
     of an event, or a list of them. `retries`: of a step and of the function's own code, after the first try. `timeout`:
     how long a run may take. `input`, `output`: pydantic models. All else is as in the definition format: `name`,
-    `description`, `priority`, `concurrency` (a number, Concurrency, or a list), `throttle`, `timeouts`, `retry`,
-    `cancel_on`, `idempotency`, `debounce`, `batch`, `singleton`, `rate_limit`, `on_failure`, `alert_on_failure`.
+    `description`, `priority`, `concurrency` (a number, Concurrency, or a list), `throttle`, `timeouts`, `retry` (its
+    fields, or the name of a preset), `cancel_on`, `idempotency`, `debounce`, `batch`, `singleton`, `rate_limit`,
+    `on_failure`, `alert_on_failure`.
 
     Raises TypeError for an option that there is not, and ValueError for a slug that is taken, or none.
     """

@@ -282,7 +282,8 @@ class Step:
 
     @property
     def logger(self) -> AttemptLog:
-        """The log of the try. While the code goes through steps that have ended already, it says nothing."""
+        """The log of the try; in the function of a step, of that one's. While the code goes through steps that have
+        ended already, it says nothing."""
         log: AttemptLog = self._driver.run.log
         return log
 

@@ -301,6 +301,11 @@ def job_out(detail: RunDetail) -> dict[str, Any]:
     }
 
 
+def job_of_event(event_id: UUID) -> dict[str, Any]:
+    """The job of an event that has been stored, and whose run will be made in a moment."""
+    return {"jobId": str(event_id), "runId": None, "state": "waiting", "progress": 0, "result": None, "error": None}
+
+
 def job_progress(detail: RunDetail) -> int:
     """Percent: each step counts alike, and for as much of it as it reported. 100 is for completed jobs only."""
     if detail.run.status == "completed":

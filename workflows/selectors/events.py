@@ -71,3 +71,8 @@ def event_detail(organization: Organization, event_id: UUID) -> EventDetail:
     outcomes = list(TriggerOutcome.objects.filter(event_id=event_id, org_id=organization.id).order_by("id")[:MAX_PAGE])
     slugs = dict(Flow.objects.filter(id__in=[each.flow_id for each in outcomes]).values_list("id", "slug"))
     return EventDetail(event=event, runs=list(runs.order_by("id")[:MAX_PAGE]), outcomes=outcomes, flows=slugs)
+
+
+def is_unmatched(organization: Organization, event_id: UUID) -> bool:
+    """Whether there is this event, and the runs that it starts are not made yet."""
+    return Event.objects.filter(org_id=organization.id, id=event_id, matched_at=None, rejected="").exists()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -15,98 +15,33 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
 from config import env
-from devtools import embedded, instance
+from devtools import code_demonstration, embedded, instance
+from devtools.code_demonstration import CodeDemonstration
+from devtools.demonstrations import EXAMPLES, REPAIRED, STARTED_BY_EVENT, Example
 from devtools.processes import Ports, ProcessGroup, StartError
 from dlq.models import DeadLetter
+from examples.python.outside import Outside
 from workflows import presenters, selectors
 from workflows.management.commands.trigger import steps_table
 from workflows.models import Organization, Run
 
 PATIENCE_S = 180
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """A run to be made, and what must come of it; `attempts` by step where it matters."""
-
-    flow: str
-    data: dict[str, Any]
-    expected: str = "completed"
-    attempts: dict[str, int] = field(default_factory=dict)
-    statuses: dict[str, str] = field(default_factory=dict)
-
-
-EXAMPLES = (
-    Example(
-        flow="ecommerce-order-processing",
-        data={
-            "orderId": "order-12345",
-            "items": [{"sku": "WIDGET-001", "quantity": 2}],
-            "paymentMethod": "stripe-payment-method-id",
-        },
-    ),
-    Example(
-        flow="ecommerce-order-processing",
-        expected="failed",
-        attempts={"validate-order": 2},
-        data={"orderId": "order-12346", "items": [{"sku": "NO-SUCH-THING", "quantity": 1}], "paymentMethod": "card"},
-        statuses={"process-payment": "cancelled"},
-    ),
-    Example(flow="demo-task", data={"taskId": "test-uuid-123", "simulateFailure": False, "delayMs": 1000}),
-    Example(
-        flow="demo-task",
-        attempts={"step-1-initialize": 1, "step-2-process": 3},
-        data={
-            "taskId": "recovers",
-            "simulateFailure": True,
-            "failAtStep": "step-2-process",
-            "failTimes": 2,
-            "delayMs": 200,
-        },
-    ),
-    Example(
-        flow="demo-task",
-        expected="failed",
-        attempts={"step-3-simulate-delay": 1, "step-4-simulate-api-call": 6},
-        data={
-            "taskId": "retry-test-123",
-            "simulateFailure": True,
-            "failAtStep": "step-4-simulate-api-call",
-            "delayMs": 200,
-        },
-        statuses={"step-5-finalize": "cancelled"},
-    ),
-    Example(flow="parallel-fan-in", data={"skus": ["WIDGET-001", "GADGET-002", "GIZMO-003"]}),
-    Example(
-        flow="conditional-refund",
-        data={"refundId": "r-1", "amount": 40},
-        attempts={"pay-at-once": 2},
-        statuses={"ask-a-person": "skipped"},
-    ),
-    Example(
-        flow="conditional-refund",
-        data={"refundId": "r-2", "amount": 4000},
-        statuses={"pay-at-once": "skipped", "ask-a-person": "completed"},
-    ),
-    Example(
-        flow="shipment",
-        data={
-            "orderId": "o-77",
-            "items": [{"sku": f"SKU-{number}", "quantity": number} for number in range(1, 6)],
-        },
-    ),
-)
-STARTED_BY_EVENT = ("refund-log", 2)
-
-
-REPAIRED = ("validate-order", {"items": [{"sku": "WIDGET-001", "quantity": 1}]})
-"""The step whose dead letter is resumed, and what is changed of its payload."""
+PRIVATE = {
+    "HEADRACE_FLOW_MODULES": "examples.python",
+    "HEADRACE_SIZE": "4gb",
+    "HEADRACE_GLOBAL_CONCURRENCY": "20",
+    "HEADRACE_GLOBAL_RATE_LIMIT_EXECUTIONS": "1000",
+}
+"""Of the instance of the demo, unless the environment says otherwise: with the shipped limits, which are cautious, its
+starts would take minutes."""
 
 
 class Command(BaseCommand):
     help = "Run the examples on a private instance and check every outcome (var/demo.json)."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        for name, value in PRIVATE.items():
+            os.environ.setdefault(name, value)
         services = embedded.use() or embedded.current()
         ports = Ports.any_free()
         credentials = instance.prepare(
@@ -135,8 +70,11 @@ class Command(BaseCommand):
 
     def _run_all(self, credentials: instance.Credentials) -> dict[str, Any]:
         organization = Organization.objects.get(slug="default")
+        code_demonstration.prepare(organization, Outside(organization.secrets.get(name="SERVICES_URL").value))
         known = set(Run.objects.filter(flow__slug=STARTED_BY_EVENT[0]).values_list("id", flat=True))
         started = [(example, self._start(credentials, example)) for example in EXAMPLES]
+        of_code = CodeDemonstration(organization, credentials, lambda example: self._start(credentials, example))
+        of_code.play()
         for _, run_id in started:
             self._await(organization, run_id)
         followers = self._followers(known)
@@ -149,6 +87,10 @@ class Command(BaseCommand):
             runs.append(_report(example, detail))
         if len(followers) != STARTED_BY_EVENT[1]:
             problems.append(f"{STARTED_BY_EVENT[0]} was started {len(followers)} times, not {STARTED_BY_EVENT[1]}")
+        table, of_python = of_code.outcomes()
+        Console(file=self.stdout, soft_wrap=True, width=140).print(table, "")  # type: ignore[arg-type]
+        runs += of_python
+        problems += of_code.problems
         problems.extend(self._repair(organization, credentials, [run_id for _, run_id in started]))
         return {"ok": not problems, "problems": problems, "runs": runs}
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from tests.support.workers import WorkerPool, await_that, publish, shipped_policies
 from workflows import selectors, services
-from workflows.models import AccessKey, Organization, Run
+from workflows.models import AccessKey, Event, Organization, Run
 
 
 class Api:
@@ -159,6 +160,14 @@ def test_bad_requests_get_a_problem_document_and_store_nothing(api: Api, org: Or
     assert_problem(api.get("/runs", limit=10_000), 422, "invalid_input", "limit")
     assert_problem(api.get("/runs", since="yesterday"), 422, "invalid_request", "since")
     assert not Run.objects.filter(org_id=org.id).exists()
+
+
+def test_the_job_of_an_event_waits_until_its_run_is_made(api: Api, org: Organization) -> None:
+    event = Event.objects.create(org_id=org.id, name="job/asked", ts=timezone.now())
+    job = {"jobId": str(event.id), "runId": None, "state": "waiting", "progress": 0, "result": None, "error": None}
+    assert api.get(f"/jobs/{event.id}").json() == job
+    Event.objects.filter(id=event.id).update(matched_at=timezone.now())
+    assert_problem(api.get(f"/jobs/{event.id}"), 404, "run_not_found", "no such run")
 
 
 def test_organizations_do_not_see_each_other(api: Api, org: Organization) -> None:

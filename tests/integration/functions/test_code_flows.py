@@ -16,7 +16,7 @@ from workflows import selectors, services
 from workflows.errors import InvalidInput
 from workflows.functions import flows
 from workflows.functions.flows import FunctionFlow
-from workflows.models import Organization, StepRun
+from workflows.models import Attempt, Organization, StepRun
 from workflows.services import events
 
 pytestmark = pytest.mark.usefixtures("workers")
@@ -69,6 +69,17 @@ def test_code_that_fails_outside_of_its_steps_is_tried_again_without_them(org: O
     detail = run(org, code_flows.body, {"dir": str(tmp_path)})
     assert detail.run.output == 2
     assert [told(tmp_path, what) for what in ("once", "body")] == [1, 3]
+
+
+def test_what_a_step_logs_is_its_own_and_so_is_its_try(org: Organization, tmp_path: Path) -> None:
+    detail = run(org, code_flows.logs, {"dir": str(tmp_path)})
+    assert detail.run.output == [0, 2], detail.run.error
+    tries = Attempt.objects.filter(run_id=detail.run.id).order_by("id")
+    lines = {(one.step_run.key, one.number): [line["message"] for line in one.logs or ()] for one in tries}
+    assert lines["first", 1] == ["works attempt=0"]
+    assert [lines["second", number] for number in (1, 2, 3)] == [[f"works attempt={n}"] for n in range(3)]
+    assert lines["main", 1] == ["begins"]
+    assert "works" not in str(lines["main", 1])
 
 
 def test_a_flow_sleeps_waits_sends_and_invokes(org: Organization) -> None:

@@ -106,6 +106,25 @@ def body(event: ReceivedEvent, step: Step) -> Any:
     return step.attempt
 
 
+@flow("code-logs", retry={"retries": 2, "delay": "50ms", "backoff": "fixed"})
+def logs(event: ReceivedEvent, step: Step) -> Any:
+    """Lines of the code and of its steps. Its code fails once, its second step twice."""
+    where = event.data["dir"]
+    step.logger.info("begins")
+
+    def work(times: int) -> int:
+        step.logger.info("works", attempt=step.attempt)
+        tell(where, f"work-{times}")
+        if told(Path(where), f"work-{times}") <= times:
+            raise RuntimeError("not yet")
+        return step.attempt
+
+    tell(where, "body")
+    if told(Path(where), "body") == 1:
+        raise RuntimeError("in the body")
+    return [step.run("first", work, 0), step.run("second", work, 2)]
+
+
 @flow("code-waits")
 def waits(event: ReceivedEvent, step: Step) -> Any:
     """A sleep, an event, another flow, an approval."""

@@ -152,7 +152,7 @@ class RunsOut(Out):
 
 class JobOut(Out):
     job_id: UUID
-    run_id: UUID
+    run_id: UUID | None
     state: str
     progress: int
     result: Any
