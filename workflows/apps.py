@@ -18,6 +18,9 @@ class WorkflowsConfig(AppConfig):
 
         TOOLS.watch = watcher.watch
         callbacks.connect()
+        from workflows.engine.observe import signals as observe_signals  # noqa: PLC0415
+
+        observe_signals.connect()
         TOOLS.send_event, TOOLS.invoke, TOOLS.tokens = receive.send_one, invoke.invoke, token_statements
         from workflows.engine.events import matching  # noqa: PLC0415
         from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415

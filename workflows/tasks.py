@@ -7,12 +7,10 @@ Monitors are not told of these tasks: one may carry many steps, or a step may ne
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
 from celery import shared_task
 
-from workflows.engine.celery_tasks import callbacks, ends
 from workflows.engine.worker import bootstep
 from workflows.services import schedules
 from workflows.steps.registry import REGISTRY, StepType, load_types
@@ -24,12 +22,6 @@ load_types()
 def cron_tick(trigger_id: str) -> int:
     """celery-beat's tick of a cron trigger: fire what is due of it. Returns how many fire times were new."""
     return schedules.fire(UUID(trigger_id))
-
-
-@shared_task(name=ends.FAILED, ignore_result=True)
-def celery_task_failed(request: Any, error: Any, traceback: Any, task_id: str = "", failed: bool = True) -> None:
-    """Celery's callback in a worker of the application, for a task of a step that has failed there: tells why."""
-    callbacks.on_failure(request, error, traceback, task_id)
 
 
 def _task_of(step_type: StepType) -> None:

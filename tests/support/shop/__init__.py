@@ -22,7 +22,11 @@ app.conf.update(
     task_default_queue="shop",
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
-    broker_transport_options={"visibility_timeout": int(os.environ.get("SHOP_VISIBILITY_S", "3600"))},
+    broker_transport_options={
+        "visibility_timeout": int(os.environ.get("SHOP_VISIBILITY_S", "3600")),
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    },
     task_routes={"shop.parcel": {"queue": "shop.parcels"}},
 )
 
@@ -65,7 +69,7 @@ def silent(self: Task[Any, Any]) -> int:
 def fails(self: Task[Any, Any], how: str = "value") -> None:
     note(self, "runs")
     if how == "final":
-        from workflows.errors import NonRetriable  # noqa: PLC0415
+        from workflows.errors import NonRetriable
 
         raise NonRetriable("no such order")
     raise ValueError("a bad value")

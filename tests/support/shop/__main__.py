@@ -10,10 +10,10 @@ def main() -> None:
     """Be Celery, with the shop's app; within a Django project that has Headrace, where that is asked for."""
     if os.environ.get("SHOP_WITH_HEADRACE") == "1":
         os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
-        import django  # noqa: PLC0415
+        import django
 
         django.setup(set_prefix=False)
-    from celery.__main__ import main as celery  # noqa: PLC0415
+    from celery.__main__ import main as celery
 
     sys.argv = ["celery", "-A", os.environ.get("SHOP_APP", "tests.support.shop:app"), *sys.argv[1:]]
     celery()

@@ -26,8 +26,8 @@ class Shop:
             "SHOP_LOG": str(log),
             "HEADRACE_CELERY_APP": "tests.support.shop:app",
         }
-        self._all = {**environment, **self.environment}
-        self._all.pop("DJANGO_SETTINGS_MODULE", None)  # with it Celery sets up Django, and with that Headrace
+        self.everything = {**environment, **self.environment}
+        self.everything.pop("DJANGO_SETTINGS_MODULE", None)  # with it Celery sets up Django, and with that Headrace
         self._workers: list[subprocess.Popen[bytes]] = []
         self._numbers = itertools.count()
 
@@ -43,7 +43,7 @@ class Shop:
         path = self.log.with_name(f"{name}.log")
         with path.open("ab") as log:
             worker = subprocess.Popen(
-                command, env={**self._all, **more}, stdout=log, stderr=log, start_new_session=True
+                command, env={**self.everything, **more}, stdout=log, stderr=log, start_new_session=True
             )
         self._workers.append(worker)
         await_that(lambda: name in self.lines("worker", "ready"), 60, "a worker of the shop")

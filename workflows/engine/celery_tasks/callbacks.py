@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import structlog
-from celery import current_app, signals, states
+from celery import current_app, shared_task, signals, states
 from celery.exceptions import NotRegistered, TaskRevokedError
 
 from workflows.engine.celery_tasks import ends
@@ -33,7 +33,8 @@ def tell(task_id: str, end: End) -> None:
         log.warning("the end of a task can't be told", task_id=task_id, error=f"{type(error).__name__}: {error}")
 
 
-def on_failure(request: Any, error: Any, traceback: Any, task_id: str) -> None:
+@shared_task(name=ends.FAILED, ignore_result=True)
+def on_failure(request: Any, error: Any, traceback: Any, task_id: str = "", failed: bool = True) -> None:
     """Celery's callback for a task that has failed: called in the process that had it."""
     tell(task_id, ends.of_failed_request(error, traceback))
 

@@ -98,12 +98,14 @@ def failure(name: str, message: str, category: Category, *, final: bool = False)
     return {"state": states.FAILURE, "error": {**error, "traceback": ""}}
 
 
-VAGUE = failure(
-    "TaskFailed",
-    "The Celery task failed. Its worker has not said why, since Headrace is not installed there and no result is kept: "
-    "look at the worker's log, add the app to its INSTALLED_APPS, or give the task a result backend.",
-    Category.TRANSIENT,
-)
+def vague() -> End:
+    """The end of a task of which nothing is known but that it failed."""
+    return failure(
+        "TaskFailed",
+        "The Celery task failed. Its worker has not said why, since Headrace is not installed there and no result is "
+        "kept: look at the worker's log, add Headrace to its INSTALLED_APPS, or give the task a result backend.",
+        Category.TRANSIENT,
+    )
 
 
 def of_message(payload: Any) -> ToldEnd | None:
@@ -119,7 +121,7 @@ def of_message(payload: Any) -> ToldEnd | None:
     if isinstance(kwargs.get("end"), dict):
         return ToldEnd(task_id, kwargs["end"], "worker")
     if kwargs.get("failed"):
-        return ToldEnd(task_id, VAGUE, "message", is_vague=True)
+        return ToldEnd(task_id, vague(), "message", is_vague=True)
     return ToldEnd(task_id, of_result(args[0] if args else None), "message")
 
 

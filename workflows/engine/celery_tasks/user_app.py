@@ -97,6 +97,7 @@ def connect(make: Callable[..., Connection], *, acknowledges: bool = False) -> C
             options |= {
                 "ack_emulation": True, "visibility_timeout": REDELIVER_AFTER_S, "unacked_key": f"{name}.unacked",
                 "unacked_index_key": f"{name}.unacked_index", "unacked_mutex_key": f"{name}.unacked_mutex",
+                "unacked_restore_throttle": 1,
             }  # fmt: skip
     return make(transport_options=options, connect_timeout=_PATIENCE["socket_connect_timeout"])
 

@@ -1,5 +1,5 @@
--- Celery tasks that may still be executing for steps that have ended (they were cancelled while nobody watched, say), or
--- whose steps are gone.
+-- Celery tasks that may still be executing for steps that have ended (they were cancelled while nobody watched, say),
+-- or whose steps are gone.
 -- Parameters: batch bigint.
 -- Returns: task_id text.
 -- Indexes: primary keys.
