@@ -41,6 +41,6 @@ class WorkflowsConfig(AppConfig):
             Job(name="approvals", every_s=1.0, work=approvals.remind),
             Job(name="system events", every_s=1.0, work=system_events.emit),
             Job(name="deletion of flows", every_s=5.0, work=archiving.delete_rest),
-            Job(name="Celery tasks", every_s=1.0, work=tidy.tidy),
+            Job(name="Celery tasks", every_s=2.0, work=tidy.tidy),
             Job(name="bulk", every_s=0.5, work=bulk.pump),
         )

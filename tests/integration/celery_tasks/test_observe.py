@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 import redis
+from django.test import Client
 
+from dlq.alerting import metrics
+from dlq.models import AlertRule
 from tests.support.shop.workers import Shop
 from tests.support.workers import await_that
 from workflows import this_process
@@ -22,6 +25,7 @@ from workflows.engine.observe.signals import _on_ended, _on_sent, _on_started
 from workflows.engine.observe.writer import Observer
 from workflows.engine.sql import observed as sql
 from workflows.models import ObservationLoss, ObservedTask, Organization
+from workflows.selectors.observed import observed_counts
 
 ON = {"SHOP_WITH_HEADRACE": "1", "HEADRACE_OBSERVE": "1"}
 
@@ -102,7 +106,7 @@ def test_chains_groups_and_chords_belong_together(org: Organization, shop: Shop)
     assert {row.root_id for row in ObservedTask.objects.filter(id__in=[first.id, first.parent_id])} == {first.parent_id}
     groups = set(ObservedTask.objects.exclude(group_id="").values_list("group_id", flat=True))
     assert len(groups) == 1
-    assert ObservedTask.objects.filter(group_id__in=groups).count() == 2
+    assert ObservedTask.objects.filter(group_id__in=groups).count() == 3  # the body of the chord belongs to it
 
 
 def test_arguments_are_kept_only_where_that_is_asked_for(org: Organization, shop: Shop) -> None:
@@ -215,7 +219,9 @@ def test_lost_is_said_only_with_evidence(org: Organization, shop: Shop) -> None:
     first = ObservedTask.objects.filter(name="shop.add", queue="shop").get()
     await_that(lambda: rows(id=first.id, state="succeeded"), 30, "it has ended")
     # as if the broker had lost it, and nobody had told of a start
-    ObservedTask.objects.filter(id=first.id).update(state="sent", started_at=None, ended_at=None, hostname="")
+    ObservedTask.objects.filter(id=first.id).update(
+        state="sent", started_at=None, ended_at=None, hostname="", seen_at=first.sent_at
+    )
     ObservedTask.objects.filter(name="shop.sleeps").update(queue="shop")
     search = Search(app)
     assert search.look(0.0) == []  # once is no evidence
@@ -232,3 +238,40 @@ def test_a_full_buffer_still_hears_of_what_it_has() -> None:
     buffer.started("a", 2.0)
     seen, dropped = buffer.take(10)
     assert (seen[0].state, seen[0].starts, dropped, len(buffer)) == ("started", 1, 2, 0)
+
+
+def test_the_api_shows_them_page_by_page(org: Organization, other: Organization, api_key: str) -> None:
+    """Those of the organization that the installation says; of others nothing is seen."""
+    now = time.time()
+    seen = [
+        Seen(f"{n}/ä", "failed" if n % 2 else "succeeded", now - n, name="a.b", root_id="0/ä", sent_at=now - n - 9,
+             started_at=now - n - 2, ended_at=now - n, starts=1, error="ValueError" if n % 2 else "").as_json()
+        for n in range(5)
+    ]  # fmt: skip
+    silent = Seen("silent", "started", now - 7_200).as_json()
+    sql.store_observations(seen=json.dumps([*seen, silent]), org=org.slug)
+    sql.store_observations(seen=json.dumps([Seen("theirs", "sent", now).as_json()]), org=other.slug)
+    client = Client(headers={"authorization": f"Bearer {api_key}"})
+    first = client.get("/api/observed?limit=4").json()
+    assert [task["id"] for task in first["tasks"]] == ["0/ä", "1/ä", "2/ä", "3/ä"]
+    assert (first["tasks"][0]["duration"], first["tasks"][0]["waited"]) == (2.0, 7.0)
+    rest = client.get("/api/observed", {"limit": 4, "cursor": first["nextCursor"]}).json()
+    assert [(task["id"], task["state"]) for task in rest["tasks"]] == [("4/ä", "succeeded"), ("silent", "unknown")]
+    assert rest["nextCursor"] is None
+    for state, count in (("failed", 2), ("unknown", 1), ("started", 0)):
+        assert len(client.get("/api/observed", {"state": state}).json()["tasks"]) == count
+    assert client.get("/api/observed?state=wrong").status_code == 422
+    assert client.get("/api/observed?cursor=wrong").status_code == 422
+    detail = client.get("/api/observed/3%2F%C3%A4").json()
+    assert (detail["error"], len(detail["family"])) == ({"name": "ValueError", "message": ""}, 4)
+    assert client.get("/api/observed/theirs").json()["code"] == "observed_task_not_found"
+    counts = observed_counts()
+    assert (counts["observedTasks"], counts["observedFailed"], counts["observedUnknown"]) == (7, 2, 1)
+
+
+def test_an_alert_rule_counts_their_failures(org: Organization) -> None:
+    now = time.time()
+    seen = [Seen(f"t{n}", "failed", now, name="a.b", ended_at=now).as_json() for n in range(11)]
+    sql.store_observations(seen=json.dumps(seen), org=org.slug)
+    rule = AlertRule.objects.get(name="observed-failures")
+    assert [(each.org_id, each.value, each.step) for each in metrics.read(rule)] == [(org.id, 11.0, "a.b")]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import psycopg
 import structlog
+from django.db import DataError, IntegrityError
 
 from workflows import this_process
 from workflows.engine.observe import switch
@@ -24,6 +25,7 @@ AGAIN_S = 5.0
 GROUP = 500
 IDLE_S = 30.0
 """A process that sees no task for so long gives its connection up."""
+_REFUSED = (psycopg.DataError, psycopg.IntegrityError, DataError, IntegrityError)
 TIDY_S = 300.0
 TIDY_BATCH = 2_000
 STOP_WITHIN_S = 2.0
@@ -107,7 +109,7 @@ class Observer:
             return
         try:
             sql.store_observations(seen=json.dumps([each.as_json() for each in seen]), org=self.says.org)
-        except psycopg.DataError as error:
+        except _REFUSED as error:
             if len(seen) == 1:
                 log.info("an observed task can't be stored", error=str(error))
                 self.buffer.drop()

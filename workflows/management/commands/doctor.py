@@ -15,6 +15,7 @@ from workflows.selectors import run_limits
 from workflows.selectors import trouble as trouble_selectors
 from workflows.selectors.connections import connections_now
 from workflows.selectors.health_checks import broker_answers, store_answers
+from workflows.selectors.observed import observed_counts
 from workflows.selectors.trouble import BadVersion, SweepTrouble
 
 
@@ -26,7 +27,12 @@ class Command(HeadraceCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         bad = trouble_selectors.unloadable_versions()
         refused, limits, connections = refused_today(), run_limits.current(), connections_now()
-        health = {**selectors.health(), "unloadableVersions": len(bad), "refusedDefinitions": len(refused)}
+        health = {
+            **selectors.health(),
+            **observed_counts(),
+            "unloadableVersions": len(bad),
+            "refusedDefinitions": len(refused),
+        }
         troubles = trouble_selectors.sweep_troubles()
         checks = services.readiness(store=store_answers(), broker=broker_answers())
         faults = [name for name in (*selectors.FAULTS, "unloadableVersions") if health[name]]
