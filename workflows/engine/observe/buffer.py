@@ -9,6 +9,9 @@ from typing import Any
 from workflows.engine.pipeline.retry_decision import storable
 
 MAX_TASKS = 20_000
+MAX_TEXT = 255
+MAX_LONG = 1_000
+_LONG = frozenset({"arguments", "message"})
 
 
 @dataclass(slots=True)
@@ -34,9 +37,18 @@ class Seen:
     ended_at: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Without what Postgres refuses in texts."""
-        found = {name: getattr(self, name) for name in self.__slots__}
-        return {name: storable(value) if isinstance(value, str) else value for name, value in found.items()}
+        """What is known of it, cut, and without what Postgres refuses in texts. Short: thousands may be written in a
+        second."""
+        found: dict[str, Any] = {}
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if value:
+                if isinstance(value, str):
+                    most = MAX_LONG if name in _LONG else MAX_TEXT
+                    value = value if len(value) <= most else value[:most]
+                    value = value if value.isascii() and "\0" not in value else storable(value)[:most]
+                found[name] = value
+        return found
 
 
 class Buffer:
@@ -52,24 +64,18 @@ class Buffer:
         """A task was given to the broker."""
         with self._lock:
             seen = self._of(task_id, "sent", at)
-            if seen is None:
-                return
-            seen.sent_at = at if seen.sent_at is None else min(seen.sent_at, at)
-            for name, value in facts.items():
-                if value:
-                    setattr(seen, name, value)
+            if seen is not None:
+                seen.sent_at = at if seen.sent_at is None else min(seen.sent_at, at)
+                _note(seen, facts)
 
     def started(self, task_id: str, at: float, **facts: Any) -> None:
         """A worker begins with a task."""
         with self._lock:
             seen = self._of(task_id, "started", at)
-            if seen is None:
-                return
-            seen.state, seen.seen_at, seen.started_at, seen.ended_at = "started", at, at, None
-            seen.starts += 1
-            for name, value in facts.items():
-                if value:
-                    setattr(seen, name, value)
+            if seen is not None:
+                seen.state, seen.seen_at, seen.started_at, seen.ended_at = "started", at, at, None
+                seen.starts += 1
+                _note(seen, facts)
 
     def ended(self, task_id: str, at: float, state: str, *, name: str = "", error: str = "", message: str = "") -> None:
         """A task has ended, or is to be tried again."""
@@ -120,3 +126,9 @@ class Buffer:
         if not self.arrived.is_set():
             self.arrived.set()
         return seen
+
+
+def _note(seen: Seen, facts: dict[str, Any]) -> None:
+    for name, value in facts.items():
+        if value:
+            setattr(seen, name, value)

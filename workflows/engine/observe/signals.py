@@ -13,7 +13,6 @@ from workflows.engine.celery_tasks.user_app import INTERNAL
 from workflows.engine.observe import lost, switch
 from workflows.engine.observe.writer import Observer, observer
 
-MAX_TEXT = 255
 MAX_MESSAGE = 500
 MAX_ARGUMENTS = 1_000
 _STATES = {
@@ -62,8 +61,8 @@ def _count_dropped() -> None:
         return
 
 
-def _cut(value: object, most: int = MAX_TEXT) -> str:
-    return "" if value is None else str(value)[:most]
+def _text(value: object) -> str:
+    return value if type(value) is str else "" if value is None else str(value)
 
 
 @_harmless
@@ -71,12 +70,12 @@ def _on_sent(
     seer: Observer, sender: Any = None, headers: Any = None, body: Any = None, routing_key: Any = "", **_: Any
 ) -> None:
     facts = headers if isinstance(headers, Mapping) and "id" in headers else body if isinstance(body, Mapping) else {}
-    task_id, name = facts.get("id"), _cut(sender)
+    task_id, name = facts.get("id"), _text(sender)
     if not task_id or name.startswith(INTERNAL):
         return
     seer.buffer.sent(
-        _cut(task_id), time.time(), name=name, queue=_cut(routing_key), root_id=_cut(facts.get("root_id")),
-        parent_id=_cut(facts.get("parent_id")), group_id=_cut(facts.get("group")), retries=facts.get("retries") or 0,
+        _text(task_id), time.time(), name=name, queue=_text(routing_key), root_id=_text(facts.get("root_id")),
+        parent_id=_text(facts.get("parent_id")), group_id=_text(facts.get("group")), retries=facts.get("retries") or 0,
         arguments=_arguments(seer, facts),
     )  # fmt: skip
 
@@ -95,9 +94,9 @@ def _on_started(seer: Observer, task_id: str = "", task: Any = None, **_: Any) -
     request = task.request
     delivery = request.delivery_info or {}
     seer.buffer.started(
-        _cut(task_id), time.time(), name=_cut(name), queue=_cut(delivery.get("routing_key")),
-        hostname=_cut(request.hostname), root_id=_cut(request.root_id), parent_id=_cut(request.parent_id),
-        group_id=_cut(request.group), retries=request.retries or 0,
+        _text(task_id), time.time(), name=_text(name), queue=_text(delivery.get("routing_key")),
+        hostname=_text(request.hostname), root_id=_text(request.root_id), parent_id=_text(request.parent_id),
+        group_id=_text(request.group), retries=request.retries or 0,
     )  # fmt: skip
 
 
@@ -115,7 +114,7 @@ def _on_ended(
 @_harmless
 def _on_failed(seer: Observer, task_id: str = "", sender: Any = None, exception: Any = None, **_: Any) -> None:
     """In the worker's main process too, where a child was lost or ran out of time: there is no `task_postrun` then."""
-    name = _cut(getattr(sender, "name", ""))
+    name = _text(getattr(sender, "name", ""))
     if not name.startswith(INTERNAL):
         _note_end(seer, task_id, "failed", exception, name)
 
@@ -123,24 +122,29 @@ def _on_failed(seer: Observer, task_id: str = "", sender: Any = None, exception:
 def _note_end(seer: Observer, task_id: str, state: str, error: Any, name: str) -> None:
     kind = error if error is None else getattr(error, "exc", None) or error
     seer.buffer.ended(
-        _cut(task_id), time.time(), state, name=name,
-        error=type(kind).__name__[:MAX_TEXT] if kind is not None else "",
-        message=_cut(kind, MAX_MESSAGE) if kind is not None else "",
+        _text(task_id), time.time(), state, name=name,
+        error=type(kind).__name__ if kind is not None else "",
+        message=_text(kind)[:MAX_MESSAGE] if kind is not None else "",
     )  # fmt: skip
 
 
 @_harmless
 def _on_revoked(seer: Observer, request: Any = None, terminated: bool = False, expired: bool = False, **_: Any) -> None:
-    name = _cut(getattr(request, "task_name", None) or getattr(request, "task", ""))
+    name = _text(getattr(request, "task_name", None) or getattr(request, "task", ""))
     if not name.startswith(INTERNAL):
         why = "Expired" if expired else "Terminated" if terminated else "Revoked"
-        seer.buffer.ended(_cut(request.id), time.time(), "revoked", name=name, error=why)
+        seer.buffer.ended(_text(request.id), time.time(), "revoked", name=name, error=why)
 
 
 @_harmless
 def _on_unknown(seer: Observer, id: str = "", name: str = "", **_: Any) -> None:  # noqa: A002  (Celery's name)
     seer.buffer.ended(
-        _cut(id), time.time(), "failed", name=_cut(name), error="NotRegistered", message="The worker does not know it."
+        _text(id),
+        time.time(),
+        "failed",
+        name=_text(name),
+        error="NotRegistered",
+        message="The worker does not know it.",
     )
 
 

@@ -1,16 +1,17 @@
 -- Add what was seen of Celery tasks to their rows. Signs may come in any order, from several processes: a sign that is
 -- older than what is known changes no state, and that a task was sent never does.
 -- Parameters: seen text (a JSON array of {id, name, state, queue, hostname, root_id, parent_id, group_id, retries,
---   starts, arguments, error, message, sent_at, started_at, ended_at, seen_at (seconds of the epoch)}), org text (the
---   slug of the organization that they belong to; empty: the oldest).
+--   starts, arguments, error, message, sent_at, started_at, ended_at, seen_at (seconds of the epoch); but for id, state
+--   and seen_at each may be left out}), org text (the slug of the organization that they belong to; empty: the oldest).
 -- Returns: nothing.
 -- Index: primary key.
 INSERT INTO workflows_observedtask AS o (id, org_id, name, state, queue, hostname, root_id, parent_id, group_id,
                                          retries, starts, arguments, error, message, sent_at, started_at, ended_at,
                                          seen_at)
 SELECT s.id, (SELECT g.id FROM workflows_organization g WHERE %(org)s IN ('', g.slug) ORDER BY g.created_at LIMIT 1),
-       s.name, s.state, s.queue, s.hostname, s.root_id, s.parent_id, s.group_id, s.retries, s.starts, s.arguments,
-       s.error, s.message, to_timestamp(s.sent_at), to_timestamp(s.started_at), to_timestamp(s.ended_at),
+       COALESCE(s.name, ''), s.state, COALESCE(s.queue, ''), COALESCE(s.hostname, ''), COALESCE(s.root_id, ''),
+       COALESCE(s.parent_id, ''), COALESCE(s.group_id, ''), COALESCE(s.retries, 0), COALESCE(s.starts, 0),
+       COALESCE(s.arguments, ''), COALESCE(s.error, ''), COALESCE(s.message, ''), to_timestamp(s.sent_at), to_timestamp(s.started_at), to_timestamp(s.ended_at),
        to_timestamp(s.seen_at)
   FROM json_to_recordset(%(seen)s::json) AS s (id text, name text, state text, queue text, hostname text, root_id text,
        parent_id text, group_id text, retries int, starts int, arguments text, error text, message text, sent_at float8,
