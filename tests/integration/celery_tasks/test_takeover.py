@@ -159,3 +159,14 @@ def test_a_task_that_is_delivered_again_is_one_attempt(org: Organization, pool: 
     assert (step.step_run.status, step.step_run.output, said(step)[2]) == ("completed", "delivered 2 times", "")
     assert len(step.attempts) == 1
     assert len(shop.lines("shop.sleeps_late")) == 2
+
+
+def test_a_task_holds_the_permit_of_its_step(org: Organization, pool: WorkerPool, shop: Shop) -> None:
+    """The shop has places for both; the step's limit lets one after the other."""
+    shop.start()
+    step = {**task("shop.sleeps", 3), "throttling": {"concurrency": 1}}
+    first, second = begin(org, step), services.trigger(org, "flow", {}).run_ids[0]
+    for run_id in (first, second):
+        assert by_key(await_end(org, run_id, 60))["t"].step_run.status == "completed"
+    done = [line.split()[2] for line in shop.log.read_text().splitlines() if line.startswith("shop.sleeps ")]
+    assert done == ["runs", "ends", "runs", "ends"]

@@ -13,9 +13,11 @@ from celery import Celery, states
 from celery.exceptions import Ignore, NotRegistered, Reject, TaskRevokedError
 from kombu.exceptions import EncodeError
 
-from workflows.engine.celery_tasks import ends
+from workflows import this_process
+from workflows.engine.celery_tasks import ends, user_app
 from workflows.engine.celery_tasks.callbacks import is_ours
 from workflows.engine.celery_tasks.lost import Holder, Inspector
+from workflows.engine.celery_tasks.user_app import UserApp
 from workflows.errors import ConfigurationFailure, NonRetriable, RetryAfter
 from workflows.steps.types.celery_task import CeleryTaskConfig, config_of
 
@@ -154,3 +156,43 @@ def test_a_holder_that_answers_again_is_not_silent() -> None:
     assert inspector._holders["t"].silent == 2
     inspector.note(["t"], {"v": {"t": []}}, {"v": 3})
     assert inspector._holders["t"] == Holder(worker="v", pid=3)
+
+
+def test_an_app_that_is_not_there_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, said in (("nothing.there:app", "can't be imported"), ("config.env:BASE_DIR", "no Celery app")):
+        monkeypatch.setenv("HEADRACE_CELERY_APP", name)
+        with pytest.raises(ConfigurationFailure, match=said):
+            UserApp()
+
+
+def test_only_tasks_that_are_allowed_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_CELERY_TASKS", "shop.*, mail.send")
+    with this_process.replaced(UserApp, UserApp()):
+        for name in ("shop.charge", "mail.send"):
+            user_app.check_allowed(name)
+        for name in ("mail.delete", "workflows.steps.noop", "celery.backend_cleanup", "headrace.evaluate_alerts"):
+            with pytest.raises(ConfigurationFailure, match=name):
+                user_app.check_allowed(name)
+
+
+def test_a_task_that_is_not_registered_is_named_with_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = UserApp()
+    user.app = app
+    with this_process.replaced(UserApp, user):
+        user_app.check_registered("unit.charge")
+        with pytest.raises(ConfigurationFailure, match=r"unit\.charge.*registered: false"):
+            user_app.check_registered("shop.charge")
+
+
+def test_our_bookkeeping_of_messages_is_apart_from_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short visibility timeout would redeliver what they have, if they shared it."""
+    user = UserApp()
+    user.app = Celery("there", broker="redis://localhost:1/0", set_as_current=False)
+    with this_process.replaced(UserApp, user):
+        plain: Any = user_app.connect(user.app.connection_for_write).transport_options
+        taking: Any = user_app.connect(user.app.connection_for_read, acknowledges=True).transport_options
+    assert "unacked_key" not in plain
+    assert {taking[name] for name in ("unacked_key", "unacked_index_key", "unacked_mutex_key")} == {
+        "headrace.ended.unacked", "headrace.ended.unacked_index", "headrace.ended.unacked_mutex",
+    }  # fmt: skip
+    assert (taking["ack_emulation"], taking["visibility_timeout"]) == (True, 60)

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import psycopg
 import structlog
-from celery import Celery
 
 from workflows import this_process
 from workflows.engine.celery_tasks import ends, sending
@@ -296,7 +295,7 @@ class Watcher:
         for terminate in (True, False):
             ids = [watch.task.task_id for watch in watches if watch.task.config.terminate is terminate]
             if ids:
-                revoke(user_app(), ids, terminate=terminate)
+                revoke(ids, terminate=terminate)
         self.store([ToldEnd(watch.task.task_id, end, "revoked") for watch in watches])
 
     def _open_producer(self) -> Any:
@@ -313,10 +312,11 @@ class Watcher:
                 connection.release()
 
 
-def revoke(app: Celery, task_ids: Sequence[str], *, terminate: bool) -> None:
+def revoke(task_ids: Sequence[str], *, terminate: bool) -> None:
     """Tell the application's workers to drop tasks, and with `terminate` to end the processes that execute them. Raises
     nothing: a worker that does not hear it executes them to their end."""
     try:
+        app = user_app()
         with connect(app.connection_for_write) as connection:
             app.control.revoke(list(task_ids), terminate=terminate, signal="SIGTERM", connection=connection)
     except Exception as error:
