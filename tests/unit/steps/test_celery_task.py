@@ -14,7 +14,7 @@ from celery.exceptions import Ignore, NotRegistered, Reject, TaskRevokedError
 from kombu.exceptions import EncodeError
 
 from workflows import this_process
-from workflows.engine.celery_tasks import ends, user_app
+from workflows.engine.celery_tasks import ends, sending, user_app
 from workflows.engine.celery_tasks.callbacks import is_ours
 from workflows.engine.celery_tasks.lost import Holder, Inspector
 from workflows.engine.celery_tasks.user_app import UserApp
@@ -196,3 +196,17 @@ def test_our_bookkeeping_of_messages_is_apart_from_the_workers(monkeypatch: pyte
         "headrace.ended.unacked", "headrace.ended.unacked_index", "headrace.ended.unacked_mutex",
     }  # fmt: skip
     assert (taking["ack_emulation"], taking["visibility_timeout"]) == (True, 60)
+
+
+def test_an_app_that_can_not_be_sent_to_says_what_to_change() -> None:
+    user = UserApp()
+    user.app = Celery("there", broker="redis://localhost:1/0", set_as_current=False)
+    config = CeleryTaskConfig.model_validate({"task": "a.b", "registered": False})
+    with this_process.replaced(UserApp, user):
+        sending.check(config)
+        user.app.conf.task_create_missing_queues = False
+        with pytest.raises(ConfigurationFailure, match=r"headrace\.ended"):
+            sending.check(config)
+        user.app.conf.task_always_eager = True
+        with pytest.raises(ConfigurationFailure, match="task_always_eager"):
+            sending.check(config)
