@@ -66,7 +66,7 @@ class Buffer:
             seen = self._of(task_id, "sent", at)
             if seen is not None:
                 seen.sent_at = at if seen.sent_at is None else min(seen.sent_at, at)
-                _note(seen, facts)
+                _set_facts(seen, facts)
 
     def started(self, task_id: str, at: float, **facts: Any) -> None:
         """A worker begins with a task."""
@@ -75,7 +75,7 @@ class Buffer:
             if seen is not None:
                 seen.state, seen.seen_at, seen.started_at, seen.ended_at = "started", at, at, None
                 seen.starts += 1
-                _note(seen, facts)
+                _set_facts(seen, facts)
 
     def ended(self, task_id: str, at: float, state: str, *, name: str = "", error: str = "", message: str = "") -> None:
         """A task has ended, or is to be tried again."""
@@ -128,7 +128,7 @@ class Buffer:
         return seen
 
 
-def _note(seen: Seen, facts: dict[str, Any]) -> None:
+def _set_facts(seen: Seen, facts: dict[str, Any]) -> None:
     for name, value in facts.items():
         if value:
             setattr(seen, name, value)

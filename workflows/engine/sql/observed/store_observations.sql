@@ -11,8 +11,8 @@ INSERT INTO workflows_observedtask AS o (id, org_id, name, state, queue, hostnam
 SELECT s.id, (SELECT g.id FROM workflows_organization g WHERE %(org)s IN ('', g.slug) ORDER BY g.created_at LIMIT 1),
        COALESCE(s.name, ''), s.state, COALESCE(s.queue, ''), COALESCE(s.hostname, ''), COALESCE(s.root_id, ''),
        COALESCE(s.parent_id, ''), COALESCE(s.group_id, ''), COALESCE(s.retries, 0), COALESCE(s.starts, 0),
-       COALESCE(s.arguments, ''), COALESCE(s.error, ''), COALESCE(s.message, ''), to_timestamp(s.sent_at), to_timestamp(s.started_at), to_timestamp(s.ended_at),
-       to_timestamp(s.seen_at)
+       COALESCE(s.arguments, ''), COALESCE(s.error, ''), COALESCE(s.message, ''), to_timestamp(s.sent_at),
+       to_timestamp(s.started_at), to_timestamp(s.ended_at), to_timestamp(s.seen_at)
   FROM json_to_recordset(%(seen)s::json) AS s (id text, name text, state text, queue text, hostname text, root_id text,
        parent_id text, group_id text, retries int, starts int, arguments text, error text, message text, sent_at float8,
        started_at float8, ended_at float8, seen_at float8)
