@@ -37,6 +37,13 @@ _PUBLISH = StepPolicy(
     retry=RetryPolicy(max_attempts=2, backoff=BackoffKind.FIXED, delay_ms=500),
 )
 
+_TASK = StepPolicy(
+    concurrency=1_000,
+    rate=RateLimit(max_executions=10_000, per_ms=60_000),
+    retry=RetryPolicy(max_attempts=1, backoff=BackoffKind.NONE, delay_ms=0),
+)
+"""A Celery task has a queue, workers and retries of its own: only what the step says is added to them."""
+
 BY_TYPE: dict[str, StepPolicy] = {
     "http_request": _API,
     "oauth_api_call": _API,
@@ -46,6 +53,7 @@ BY_TYPE: dict[str, StepPolicy] = {
     "data_transform": _LIGHT,
     "conditional": _LIGHT,
     "publish_event": _PUBLISH,
+    "celery_task": _TASK,
 }
 CRITICAL_BY_TYPE: dict[str, StepPolicy] = {"http_request": _API_CRITICAL, "oauth_api_call": _API_CRITICAL}
 

@@ -35,6 +35,18 @@ def whole_number(source: Mapping[str, str], name: str, default: Default, *, low:
     return value
 
 
+def switch(source: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """Whether a variable says on, or the default where it is not set. Raises EnvironmentValueError."""
+    raw = source.get(name, "").strip().lower()
+    if raw in {"1", "true", "yes", "on"}:
+        return True
+    if raw in {"0", "false", "no", "off"}:
+        return False
+    if raw:
+        raise EnvironmentValueError(f"{name}={raw!r} is not a switch; set it to 1 or 0")
+    return default
+
+
 def seconds(source: Mapping[str, str], name: str, default: float, *, low: float, high: float) -> float:
     """The seconds that a variable has, or the default where it is not set. Raises EnvironmentValueError."""
     raw = source.get(name, "").strip()

@@ -17,11 +17,17 @@ class WorkflowsConfig(AppConfig):
         from workflows.steps.registry import load_types  # noqa: PLC0415  (models must be loaded)
 
         load_types()
+        from workflows.engine.celery_tasks import callbacks, tidy, watcher  # noqa: PLC0415
         from workflows.engine.events import receive  # noqa: PLC0415
         from workflows.engine.sql import services as token_statements  # noqa: PLC0415
         from workflows.services import invoke  # noqa: PLC0415
         from workflows.steps.tools import TOOLS  # noqa: PLC0415
 
+        TOOLS.watch = watcher.watch
+        callbacks.connect()
+        from workflows.engine.observe import signals as observe_signals  # noqa: PLC0415
+
+        observe_signals.connect()
         TOOLS.send_event, TOOLS.invoke, TOOLS.tokens = receive.send_one, invoke.invoke, token_statements
         from workflows.functions import flows, publish, visiting  # noqa: PLC0415
 
@@ -48,5 +54,6 @@ class WorkflowsConfig(AppConfig):
             Job(name="approvals", every_s=1.0, work=approvals.remind),
             Job(name="system events", every_s=1.0, work=system_events.emit),
             Job(name="deletion of flows", every_s=5.0, work=archiving.delete_rest),
+            Job(name="Celery tasks", every_s=2.0, work=tidy.tidy),
             Job(name="bulk", every_s=0.5, work=bulk.pump),
         )

@@ -78,6 +78,12 @@ class EventNotFound(WorkflowsError):
     status, code = 404, "event_not_found"
 
 
+class ObservedTaskNotFound(WorkflowsError):
+    """No task with this id was observed for this organization, or its row was deleted with age."""
+
+    status, code = 404, "observed_task_not_found"
+
+
 class StepRunNotFound(WorkflowsError):
     """There is no such step run in this organization; a run's detail names the ids of its steps (`stepRunId`)."""
 

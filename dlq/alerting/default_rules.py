@@ -21,6 +21,8 @@ RULES: tuple[dict[str, Any], ...] = (
     {"name": "priority-targets", "metric": "priority_target", "threshold": 1, "severity": "warning"},
     {"name": "zombies", "metric": "zombies", "threshold": 0, "severity": "critical"},
     {"name": "auth-or-configuration", "metric": "auth_or_configuration", "threshold": 0, "severity": "critical"},
+    {"name": "observed-failures", "metric": "observed_failures", "threshold": 10, "window_s": 3600,
+     "severity": "warning"},
     {"name": "throughput", "metric": "throughput", "comparison": "<", "threshold": 1, "severity": "warning",
      "enabled": False},
 )  # fmt: skip

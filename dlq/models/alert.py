@@ -34,6 +34,7 @@ class Metric(models.TextChoices):
     ZOMBIES = "zombies", "running steps whose worker is lost and that nobody has taken over"
     THROUGHPUT = "throughput", "runs ended per minute within the window"
     PRIORITY_TARGET = "priority_target", "longest wait for a start, as a share of what its priority level allows"
+    OBSERVED_FAILURES = "observed_failures", "observed Celery tasks that failed or were lost within the window"
     UNCONFIGURED = "auth_or_configuration", "failures for good by credentials or configuration within the window"
 
 

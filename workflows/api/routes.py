@@ -9,7 +9,7 @@ from uuid import UUID
 from ninja import Body, NinjaAPI, Router, Status
 
 from workflows import presenters, selectors, services
-from workflows.api import approvals, archives, events, limits, pauses
+from workflows.api import approvals, archives, events, limits, observed, pauses
 from workflows.api.edge import problems
 from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.edge.openapi import BoundedParser, DocumentedAPI
@@ -290,6 +290,7 @@ def make_api() -> NinjaAPI:
     api.add_router("", archives.router)
     api.add_router("/limits", limits.router)
     api.add_router("/events", events.router)
+    api.add_router("/observed", observed.router)
     api.add_router("/approvals", approvals.router)
     problems.install(api)
     return api

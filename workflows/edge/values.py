@@ -95,7 +95,7 @@ def encode_cursor(order: str, place: Mapping[str, Any]) -> str:
 
 
 def decode_cursor(cursor: str, order: str, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """The place that a cursor of `encode_cursor` says, each value of its kind (int, UUID or datetime).
+    """The place that a cursor of `encode_cursor` says, each value of its kind (int, str, UUID or datetime).
 
     A cursor comes from outside: whatever else stands in it is refused. Raises InvalidInput.
     """
@@ -120,6 +120,8 @@ def _of_kind(value: Any, kind: type) -> Any:
         return value
     if not isinstance(value, str):
         raise TypeError("a value in it is no text")
+    if kind is str:
+        return value
     return moment(value, "time") if kind is dt.datetime else identifier(value, "id")
 
 

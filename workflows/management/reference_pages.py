@@ -210,6 +210,26 @@ SETTINGS = (
     ),
     Setting("`HEADRACE_DEBUG`", "0", "Django's debug mode."),
     Setting("`HEADRACE_IO_SLOTS`", "200", "Steps that an I/O worker executes at once."),
+    Setting(
+        "`HEADRACE_CELERY_APP`",
+        "the process's current app",
+        "The Celery app whose tasks `celery_task` steps run, like `proj.celery:app`: its broker, routes and backend count.",
+    ),
+    Setting(
+        "`HEADRACE_CELERY_TASKS`", "`*`", "Patterns of the tasks that flows may run, separated by commas: `shop.*`."
+    ),
+    Setting(
+        "`HEADRACE_WATCHED_TASKS`", "2000", "Celery tasks of `celery_task` steps that an I/O worker watches at once."
+    ),
+    Setting(
+        "`HEADRACE_OBSERVE`",
+        "0",
+        "1: the application's own Celery tasks are observed, in each process that has Headrace among its INSTALLED_APPS.",
+    ),
+    Setting("`HEADRACE_OBSERVE_ARGUMENTS`", "0", "1: their arguments are kept too (they may hold secrets)."),
+    Setting("`HEADRACE_OBSERVE_ORG`", "the oldest", "The organization that sees them, by its slug."),
+    Setting("`HEADRACE_OBSERVE_DAYS`", "7", "So many days they are kept."),
+    Setting("`HEADRACE_OBSERVE_MOST`", "1000000", "And so many of them at most."),
     Setting("`HEADRACE_IO_THREADS`", "16", "Threads of an I/O worker for blocking handlers."),
     Setting(
         "`HEADRACE_DETACHED_THREADS`",

@@ -5,6 +5,7 @@ from workflows.models.event import Event, EventSchema, SystemFeed
 from workflows.models.fan_out import FanOut, Item
 from workflows.models.flow import CancelRule, CronFire, DiscoveredStep, Flow, FlowVersion, Step, Trigger
 from workflows.models.login import LoginTry
+from workflows.models.observed import CeleryTask, ObservationLoss, ObservedTask
 from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
 from workflows.models.outcome import RunStart, TriggerOutcome
@@ -17,6 +18,7 @@ __all__ = [
     "Attempt",
     "BulkOperation",
     "CancelRule",
+    "CeleryTask",
     "CronFire",
     "DiscoveredStep",
     "Event",
@@ -29,6 +31,8 @@ __all__ = [
     "LeaderLease",
     "LoginTry",
     "OAuthCredential",
+    "ObservationLoss",
+    "ObservedTask",
     "OperationChange",
     "Organization",
     "Run",

@@ -128,6 +128,8 @@ class StepContext:
     wake_seq: int
     deadline: float
     log: AttemptLog
+    server_retry_waits: int = 0
+    """Waits that the other side asked for: they cost no attempt."""
     secrets: Secrets = field(default_factory=Secrets)
     """What is masked in all that is kept of the try. A handler adds what it derives from them or fetches with them."""
     cancelled: Event = field(default_factory=Event)

@@ -18,7 +18,8 @@ COMPUTE_QUEUE = "headrace.compute"
 QUEUES = (IO_QUEUE, COMPUTE_QUEUE)
 DETACHED_LANE = f"{COMPUTE_QUEUE}.detached"
 SCRIPTS_LANE = f"{IO_QUEUE}.scripts"
-LANES = (*QUEUES, DETACHED_LANE, SCRIPTS_LANE)
+WATCHED_LANE = f"{IO_QUEUE}.watched"
+LANES = (*QUEUES, DETACHED_LANE, SCRIPTS_LANE, WATCHED_LANE)
 """What a queue's permits are counted by: a queue, or a part of its steps that needs places of another kind."""
 TIMED_LANES = frozenset({COMPUTE_QUEUE, DETACHED_LANE, SCRIPTS_LANE})
 """Lanes of steps that compute: organizations share their time, and none holds all places."""
@@ -66,6 +67,9 @@ class StepType:
     timeout_ms: int = 60_000
     outbound: bool = False
     detached: bool = False
+    watches: bool = False
+    """Its handler only waits for work that is done elsewhere: it takes no slot of the worker, and does not cause the
+    worker's loss."""
     pure: bool = False
     """It changes nothing outside of this database: no crash of Postgres keeps the effect and loses the claim."""
     raw_fields: frozenset[str] = frozenset()

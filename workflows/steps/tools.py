@@ -3,7 +3,7 @@ functions are put in here when the application starts (`workflows.apps`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -58,15 +58,30 @@ class TokenStatements(Protocol):
     def forget_oauth_credentials(self, *, org: UUID, unused_s: float) -> None: ...
 
 
+class TaskWatch(Protocol):
+    """The watch of a Celery task that a step runs. `begun`: the task is sent, or was; `ended`: {state, result} or
+    {state, error}."""
+
+    @property
+    def begun(self) -> Awaitable[None]: ...
+    @property
+    def ended(self) -> Awaitable[dict[str, Any]]: ...
+    @property
+    def age_s(self) -> float: ...
+    def revoke(self, reason: str) -> None: ...
+    def close(self) -> None: ...
+
+
 @dataclass(kw_only=True)
 class Tools:
     """`send_event(org_id, id, name, data, user)` stores an event once; `invoke(org_id, flow, data, …)` starts a child
-    run and gives its id; `tokens` are the statements about stored OAuth tokens. `visit_function` visits a flow in
-    Python, `perform_call` performs one of the steps that it has asked for; `code_digests` are those of this process, by
-    flow."""
+    run and gives its id; `watch(context)` sends the Celery task of a step once, and watches it; `tokens` are the
+    statements about stored OAuth tokens. `visit_function` visits a flow in Python, `perform_call` performs one of the
+    steps that it has asked for; `code_digests` are those of this process, by flow."""
 
     send_event: Callable[[UUID, UUID, str, dict[str, Any], dict[str, Any]], None] = _not_installed
     invoke: Callable[..., UUID] = _not_installed
+    watch: Callable[..., TaskWatch] = _not_installed
     tokens: TokenStatements | None = None
     visit_function: Callable[[Any], Any] = _not_installed
     perform_call: Callable[[Any], Any] = _not_installed

@@ -32,6 +32,7 @@ from workflows.models import (
     AccessKey,
     Attempt,
     BulkOperation,
+    CeleryTask,
     CronFire,
     Event,
     EventSchema,
@@ -39,6 +40,7 @@ from workflows.models import (
     Flow,
     FlowVersion,
     LeaderLease,
+    ObservedTask,
     Organization,
     Run,
     Secret,
@@ -200,6 +202,13 @@ ROWS: dict[type[Model], Callable[[World], Any]] = {
     Attempt: _attempt,
     Event: lambda world: Event.objects.create(org_id=world.org.id, name="walk/y", data={}, ts=NOW, matched_at=NOW),
     Worker: _worker,
+    ObservedTask: lambda world: ObservedTask.objects.create(
+        id=f"walk-{uuid.uuid4()}", org_id=world.org.id, name="a.b", state="sent", seen_at=NOW
+    ),
+    CeleryTask: lambda world: CeleryTask.objects.create(
+        task_id=f"walk-{uuid.uuid4()}", org_id=world.org.id, step_run_id=uuid.uuid4(), run_id=uuid.uuid4(), name="a.b",
+        state="sent", created_at=NOW, taken_at=NOW,
+    ),
     LeaderLease: lambda _: LeaderLease.objects.create(name=f"walk-{uuid.uuid4().hex[:8]}", holder=uuid.uuid4(), expires_at=NOW),
     Wait: _wait,
     FanOut: lambda world: FanOut.objects.create(
@@ -231,6 +240,8 @@ def world(live_db: None) -> Iterator[World]:
     PeriodicTask.objects.filter(name__startswith="walk ").delete()
     LeaderLease.objects.filter(name__startswith="walk-").delete()
     Worker.objects.filter(name="walk").delete()
+    ObservedTask.objects.filter(id__startswith="walk-").delete()
+    CeleryTask.objects.filter(task_id__startswith="walk-").delete()
     for model in (Wait, FanOut, Alert, AlertChannel, AlertRule):
         model._default_manager.filter(org_id=made.org.id).delete()
 

@@ -17,7 +17,7 @@ from workflows import services
 from workflows.api import routes
 from workflows.engine.events import receive
 from workflows.engine.events.receive import NewEvent
-from workflows.models import AccessKey, CronFire, Flow, Organization, StepRun, Wait
+from workflows.models import AccessKey, CronFire, Flow, ObservedTask, Organization, StepRun, Wait
 from workflows.services import limits as flow_control
 from workflows.services.flows import archiving
 
@@ -74,6 +74,7 @@ def test_every_answer_is_as_documented(call: Caller, org: Organization, monkeypa
     approvals(call, org)
     limits(call, org)
     letters(call, org)
+    observed(call, org)
     assert not call.missing()
 
 
@@ -204,6 +205,17 @@ def limits(call: Caller, org: Organization) -> None:
     assert isinstance(call("get", "/limits/report")[0]["averageDuration"], float)
     call("delete", "/limits", scope="limit", name="shared")
     assert call("get", "/limits/history")[0]["after"] is None
+
+
+def observed(call: Caller, org: Organization) -> None:
+    now = timezone.now()
+    for id_, state in (("seen-1", "failed"), ("seen-2", "sent")):
+        ObservedTask.objects.create(
+            id=id_, org_id=org.id, name="a.b", state=state, root_id="seen-1", error="ValueError", started_at=now,
+            seen_at=now,
+        )  # fmt: skip
+    assert len(call("get", "/observed")["tasks"]) == 2
+    assert len(call("get", "/observed/{task_id}", task_id="seen-1")["family"]) == 1
 
 
 def letters(call: Caller, org: Organization) -> None:

@@ -365,5 +365,6 @@ WITHOUT_ITEMS = {
     "notes of sweeps": "one statement over columns of the engine",
     "the gate's audit": "calls of the gate",
     "the gate's old epochs": "one call of the gate",
+    "Celery tasks": "two statements over columns of the engine; a revoke that fails is logged, and stops nothing",
     "alert delivery": "one look; a worker delivers, each by itself",
 }

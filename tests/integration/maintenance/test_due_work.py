@@ -15,10 +15,12 @@ from tests.integration.maintenance.sweep_cases import NOOP, Case, clean, turn  #
 from tests.integration.maintenance.test_rescue import damage
 from tests.support.by_hand import start
 from tests.support.workers import await_that, leave_nothing, publish
+from workflows.engine.celery_tasks import tidy
 from workflows.engine.maintenance import due_work, leader, periodic_jobs
 from workflows.engine.state import database
 from workflows.models import (
     BulkOperation,
+    CeleryTask,
     CronFire,
     Event,
     FanOut,
@@ -31,7 +33,7 @@ from workflows.models import (
 )
 
 NAMED = {*leader.RESCUES, *due_work.JOBS} - leader.ALWAYS - {leader.QUEUE_SIZES}
-BY_HAND = {"lost joins", "lost messages"}
+BY_HAND = {"lost joins", "lost messages", "Celery tasks"}
 
 
 @pytest.fixture
@@ -76,6 +78,17 @@ def test_a_message_on_its_way_may_be_lost(org: Organization) -> None:
     run_id = start(org, [NOOP])
     StepRun.objects.filter(run_id=run_id).update(dispatched_at=timezone.now())
     assert "lost messages" in due_work.look().names
+
+
+def test_tasks_of_steps_are_looked_after(org: Organization) -> None:
+    now = timezone.now()
+    CeleryTask.objects.create(
+        task_id=f"{uuid.uuid4()}-1", step_run_id=uuid.uuid4(), org_id=org.id, run_id=uuid.uuid4(), name="a.b",
+        state="ended", created_at=now, taken_at=now,
+    )  # fmt: skip
+    assert "Celery tasks" in due_work.look().names
+    assert not tidy.tidy()
+    assert not CeleryTask.objects.filter(org_id=org.id).exists()
 
 
 def test_a_change_of_what_workers_announce_is_seen(live_db: None) -> None:

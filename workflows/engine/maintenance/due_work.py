@@ -13,7 +13,9 @@ from workflows.engine.waits import waits
 from workflows.models.worker import SILENT_AFTER_S
 from workflows.steps.registry import QUEUES
 
-JOBS = frozenset({"left-over events", "follow-up", "schedules", "approvals", "deletion of flows", "bulk"})
+JOBS = frozenset(
+    {"left-over events", "follow-up", "schedules", "approvals", "deletion of flows", "bulk", "Celery tasks"}
+)
 """The jobs that looks name."""
 
 

@@ -30,7 +30,7 @@ from workflows.engine.worker.profile import MAX_CONTINUED as SHIPPED_MAX_CONTINU
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.runtime import Runtime
 from workflows.steps import sandbox
-from workflows.steps.registry import COMPUTE_QUEUE, DETACHED_LANE, IO_QUEUE, QUEUES, SCRIPTS_LANE
+from workflows.steps.registry import COMPUTE_QUEUE, DETACHED_LANE, IO_QUEUE, QUEUES, SCRIPTS_LANE, WATCHED_LANE
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 IO_SLOTS = whole_number(os.environ, "HEADRACE_IO_SLOTS", 200, low=1, high=10_000)
 IO_THREADS = whole_number(os.environ, "HEADRACE_IO_THREADS", 16, low=1, high=10_000)
 DETACHED_THREADS = whole_number(os.environ, "HEADRACE_DETACHED_THREADS", 4, low=1, high=10_000)
+WATCHED_TASKS = whole_number(os.environ, "HEADRACE_WATCHED_TASKS", 2_000, low=1, high=100_000)
 DRAIN_S = whole_number(os.environ, "HEADRACE_DRAIN_S", 10, low=1, high=10_000)
 MAX_CONTINUED = whole_number(os.environ, "HEADRACE_MAX_CONTINUED", SHIPPED_MAX_CONTINUED, low=0, high=10_000)
 LEAVE_AFTER_S = 1.0
@@ -180,6 +181,7 @@ def _io_lanes(queues: frozenset[str]) -> dict[str, int]:
         for name, places in (
             (IO_QUEUE, 2 * IO_SLOTS),
             (SCRIPTS_LANE, max(1, min(IO_THREADS // 2, sandbox.MAX_PROCESSES))),
+            (WATCHED_LANE, WATCHED_TASKS),
         )
         if IO_QUEUE in queues
     } | ({COMPUTE_QUEUE: max(1, IO_THREADS // 2), DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in queues else {})
@@ -189,7 +191,7 @@ def _compute_lanes(queues: frozenset[str]) -> dict[str, int]:
     """Of a prefork child: one step in its Celery task, and detached ones beside it. No more: a step in the broker waits
     behind what executes, whoever's turn it would be."""
     return ({COMPUTE_QUEUE: 1, DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in queues else {}) | (
-        {IO_QUEUE: 2, SCRIPTS_LANE: 1} if IO_QUEUE in queues else {}
+        {IO_QUEUE: 2, SCRIPTS_LANE: 1, WATCHED_LANE: WATCHED_TASKS} if IO_QUEUE in queues else {}
     )
 
 

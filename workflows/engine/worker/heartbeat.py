@@ -93,7 +93,7 @@ class Heartbeat:
     def report(self) -> None:
         """Report the worker. A prefork child is busy while its one Celery task is, whatever runs detached beside it."""
         profile, in_flight = self._profile, self._in_flight
-        slots, active = (1, in_flight.visiting) if profile.runs_in_task_thread else (profile.slots, len(in_flight))
+        slots, active = (1, in_flight.visiting) if profile.runs_in_task_thread else (profile.slots, in_flight.executing)
         sql.report_worker(
             id=profile.id,
             name=profile.full_name,

@@ -31,6 +31,7 @@ class InFlight:
         """Messages whose steps are being performed."""
         self._profile = profile
         self._visits: dict[UUID, Visit] = {}
+        self._watching = 0
         self._room = threading.Condition()
         self._blocking = 0
         self._last_seen = time.monotonic()
@@ -38,6 +39,11 @@ class InFlight:
 
     def __len__(self) -> int:
         return len(self._visits)
+
+    @property
+    def executing(self) -> int:
+        """How many of the visits take a slot: those that only watch work elsewhere take none."""
+        return len(self._visits) - self._watching
 
     def visits(self) -> list[Visit]:
         """All of them, as they are now."""
@@ -50,13 +56,17 @@ class InFlight:
     def add(self, visits: Iterable[Visit]) -> None:
         """Take up visits that have been opened."""
         with self._room:
-            self._visits.update((visit.claim.id, visit) for visit in visits)
+            for visit in visits:
+                before = self._visits.get(visit.claim.id)
+                self._watching += visit.step.type.watches - (before is not None and before.step.type.watches)
+                self._visits[visit.claim.id] = visit
 
     def forget(self, step_run_ids: Iterable[UUID]) -> None:
         """Drop visits that are recorded, or given up. Threads that wait for room look again."""
         with self._room:
             for step_run_id in step_run_ids:
-                self._visits.pop(step_run_id, None)
+                visit = self._visits.pop(step_run_id, None)
+                self._watching -= visit is not None and visit.step.type.watches
             self._room.notify_all()
 
     @contextlib.contextmanager
@@ -99,7 +109,7 @@ class InFlight:
         """True as soon as a message may be taken; False where the process drains."""
         with self._room:
             while not self.is_draining:
-                if len(self._visits) < self._profile.slots and time.monotonic() - self._last_seen < BLIND_AFTER_S:
+                if self.executing < self._profile.slots and time.monotonic() - self._last_seen < BLIND_AFTER_S:
                     return True
                 self._room.wait(0.25)
         return False
@@ -110,7 +120,7 @@ class InFlight:
             return min(max_continuations, 1)
         if self._blocking >= self._profile.threads:
             return 0
-        return max(0, min(max_continuations, self._profile.slots - len(self._visits)))
+        return max(0, min(max_continuations, self._profile.slots - self.executing))
 
     @property
     def is_draining(self) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 from workflows.engine.calls.inline import Inline
+from workflows.engine.celery_tasks import watcher
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline.ahead import Confirming
 from workflows.engine.sql import leader as leader_sql
@@ -103,6 +104,9 @@ class Runtime:
 
     def drain(self, patience_s: float) -> None:
         """Let what runs end for a while, hand the rest back, record everything, and say goodbye."""
+        for visit in self.in_flight.visits():  # what is done elsewhere goes on there; another worker watches it
+            if visit.step.type.watches:
+                self.results.hand_back(visit)
         self.in_flight.drain(patience_s)
         self._performers.close()  # nothing starts any more …
         self._recorder_thread.close()
@@ -119,4 +123,5 @@ class Runtime:
         self.loop.stop()
         sandbox.close()
         step_events.stop()
+        watcher.stop()
         leader_sql.forget_workers(id=self.profile.id, silent_s=FORGOTTEN_AFTER_S)

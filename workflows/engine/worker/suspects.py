@@ -52,7 +52,7 @@ class Suspects:
     def includes(self, visit: Visit) -> bool:
         """Whether a step is performed alone: one whose worker was lost twice, and one that lost its worker once where a
         process is free. When a machine ends, hundreds lose their worker at once; they do not wait for each other."""
-        losses = visit.claim.losses
+        losses = 0 if visit.step.type.watches else visit.claim.losses
         return losses > 1 or (losses == 1 and self._count < SOLITARY_PROCESSES)
 
     def start(self, visit: Visit) -> None:

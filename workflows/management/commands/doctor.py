@@ -16,6 +16,7 @@ from workflows.selectors import trouble as trouble_selectors
 from workflows.selectors.absent_code import absent_code
 from workflows.selectors.connections import connections_now
 from workflows.selectors.health_checks import broker_answers, store_answers
+from workflows.selectors.observed import observed_counts
 from workflows.selectors.trouble import BadVersion, SweepTrouble
 
 
@@ -27,7 +28,12 @@ class Command(HeadraceCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         bad = trouble_selectors.unloadable_versions()
         refused, limits, connections = refused_today(), run_limits.current(), connections_now()
-        health = {**selectors.health(), "unloadableVersions": len(bad), "refusedDefinitions": len(refused)}
+        health = {
+            **selectors.health(),
+            **observed_counts(),
+            "unloadableVersions": len(bad),
+            "refusedDefinitions": len(refused),
+        }
         troubles = trouble_selectors.sweep_troubles()
         checks = services.readiness(store=store_answers(), broker=broker_answers())
         absent = absent_code()

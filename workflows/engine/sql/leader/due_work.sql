@@ -46,6 +46,7 @@ SELECT ARRAY(SELECT w.name FROM (VALUES
         SELECT FROM workflows_wait
          WHERE taken_at IS NULL AND remind_at IS NOT NULL AND remind_at <= clock_timestamp() AND kind = 'approval')),
     ('deletion of flows', EXISTS (SELECT FROM workflows_flow WHERE deletion_asked_at IS NOT NULL)),
+    ('Celery tasks', EXISTS (SELECT FROM workflows_celerytask)),
     ('bulk', EXISTS (SELECT FROM workflows_bulkoperation WHERE status = 'running'))
     ) AS w (name, is_due) WHERE w.is_due) AS names,
     EXISTS (SELECT FROM workflows_steprun

@@ -1,0 +1,1 @@
+"""What observe-only mode costs."""

@@ -1,0 +1,5 @@
+-- Delete counts of dropped observations that are older than `keep_s`.
+-- Parameters: keep_s float8.
+-- Returns: nothing.
+-- Index: primary key.
+DELETE FROM workflows_observationloss WHERE day < (clock_timestamp() - make_interval(secs => %(keep_s)s))::date
