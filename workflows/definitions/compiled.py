@@ -303,10 +303,11 @@ def _compile_step(placed: graphs.Placed, position: int, owner: Owner) -> Compile
 def _compile_discovered(found: Discovered, driver: CompiledStep, owner: Owner) -> CompiledStep:
     """A step that a function has asked for: it stands outside the graph, and fails nothing but itself."""
     step = StepSpec.model_construct(id=found.name, **found.options)
+    mode = Mode.ASYNC if REGISTRY[step.type].mode is Mode.ASYNC else driver.mode
     step_type = replace(
         REGISTRY[step.type],
         handler=_perform_call,
-        mode=driver.mode,
+        mode=mode,
         config_model=StepConfig,
         max_batch=1,
         container=False,
@@ -317,6 +318,7 @@ def _compile_discovered(found: Discovered, driver: CompiledStep, owner: Owner) -
         driver,
         key=found.name,
         type=step_type,
+        mode=mode,
         is_sink=False,
         stops_run=False,
         policy=policy,

@@ -22,7 +22,7 @@ from workflows.steps.context import StepContext
 from workflows.steps.registry import REGISTRY, StepConfig
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f:/\[\]'\"\\]{1,90}")
-MAX_INPUT_CHARACTERS = 16_000
+CELERY_TASK = "celery_task"
 PATCH = "patched "
 """Begins the names of markers of `step.patched`."""
 
@@ -44,6 +44,8 @@ class Call:
     value_of: Callable[[Any], Any] = _same
     is_async: bool = False
     is_atomic: bool = False
+    is_long: bool = False
+    """It waits for something outside, so that no visit performs it itself."""
     config: StepConfig | None = None
     """Of a step type of Headrace."""
     args: tuple[Any, ...] = ()
@@ -190,5 +192,6 @@ def typed_call(
         handler=perform,
         value_of=value_of,
         is_async=inspect.iscoroutinefunction(step_type.handler),
+        is_long=type_ == CELERY_TASK,
         config=checked,
     )

@@ -79,6 +79,8 @@ class Driver:
             raise Suspend from None
 
     def _perform_target(self, call: Call) -> None:
+        if self.run.only_finds:
+            raise TargetDone(call)
         try:
             value = perform_step(call, self.run.context, self.run.around, wakes=True)
         except BaseException as error:

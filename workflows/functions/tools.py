@@ -19,12 +19,14 @@ from pydantic import BaseModel
 
 from workflows.definitions.discovered import CallOptions
 from workflows.duration import parse_ms
+from workflows.errors import ConfigurationFailure
 from workflows.functions import calls, payloads
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepCallRefused
 from workflows.steps import callback_urls
 from workflows.steps.context import AttemptLog, StepContext
 from workflows.steps.outcome import Outcome, Sleep
+from workflows.steps.types import celery_task
 
 
 class _Run(Protocol):
@@ -138,6 +140,29 @@ class Step:
         """An HTTP request with everything that the step type `http_request` has: its output."""
         options, given = _split_options(config)
         return self._typed(name, "http_request", {"url": url, "method": method, **given}, options)
+
+    def task(
+        self,
+        name: str,
+        task: Any,
+        *args: Any,
+        retries: int | None = None,
+        retry: str | Mapping[str, Any] | None = None,
+        timeout: Duration | None = None,
+        throttling: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run a Celery task of the application, unchanged, on its own queue: what it returns. `task`: the task, its
+        name, or a signature with options (`charge.s(1).set(queue="slow")`).
+
+        It holds no thread while the task waits or runs. The outcomes are those of the step type `celery_task`.
+        """
+        try:
+            config = celery_task.config_of(task, *args, **kwargs)
+        except ConfigurationFailure as error:
+            raise StepCallRefused(f"step.task({name!r}): {error}") from None
+        options = {"retries": retries, "retry": retry, "timeout": _duration(timeout), "throttling": throttling}
+        return self._typed(name, calls.CELERY_TASK, config, options)
 
     def parallel(self, *branches: Any, return_exceptions: bool = False) -> Any:
         """The values of all branches, in their order; none waits for another. In a sync flow a branch is a function

@@ -17,6 +17,7 @@ from workflows.engine.state import flow_cache
 from workflows.engine.worker import bootstep
 from workflows.engine.worker.bootstep import NoRuntime
 from workflows.functions import async_driver, code_versions, driver, flows, visits
+from workflows.functions.calls import Call
 from workflows.functions.failures import Nondeterminism, TargetDone
 from workflows.functions.flows import MAIN
 from workflows.functions.performing import background
@@ -48,11 +49,26 @@ def perform_call(context: StepContext) -> Any:
         return async_driver.perform_step(call, context, Engine())
     if call is not None:
         return driver.perform_step(call, context, Engine(), wakes=True)
+    version = flow_cache.flow_of(context.claim.version_id)
+    if _is_async(context) and version.steps[MAIN].mode is not Mode.ASYNC:
+        return _perform_on_loop(context, version)
     return _visit(context, function_id=context.claim.container_id, target=context.step_run_id)
 
 
+async def _perform_on_loop(context: StepContext, version: CompiledFlow) -> Any:
+    """An async step of a sync flow: the code is gone through in a thread, up to its call."""
+    around = Engine()
+    run = await around.off_loop(_prepare, context, version, context.claim.container_id, context.step_run_id)
+    if isinstance(run, HandBack):
+        return run
+    run.only_finds = True
+    found = await around.in_thread(_judged, run, driver.Driver(run).drive)
+    return await async_driver.perform_step(found, context, around) if isinstance(found, Call) else found
+
+
 def _is_async(context: StepContext) -> bool:
-    return flow_cache.flow_of(context.claim.version_id).steps[MAIN].mode is Mode.ASYNC
+    """Whether the step runs on the event loop."""
+    return flow_cache.flow_of(context.claim.version_id).steps[context.key].mode is Mode.ASYNC
 
 
 async def _later(value: Any) -> Any:

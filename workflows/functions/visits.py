@@ -95,6 +95,8 @@ class FunctionRun:
     is_same_code: bool
     function_id: UUID
     target: UUID | None = None
+    only_finds: bool = False
+    """The step is only looked for: the visit gives its call, and does not perform it."""
     around: Surroundings = field(default_factory=Engine)
     worker: Performer | None = None
     visit: FunctionVisit | None = None
@@ -212,7 +214,9 @@ class FunctionRun:
 
     def may_perform(self, new: NewCall) -> bool:
         """Whether this visit may perform the step itself."""
-        return self.worker is not None and self.visit is not None and self.worker.may_begin(self.visit, new)
+        if self.worker is None or self.visit is None or self.calls[new.id].is_long:
+            return False
+        return self.worker.may_begin(self.visit, new)
 
     def begin(self, new: NewCall) -> Visit | None:
         """Begin a step; None where the function has to wait for it, or to end."""

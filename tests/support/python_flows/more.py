@@ -159,3 +159,22 @@ def hold_for(seconds: float) -> list[float]:
     began = time.time()
     time.sleep(seconds)
     return [began, time.time()]
+
+
+@flow("code-tasks")
+def tasks(event: ReceivedEvent, step: Step) -> Any:
+    """Celery tasks of another application, one after the other and side by side; one that fails is caught."""
+    first = step.task("first", "shop.add", 4, 2)
+    both = step.parallel(
+        lambda: step.task("left", "shop.add", first, 1), lambda: step.task("right", "shop.add", first, 2)
+    )
+    try:
+        step.task("bad", "shop.fails", retries=0)
+    except StepFailed as failure:
+        return {"first": first, "both": both, "failed": failure.error}
+
+
+@flow("code-async-tasks")
+async def async_tasks(event: ReceivedEvent, step: Step) -> Any:
+    """The same, async."""
+    return await step.task("first", "shop.add", 4, 2)
