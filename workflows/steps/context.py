@@ -101,6 +101,13 @@ def _traceback(exc_info: Any) -> str:
 
 
 @dataclass(kw_only=True)
+class WorkerIdentity:
+    """The id of this worker process, as it stands with each step run and attempt; None where no worker runs."""
+
+    id: UUID | None = None
+
+
+@dataclass(kw_only=True)
 class StepContext:
     """One visit of a handler.
 
@@ -127,6 +134,8 @@ class StepContext:
     stoppers: list[Callable[[], None]] = field(default_factory=list)
     pause_s: float = 0.0
     report: Callable[[dict[str, Any]], None] = lambda _: None
+    earlier_tries: int = 0
+    """How often the step was started before this try: failed ones, waits that were told, and lost workers."""
     given_timeout_ms: int | None = None
     """The `timeout` that the definition gives the step, where it gives one."""
 

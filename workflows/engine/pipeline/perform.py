@@ -198,6 +198,7 @@ def _context(visit: Visit, config: StepConfig, secrets: Secrets) -> StepContext:
         path=claim.path,
         attempt=claim.attempt,
         wake_seq=claim.wake_seq,
+        earlier_tries=claim.attempt - 1 + claim.losses + claim.server_retry_waits,
         deadline=visit.deadline,
         log=AttemptLog(functools.partial(_bound_log, visit), secrets),
         secrets=secrets,
