@@ -11,6 +11,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import connection
+from django.dispatch import receiver
 from django_tasks import TaskContext, task
 from django_tasks.signals import task_finished, task_started
 
@@ -162,13 +163,13 @@ def plain_function() -> None:
     """No task any more."""
 
 
-@task_started.connect
+@receiver(task_started)
 def _log_start(task_result: Any, **_: Any) -> None:
     if task_result.kwargs.get("mark"):
         log(f"signal-{task_result.kwargs['mark']} started {task_result.status} {len(task_result.worker_ids)}")
 
 
-@task_finished.connect
+@receiver(task_finished)
 def _log_finish(task_result: Any, **_: Any) -> None:
     if task_result.kwargs.get("mark"):
         log(f"signal-{task_result.kwargs['mark']} finished {task_result.status} {len(task_result.worker_ids)}")
