@@ -33,7 +33,7 @@ NINJA_DIR = Path(importlib.util.find_spec("ninja").origin or "").parent  # type:
 HAS_DJANGO_TASKS = importlib.util.find_spec("django.tasks") is not None
 TASK_APPS = ["django_tasks"] if not HAS_DJANGO_TASKS and importlib.util.find_spec("django_tasks") else []
 if HAS_DJANGO_TASKS or TASK_APPS:
-    TASKS = {"default": {"BACKEND": "workflows.django_tasks.HeadraceBackend"}}
+    TASKS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "workflows.django_tasks.HeadraceBackend"}}
 
 INSTALLED_APPS = [
     "config.admin_pages.AdminConfig",

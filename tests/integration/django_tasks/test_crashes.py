@@ -7,7 +7,7 @@ import uuid
 from django_tasks import TaskResultStatus
 
 from tests.integration.django_tasks.test_running import ended
-from tests.support import task_functions as functions
+from tests.support.django_tasks import functions
 from tests.support.workers import WorkerPool, await_that
 from workflows.errors import ResourceExhausted
 from workflows.models import Organization
@@ -17,7 +17,7 @@ def test_a_task_whose_worker_is_killed_runs_again(
     tasks: Organization, standing_pool: WorkerPool, worker_environment: dict[str, str]
 ) -> None:
     standing_pool.stop()
-    pool = WorkerPool({**worker_environment, "DJANGO_SETTINGS_MODULE": "tests.support.task_settings"})
+    pool = WorkerPool({**worker_environment, "DJANGO_SETTINGS_MODULE": "tests.support.django_tasks.settings"})
     try:
         first = pool.start("io")
         pool.await_ready(1)
@@ -44,7 +44,7 @@ def test_what_was_enqueued_while_no_worker_lived_is_run(
 ) -> None:
     standing_pool.stop()
     results = [functions.add.enqueue(number, right=1) for number in range(20)]
-    pool = WorkerPool({**worker_environment, "DJANGO_SETTINGS_MODULE": "tests.support.task_settings"})
+    pool = WorkerPool({**worker_environment, "DJANGO_SETTINGS_MODULE": "tests.support.django_tasks.settings"})
     try:
         pool.start("io")
         assert [ended(result, 60).return_value for result in results] == list(range(1, 21))

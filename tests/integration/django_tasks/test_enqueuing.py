@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import uuid
 from collections.abc import Iterator
@@ -20,8 +21,7 @@ from django_tasks.base import Task
 from django_tasks.exceptions import InvalidTaskError, TaskResultDoesNotExist, TaskResultMismatch
 from django_tasks.signals import task_enqueued
 
-from tests.support import task_functions as functions
-from tests.support import task_settings
+from tests.support.django_tasks import functions, settings
 from tests.support.workers import leave_nothing, nobody_dispatches
 from workflows.engine.state.records import ReadyStep
 from workflows.errors import FlowArchived, FlowPaused, OtherTransaction, PayloadTooLarge, WorkflowsError
@@ -46,22 +46,23 @@ def test_a_task_is_a_run_of_one_step(ready: list[ReadyStep], tasks: Organization
     run = Run.objects.get(id=result.id)
     assert (run.trigger, run.org_id, run.input) == ("task", tasks.id, {"args": [1], "kwargs": {"right": 2}})
     assert [step.type for step in run.step_runs.all()] == ["django_task"]
-    assert run.flow.name == "Task tests.support.task_functions.add"
+    assert run.flow.name == "Task tests.support.django_tasks.functions.add"
     assert [step.run_id for step in ready] == [run.id]
 
 
 def test_the_stored_result_is_that_which_enqueue_gave(ready: list[ReadyStep]) -> None:
-    for task in (
+    some: tuple[Task[..., Any], ...] = (
         functions.add,
         functions.add_async,
         functions.add.using(priority=-33, queue_name="reports"),
         functions.add.using(priority=100, run_after=timezone.now() + dt.timedelta(days=3)),
         functions.fails_at_first.using(backend="another", queue_name="anything"),
-    ):
-        result = task.enqueue(1, right=[2, {"a": None}])
-        assert task.get_result(result.id) == result
-        assert task_backends[task.backend].get_result(result.id) == result
-        assert asyncio.run(_awaited(task, result.id)) == result
+    )
+    for given in some:
+        result = given.enqueue(1, right=[2, {"a": None}])
+        assert given.get_result(result.id) == result
+        assert task_backends[given.backend].get_result(result.id) == result
+        assert asyncio.run(_awaited(given, result.id)) == result
 
 
 async def _awaited(task: Task[..., Any], id_: str) -> Any:
@@ -73,7 +74,7 @@ async def _awaited(task: Task[..., Any], id_: str) -> Any:
 
 def test_the_task_vanishes_with_the_transaction(ready: list[ReadyStep]) -> None:
     with transaction.atomic():
-        with pytest.raises(RuntimeError), transaction.atomic():
+        with contextlib.suppress(RuntimeError), transaction.atomic():
             gone = functions.add.enqueue(1)
             assert functions.add.get_result(gone.id) == gone
             raise RuntimeError
@@ -139,11 +140,13 @@ def test_a_task_that_the_backend_refuses_is_not_stored(ready: list[ReadyStep]) -
 
 
 def test_a_task_that_no_worker_would_find_is_refused(ready: list[ReadyStep]) -> None:
-    hidden = type(functions.plain_function)(functions.plain_function.__code__, {}, "hidden")
-    for module, said in ((functions.__name__, "is gone"), ("__main__", "defined in a script"), ("no_such", "no module")):
-        hidden.__module__, hidden.__qualname__ = module, "hidden"
+    for module, said in (
+        (functions.__name__, "is gone"),
+        ("__main__", "defined in a script"),
+        ("no_such", "no module"),
+    ):
         with pytest.raises(InvalidTaskError, match=said):
-            task(hidden).enqueue()
+            task(functions.function_at(module, "hidden")).enqueue()
     assert not ready
 
 
@@ -168,7 +171,7 @@ def test_an_unknown_result_does_not_exist(ready: list[ReadyStep], other: Organiz
             default_task_backend.get_result(id_)  # type: ignore[arg-type]
     with pytest.raises(TaskResultDoesNotExist):
         task_backends["another"].get_result(result.id)
-    foreign = {"default": {"BACKEND": task_settings.BACKEND, "OPTIONS": {"organization": other.slug}}}
+    foreign = {"default": {"BACKEND": settings.BACKEND, "OPTIONS": {"organization": other.slug}}}
     with override_settings(TASKS=foreign), pytest.raises(TaskResultDoesNotExist):
         default_task_backend.get_result(result.id)
     with pytest.raises(TaskResultMismatch):
@@ -217,7 +220,7 @@ def test_an_operator_may_stop_a_task(ready: list[ReadyStep], tasks: Organization
 
 
 def test_an_organization_that_is_not_there_is_named(tasks: Organization) -> None:
-    nowhere = {"default": {"BACKEND": task_settings.BACKEND, "OPTIONS": {"organization": "nowhere"}}}
+    nowhere = {"default": {"BACKEND": settings.BACKEND, "OPTIONS": {"organization": "nowhere"}}}
     with override_settings(TASKS=nowhere), pytest.raises(Exception, match="'nowhere', which there is not; create it"):
         functions.add.enqueue(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import functools
 import uuid
 from typing import Any
 from unittest import mock
@@ -15,8 +16,8 @@ from django.utils import timezone
 from django_tasks import TaskResultStatus, task, task_backends
 
 from dlq.models import DeadLetter
-from tests.support import task_functions as functions
-from tests.support.workers import WorkerPool, await_that, run_to_end
+from tests.support.django_tasks import functions
+from tests.support.workers import WorkerPool, await_end, await_that, run_to_end
 from workflows import services, this_process
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline.dispatcher import Dispatcher
@@ -95,7 +96,7 @@ def test_a_task_that_leaves_the_process_fails_alone(tasks: Organization, task_wo
 def test_arguments_that_the_function_does_not_take_are_not_tried_again(
     tasks: Organization, task_workers: WorkerPool
 ) -> None:
-    result = ended(functions.add.using(backend="another").enqueue(1, 2, 3))
+    result = ended(functions.add.using(backend="another").enqueue(1, 2, 3))  # type: ignore[call-arg]
     assert result.attempts == 1
     assert result.errors[0].exception_class is TypeError
     assert DeadLetter.objects.get(run_id=result.id).category == "invalid_input"
@@ -119,6 +120,7 @@ def test_a_task_out_of_tries_is_one_dead_letter_and_can_be_replayed(
     result = ended(functions.fails_at_first.enqueue(mark=mark, until=4))
     assert (result.status, result.attempts, len(result.errors)) == (TaskResultStatus.FAILED, 3, 3)
     DeadLetter.objects.get(run_id=result.id)
+    await_end(tasks, uuid.UUID(result.id))
     repeat = repair_service.replay(tasks, uuid.UUID(result.id), by="test")
     again = ended(functions.fails_at_first.get_result(str(repeat.run_id)))
     assert (again.args, again.kwargs) == (result.args, result.kwargs)
@@ -138,10 +140,10 @@ def test_signals_tell_of_the_start_and_of_the_recorded_end(tasks: Organization, 
 
 
 def test_a_task_that_is_cancelled_has_failed(tasks: Organization, task_workers: WorkerPool) -> None:
-    for task in (functions.waits_for_cancel, functions.waits_for_cancel_async):
+    for given in (functions.waits_for_cancel, functions.waits_for_cancel_async):
         mark = uuid.uuid4().hex
-        result = task.enqueue(mark=mark)
-        await_that(lambda mark=mark: functions.lines(mark), what="the start")
+        result = given.enqueue(mark=mark)
+        await_that(functools.partial(functions.lines, mark), what="the start")
         result.refresh()
         assert (result.status, result.attempts) == (TaskResultStatus.RUNNING, 1)
         services.cancel_run(tasks, uuid.UUID(result.id), reason="nobody wants it")
@@ -179,8 +181,7 @@ def test_a_function_that_is_gone_is_a_dead_letter_of_the_configuration(
     tasks: Organization, task_workers: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, reason in (("vanished", "is gone"), ("plain_function", "is no task any more")):
-        function = functions.plain_function.__class__(functions.plain_function.__code__, vars(functions), name)
-        function.__module__, function.__qualname__ = functions.__name__, name
+        function = functions.function_at(functions.__name__, name)
         monkeypatch.setattr(functions, name, task(function), raising=False)  # only in this process
         result = getattr(functions, name).using(backend="another").enqueue()
         monkeypatch.undo()
@@ -228,9 +229,11 @@ def test_asynchronous_code_enqueues_and_waits(tasks: Organization, task_workers:
 
 def test_a_thousand_in_one_transaction_travel_together(tasks: Organization, task_workers: WorkerPool) -> None:
     functions.add.enqueue(0)
-    asked = []
     gate = admit.gate()
-    with this_process.replaced(Dispatcher, Dispatcher()), mock.patch.object(gate, "admit", side_effect=gate.admit) as ask:
+    with (
+        this_process.replaced(Dispatcher, Dispatcher()),
+        mock.patch.object(gate, "admit", side_effect=gate.admit) as ask,
+    ):
         with transaction.atomic():
             results = [functions.add.enqueue(number, right=1) for number in range(1_000)]
         this_process.own(Dispatcher).stop()

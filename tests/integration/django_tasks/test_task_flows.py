@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -10,14 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.checks import Error, Warning
+from django.core import checks
 from django.db import connection, transaction
 from django.test import override_settings
 from django_tasks import task, task_backends
 from django_tasks.exceptions import InvalidTaskError
 
-from tests.support import task_functions as functions
-from tests.support import task_settings
+from tests.support.django_tasks import functions, settings
 from tests.support.workers import nobody_dispatches
 from workflows import this_process
 from workflows.definitions.compiled import CompiledStep
@@ -30,7 +30,7 @@ from workflows.services.django_tasks import flows
 ENQUEUE = """
 import django
 django.setup()
-from tests.support import task_functions as functions
+from tests.support.django_tasks import functions
 from workflows import this_process
 from workflows.engine.pipeline.dispatcher import Dispatcher
 from tests.support.workers import nobody_dispatches
@@ -50,8 +50,8 @@ def ready(tasks: Organization) -> Iterator[list[ReadyStep]]:
 
 def backend(**options: Any) -> Any:
     """Settings with these OPTIONS."""
-    options.setdefault("organization", task_settings.ORGANIZATION)
-    return override_settings(TASKS={"default": {"BACKEND": task_settings.BACKEND, "QUEUES": [], "OPTIONS": options}})
+    options.setdefault("organization", settings.ORGANIZATION)
+    return override_settings(TASKS={"default": {"BACKEND": settings.BACKEND, "QUEUES": [], "OPTIONS": options}})
 
 
 def flow_of(result: Any) -> Flow:
@@ -69,7 +69,7 @@ def queue() -> str:
 
 def test_four_processes_at_once_publish_one_version(tasks: Organization, worker_environment: dict[str, str]) -> None:
     name = queue()
-    environment = {**worker_environment, "DJANGO_SETTINGS_MODULE": "tests.support.task_settings"}
+    environment = {**worker_environment, "DJANGO_SETTINGS_MODULE": "tests.support.django_tasks.settings"}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", ENQUEUE.format(queue=name)],
@@ -99,7 +99,7 @@ def test_four_processes_at_once_publish_one_version(tasks: Organization, worker_
 def test_a_flow_outlives_the_transaction_that_needed_it_first(ready: list[ReadyStep], tasks: Organization) -> None:
     name = queue()
     bound = functions.add.using(queue_name=name, backend="another")
-    with pytest.raises(RuntimeError), transaction.atomic():
+    with contextlib.suppress(RuntimeError), transaction.atomic():
         bound.enqueue(1)
         raise RuntimeError
     assert Flow.objects.filter(organization=tasks, name__contains=name).count() == 1
@@ -112,7 +112,7 @@ def test_a_flow_outlives_the_transaction_that_needed_it_first(ready: list[ReadyS
 def test_an_organization_of_the_same_transaction_has_its_flow_in_it(ready: list[ReadyStep]) -> None:
     slug = f"t-{uuid.uuid4().hex[:12]}"
     with backend(organization=slug):
-        with pytest.raises(RuntimeError), transaction.atomic():
+        with contextlib.suppress(RuntimeError), transaction.atomic():
             Organization.objects.create(slug=slug, name="New")
             functions.add.enqueue(1)
             functions.add.enqueue(2)
@@ -162,7 +162,7 @@ def test_a_deleted_flow_is_published_again(ready: list[ReadyStep], tasks: Organi
 
 
 def test_nearer_options_replace_farther_ones(ready: list[ReadyStep]) -> None:
-    path = "tests.support.task_functions"
+    path = "tests.support.django_tasks.functions"
     with backend(
         retry={"attempts": 2},
         timeout="10m",
@@ -181,7 +181,7 @@ def test_nearer_options_replace_farther_ones(ready: list[ReadyStep]) -> None:
 
 
 def test_options_that_can_not_be_used_are_named(ready: list[ReadyStep]) -> None:
-    with pytest.raises(InvalidTaskError, match=r"task_functions\.badly_set can't be used: concurrency\[0\]\.limit"):
+    with pytest.raises(InvalidTaskError, match=r"functions\.badly_set can't be used: concurrency\[0\]\.limit"):
         functions.badly_set.enqueue()
     with backend(retry={"attempts": 0, "delya": "1s"}), pytest.raises(InvalidTaskError, match="delya"):
         functions.add.enqueue(1)
@@ -204,17 +204,17 @@ def test_options_that_can_not_be_used_are_named(ready: list[ReadyStep]) -> None:
 def test_the_system_check_names_what_is_wrong(live_db: None, options: dict[str, Any], said: str) -> None:
     with backend(**options):
         found = list(task_backends["default"].check())
-    assert any(isinstance(each, Error) and re.search(said, each.msg) for each in found), found
+    assert any(isinstance(each, checks.Error) and re.search(said, each.msg) for each in found), found
 
 
 def test_the_system_check_finds_nothing_where_nothing_is_wrong(live_db: None) -> None:
-    with override_settings(TASKS=task_settings.TASKS):
-        assert [message for alias in task_settings.TASKS for message in task_backends[alias].check()] == []
+    with override_settings(TASKS=settings.TASKS):
+        assert [message for alias in settings.TASKS for message in task_backends[alias].check()] == []
     with backend(tasks={"shop.tasks.send": {"timeout": "1m"}}):
         (warning,) = task_backends["default"].check()
-        assert isinstance(warning, Warning)
+        assert isinstance(warning, checks.Warning)
         assert "shop.tasks.send is gone" in warning.msg
-    undeclared = {"BACKEND": task_settings.BACKEND, "QUEUES": ["default"], "OPTIONS": {"queues": {"slow": {}}}}
+    undeclared = {"BACKEND": settings.BACKEND, "QUEUES": ["default"], "OPTIONS": {"queues": {"slow": {}}}}
     with override_settings(TASKS={"default": undeclared}):
         (error,) = task_backends["default"].check()
         assert "QUEUES of the backend has no such queue" in error.msg
@@ -244,9 +244,7 @@ def _statements() -> int:
 
 def test_a_long_path_has_a_slug(ready: list[ReadyStep], monkeypatch: pytest.MonkeyPatch) -> None:
     name = "a" * 190
-    function = type(functions.plain_function)(functions.plain_function.__code__, {}, name)
-    function.__module__, function.__qualname__ = functions.__name__, name
-    monkeypatch.setattr(functions, name, task(function), raising=False)
+    monkeypatch.setattr(functions, name, task(functions.function_at(functions.__name__, name)), raising=False)
     result = getattr(functions, name).enqueue()
     assert len(flow_of(result).slug) <= 100
     assert functions.add.enqueue(1).id != result.id

@@ -76,7 +76,7 @@ class FinishedTasks:
                 return
 
 
-def note(step_run_id: UUID) -> None:
+def add(step_run_id: UUID) -> None:
     """The end of a task was recorded by this process."""
     this_process.own(FinishedTasks).add(step_run_id)
 

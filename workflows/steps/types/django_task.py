@@ -13,7 +13,7 @@ from pydantic import Field
 from workflows.errors import ConfigurationFailure
 from workflows.steps.context import StepContext
 from workflows.steps.django_tasks import finished
-from workflows.steps.registry import COMPUTE_QUEUE, IO_QUEUE, TASKS_LANE, Mode, StepConfig, StepType, register
+from workflows.steps.registry import COMPUTE_QUEUE, TASKS_LANE, Mode, StepConfig, StepType, register
 
 TIMEOUT_MS = 3_600_000
 _LITERAL = frozenset({"task", "backend", "queue_name", "asynchronous"})
@@ -32,7 +32,10 @@ class ComputeTaskConfig(StepConfig):
 
 
 class DjangoTaskConfig(ComputeTaskConfig):
-    """The same; `asynchronous` runs it on the event loop of the worker, where its function is a coroutine function."""
+    """A task by the path of its function, and its arguments: `args` and `kwargs`, else those of the run's input.
+
+    `asynchronous` runs it on the event loop of the worker, for a coroutine function.
+    """
 
     asynchronous: bool = False
 
@@ -53,26 +56,36 @@ def _takes_input(config: Mapping[str, Any]) -> bool:
     return "args" not in config and "kwargs" not in config
 
 
-for name, summary, model, queue in (
-    ("django_task", "Runs a task of `django.tasks`.", DjangoTaskConfig, IO_QUEUE),
-    ("django_compute_task", "The same on the compute workers, for tasks that use a processor.", ComputeTaskConfig,
-     COMPUTE_QUEUE),
-):  # fmt: skip
-    register(
-        StepType(
-            name=name,
-            summary=summary,
-            config_model=model,
-            handler=handle,
-            mode=lambda config: Mode.ASYNC if config.get("asynchronous") is True else Mode.THREAD,
-            queue=queue,
-            lane=""
-            if queue == COMPUTE_QUEUE
-            else (lambda config: "" if config.get("asynchronous") is True else TASKS_LANE),
-            max_batch=1 if queue == COMPUTE_QUEUE else 50,
-            timeout_ms=TIMEOUT_MS,
-            raw_fields=_LITERAL,
-            whole_scope=_takes_input,
-            after_record=finished.note,
-        )
+def _is_async(config: Mapping[str, Any]) -> bool:
+    return config.get("asynchronous") is True
+
+
+register(
+    StepType(
+        name="django_task",
+        summary="Runs a task of `django.tasks`.",
+        config_model=DjangoTaskConfig,
+        handler=handle,
+        mode=lambda config: Mode.ASYNC if _is_async(config) else Mode.THREAD,
+        lane=lambda config: "" if _is_async(config) else TASKS_LANE,
+        timeout_ms=TIMEOUT_MS,
+        raw_fields=_LITERAL,
+        whole_scope=_takes_input,
+        after_record=finished.add,
     )
+)
+register(
+    StepType(
+        name="django_compute_task",
+        summary="Runs a task of `django.tasks` that uses a processor, on the compute workers.",
+        config_model=ComputeTaskConfig,
+        handler=handle,
+        mode=Mode.THREAD,
+        queue=COMPUTE_QUEUE,
+        max_batch=1,
+        timeout_ms=TIMEOUT_MS,
+        raw_fields=_LITERAL,
+        whole_scope=_takes_input,
+        after_record=finished.add,
+    )
+)

@@ -16,7 +16,9 @@ TASKS = {
             "organization": ORGANIZATION,
             "retry": {"attempts": 1},
             "queues": {"reports": {"compute": True}},
-            "tasks": {"tests.support.task_functions.fails_at_first": {"retry": {"attempts": 3, "delay": "50ms"}}},
+            "tasks": {
+                "tests.support.django_tasks.functions.fails_at_first": {"retry": {"attempts": 3, "delay": "50ms"}}
+            },
         },
     },
     "another": {"BACKEND": BACKEND, "QUEUES": [], "OPTIONS": {"organization": ORGANIZATION}},
