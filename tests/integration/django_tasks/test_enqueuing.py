@@ -16,12 +16,19 @@ import pytest
 from django.db import connections, transaction
 from django.test import override_settings
 from django.utils import timezone
-from django_tasks import TaskResultStatus, default_task_backend, task, task_backends
-from django_tasks.base import Task
-from django_tasks.exceptions import InvalidTaskError, TaskResultDoesNotExist, TaskResultMismatch
-from django_tasks.signals import task_enqueued
 
 from tests.support.django_tasks import functions, settings
+from tests.support.django_tasks.names import (
+    InvalidTaskError,
+    Task,
+    TaskResultDoesNotExist,
+    TaskResultMismatch,
+    TaskResultStatus,
+    default_task_backend,
+    task,
+    task_backends,
+    task_enqueued,
+)
 from tests.support.workers import leave_nothing, nobody_dispatches
 from workflows.engine.state.records import ReadyStep
 from workflows.errors import FlowArchived, FlowPaused, OtherTransaction, PayloadTooLarge, WorkflowsError

@@ -13,10 +13,10 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import transaction
 from django.utils import timezone
-from django_tasks import TaskResultStatus, task, task_backends
 
 from dlq.models import DeadLetter
 from tests.support.django_tasks import functions
+from tests.support.django_tasks.names import TaskResultStatus, task, task_backends
 from tests.support.workers import WorkerPool, await_end, await_that, run_to_end
 from workflows import services, this_process
 from workflows.engine.pipeline import admit
@@ -165,6 +165,24 @@ def test_a_limit_of_a_task_holds(tasks: Organization, task_workers: WorkerPool) 
     for result in [functions.one_at_a_time.enqueue(mark) for _ in range(8)]:
         ended(result)
     assert functions.lines(mark) == ["begin", "end"] * 8
+
+
+def test_of_those_that_wait_the_one_of_the_highest_priority_starts_first(
+    tasks: Organization, task_workers: WorkerPool
+) -> None:
+    mark = uuid.uuid4().hex
+    first = functions.in_turn.enqueue(mark, "first", 1.5)  # the limit is one at a time
+    await_that(lambda: functions.lines(mark), what="the first start")
+    results = [functions.in_turn.using(priority=each).enqueue(mark, str(each)) for each in (-50, 0, 50, -1, 100)]
+    for result in (first, *results):
+        ended(result)
+    assert functions.lines(mark) == ["first", "100", "50", "0", "-1", "-50"]
+
+
+def test_an_exception_with_an_exception_in_it_is_told(tasks: Organization, task_workers: WorkerPool) -> None:
+    result = ended(functions.fails_with_its_like.enqueue())
+    assert result.errors[0].exception_class is ValueError
+    assert "ValueError(" in result.errors[0].traceback
 
 
 def test_a_task_starts_when_it_is_due(tasks: Organization, task_workers: WorkerPool) -> None:

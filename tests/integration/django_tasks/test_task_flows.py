@@ -14,10 +14,9 @@ import pytest
 from django.core import checks
 from django.db import connection, transaction
 from django.test import override_settings
-from django_tasks import task, task_backends
-from django_tasks.exceptions import InvalidTaskError
 
 from tests.support.django_tasks import functions, settings
+from tests.support.django_tasks.names import InvalidTaskError, task, task_backends
 from tests.support.workers import nobody_dispatches
 from workflows import this_process
 from workflows.definitions.compiled import CompiledStep

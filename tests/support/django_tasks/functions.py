@@ -13,9 +13,8 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db import connection
 from django.dispatch import receiver
-from django_tasks import TaskContext, task
-from django_tasks.signals import task_finished, task_started
 
+from tests.support.django_tasks.names import TaskContext, task, task_finished, task_started
 from workflows.django_tasks import task_options
 from workflows.models import Organization
 
@@ -108,12 +107,12 @@ def exits() -> None:
     raise SystemExit("this task leaves")
 
 
-@task
-def holds(mark: str, seconds: float = 30.0) -> str:
+@task(takes_context=True)
+def holds(context: TaskContext, mark: str, seconds: float = 30.0) -> list[str]:
     log(f"{mark} begun")
     time.sleep(seconds)
     log(f"{mark} ended")
-    return "held"
+    return context.task_result.worker_ids
 
 
 @task(takes_context=True)
@@ -147,6 +146,18 @@ def one_at_a_time(mark: str) -> None:
     log(f"{mark} begin")
     time.sleep(0.05)
     log(f"{mark} end")
+
+
+@task
+@task_options(throttling={"concurrency": 1})
+def in_turn(mark: str, what: str, seconds: float = 0.0) -> None:
+    log(f"{mark} {what}")
+    time.sleep(seconds)
+
+
+@task
+def fails_with_its_like() -> None:
+    raise ValueError(ValueError("within"))
 
 
 @task_options(idempotency="string(input.args[0])")

@@ -9,13 +9,13 @@ from typing import Any
 from uuid import UUID
 
 import uuid6
-from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
 
+from workflows.edge import transactions
 from workflows.engine.pipeline.trigger import NewRun, checked_start
 from workflows.engine.pipeline.trigger import trigger as trigger_runs
 from workflows.engine.state import flow_cache
-from workflows.errors import InvalidInput, OtherTransaction
+from workflows.errors import InvalidInput
 from workflows.models import StepRun
 from workflows.services.django_tasks import flows
 from workflows.services.django_tasks.options import ATTRIBUTE, TaskSource
@@ -34,7 +34,7 @@ def enqueue(
     Raises InvalidTaskError for a task that no worker would find or whose options can't be used, TypeError or ValueError
     for arguments that are no JSON, PayloadTooLarge over 512 KiB, OtherTransaction, FlowPaused, FlowArchived.
     """
-    refuse_other_transaction()
+    transactions.refuse_other("enqueue()")
     source = _source(task)
     given: dict[str, Any] = {"args": values.plain(list(args), "args"), "kwargs": values.plain(kwargs, "kwargs")}
     starts_at = _starts_at(task)
@@ -72,20 +72,6 @@ def result_of(result_id: object, *, backend: str, organization: str) -> TaskResu
             if result.id == str(id_) and result.backend == backend:
                 return result
     raise TaskResultDoesNotExist(f"The backend {backend!r} has no result {id_}; it may have been deleted with its run.")
-
-
-def refuse_other_transaction() -> None:
-    """Raises OtherTransaction within `atomic()` of another database only: the run would stay where that is rolled
-    back."""
-    if connections[DEFAULT_DB_ALIAS].in_atomic_block:
-        return
-    for each in connections.all(initialized_only=True):
-        if each.in_atomic_block:
-            raise OtherTransaction(
-                f"enqueue() within atomic(using={each.alias!r}): runs are stored in {DEFAULT_DB_ALIAS!r}, and would "
-                f"stay where that transaction is rolled back. Call it after the block, in transaction.on_commit(…, "
-                f"using={each.alias!r}), or open atomic() of {DEFAULT_DB_ALIAS!r} around it."
-            )
 
 
 def _source(task: Task[..., Any]) -> TaskSource:

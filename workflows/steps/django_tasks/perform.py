@@ -17,7 +17,6 @@ from workflows.steps.django_tasks import lookup, results
 from workflows.steps.django_tasks.api import (
     InvalidTaskBackendError,
     TaskContext,
-    TaskError,
     TaskResult,
     TaskResultStatus,
     task_backends,
@@ -141,20 +140,11 @@ def _result(context: StepContext) -> TaskResult[Any]:
         status=TaskResultStatus.RUNNING,
     )
     now = timezone.now()
-    workers: list[str] = []
-    errors: list[TaskError] = []
-    first = now
-    if context.earlier_tries:
-        workers, errors, began = results.of_attempts(context.step_run_id, context.run_id)
-        first = began or now
     worker = this_process.own(WorkerIdentity).id
-    results.change(
-        result,
-        started_at=first,
-        last_attempted_at=now,
-        errors=errors,
-        worker_ids=[*workers, worker.hex if worker else "unknown"],
-    )
+    results.change(result, started_at=now, last_attempted_at=now, worker_ids=[worker.hex if worker else "unknown"])
+    if context.earlier_tries:
+        workers, errors, first = results.of_running(context.step_run_id, context.run_id)
+        results.change(result, started_at=first or now, errors=errors, worker_ids=workers)
     return result
 
 

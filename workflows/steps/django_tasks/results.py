@@ -103,10 +103,14 @@ def of_steps(rows: QuerySet[StepRun]) -> list[TaskResult[Any]]:
     return [_result(row, configs[row.step_id], attempts[row.id]) for row in usable if row.step_id is not None]
 
 
-def of_attempts(step_run_id: UUID, run_id: UUID) -> tuple[list[str], list[TaskError], dt.datetime | None]:
-    """The workers and the errors of the earlier tries of a step, and when the first of them began."""
+def of_running(step_run_id: UUID, run_id: UUID) -> tuple[list[str], list[TaskError], dt.datetime | None]:
+    """The workers of a running step, its own the last; the errors of its earlier tries; when the first of them began.
+
+    (A step that lost its worker may be performed by a process of the worker's, which does not know the worker.)
+    """
     tries = list(Attempt.objects.filter(run_id=run_id, step_run_id=step_run_id).order_by("id").defer("input", "logs"))
-    workers = [_worker(attempt.worker_id) for attempt in tries]
+    mine = StepRun.objects.filter(id=step_run_id).values_list("worker_id", flat=True).first()
+    workers = [_worker(worker_id) for worker_id in (*(attempt.worker_id for attempt in tries), mine)]
     return workers, _errors(tries), tries[0].started_at if tries else None
 
 

@@ -1,0 +1,1 @@
+"""Events of models: sent when an instance is saved or deleted."""
