@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from django.apps import apps
 from django.core import checks
 
 from workflows.services.django_tasks import enqueuing
@@ -47,16 +46,14 @@ class HeadraceBackend(BaseTaskBackend):
     def check(self, **kwargs: Any) -> Iterable[checks.CheckMessage]:
         """What `manage.py check` finds in the settings of this backend."""
         yield from super().check(**kwargs)
-        if not apps.is_installed("workflows"):
-            yield checks.Error("The app workflows is not in INSTALLED_APPS.", id="headrace.E101")
         problems = list(problems_of(self.alias, self.options, frozenset(self.queues)))
         for problem in problems:
-            yield checks.Error(problem, id="headrace.E102")
+            yield checks.Error(problem, id="headrace.E101")
         for path in self.options.get("tasks", {}) if not problems else ():
             try:
                 lookup.task_at(path)
             except lookup.TaskGone as error:
                 hint = "Correct the path, or take its options out."
                 yield checks.Warning(
-                    f"TASKS[{self.alias!r}]['OPTIONS']['tasks']: {error}", hint=hint, id="headrace.W103"
+                    f"TASKS[{self.alias!r}]['OPTIONS']['tasks']: {error}", hint=hint, id="headrace.W102"
                 )

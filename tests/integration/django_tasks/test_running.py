@@ -21,6 +21,7 @@ from tests.support.workers import WorkerPool, await_end, await_that, run_to_end
 from workflows import services, this_process
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline.dispatcher import Dispatcher
+from workflows.errors import StepCancelled
 from workflows.models import Organization, StepRun
 from workflows.services import repair as repair_service
 from workflows.steps.django_tasks.lookup import TaskGone
@@ -149,7 +150,7 @@ def test_a_task_that_is_cancelled_has_failed(tasks: Organization, task_workers: 
         services.cancel_run(tasks, uuid.UUID(result.id), reason="nobody wants it")
         ended(result)
         assert result.status == TaskResultStatus.FAILED
-        assert result.errors[0].exception_class_path == "workflows.errors.StepCancelled"
+        assert result.errors[0].exception_class is StepCancelled
         assert "nobody wants it" in result.errors[0].traceback
 
 

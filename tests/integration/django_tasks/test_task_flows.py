@@ -6,23 +6,26 @@ import contextlib
 import re
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.core import checks
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.test import override_settings
 
 from tests.support.django_tasks import functions, settings
 from tests.support.django_tasks.names import InvalidTaskError, task, task_backends
-from tests.support.workers import nobody_dispatches
+from tests.support.workers import await_that, nobody_dispatches
 from workflows import this_process
 from workflows.definitions.compiled import CompiledStep
 from workflows.django_tasks import task_options
 from workflows.engine.state import database, flow_cache
 from workflows.engine.state.records import ReadyStep
+from workflows.errors import FlowNotPublished
 from workflows.models import Flow, FlowVersion, Organization, Run
 from workflows.services.django_tasks import flows
 
@@ -32,7 +35,7 @@ django.setup()
 from tests.support.django_tasks import functions
 from workflows import this_process
 from workflows.engine.pipeline.dispatcher import Dispatcher
-from tests.support.workers import nobody_dispatches
+from tests.support.workers import await_that, nobody_dispatches
 with nobody_dispatches():
     print("ready", flush=True)
     input()
@@ -133,6 +136,66 @@ def test_a_transaction_that_holds_the_flow_waits_for_nobody(ready: list[ReadySte
         second = functions.add.using(queue_name=name).enqueue(2)
     assert step_of(second).policy.retry.max_attempts == 7
     assert flow_of(second).versions.count() == 2
+
+
+def test_a_snapshot_from_before_the_flow_is_told_so(ready: list[ReadyStep]) -> None:
+    bound = functions.add.using(queue_name=queue(), backend="another")
+
+    def in_an_old_snapshot() -> None:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                cursor.execute("SELECT count(*) FROM django_migrations")
+            bound.enqueue(1)
+
+    with pytest.raises(FlowNotPublished, match="in a new transaction"):
+        in_an_old_snapshot()
+    assert not ready
+    in_an_old_snapshot()
+    assert len(ready) == 1
+
+
+def test_two_transactions_that_wait_for_the_same_flow_both_end(ready: list[ReadyStep]) -> None:
+    """One has published it in itself, and needs another flow before it can commit."""
+    name, other = queue(), queue()
+    with backend():
+        found = flow_of(functions.add.using(queue_name=name).enqueue(1))
+    published, second_waits = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with transaction.atomic():
+            Flow.objects.select_for_update().get(id=found.id)
+            functions.add.using(queue_name=name).enqueue(2)
+            published.set()
+            second_waits.wait(30)
+            functions.add.using(queue_name=other).enqueue(3)
+        connections.close_all()
+
+    def second() -> None:
+        published.wait(30)
+        with transaction.atomic():
+            functions.add.using(queue_name=name).enqueue(4)
+        connections.close_all()
+
+    with backend(retry={"attempts": 7}), ThreadPoolExecutor(2) as threads:
+        done = [threads.submit(first), threads.submit(second)]
+        await_that(_waits_for_a_row, what="the second one at the row of the first")
+        second_waits.set()
+        for each in done:
+            each.result(60)
+    assert Run.objects.filter(flow__name__contains=name).count() == 3
+    assert Run.objects.filter(flow__name__contains=other).count() == 1
+    assert found.versions.count() == 2
+
+
+def _waits_for_a_row() -> bool:
+    """Whether a connection without a lock_timeout waits for another's transaction: publishing in the caller's own."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            " AND clock_timestamp() - query_start > interval '2500 milliseconds'"
+        )
+        return bool(cursor.fetchone()[0])
 
 
 def test_versions_are_known_by_their_content(ready: list[ReadyStep]) -> None:

@@ -149,5 +149,5 @@ def test_mistakes_are_found_when_the_module_is_imported(org: Organization) -> No
         with pytest.raises(ValueError, match=said):
             on_commit_event(Group, **given)  # type: ignore[arg-type]
     on_commit_event(Group, organization="nowhere")(lambda group, change: {})
-    with pytest.raises(InvalidInput, match="no organization 'nowhere'"), transaction.atomic():
+    with pytest.raises(InvalidInput, match="no organization 'nowhere'; create it"), transaction.atomic():
         Group.objects.create(name=name())

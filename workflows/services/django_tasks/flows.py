@@ -19,7 +19,7 @@ from workflows import this_process
 from workflows.definitions import document
 from workflows.definitions.schema import FlowSpec
 from workflows.engine.sql import services as sql
-from workflows.errors import FlowArchived, FlowPaused
+from workflows.errors import FlowArchived, FlowNotPublished, FlowPaused
 from workflows.models import Flow, FlowVersion, Organization
 from workflows.services import runs
 from workflows.services.django_tasks.options import TaskSource, flow_of
@@ -46,7 +46,10 @@ class _Known(dict[TaskSource, Published]):
 
 
 class _Publishing:
-    """One thread of a process publishes at a time: a connection more is enough for all."""
+    """One thread of a process publishes beside a transaction at a time: a connection more is enough for all.
+
+    Nothing that may wait for another's commit is done under the lock: that other may wait for the lock.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -62,8 +65,7 @@ def published(source: TaskSource, options: Any, organization: str) -> Published:
     found = known.get(source)
     if found is not None and (found.options, found.own) == (options, source.own) and _is_there(found):
         return found
-    with this_process.own(_Publishing).lock:
-        made, is_lasting = _publish(source, options, organization)
+    made, is_lasting = _publish(source, options, organization)
     if is_lasting:
         known[source] = made
     else:
@@ -112,7 +114,13 @@ def _publish(source: TaskSource, options: Any, slug: str) -> tuple[Published, bo
     organization = organization_of(slug)
     version, is_lasting = _stored(organization, spec), True
     if version is None and connection.in_atomic_block:
-        version = _publish_beside(organization, spec)
+        with this_process.own(_Publishing).lock:
+            version = _publish_beside(organization, spec)
+        if version is not None and not FlowVersion.objects.filter(id=version.id).exists():
+            raise FlowNotPublished(
+                "The flow of this task has been published just now, and this transaction can't see it (REPEATABLE READ "
+                "or SERIALIZABLE): enqueue the task again in a new transaction."
+            )
     if version is None:
         _refuse_archived(organization, spec)
         version, is_lasting = runs.apply_definition(organization, spec).version, not connection.in_atomic_block

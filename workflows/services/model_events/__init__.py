@@ -1,1 +1,1 @@
-"""Events of models: sent when an instance is saved or deleted."""
+"""Events from code: of Django's models when they change, and typed ones."""

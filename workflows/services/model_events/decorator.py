@@ -16,10 +16,9 @@ from django.db.models import Model
 from django.db.models.signals import post_delete, post_save
 
 from workflows.edge import transactions
-from workflows.errors import InvalidInput
-from workflows.models import Organization
 from workflows.models.event import SYSTEM
 from workflows.services import events
+from workflows.services.model_events.typed import organization_of
 
 Change = Literal["created", "updated", "deleted"]
 CHANGES: tuple[Change, ...] = get_args(Change)
@@ -107,9 +106,5 @@ class _Source:
         if data is None:
             return
         transactions.refuse_other(f"The event of {self.model.__name__}.{'delete' if change == 'deleted' else 'save'}()")
-        found = Organization.objects.filter(slug=self.organization).first()
-        if found is None:
-            raise InvalidInput(
-                f"on_commit_event: there is no organization {self.organization!r}; create it, or name another."
-            )
+        found = organization_of(self.organization)
         events.send(found, {"name": self.name.replace("{change}", change), "data": dict(data)})
