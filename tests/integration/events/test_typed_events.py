@@ -66,8 +66,8 @@ def test_every_door_has_the_same_form(org: Organization) -> None:
     with pytest.raises(EventsRefused, match=r"data\.amountCents.*data\.order"):
         services.send_events(org, {"name": "shop/order.paid", "data": bad})
     OrderPaid(order="o", amountCents=5).send(organization=org.slug)
-    with pytest.raises(InvalidInput, match=r"event\.data\.amountCents: .*event\.data\.order"):
-        OrderPaid.of({"name": "shop/order.paid", "data": dict(reversed(bad.items()))})
+    with pytest.raises(InvalidInput, match=r"event\.data\.order: .*event\.data\.amountCents"):
+        OrderPaid.of({"name": "shop/order.paid", "data": bad})
     with pytest.raises(InvalidInput, match="and not 'shop/order.paid'"):
         OrderPaid.of({"name": "shop/other", "data": {}})
 
