@@ -88,7 +88,9 @@ def test_writes_without_signals_are_silent(org: Organization, of_groups: None) -
     groups[1].name = name()
     Group.objects.bulk_update(groups, ["name"])
     Group.objects.create(name=f"quiet {name()}")
-    (loaded,) = serializers.deserialize("json", serializers.serialize("json", [Group(id=1_000_000 + groups[0].id, name=name())]))
+    (loaded,) = serializers.deserialize(
+        "json", serializers.serialize("json", [Group(id=1_000_000 + groups[0].id, name=name())])
+    )
     loaded.save()  # a fixture
     assert sent(org) == []
 

@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 MAX_WAITING = 10_000
 MAX_GROUPED = 200
 STOP_WITHIN_S = 2.0
+IDLE_S = 2.0
 
 
 class FinishedTasks:
@@ -62,18 +63,27 @@ class FinishedTasks:
         thread.join(timeout=max(0.0, until - time.monotonic()))
 
     def _work(self) -> None:
-        while True:
-            group = [self._ended.get()]
-            while len(group) < MAX_GROUPED and not self._ended.empty():
-                group.append(self._ended.get())
+        is_over = False
+        while not is_over:
+            group = self._next_group()
+            is_over = None in group
             try:
                 send([step_run_id for step_run_id in group if step_run_id is not None])
             except Exception:
                 log.exception("task_finished could not be sent", tasks=len(group))
-            finally:
                 connections.close_all()
-            if None in group:
-                return
+        connections.close_all()
+
+    def _next_group(self) -> list[UUID | None]:
+        """Wait for ends. Connections stay open from one to the next, and are closed where none comes for a while."""
+        try:
+            group = [self._ended.get(timeout=IDLE_S)]
+        except queue.Empty:
+            connections.close_all()
+            group = [self._ended.get()]
+        while len(group) < MAX_GROUPED and not self._ended.empty():
+            group.append(self._ended.get())
+        return group
 
 
 def add(step_run_id: UUID) -> None:
