@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
-from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.db import connections
 from django.utils import timezone
 
@@ -76,13 +78,22 @@ def run_blocking(context: StepContext) -> Any:
 async def run_on_loop(context: StepContext) -> Any:
     """Run the task on the event loop. What it calls by `sync_to_async`, the ORM too, has a thread and connections that
     no other task uses; they end with it."""
-    async with ThreadSensitiveContext():
+    call = await asyncio.to_thread(_prepare_beside, context)
+    async with ThreadSensitiveContext() as own:
         try:
-            call = await sync_to_async(_prepare)(context)
             run = call.function if call.is_async else sync_to_async(call.function)
             return _value(await run(*call.args, **call.kwargs))
         finally:
-            await sync_to_async(connections.close_all)()
+            if own in SyncToAsync.context_to_thread_executor:  # it has had a thread
+                await sync_to_async(connections.close_all)()
+
+
+def _prepare_beside(context: StepContext) -> _Call:
+    """The same as `_prepare`, in a thread that others use after it: receivers of the signal may use the database."""
+    try:
+        return _prepare(context)
+    finally:
+        connections.close_all()
 
 
 def _prepare(context: StepContext) -> _Call:
@@ -148,11 +159,19 @@ def _result(context: StepContext) -> TaskResult[Any]:
     return result
 
 
+class _Signatures(WeakKeyDictionary[Any, inspect.Signature]):
+    """Of the functions that this process has called."""
+
+
 def _check_arguments(call: _Call) -> None:
     """Raises TypeError, in the category `invalid_input`, where the function does not take the arguments: it would fail
     in the same way each time."""
+    known = this_process.own(_Signatures)
+    signature = known.get(call.function)
+    if signature is None:
+        signature = known[call.function] = inspect.signature(call.function)
     try:
-        inspect.signature(call.function).bind(*call.args, **call.kwargs)
+        signature.bind(*call.args, **call.kwargs)
     except TypeError as error:
         error.category = Category.INVALID_INPUT.value  # type: ignore[attr-defined]
         raise

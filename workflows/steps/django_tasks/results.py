@@ -83,6 +83,21 @@ class TaskConfig:
     """Its arguments are the run's input: the run is the task."""
 
 
+class _Tasks(dict[tuple[TaskConfig, int], tuple[Task[..., Any], Task[..., Any]]]):
+    """Tasks as they are enqueued, each with that of the code. Making one validates it, which takes as long as a short
+    task."""
+
+    def of(self, task: Task[..., Any], config: TaskConfig, priority: int) -> Task[..., Any]:
+        """The task of the code with this queue, backend and priority. Raises what the backend refuses it with."""
+        made = self.get((config, priority))
+        if made is None or made[0] is not task:
+            own = replace(task, run_after=None, priority=priority, queue_name=config.queue_name, backend=config.backend)
+            if len(self) >= MAX_CONFIGS:
+                self.clear()
+            made = self[config, priority] = (task, own)
+        return made[1]
+
+
 class _Configs(dict[UUID, TaskConfig]):
     """Configurations by step, as this process has read them; they never change."""
 
@@ -202,7 +217,10 @@ def task_of(config: TaskConfig, head_start_s: int, run_after_text: Any) -> Task[
     run_after = dt.datetime.fromisoformat(run_after_text) if isinstance(run_after_text, str) else None
     fields: dict[str, Any] = {"priority": priority, "queue_name": config.queue_name, "backend": config.backend}
     try:
-        return replace(lookup.task_at(config.task), run_after=run_after, **fields)
+        task = lookup.task_at(config.task)
+        if run_after is not None:
+            return replace(task, run_after=run_after, **fields)
+        return this_process.own(_Tasks).of(task, config, priority)
     except Exception:  # the function is gone, or the backend has been changed and refuses it
         return _unchecked(config.task, {**fields, "run_after": run_after, "takes_context": False})
 
