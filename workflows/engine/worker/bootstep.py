@@ -175,13 +175,14 @@ def warm_up(threads: Executor, count: int) -> None:
 def _io_lanes(queues: frozenset[str]) -> dict[str, int]:
     """Beside what executes as many again wait in the broker, which keeps short steps flowing. Scripts compute: they may
     hold half of the threads, and none of them waits in the broker. Blocking Django tasks wait at the gate, by their
-    priority, and not for a thread: as many as there are threads, and as many again."""
+    priority, and not for a thread; four times as many as there are threads are handed out, which keeps short ones
+    flowing."""
     return {
         name: places
         for name, places in (
             (IO_QUEUE, 2 * IO_SLOTS),
             (SCRIPTS_LANE, max(1, min(IO_THREADS // 2, sandbox.MAX_PROCESSES))),
-            (TASKS_LANE, 2 * IO_THREADS),
+            (TASKS_LANE, 4 * IO_THREADS),
         )
         if IO_QUEUE in queues
     } | ({COMPUTE_QUEUE: max(1, IO_THREADS // 2), DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in queues else {})

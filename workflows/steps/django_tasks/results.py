@@ -30,6 +30,10 @@ _STATUS = {
     StepRun.Status.SKIPPED: TaskResultStatus.FAILED,
     StepRun.Status.CANCELLED: TaskResultStatus.FAILED,
 }
+_READ = (
+    "status", "attempt", "losses", "server_retry_waits", "step_id", "worker_id", "started_at", "ended_at", "output",
+    "reason", "run__input", "run__priority", "run__cancel_reason",
+)  # fmt: skip
 _FAILED_ATTEMPTS = (Attempt.Status.FAILED, Attempt.Status.LOST)
 
 
@@ -104,7 +108,7 @@ class _Configs(dict[UUID, TaskConfig]):
 
 def of_steps(rows: QuerySet[StepRun]) -> list[TaskResult[Any]]:
     """The results of these steps, which run tasks, in no order: by two queries, and a third where a try has failed."""
-    steps = list(rows.select_related("run"))
+    steps = list(rows.select_related("run").only(*_READ))
     configs = _configs({row.step_id for row in steps if row.step_id is not None})
     usable = [row for row in steps if row.step_id in configs]
     attempts: dict[UUID, list[Attempt]] = defaultdict(list)
