@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic_core import PydanticSerializationError
 
 from workflows.definitions.json_schema import SchemaProblem, SchemaRefused, compile_schema
 from workflows.errors import InvalidInput, InvalidOutput
@@ -50,7 +49,7 @@ def plain(value: Any, *, what: str = "The value") -> Json:
         if isinstance(value, BaseModel):
             return value.model_dump(mode="json", by_alias=True)
         return TypeAdapter(type(value)).dump_python(value, mode="json", by_alias=True)
-    except (PydanticSerializationError, PydanticUserError) as error:
+    except (ValueError, PydanticUserError) as error:  # pydantic says that it can not write it
         raise InvalidOutput(f"{what} is no JSON: {_first_line(error)}") from None
 
 
