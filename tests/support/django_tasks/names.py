@@ -13,7 +13,8 @@ if TYPE_CHECKING or find_spec("django.tasks") is None:
 else:
     from django.tasks import TaskContext, TaskResultStatus, default_task_backend, task, task_backends
     from django.tasks.base import Task
-    from django.tasks.exceptions import InvalidTaskError, TaskResultDoesNotExist, TaskResultMismatch
+    from django.tasks.exceptions import InvalidTask as InvalidTaskError
+    from django.tasks.exceptions import TaskResultDoesNotExist, TaskResultMismatch
     from django.tasks.signals import task_enqueued, task_finished, task_started
 
 __all__ = [

@@ -114,26 +114,34 @@ def test_a_result_was_enqueued_when_its_id_was_made() -> None:
 
 
 SHIM = """
-import importlib.util, sys, types
-import django_tasks, django_tasks.backends.base, django_tasks.base, django_tasks.exceptions, django_tasks.signals
+import importlib.util, os, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+import django_tasks.backends.base, django_tasks.backends.immediate, django_tasks.signals
 import django
-names = [name for name in sys.modules if name == "django_tasks" or name.startswith("django_tasks.")]
-for name in names:  # as in Django 6: the same modules under their new names, and no others
-    module = sys.modules.pop(name)
-    sys.modules["django.tasks" + name.removeprefix("django_tasks")] = module
-tasks = sys.modules["django.tasks"]
-django.tasks = tasks
+for name in [name for name in sys.modules if name.split(".")[0] == "django_tasks"]:
+    sys.modules["django.tasks" + name.removeprefix("django_tasks")] = sys.modules.pop(name)
+tasks = django.tasks = sys.modules["django_tasks"] = sys.modules["django.tasks"]  # it imports from itself
 tasks.__spec__ = importlib.util.spec_from_loader("django.tasks", None)
-sys.modules["django_tasks"] = None
-from workflows.steps.django_tasks import api
+exceptions, base = sys.modules["django.tasks.exceptions"], sys.modules["django.tasks.base"]
+exceptions.InvalidTask, exceptions.InvalidTaskBackend = exceptions.InvalidTaskError, exceptions.InvalidTaskBackendError
+del exceptions.InvalidTaskError, exceptions.InvalidTaskBackendError
+base.Task.__class_getitem__ = base.TaskResult.__class_getitem__ = None
+django.setup()
+from django.conf import settings
+from workflows import django_tasks
+from workflows.steps.django_tasks import api, perform, results
 assert api.BaseTaskBackend is sys.modules["django.tasks.backends.base"].BaseTaskBackend
 assert all(getattr(api, name) is not None for name in api.__all__)
+assert "django_tasks" not in settings.INSTALLED_APPS
+assert not [name for name in sys.modules if name.startswith("django_tasks.")]
+assert isinstance(tasks.task_backends["default"], django_tasks.HeadraceBackend)
+assert [*tasks.task_backends["default"].check()] == []
 print("django.tasks")
 """
 
 
 def test_the_names_come_from_django_where_it_has_them() -> None:
-    """Django 6 needs Python 3.12: here its package is put in the place of the other."""
-    code = "import os; os.environ['DJANGO_SETTINGS_MODULE'] = 'config.settings'\n" + SHIM
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    """Django 6 needs Python 3.12. Here the modules of the package take the places, the names of the errors and the lack
+    of subscripts that they have there."""
+    done = subprocess.run([sys.executable, "-c", SHIM], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "django.tasks"), done.stderr

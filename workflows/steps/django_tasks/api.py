@@ -1,6 +1,7 @@
 """The names of Django's tasks: of `django.tasks` (Django 6 and later), else of the package `django-tasks`.
 
-This is the only module that knows which of the two it is. Importing it raises ImportError where there is neither.
+This is the only module that knows which of the two it is. Importing it raises ImportError where there is neither. Two
+errors have other names in Django, and its classes can't be subscripted at run time.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ else:
     )
     from django.tasks.backends.base import BaseTaskBackend
     from django.tasks.base import Task, TaskError
-    from django.tasks.exceptions import InvalidTaskBackendError, InvalidTaskError, TaskResultDoesNotExist
+    from django.tasks.exceptions import InvalidTask as InvalidTaskError
+    from django.tasks.exceptions import InvalidTaskBackend as InvalidTaskBackendError
+    from django.tasks.exceptions import TaskResultDoesNotExist
     from django.tasks.signals import task_enqueued, task_finished, task_started
 
 __all__ = [

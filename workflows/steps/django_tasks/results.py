@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 from uuid import UUID
 
@@ -70,9 +70,9 @@ def new_result(
     )
 
 
-def change(result: TaskResult[Any], **fields: Any) -> None:
+def change(result: TaskResult[Any], **values: Any) -> None:
     """Set fields of a result, which is frozen for everybody else."""
-    for name, value in fields.items():
+    for name, value in values.items():
         object.__setattr__(result, name, value)
 
 
@@ -87,7 +87,7 @@ class TaskConfig:
     """Its arguments are the run's input: the run is the task."""
 
 
-class _Tasks(dict[tuple[TaskConfig, int], tuple[Task[..., Any], Task[..., Any]]]):
+class _Tasks(dict[tuple[TaskConfig, int], tuple[Any, Any]]):
     """Tasks as they are enqueued, each with that of the code. Making one validates it, which takes as long as a short
     task."""
 
@@ -99,7 +99,8 @@ class _Tasks(dict[tuple[TaskConfig, int], tuple[Task[..., Any], Task[..., Any]]]
             if len(self) >= MAX_CONFIGS:
                 self.clear()
             made = self[config, priority] = (task, own)
-        return made[1]
+        kept: Task[..., Any] = made[1]
+        return kept
 
 
 class _Configs(dict[UUID, TaskConfig]):
@@ -219,23 +220,24 @@ def task_of(config: TaskConfig, head_start_s: int, run_after_text: Any) -> Task[
     """The task as it was enqueued: that of the code, or one that only stands in for it where there is none."""
     priority = max(-100, min(100, round(head_start_s / HEAD_START_S_PER_POINT)))
     run_after = dt.datetime.fromisoformat(run_after_text) if isinstance(run_after_text, str) else None
-    fields: dict[str, Any] = {"priority": priority, "queue_name": config.queue_name, "backend": config.backend}
+    bound: dict[str, Any] = {"priority": priority, "queue_name": config.queue_name, "backend": config.backend}
     try:
         task = lookup.task_at(config.task)
         if run_after is not None:
-            return replace(task, run_after=run_after, **fields)
+            return replace(task, run_after=run_after, **bound)
         return this_process.own(_Tasks).of(task, config, priority)
     except Exception:  # the function is gone, or the backend has been changed and refuses it
-        return _unchecked(config.task, {**fields, "run_after": run_after, "takes_context": False})
+        return _unchecked(config.task, {**bound, "run_after": run_after, "takes_context": False})
 
 
-def _unchecked(path: str, fields: Mapping[str, Any]) -> Task[..., Any]:
+def _unchecked(path: str, given: Mapping[str, Any]) -> Task[..., Any]:
     """A task that no backend has validated."""
     try:
         func = lookup.task_at(path).func
     except lookup.TaskGone:
         func = lookup.stand_in(path)
     task: Task[..., Any] = object.__new__(Task)
-    for name, value in {"func": func, **fields}.items():
-        object.__setattr__(task, name, value)
+    for field in fields(Task):
+        default = None if field.default is MISSING else field.default
+        object.__setattr__(task, field.name, func if field.name == "func" else given.get(field.name, default))
     return task
