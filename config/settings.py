@@ -29,6 +29,12 @@ CSRF_TRUSTED_ORIGINS = [*ENVIRONMENT.csrf_trusted_origins]
 # Only the web imports ninja (it brings Django's test client along), so it is no installed app: these are its files.
 NINJA_DIR = Path(importlib.util.find_spec("ninja").origin or "").parent  # type: ignore[union-attr]
 
+# Django 5.2 has no tasks of its own: they are the package django-tasks, where it is installed.
+HAS_DJANGO_TASKS = importlib.util.find_spec("django.tasks") is not None
+TASK_APPS = ["django_tasks"] if not HAS_DJANGO_TASKS and importlib.util.find_spec("django_tasks") else []
+if HAS_DJANGO_TASKS or TASK_APPS:
+    TASKS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "workflows.django_tasks.HeadraceBackend"}}
+
 INSTALLED_APPS = [
     "config.admin_pages.AdminConfig",
     "django.contrib.auth",
@@ -43,6 +49,7 @@ INSTALLED_APPS = [
     "workflows",
     "dlq",
     "config",
+    *TASK_APPS,
     *(["devtools"] if ENVIRONMENT.embedded else []),
 ]
 MIDDLEWARE = [

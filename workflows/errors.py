@@ -102,6 +102,12 @@ class ParentCancelled(WorkflowsError):
     status, code = 409, "parent_cancelled"
 
 
+class OtherTransaction(WorkflowsError):
+    """A transaction of another database is open: what is written here would not end with it."""
+
+    status, code = 409, "other_transaction"
+
+
 class FlowPaused(WorkflowsError):
     """The flow (or its organization) is paused, and skips what arrives; `resume` ends that."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -84,6 +85,11 @@ def files_in(paths: list[Path]) -> list[Path]:
 def to_document(spec: FlowSpec) -> dict[str, Any]:
     """The definition as plain JSON, with what is unset left out: the stored and exported form."""
     return spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def checksum_of(stored: dict[str, Any]) -> str:
+    """The same for the same content: what a version is known by."""
+    return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
 
 
 def dumps(document: dict[str, Any], *, form: str = "yaml") -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -70,7 +68,7 @@ def apply_definition(
     Raises DefinitionProblems where it can't be told which trigger is which, and FlowBeingDeleted.
     """
     stored = document.to_document(spec)
-    checksum = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+    checksum = document.checksum_of(stored)
     with transaction.atomic():
         flow, made = Flow.objects.get_or_create(
             organization=organization, slug=spec.flow, defaults={"name": spec.name or spec.flow}

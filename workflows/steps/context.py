@@ -108,6 +108,13 @@ def _traceback(exc_info: Any) -> str:
 
 
 @dataclass(kw_only=True)
+class WorkerIdentity:
+    """The id of this worker process, as it stands with each step run and attempt; None where no worker runs."""
+
+    id: UUID | None = None
+
+
+@dataclass(kw_only=True)
 class StepContext:
     """One visit of a handler.
 
@@ -140,6 +147,8 @@ class StepContext:
     """The engine's claim of the step: for what drives flows in Python."""
     now: Callable[[], dt.datetime] = _utc_now
     """The time; in the test kit that of its virtual clock."""
+    earlier_tries: int = 0
+    """How often the step was started before this try: failed ones, waits that were told, and lost workers."""
     given_timeout_ms: int | None = None
     """The `timeout` that the definition gives the step, where it gives one."""
 

@@ -17,6 +17,8 @@ class StepError:
     name: str
     message: str
     traceback: str = ""
+    class_path: str = ""
+    """Where the class of the exception is defined, as `module.Class`; empty where there was no exception."""
 
     def as_json(self) -> dict[str, str]:
         return {
@@ -24,6 +26,7 @@ class StepError:
             "name": self.name,
             "message": self.message,
             "traceback": self.traceback,
+            **({"classPath": self.class_path} if self.class_path else {}),
         }
 
 

@@ -9,6 +9,7 @@ import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 from pydantic import BaseModel, ConfigDict
@@ -19,7 +20,8 @@ QUEUES = (IO_QUEUE, COMPUTE_QUEUE)
 DETACHED_LANE = f"{COMPUTE_QUEUE}.detached"
 SCRIPTS_LANE = f"{IO_QUEUE}.scripts"
 WATCHED_LANE = f"{IO_QUEUE}.watched"
-LANES = (*QUEUES, DETACHED_LANE, SCRIPTS_LANE, WATCHED_LANE)
+TASKS_LANE = f"{IO_QUEUE}.tasks"
+LANES = (*QUEUES, DETACHED_LANE, SCRIPTS_LANE, WATCHED_LANE, TASKS_LANE)
 """What a queue's permits are counted by: a queue, or a part of its steps that needs places of another kind."""
 TIMED_LANES = frozenset({COMPUTE_QUEUE, DETACHED_LANE, SCRIPTS_LANE})
 """Lanes of steps that compute: organizations share their time, and none holds all places."""
@@ -79,6 +81,8 @@ class StepType:
     whole_scope: Callable[[Mapping[str, Any]], bool] = _never
     container: bool = False
     """Has steps of its own (`steps:`), which its expressions may read."""
+    after_record: Callable[[UUID], None] | None = None
+    """Called with the id of each step run whose end this process has recorded, after the commit. It must not wait."""
 
     @property
     def task_name(self) -> str:

@@ -52,6 +52,22 @@ def test_work_that_fails_after_a_commit_leaves_the_next_as_it_was(org: Organizat
     assert dispatched == [threading.current_thread().name]
 
 
+def test_what_waits_for_the_broker_is_bounded_by_its_steps(
+    org: Organization, dispatched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Dispatcher()
+    with monkeypatch.context() as away:
+        away.setattr(dispatcher, "MAX_WAITING", 20)
+        away.setattr(Dispatcher, "_ensure_thread", lambda self: None)
+        for _ in range(30):
+            own.submit(steps())
+        assert own._queue.qsize() == 20  # the others are left to rescue
+    own.submit(steps() * 2_000)
+    await_that(lambda: own._waiting == 0)
+    own.stop()
+    assert set(dispatched) == {"dispatcher"}
+
+
 def test_a_process_that_is_its_own_worker_dispatches_at_once(org: Organization, dispatched: list[str]) -> None:
     with this_process.replaced(Dispatcher, Dispatcher(at_once=True)):
         with transaction.atomic():

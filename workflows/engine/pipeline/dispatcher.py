@@ -23,7 +23,8 @@ from workflows.engine.state.records import ReadyStep
 from workflows.engine.worker import vital
 
 log = structlog.get_logger(__name__)
-MAX_WAITING = 5_000
+MAX_WAITING = 50_000
+"""Steps that wait for the thread: what one transaction may enqueue one by one, with room for others."""
 MAX_GROUPED = 500
 STOP_WITHIN_S = 2.0
 _somebody_waits = ContextVar("somebody_waits", default=False)
@@ -42,6 +43,8 @@ class Dispatcher:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._hinted = threading.Event()
+        self._waiting = 0
+        self._is_full = False
         self._pid = os.getpid()
 
     def start(self, steps: Sequence[ReadyStep]) -> None:
@@ -56,11 +59,19 @@ class Dispatcher:
         if self._at_once:
             publish.dispatch(steps)
             return
-        if self._queue.qsize() >= MAX_WAITING:
-            log.warning("too many dispatches wait for the broker; rescue will publish", steps=len(steps))
-            return
         self._ensure_thread()
-        self._queue.put(steps)
+        if self._has_room(len(steps)):
+            self._queue.put(steps)
+
+    def _has_room(self, count: int) -> bool:
+        """Count steps as waiting; False, with a word at the first of them, where too many do already."""
+        with self._lock:
+            was_full, self._is_full = self._is_full, self._waiting >= MAX_WAITING
+            if not self._is_full:
+                self._waiting += count
+        if self._is_full and not was_full:
+            log.warning("too many steps wait for the broker; rescue will publish what comes now", waiting=MAX_WAITING)
+        return not self._is_full
 
     def hint(self) -> None:
         """Send a hint to the leader, by the thread: the caller does not wait for the store."""
@@ -93,6 +104,8 @@ class Dispatcher:
             while len(groups) < MAX_GROUPED and not self._queue.empty():
                 groups.append(self._queue.get())
             steps = [step for group in groups if group is not None for step in group]
+            with self._lock:
+                self._waiting -= len(steps)
             try:
                 if steps:
                     publish.dispatch(steps)

@@ -203,6 +203,7 @@ def context_of(visit: Visit, config: StepConfig, secrets: Secrets) -> StepContex
         attempt=claim.attempt,
         wake_seq=claim.wake_seq,
         server_retry_waits=claim.server_retry_waits,
+        earlier_tries=claim.attempt - 1 + claim.losses + claim.server_retry_waits,
         deadline=visit.deadline,
         log=AttemptLog(functools.partial(_bound_log, visit), secrets),
         secrets=secrets,

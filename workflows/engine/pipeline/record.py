@@ -20,7 +20,7 @@ from workflows.definitions.compiled import NIL_UUID, CompiledFlow
 from workflows.edge.unavailable import is_database_away
 from workflows.engine.calls import waiting as calls
 from workflows.engine.containers import fan_out
-from workflows.engine.pipeline import announcements, hints
+from workflows.engine.pipeline import announcements, ends, hints
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import record as sql
 from workflows.engine.state import database, expression_context, flow_cache
@@ -144,6 +144,7 @@ def _of_loadable(results: Sequence[StepResult]) -> list[StepResult]:
 def _record_and_stop(results: list[StepResult], options: _ContinueOptions) -> Recorded:
     recorded = _record(_within_run_limit(results), options)
     step_events.ended(results, recorded.statuses)
+    ends.tell_types(results, recorded.statuses)
     if recorded.runs_to_stop:
         try:
             stopped = _patiently(lambda: run_transitions.stop_runs(sorted(set(recorded.runs_to_stop))))

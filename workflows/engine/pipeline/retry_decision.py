@@ -7,20 +7,24 @@ from collections.abc import Iterable
 
 from throttling.retry import RetryPolicy
 from workflows.engine.worker import ending
-from workflows.errors import Category, NonRetriable
+from workflows.errors import Category, NonRetriable, StepFailure
 from workflows.steps import failure_category, masking
 from workflows.steps.masking import Secrets
 from workflows.steps.outcome import Failed, Outcome, Retry, StepError
 
 MAX_MESSAGE_CHARACTERS = 4_000
 MAX_TRACEBACK_CHARACTERS = 16_000
+MAX_CLASS_CHARACTERS = 500
 
 
 def describe(error: BaseException, secrets: Secrets | Iterable[str] = ()) -> StepError:
-    """The exception as it is stored: masked, then bounded (a secret must not survive by being cut), fit for JSON."""
+    """The exception as it is stored: masked, then bounded (a secret must not survive by being cut), fit for JSON.
+
+    The notes of a failure of our own (the traceback of sandboxed code, say) stand in the place of its traceback.
+    """
     known = masking.of(secrets)
     try:
-        notes = [str(note) for note in getattr(error, "__notes__", [])]
+        notes = [str(note) for note in getattr(error, "__notes__", [])] if isinstance(error, StepFailure) else []
         said, category = str(error), failure_category.of_exception(error)
     except BaseException as another:  # an exception that can't even be described
         ending.raise_if_ending(another)
@@ -31,6 +35,7 @@ def describe(error: BaseException, secrets: Secrets | Iterable[str] = ()) -> Ste
         name=type(error).__name__,
         message=storable(known.mask(said or type(error).__name__))[:MAX_MESSAGE_CHARACTERS],
         traceback=storable(known.mask(detail))[-MAX_TRACEBACK_CHARACTERS:],
+        class_path=f"{type(error).__module__}.{type(error).__qualname__}"[:MAX_CLASS_CHARACTERS],
     )
 
 

@@ -30,7 +30,15 @@ from workflows.engine.worker.profile import MAX_CONTINUED as SHIPPED_MAX_CONTINU
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.runtime import Runtime
 from workflows.steps import sandbox
-from workflows.steps.registry import COMPUTE_QUEUE, DETACHED_LANE, IO_QUEUE, QUEUES, SCRIPTS_LANE, WATCHED_LANE
+from workflows.steps.registry import (
+    COMPUTE_QUEUE,
+    DETACHED_LANE,
+    IO_QUEUE,
+    QUEUES,
+    SCRIPTS_LANE,
+    TASKS_LANE,
+    WATCHED_LANE,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -175,13 +183,16 @@ def warm_up(threads: Executor, count: int) -> None:
 
 def _io_lanes(queues: frozenset[str]) -> dict[str, int]:
     """Beside what executes as many again wait in the broker, which keeps short steps flowing. Scripts compute: they may
-    hold half of the threads, and none of them waits in the broker."""
+    hold half of the threads, and none of them waits in the broker. Blocking Django tasks wait at the gate, by their
+    priority, and not for a thread; four times as many as there are threads are handed out, which keeps short ones
+    flowing."""
     return {
         name: places
         for name, places in (
             (IO_QUEUE, 2 * IO_SLOTS),
             (SCRIPTS_LANE, max(1, min(IO_THREADS // 2, sandbox.MAX_PROCESSES))),
             (WATCHED_LANE, WATCHED_TASKS),
+            (TASKS_LANE, 4 * IO_THREADS),
         )
         if IO_QUEUE in queues
     } | ({COMPUTE_QUEUE: max(1, IO_THREADS // 2), DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in queues else {})
@@ -191,7 +202,7 @@ def _compute_lanes(queues: frozenset[str]) -> dict[str, int]:
     """Of a prefork child: one step in its Celery task, and detached ones beside it. No more: a step in the broker waits
     behind what executes, whoever's turn it would be."""
     return ({COMPUTE_QUEUE: 1, DETACHED_LANE: DETACHED_THREADS} if COMPUTE_QUEUE in queues else {}) | (
-        {IO_QUEUE: 2, SCRIPTS_LANE: 1, WATCHED_LANE: WATCHED_TASKS} if IO_QUEUE in queues else {}
+        {IO_QUEUE: 2, SCRIPTS_LANE: 1, WATCHED_LANE: WATCHED_TASKS, TASKS_LANE: 2} if IO_QUEUE in queues else {}
     )
 
 

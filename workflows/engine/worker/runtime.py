@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from uuid import uuid4
 
+from workflows import this_process
 from workflows.engine.calls.inline import Inline
 from workflows.engine.celery_tasks import watcher
 from workflows.engine.pipeline import admit
@@ -33,6 +34,8 @@ from workflows.engine.worker.suspects import Suspects
 from workflows.engine.worker.visitor import Visitor
 from workflows.models.worker import FORGOTTEN_AFTER_S
 from workflows.steps import sandbox
+from workflows.steps.context import WorkerIdentity
+from workflows.steps.django_tasks import finished
 
 
 class Runtime:
@@ -40,6 +43,7 @@ class Runtime:
 
     def __init__(self, profile: WorkerProfile) -> None:
         self.profile = profile
+        this_process.own(WorkerIdentity).id = profile.id
         self.in_flight = InFlight(profile)
         self.results = ResultQueue(self.in_flight)
         self._claimer = Claimer(profile, self.results)
@@ -122,6 +126,7 @@ class Runtime:
         database.close_spare()
         self.loop.stop()
         sandbox.close()
+        finished.stop()
         step_events.stop()
         watcher.stop()
         leader_sql.forget_workers(id=self.profile.id, silent_s=FORGOTTEN_AFTER_S)

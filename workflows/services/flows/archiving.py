@@ -155,9 +155,12 @@ def delete_rest() -> bool:
 
 
 def lock(flow_id: UUID) -> Flow:
-    """The flow, locked against other changes of it. Rows that refer to it may be inserted meanwhile."""
-    rows = Flow.objects.select_for_update(of=("self",), no_key=True).select_related("current")
-    found = rows.filter(id=flow_id).first()
+    """The flow, locked against other changes of it. Rows that refer to it may be inserted meanwhile.
+
+    Its version is read afterwards: joined in the statement that waits for the lock, it would be that from before, which
+    the changed row does not point to, and so none.
+    """
+    found = Flow.objects.select_for_update(no_key=True).filter(id=flow_id).first()
     if found is None:
         raise FlowBeingDeleted("The flow was deleted just now; its slug is free.")
     return found

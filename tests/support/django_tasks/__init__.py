@@ -1,0 +1,1 @@
+"""An application with tasks, and the settings that make them Headrace's."""

@@ -1,0 +1,1 @@
+"""Tasks of `django.tasks` as one-step runs: their options, their flows, enqueuing, results."""

@@ -1,0 +1,1 @@
+"""Events from code: of Django's models when they change, and typed ones."""
