@@ -12,9 +12,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import SafeRepresenter
 
-from workflows.definitions import yaml_text
-from workflows.definitions.plain import Oddity, Pairs
 from workflows.definitions.schema import FlowSpec
+from workflows.definitions.text import yaml_text
+from workflows.definitions.text.plain import Oddity, Pairs
 from workflows.definitions.validate import DefinitionProblems, Problem, parse, plain_json
 
 MAX_BYTES = 1024 * 1024

@@ -14,9 +14,9 @@ from throttling.policy import step_policy
 from workflows.definitions import graph as graphs
 from workflows.definitions import trigger_identity
 from workflows.definitions.json_schema import SchemaRefused, compile_schema
-from workflows.definitions.plain import to_plain
 from workflows.definitions.schema import FlowSpec, RetrySpec, StepSpec
 from workflows.definitions.shape import Shape, did_you_mean, path_text
+from workflows.definitions.text.plain import to_plain
 from workflows.errors import ExpressionError, InvalidDefinition
 from workflows.expressions import NAMES, Expression, check_bounds, compile_expression, compile_template
 from workflows.steps.registry import REGISTRY, StepType

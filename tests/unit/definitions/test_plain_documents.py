@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflows.definitions import document, yaml_text
+from workflows.definitions import document
+from workflows.definitions.text import yaml_text
 from workflows.definitions.validate import DefinitionProblems, parse, plain_json
 from workflows.errors import WorkflowsError
 

@@ -13,7 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML, events
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from workflows.definitions.plain import MAX_NODES, Oddity, Pairs
+from workflows.definitions.text.plain import MAX_NODES, Oddity, Pairs
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOLEAN = re.compile(r"true|True|TRUE|false|False|FALSE")
