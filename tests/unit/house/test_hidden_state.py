@@ -46,7 +46,7 @@ ALLOWED = {
 """`module.NAME`, `module global NAME`, or `module.function()` for a function with a memory; and why it may stay."""
 
 HARMLESS = {
-    "structlog.get_logger": "loggers", "logging.getLogger": "loggers",
+    "structlog.get_logger": "loggers", "logging.getLogger": "loggers", "Lines": "two loggers",
     "Router": "addresses are added by decorators at import", "Library": "tags are added by decorators at import",
     "make_api": "routers are added at import", "Celery": "the application of Celery, set up at import",
     "Front": "the application of the server: its threads begin with its first request",
