@@ -20,6 +20,7 @@ from workflows.engine.pipeline.dispatcher import Dispatcher
 from workflows.engine.state import database
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.runtime import Runtime
+from workflows.steps.registry import REGISTRY
 
 _PARAMETER = re.compile(r"%\((\w+)\)s")
 LEADS_FOR_S = 12.0
@@ -49,7 +50,7 @@ def measure(site: Site, *, runs: int, repeats: int) -> dict[str, float]:
             for _ in range(repeats):
                 services.trigger_many(site.organization, "five-noops", [{}] * runs)
                 for _, _, batch in dispatch.messages(_drained(sent)):
-                    runtime.visit(batch)
+                    runtime.visit(REGISTRY["noop"], batch)
             leader = Maintenance(runtime.profile.id)
             leader.start()
             time.sleep(LEADS_FOR_S)
