@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +26,7 @@ MAX_KNOWN = 10_000
 
 
 class KnownConfigs(dict[tuple[UUID, str], tuple[int, dict[str, Any]]]):
-    """`throttlingConfig` of each step as this process has last logged it, with the revision of the policies."""
+    """`throttlingConfig` of each step as this process has last found it, with the revision of the policies."""
 
 
 def throttling_config(policy: StepPolicy) -> dict[str, Any]:
@@ -83,13 +83,14 @@ def log_steps(results: Iterable[StepResult], statuses: Container[UUID]) -> None:
                 "totalStepTime": duration + overhead,
                 "throttlingOverhead": overhead,
                 "retryCount": claim.attempt - 1,
-                "throttlingConfig": _config_of(claim.version_id, step),
+                "throttlingConfig": config_of(claim.version_id, step),
             }
         )
     lines.info("throttling metrics", rows)
 
 
-def _config_of(version_id: UUID, step: CompiledStep) -> dict[str, Any]:
+def config_of(version_id: UUID, step: CompiledStep) -> Mapping[str, Any]:
+    """`throttlingConfig` of a step of a version, by the policies as they are now."""
     policies, known = admit.policies(), this_process.own(KnownConfigs)
     revision, config = known.get((version_id, step.key), (-1, {}))
     if revision != policies.revision:
