@@ -30,6 +30,7 @@ ALLOWED = {
     # memories of functions that always answer the same
     "dlq.alerting.metrics.statement()": "the text of a file",
     "workflows.engine.state.database.statement()": "the text of a file",
+    "workflows.engine.state.database.numbered()": "the same, in another form",
     "throttling.gate.script()": "the text of a file",
     "throttling.environment.global_policy()": "from the environment, which does not change",
     "throttling.environment.global_run_policy()": "from the environment and its argument",

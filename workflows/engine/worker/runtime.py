@@ -21,6 +21,7 @@ from workflows.engine.state import database
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.telemetry import step_events
 from workflows.engine.worker import vital
+from workflows.engine.worker.alone.suspects import Suspects
 from workflows.engine.worker.claims import Claimer
 from workflows.engine.worker.heartbeat import Heartbeat
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
@@ -29,7 +30,6 @@ from workflows.engine.worker.permits import Continuation, Permits
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.progress import Progress
 from workflows.engine.worker.recorder import Recorder, RecorderThread
-from workflows.engine.worker.suspects import Suspects
 from workflows.engine.worker.visitor import Visitor
 from workflows.models.worker import FORGOTTEN_AFTER_S
 from workflows.steps import sandbox

@@ -13,13 +13,13 @@ from workflows.engine.pipeline.perform import RenderedStep, Visit
 from workflows.engine.state import database
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.telemetry import step_events, step_log
+from workflows.engine.worker.alone.suspects import Suspects
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.performers import Performers
 from workflows.engine.worker.permits import NOTHING, Continuation, Permits
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.progress import Progress
 from workflows.engine.worker.recorder import Recorder
-from workflows.engine.worker.suspects import Suspects
 from workflows.steps.outcome import HandBack
 from workflows.steps.registry import Mode
 
