@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging.config
 
 from config.without_rich import EventDict, Processor, WrappedLogger, structlog
+from workflows.edge.log_lines import LineHandler
 from workflows.edge.path_tokens import mask_path_tokens
 
 MAX_KEYS = 1_000
@@ -58,6 +59,11 @@ class MaskingFormatter(structlog.stdlib.ProcessorFormatter):
 def configure(*, log_format: str, level: str) -> None:
     """Set up logging for this process: `log_format` is console or json, `level` a stdlib level name."""
     renderer: Processor = structlog.processors.JSONRenderer() if log_format == "json" else LogfmtRenderer()
+    processors: list[Processor] = [
+        structlog.stdlib.filter_by_level,
+        *_SHARED,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ]
     logging.config.dictConfig(
         {
             "version": 1,
@@ -69,7 +75,9 @@ def configure(*, log_format: str, level: str) -> None:
                     "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
                 }
             },
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "handlers": {
+                "stderr": {"()": LineHandler, "processors": processors, "renderer": renderer, "formatter": "line"}
+            },
             "root": {"handlers": ["stderr"], "level": level},
             "loggers": {
                 "httpx": {"level": "WARNING"},
@@ -86,11 +94,7 @@ def configure(*, log_format: str, level: str) -> None:
         }
     )
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=processors,
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

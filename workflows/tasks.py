@@ -27,7 +27,7 @@ def cron_tick(trigger_id: str) -> int:
 def _task_of(step_type: StepType) -> None:
     @shared_task(name=step_type.task_name, ignore_result=True, send_events=False)
     def visit(batch: Sequence[tuple[str, int]]) -> None:
-        bootstep.current().visit(batch)
+        bootstep.current().visit(step_type, batch)
 
     visit.__doc__ = step_type.summary
 

@@ -3,7 +3,6 @@ parameters that it really gets, while an engine in this process executes runs.""
 
 from __future__ import annotations
 
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,8 +19,8 @@ from workflows.engine.pipeline.dispatcher import Dispatcher
 from workflows.engine.state import database
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.runtime import Runtime
+from workflows.steps.registry import REGISTRY
 
-_PARAMETER = re.compile(r"%\((\w+)\)s")
 LEADS_FOR_S = 12.0
 
 
@@ -49,7 +48,7 @@ def measure(site: Site, *, runs: int, repeats: int) -> dict[str, float]:
             for _ in range(repeats):
                 services.trigger_many(site.organization, "five-noops", [{}] * runs)
                 for _, _, batch in dispatch.messages(_drained(sent)):
-                    runtime.visit(batch)
+                    runtime.visit(REGISTRY["noop"], batch)
             leader = Maintenance(runtime.profile.id)
             leader.start()
             time.sleep(LEADS_FOR_S)
@@ -72,10 +71,10 @@ def _explained(found: dict[str, list[int]]) -> Iterator[None]:
     execute = database._execute
 
     def explain_first(
-        cursor: database.Cursor, name: str, parameters: Mapping[str, Any], make: Callable[[Iterable[Any]], Any]
+        connection: database.Connection, name: str, parameters: Mapping[str, Any], make: Callable[[Iterable[Any]], Any]
     ) -> list[Any]:
-        found.setdefault(name, []).append(_buffers(cursor.connection, name, parameters))
-        return execute(cursor, name, parameters, make)
+        found.setdefault(name, []).append(_buffers(connection, name, parameters))
+        return execute(connection, name, parameters, make)
 
     setattr(database, "_execute", explain_first)
     try:
@@ -86,8 +85,7 @@ def _explained(found: dict[str, list[int]]) -> Iterator[None]:
 
 def _buffers(connection: psycopg.Connection[Any], name: str, parameters: Mapping[str, Any]) -> int:
     """Shared buffers that one call touches. The generic plan is planned before: catalog look-ups do not count."""
-    names = list(dict.fromkeys(_PARAMETER.findall(database.statement(name))))
-    text = _PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", database.statement(name))
+    text, names = database.numbered(name)
     given = psycopg.ClientCursor(connection)
     values = ", ".join(given.mogrify("%s", [parameters[each]]) for each in names)
     call = f"bench_{name}({values})" if names else f"bench_{name}"
@@ -95,7 +93,7 @@ def _buffers(connection: psycopg.Connection[Any], name: str, parameters: Mapping
         cursor.row_factory = psycopg.rows.tuple_row
         cursor.execute("SELECT 1 FROM pg_prepared_statements WHERE name = %s", [f"bench_{name}"])
         if not cursor.fetchone():
-            cursor.execute(f"PREPARE bench_{name} AS {text.replace('%%', '%')}", prepare=False)
+            cursor.execute(f"PREPARE bench_{name} AS {text.decode()}", prepare=False)
             cursor.execute("SET plan_cache_mode = force_generic_plan")
         with connection.transaction(force_rollback=True):
             cursor.execute(

@@ -17,6 +17,7 @@ from workflows.engine.worker.runtime import Runtime
 from workflows.errors import NonRetriable
 from workflows.models import Organization, StepRun
 from workflows.steps.outcome import Completed, Failed
+from workflows.steps.registry import REGISTRY
 
 NO = describe(NonRetriable("no"))
 
@@ -59,7 +60,7 @@ def visited(org: Organization, slug: str) -> UUID:
         run_id = services.trigger(org, slug).run_ids[0]
         step_run = StepRun.objects.get(run_id=run_id)
         await_that(lambda: admit.gate().places([step_run.id.hex]))
-        worker.visit([(str(step_run.id), 1)])
+        worker.visit(REGISTRY[step_run.type], [(str(step_run.id), 1)])
     finally:
         worker.drain(1)
     assert await_end(org, run_id).run.status == "completed"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from throttling.models import ThrottleChange, ThrottleOverride
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline.facts import facts_of
-from workflows.engine.telemetry.step_log import throttling_config
+from workflows.engine.telemetry.step_log import config_of, throttling_config
 from workflows.models import Attempt, BulkOperation, Event, EventSchema, FanOut, Run, StepRun, TriggerOutcome
 from workflows.models.run import ENDED_STEP
 from workflows.presenters import step_metrics
@@ -97,8 +97,6 @@ def reasons(detail: RunDetail) -> dict[UUID, Reason]:
 def step_out(step: StepDetail, reason: Reason | None = None) -> dict[str, Any]:
     """A step with its attempts. `duration`: executing; `throttlingOverhead`: ready, not executing; of all tries."""
     row, attempts = step.step_run, step.attempts
-    policies = admit.policies()
-    policy = policies.effective(step.compiled.facts) if step.compiled else policies.globals()
     first_ready = attempts[0].ready_at if attempts else row.ready_at
     figures = step_metrics.figures(row, attempts)
     return {
@@ -119,7 +117,7 @@ def step_out(step: StepDetail, reason: Reason | None = None) -> dict[str, Any]:
         "totalStepTime": ms(first_ready, row.ended_at),
         "throttlingOverhead": figures.overhead_ms,
         "retryCount": figures.retries,
-        "throttlingConfig": throttling_config(policy),
+        "throttlingConfig": _limits(step),
         "waitingFor": None if row.status in ENDED_STEP else _waiting_for(row, reason),
         "waitingReason": reason.sentence if reason else None,
         "wakeAt": row.wake_at,
@@ -129,6 +127,12 @@ def step_out(step: StepDetail, reason: Reason | None = None) -> dict[str, Any]:
         "items": items_summary(step.fan_out) if step.fan_out else None,
         "attempts": [attempt_out(attempt) for attempt in attempts],
     }
+
+
+def _limits(step: StepDetail) -> Mapping[str, Any]:
+    if step.compiled is None:
+        return throttling_config(admit.policies().globals())
+    return config_of(step.step_run.version_id, step.compiled)
 
 
 def items_summary(fan_out: FanOut) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -41,12 +43,18 @@ class _Part(NamedTuple):
 class _Form(NamedTuple):
     """What Django makes of a queryset: its SQL, and how a row becomes an object."""
 
-    sql: str
+    sql: bytes
+    """With numbered parameters, as Postgres takes it: the driver does not read it again at each call."""
     parameters: Sequence[Any]
     compiler: Any
     converters: dict[int, Any]
     own: _Part
     related: Sequence[_Part]
+
+
+def _numbered(sql: str) -> bytes:
+    places = itertools.count(1)
+    return re.sub("%[s%]", lambda found: f"${next(places)}" if found[0] == "%s" else "%", sql).encode()
 
 
 class KeptQuery(Generic[Row]):
@@ -75,7 +83,7 @@ class KeptQuery(Generic[Row]):
             stack.enter_context(connection.wrap_database_errors)
             if len(asked) > 1:
                 stack.enter_context(raw.pipeline())
-            cursors = [stack.enter_context(psycopg.Cursor(raw)) for _ in asked]
+            cursors = [stack.enter_context(psycopg.RawCursor(raw)) for _ in asked]
             for cursor, form, (_, ids) in zip(cursors, forms, asked, strict=True):
                 cursor.execute(form.sql, [ids[each] if isinstance(each, _Id) else each for each in form.parameters])
             rows = [cursor.fetchall() for cursor in cursors]
@@ -89,7 +97,7 @@ class KeptQuery(Generic[Row]):
                 sql, given = compiler.as_sql()
                 info, select = compiler.klass_info, compiler.select
                 self._form = _Form(
-                    sql=sql,
+                    sql=_numbered(sql),
                     parameters=[_Id(ids.index(value)) if value in ids else value for value in given],
                     compiler=compiler,
                     converters=compiler.get_converters([column for column, _, _ in select]),

@@ -28,6 +28,7 @@ from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.worker.runtime import Runtime
 from workflows.models import Organization, Run, StepRun
+from workflows.steps.registry import REGISTRY
 
 LANE = "q"
 OF_HEARTBEATS = {"report_worker", "renew_leases", "cancelled_among", "report_progress"}
@@ -130,7 +131,8 @@ def chain(kind: str, length: int = 5, **more: Any) -> list[dict[str, Any]]:
 
 
 def visit(worker: Runtime, run_id: UUID) -> None:
-    worker.visit([(str(step_run_id(run_id, 0)), 1)])
+    first = StepRun.objects.get(id=step_run_id(run_id, 0))
+    worker.visit(REGISTRY[first.type], [(str(first.id), 1)])
 
 
 class Calls:

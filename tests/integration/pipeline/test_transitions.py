@@ -203,7 +203,7 @@ def test_of_fifty_outputs_exactly_the_four_that_can_not_be_stored_fail(
     runtime = by_hand.runtime(slots=100)
     runtime.start()
     try:
-        runtime.visit([(str(step.id), step.attempt) for step in published])
+        runtime.visit(kind, [(str(step.id), step.attempt) for step in published])
         await_that(lambda: not StepRun.objects.filter(run_id__in=runs, ended_at=None).exists())
     finally:
         runtime.drain(2)

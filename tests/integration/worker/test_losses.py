@@ -21,7 +21,7 @@ from workflows.engine.pipeline import perform
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.state.transitions import steps as step_transitions
-from workflows.engine.worker import suspects
+from workflows.engine.worker.alone import suspects
 from workflows.engine.worker.runtime import Runtime
 from workflows.models import Attempt, Organization, Run, StepRun
 from workflows.steps.outcome import HandBack

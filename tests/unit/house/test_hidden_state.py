@@ -32,6 +32,7 @@ ALLOWED = {
     # memories of functions that always answer the same
     "dlq.alerting.metrics.statement()": "the text of a file",
     "workflows.engine.state.database.statement()": "the text of a file",
+    "workflows.engine.state.database.numbered()": "the same, in another form",
     "throttling.gate.script()": "the text of a file",
     "throttling.environment.global_policy()": "from the environment, which does not change",
     "throttling.environment.global_run_policy()": "from the environment and its argument",
@@ -52,7 +53,7 @@ ALLOWED = {
 """`module.NAME`, `module global NAME`, or `module.function()` for a function with a memory; and why it may stay."""
 
 HARMLESS = {
-    "structlog.get_logger": "loggers", "logging.getLogger": "loggers",
+    "structlog.get_logger": "loggers", "logging.getLogger": "loggers", "Lines": "two loggers",
     "Router": "addresses are added by decorators at import", "Library": "tags are added by decorators at import",
     "make_api": "routers are added at import", "Celery": "the application of Celery, set up at import",
     "Front": "the application of the server: its threads begin with its first request",

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
 
 from config.env import BASE_DIR
 from devtools import statements
 from devtools.statements import SQL_DIR, Statement
+from workflows.engine.state import database
 
 STATEMENTS = statements.read_all()
 TRANSITIONS = "workflows/engine/state/transitions/"
@@ -42,6 +45,16 @@ def test_the_functions_are_up_to_date() -> None:
 def test_the_header_names_the_parameters_and_the_columns(statement: Statement) -> None:
     assert {item.name for item in statement.parameters} == set(re.findall(r"%\((\w+)\)s", statement.sql))
     assert len({item.name for item in statement.columns}) == len(statement.columns)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda each: each.name)
+def test_it_is_sent_as_the_driver_would_send_it(statement: Statement) -> None:
+    """The driver's own reading of it is the oracle: the same text, and the same parameters at the same places."""
+    query = PostgresQuery(Transformer())
+    query.convert(statement.sql, {item.name: None for item in statement.parameters})
+    sql, names = database.numbered(statement.name)
+    assert sql == query.query
+    assert list(names) == list(query._order or ())
 
 
 def test_no_two_statements_have_one_name() -> None:

@@ -23,7 +23,7 @@ MOST_RUNS = 1_000
 MOST_HOSTS = 1_000
 _RUN = re.compile(r"/api/workflows/([-a-zA-Z0-9_]+)/run")
 _EVENT = re.compile(r"/e/([\w.~-]+)", re.ASCII)
-_BEARER = re.compile(rb"[Bb]earer ([!-~]+)")
+BEARER = re.compile(rb"[Bb]earer ([!-~]+)")
 _ONCE = frozenset({b"host", b"authorization", b"content-length", b"x-forwarded-proto"})
 _UNUSUAL = frozenset({b"cookie", b"transfer-encoding", b"content-encoding", b"expect"})
 
@@ -55,23 +55,35 @@ class Hosts(set[bytes]):
 def plain(scope: Scope, hosts: Hosts) -> Plain | None:
     """The request where it is plain; None for every other one."""
     path = scope["path"]
-    if scope["method"] != "POST" or scope["query_string"] or scope.get("root_path"):
+    if scope["method"] != "POST" or is_unusual(scope):
         return None
     run = _RUN.fullmatch(path)
     event = _EVENT.fullmatch(path)
-    if (run is None and event is None) or scope.get("raw_path", path.encode()) != path.encode():
+    if run is None and event is None:
         return None
-    once = _headers(scope)
+    once = headers_of(scope)
     if once is None or not once.get(b"content-length", b"").isdigit() or not hosts.serves(once.get(b"host", b"")):
         return None
     if int(once[b"content-length"][:12]) > MOST_BYTES:
         return None
-    is_secure = scope["scheme"] == "https" or _is_forwarded_https(once.get(b"x-forwarded-proto", b""))
+    is_secure = is_over_tls(scope, once)
     if event is not None:
         return Plain(kind="event", key=event[1], slug="", is_secure=is_secure)
     assert run is not None
-    token = _BEARER.fullmatch(once.get(b"authorization", b""))
+    token = BEARER.fullmatch(once.get(b"authorization", b""))
     return Plain(kind="run", key=token[1].decode(), slug=run[1], is_secure=is_secure) if token else None
+
+
+def is_unusual(scope: Scope) -> bool:
+    """Whether its address has a query, a prefix, or letters that are written in percent."""
+    path: str = scope["path"]
+    is_plain = not scope["query_string"] and not scope.get("root_path")
+    return not is_plain or scope.get("raw_path", path.encode()) != path.encode()
+
+
+def is_over_tls(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+    """By what the server or the proxy before it says."""
+    return scope["scheme"] == "https" or _is_forwarded_https(headers.get(b"x-forwarded-proto", b""))
 
 
 def _is_forwarded_https(value: bytes) -> bool:
@@ -79,7 +91,7 @@ def _is_forwarded_https(value: bytes) -> bool:
     return is_believed and value.split(b",", 1)[0].strip() == b"https"
 
 
-def _headers(scope: Scope) -> dict[bytes, bytes] | None:
+def headers_of(scope: Scope) -> dict[bytes, bytes] | None:
     """Those that count; None where one is unusual, stands there twice, or holds a NUL."""
     once: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:

@@ -22,6 +22,9 @@ Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Middleware = Callable[[Any], Any]
+SHORT = "headrace.short"
+"""Where the scope of a request may have what answers it in place of Django, within its thread: a function that returns
+the messages of the answer, or None where Django is to answer."""
 MOST_OPEN = 512
 """Requests that a process holds, those that wait for a thread included. The next ones are refused at once."""
 
@@ -71,6 +74,10 @@ class ThreadHandler(ASGIHandler):
     def _respond(self, scope: Scope, body: IO[bytes]) -> tuple[Message, Message]:
         set_script_prefix(get_script_prefix(scope))
         signals.request_started.send(sender=self.__class__, scope=scope)
+        short: Callable[[], tuple[Message, Message] | None] | None = scope.get(SHORT)
+        if short is not None and (messages := short()) is not None:
+            signals.request_finished.send(sender=self.__class__)
+            return messages
         response = self._answer(scope, body, self.get_response)
         try:
             return _messages(response)

@@ -1,5 +1,6 @@
 """The ASGI application in front of Django: it sends the answers and the live streams, and answers health checks and
-plain requests with events or for runs (`door`) itself.
+plain requests with events or for runs (`door`) itself. Plain requests of a run are answered in Django's thread, but by
+the door.
 
 Django sends an answer within its request. Until the client has read it, a thread and the view's connection to Postgres
 stay with it: a few clients that do not read would take the process down. So here Django's request ends first. Its
@@ -23,6 +24,9 @@ from django.http.request import split_domain_port, validate_host
 
 from workflows import this_process
 from workflows.api.door.door import Door
+from workflows.api.door.plain import Hosts
+from workflows.api.door.reading import plain_read
+from workflows.api.edge.handler import SHORT
 from workflows.api.health import alive, ready
 from workflows.api.streams.places import Places
 from workflows.api.streams.routes import KEEP_ALIVE_S, LONGEST_S, SLOT, STILL_HERE, Ticket, too_many
@@ -59,7 +63,12 @@ class Front:
         """`middlewares` of Django: those that give an answer headers, for the answers that Django does not make."""
         self._django = django
         self._headers = _headers_of_answers(middlewares)
-        self._door = Door([self._headers, _headers_of_answers(middlewares, scheme="https")])
+        by_scheme = [self._headers, _headers_of_answers(middlewares, scheme="https")]
+        self._door = Door(by_scheme)
+        self._hosts = Hosts()
+        self._headers_of_reads = [
+            [(name, value) for name, value in each if name != b"content-type"] for each in by_scheme
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,7 +84,9 @@ class Front:
 
     async def _ask_django(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Answer()
-        await self._django({**scope, SLOT: answer}, receive, answer.keep)
+        read = plain_read(scope, self._hosts, self._headers_of_reads)
+        short = {SHORT: read.answer} if read is not None else {}
+        await self._django({**scope, SLOT: answer, **short}, receive, answer.keep)
         if answer.ticket is not None and answer.is_good:
             await _serve(answer.ticket, answer.messages[0], receive, send)
         else:

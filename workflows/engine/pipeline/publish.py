@@ -73,7 +73,16 @@ def _batch_size(step_type: StepType, step: ReadyStep) -> int:
 
 def publish(steps: Sequence[ReadyStep]) -> None:
     """Publish all of them in one pipeline. Raises an error of PUBLISH_ERRORS; delivery is uncertain then."""
-    prepared = list(messages(steps))
+    _send_all(list(messages(steps)))
+
+
+def send_on(step_type: StepType, batch: Sequence[tuple[str, int]], size: int) -> None:
+    """Publish a part of a message that has come, in messages of this size. Raises as `publish` does."""
+    chunks = [list(batch[start : start + size]) for start in range(0, len(batch), size)]
+    _send_all([(step_type.queue, step_type.task_name, chunk) for chunk in chunks])
+
+
+def _send_all(prepared: Sequence[tuple[str, str, list[tuple[str, int]]]]) -> None:
     with current_app.producer_or_acquire() as producer:
         if len(prepared) == 1:
             _send(producer, *prepared[0])

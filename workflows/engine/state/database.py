@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from django.db import connection as django_connection
@@ -42,6 +43,27 @@ def statement(name: str) -> str:
     (found,) = SQL_DIR.glob(f"*/{name}.sql")
     lines = found.read_text(encoding="utf-8").splitlines()
     return "\n".join(line for line in lines if not line.lstrip().startswith("--"))
+
+
+_PARAMETER = re.compile(r"%\((\w+)\)s|%%")
+
+
+class Numbered(NamedTuple):
+    """A statement as Postgres takes it, and the names of its parameters in their order."""
+
+    sql: bytes
+    names: tuple[str, ...]
+
+
+@functools.cache
+def numbered(name: str) -> Numbered:
+    """The statement of this name with numbered parameters ($1 …). (The driver would look for the named ones at each
+    call: it remembers that of queries of at most 4,096 characters.)"""
+    text = statement(name)
+    names = list(dict.fromkeys(_PARAMETER.findall(text)))
+    names = [each for each in names if each]
+    sql = _PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}" if match[1] else "%", text)
+    return Numbered(sql.encode(), tuple(names))
 
 
 class StatementCounter:
@@ -146,17 +168,13 @@ def _is_own() -> bool:
     return is_adopted() and not django_connection.in_atomic_block
 
 
-@contextlib.contextmanager
-def _cursor() -> Iterator[Cursor]:
-    """A cursor on this thread's connection, or on Django's (one that binds on the server, so that it prepares)."""
+def _current() -> Connection:
+    """This thread's connection, or Django's."""
     if _is_own():
-        with connection().cursor() as cursor:
-            yield cursor
-    else:
-        django_connection.ensure_connection()
-        with psycopg.Cursor(django_connection.connection) as cursor:
-            cursor.adapters.register_loader("jsonb", JsonbLoader)  # Django leaves JSON as text, for its own fields
-            yield cursor
+        return connection()
+    django_connection.ensure_connection()
+    found: Connection = django_connection.connection
+    return found
 
 
 def close() -> None:
@@ -167,11 +185,18 @@ def close() -> None:
     _local.connection = None
 
 
+def _read_json(cursor: Cursor) -> None:
+    """On Django's connection, which leaves JSON as text, for its own fields."""
+    if cursor.connection is not getattr(_local, "connection", None):
+        cursor.adapters.register_loader("jsonb", JsonbLoader)
+
+
 @contextlib.contextmanager
 def transaction() -> Iterator[Cursor]:
     """A transaction on this thread's connection, or (part of) one on Django's."""
     own = _is_own()
-    with connection().transaction() if own else django_transaction.atomic(), _cursor() as cursor:
+    with connection().transaction() if own else django_transaction.atomic(), psycopg.Cursor(_current()) as cursor:
+        _read_json(cursor)
         yield cursor
 
 
@@ -186,15 +211,13 @@ def fetch(
     """
     counter().add(name)
     if cursor is not None:
-        return _execute(cursor, name, parameters, make)
+        return _execute(cursor.connection, name, parameters, make)
     try:
-        with _cursor() as own:
-            return _execute(own, name, parameters, make)
+        return _execute(_current(), name, parameters, make)
     except psycopg.OperationalError:
         if not _is_own() or not connection_is_broken():
             raise
-    with _cursor() as own:
-        return _execute(own, name, parameters, make)
+    return _execute(_current(), name, parameters, make)
 
 
 def connection_is_broken() -> bool:
@@ -203,8 +226,10 @@ def connection_is_broken() -> bool:
 
 
 def _execute(
-    cursor: Cursor, name: str, parameters: Mapping[str, Any], make: Callable[[Iterable[Any]], Row]
+    connection: Connection, name: str, parameters: Mapping[str, Any], make: Callable[[Iterable[Any]], Row]
 ) -> list[Row]:
-    cursor.row_factory = lambda _: make
-    cursor.execute(statement(name), parameters)
-    return cursor.fetchall() if cursor.description else []
+    sql, names = numbered(name)
+    with psycopg.RawCursor(connection, row_factory=lambda _: make) as cursor:
+        _read_json(cursor)
+        cursor.execute(sql, [parameters[each] for each in names])
+        return cursor.fetchall() if cursor.description else []

@@ -11,36 +11,48 @@ from uuid import UUID
 
 import structlog
 
+from workflows.edge.log_lines import Lines
 from workflows.engine.sql import telemetry as sql
 from workflows.engine.state import flow_cache
 from workflows.engine.state.records import Claim, Recorded, StepResult
 from workflows.engine.worker import ending
 
 log = structlog.get_logger("workflows.jobs")
-_stdlib = logging.getLogger("workflows.jobs")
+lines = Lines("workflows.jobs")
 
 
 def started(claims: Iterable[Claim]) -> None:
     """The runs that these claims began."""
-    for claim in claims:
-        if claim.run_began:
-            log.info(
-                "job started",
-                jobId=str(claim.run_id),
-                jobType=flow_cache.slug_of(claim.version_id),
-                trigger=claim.run_trigger,
-                eventName=claim.run_event or None,
-                eventId=str(claim.run_event_id) if claim.run_event_id else None,
-            )
+    if not lines.are_wanted():
+        return
+    began = [
+        {
+            "jobId": str(claim.run_id),
+            "jobType": flow_cache.slug_of(claim.version_id),
+            "trigger": claim.run_trigger,
+            "eventName": claim.run_event or None,
+            "eventId": str(claim.run_event_id) if claim.run_event_id else None,
+        }
+        for claim in claims
+        if claim.run_began
+    ]
+    lines.info("job started", began)
 
 
 def ended(runs: Sequence[tuple[UUID, str]], *, versions: Mapping[UUID, UUID], sizes: Mapping[UUID, int]) -> None:
     """Runs and the status that each has now; `sizes` of the results of completed ones, in bytes. Raises nothing."""
     try:
-        for run_id, status in runs:
-            if status == "completed":
-                slug = flow_cache.slug_of(versions[run_id]) if run_id in versions else None
-                log.info("job completed", jobId=str(run_id), jobType=slug, resultSize=sizes.get(run_id, 0))
+        if lines.are_wanted():
+            completed = [
+                {
+                    "jobId": str(run_id),
+                    "jobType": flow_cache.slug_of(versions[run_id]) if run_id in versions else None,
+                    "resultSize": sizes.get(run_id, 0),
+                }
+                for run_id, status in runs
+                if status == "completed"
+            ]
+            lines.info("job completed", completed)
         _stopped([run_id for run_id, status in runs if status != "completed"])
     except Exception as error:
         ending.raise_if_ending(error)
@@ -49,7 +61,7 @@ def ended(runs: Sequence[tuple[UUID, str]], *, versions: Mapping[UUID, UUID], si
 
 def _stopped(ids: list[UUID]) -> None:
     """Failed and cancelled ones: they are few, and what is said of them stands in their rows."""
-    if not ids or not _stdlib.isEnabledFor(logging.ERROR):
+    if not ids or not lines.are_wanted(logging.ERROR):
         return
     for row in sql.stopped_jobs(ids=ids):
         names = {"jobId": str(row.id), "jobType": row.slug}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
 import structlog
 
 from throttling.limits import StepPolicy
+from workflows import this_process
+from workflows.definitions.compiled import CompiledStep
+from workflows.edge.log_lines import Lines
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.state import flow_cache
@@ -18,7 +21,12 @@ from workflows.engine.state.records import StepResult
 from workflows.steps.outcome import Completed, Failed
 
 log = structlog.get_logger("workflows.throttling")
-_stdlib = logging.getLogger("workflows.throttling")
+lines = Lines("workflows.throttling")
+MAX_KNOWN = 10_000
+
+
+class KnownConfigs(dict[tuple[UUID, str], tuple[int, dict[str, Any]]]):
+    """`throttlingConfig` of each step as this process has last found it, with the revision of the policies."""
 
 
 def throttling_config(policy: StepPolicy) -> dict[str, Any]:
@@ -32,7 +40,7 @@ def throttling_config(policy: StepPolicy) -> dict[str, Any]:
 
 def log_configuration(visits: Iterable[Visit]) -> None:
     """Log at debug which policy each step is looked up by."""
-    if not _stdlib.isEnabledFor(logging.DEBUG):
+    if not lines.are_wanted(logging.DEBUG):
         return
     for visit in visits:
         log.debug(
@@ -46,9 +54,10 @@ def log_configuration(visits: Iterable[Visit]) -> None:
 
 def log_steps(results: Iterable[StepResult], statuses: Container[UUID]) -> None:
     """Log `throttling metrics` for every step that has ended; times in whole milliseconds."""
-    if not _stdlib.isEnabledFor(logging.INFO):
+    if not lines.are_wanted():
         return
     now = time.monotonic()
+    rows = []
     for result in results:
         claim = result.claim
         if claim.id not in statuses or not isinstance(result.outcome, Completed | Failed):
@@ -59,19 +68,34 @@ def log_steps(results: Iterable[StepResult], statuses: Container[UUID]) -> None:
             continue
         duration = round((now - result.started) * 1000) if result.started is not None else 0
         overhead = round(claim.queued_s * 1000)
-        log.info(
-            "throttling metrics",
-            org=str(claim.org_id),
-            flow=flow.slug,
-            run_id=str(claim.run_id),
-            step_run_id=str(claim.id),
-            attempt=claim.attempt,
-            stepId=claim.key,
-            stepType=claim.type,
-            executionId=str(claim.run_id),
-            duration=duration,
-            totalStepTime=duration + overhead,
-            throttlingOverhead=overhead,
-            retryCount=claim.attempt - 1,
-            throttlingConfig=throttling_config(admit.policies().effective(step.facts)),
+        run_id = str(claim.run_id)
+        rows.append(
+            {
+                "org": str(claim.org_id),
+                "flow": flow.slug,
+                "run_id": run_id,
+                "step_run_id": str(claim.id),
+                "attempt": claim.attempt,
+                "stepId": claim.key,
+                "stepType": claim.type,
+                "executionId": run_id,
+                "duration": duration,
+                "totalStepTime": duration + overhead,
+                "throttlingOverhead": overhead,
+                "retryCount": claim.attempt - 1,
+                "throttlingConfig": config_of(claim.version_id, step),
+            }
         )
+    lines.info("throttling metrics", rows)
+
+
+def config_of(version_id: UUID, step: CompiledStep) -> Mapping[str, Any]:
+    """`throttlingConfig` of a step of a version, by the policies as they are now."""
+    policies, known = admit.policies(), this_process.own(KnownConfigs)
+    revision, config = known.get((version_id, step.key), (-1, {}))
+    if revision != policies.revision:
+        if len(known) >= MAX_KNOWN:
+            known.clear()
+        config = throttling_config(policies.effective(step.facts))
+        known[version_id, step.key] = policies.revision, config
+    return config

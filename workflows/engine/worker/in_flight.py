@@ -18,6 +18,8 @@ from workflows.steps.outcome import HandBack
 
 BLIND_AFTER_S = LEASE_S * 0.8
 MAX_GROUP = 500
+MAX_BACKLOG = 50
+BACKLOG_FOR_S = 0.020
 MAX_GROUP_BYTES = 8 * 1024 * 1024
 
 
@@ -29,11 +31,14 @@ class InFlight:
         """Messages that wait for room, or whose steps are being claimed."""
         self.visiting = 0
         """Messages whose steps are being performed."""
+        self.threads_wanted = 0
+        """Of the pool of blocking handlers: those that perform, and those that what waits for them is worth."""
+        self.backlog = 0
+        """Blocking steps that wait for a thread."""
         self._profile = profile
         self._visits: dict[UUID, Visit] = {}
         self._watching = 0
         self._room = threading.Condition()
-        self._blocking = 0
         self._last_seen = time.monotonic()
         self._draining = threading.Event()
 
@@ -91,34 +96,32 @@ class InFlight:
             with self._room:
                 self.visiting -= 1
 
-    def begin_blocking(self) -> None:
-        """Count a step that was given to the pool of blocking handlers."""
-        with self._room:
-            self._blocking += 1
-
-    def end_blocking(self) -> None:
-        """Count it no more: its handler has ended."""
-        with self._room:
-            self._blocking -= 1
-
     def note_beat(self) -> None:
         """Remember that the database has just been reached: without that, no message is taken."""
         self._last_seen = time.monotonic()
 
     def wait_for_room(self) -> bool:
-        """True as soon as a message may be taken; False where the process drains."""
+        """True as soon as a message may be taken; False where the process drains.
+
+        While many blocking steps wait here for a thread, it waits for a moment: where they are quick they are soon
+        done, and no permit gets old. Where they are not, what else comes does not wait for them.
+        """
+        patient_until = time.monotonic() + BACKLOG_FOR_S
         with self._room:
             while not self.is_draining:
-                if self.executing < self._profile.slots and time.monotonic() - self._last_seen < BLIND_AFTER_S:
+                now = time.monotonic()
+                has_backlog = self.backlog >= MAX_BACKLOG and now < patient_until
+                has_room = self.executing < self._profile.slots and now - self._last_seen < BLIND_AFTER_S
+                if has_room and not has_backlog:
                     return True
-                self._room.wait(0.25)
+                self._room.wait(patient_until - now if has_backlog and has_room else 0.25)
         return False
 
     def room_for(self, max_continuations: int) -> int:
         """How many steps this worker can take at once: none while its blocking handlers wait for threads."""
         if self._profile.runs_in_task_thread:
             return min(max_continuations, 1)
-        if self._blocking >= self._profile.threads:
+        if self.threads_wanted >= self._profile.threads:
             return 0
         return max(0, min(max_continuations, self._profile.slots - self.executing))
 

@@ -7,18 +7,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import structlog
 from django.db import connections
 
-from workflows.engine.pipeline import perform
+from workflows.engine.pipeline import batch_size, perform
 from workflows.engine.pipeline.perform import RenderedStep, Visit
-from workflows.engine.state import database
 from workflows.engine.state.records import StepResult
 from workflows.engine.worker import vital
+from workflows.engine.worker.blocking_pool import BlockingPool
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.permits import Permits
 from workflows.engine.worker.profile import WorkerProfile
@@ -87,68 +86,75 @@ class Performers:
         permits: Permits,
         progress: Progress,
         loop: EventLoop,
-        go_on: Callable[[StepResult], None],
+        go_on: Callable[[list[StepResult]], None],
     ) -> None:
-        """`go_on` records the result of a visit that is closed, in the thread of the pool that has it."""
-        self._go_on = go_on
-        self._in_flight = in_flight
+        """`go_on` records the results of visits that are closed, in the thread of the pool that has them."""
         self._results = results
         self._permits = permits
         self._progress = progress
         self._loop = loop
-        self._pool = ThreadPoolExecutor(
-            max_workers=profile.threads, thread_name_prefix="step", initializer=database.adopt
-        )
+        self._pool = BlockingPool(profile.threads, in_flight, self._perform_in_pool, go_on, results.put)
 
-    def start(self, rendered: RenderedStep) -> None:
-        """Begin with a step: on the event loop, or in the pool."""
-        rendered.visit.is_elsewhere = True
-        if rendered.visit.step.mode is Mode.ASYNC:
-            self._loop.call_soon(self._perform_on_loop(rendered))
-        else:
-            self._in_flight.begin_blocking()
-            self._pool.submit(self._perform_in_pool, rendered)
+    def start(self, steps: Sequence[RenderedStep]) -> None:
+        """Begin with steps: on the event loop, or in the pool."""
+        blocking = []
+        for rendered in steps:
+            rendered.visit.is_elsewhere = True
+            if rendered.visit.step.mode is Mode.ASYNC:
+                self._loop.call_soon(self._perform_on_loop(rendered))
+            else:
+                blocking.append(rendered)
+        if blocking:
+            self._pool.submit(blocking)
 
     def close(self) -> None:
         """Start no blocking handler any more. Those that run are not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _perform_in_pool(self, rendered: RenderedStep) -> None:
-        for result in self._perform_counted(rendered):
-            self._go_on(result)
+        self._pool.close()
 
     def perform_next(self, rendered: RenderedStep) -> list[StepResult]:
         """Perform a step in a thread of the pool, after another one. Returns its result; nothing where another has
         it."""
         rendered.visit.is_elsewhere = True
-        self._in_flight.begin_blocking()
-        return self._perform_counted(rendered)
+        with self._pool.busy():
+            return self._perform_in_pool(rendered)
 
-    def _perform_counted(self, rendered: RenderedStep) -> list[StepResult]:
+    def _perform_in_pool(self, rendered: RenderedStep) -> list[StepResult]:
+        """Raises nothing: what fails around the handler hands the step back."""
         try:
             result = self._perform_blocking(rendered)
             return [result] if result is not None else []
         except BaseException as error:
             self._give_up(rendered.visit, error)
             return []
-        finally:
-            self._in_flight.end_blocking()
 
     def _perform_blocking(self, rendered: RenderedStep) -> StepResult | None:
         visit = rendered.visit
         if visit.is_closed:
             return None  # handed back meanwhile
-        if not self._permits.may_start([visit]):
-            self._results.hand_back(visit)
-            return None
+        if time.monotonic() > visit.start_by:
+            self._start_again(visit)
+            if visit.is_closed:
+                return None
         visit.performed_since = time.monotonic()
         rendered.context.deadline = visit.deadline
         try:
             result = perform.perform(rendered)
+            took_s = time.monotonic() - visit.performed_since
+            batch_size.observe_blocking(visit.claim.version_id, visit.claim.key, visit.claim.type, took_s)
             self._progress.keep(visit, result)
         finally:
             connections.close_all()  # handlers may use Django's connections; they go back to the pool at once
         return result if visit.close() else None
+
+    def _start_again(self, visit: Visit) -> None:
+        """Confirm a step whose stamp is too old, and those that wait behind it and are late too. What may not start is
+        handed back."""
+        now = time.monotonic()
+        late = [visit, *(each for each in self._pool.next_ones() if now > each.start_by)]
+        may_start = self._permits.may_start(late)
+        for each in late:
+            if each.claim.id not in may_start:
+                self._results.hand_back(each)
 
     async def _perform_on_loop(self, rendered: RenderedStep) -> None:
         rendered.visit.task = asyncio.current_task()

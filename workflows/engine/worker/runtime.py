@@ -12,16 +12,19 @@ import time
 from collections.abc import Sequence
 from uuid import uuid4
 
+import structlog
+
 from workflows import this_process
 from workflows.engine.calls.inline import Inline
 from workflows.engine.celery_tasks import watcher
-from workflows.engine.pipeline import admit
+from workflows.engine.pipeline import admit, batch_size, publish
 from workflows.engine.pipeline.ahead import Confirming
 from workflows.engine.sql import leader as leader_sql
 from workflows.engine.state import database
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.telemetry import step_events
 from workflows.engine.worker import vital
+from workflows.engine.worker.alone.suspects import Suspects
 from workflows.engine.worker.claims import Claimer
 from workflows.engine.worker.heartbeat import Heartbeat
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
@@ -30,12 +33,14 @@ from workflows.engine.worker.permits import Continuation, Permits
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.progress import Progress
 from workflows.engine.worker.recorder import Recorder, RecorderThread
-from workflows.engine.worker.suspects import Suspects
 from workflows.engine.worker.visitor import Visitor
 from workflows.models.worker import FORGOTTEN_AFTER_S
 from workflows.steps import sandbox
 from workflows.steps.context import WorkerIdentity
 from workflows.steps.django_tasks import finished
+from workflows.steps.registry import StepType
+
+log = structlog.get_logger(__name__)
 
 
 class Runtime:
@@ -70,8 +75,8 @@ class Runtime:
         )
         self._background: list[threading.Thread] = []
 
-    def _go_on(self, result: StepResult) -> None:
-        self._visitor.go_on(result)
+    def _go_on(self, results: list[StepResult]) -> None:
+        self._visitor.go_on(results)
 
     def start(self) -> None:
         """Announce the worker, and start the recorder and the heartbeat."""
@@ -84,9 +89,13 @@ class Runtime:
         ):
             self._background.append(vital.start(name, work))
 
-    def visit(self, batch: Sequence[tuple[str, int]]) -> None:
-        """Take a message: wait for room, claim its steps, and perform or hand them over. Called by Celery tasks."""
+    def visit(self, step_type: StepType, message: Sequence[tuple[str, int]]) -> None:
+        """Take a message: wait for room, claim its steps, and perform or hand them over. Called by Celery tasks.
+
+        Who has sent it may not know how long its steps take: what is too much for this worker goes on to the next one.
+        """
         database.adopt()
+        batch = self._divided(step_type, message)
         claims: list[Claim] = []
         confirming: Confirming | None = None
         with self.in_flight.counted_as_unclaimed():
@@ -105,6 +114,17 @@ class Runtime:
                 raise
         with self.in_flight.counted_as_visiting():
             self._visitor.run(Continuation(claims, asked))
+
+    def _divided(self, step_type: StepType, message: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+        fit = batch_size.fit(step_type)
+        if len(message) <= fit:
+            return message
+        try:
+            publish.send_on(step_type, message[fit:], fit)
+        except publish.PUBLISH_ERRORS as error:
+            log.info("a message can't be divided, all of it is taken", steps=len(message), reason=str(error))
+            return message
+        return message[:fit]
 
     def drain(self, patience_s: float) -> None:
         """Let what runs end for a while, hand the rest back, record everything, and say goodbye."""

@@ -13,13 +13,13 @@ from workflows.engine.pipeline.perform import RenderedStep, Visit
 from workflows.engine.state import database
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.telemetry import step_events, step_log
+from workflows.engine.worker.alone.suspects import Suspects
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.performers import Performers
 from workflows.engine.worker.permits import NOTHING, Continuation, Permits
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.progress import Progress
 from workflows.engine.worker.recorder import Recorder
-from workflows.engine.worker.suspects import Suspects
 from workflows.steps.outcome import HandBack
 from workflows.steps.registry import Mode
 
@@ -74,10 +74,10 @@ class Visitor:
             may_continue = time.monotonic() < continue_until and not self._in_flight.is_draining
             found = self._recorder.record(results, self._profile.max_continued if may_continue else 0, owed)
 
-    def go_on(self, result: StepResult) -> None:
-        """In a thread of the pool: record its result where nobody else records, and perform what follows. Else the
+    def go_on(self, results: list[StepResult]) -> None:
+        """In a thread of the pool: record its results where nobody else records, and perform what follows. Else the
         recorder thread does, with what else has come."""
-        results, owed, found = [result], NOTHING, Continuation([], 0.0)
+        owed, found = NOTHING, Continuation([], 0.0)
         try:
             while results:
                 if not self._results.begin_alone():
@@ -126,6 +126,7 @@ class Visitor:
         that their preparation has decided. `blocking`: given by a thread of the pool, it gets the step that this thread
         performs, where it is the only one."""
         here: list[RenderedStep] = []
+        elsewhere: list[RenderedStep] = []
         for visit in visits:
             if self._suspects.includes(visit):
                 self._suspects.start(visit)
@@ -138,7 +139,9 @@ class Visitor:
             elif blocking is not None and len(visits) == 1 and visit.step.mode is Mode.THREAD:
                 blocking.append(rendered)
             else:
-                self._performers.start(rendered)
+                elsewhere.append(rendered)
+        if elsewhere:
+            self._performers.start(elsewhere)
         return here
 
     def _belongs_here(self, rendered: RenderedStep) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from workflows.engine.worker import solitary
+from workflows.engine.worker.alone import solitary
 
 
 class Command(BaseCommand):

@@ -19,10 +19,10 @@ from workflows.engine.state import database
 from workflows.engine.state.records import StepResult
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.telemetry import step_events
+from workflows.engine.worker.alone.solitary import ProcessLost, SolitaryProcess
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.permits import Permits
 from workflows.engine.worker.profile import WorkerProfile
-from workflows.engine.worker.solitary import ProcessLost, SolitaryProcess
 from workflows.errors import ResourceExhausted
 from workflows.steps.outcome import Cancelled, Failed, HandBack
 
