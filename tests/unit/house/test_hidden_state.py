@@ -59,6 +59,7 @@ HARMLESS = {
     "Front": "the application of the server: its threads begin with its first request",
     "Signal": "receivers are connected by `apps.py`", "JSONRenderer": "it keeps nothing",
     "env.read": "the environment, in a frozen object", "braked": "a view", "ExpressionWrapper": "a part of a query",
+    "HttpRequest": "a request that nobody has made",
     "TypeVar": "a type", "get_args": "a tuple of types", "object": "a mark without attributes",
     "whole_number": "a number from the environment", "step_lease_s": "a number from the environment",
 }  # fmt: skip
