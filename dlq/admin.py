@@ -52,7 +52,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     )  # fmt: skip
 
     def has_handle_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("dlq.change_deadletter")
+        return request.user.has_perm("headrace_dlq.change_deadletter")
 
     @admin.display(description="error")
     def error_message_short(self, obj: DeadLetter) -> str:

@@ -4,6 +4,7 @@ from django.db.models.signals import post_migrate
 
 class DeadLettersConfig(AppConfig):
     name = "dlq"
+    label = "headrace_dlq"  # tables, permissions and addresses of the admin begin with it
     verbose_name = "Dead letters"
     default_auto_field = "django.db.models.BigAutoField"
 

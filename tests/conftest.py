@@ -95,7 +95,7 @@ def refuse_other_transitions() -> None:
                     END IF;
                     RETURN NULL;
                 END $$;
-                CREATE TRIGGER test_transitions AFTER INSERT OR UPDATE ON workflows_{table}
+                CREATE TRIGGER test_transitions AFTER INSERT OR UPDATE ON headrace_workflows_{table}
                     FOR EACH ROW EXECUTE FUNCTION test_{table}();
             """)
 

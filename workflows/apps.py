@@ -4,6 +4,8 @@ from django.db.models.signals import post_migrate
 
 class WorkflowsConfig(AppConfig):
     name = "workflows"
+    label = "headrace_workflows"  # tables, permissions and addresses of the admin begin with it
+    verbose_name = "Workflows"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

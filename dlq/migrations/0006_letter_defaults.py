@@ -8,9 +8,10 @@ import dlq.models.letter
 
 
 class Migration(migrations.Migration):
+    replaces = [("dlq", "0006_letter_defaults")]
     dependencies = [
-        ("dlq", "0005_severities"),
-        ("workflows", "0002_engine"),
+        ("headrace_dlq", "0005_severities"),
+        ("headrace_workflows", "0002_engine"),
     ]
 
     operations = [
