@@ -212,7 +212,7 @@ def test_the_admin_publishes_a_definition_and_shows_executions_read_only(
     ],
 )
 def test_every_admin_list_opens(admin_pages: Any, model: str) -> None:
-    assert admin_pages.get(f"/admin/workflows/{model}/").status_code == 200
+    assert admin_pages.get(f"/admin/headrace_workflows/{model}/").status_code == 200
 
 
 @pytest.fixture(scope="module")

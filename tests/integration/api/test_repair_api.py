@@ -378,7 +378,7 @@ def test_groups_rules_and_channels_in_the_admin(admin: Client, org: Organization
     assert channel.url == new["url"]
     channel.delete()
     for path in ("alertrule", "alert"):
-        assert admin.get(f"/admin/dlq/{path}/").status_code == 200
+        assert admin.get(f"/admin/headrace_dlq/{path}/").status_code == 200
     assert admin.get("/admin/headrace_workflows/bulkoperation/").status_code == 200
 
 
