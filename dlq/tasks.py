@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from celery import shared_task
-
 from dlq.alerting import evaluation
+from workflows.this_process.celery_app import app
 
 
-@shared_task(name="headrace.evaluate_alerts")
+@app.task(name="headrace.evaluate_alerts")
 def evaluate_alerts() -> dict[str, int]:
     """Look at every alert rule, and deliver."""
     change = evaluation.evaluate()
     return {"fired": change.fired, "recovered": change.recovered, "delivered": evaluation.deliver()}
 
 
-@shared_task(name="headrace.deliver_alerts", ignore_result=True)
+@app.task(name="headrace.deliver_alerts", ignore_result=True)
 def deliver_alerts() -> None:
     """Deliver what is due."""
     evaluation.deliver()

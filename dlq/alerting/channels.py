@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from django.conf import settings
-
 from dlq.models import Alert, AlertChannel, AlertNotification
 from workflows.errors import WorkflowsError
+from workflows.this_process.configuration import configuration
 
 ENVIRONMENT = "environment"
 SENTRY = "sentry"
@@ -15,7 +14,7 @@ _LEVELS = {"info": "info", "warning": "warning", "critical": "error"}
 
 def configured() -> list[str]:
     """The channels that the environment sets up."""
-    return [*([ENVIRONMENT] if settings.ALERT_URLS else []), *([SENTRY] if settings.SENTRY_DSN else [])]
+    return [*([ENVIRONMENT] if configuration().alert_urls else []), *([SENTRY] if configuration().sentry_dsn else [])]
 
 
 def problem_of(url: str) -> str | None:
@@ -60,7 +59,7 @@ def say(urls: list[str], title: str, body: str, kind: str) -> str | None:
 
 def _urls(channel: str) -> list[str]:
     if channel == ENVIRONMENT:
-        return list(settings.ALERT_URLS)
+        return list(configuration().alert_urls)
     found = AlertChannel.objects.filter(name=channel, enabled=True).first()
     return [found.url] if found else []
 
@@ -68,7 +67,7 @@ def _urls(channel: str) -> list[str]:
 def _to_sentry(alert: Alert, title: str, recovered: bool) -> str | None:
     import sentry_sdk  # noqa: PLC0415
 
-    client = sentry_sdk.Client(dsn=settings.SENTRY_DSN, default_integrations=False)
+    client = sentry_sdk.Client(dsn=configuration().sentry_dsn, default_integrations=False)
     try:
         client.capture_event({
             "message": f"{title}\n{alert.message}",

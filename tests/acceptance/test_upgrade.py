@@ -56,7 +56,7 @@ class Upgraded:
 
     def __init__(self, installed: Restored, target: HTTPServer) -> None:
         self.installed, self.target = installed, target
-        self.open = set(installed.sql("SELECT id::text FROM headrace_workflows_run WHERE ended_at IS NULL"))
+        self.open = set(installed.sql("SELECT id::text FROM workflows_run WHERE ended_at IS NULL"))
         self._keep_waits_open()
         self.before = installed.tables()
         self.migration = installed.command("migrate", "--no-input")
@@ -64,15 +64,15 @@ class Upgraded:
 
     def _keep_waits_open(self) -> None:
         """The only change of the dump: its long waits and one sleep are not over yet, however old it is."""
-        long = "SELECT step_run_id FROM headrace_workflows_wait WHERE expires_at > created_at + interval '10 days'"
+        long = "SELECT step_run_id FROM workflows_wait WHERE expires_at > created_at + interval '10 days'"
         soon = (
-            f"SELECT id FROM headrace_workflows_steprun WHERE run_id = '{self.installed.run_id('sleeper-soon')}' AND key = 'nap'"
+            f"SELECT id FROM workflows_steprun WHERE run_id = '{self.installed.run_id('sleeper-soon')}' AND key = 'nap'"
         )
         assert (
-            self.installed.change(f"UPDATE headrace_workflows_steprun SET wake_at = now() + '1 day' WHERE id IN ({long})") > 20
+            self.installed.change(f"UPDATE workflows_steprun SET wake_at = now() + '1 day' WHERE id IN ({long})") > 20
         )
-        self.installed.change(f"UPDATE headrace_workflows_wait SET expires_at = now() + '1 day' WHERE step_run_id IN ({long})")
-        slept = self.installed.change(f"UPDATE headrace_workflows_steprun SET wake_at = now() + '20 s' WHERE id IN ({soon})")
+        self.installed.change(f"UPDATE workflows_wait SET expires_at = now() + '1 day' WHERE step_run_id IN ({long})")
+        slept = self.installed.change(f"UPDATE workflows_steprun SET wake_at = now() + '20 s' WHERE id IN ({soon})")
         assert slept == 1
 
     def go_on(self) -> None:
@@ -143,10 +143,8 @@ def test_the_migration_keeps_every_row(upgraded: Upgraded) -> None:
 def test_tables_sequences_and_permissions_have_their_names_of_today(upgraded: Upgraded) -> None:
     former = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'S') AND relname ~ '^(workflows|throttling|dlq)_'"
     assert upgraded.installed.sql(former) == []
-    before, after = (
-        {row["id"]: row["app_label"] for row in each["django_content_type"]}
-        for each in (upgraded.before, upgraded.after)
-    )
+    types = (upgraded.before["django_content_type"], upgraded.after["django_content_type"])
+    before, after = ({row["id"]: row["app_label"] for row in rows} for rows in types)
     renamed = {id_: label for id_, label in before.items() if label in {"workflows", "throttling", "dlq"}}
     assert len(renamed) > 30
     assert {id_: after[id_] for id_ in renamed} == {id_: f"headrace_{label}" for id_, label in renamed.items()}

@@ -205,7 +205,7 @@ TABLE = {
 @pytest.fixture
 def keys(org: Organization, other: Organization, settings: Any) -> dict[str, str]:
     """An organization with flows for every request of the table, and keys of all kinds."""
-    settings.ANY_EVENT_KEY_ON_LOOPBACK = False
+    settings.HEADRACE = {"INNGEST_DEV": False}
     publish(org, NOOP)
     publish(org, NOOP, slug="paused")
     publish(org, NOOP, slug="archived")

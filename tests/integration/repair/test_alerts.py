@@ -268,8 +268,10 @@ def test_sentry_and_the_environment_are_channels(
         return Response("{}", content_type="application/json")
 
     httpserver.expect_request("/api/1/envelope/").respond_with_handler(take)
-    settings.SENTRY_DSN = f"http://public@{httpserver.host}:{httpserver.port}/1"
-    settings.ALERT_URLS = (f"json://{httpserver.host}:{httpserver.port}/alerts",)
+    settings.HEADRACE = {
+        "SENTRY_DSN": f"http://public@{httpserver.host}:{httpserver.port}/1",
+        "ALERT_URLS": [f"json://{httpserver.host}:{httpserver.port}/alerts"],
+    }
     assert channels.configured() == ["environment", "sentry"]
     now = timezone.now()
     alert = Alert.objects.create(org_id=org.id, rule=AlertRule.objects.get(name="retries"), severity="critical",
