@@ -4,7 +4,7 @@ import uuid6
 from django.db import migrations, models
 from django.db.models.functions import Now
 
-import dlq.models.letter
+from dlq.models import letter
 
 
 class Migration(migrations.Migration):
@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
             model_name="deadletter",
             name="id",
             field=models.UUIDField(
-                db_default=dlq.models.letter.Uuid7(),
+                db_default=letter.Uuid7(),
                 default=uuid6.uuid7,
                 editable=False,
                 primary_key=True,
