@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
@@ -110,7 +110,13 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         return question
 
 
-class CommentInline(admin.TabularInline[DeadLetterComment, DeadLetterGroup]):
+if TYPE_CHECKING:
+    Inline = admin.TabularInline[DeadLetterComment, DeadLetterGroup]
+else:
+    Inline = admin.TabularInline  # Django's own can't be subscripted
+
+
+class CommentInline(Inline):
     model = DeadLetterComment
     extra = 1
     fields = ("text", "by", "at")

@@ -39,5 +39,6 @@ class DeadLettersConfig(AppConfig):
             Job(name="automatic replays", every_s=5.0, work=services.replay_due),
             Job(name="repairs that have ended", every_s=2.0, work=repairs.settle),
             Job(name="alerts of failures", every_s=2.0, work=evaluation.alert_of_failures),
+            Job(name="alert rules", every_s=60.0, work=tasks.evaluate_without_beat, budget_s=60.0),
             Job(name="alert delivery", every_s=2.0, work=tasks.deliver_soon),
         )

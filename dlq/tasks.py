@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlq.alerting import evaluation
-from workflows.this_process.celery_app import app
+from workflows.this_process.celery_app import app, has_beat_rows
 
 
 @app.task(name="headrace.evaluate_alerts")
@@ -17,6 +17,12 @@ def evaluate_alerts() -> dict[str, int]:
 def deliver_alerts() -> None:
     """Deliver what is due."""
     evaluation.deliver()
+
+
+def evaluate_without_beat() -> None:
+    """The leader's job: look at every rule where celery-beat does not have it done."""
+    if not has_beat_rows():
+        evaluation.evaluate()
 
 
 def deliver_soon() -> None:

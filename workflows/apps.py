@@ -1,6 +1,10 @@
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
+from workflows.this_process import configuration
+
+configuration.export()  # before anything is imported that reads the environment
+
 
 class WorkflowsConfig(AppConfig):
     name = "workflows"

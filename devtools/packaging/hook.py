@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 from devtools.packaging import tree  # noqa: E402
 
 
-class HeadraceHook(BuildHookInterface):
+class HeadraceHook(BuildHookInterface[Any]):
     """Puts the apps, the templates and the static files under one package."""
 
     PLUGIN_NAME = "custom"

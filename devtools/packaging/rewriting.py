@@ -1,7 +1,7 @@
 """What changes in a file when it moves under `headrace.`: imports, and dotted names in strings that name modules.
 
-Names are changed at the places where Python's own parser finds them. A string changes only where it is the name of a module
-of ours, or of something that a module of ours defines; names of tasks, labels and keys of definitions stay.
+Names are changed at the places where Python's own parser finds them. A string changes only where it is the name of a
+module of ours, or of something that a module of ours defines; names of tasks, labels and keys of definitions stay.
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ def _strings(tree: ast.AST, names: Mapping[str, frozenset[str]], of_top: bool) -
 
 
 def _called(function: ast.expr) -> str:
-    return function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    return (
+        function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    )
 
 
 def _names_something(dotted: str, names: Mapping[str, frozenset[str]]) -> bool:

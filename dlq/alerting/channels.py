@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlq.models import Alert, AlertChannel, AlertNotification
+from workflows.edge.extras import MissingExtra, extra
 from workflows.errors import WorkflowsError
 from workflows.this_process.configuration import configuration
 
@@ -19,8 +20,7 @@ def configured() -> list[str]:
 
 def problem_of(url: str) -> str | None:
     """What is wrong with an address; None where apprise can use it."""
-    import apprise  # noqa: PLC0415  (large: only processes that deliver load it)
-
+    apprise = extra("apprise", "alerts")  # large: only processes that deliver load it
     if apprise.Apprise.instantiate(url) is None:
         return "apprise does not know this address; see the list at https://github.com/caronc/apprise/wiki"
     return None
@@ -44,8 +44,10 @@ def send(notification: AlertNotification) -> str | None:
 
 def say(urls: list[str], title: str, body: str, kind: str) -> str | None:
     """Send a message to addresses. Returns what went wrong, or None."""
-    import apprise  # noqa: PLC0415
-
+    try:
+        apprise = extra("apprise", "alerts")
+    except MissingExtra as error:
+        return str(error)
     target = apprise.Apprise()
     for url in urls:
         if not target.add(url):
@@ -65,13 +67,15 @@ def _urls(channel: str) -> list[str]:
 
 
 def _to_sentry(alert: Alert, title: str, recovered: bool) -> str | None:
-    import sentry_sdk  # noqa: PLC0415
-
+    try:
+        sentry_sdk = extra("sentry_sdk", "sentry")
+    except MissingExtra as error:
+        return str(error)
     client = sentry_sdk.Client(dsn=configuration().sentry_dsn, default_integrations=False)
     try:
         client.capture_event({
             "message": f"{title}\n{alert.message}",
-            "level": "info" if recovered else _LEVELS[alert.severity],  # type: ignore[typeddict-item]
+            "level": "info" if recovered else _LEVELS[alert.severity],
             "fingerprint": ["headrace", alert.rule.name if alert.rule else "failure", str(alert.org_id)],
             "tags": {"rule": alert.rule.name if alert.rule else "failure", "execution": str(alert.execution or ""),
                      "step": alert.step},

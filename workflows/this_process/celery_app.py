@@ -51,6 +51,14 @@ def _settings() -> dict[str, Any]:
     }
 
 
+def has_beat_rows() -> bool:
+    """Whether the clock of this app is django-celery-beat: then schedules and alert rules have rows of it.
+
+    Elsewhere the leader looks by itself. (Rows in a project that has a beat of its own would be sent by that one.)
+    """
+    return "django_celery_beat" in str(app.conf.beat_scheduler)
+
+
 # No fixups: those of Django are for workers, and would act in workers of the project's app too.
 app = Celery("headrace", set_as_current=False, fixups=[])
 app.add_defaults(_settings)

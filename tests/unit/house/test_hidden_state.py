@@ -24,6 +24,7 @@ ALLOWED = {
     "workflows.services.bulk.ACTIONS": "the actions of each app, from one table each",
     "workflows.services.system_events.SOURCES": "the system events of each app, from one table each",
     "workflows.steps.tools.TOOLS": "what step types ask of the layers above, put in once by `apps.py`",
+    "config.api.api.docs": "the page of the documentation, set at import",
     # of a thread or a context
     "workflows.engine.state.database._local": "the connection of each thread; one from before a fork is known by its pid",
     "workflows.engine.pipeline.dispatcher._somebody_waits": "a context variable: each request and each thread has its own",

@@ -22,6 +22,7 @@ import structlog
 from django.db import DatabaseError
 
 from workflows import this_process
+from workflows.edge.extras import extra
 from workflows.engine.sql import telemetry as sql
 from workflows.engine.sql.telemetry import ReportedRunsRow
 from workflows.engine.state import database, expression_context
@@ -83,8 +84,7 @@ class Reporter:
             thread.join(STOP_WITHIN_S)
 
     def _run(self) -> None:
-        import sentry_sdk  # noqa: PLC0415  (large: only where it is wanted)
-
+        sentry_sdk = extra("sentry_sdk", "sentry")  # large: only where it is wanted
         self._client = sentry_sdk.Client(
             dsn=configuration().sentry_dsn, default_integrations=False, traces_sample_rate=1.0
         )

@@ -33,7 +33,7 @@
   }
 
   function read() {
-    const source = new EventSource("/api/stream" + (lastId ? "?lastEventId=" + encodeURIComponent(lastId) : ""));
+    const source = new EventSource(document.body.dataset.api + "stream" + (lastId ? "?lastEventId=" + encodeURIComponent(lastId) : ""));
     const pulse = setInterval(() => source.readyState === EventSource.OPEN && tell({}), PULSE_MS);
     source.onopen = () => tell({});
     for (const name of ["step-status", "run-status"]) {
