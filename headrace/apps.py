@@ -8,6 +8,7 @@ class HeadraceConfig(AppConfig):
     verbose_name = "Headrace"
 
     def ready(self) -> None:
-        from headrace import checks  # noqa: PLC0415  (it needs the models)
+        from headrace import checks, logs  # noqa: PLC0415  (they need the settings)
 
         checks.register()
+        logs.use_project_logging()

@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 import django
-from celery import signals
+from celery import _state, signals
 from celery.fixups import django as django_fixup
 from django.apps import apps
 
@@ -37,10 +37,24 @@ def _add_engine() -> None:
     app.steps["worker"].add(EngineStep)
 
 
+def _leave_current(project: Any) -> None:
+    """Celery makes a worker's app the current one; tasks of the project are sent by the project's app all the same."""
+    if project is None or project is app:
+        return
+
+    def give_back(**_: Any) -> None:
+        project.set_current()
+        project.set_default()
+
+    for begun in (signals.worker_ready, signals.worker_process_init):
+        begun.connect(give_back, weak=False)
+
+
 def _own_tasks() -> list[str]:
     """The apps whose tasks these workers know: Headrace's, and no other of the project."""
     if not apps.ready:
         django.setup(set_prefix=False)
+    _leave_current(_state._tls.current_app)
     return [apps.get_app_config(label).name for label in ("headrace_workflows", "headrace_dlq")]
 
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from django.core.handlers.exception import response_for_exception
 from django.db import transaction
 from django.http import HttpRequest
@@ -14,7 +15,7 @@ from django.urls import URLPattern, URLResolver
 
 from workflows.api.edge.middleware import MOUNTED, EdgeMiddleware, is_machines
 
-View = Callable[..., HttpResponseBase]
+View = Callable[..., Any]
 Routes = Sequence[URLPattern | URLResolver]
 
 
@@ -35,8 +36,10 @@ def mounted(patterns: Routes, above: str = "/") -> list[URLPattern | URLResolver
 def guarded(view: View, address: str) -> View:
     """The view, as if the edge were one of the project's middlewares, and without the transaction of ATOMIC_REQUESTS.
 
-    `address`: its route without the prefix.
+    `address`: its route without the prefix. (An asynchronous view, those of health checks, needs no edge.)
     """
+    if iscoroutinefunction(view):
+        return transaction.non_atomic_requests(view)
 
     @functools.wraps(view)
     def with_edge(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

@@ -7,9 +7,18 @@ documents, and a view has its own transactions whatever `ATOMIC_REQUESTS` says.
 
 from __future__ import annotations
 
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, include, path
 
 from headrace.mounting import mounted
 from headrace.routes import of_programs
 
-urlpatterns: list[URLPattern | URLResolver] = mounted([*of_programs, path("", include("workflows.dashboard.urls"))])
+
+def nothing(request: HttpRequest, rest: str) -> HttpResponse:
+    """What is no address of the API is a problem document too."""
+    raise Http404
+
+
+urlpatterns: list[URLPattern | URLResolver] = mounted(
+    [*of_programs, path("api/<path:rest>", nothing), path("", include("workflows.dashboard.urls"))]
+)
