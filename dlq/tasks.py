@@ -6,14 +6,14 @@ from dlq.alerting import evaluation
 from workflows.this_process.celery_app import app, has_beat_rows
 
 
-@app.task(name="headrace.evaluate_alerts")
+@app.task(shared=False, name="headrace.evaluate_alerts")
 def evaluate_alerts() -> dict[str, int]:
     """Look at every alert rule, and deliver."""
     change = evaluation.evaluate()
     return {"fired": change.fired, "recovered": change.recovered, "delivered": evaluation.deliver()}
 
 
-@app.task(name="headrace.deliver_alerts", ignore_result=True)
+@app.task(shared=False, name="headrace.deliver_alerts", ignore_result=True)
 def deliver_alerts() -> None:
     """Deliver what is due."""
     evaluation.deliver()

@@ -17,14 +17,14 @@ from workflows.this_process.celery_app import app
 load_types()
 
 
-@app.task(name=schedules.TASK)
+@app.task(shared=False, name=schedules.TASK)
 def cron_tick(trigger_id: str) -> int:
     """celery-beat's tick of a cron trigger: fire what is due of it. Returns how many fire times were new."""
     return schedules.fire(UUID(trigger_id))
 
 
 def _task_of(step_type: StepType) -> None:
-    @app.task(name=step_type.task_name, ignore_result=True, send_events=False)
+    @app.task(shared=False, name=step_type.task_name, ignore_result=True, send_events=False)
     def visit(batch: Sequence[tuple[str, int]]) -> None:
         bootstep.current().visit(batch)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from workflows.edge.tables import has_table
 from workflows.this_process.celery_app import has_beat_rows
 
 RULES: tuple[dict[str, Any], ...] = (
@@ -34,6 +35,8 @@ def ship(**_: Any) -> None:
     """Receiver of `post_migrate`."""
     from dlq.models import AlertRule  # noqa: PLC0415  (models must be loaded)
 
+    if not has_table(AlertRule):
+        return
     for rule in RULES:
         AlertRule.objects.get_or_create(name=rule["name"], defaults=rule)
     if not has_beat_rows():
