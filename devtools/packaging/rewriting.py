@@ -83,7 +83,7 @@ def _imports(tree: ast.AST, lines: list[bytes], path: str) -> Iterator[Change]:
 
 
 def _column_of_module(node: ast.ImportFrom, lines: list[bytes]) -> int:
-    found = re.compile(rb"from\s+").match(lines[node.lineno - 1], node.col_offset)
+    found = re.compile(rb"from\s+(?=\w)").match(lines[node.lineno - 1], node.col_offset)
     if found is None:  # a backslash between the two words
         raise CannotMove(f"line {node.lineno}: write `from` and the module's name in one line")
     return found.end()

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.host import Host
-from tests.support.wheels import Environment, build
+from tests.support.packaging.host import Host
+from tests.support.packaging.wheels import Environment, build
 from tests.support.workers import await_that
 
 

@@ -52,7 +52,7 @@ HARMLESS = {
     "make_api": "routers are added at import", "Celery": "the application of Celery, set up at import",
     "Front": "the application of the server: its threads begin with its first request",
     "Signal": "receivers are connected by `apps.py`", "JSONRenderer": "it keeps nothing",
-    "env.read": "the environment, in a frozen object", "braked": "a view", "ExpressionWrapper": "a part of a query",
+    "mounted": "addresses, made at import", "env.read": "the environment, in a frozen object", "braked": "a view", "ExpressionWrapper": "a part of a query",
     "TypeVar": "a type", "get_args": "a tuple of types", "object": "a mark without attributes",
     "whole_number": "a number from the environment", "step_lease_s": "a number from the environment",
 }  # fmt: skip

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from config.env import BASE_DIR
 from devtools.processes import Ports
 from tests.support.documents.pages import Block, blocks
-from tests.support.wheels import Environment
+from tests.support.packaging.wheels import Environment
 from tests.support.workers import await_that
 
 PAGE = BASE_DIR / "docs" / "howto" / "add_to_your_project.md"
