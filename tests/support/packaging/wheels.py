@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,11 @@ from config.env import BASE_DIR
 PARTS = ("devtools", "dlq", "headrace", "static", "templates", "throttling", "workflows")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 FROM_INDEX = "HEADRACE_TEST_INSTALLS"
-"""Where it is set, dependencies are installed from the index with `uv`, lean, beside llama-index-workflows. Otherwise they
-come from the environment of the tests, and a package of another owner called `workflows` is written here."""
+"""What to install beside the wheel (`llama-index-workflows django>=6,<6.1`): dependencies come from the index then, by
+`uv`, and no extra does. Elsewhere they come from the environment of the tests, and another's package `workflows` is
+written here."""
+PYTHON = "HEADRACE_TEST_PYTHON"
+"""The interpreter of such an environment; that of the tests unless it is set."""
 ANOTHERS = "OWNER = 'another'\n"
 
 
@@ -43,7 +47,7 @@ class Environment:
         self.directory = directory
         self.python = directory / "bin" / "python"
         if os.environ.get(FROM_INDEX):
-            self._uv("venv", "--quiet", "--python", sys.executable, str(directory))
+            self._uv("venv", "--quiet", "--python", os.environ.get(PYTHON, sys.executable), str(directory))
         else:
             subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(directory)], check=True, timeout=60)
             self._borrow()
@@ -56,9 +60,8 @@ class Environment:
     def install(self, wheel: Path) -> None:
         """Install the wheel, over the one that is there."""
         if os.environ.get(FROM_INDEX):
-            self._uv(
-                "pip", "install", "--quiet", "--reinstall-package", "headrace", str(wheel), "llama-index-workflows"
-            )
+            beside = shlex.split(os.environ[FROM_INDEX])
+            self._uv("pip", "install", "--quiet", "--reinstall-package", "headrace", str(wheel), *beside)
             return
         shutil.rmtree(self.packages / "headrace", ignore_errors=True)
         for old in self.packages.glob("headrace-*.dist-info"):
