@@ -30,7 +30,7 @@ def make(root: Path, target: Path) -> list[Path]:
     Raises CannotMove or Leftover for what can't be in a package.
     """
     shutil.rmtree(target, ignore_errors=True)
-    names = {_module(path): defined((root / path).read_text(encoding="utf-8")) for path in _python(root)}
+    names = names_of(root)
     written = []
     for app in (*APPS, PACKAGE):
         for path in _files(root, app):
@@ -40,6 +40,11 @@ def make(root: Path, target: Path) -> list[Path]:
     written += [_copy(root / path, target / path) for path in others]
     _look_at(target)
     return sorted(path.relative_to(target) for path in written)
+
+
+def names_of(root: Path) -> dict[str, frozenset[str]]:
+    """All modules of the apps, each with the names that it defines."""
+    return {_module(path): defined((root / path).read_text(encoding="utf-8")) for path in _python(root)}
 
 
 def _files(root: Path, folder: str) -> list[Path]:

@@ -4,13 +4,23 @@ that name, a user model, a Celery app and tasks of the project's own."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
 
+from config.env import BASE_DIR
+from devtools.packaging import tree
+from devtools.packaging.rewriting import moved
 from tests.support.packaging.host import Host
 from tests.support.packaging.wheels import Environment, build
 from tests.support.workers import await_that
+
+SHARE = ("definitions", "dlq", "edge", "engine", "expressions", "http", "steps", "throttling")
+"""Folders of `tests/unit` that run on the wheel …"""
+OF_THE_REPOSITORY = ("BASE_DIR", "parents[", "from config")
+WRITES_ITS_IMPORTS = "test_memory_stays_bounded_while_bombs_are_evaluated"
+"""… without the files that look at the repository, and one test with a script in a string."""
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +129,23 @@ print(json.dumps({
     assert set(found["pages"].values()) == {200}, found["pages"]
     assert found["static"]
     assert found["top"]
+
+
+def test_a_share_of_the_suite_passes_on_the_wheel(host: Host) -> None:
+    names, suite = tree.names_of(BASE_DIR), host.directory / "suite"
+    for room in SHARE:
+        (suite / room).mkdir(parents=True, exist_ok=True)
+        for path in (BASE_DIR / "tests" / "unit" / room).glob("*.*"):
+            text = path.read_text()
+            if path.suffix == ".py":
+                text = moved(text, names, path.as_posix())
+            if not any(part in text for part in OF_THE_REPOSITORY):
+                (suite / room / path.name).write_text(text)
+    (suite / "pytest.ini").write_text("[pytest]\nfilterwarnings = ignore\n")
+    options = f"-q -p no:cacheprovider --import-mode importlib --ds shop.settings -rN -k 'not {WRITES_ITS_IMPORTS}'"
+    passed = host.run(f"python -m pytest {options} {suite}")
+    assert int(re.findall(r"(\d+) passed", passed)[0]) > 300
+    assert "failed" not in passed
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ FROM_INDEX = "HEADRACE_TEST_INSTALLS"
 written here."""
 PYTHON = "HEADRACE_TEST_PYTHON"
 """The interpreter of such an environment; that of the tests unless it is set."""
+OF_TESTS = ("pytest", "pytest-django", "pytest-timeout", "hypothesis", "time-machine")
 ANOTHERS = "OWNER = 'another'\n"
 
 
@@ -61,7 +62,7 @@ class Environment:
         """Install the wheel, over the one that is there."""
         if os.environ.get(FROM_INDEX):
             beside = shlex.split(os.environ[FROM_INDEX])
-            self._uv("pip", "install", "--quiet", "--reinstall-package", "headrace", str(wheel), *beside)
+            self._uv("pip", "install", "--quiet", "--reinstall-package", "headrace", str(wheel), *beside, *OF_TESTS)
             return
         shutil.rmtree(self.packages / "headrace", ignore_errors=True)
         for old in self.packages.glob("headrace-*.dist-info"):
@@ -82,7 +83,8 @@ class Environment:
         settings = {"UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy"}
         target = ["--python", str(self.python)] if arguments[0] == "pip" else []
         command = [_uv(), *arguments[:2], *target, *arguments[2:]]
-        subprocess.run(command, env={**os.environ, **settings}, check=True, timeout=600)
+        away = self.directory.parent  # `uv` would hold to the constraints of the checkout
+        subprocess.run(command, cwd=away, env={**os.environ, **settings}, check=True, timeout=600)
 
 
 def _uv() -> str:
