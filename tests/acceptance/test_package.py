@@ -102,6 +102,7 @@ def test_the_projects_tasks_run_on_its_own_workers_and_a_late_one_is_delivered_a
     host.python(send + "charge.delay('o-1')\nprint('null')")
     await_that(lambda: "begin o-1" in host.notes(), 60, "the late task")
     host.kill(first)
+    await_that(host.is_overdue, 30, "the message of the killed worker is overdue")
     host.start(worker)
     await_that(lambda: "end o-1" in host.notes(), 60, "the task of the killed worker")
     assert host.notes().count("begin o-1") >= 2

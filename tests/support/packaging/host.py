@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import psycopg
+import redis
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from config.env import BASE_DIR
@@ -85,6 +86,7 @@ CELERY_TASK_DEFAULT_QUEUE = "shop"
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 2}
 CELERY_TASK_SOFT_TIME_LIMIT = 77
 """
+VISIBILITY_S = 2
 OWN_DATABASE = 'DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "shop"}}\n'
 AFTER = """
 DATABASES["default"]["ATOMIC_REQUESTS"] = True
@@ -216,6 +218,11 @@ class Host:
             await_that(is_ready, 60, "the project is ready")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{(self.directory / 'processes.log').read_text()[-4000:]}") from None
+
+    def is_overdue(self) -> bool:
+        """Whether the project's broker would deliver a message again: a worker that starts then looks for such at once."""
+        with redis.Redis.from_url(self.environment["SHOP_BROKER_URL"]) as broker:
+            return bool(broker.zrangebyscore("unacked_index", 0, time.time() - VISIBILITY_S - 0.5))
 
     def notes(self) -> list[str]:
         """What the project's own tasks have written."""
