@@ -21,7 +21,7 @@ FROM_INDEX = "HEADRACE_TEST_INSTALLS"
 written here."""
 PYTHON = "HEADRACE_TEST_PYTHON"
 """The interpreter of such an environment; that of the tests unless it is set."""
-OF_TESTS = ("pytest", "pytest-django", "pytest-timeout", "hypothesis", "time-machine")
+OF_TESTS = ("cel-expr-python", "pytest", "pytest-django", "pytest-timeout", "hypothesis", "time-machine")
 ANOTHERS = "OWNER = 'another'\n"
 
 
