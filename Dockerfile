@@ -3,7 +3,7 @@ RUN pip install --no-cache-dir uv
 WORKDIR /app
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
 COPY pyproject.toml uv.lock ./
-RUN uv sync --frozen --no-default-groups --extra tasks
+RUN uv sync --frozen --no-default-groups --group project
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 headrace

@@ -1,4 +1,4 @@
-"""The REST API of the whole project: the workflows' routes, and those of dead letters and alerts."""
+"""The documentation of the REST API, with its scripts from here."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from ninja import NinjaAPI, Swagger
 
-from dlq.api import alerts_router, router
-from workflows.api import routes
+from headrace import api as rest
 
 
 class LocalSwagger(Swagger):
@@ -23,13 +22,5 @@ class LocalSwagger(Swagger):
         return render(request, self.template, context)
 
 
-def make_api() -> NinjaAPI:
-    """The API with all routers."""
-    made = routes.make_api()
-    made.docs = LocalSwagger()
-    made.add_router("/dlq", router)
-    made.add_router("/alerts", alerts_router)
-    return made
-
-
-api = make_api()
+api = rest.api
+api.docs = LocalSwagger()

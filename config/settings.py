@@ -22,7 +22,6 @@ DEBUG = ENVIRONMENT.debug
 if ENVIRONMENT.database_url and not ENVIRONMENT.secret_key:
     raise ImproperlyConfigured("Set HEADRACE_SECRET_KEY to a long random text: it signs sessions and encrypts secrets.")
 SECRET_KEY = ENVIRONMENT.secret_key or "only-for-tools-that-open-no-database"
-ENCRYPTION_KEY = ENVIRONMENT.encryption_key or SECRET_KEY
 ALLOWED_HOSTS = [*(ENVIRONMENT.allowed_hosts or ("localhost", "127.0.0.1", "[::1]"))]
 CSRF_TRUSTED_ORIGINS = [*ENVIRONMENT.csrf_trusted_origins]
 
@@ -116,12 +115,7 @@ def _database(url: str) -> dict[str, Any]:
 
 
 DATABASES = {"default": _database(ENVIRONMENT.database_url)}
-WEB_THREADS = ENVIRONMENT.db_pool_size or 8
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-REDIS_URL = ENVIRONMENT.redis_url
-REDIS_PREFIX = ENVIRONMENT.redis_prefix
-GATE_LEASE_S = ENVIRONMENT.gate_lease_s
-GATE_RESERVATION_S = ENVIRONMENT.gate_reservation_s
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -150,31 +144,8 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGGING_CONFIG = None
 configure(log_format=ENVIRONMENT.log_format, level=ENVIRONMENT.log_level)
 
-# Hosts on private or loopback addresses that outbound steps may call.
-ALLOWED_PRIVATE_HOSTS = frozenset(ENVIRONMENT.allowed_private_hosts)
-
-# Where this installation is reached from outside: for the addresses that flows hand out.
-PUBLIC_URL = ENVIRONMENT.public_url
-
-# In development clients need no event key on this machine.
-ANY_EVENT_KEY_ON_LOOPBACK = ENVIRONMENT.embedded if ENVIRONMENT.dev is None else ENVIRONMENT.dev
-
-# Keys that hold from the next migration on (workflows/services/preset_keys.py).
-PRESET_KEYS = ENVIRONMENT.preset_keys
-
-# Where alerts go, besides the channels that are rows (admin).
-ALERT_URLS = ENVIRONMENT.alert_urls
-SENTRY_DSN = ENVIRONMENT.sentry_dsn
-SENTRY_TRACES_SAMPLE_RATE = ENVIRONMENT.sentry_traces_sample_rate
-
-# Whether Flower and other monitors are told of each step, and where people find Flower.
-STEP_EVENTS = ENVIRONMENT.step_events
-FLOWER_URL = ENVIRONMENT.flower_url
-
-# Celery: see config/celery.py for the settings that are the same everywhere.
-CELERY_BROKER_URL = ENVIRONMENT.broker_url
-CELERY_WORKER_SEND_TASK_EVENTS = ENVIRONMENT.step_events
+# What Headrace itself is told, it reads from the environment: workflows/this_process/configuration.py
+# Celery: the settings that are the same everywhere are in workflows/this_process/celery_app.py.
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
-CELERY_TIMEZONE = "UTC"
 DJANGO_CELERY_BEAT_TZ_AWARE = True

@@ -1,14 +1,14 @@
 """Addresses: the dashboard at `/`, the API, Django admin, health."""
 
+import importlib
+
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
-from config.api import api
-from workflows.api import ingest
-from workflows.api.health import healthz, readyz
-from workflows.api.streams import routes
-from workflows.dashboard.login import admin_login
+from config import api  # noqa: F401  (its documentation)
+from headrace.routes import of_programs
+from workflows.dashboard.login import admin_login, dashboard_login
 
 handler500 = "workflows.api.edge.middleware.server_error"
 
@@ -19,17 +19,13 @@ def no_icon(_: HttpRequest) -> HttpResponse:
 
 
 admin.autodiscover()
+for name in ("others", "periodic"):  # after those that they take the place of
+    importlib.import_module(f"workflows.admin.{name}")
 urlpatterns = [
     path("favicon.ico", no_icon),
     path("admin/login/", admin_login),
     path("admin/", admin.site.urls),
-    path("api/runs/<uuid:run_id>/stream", routes.run_stream),
-    path("api/stream", routes.organization_stream),
-    path("api/", api.urls),
-    path("e/<str:key>", ingest.receive),
-    path("hooks/<str:token>", ingest.webhook),
-    path("callbacks/<str:token>", ingest.callback),
-    path("healthz", healthz),
-    path("readyz", readyz),
+    path("login/", dashboard_login, name="login"),
+    *of_programs,
     path("", include("workflows.dashboard.urls")),
 ]

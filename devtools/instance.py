@@ -17,6 +17,7 @@ from django.db import transaction
 from workflows import services
 from workflows.definitions import document
 from workflows.models import AccessKey, Organization, Secret
+from workflows.this_process.configuration import configuration
 
 USERNAME = "admin"
 EXAMPLES = settings.BASE_DIR / "examples" / "flows"
@@ -103,7 +104,7 @@ def _login(known: str) -> str:
 
 
 def _preset(name: str) -> str:
-    return settings.PRESET_KEYS.get(name, "")
+    return configuration().preset_keys.get(name, "")
 
 
 def _key(organization: Organization, kind: str, *known: str) -> str:

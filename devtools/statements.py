@@ -31,7 +31,7 @@ _TYPES = {
 _ITEM = re.compile(rf"(\w+) ({'|'.join(_TYPES)})(\[\])?( with nulls)?( or null)?( \(.*\))?", re.DOTALL)
 _SECTIONS = re.compile(r"(.+)\nParameters: (.+)\.\nReturns: (.+)\.\nIndex(?:es)?: (.+)", re.DOTALL)
 _TUPLE_METHODS = frozenset({"index", "count"})
-_WRITE = re.compile(r"\b(?:(INSERT INTO)|UPDATE) workflows_(?:run|steprun)\b")
+_WRITE = re.compile(r"\b(?:(INSERT INTO)|UPDATE) headrace_workflows_(?:run|steprun)\b")
 
 
 @dataclass(frozen=True, kw_only=True)

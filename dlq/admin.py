@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
@@ -52,7 +52,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     )  # fmt: skip
 
     def has_handle_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("dlq.change_deadletter")
+        return request.user.has_perm("headrace_dlq.change_deadletter")
 
     @admin.display(description="error")
     def error_message_short(self, obj: DeadLetter) -> str:
@@ -110,7 +110,13 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         return question
 
 
-class CommentInline(admin.TabularInline[DeadLetterComment, DeadLetterGroup]):
+if TYPE_CHECKING:
+    Inline = admin.TabularInline[DeadLetterComment, DeadLetterGroup]
+else:
+    Inline = admin.TabularInline  # Django's own can't be subscripted
+
+
+class CommentInline(Inline):
     model = DeadLetterComment
     extra = 1
     fields = ("text", "by", "at")

@@ -4,6 +4,7 @@ from django.db.models.signals import post_migrate
 
 class DeadLettersConfig(AppConfig):
     name = "dlq"
+    label = "headrace_dlq"  # tables, permissions and addresses of the admin begin with it
     verbose_name = "Dead letters"
     default_auto_field = "django.db.models.BigAutoField"
 
@@ -40,5 +41,6 @@ class DeadLettersConfig(AppConfig):
             Job(name="automatic replays", every_s=5.0, work=services.replay_due),
             Job(name="repairs that have ended", every_s=2.0, work=repairs.settle),
             Job(name="alerts of failures", every_s=2.0, work=evaluation.alert_of_failures),
+            Job(name="alert rules", every_s=60.0, work=tasks.evaluate_without_beat, budget_s=60.0),
             Job(name="alert delivery", every_s=2.0, work=tasks.deliver_soon),
         )

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from celery import shared_task
-
 from dlq.alerting import evaluation
+from workflows.this_process.celery_app import app, has_beat_rows
 
 
-@shared_task(name="headrace.evaluate_alerts")
+@app.task(shared=False, name="headrace.evaluate_alerts")
 def evaluate_alerts() -> dict[str, int]:
     """Look at every alert rule, and deliver."""
     change = evaluation.evaluate()
     return {"fired": change.fired, "recovered": change.recovered, "delivered": evaluation.deliver()}
 
 
-@shared_task(name="headrace.deliver_alerts", ignore_result=True)
+@app.task(shared=False, name="headrace.deliver_alerts", ignore_result=True)
 def deliver_alerts() -> None:
     """Deliver what is due."""
     evaluation.deliver()
+
+
+def evaluate_without_beat() -> None:
+    """The leader's job: look at every rule where celery-beat does not have it done."""
+    if not has_beat_rows():
+        evaluation.evaluate()
 
 
 def deliver_soon() -> None:

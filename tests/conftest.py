@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
@@ -27,6 +26,7 @@ from workflows.engine.state import database
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
 from workflows.models import AccessKey, Organization
+from workflows.this_process.configuration import configuration
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -95,7 +95,7 @@ def refuse_other_transitions() -> None:
                     END IF;
                     RETURN NULL;
                 END $$;
-                CREATE TRIGGER test_transitions AFTER INSERT OR UPDATE ON workflows_{table}
+                CREATE TRIGGER test_transitions AFTER INSERT OR UPDATE ON headrace_workflows_{table}
                     FOR EACH ROW EXECUTE FUNCTION test_{table}();
             """)
 
@@ -145,7 +145,7 @@ def worker_environment(live_db: None) -> Iterator[dict[str, str]]:
     """The environment of processes that work on the test database."""
     name = connection.settings_dict["NAME"]
     url = os.environ["DATABASE_URL"].replace("/headrace?", f"/{name}?")
-    yield {**os.environ, "DATABASE_URL": url, "REDIS_URL": settings.REDIS_URL, "HEADRACE_EMBEDDED": "1"}
+    yield {**os.environ, "DATABASE_URL": url, "REDIS_URL": configuration().redis_url, "HEADRACE_EMBEDDED": "1"}
     forks.stop_servers()
 
 

@@ -2,6 +2,10 @@ from celery.signals import worker_init
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
+from workflows.this_process import configuration
+
+configuration.export()  # before anything is imported that reads the environment
+
 
 def _publish_code(**_: object) -> None:
     from workflows.functions import publish  # noqa: PLC0415
@@ -11,6 +15,8 @@ def _publish_code(**_: object) -> None:
 
 class WorkflowsConfig(AppConfig):
     name = "workflows"
+    label = "headrace_workflows"  # tables, permissions and addresses of the admin begin with it
+    verbose_name = "Workflows"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

@@ -9,23 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from celery import shared_task
-
 from workflows.engine.worker import bootstep
 from workflows.services import schedules
 from workflows.steps.registry import REGISTRY, StepType, load_types
+from workflows.this_process.celery_app import app
 
 load_types()
 
 
-@shared_task(name=schedules.TASK)
+@app.task(shared=False, name=schedules.TASK)
 def cron_tick(trigger_id: str) -> int:
     """celery-beat's tick of a cron trigger: fire what is due of it. Returns how many fire times were new."""
     return schedules.fire(UUID(trigger_id))
 
 
 def _task_of(step_type: StepType) -> None:
-    @shared_task(name=step_type.task_name, ignore_result=True, send_events=False)
+    @app.task(shared=False, name=step_type.task_name, ignore_result=True, send_events=False)
     def visit(batch: Sequence[tuple[str, int]]) -> None:
         bootstep.current().visit(step_type, batch)
 

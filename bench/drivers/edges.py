@@ -75,13 +75,13 @@ class Edges:
         Wait.objects.filter(org_id=self.organization.id).delete()
         with connection.cursor() as cursor:
             cursor.execute(
-                """INSERT INTO workflows_wait (step_run_id, org_id, run_id, kind, event_name, match_path, value_hash,
-                       condition, since, looked_back, options, created_at, taken_by)
+                """INSERT INTO headrace_workflows_wait (step_run_id, org_id, run_id, kind, event_name, match_path,
+                       value_hash, condition, since, looked_back, options, created_at, taken_by)
                    SELECT gen_random_uuid(), %s, gen_random_uuid(), 'event', 'bench/waited', 'data.id', md5(n::text),
                           '', now(), true, '{}', now(), '' FROM generate_series(1, %s) n""",
                 [self.organization.id, waits],
             )
-            cursor.execute("ANALYZE workflows_wait")
+            cursor.execute("ANALYZE headrace_workflows_wait")
         spent = []
         for number in range(20):
             started = time.perf_counter()

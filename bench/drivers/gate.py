@@ -7,11 +7,10 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from django.conf import settings
-
 from throttling.gate import Capacity, Gate, Request
 from throttling.limits import ConcurrencyLimit, Limit, LimitSet, RateLimit
 from throttling.names import LimitName
+from workflows.this_process.configuration import configuration
 
 LIMITS = (1, 4, 8)
 KEYS = (1, 1_000, 1_000_000)
@@ -50,7 +49,7 @@ def measure() -> dict[str, float]:
     """Times per step in µs, of the caller and of the store's CPU, by keys in use, limits of a step, batch."""
     found: dict[str, float] = {}
     for keys in KEYS:
-        gate = Gate(settings.REDIS_URL, prefix=f"bench-{uuid.uuid4().hex[:6]}")
+        gate = Gate(configuration().redis_url, prefix=f"bench-{uuid.uuid4().hex[:6]}")
         generation = gate.begin_epoch()[0]
         gate.open_epoch(generation, 1)
         _fill(gate, generation, keys)

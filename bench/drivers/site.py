@@ -64,7 +64,8 @@ class Site:
         """Wait until the worker has just been seen, and has sized the queues."""
         since = self._now()
         while not self._one(
-            "SELECT count(*) FROM workflows_worker WHERE seen_at > %s AND 'headrace.io' = ANY (queues)", [since]
+            "SELECT count(*) FROM headrace_workflows_worker WHERE seen_at > %s AND 'headrace.io' = ANY (queues)",
+            [since],
         ):
             time.sleep(0.05)
         time.sleep(0.3)
@@ -83,7 +84,9 @@ class Site:
 
     def await_idle(self, pause_s: float = 0.1) -> None:
         """Wait until no run is live."""
-        sql = "SELECT EXISTS (SELECT 1 FROM workflows_run WHERE org_id = %s AND status IN ('queued', 'running'))"
+        sql = (
+            "SELECT EXISTS (SELECT 1 FROM headrace_workflows_run WHERE org_id = %s AND status IN ('queued', 'running'))"
+        )
         while self._one(sql, [self.organization.id]):
             time.sleep(pause_s)
 
@@ -92,7 +95,7 @@ class Site:
         while True:
             row = self._row(
                 "SELECT extract(epoch FROM created_at)::float8, extract(epoch FROM ended_at)::float8 "
-                "FROM workflows_run WHERE id = %s",
+                "FROM headrace_workflows_run WHERE id = %s",
                 [run_id],
             )
             if row[1] is not None:
@@ -103,7 +106,7 @@ class Site:
         """When the last of the runs ended that were made since then."""
         return float(
             self._one(
-                "SELECT max(extract(epoch FROM ended_at))::float8 FROM workflows_run "
+                "SELECT max(extract(epoch FROM ended_at))::float8 FROM headrace_workflows_run "
                 "WHERE org_id = %s AND created_at >= to_timestamp(%s)",
                 [self.organization.id, since],
             )
@@ -113,7 +116,8 @@ class Site:
         """When the first step of a run was started, by its row."""
         return float(
             self._one(
-                "SELECT min(extract(epoch FROM started_at))::float8 FROM workflows_steprun WHERE run_id = %s", [run_id]
+                "SELECT min(extract(epoch FROM started_at))::float8 FROM headrace_workflows_steprun WHERE run_id = %s",
+                [run_id],
             )
         )
 

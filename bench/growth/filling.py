@@ -28,11 +28,13 @@ def fill(site: Site, *, stored: int, waiting: int) -> dict[str, int]:
     others, _ = Organization.objects.get_or_create(slug="bench-others", defaults={"name": "Others"})
     services.apply_definition(others, parse(SLEEPS))
     sleeper = str(services.trigger(others, "sleeps").run_ids[0])
-    while not _one("SELECT count(*) FROM workflows_steprun WHERE run_id = %s AND status = 'waiting'", sleeper):
+    while not _one("SELECT count(*) FROM headrace_workflows_steprun WHERE run_id = %s AND status = 'waiting'", sleeper):
         time.sleep(0.1)
     _copy(sleeper, waiting - _count("status IN ('queued', 'running')"))
     with connection.cursor() as cursor:
-        cursor.execute("VACUUM (ANALYZE) workflows_run, workflows_steprun, workflows_attempt")
+        cursor.execute(
+            "VACUUM (ANALYZE) headrace_workflows_run, headrace_workflows_steprun, headrace_workflows_attempt"
+        )
     return {"stored": _count("status = 'completed'"), "waiting": _count("status IN ('queued', 'running')")}
 
 
@@ -48,9 +50,13 @@ def _copy(run_id: str, count: int) -> None:
             )
             back = {"created_at": "t.created_at - make_interval(secs => g.n)"}
             for table, own, whose in (
-                ("workflows_run", {"id": "g.run", **back}, "id"),
-                ("workflows_steprun", {"id": "g.step", "run_id": "g.run", **back}, "run_id"),
-                ("workflows_attempt", {"id": "g.attempt", "step_run_id": "g.step", "run_id": "g.run"}, "run_id"),
+                ("headrace_workflows_run", {"id": "g.run", **back}, "id"),
+                ("headrace_workflows_steprun", {"id": "g.step", "run_id": "g.run", **back}, "run_id"),
+                (
+                    "headrace_workflows_attempt",
+                    {"id": "g.attempt", "step_run_id": "g.step", "run_id": "g.run"},
+                    "run_id",
+                ),
             ):
                 cursor.execute(_insert(table, own, whose), [run_id])
 
@@ -67,7 +73,7 @@ def _insert(table: str, own: Mapping[str, str], whose: str) -> str:
 
 
 def _count(where: str) -> int:
-    return int(_one(f"SELECT count(*) FROM workflows_run WHERE {where}"))
+    return int(_one(f"SELECT count(*) FROM headrace_workflows_run WHERE {where}"))
 
 
 def _one(sql: str, *parameters: str) -> int:

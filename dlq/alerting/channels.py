@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from django.conf import settings
-
 from dlq.models import Alert, AlertChannel, AlertNotification
+from workflows.edge.extras import MissingExtra, extra
 from workflows.errors import WorkflowsError
+from workflows.this_process.configuration import configuration
 
 ENVIRONMENT = "environment"
 SENTRY = "sentry"
@@ -15,13 +15,12 @@ _LEVELS = {"info": "info", "warning": "warning", "critical": "error"}
 
 def configured() -> list[str]:
     """The channels that the environment sets up."""
-    return [*([ENVIRONMENT] if settings.ALERT_URLS else []), *([SENTRY] if settings.SENTRY_DSN else [])]
+    return [*([ENVIRONMENT] if configuration().alert_urls else []), *([SENTRY] if configuration().sentry_dsn else [])]
 
 
 def problem_of(url: str) -> str | None:
     """What is wrong with an address; None where apprise can use it."""
-    import apprise  # noqa: PLC0415  (large: only processes that deliver load it)
-
+    apprise = extra("apprise", "alerts")  # large: only processes that deliver load it
     if apprise.Apprise.instantiate(url) is None:
         return "apprise does not know this address; see the list at https://github.com/caronc/apprise/wiki"
     return None
@@ -45,8 +44,10 @@ def send(notification: AlertNotification) -> str | None:
 
 def say(urls: list[str], title: str, body: str, kind: str) -> str | None:
     """Send a message to addresses. Returns what went wrong, or None."""
-    import apprise  # noqa: PLC0415
-
+    try:
+        apprise = extra("apprise", "alerts")
+    except MissingExtra as error:
+        return str(error)
     target = apprise.Apprise()
     for url in urls:
         if not target.add(url):
@@ -60,19 +61,21 @@ def say(urls: list[str], title: str, body: str, kind: str) -> str | None:
 
 def _urls(channel: str) -> list[str]:
     if channel == ENVIRONMENT:
-        return list(settings.ALERT_URLS)
+        return list(configuration().alert_urls)
     found = AlertChannel.objects.filter(name=channel, enabled=True).first()
     return [found.url] if found else []
 
 
 def _to_sentry(alert: Alert, title: str, recovered: bool) -> str | None:
-    import sentry_sdk  # noqa: PLC0415
-
-    client = sentry_sdk.Client(dsn=settings.SENTRY_DSN, default_integrations=False)
+    try:
+        sentry_sdk = extra("sentry_sdk", "sentry")
+    except MissingExtra as error:
+        return str(error)
+    client = sentry_sdk.Client(dsn=configuration().sentry_dsn, default_integrations=False)
     try:
         client.capture_event({
             "message": f"{title}\n{alert.message}",
-            "level": "info" if recovered else _LEVELS[alert.severity],  # type: ignore[typeddict-item]
+            "level": "info" if recovered else _LEVELS[alert.severity],
             "fingerprint": ["headrace", alert.rule.name if alert.rule else "failure", str(alert.org_id)],
             "tags": {"rule": alert.rule.name if alert.rule else "failure", "execution": str(alert.execution or ""),
                      "step": alert.step},

@@ -1,4 +1,5 @@
-"""What stands in the database from the first migration on: the shipped alert rules, and beat's row that evaluates them.
+"""What stands in the database from the first migration on: the shipped alert rules, and beat's row that
+evaluates them where beat is the clock.
 
 Neither is changed again: a rule that somebody has edited or switched off stays so; a deleted one is made anew.
 """
@@ -6,6 +7,9 @@ Neither is changed again: a rule that somebody has edited or switched off stays 
 from __future__ import annotations
 
 from typing import Any
+
+from workflows.edge.tables import has_table
+from workflows.this_process.celery_app import has_beat_rows
 
 RULES: tuple[dict[str, Any], ...] = (
     {"name": "dead-letters", "metric": "dead_letters", "threshold": 10, "window_s": 3600, "severity": "warning"},
@@ -31,12 +35,16 @@ TASK = "headrace: alert rules, every minute"
 
 def ship(**_: Any) -> None:
     """Receiver of `post_migrate`."""
-    from django_celery_beat.models import IntervalSchedule, PeriodicTask  # noqa: PLC0415  (models must be loaded)
+    from dlq.models import AlertRule  # noqa: PLC0415  (models must be loaded)
 
-    from dlq.models import AlertRule  # noqa: PLC0415
-
+    if not has_table(AlertRule):
+        return
     for rule in RULES:
         AlertRule.objects.get_or_create(name=rule["name"], defaults=rule)
+    if not has_beat_rows():
+        return
+    from django_celery_beat.models import IntervalSchedule, PeriodicTask  # noqa: PLC0415
+
     minute, _created = IntervalSchedule.objects.get_or_create(every=60, period=IntervalSchedule.SECONDS)
     PeriodicTask.objects.get_or_create(
         name=TASK,

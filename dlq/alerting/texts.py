@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from django.conf import settings
-
 from dlq.alerting import metrics
 from dlq.models import AlertRule, DeadLetter
 from dlq.models.alert import Metric
 from workflows.models import Organization, Run
+from workflows.this_process.configuration import configuration
 
 _SENTENCES = {
     Metric.DEAD_LETTERS: "High DLQ volume: {value} within {window}.",
@@ -74,7 +73,7 @@ def failure_message(letter: DeadLetter) -> str:
         [
             f"Flow {letter.flow.slug}, step {letter.step_key or '(the run itself)'}: {letter.error_message[:1000]}",
             f"Event id: {letter.event_id or letter.run_id}. Execution: {letter.run_id}. Attempts: {letter.attempts}.",
-            f"Link: {settings.PUBLIC_URL}/runs/{letter.run_id}/",
+            f"Link: {configuration().public_url}/runs/{letter.run_id}/",
         ]
     )
 
@@ -82,10 +81,10 @@ def failure_message(letter: DeadLetter) -> str:
 def _where(run_id: UUID | None, step: str) -> list[str]:
     """A run that shows it; else the list of runs."""
     if run_id is None:
-        return [f"Link: {settings.PUBLIC_URL}/"]
+        return [f"Link: {configuration().public_url}/"]
     flow = Run.objects.filter(id=run_id).values_list("flow__slug", flat=True).first()
     lines = [f"Flow: {flow}{f', step: {step}' if step else ''}. Execution: {run_id}."] if flow else []
-    return [*lines, f"Link: {settings.PUBLIC_URL}/runs/{run_id}/"]
+    return [*lines, f"Link: {configuration().public_url}/runs/{run_id}/"]
 
 
 def _window(seconds: int) -> str:

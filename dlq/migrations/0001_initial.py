@@ -7,10 +7,13 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
+    replaces = [("dlq", "0001_initial")]
+
     initial = True
 
     dependencies = [
-        ('workflows', '0004_failure'),
+        ("headrace_dlq", "0000_names"),
+        ('headrace_workflows', '0004_failure'),
     ]
 
     operations = [
@@ -61,7 +64,7 @@ class Migration(migrations.Migration):
                 ('fired_at', models.DateTimeField()),
                 ('seen_at', models.DateTimeField(help_text='When it held last.')),
                 ('recovered_at', models.DateTimeField(blank=True, null=True)),
-                ('rule', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='alerts', to='dlq.alertrule')),
+                ('rule', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='alerts', to='headrace_dlq.alertrule')),
             ],
             options={
                 'ordering': ['-id'],
@@ -93,7 +96,7 @@ class Migration(migrations.Migration):
                 ('failed_at', models.DateTimeField()),
                 ('reprocessed_at', models.DateTimeField(blank=True, null=True)),
                 ('created_at', models.DateTimeField()),
-                ('flow', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, to='workflows.flow')),
+                ('flow', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, to='headrace_workflows.flow')),
             ],
             options={
                 'ordering': ['-id'],
@@ -109,7 +112,7 @@ class Migration(migrations.Migration):
                 ('reason', models.TextField(blank=True)),
                 ('run_id', models.UUIDField(blank=True, null=True)),
                 ('patch', models.JSONField(default=list)),
-                ('letter', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='changes', to='dlq.deadletter')),
+                ('letter', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='changes', to='headrace_dlq.deadletter')),
             ],
             options={
                 'ordering': ['id'],
@@ -143,7 +146,7 @@ class Migration(migrations.Migration):
                 ('by', models.CharField(max_length=200)),
                 ('text', models.TextField()),
                 ('at', models.DateTimeField(auto_now_add=True)),
-                ('group', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='comments', to='dlq.deadlettergroup')),
+                ('group', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='comments', to='headrace_dlq.deadlettergroup')),
             ],
             options={
                 'ordering': ['id'],
@@ -152,7 +155,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='deadletter',
             name='group',
-            field=models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='letters', to='dlq.deadlettergroup'),
+            field=models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='letters', to='headrace_dlq.deadlettergroup'),
         ),
         migrations.CreateModel(
             name='AlertNotification',
@@ -165,7 +168,7 @@ class Migration(migrations.Migration):
                 ('due_at', models.DateTimeField()),
                 ('error', models.TextField(blank=True)),
                 ('sent_at', models.DateTimeField(blank=True, null=True)),
-                ('alert', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to='dlq.alert')),
+                ('alert', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to='headrace_dlq.alert')),
             ],
             options={
                 'ordering': ['id'],

@@ -4,8 +4,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("dlq", "0002_priority_target")]
     dependencies = [
-        ("dlq", "0001_initial"),
+        ("headrace_dlq", "0001_initial"),
     ]
 
     operations = [

@@ -3,12 +3,12 @@ from django.db import migrations, models
 NUMBER_REPAIRS = """
 WITH RECURSIVE edge AS (
     SELECT r.id, r.origin_id
-      FROM workflows_run r JOIN workflows_run o ON o.id = r.origin_id
+      FROM headrace_workflows_run r JOIN headrace_workflows_run o ON o.id = r.origin_id
      WHERE r.repair_root_id IS NULL
        AND (r.origin_kind = 'resume'
             OR (r.origin_kind = 'replay'
                 AND (o.status IN ('failed', 'cancelled')
-                     OR EXISTS (SELECT 1 FROM dlq_deadletter d WHERE d.replay_run_id = r.id))))
+                     OR EXISTS (SELECT 1 FROM headrace_dlq_deadletter d WHERE d.replay_run_id = r.id))))
 ), chain AS (
     SELECT e.id, e.origin_id AS root FROM edge e WHERE NOT EXISTS (SELECT 1 FROM edge p WHERE p.id = e.origin_id)
      UNION ALL
@@ -16,7 +16,7 @@ WITH RECURSIVE edge AS (
 ), numbered AS (
     SELECT id, root, row_number() OVER (PARTITION BY root ORDER BY id) AS number FROM chain
 )
-UPDATE workflows_run r SET repair_root_id = n.root, repair_number = n.number FROM numbered n WHERE r.id = n.id
+UPDATE headrace_workflows_run r SET repair_root_id = n.root, repair_number = n.number FROM numbered n WHERE r.id = n.id
 """
 """The repairs that there are, in the order in which they were made."""
 
@@ -26,16 +26,17 @@ WITH named AS (
            CASE WHEN d.step_run_id IS NULL THEN '(' || d.step_type || ')'
                 WHEN s.id IS NULL THEN d.step_key || '#' || d.id
                 ELSE COALESCE(NULLIF(s.path, '') || '/', '') || d.step_key END AS place
-      FROM dlq_deadletter d
-      LEFT JOIN workflows_run r ON r.id = d.run_id
-      LEFT JOIN workflows_steprun s ON s.id = d.step_run_id
+      FROM headrace_dlq_deadletter d
+      LEFT JOIN headrace_workflows_run r ON r.id = d.run_id
+      LEFT JOIN headrace_workflows_steprun s ON s.id = d.step_run_id
 ), ranked AS (
     SELECT id, first_run, place, row_number() OVER (PARTITION BY first_run, place ORDER BY id DESC) AS age FROM named
 )
-UPDATE dlq_deadletter d
+UPDATE headrace_dlq_deadletter d
    SET first_run_id = k.first_run, place = CASE WHEN k.age = 1 THEN k.place ELSE k.place || '#' || d.id END,
        repairing = d.status = 'reprocessed'
-                   AND EXISTS (SELECT 1 FROM workflows_run r WHERE r.id = d.replay_run_id AND r.ended_at IS NULL)
+                   AND EXISTS (SELECT 1 FROM headrace_workflows_run r
+                       WHERE r.id = d.replay_run_id AND r.ended_at IS NULL)
   FROM ranked k
  WHERE d.id = k.id
 """
@@ -44,19 +45,20 @@ UPDATE dlq_deadletter d
 CLOSE_REPAIRED = """
 WITH done AS (
     SELECT DISTINCT ON (d.id) d.id, r.id AS run_id, r.ended_at
-      FROM dlq_deadletter d
-      JOIN workflows_steprun old ON old.id = d.step_run_id
-      JOIN workflows_run r ON r.repair_root_id = d.first_run_id AND r.id > d.run_id AND r.status = 'completed'
-      JOIN workflows_steprun s ON s.run_id = r.id AND s.key = old.key AND s.path = old.path AND s.status = 'completed'
+      FROM headrace_dlq_deadletter d
+      JOIN headrace_workflows_steprun old ON old.id = d.step_run_id
+      JOIN headrace_workflows_run r ON r.repair_root_id = d.first_run_id AND r.id > d.run_id AND r.status = 'completed'
+      JOIN headrace_workflows_steprun s ON s.run_id = r.id AND s.key = old.key AND s.path = old.path
+           AND s.status = 'completed'
      WHERE d.status = 'failed'
      ORDER BY d.id, r.repair_number
 ), closed AS (
-    UPDATE dlq_deadletter d
+    UPDATE headrace_dlq_deadletter d
        SET status = 'reprocessed', replay_run_id = done.run_id, reprocessed_at = done.ended_at, auto_replay_at = NULL
       FROM done WHERE d.id = done.id
     RETURNING d.id, d.replay_run_id
 )
-INSERT INTO dlq_deadletterchange (letter_id, what, by, at, reason, run_id, patch)
+INSERT INTO headrace_dlq_deadletterchange (letter_id, what, by, at, reason, run_id, patch)
 SELECT id, 'closed', 'the upgrade', clock_timestamp(), 'That run had repaired it, and completed.', replay_run_id,
        '[]'::jsonb
   FROM closed
@@ -67,7 +69,9 @@ SELECT id, 'closed', 'the upgrade', clock_timestamp(), 'That run had repaired it
 class Migration(migrations.Migration):
     """One letter for each step that failed, however often it is repaired: see ADR 14."""
 
-    dependencies = [("dlq", "0002_priority_target"), ("workflows", "0022_repair")]
+    replaces = [("dlq", "0003_repair")]
+
+    dependencies = [("headrace_dlq", "0002_priority_target"), ("headrace_workflows", "0022_repair")]
 
     operations = [
         migrations.AddField("deadletter", "first_run_id", models.UUIDField(null=True)),

@@ -6,9 +6,10 @@ from django.db.models import Q
 
 
 class Migration(migrations.Migration):
+    replaces = [("dlq", "0004_repairing")]
     atomic = False
 
-    dependencies = [("dlq", "0003_repair")]
+    dependencies = [("headrace_dlq", "0003_repair")]
 
     operations = [
         # What a build that was broken off left; it would be in the way of the next.

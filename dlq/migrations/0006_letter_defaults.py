@@ -4,13 +4,14 @@ import uuid6
 from django.db import migrations, models
 from django.db.models.functions import Now
 
-import dlq.models.letter
+from dlq.models import letter
 
 
 class Migration(migrations.Migration):
+    replaces = [("dlq", "0006_letter_defaults")]
     dependencies = [
-        ("dlq", "0005_severities"),
-        ("workflows", "0002_engine"),
+        ("headrace_dlq", "0005_severities"),
+        ("headrace_workflows", "0002_engine"),
     ]
 
     operations = [
@@ -33,7 +34,7 @@ class Migration(migrations.Migration):
             model_name="deadletter",
             name="id",
             field=models.UUIDField(
-                db_default=dlq.models.letter.Uuid7(),
+                db_default=letter.Uuid7(),
                 default=uuid6.uuid7,
                 editable=False,
                 primary_key=True,

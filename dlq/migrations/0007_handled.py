@@ -5,7 +5,7 @@ from django.db.models import Q
 
 
 class Migration(migrations.Migration):
-    dependencies = [("dlq", "0006_letter_defaults")]
+    dependencies = [("headrace_dlq", "0006_letter_defaults")]
 
     operations = [
         migrations.AlterField(

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("dlq", "0007_handled"),
+        ("headrace_dlq", "0007_handled"),
     ]
 
     operations = [

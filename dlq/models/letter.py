@@ -65,7 +65,9 @@ class DeadLetter(models.Model):
     first_run_id = models.UUIDField(help_text="The run that failed first: this one, or the one that it repairs.")
     place = models.TextField(help_text="The step that failed, and where in nested maps and loops.")
     step_run_id = models.UUIDField(null=True, blank=True, help_text="Empty where the run failed by itself.")
-    flow = models.ForeignKey("workflows.Flow", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)
+    flow = models.ForeignKey(
+        "headrace_workflows.Flow", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False
+    )
     step_key = models.CharField(max_length=100, blank=True)
     step_type = models.CharField(max_length=50)
     category = models.CharField(max_length=20)

@@ -10,12 +10,12 @@ WITH failure AS (
         key text, type text, category text, fingerprint text, name text, message text, stack text, normal text,
         location text, attempts int, alert bool)
 ), new_group AS (
-    INSERT INTO dlq_deadlettergroup (id, org_id, fingerprint, step_type, category, error_name, message, location,
-                                     first_seen)
+    INSERT INTO headrace_dlq_deadlettergroup (id, org_id, fingerprint, step_type, category, error_name, message,
+                                              location, first_seen)
     SELECT DISTINCT ON (f.group_id) f.group_id, f.org, f.fingerprint, f.type, f.category, f.name, f.normal, f.location,
            clock_timestamp()
       FROM failure f
-     WHERE NOT EXISTS (SELECT 1 FROM dlq_deadlettergroup g WHERE g.id = f.group_id)
+     WHERE NOT EXISTS (SELECT 1 FROM headrace_dlq_deadlettergroup g WHERE g.id = f.group_id)
      ORDER BY f.group_id
     ON CONFLICT DO NOTHING
 ), prepared AS (
@@ -26,20 +26,21 @@ WITH failure AS (
            COALESCE(before.auto_replays, 0) AS auto_replays,
            COALESCE(g.auto_replay_s, CASE WHEN f.category = 'rate_limited' THEN %(auto_s)s::float8 ELSE 0 END) AS wait_s
       FROM failure f
-      JOIN workflows_run r ON r.id = f.run
-      LEFT JOIN workflows_steprun s ON s.id = f.step_run
-      LEFT JOIN dlq_deadlettergroup g ON g.id = f.group_id
-      LEFT JOIN LATERAL (SELECT max(d.auto_replays) AS auto_replays FROM dlq_deadletter d WHERE d.replay_run_id = f.run)
-           before ON true
+      JOIN headrace_workflows_run r ON r.id = f.run
+      LEFT JOIN headrace_workflows_steprun s ON s.id = f.step_run
+      LEFT JOIN headrace_dlq_deadlettergroup g ON g.id = f.group_id
+      LEFT JOIN LATERAL (SELECT max(d.auto_replays) AS auto_replays FROM headrace_dlq_deadletter d
+                           WHERE d.replay_run_id = f.run) before ON true
 ), latest AS (  -- of two that were repaired by force at the same time; both are in the history
     SELECT DISTINCT ON (p.first_run, p.place) p.* FROM prepared p ORDER BY p.first_run, p.place, p.run DESC
 ), earlier AS (
     SELECT d.id, d.run_id, d.failed_at, d.error_name, d.error_message, d.first_run_id, d.place
-      FROM latest p JOIN dlq_deadletter d ON d.first_run_id = p.first_run AND d.place = p.place
+      FROM latest p JOIN headrace_dlq_deadletter d ON d.first_run_id = p.first_run AND d.place = p.place
 ), buried AS (
-    INSERT INTO dlq_deadletter AS d (id, org_id, group_id, run_id, first_run_id, place, step_run_id, flow_id, step_key,
-        step_type, category, event_name, event_id, event_data, error_name, error_message, error_stack, attempts, status,
-        auto_replays, auto_replay_at, alert_due, failed_at, created_at)
+    INSERT INTO headrace_dlq_deadletter AS d (id, org_id, group_id, run_id, first_run_id, place, step_run_id, flow_id,
+                                              step_key, step_type, category, event_name, event_id, event_data,
+                                              error_name, error_message, error_stack, attempts, status, auto_replays,
+                                              auto_replay_at, alert_due, failed_at, created_at)
     SELECT headrace_uuid7(), p.org, p.group_id, p.run, p.first_run, p.place, p.step_run, p.flow_id, p.key, p.type,
            p.category, COALESCE(NULLIF(p.event_name, ''), 'headrace/manual'), p.event_id, p.input, p.name, p.message,
            p.stack, p.attempts, 'failed', p.auto_replays,
@@ -60,10 +61,10 @@ WITH failure AS (
 ), first_time AS (
     SELECT e.id, e.run_id, e.failed_at, e.error_name, e.error_message
       FROM earlier e JOIN buried b ON b.id = e.id
-     WHERE NOT EXISTS (SELECT 1 FROM dlq_deadletterchange c WHERE c.letter_id = e.id
+     WHERE NOT EXISTS (SELECT 1 FROM headrace_dlq_deadletterchange c WHERE c.letter_id = e.id
                           AND c.what IN ('failed', 'failed again'))
 )
-INSERT INTO dlq_deadletterchange (letter_id, what, by, at, reason, run_id, patch)
+INSERT INTO headrace_dlq_deadletterchange (letter_id, what, by, at, reason, run_id, patch)
 SELECT id, 'failed', 'the engine', failed_at, error_name || ': ' || error_message, run_id, '[]'::jsonb FROM first_time
 UNION ALL
 SELECT b.id, 'failed again', 'the engine', p.at, p.name || ': ' || p.message, p.run, '[]'::jsonb

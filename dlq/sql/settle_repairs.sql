@@ -4,16 +4,17 @@
 -- step_run_identity.
 WITH due AS (
     SELECT d.id, d.replay_run_id, r.status AS run, s.status AS step
-      FROM dlq_deadletter d
-      LEFT JOIN workflows_run r ON r.id = d.replay_run_id
-      LEFT JOIN workflows_steprun failed ON failed.id = d.step_run_id
-      LEFT JOIN workflows_steprun s ON s.run_id = r.id AND s.key = d.step_key AND s.path = COALESCE(failed.path, '')
+      FROM headrace_dlq_deadletter d
+      LEFT JOIN headrace_workflows_run r ON r.id = d.replay_run_id
+      LEFT JOIN headrace_workflows_steprun failed ON failed.id = d.step_run_id
+      LEFT JOIN headrace_workflows_steprun s ON s.run_id = r.id AND s.key = d.step_key
+          AND s.path = COALESCE(failed.path, '')
      WHERE d.repairing AND (r.id IS NULL OR r.ended_at IS NOT NULL)
      ORDER BY d.id
      LIMIT %(limit)s
        FOR UPDATE OF d SKIP LOCKED
 ), settled AS (
-    UPDATE dlq_deadletter d
+    UPDATE headrace_dlq_deadletter d
        SET repairing = false,
            status = CASE WHEN undone.it THEN 'failed' ELSE d.status END,
            replay_run_id = CASE WHEN undone.it THEN NULL ELSE d.replay_run_id END,
@@ -25,7 +26,7 @@ WITH due AS (
      WHERE d.id = due.id AND d.repairing AND d.status = 'reprocessed'
     RETURNING d.id, due.replay_run_id AS run_id, due.run, undone.it
 ), told AS (
-    INSERT INTO dlq_deadletterchange (letter_id, what, by, at, reason, run_id, patch)
+    INSERT INTO headrace_dlq_deadletterchange (letter_id, what, by, at, reason, run_id, patch)
     SELECT id, 'reopened', 'the engine', clock_timestamp(),
            'Its repair ' || CASE run WHEN 'failed' THEN 'failed' ELSE 'was cancelled' END
            || ' before this step was done.', run_id, '[]'::jsonb

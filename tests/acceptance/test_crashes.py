@@ -97,7 +97,7 @@ def test_a_worker_is_killed_ten_times_and_no_recorded_step_runs_again(
 
 
 def _somebody_executes(org: Organization) -> bool:
-    sql = "SELECT 1 FROM workflows_steprun WHERE org_id = %s AND status = 'running' AND lease_until > now()"
+    sql = "SELECT 1 FROM headrace_workflows_steprun WHERE org_id = %s AND status = 'running' AND lease_until > now()"
     return bool(scalar(sql, org.id))
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.conf import settings
 from django.core.management import call_command
 
 from config import env
@@ -27,6 +26,7 @@ from workflows.models import Organization, Run, StepRun
 from workflows.selectors import limits as limit_selectors
 from workflows.services import limits as flow_control
 from workflows.simulation.forecast import fullest_window
+from workflows.this_process.configuration import configuration
 
 
 def probe(kind: str = "probe", **more: Any) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_limits_hold_behind_a_broker_backlog_of_10_000(org: Organization, own_wo
         services.trigger_many(org, crowd, [{}] * (number // 2))
     await_that(lambda: StepRun.objects.filter(org_id=org.id, dispatched_at=None).count() == 0, 20)
     runs = start(org, slug, 100)
-    time.sleep(settings.GATE_RESERVATION_S + 1)
+    time.sleep(configuration().gate_reservation_s + 1)
     for _ in range(4):
         own_workers.start("io")
     await_that(lambda: finished(org, number + 100), 90, "all runs end")

@@ -106,7 +106,7 @@ def test_a_process_whose_connections_are_all_taken_is_not_ready_and_then_not_ali
     await_that(lambda: ask(web, "/readyz")[0] == 200, 20, "ready")
     threads = []
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("LOCK TABLE workflows_accesskey IN ACCESS EXCLUSIVE MODE")
+        cursor.execute("LOCK TABLE headrace_workflows_accesskey IN ACCESS EXCLUSIVE MODE")
         for _ in range(10):
             headers = {"Authorization": f"Bearer {api_key}"}
             threads.append(

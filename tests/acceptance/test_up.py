@@ -59,7 +59,7 @@ def test_the_pages_are_served(instance: Instance) -> None:
         }
         assert "swagger" in client.get("/api/docs").text.lower()
         assert client.get("/admin/login/").status_code == 200
-        assert client.get("/static/vendor/htmx-2.min.js").status_code == 200
+        assert client.get("/static/headrace/vendor/htmx-2.min.js").status_code == 200
     address = f"http://127.0.0.1:{instance.ports.flower}/"
     assert httpx.get(address).status_code == 401
     login = (instance.credentials["username"], instance.credentials["password"])

@@ -26,7 +26,7 @@ from tests.support.workers import await_that
 from workflows.selectors.runs import FAULTS
 
 WITHIN_S = 60
-MIGRATED = frozenset({"django_migrations", "django_content_type", "auth_permission", "dlq_alertrule"})
+MIGRATED = frozenset({"django_migrations", "django_content_type", "auth_permission", "headrace_dlq_alertrule"})
 """Tables whose rows a migration may change: the bookkeeping of Django, and the severity of shipped alert rules that nobody
 has edited. Name others here, and why, when one does."""
 MAY_BE_REFUSED = {
@@ -104,7 +104,9 @@ class Upgraded:
     def ends(self, labels: list[str]) -> dict[str, str]:
         """By label: how the run has ended. Waits until all have, or shows in what state the others are."""
         ids = {self.installed.run_id(label): label for label in labels}
-        statement = "SELECT id::text, status, ended_at IS NOT NULL FROM workflows_run WHERE id = ANY(%s::uuid[])"
+        statement = (
+            "SELECT id::text, status, ended_at IS NOT NULL FROM headrace_workflows_run WHERE id = ANY(%s::uuid[])"
+        )
         deadline = time.monotonic() + WITHIN_S
         while True:
             rows = self.installed.sql(statement, list(ids))
@@ -131,10 +133,21 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
 
 def test_the_migration_keeps_every_row(upgraded: Upgraded) -> None:
     assert differences(upgraded.before, upgraded.after, but=MIGRATED) == []
-    assert len(upgraded.before["dlq_alertrule"]) == len(upgraded.after["dlq_alertrule"])
-    assert upgraded.after["throttling_defaultsize"] == [{"id": 1, "size": "off"}]  # no limit of runs before, none now
+    assert len(upgraded.before["headrace_dlq_alertrule"]) == len(upgraded.after["headrace_dlq_alertrule"])
+    sizes = upgraded.after["headrace_throttling_defaultsize"]
+    assert sizes == [{"id": 1, "size": "off"}]  # no limit of runs before, none now
     made = upgraded.installed.command("makemigrations", "--check", "--dry-run")
     assert made.returncode == 0, made.stdout
+
+
+def test_tables_sequences_and_permissions_have_their_names_of_today(upgraded: Upgraded) -> None:
+    former = "SELECT relname FROM pg_class WHERE relkind IN ('r', 'S') AND relname ~ '^(workflows|throttling|dlq)_'"
+    assert upgraded.installed.sql(former) == []
+    types = (upgraded.before["django_content_type"], upgraded.after["django_content_type"])
+    before, after = ({row["id"]: row["app_label"] for row in rows} for rows in types)
+    renamed = {id_: label for id_, label in before.items() if label in {"workflows", "throttling", "dlq"}}
+    assert len(renamed) > 30
+    assert {id_: after[id_] for id_ in renamed} == {id_: f"headrace_{label}" for id_, label in renamed.items()}
 
 
 def test_every_open_run_ends_as_it_would_have(upgraded: Upgraded) -> None:
@@ -169,9 +182,11 @@ def test_a_run_stays_on_its_version_and_has_its_results(upgraded: Upgraded) -> N
 def test_what_was_done_is_not_done_again(upgraded: Upgraded) -> None:
     ends = upgraded.ends(["everything-v1", "retrying", "undoing"])
     assert set(ends.values()) <= {"completed", "failed"}
-    done = "SELECT to_jsonb(s) FROM workflows_steprun s WHERE s.id = %s"
+    done = "SELECT to_jsonb(s) FROM headrace_workflows_steprun s WHERE s.id = %s"
     recorded = [
-        row for row in upgraded.before["workflows_steprun"] if row["status"] in {"completed", "failed", "skipped"}
+        row
+        for row in upgraded.before["headrace_workflows_steprun"]
+        if row["status"] in {"completed", "failed", "skipped"}
     ]
     assert len(recorded) > 100
     for row in recorded:
@@ -187,7 +202,7 @@ def test_a_run_of_a_refused_version_goes_on_or_fails_once_with_its_path(
 ) -> None:
     (status,) = upgraded.ends([label]).values()
     run_id = upgraded.installed.run_id(label)
-    letters = upgraded.installed.sql("SELECT error_message FROM dlq_deadletter WHERE run_id = %s", run_id)
+    letters = upgraded.installed.sql("SELECT error_message FROM headrace_dlq_deadletter WHERE run_id = %s", run_id)
     if status == "completed":
         assert letters == []
     else:
@@ -203,12 +218,14 @@ def test_events_left_over_are_matched_beside_poisoned_ones(upgraded: Upgraded) -
 
 def test_poisoned_events_are_given_up_with_a_word(upgraded: Upgraded) -> None:
     """Red at 0.1.0: they stayed unmatched for ever. Either their run is made and ends, or it is said why there is none."""
-    unmatched = "SELECT id::text FROM workflows_event WHERE matched_at IS NULL AND id = ANY(%s::uuid[])"
+    unmatched = "SELECT id::text FROM headrace_workflows_event WHERE matched_at IS NULL AND id = ANY(%s::uuid[])"
     poison = upgraded.installed.manifest["poison"]
     assert len(poison) == 3
     await_that(lambda: not upgraded.installed.sql(unmatched, poison), 30, "the poisoned events are matched")
     for event_id in poison:
-        said = upgraded.installed.sql("SELECT reason FROM workflows_triggeroutcome WHERE event_id = %s", event_id)
+        said = upgraded.installed.sql(
+            "SELECT reason FROM headrace_workflows_triggeroutcome WHERE event_id = %s", event_id
+        )
         if said:
             assert "input_schema" in said[0]
         else:
@@ -219,24 +236,26 @@ def test_switched_off_triggers_stay_off(upgraded: Upgraded) -> None:
     installed = upgraded.installed
     ignored, heard = installed.send("off/wanted"), installed.send("off/still-on")
     assert installed.await_run_of(heard)["status"] == "completed"
-    await_that(lambda: installed.sql("SELECT 1 FROM workflows_event WHERE id = %s AND matched_at IS NOT NULL", ignored))
-    assert installed.sql("SELECT 1 FROM workflows_run WHERE event_id = %s", ignored) == []
-    of_flow = "FROM workflows_flow f JOIN workflows_trigger t ON t.flow_id = f.id WHERE f.slug = 'switched-off'"
+    await_that(
+        lambda: installed.sql(
+            "SELECT 1 FROM headrace_workflows_event WHERE id = %s AND matched_at IS NOT NULL", ignored
+        )
+    )
+    assert installed.sql("SELECT 1 FROM headrace_workflows_run WHERE event_id = %s", ignored) == []
+    of_flow = "FROM headrace_workflows_flow f JOIN headrace_workflows_trigger t ON t.flow_id = f.id WHERE f.slug = 'switched-off'"
     assert installed.sql(f"SELECT enabled {of_flow} ORDER BY t.position") == [False, False, True]
-    assert installed.sql("SELECT 1 FROM workflows_cronfire c JOIN workflows_flow f ON f.id = c.flow_id WHERE f.slug = 'switched-off'") == []  # fmt: skip
+    assert installed.sql("SELECT 1 FROM headrace_workflows_cronfire c JOIN headrace_workflows_flow f ON f.id = c.flow_id WHERE f.slug = 'switched-off'") == []  # fmt: skip
 
 
 def test_schedules_catch_up_by_their_policies(upgraded: Upgraded) -> None:
-    fired = "SELECT outcome, count(*) FROM workflows_cronfire c JOIN workflows_flow f ON f.id = c.flow_id WHERE f.slug = 'nightly' AND c.schedule LIKE '0 3 %%' GROUP BY 1"
+    fired = "SELECT outcome, count(*) FROM headrace_workflows_cronfire c JOIN headrace_workflows_flow f ON f.id = c.flow_id WHERE f.slug = 'nightly' AND c.schedule LIKE '0 3 %%' GROUP BY 1"
     outcomes = await_that(lambda: dict(upgraded.installed.sql(fired)), WITHIN_S, "the nightly run")
     assert outcomes["started"] == 1
 
 
 def test_webhooks_answer_at_their_addresses_with_their_secrets(upgraded: Upgraded) -> None:
     installed = upgraded.installed
-    stored = (
-        "SELECT token, event_name, position, config FROM workflows_trigger WHERE kind = 'webhook' ORDER BY position"
-    )
+    stored = "SELECT token, event_name, position, config FROM headrace_workflows_trigger WHERE kind = 'webhook' ORDER BY position"
     hooks = installed.manifest["webhooks"]
     assert [
         dict(zip(("token", "event_name", "position", "config"), row, strict=True)) for row in installed.sql(stored)
@@ -248,7 +267,7 @@ def test_webhooks_answer_at_their_addresses_with_their_secrets(upgraded: Upgrade
             "POST", f"/hooks/{hook['token']}", content=body, headers=_signed(installed, hook, body, number)
         )
         assert (answer.status_code, answer.json()) == (200, {"received": True}), hook["event_name"]
-    made = "SELECT count(*) FROM workflows_run WHERE trigger = 'webhook' AND created_at > now() - interval '1 hour' AND status = 'completed'"
+    made = "SELECT count(*) FROM headrace_workflows_run WHERE trigger = 'webhook' AND created_at > now() - interval '1 hour' AND status = 'completed'"
     await_that(lambda: installed.sql(made) == [len(hooks)], WITHIN_S, "a run of each webhook")
     wrong = installed.request(
         "POST", f"/hooks/{hooks[0]['token']}", content=b"{}", headers=_signed(installed, hooks[1], b"{}", 9)
@@ -274,10 +293,11 @@ def test_all_step_types_run_for_a_new_run_and_secrets_are_read(upgraded: Upgrade
     event_id = upgraded.installed.send("everything/wanted", {"id": "new"})
     run_id = await_that(
         lambda: next(
-            iter(upgraded.installed.sql("SELECT id::text FROM workflows_run WHERE event_id = %s", event_id)), None
+            iter(upgraded.installed.sql("SELECT id::text FROM headrace_workflows_run WHERE event_id = %s", event_id)),
+            None,
         )
     )
-    waiting = "SELECT 1 FROM workflows_steprun WHERE run_id = %s AND key = 'go' AND status = 'waiting'"
+    waiting = "SELECT 1 FROM headrace_workflows_steprun WHERE run_id = %s AND key = 'go' AND status = 'waiting'"
     await_that(lambda: upgraded.installed.sql(waiting, run_id), WITHIN_S, "the new run waits")
     given = [request.headers["Authorization"] for request, _ in upgraded.target.log if request.path == "/token"]
     clear = {unquote_plus(base64.b64decode(each.removeprefix("Basic ")).decode()) for each in given}
@@ -286,7 +306,9 @@ def test_all_step_types_run_for_a_new_run_and_secrets_are_read(upgraded: Upgrade
 
 
 def test_limits_with_keys_and_their_history_hold(upgraded: Upgraded) -> None:
-    rows = upgraded.installed.sql("SELECT scope, type, name, key, concurrency, weight FROM throttling_throttleoverride")
+    rows = upgraded.installed.sql(
+        "SELECT scope, type, name, key, concurrency, weight FROM headrace_throttling_throttleoverride"
+    )
     assert {row for row in rows if row[3] or row[5] or row[2]} == {
         ("limit", "", "crusher", "", 1, None),
         ("org", "", "", "", None, 1000.0),
@@ -299,17 +321,17 @@ def test_limits_with_keys_and_their_history_hold(upgraded: Upgraded) -> None:
 
 def test_dead_letters_are_there_and_one_is_replayed(upgraded: Upgraded) -> None:
     installed = upgraded.installed
-    states = {row["status"] for row in upgraded.before["dlq_deadletter"]}
+    states = {row["status"] for row in upgraded.before["headrace_dlq_deadletter"]}
     assert states == {"failed", "ignored", "reprocessed"}
     letter = installed.manifest["deadLetter"]
     repeat = installed.ask("POST", f"/api/dlq/{letter}/replay", "acme", json={})
-    again = "SELECT status FROM workflows_run WHERE id = %s AND ended_at IS NOT NULL"
+    again = "SELECT status FROM headrace_workflows_run WHERE id = %s AND ended_at IS NOT NULL"
     assert await_that(lambda: installed.sql(again, repeat["runId"]), WITHIN_S, "the replay") == ["completed"]
-    assert installed.sql("SELECT status FROM dlq_deadletter WHERE id = %s", letter) == ["reprocessed"]
+    assert installed.sql("SELECT status FROM headrace_dlq_deadletter WHERE id = %s", letter) == ["reprocessed"]
 
 
 def test_an_automatic_replay_that_was_due_is_made(upgraded: Upgraded) -> None:
-    due = "SELECT count(*) FROM dlq_deadletter WHERE auto_replays > 0 OR (replay_run_id IS NOT NULL AND step_type = 'sandbox_sync')"
+    due = "SELECT count(*) FROM headrace_dlq_deadletter WHERE auto_replays > 0 OR (replay_run_id IS NOT NULL AND step_type = 'sandbox_sync')"
     assert await_that(lambda: upgraded.installed.sql(due)[0], WITHIN_S, "the automatic replay")
 
 
@@ -323,7 +345,7 @@ def test_event_schemas_still_judge(upgraded: Upgraded) -> None:
 
 
 def test_bulk_operations_go_on_or_stay_stopped(upgraded: Upgraded) -> None:
-    states = "SELECT action, status FROM workflows_bulkoperation WHERE ended_at IS NULL ORDER BY id"
+    states = "SELECT action, status FROM headrace_workflows_bulkoperation WHERE ended_at IS NULL ORDER BY id"
     await_that(lambda: upgraded.installed.sql(states) == [("cancel_runs", "stopped")], WITHIN_S, "the running one ends")
 
 
@@ -338,11 +360,11 @@ def test_keys_and_logins_are_accepted_and_revoked_ones_are_not(upgraded: Upgrade
         data={"username": "admin", "password": "the password of the fixture", "csrfmiddlewaretoken": token.group(1)},
     )  # fmt: skip
     assert answer.status_code == 302
-    revoked = [row for row in upgraded.before["workflows_accesskey"] if row["revoked_at"]]
+    revoked = [row for row in upgraded.before["headrace_workflows_accesskey"] if row["revoked_at"]]
     assert len(revoked) == 1
-    assert installed.sql("SELECT revoked_at IS NOT NULL FROM workflows_accesskey WHERE id = %s", revoked[0]["id"]) == [
-        True
-    ]
+    assert installed.sql(
+        "SELECT revoked_at IS NOT NULL FROM headrace_workflows_accesskey WHERE id = %s", revoked[0]["id"]
+    ) == [True]
 
 
 def test_doctor_finds_nothing_stuck(upgraded: Upgraded) -> None:
@@ -360,8 +382,8 @@ def test_doctor_finds_nothing_stuck(upgraded: Upgraded) -> None:
 def test_a_new_version_keeps_addresses_secrets_and_what_is_switched_off(upgraded: Upgraded, tmp_path: Path) -> None:
     """Red at 0.1.0: publishing made new triggers, all of them on, and one of two addresses of a name was lost."""
     installed = upgraded.installed
-    stored = """SELECT t.key, t.id::text, t.token, t.enabled, t.config FROM workflows_trigger t
-                  JOIN workflows_flow f ON f.id = t.flow_id
+    stored = """SELECT t.key, t.id::text, t.token, t.enabled, t.config FROM headrace_workflows_trigger t
+                  JOIN headrace_workflows_flow f ON f.id = t.flow_id
                  WHERE f.slug IN ('hooked', 'switched-off') AND t.removed_at IS NULL ORDER BY f.slug, t.position"""
     before = installed.sql(stored)
     keys = [row[0] for row in before]

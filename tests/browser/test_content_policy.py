@@ -87,8 +87,8 @@ def test_the_documentation_of_the_api_keeps_its_policy_and_fetches_nothing_from_
 
 
 ADMIN = [
-    "", "workflows/flow/", "workflows/flow/add/", "workflows/run/", "workflows/organization/add/", "workflows/secret/add/",
-    "throttling/throttleoverride/add/", "throttling/throttlechange/", "dlq/deadletter/", "dlq/alertrule/",
+    "", "headrace_workflows/flow/", "headrace_workflows/flow/add/", "headrace_workflows/run/", "headrace_workflows/organization/add/", "headrace_workflows/secret/add/",
+    "headrace_throttling/throttleoverride/add/", "headrace_throttling/throttlechange/", "headrace_dlq/deadletter/", "headrace_dlq/alertrule/",
     "django_celery_beat/periodictask/", "django_celery_beat/periodictask/add/", "auth/user/add/", "password_change/",
 ]  # fmt: skip
 

@@ -177,7 +177,7 @@ def test_the_admin_publishes_a_definition_and_shows_executions_read_only(
     page: Page, tenant: Organization, workers: WorkerPool
 ) -> None:
     log_in(page)
-    page.goto("/admin/workflows/flow/add/")
+    page.goto("/admin/headrace_workflows/flow/add/")
     page.get_by_label("Organization").select_option(label=tenant.slug)
     page.locator("textarea").fill("flow: made-here\nsteps: [{id: a, type: noop, neds: []}]")
     page.get_by_role("button", name="Save", exact=True).click()
@@ -187,7 +187,7 @@ def test_the_admin_publishes_a_definition_and_shows_executions_read_only(
     expect(page.locator(".messagelist").first).to_contain_text("Version 1 published")
     run_id = services.trigger(tenant, "made-here").run_ids[0]
     await_end(tenant, run_id)
-    page.goto(f"/admin/workflows/run/{run_id}/change/")
+    page.goto(f"/admin/headrace_workflows/run/{run_id}/change/")
     expect(page.locator("#content")).to_contain_text("completed")
     expect(page.get_by_role("button", name="Save")).to_have_count(0)
     shoot(page, "admin")
@@ -212,7 +212,7 @@ def test_the_admin_publishes_a_definition_and_shows_executions_read_only(
     ],
 )
 def test_every_admin_list_opens(admin_pages: Any, model: str) -> None:
-    assert admin_pages.get(f"/admin/workflows/{model}/").status_code == 200
+    assert admin_pages.get(f"/admin/headrace_workflows/{model}/").status_code == 200
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ class Forms(HTMLParser):
 
 
 def staff(permissions: Iterable[str] = (), *, superuser: bool = False) -> Client:
-    """A browser that is logged in as staff with these permissions (`workflows.view_run`)."""
+    """A browser that is logged in as staff with these permissions (`headrace_workflows.view_run`)."""
     user = User.objects.create_user(f"staff-{uuid.uuid4().hex[:10]}", is_staff=True, is_superuser=superuser)
     for name in permissions:
         app, _, code = name.partition(".")

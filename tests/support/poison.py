@@ -91,9 +91,9 @@ def failing_at_first(table: str, column: str, condition: str, times: int) -> Ite
 def spoil(version_id: UUID, definition: dict[str, Any]) -> None:
     """Change a published version, as only a fault (or an older release) can: it is immutable."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE workflows_flowversion DISABLE TRIGGER USER")
+        cursor.execute("ALTER TABLE headrace_workflows_flowversion DISABLE TRIGGER USER")
         FlowVersion.objects.filter(id=version_id).update(definition=definition)
-        cursor.execute("ALTER TABLE workflows_flowversion ENABLE TRIGGER USER")
+        cursor.execute("ALTER TABLE headrace_workflows_flowversion ENABLE TRIGGER USER")
     flow_cache.forget()
 
 

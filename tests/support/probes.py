@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from django.conf import settings
 
 from workflows.errors import NonRetriable, NonRetriableError, RetriableError, RetryAfter
 from workflows.simulation import forecast
 from workflows.steps.context import StepContext
 from workflows.steps.registry import COMPUTE_QUEUE, IO_QUEUE, Mode, StepConfig, StepType, register
+from workflows.this_process.configuration import configuration
 
 LOG = Path(os.environ["HEADRACE_VAR_DIR"]) / "probes.log"
 
@@ -34,7 +34,7 @@ class ProbeConfig(StepConfig):
 @cache
 def _offset_us(_pid: int) -> float:
     """The store's clock less this process's monotonic one: the best of some samples."""
-    with redis.Redis.from_url(settings.REDIS_URL) as store:
+    with redis.Redis.from_url(configuration().redis_url) as store:
         samples = []
         for _ in range(30):
             before = time.monotonic()

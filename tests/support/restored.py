@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -81,9 +82,10 @@ class Restored:
         return self._connection.execute(statement.encode()).rowcount
 
     def tables(self) -> dict[str, list[Row]]:
-        """All rows of all tables."""
+        """All rows of all tables, by the names that the tables have today."""
         names = self.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
-        return {name: self.sql(f'SELECT to_jsonb(t) FROM "{name}" t') for name in sorted(names)}
+        rows = {name: self.sql(f'SELECT to_jsonb(t) FROM "{name}" t') for name in sorted(names)}
+        return {re.sub("^(workflows|throttling|dlq)_", r"headrace_\1_", name): found for name, found in rows.items()}
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -151,7 +153,7 @@ class Restored:
     def await_run_of(self, event_id: str) -> Row:
         """The run that an event has started, once it has ended."""
         found: Row = await_that(
-            lambda: next(iter(self.sql("SELECT to_jsonb(r) FROM workflows_run r WHERE event_id = %s AND ended_at IS NOT NULL", event_id)), None),
+            lambda: next(iter(self.sql("SELECT to_jsonb(r) FROM headrace_workflows_run r WHERE event_id = %s AND ended_at IS NOT NULL", event_id)), None),
             30, f"the run of event {event_id}",
         )  # fmt: skip
         return found

@@ -5,9 +5,12 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
+    replaces = [("throttling", "0001_initial")]
+
     initial = True
 
     dependencies = [
+        ("headrace_throttling", "0000_names"),
     ]
 
     operations = [

@@ -4,8 +4,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("throttling", "0002_failure")]
     dependencies = [
-        ("throttling", "0001_initial"),
+        ("headrace_throttling", "0001_initial"),
     ]
 
     operations = [

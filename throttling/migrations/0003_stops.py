@@ -4,8 +4,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("throttling", "0003_stops")]
     dependencies = [
-        ("throttling", "0002_failure"),
+        ("headrace_throttling", "0002_failure"),
     ]
 
     operations = [

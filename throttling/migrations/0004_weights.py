@@ -5,8 +5,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("throttling", "0004_weights")]
     dependencies = [
-        ("throttling", "0003_stops"),
+        ("headrace_throttling", "0003_stops"),
     ]
 
     operations = [

@@ -5,7 +5,7 @@ from typing import Any
 from django.db import migrations, models
 
 SHIPPED, NONE = "1gb", "off"
-ORGANIZATIONS = "workflows_organization"
+ORGANIZATIONS = "headrace_workflows_organization"
 
 
 def choose(apps: Any, schema_editor: Any) -> None:
@@ -16,12 +16,13 @@ def choose(apps: Any, schema_editor: Any) -> None:
         if ORGANIZATIONS in connection.introspection.table_names(cursor):
             cursor.execute(f"SELECT EXISTS (SELECT 1 FROM {ORGANIZATIONS})")
             (used,) = cursor.fetchone()
-    apps.get_model("throttling", "DefaultSize").objects.create(id=1, size=NONE if used else SHIPPED)
+    apps.get_model("headrace_throttling", "DefaultSize").objects.create(id=1, size=NONE if used else SHIPPED)
 
 
 class Migration(migrations.Migration):
+    replaces = [("throttling", "0005_default_size")]
     dependencies = [
-        ("throttling", "0004_weights"),
+        ("headrace_throttling", "0004_weights"),
     ]
 
     operations = [

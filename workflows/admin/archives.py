@@ -108,7 +108,7 @@ class ArchivingActions(CheckedAdmin):
                 "flows": flows.select_related("organization"),
                 "opts": self.model._meta,
             }
-            return TemplateResponse(request, "admin/workflows/flow/confirm.html", context)
+            return TemplateResponse(request, "admin/headrace_workflows/flow/confirm.html", context)
         self._do(request, flows, do)
         return None
 

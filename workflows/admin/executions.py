@@ -91,7 +91,7 @@ class RunAdmin(ReadOnlyAdmin):
         return run_lists.WAITING if run.is_live and not run.at_work else str(run.status)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("workflows.change_run")
+        return request.user.has_perm("headrace_workflows.change_run")
 
     @admin.action(description="Cancel the selected runs", permissions=["cancel"])
     def cancel(self, request: HttpRequest, runs: Any) -> None:

@@ -22,4 +22,4 @@ def confirmation(site: admin.AdminSite, request: HttpRequest, rows: Any, descrip
         "action": request.POST["action"],
         "checkbox": ACTION_CHECKBOX_NAME,
     }
-    return TemplateResponse(request, "admin/repair_once_more.html", context)
+    return TemplateResponse(request, "admin/headrace_workflows/repair_once_more.html", context)

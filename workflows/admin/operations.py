@@ -39,7 +39,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
     actions = ("stop", "resume")
 
     def has_turn_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("workflows.change_bulkoperation")
+        return request.user.has_perm("headrace_workflows.change_bulkoperation")
 
     @admin.action(description="Stop", permissions=["turn"])
     def stop(self, request: HttpRequest, operations: QuerySet[BulkOperation]) -> None:

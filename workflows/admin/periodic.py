@@ -104,8 +104,8 @@ def _switch(request: HttpRequest, wanted: Callable[[bool], bool]) -> Callable[[P
         if wanted(before) == before:
             raise TaskUnchanged(f"It is {'enabled' if before else 'disabled'} already.")
         if trigger is not None:
-            if not request.user.has_perm("workflows.change_trigger"):
-                raise Forbidden("It is a flow's schedule: that takes the permission workflows.change_trigger.")
+            if not request.user.has_perm("headrace_workflows.change_trigger"):
+                raise Forbidden("It is a flow's schedule: that takes the permission headrace_workflows.change_trigger.")
             schedules.switch(trigger, enabled=wanted(before))
             return
         row.enabled, row.last_run_at = wanted(before), None

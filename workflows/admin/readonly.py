@@ -22,7 +22,7 @@ class ReadOnlyAdmin(CheckedAdmin):
     """Nothing can be added, changed or deleted: executions are written by the engine alone."""
 
     class Media:
-        css: ClassVar = {"all": ["headrace_admin.css"]}
+        css: ClassVar = {"all": ["headrace/headrace_admin.css"]}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -280,7 +280,7 @@ def make_api() -> NinjaAPI:
         parser=BoundedParser(),
         title="Headrace",
         version="1",
-        urls_namespace="api",
+        urls_namespace="headrace-api",
         docs_url="/docs",
         openapi_url="/openapi.json",
         description="Durable workflows on Postgres, Celery and Redis. Authorize with an API key.",

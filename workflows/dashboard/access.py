@@ -30,7 +30,7 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
                 if permission:
                     access.require(request.user, permission)
             except WorkflowsError as error:
-                return render(request, "dashboard/refused.html", {"reason": str(error)}, status=error.status)
+                return render(request, "headrace/refused.html", {"reason": str(error)}, status=error.status)
             request.organization = organization  # type: ignore[attr-defined]  # the header of the pages names it
             return view(request, organization, *args, **kwargs)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.admin.sites import site
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.views import LoginView, LogoutView
 from django.http import HttpRequest, HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import render, resolve_url
 from django.utils import timezone
 
 from workflows.edge import logins
@@ -37,7 +37,7 @@ def braked(view: View) -> View:
                 now=timezone.now(),
             )
         except TooManyLogins as error:
-            refused = render(request, "dashboard/too_many_logins.html", {"reason": str(error)}, status=error.status)
+            refused = render(request, "headrace/too_many_logins.html", {"reason": str(error)}, status=error.status)
             refused["Retry-After"] = str(error.retry_after_s)
             return refused
         response = view(request, *args, **kwargs)
@@ -56,5 +56,12 @@ def braked(view: View) -> View:
     return checked
 
 
-dashboard_login = braked(LoginView.as_view(template_name="dashboard/login.html"))
+class DashboardLogout(LogoutView):
+    """To where the project sends people who have logged out, or to its login."""
+
+    def get_default_redirect_url(self) -> str:
+        return resolve_url(settings.LOGOUT_REDIRECT_URL or settings.LOGIN_URL)
+
+
+dashboard_login = braked(LoginView.as_view(template_name="headrace/login.html"))
 admin_login = braked(site.login)

@@ -33,7 +33,7 @@ def flows(request: HttpRequest, organization: Organization) -> HttpResponse:
     found = selectors.flows(organization, archived=archived)
     rows = [_flow_row(summary, stops, open_addresses) for summary in found]
     whole = next((each for each in stops.values() if each["what"] == "organization"), None)
-    return render(request, "dashboard/flows.html", {"flows": rows, "whole": whole, "archived": archived})
+    return render(request, "headrace/flows.html", {"flows": rows, "whole": whole, "archived": archived})
 
 
 def _flow_row(summary: selectors.FlowSummary, stops: dict[str, dict[str, Any]], open_addresses: bool) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def stop_flow(request: HttpRequest, organization: Organization, slug: str, mode:
         raise Http404(str(error)) from None
     except WorkflowsError as error:
         messages.error(request, str(error))
-    return redirect("dashboard:flows")
+    return redirect("headrace:flows")
 
 
 @page()
@@ -84,7 +84,7 @@ def approvals_page(request: HttpRequest, organization: Organization) -> HttpResp
         }
         for each in found
     ]
-    return render(request, "dashboard/approvals.html", {"approvals": rows})
+    return render(request, "headrace/approvals.html", {"approvals": rows})
 
 
 @page()
@@ -110,7 +110,7 @@ def approval(request: HttpRequest, organization: Organization, step_run_id: UUID
             messages.info(request, "Approved." if approve else "Rejected.")
         except WorkflowsError as error:
             messages.error(request, str(error))
-        return redirect("dashboard:approvals")
+        return redirect("headrace:approvals")
     try:
         found = approvals.get(organization, step_run_id)
     except ApprovalNotFound as error:
@@ -123,7 +123,7 @@ def approval(request: HttpRequest, organization: Organization, step_run_id: UUID
         "mine": mine or decider.everything,
         "in_their_place": decider.everything and not mine,
     }
-    return render(request, "dashboard/approval.html", context)
+    return render(request, "headrace/approval.html", context)
 
 
 def _decider(request: HttpRequest) -> Decider:

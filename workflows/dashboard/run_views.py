@@ -39,7 +39,7 @@ def run(request: HttpRequest, organization: Organization, run_id: UUID) -> HttpR
         "end_ms": ms(found.created_at, found.ended_at),
         **_small_bodies(detail),
     }
-    return render(request, "dashboard/run.html", context)
+    return render(request, "headrace/run.html", context)
 
 
 @page()
@@ -79,8 +79,8 @@ def step_body(request: HttpRequest, organization: Organization, run_id: UUID, ke
     step = _step(organization, run_id, key)
     context: dict[str, Any] = {"attempts": [presenters.attempt_out(attempt) for attempt in step.attempts]}
     for what, value in (("input", input_of(step)), ("output", step.step_run.output)):
-        context[what] = _body(value, reverse("dashboard:step_download", args=[run_id, key, what]))
-    return render(request, "dashboard/run/_step_body.html", context)
+        context[what] = _body(value, reverse("headrace:step_download", args=[run_id, key, what]))
+    return render(request, "headrace/run/_step_body.html", context)
 
 
 @page()
@@ -88,8 +88,8 @@ def step_body(request: HttpRequest, organization: Organization, run_id: UUID, ke
 def run_body(request: HttpRequest, organization: Organization, run_id: UUID, what: str) -> HttpResponse:
     """The input or output of a run."""
     value = _run_value(_detail(organization, run_id), what)
-    body = _body(value, reverse("dashboard:run_download", args=[run_id, what]))
-    return render(request, "dashboard/run/_body.html", {"body": body})
+    body = _body(value, reverse("headrace:run_download", args=[run_id, what]))
+    return render(request, "headrace/run/_body.html", {"body": body})
 
 
 @page()
@@ -114,9 +114,9 @@ def _rendered_lines(shown: RunPage, request: HttpRequest) -> list[dict[str, Any]
         {
             "key": line.key,
             "hash": line.hash,
-            "track": render_to_string("dashboard/run/_track.html", {"line": line}),
-            "summary": render_to_string("dashboard/run/_summary.html", {"line": line}),
-            **({"line": render_to_string("dashboard/run/_line.html", {"line": line})} if "all" in asked else {}),
+            "track": render_to_string("headrace/run/_track.html", {"line": line}),
+            "summary": render_to_string("headrace/run/_summary.html", {"line": line}),
+            **({"line": render_to_string("headrace/run/_line.html", {"line": line})} if "all" in asked else {}),
         }
         for position, line in enumerate(shown.lines)
         if "all" in asked or str(position) in asked
@@ -147,7 +147,7 @@ def _small_bodies(detail: RunDetail) -> dict[str, Any]:
     """The input and output of a run where they are small enough to be shown at once: `small_input`, `small_output`."""
     found = {}
     for what in BODIES:
-        body = _body(_run_value(detail, what), reverse("dashboard:run_download", args=[detail.run.id, what]))
+        body = _body(_run_value(detail, what), reverse("headrace:run_download", args=[detail.run.id, what]))
         found[f"small_{what}"] = body if len(body["text"]) <= SMALL else None
     return found
 

@@ -1,10 +1,9 @@
-from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from workflows.dashboard import operations, run_views, views
-from workflows.dashboard.login import dashboard_login
+from workflows.dashboard.login import DashboardLogout
 
-app_name = "dashboard"
+app_name = "headrace"
 urlpatterns = [
     path("", views.runs, name="runs"),
     path("runs/<uuid:run_id>/", run_views.run, name="run"),
@@ -21,6 +20,5 @@ urlpatterns = [
     path("flows/<slug:slug>/<slug:mode>/", operations.stop_flow, name="stop_flow"),
     path("approvals/", operations.approvals_page, name="approvals"),
     path("approvals/<uuid:step_run_id>/", operations.approval, name="approval"),
-    path("login/", dashboard_login, name="login"),
-    path("logout/", LogoutView.as_view(next_page="/login/"), name="logout"),
+    path("logout/", DashboardLogout.as_view(), name="logout"),
 ]

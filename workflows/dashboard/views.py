@@ -63,7 +63,7 @@ def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
     except InvalidInput as error:
         context |= {"runs": [], "next_cursor": "", "error": str(error)}
     context["live"] = not request.GET.get("cursor")
-    template = "dashboard/_runs_table.html" if request.headers.get("HX-Request") else "dashboard/runs.html"
+    template = "headrace/_runs_table.html" if request.headers.get("HX-Request") else "headrace/runs.html"
     return render(request, template, context)
 
 
@@ -78,8 +78,8 @@ def replay(request: HttpRequest, organization: Organization, run_id: UUID, mode:
         raise Http404(str(error)) from None
     except WorkflowsError as error:  # not ended yet, or an input that the flow takes no more
         messages.error(request, str(error))
-        return redirect("dashboard:run", run_id=run_id)
-    return redirect("dashboard:run", run_id=repeat.run_id)
+        return redirect("headrace:run", run_id=run_id)
+    return redirect("headrace:run", run_id=repeat.run_id)
 
 
 @page(CHANGE_RUNS)
@@ -92,4 +92,4 @@ def cancel(request: HttpRequest, organization: Organization, run_id: UUID) -> Ht
             messages.warning(request, str(RunNotLive()))
     except RunNotFound as error:
         raise Http404(str(error)) from None
-    return redirect("dashboard:run", run_id=run_id)
+    return redirect("headrace:run", run_id=run_id)

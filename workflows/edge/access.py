@@ -13,11 +13,11 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, Permissi
 from workflows.errors import Forbidden, WorkflowsError
 from workflows.models import Organization
 
-CHANGE_RUNS = "workflows.change_run"
+CHANGE_RUNS = "headrace_workflows.change_run"
 """Cancel, replay and resume runs; decide approvals that name nobody."""
-CHANGE_FLOWS = "workflows.change_flow"
+CHANGE_FLOWS = "headrace_workflows.change_flow"
 """Pause, drain and resume flows; see the addresses of their webhooks."""
-DELETE_FLOWS = "workflows.delete_flow"
+DELETE_FLOWS = "headrace_workflows.delete_flow"
 """Delete flows with all their history. (Archiving one takes CHANGE_FLOWS.)"""
 WHAT = {CHANGE_RUNS: "change runs", CHANGE_FLOWS: "change flows", DELETE_FLOWS: "delete flows"}
 User = AbstractBaseUser | AnonymousUser

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 
 from django.core.management.base import CommandParser
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from workflows.edge.extras import extra
 from workflows.management.output import HeadraceCommand
 from workflows.models import BulkOperation
 
@@ -19,18 +21,31 @@ def add_pace(parser: CommandParser) -> None:
     parser.add_argument("--no-wait", action="store_false", dest="wait", help="do not wait for the end")
 
 
+@contextlib.contextmanager
+def bar(
+    command: HeadraceCommand, name: str, total: int | None, *, transient: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """A progress bar; what moves it."""
+    rich = extra("rich.progress", "cli")
+    columns = (
+        rich.TextColumn("{task.description}"), rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeRemainingColumn()
+    )  # fmt: skip
+    with rich.Progress(*columns, console=command.console, transient=transient) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda completed: progress.update(task, completed=completed)
+
+
 def watch(command: HeadraceCommand, operation: BulkOperation, *, wait: bool, quiet: bool) -> BulkOperation:
     """Show the progress until the operation ends or is stopped. The leader does the work: this only looks on."""
     if not quiet:
         command.stdout.write(f"operation {operation.id}: {operation.matched} matched")
     if not wait:
         return operation
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=command.console, disable=quiet) as progress:
-        bar = progress.add_task(operation.action, total=operation.matched)
+    with contextlib.nullcontext() if quiet else bar(command, operation.action, operation.matched) as show:
         while True:
             operation.refresh_from_db()
-            progress.update(bar, completed=operation.done + operation.passed_over + operation.repaired_before)
+            if show is not None:
+                show(operation.done + operation.passed_over + operation.repaired_before)
             if operation.status != BulkOperation.Status.RUNNING:
                 break
             time.sleep(LOOK_EVERY_S)

@@ -6,19 +6,22 @@ import json
 import sys
 from argparse import SUPPRESS
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DataError
-from rich.console import Console
-from rich.table import Table
 
 from throttling.errors import ThrottlingError
+from workflows.edge.extras import extra
 from workflows.edge.unavailable import command_sentence, missing_service
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
 from workflows.payload import parse, text_fault
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 WIDTH = 220
 MAX_SHOWN = 200
@@ -72,7 +75,8 @@ class HeadraceCommand(BaseCommand):
     @property
     def console(self) -> Console:
         width = None if self.stdout.isatty() else WIDTH  # nothing is cut off on its way to a file or another program
-        return Console(file=self.stdout, soft_wrap=True, width=width)  # type: ignore[arg-type]
+        made: Console = extra("rich.console", "cli").Console(file=self.stdout, soft_wrap=True, width=width)
+        return made
 
     def print_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str))
@@ -99,7 +103,9 @@ def json_argument(text: str, name: str) -> Any:
 
 def table(*columns: str, title: str | None = None) -> Table:
     """An empty table with these columns."""
-    made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    made: Table = extra("rich.table", "cli").Table(
+        title=title, title_justify="left", header_style="bold", box=None, pad_edge=False
+    )
     for position, column in enumerate(columns):
         made.add_column(column, no_wrap=position == 0)
     return made

@@ -21,6 +21,7 @@ from workflows.management.reference_api import api_page
 from workflows.management.reference_forms import page, rows_of, type_of
 from workflows.management.reference_functions import python_flows
 from workflows.steps.registry import REGISTRY
+from workflows.this_process.configuration import CELERY, ELSEWHERE, HERE
 
 COMMANDS = (
     "trigger",
@@ -139,7 +140,10 @@ def settings_page() -> str:
     """The environment variables, as read in the code."""
     return page(
         "Settings",
-        "All settings come from the environment.",
+        "All settings come from the environment. In a project that has the package installed, its setting `HEADRACE` may "
+        "have them ([how](../howto/add_to_your_project.md#settings)), by these names: "
+        + ", ".join(f"`{name}`" for name in sorted(HERE | ELSEWHERE | {CELERY}))
+        + ".",
         rows_of(("variable", "default", "meaning"), (dataclasses.astuple(setting) for setting in SETTINGS)),
     )
 

@@ -9,9 +9,12 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
+    replaces = [("workflows", "0001_initial")]
+
     initial = True
 
     dependencies = [
+        ("headrace_workflows", "0000_names"),
     ]
 
     operations = [
@@ -78,7 +81,7 @@ class Migration(migrations.Migration):
                 ('checksum', models.CharField(max_length=64)),
                 ('published_at', models.DateTimeField(blank=True, null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('flow', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='versions', to='workflows.flow')),
+                ('flow', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='versions', to='headrace_workflows.flow')),
             ],
             options={
                 'ordering': ['flow', '-number'],
@@ -87,7 +90,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='flow',
             name='current',
-            field=models.ForeignKey(blank=True, help_text='The published version that new runs take.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='workflows.flowversion'),
+            field=models.ForeignKey(blank=True, help_text='The published version that new runs take.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='headrace_workflows.flowversion'),
         ),
         migrations.CreateModel(
             name='IdempotencyKey',
@@ -106,7 +109,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='flow',
             name='organization',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='flows', to='workflows.organization'),
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='flows', to='headrace_workflows.organization'),
         ),
         migrations.CreateModel(
             name='AccessKey',
@@ -118,7 +121,7 @@ class Migration(migrations.Migration):
                 ('digest', models.CharField(max_length=64, unique=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('revoked_at', models.DateTimeField(blank=True, null=True)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='access_keys', to='workflows.organization')),
+                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='access_keys', to='headrace_workflows.organization')),
             ],
         ),
         migrations.CreateModel(
@@ -141,8 +144,8 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField()),
                 ('started_at', models.DateTimeField(blank=True, null=True)),
                 ('ended_at', models.DateTimeField(blank=True, null=True)),
-                ('flow', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, to='workflows.flow')),
-                ('version', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, to='workflows.flowversion')),
+                ('flow', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, to='headrace_workflows.flow')),
+                ('version', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, to='headrace_workflows.flowversion')),
             ],
             options={
                 'ordering': ['-id'],
@@ -155,7 +158,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(max_length=100)),
                 ('ciphertext', models.BinaryField()),
                 ('updated_at', models.DateTimeField(auto_now=True)),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='secrets', to='workflows.organization')),
+                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='secrets', to='headrace_workflows.organization')),
             ],
         ),
         migrations.CreateModel(
@@ -172,7 +175,7 @@ class Migration(migrations.Migration):
                 ('is_sink', models.BooleanField()),
                 ('queue', models.CharField(max_length=50)),
                 ('timeout_ms', models.PositiveIntegerField()),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='steps', to='workflows.flowversion')),
+                ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='steps', to='headrace_workflows.flowversion')),
             ],
             options={
                 'ordering': ['version', 'position'],
@@ -215,7 +218,7 @@ class Migration(migrations.Migration):
                 ('started_at', models.DateTimeField(blank=True, null=True)),
                 ('ended_at', models.DateTimeField(blank=True, null=True)),
                 ('output', models.JSONField(blank=True, null=True)),
-                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='step_runs', to='workflows.run')),
+                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='step_runs', to='headrace_workflows.run')),
             ],
             options={
                 'ordering': ['run', 'position', 'id'],
@@ -234,8 +237,8 @@ class Migration(migrations.Migration):
                 ('ended_at', models.DateTimeField()),
                 ('input', models.JSONField(blank=True, null=True)),
                 ('error', models.JSONField(blank=True, null=True)),
-                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='attempts', to='workflows.run')),
-                ('step_run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='attempts', to='workflows.steprun')),
+                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='attempts', to='headrace_workflows.run')),
+                ('step_run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='attempts', to='headrace_workflows.steprun')),
             ],
             options={
                 'ordering': ['id'],
@@ -251,8 +254,8 @@ class Migration(migrations.Migration):
                 ('config', models.JSONField(default=dict)),
                 ('position', models.PositiveIntegerField()),
                 ('enabled', models.BooleanField(default=True)),
-                ('flow', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='triggers', to='workflows.flow')),
-                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='triggers', to='workflows.organization')),
+                ('flow', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='triggers', to='headrace_workflows.flow')),
+                ('organization', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='triggers', to='headrace_workflows.organization')),
             ],
             options={
                 'ordering': ['flow', 'position'],

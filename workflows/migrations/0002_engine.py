@@ -29,41 +29,43 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER flow_version_immutable BEFORE UPDATE ON workflows_flowversion
+CREATE TRIGGER flow_version_immutable BEFORE UPDATE ON headrace_workflows_flowversion
     FOR EACH ROW EXECUTE FUNCTION headrace_refuse_published_change();
 
 CREATE FUNCTION headrace_refuse_published_step_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT 1 FROM workflows_flowversion
+    IF EXISTS (SELECT 1 FROM headrace_workflows_flowversion
                 WHERE id = COALESCE(NEW.version_id, OLD.version_id) AND published_at IS NOT NULL) THEN
         RAISE EXCEPTION 'the steps of a published flow version are immutable: publish a new version'
             USING ERRCODE = 'check_violation';
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER step_immutable BEFORE INSERT OR UPDATE ON workflows_step
+CREATE TRIGGER step_immutable BEFORE INSERT OR UPDATE ON headrace_workflows_step
     FOR EACH ROW EXECUTE FUNCTION headrace_refuse_published_step_change();
 """
 
 STORAGE = """
-ALTER TABLE workflows_run SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
-ALTER TABLE workflows_steprun SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+ALTER TABLE headrace_workflows_run SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+ALTER TABLE headrace_workflows_steprun SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 """
 
 STORAGE_BACK = """
-ALTER TABLE workflows_run RESET (fillfactor, autovacuum_vacuum_scale_factor);
-ALTER TABLE workflows_steprun RESET (fillfactor, autovacuum_vacuum_scale_factor);
+ALTER TABLE headrace_workflows_run RESET (fillfactor, autovacuum_vacuum_scale_factor);
+ALTER TABLE headrace_workflows_steprun RESET (fillfactor, autovacuum_vacuum_scale_factor);
 """
 
 
 class Migration(migrations.Migration):
-    dependencies = [("workflows", "0001_initial")]
+    replaces = [("workflows", "0002_engine")]
+    dependencies = [("headrace_workflows", "0001_initial")]
     operations = [
         migrations.RunSQL(UUID7, "DROP FUNCTION headrace_uuid7()"),
         migrations.RunSQL(
             IMMUTABLE,
-            "DROP TRIGGER step_immutable ON workflows_step; DROP FUNCTION headrace_refuse_published_step_change();"
-            "DROP TRIGGER flow_version_immutable ON workflows_flowversion;"
+            "DROP TRIGGER step_immutable ON headrace_workflows_step;"
+            "DROP FUNCTION headrace_refuse_published_step_change();"
+            "DROP TRIGGER flow_version_immutable ON headrace_workflows_flowversion;"
             "DROP FUNCTION headrace_refuse_published_change()",
         ),
         migrations.RunSQL(STORAGE, STORAGE_BACK),

@@ -5,8 +5,10 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
+    replaces = [("workflows", "0003_flow_control")]
+
     dependencies = [
-        ('workflows', '0002_engine'),
+        ('headrace_workflows', '0002_engine'),
     ]
 
     operations = [

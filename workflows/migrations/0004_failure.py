@@ -6,8 +6,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0004_failure")]
     dependencies = [
-        ("workflows", "0003_flow_control"),
+        ("headrace_workflows", "0003_flow_control"),
     ]
 
     operations = [
@@ -220,21 +221,25 @@ class Migration(migrations.Migration):
             model_name="cancelrule",
             name="flow",
             field=models.ForeignKey(
-                on_delete=django.db.models.deletion.CASCADE, related_name="cancel_rules", to="workflows.flow"
+                on_delete=django.db.models.deletion.CASCADE, related_name="cancel_rules", to="headrace_workflows.flow"
             ),
         ),
         migrations.AddField(
             model_name="cancelrule",
             name="organization",
             field=models.ForeignKey(
-                on_delete=django.db.models.deletion.CASCADE, related_name="cancel_rules", to="workflows.organization"
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="cancel_rules",
+                to="headrace_workflows.organization",
             ),
         ),
         migrations.AddField(
             model_name="operationchange",
             name="operation",
             field=models.ForeignKey(
-                on_delete=django.db.models.deletion.CASCADE, related_name="changes", to="workflows.bulkoperation"
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="changes",
+                to="headrace_workflows.bulkoperation",
             ),
         ),
         migrations.AddIndex(

@@ -6,8 +6,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0005_events")]
     dependencies = [
-        ("workflows", "0004_failure"),
+        ("headrace_workflows", "0004_failure"),
     ]
 
     operations = [
@@ -50,7 +51,9 @@ class Migration(migrations.Migration):
             model_name="eventschema",
             name="organization",
             field=models.ForeignKey(
-                on_delete=django.db.models.deletion.CASCADE, related_name="event_schemas", to="workflows.organization"
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="event_schemas",
+                to="headrace_workflows.organization",
             ),
         ),
         migrations.AddConstraint(

@@ -6,8 +6,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0006_schedules")]
     dependencies = [
-        ("workflows", "0005_events"),
+        ("headrace_workflows", "0005_events"),
     ]
 
     operations = [
@@ -64,7 +65,7 @@ class Migration(migrations.Migration):
             model_name="cronfire",
             name="flow",
             field=models.ForeignKey(
-                on_delete=django.db.models.deletion.CASCADE, related_name="cron_fires", to="workflows.flow"
+                on_delete=django.db.models.deletion.CASCADE, related_name="cron_fires", to="headrace_workflows.flow"
             ),
         ),
         migrations.AddIndex(

@@ -5,8 +5,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0007_waits")]
     dependencies = [
-        ("workflows", "0006_schedules"),
+        ("headrace_workflows", "0006_schedules"),
     ]
 
     operations = [

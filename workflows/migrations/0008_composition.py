@@ -4,8 +4,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0008_composition")]
     dependencies = [
-        ("workflows", "0007_waits"),
+        ("headrace_workflows", "0007_waits"),
     ]
 
     operations = [

@@ -4,8 +4,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0009_progress")]
     dependencies = [
-        ("workflows", "0008_composition"),
+        ("headrace_workflows", "0008_composition"),
     ]
 
     operations = [

@@ -5,8 +5,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0010_controls")]
     dependencies = [
-        ("workflows", "0009_progress"),
+        ("headrace_workflows", "0009_progress"),
     ]
 
     operations = [

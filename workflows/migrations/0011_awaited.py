@@ -4,8 +4,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0011_awaited")]
     dependencies = [
-        ("workflows", "0010_controls"),
+        ("headrace_workflows", "0010_controls"),
     ]
 
     operations = [

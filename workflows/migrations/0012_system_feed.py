@@ -4,8 +4,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0012_system_feed")]
     dependencies = [
-        ("workflows", "0011_awaited"),
+        ("headrace_workflows", "0011_awaited"),
     ]
 
     operations = [

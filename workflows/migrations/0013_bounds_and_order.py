@@ -4,8 +4,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0013_bounds_and_order")]
     dependencies = [
-        ("workflows", "0012_system_feed"),
+        ("headrace_workflows", "0012_system_feed"),
     ]
 
     operations = [

@@ -4,8 +4,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0014_item_plans")]
     dependencies = [
-        ("workflows", "0013_bounds_and_order"),
+        ("headrace_workflows", "0013_bounds_and_order"),
     ]
 
     operations = [

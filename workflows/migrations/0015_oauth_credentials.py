@@ -6,8 +6,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0015_oauth_credentials")]
     dependencies = [
-        ("workflows", "0014_item_plans"),
+        ("headrace_workflows", "0014_item_plans"),
     ]
 
     operations = [
@@ -41,7 +42,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="oauth_credentials",
-                        to="workflows.organization",
+                        to="headrace_workflows.organization",
                     ),
                 ),
             ],

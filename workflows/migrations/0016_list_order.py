@@ -6,10 +6,11 @@ from django.db.models import ExpressionWrapper, F, Q
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0016_list_order")]
     atomic = False
 
     dependencies = [
-        ("workflows", "0015_oauth_credentials"),
+        ("headrace_workflows", "0015_oauth_credentials"),
     ]
 
     operations = [

@@ -2,8 +2,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0017_access")]
     dependencies = [
-        ("workflows", "0016_list_order"),
+        ("headrace_workflows", "0016_list_order"),
     ]
 
     operations = [

@@ -2,8 +2,9 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0018_sweeps")]
     dependencies = [
-        ("workflows", "0017_access"),
+        ("headrace_workflows", "0017_access"),
     ]
 
     operations = [

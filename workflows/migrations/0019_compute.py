@@ -6,7 +6,8 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("workflows", "0018_sweeps")]
+    replaces = [("workflows", "0019_compute")]
+    dependencies = [("headrace_workflows", "0018_sweeps")]
 
     operations = [
         migrations.AddField(

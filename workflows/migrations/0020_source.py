@@ -2,7 +2,8 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("workflows", "0019_compute")]
+    replaces = [("workflows", "0020_source")]
+    dependencies = [("headrace_workflows", "0019_compute")]
 
     operations = [
         migrations.AddField(

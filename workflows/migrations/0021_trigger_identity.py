@@ -8,7 +8,7 @@ from django.db.models import Deferrable, Q
 
 def name_triggers(apps: Any, schema_editor: Any) -> None:
     """Give every trigger an id within its flow, by its kind and name (of a cron: its zone), in their order."""
-    trigger = apps.get_model("workflows", "Trigger")
+    trigger = apps.get_model("headrace_workflows", "Trigger")
     taken: set[tuple[Any, str]] = set()
     rows = []
     for row in trigger.objects.order_by("flow_id", "position"):
@@ -22,7 +22,8 @@ def name_triggers(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("workflows", "0020_source")]
+    replaces = [("workflows", "0021_trigger_identity")]
+    dependencies = [("headrace_workflows", "0020_source")]
 
     operations = [
         migrations.AddField(

@@ -5,7 +5,9 @@ from django.db.models import Q
 class Migration(migrations.Migration):
     """What is a repair, and the how many-th: see ADR 14. `dlq` 0003 numbers those that there are."""
 
-    dependencies = [("workflows", "0021_trigger_identity")]
+    replaces = [("workflows", "0022_repair")]
+
+    dependencies = [("headrace_workflows", "0021_trigger_identity")]
 
     operations = [
         migrations.AddField(

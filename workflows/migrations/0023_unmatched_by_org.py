@@ -5,9 +5,10 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0023_unmatched_by_org")]
     atomic = False
 
-    dependencies = [("workflows", "0022_repair")]
+    dependencies = [("headrace_workflows", "0022_repair")]
 
     operations = [
         # What a build that was broken off left; it would be in the way of the next.

@@ -6,9 +6,10 @@ from django.db.models import Q
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0024_indexes_beside_the_traffic")]
     atomic = False
 
-    dependencies = [("workflows", "0023_unmatched_by_org")]
+    dependencies = [("headrace_workflows", "0023_unmatched_by_org")]
 
     operations = [
         # What a build that was broken off left; it would be in the way of the next.

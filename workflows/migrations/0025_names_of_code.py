@@ -4,7 +4,9 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """Words of the code change; every column keeps its name, so that workers of the release before go on."""
 
-    dependencies = [("workflows", "0024_indexes_beside_the_traffic")]
+    replaces = [("workflows", "0025_names_of_code")]
+
+    dependencies = [("headrace_workflows", "0024_indexes_beside_the_traffic")]
 
     operations = [
         migrations.SeparateDatabaseAndState(

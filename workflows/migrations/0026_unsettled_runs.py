@@ -5,9 +5,10 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    replaces = [("workflows", "0026_unsettled_runs")]
     atomic = False
 
-    dependencies = [("workflows", "0025_names_of_code")]
+    dependencies = [("headrace_workflows", "0025_names_of_code")]
 
     operations = [
         # What a build that was broken off left; it would be in the way of the next.

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("workflows", "0026_unsettled_runs")]
+    dependencies = [("headrace_workflows", "0026_unsettled_runs")]
 
     operations = [
         migrations.AlterField(
@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="discovered_steps",
-                        to="workflows.flowversion",
+                        to="headrace_workflows.flowversion",
                     ),
                 ),
             ],

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("workflows", "0027_flows_in_python")]
+    dependencies = [("headrace_workflows", "0027_flows_in_python")]
 
     operations = [
         migrations.AddField(

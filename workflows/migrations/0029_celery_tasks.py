@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("workflows", "0028_code_of_workers"),
+        ("headrace_workflows", "0028_code_of_workers"),
     ]
 
     operations = [

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import uuid6
 from cryptography.fernet import Fernet, InvalidToken
-from django.conf import settings
 from django.db import models
 
 from workflows.errors import ConfigurationFailure
+from workflows.this_process.configuration import encryption_key
 
 
 class Organization(models.Model):
@@ -78,7 +78,7 @@ class AccessKey(models.Model):
 
 
 def _fernet() -> Fernet:
-    return Fernet(base64.urlsafe_b64encode(hashlib.sha256(settings.ENCRYPTION_KEY.encode()).digest()))
+    return Fernet(base64.urlsafe_b64encode(hashlib.sha256(encryption_key().encode()).digest()))
 
 
 def encrypt(clear_text: str) -> bytes:

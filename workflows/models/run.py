@@ -40,9 +40,11 @@ class Run(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
     org_id = models.UUIDField()
-    flow = models.ForeignKey("workflows.Flow", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)
+    flow = models.ForeignKey(
+        "headrace_workflows.Flow", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False
+    )
     version = models.ForeignKey(
-        "workflows.FlowVersion", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False
+        "headrace_workflows.FlowVersion", on_delete=models.DO_NOTHING, db_constraint=False, db_index=False
     )
     event_id = models.UUIDField(null=True, blank=True)
     event_name = models.CharField(max_length=200, blank=True)

@@ -6,13 +6,13 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.db import connection
 
 from throttling.environment import whole_number
 from workflows.engine.worker.recorder import VISITORS
 from workflows.selectors.runs import live_workers
 from workflows.steps.registry import IO_QUEUE
+from workflows.this_process.configuration import configuration
 
 TASK_THREADS = 4
 """Of an I/O worker, as `up` and the documentation start it (`-c 4`)."""
@@ -65,7 +65,7 @@ def of_web() -> int:
 
 
 def _pool() -> int:
-    return int(settings.WEB_THREADS)
+    return int(configuration().web_threads)
 
 
 def connections_now() -> Connections:

@@ -6,12 +6,12 @@ from typing import Any
 
 import psycopg
 import redis
-from celery import current_app
-from django.conf import settings
 from kombu.exceptions import KombuError
 
 from workflows.engine.state import database
 from workflows.models.worker import SILENT_AFTER_S
+from workflows.this_process.celery_app import app
+from workflows.this_process.configuration import configuration
 
 PATIENCE_S = 1.0
 
@@ -37,7 +37,7 @@ def store_answers() -> bool:
     """Whether the throttle store (Redis or Valkey) answers a ping."""
     try:
         with redis.Redis.from_url(
-            settings.REDIS_URL, socket_connect_timeout=PATIENCE_S, socket_timeout=PATIENCE_S
+            configuration().redis_url, socket_connect_timeout=PATIENCE_S, socket_timeout=PATIENCE_S
         ) as client:
             return bool(client.ping())
     except (redis.RedisError, ValueError):
@@ -47,7 +47,7 @@ def store_answers() -> bool:
 def broker_answers() -> bool:
     """Whether a connection to the broker can be made."""
     try:
-        with current_app.connection_for_write(connect_timeout=PATIENCE_S) as connection:
+        with app.connection_for_write(connect_timeout=PATIENCE_S) as connection:
             connection.ensure_connection(max_retries=1, timeout=PATIENCE_S)
             return True
     except (KombuError, redis.RedisError, OSError):

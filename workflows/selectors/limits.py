@@ -267,7 +267,7 @@ SELECT s.type, count(*) AS tries, avg(extract(epoch FROM a.started_at - a.ready_
        sum(extract(epoch FROM a.started_at - a.ready_at)) AS total,
        avg(extract(epoch FROM a.ended_at - a.started_at)) * 1000 AS duration,
        count(*) FILTER (WHERE a.status = 'failed') AS failed
-  FROM workflows_attempt a JOIN workflows_steprun s ON s.id = a.step_run_id
+  FROM headrace_workflows_attempt a JOIN headrace_workflows_steprun s ON s.id = a.step_run_id
  WHERE a.org_id = %(org)s AND a.id >= %(first)s AND a.started_at IS NOT NULL AND a.ready_at IS NOT NULL
  GROUP BY s.type ORDER BY total DESC
 """

@@ -275,16 +275,16 @@ class QueueCounts:
 
 _COUNTS = """
 WITH live AS (
-    SELECT r.status, NOT EXISTS (SELECT 1 FROM workflows_steprun s
+    SELECT r.status, NOT EXISTS (SELECT 1 FROM headrace_workflows_steprun s
                                   WHERE s.run_id = r.id AND s.status IN ('ready', 'running')) AS asleep
-      FROM workflows_run r WHERE r.org_id = %(org)s AND r.status IN ('queued', 'running')
+      FROM headrace_workflows_run r WHERE r.org_id = %(org)s AND r.status IN ('queued', 'running')
 )
 SELECT (SELECT count(*) FROM live WHERE NOT asleep AND status = 'queued'),
        (SELECT count(*) FROM live WHERE NOT asleep AND status = 'running'),
        (SELECT count(*) FROM live WHERE asleep),
-       (SELECT count(*) FROM workflows_run WHERE org_id = %(org)s AND status = 'completed'
+       (SELECT count(*) FROM headrace_workflows_run WHERE org_id = %(org)s AND status = 'completed'
            AND ended_at IS NOT NULL AND ended_at > %(now)s - interval '24 hours'),
-       (SELECT count(*) FROM workflows_run WHERE org_id = %(org)s AND status = 'failed'
+       (SELECT count(*) FROM headrace_workflows_run WHERE org_id = %(org)s AND status = 'failed'
            AND ended_at IS NOT NULL AND ended_at > %(now)s - interval '7 days')
 """
 
@@ -317,31 +317,34 @@ LOST_AFTER_S = 5.0
 LEFT_OVER_AFTER_S = 10.0
 """A ready step that nobody has published, or an event that nobody has matched, should have been found then."""
 _HEALTH = """
-SELECT (SELECT count(*) FROM workflows_steprun WHERE status = 'running'
+SELECT (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'running'
            AND lease_until < clock_timestamp() - make_interval(secs => %(lost_s)s)) AS zombies,
-       (SELECT count(*) FROM workflows_steprun WHERE status = 'ready' AND dispatched_at IS NULL AND waiting_for = ''
-           AND ready_at < clock_timestamp() - make_interval(secs => %(left_over_s)s)) AS undispatched,
-       (SELECT count(*) FROM workflows_steprun WHERE status = 'waiting'
+       (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'ready' AND dispatched_at IS NULL
+           AND waiting_for = '' AND ready_at < clock_timestamp() - make_interval(secs => %(left_over_s)s))
+           AS undispatched,
+       (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'waiting'
            AND wake_at < clock_timestamp() - make_interval(secs => %(lost_s)s)) AS "overdueTimers",
-       (SELECT count(*) FROM workflows_steprun WHERE status = 'pending' AND needs_left = 0) AS "lostJoins",
-       (SELECT count(*) FROM workflows_run r WHERE r.status IN ('queued', 'running') AND NOT EXISTS (
-           SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id
+       (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'pending' AND needs_left = 0) AS "lostJoins",
+       (SELECT count(*) FROM headrace_workflows_run r WHERE r.status IN ('queued', 'running') AND NOT EXISTS (
+           SELECT 1 FROM headrace_workflows_steprun s WHERE s.run_id = r.id
               AND s.status IN ('pending', 'ready', 'running', 'waiting'))) AS "stuckRuns",
-       (SELECT count(*) FROM workflows_steprun s JOIN workflows_run r ON r.id = s.run_id
+       (SELECT count(*) FROM headrace_workflows_steprun s JOIN headrace_workflows_run r ON r.id = s.run_id
          WHERE s.status IN ('ready', 'running', 'waiting') AND r.status NOT IN ('queued', 'running')) AS "orphanSteps",
-       (SELECT count(*) FROM workflows_event WHERE matched_at IS NULL
+       (SELECT count(*) FROM headrace_workflows_event WHERE matched_at IS NULL
            AND received_at < clock_timestamp() - make_interval(secs => %(left_over_s)s)) AS "unmatchedEvents",
-       (SELECT count(*) FROM workflows_sweepfailure WHERE kind = 'fails' AND item = '') AS "failingSweeps",
-       (SELECT count(*) FROM workflows_sweepfailure WHERE kind = 'fails' AND item <> '' AND given_up_at IS NULL)
+       (SELECT count(*) FROM headrace_workflows_sweepfailure WHERE kind = 'fails' AND item = '') AS "failingSweeps",
+       (SELECT count(*) FROM headrace_workflows_sweepfailure
+           WHERE kind = 'fails' AND item <> '' AND given_up_at IS NULL)
            AS "failingItems",
-       (SELECT count(*) FROM workflows_sweepfailure WHERE kind = 'overran') AS "overBudget",
-       (SELECT count(*) FROM workflows_sweepfailure WHERE given_up_at IS NOT NULL) AS "givenUp",
-       (SELECT count(*) FROM workflows_steprun WHERE status = 'ready') AS ready,
-       (SELECT count(*) FROM workflows_steprun WHERE status = 'ready' AND waiting_for = 'limit') AS "waitingForLimits",
-       (SELECT count(*) FROM workflows_steprun WHERE status = 'running') AS running,
-       (SELECT count(*) FROM workflows_steprun WHERE dispatch_count > 1) AS "publishedAgain",
-       (SELECT count(*) FROM workflows_run WHERE status IN ('queued', 'running')) AS "liveRuns",
-       (SELECT count(*) FROM throttling_throttleoverride
+       (SELECT count(*) FROM headrace_workflows_sweepfailure WHERE kind = 'overran') AS "overBudget",
+       (SELECT count(*) FROM headrace_workflows_sweepfailure WHERE given_up_at IS NOT NULL) AS "givenUp",
+       (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'ready') AS ready,
+       (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'ready' AND waiting_for = 'limit')
+           AS "waitingForLimits",
+       (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'running') AS running,
+       (SELECT count(*) FROM headrace_workflows_steprun WHERE dispatch_count > 1) AS "publishedAgain",
+       (SELECT count(*) FROM headrace_workflows_run WHERE status IN ('queued', 'running')) AS "liveRuns",
+       (SELECT count(*) FROM headrace_throttling_throttleoverride
          WHERE NOT weight BETWEEN %(lowest)s AND %(highest)s) AS "weightsOutOfRange"
 """
 FAULTS = (

@@ -31,9 +31,10 @@ class SweepTrouble:
 
 _TROUBLES = """
 SELECT DISTINCT ON (what, sweep) sweep, what, count(*) OVER each, sum(tries) OVER each, min(since) OVER each, item,
-       (SELECT count(DISTINCT o.org_id) FROM workflows_sweepfailure o WHERE o.sweep = f.sweep AND o.item <> ''), error
+       (SELECT count(DISTINCT o.org_id) FROM headrace_workflows_sweepfailure o
+           WHERE o.sweep = f.sweep AND o.item <> ''), error
   FROM (SELECT *, CASE WHEN given_up_at IS NOT NULL THEN 'given up' WHEN kind = 'overran' THEN 'overran'
-                       WHEN item = '' THEN 'fails' ELSE 'items' END AS what FROM workflows_sweepfailure) f
+                       WHEN item = '' THEN 'fails' ELSE 'items' END AS what FROM headrace_workflows_sweepfailure) f
 WINDOW each AS (PARTITION BY what, sweep)
  ORDER BY what, sweep, last_at DESC
 """

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -22,6 +21,7 @@ from workflows.models import AccessKey, Event, EventSchema, Organization
 from workflows.models.event import SYSTEM
 from workflows.payload import MAX_SCHEMA_BYTES, dump, text_fault
 from workflows.services import access_keys
+from workflows.this_process.configuration import configuration
 
 MAX_EVENTS = 5_000
 MAX_PROBLEMS = 100
@@ -208,6 +208,6 @@ def owner_of(key: str, *, on_this_machine: bool) -> Organization | None:
     found = access_keys.find(key)
     if found is not None:
         return found.organization if found.kind == AccessKey.Kind.EVENT and found.revoked_at is None else None
-    if settings.ANY_EVENT_KEY_ON_LOOPBACK and on_this_machine:
+    if configuration().any_event_key_on_loopback and on_this_machine:
         return Organization.objects.order_by("created_at").first()
     return None

@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from workflows.edge.tables import has_table
 from workflows.models import AccessKey, Organization, Secret
+from workflows.this_process.configuration import configuration
 
 log = structlog.get_logger(__name__)
 ORGANIZATION = "default"
@@ -24,8 +25,8 @@ SECRETS = ("INNGEST_SIGNING_KEY", "INNGEST_WEBHOOK_KEY")
 
 def ship(**_: Any) -> None:
     """Receiver of `post_migrate`: store what the environment presets."""
-    given = {name: value for name, value in settings.PRESET_KEYS.items() if value}
-    if not given:
+    given = {name: value for name, value in configuration().preset_keys.items() if value}
+    if not given or not has_table(AccessKey):
         return
     with transaction.atomic():
         organization = Organization.objects.get_or_create(slug=ORGANIZATION, defaults={"name": "Default"})[0]

@@ -8,17 +8,17 @@ admin), and the leader looks every second, which also covers a beat that is down
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import json
 import random
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
-from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from workflows.definitions import cron
 from workflows.edge.unavailable import may_pass
@@ -31,6 +31,10 @@ from workflows.engine.state.transitions import runs as run_transitions
 from workflows.errors import FlowPaused, WorkflowsError
 from workflows.models import CronFire, Flow, Organization, Run, Trigger
 from workflows.models.event import SYSTEM
+from workflows.this_process.celery_app import has_beat_rows
+
+if TYPE_CHECKING:
+    from django_celery_beat.models import PeriodicTask
 
 log = structlog.get_logger(__name__)
 BATCH = 100
@@ -184,18 +188,27 @@ def _start_one_queued(row_id: UUID) -> None:
 
 
 def sync_beat_rows(flow: Flow) -> None:
-    """Give each cron trigger of a flow its next fire time and its row of celery-beat; called when they have changed.
+    """Give each cron trigger of a flow its next fire time, and its row where celery-beat is the clock; called when they
+    have changed.
 
     Those of an archived flow have no row of celery-beat.
     """
     now = timezone.now()
-    PeriodicTask.objects.filter(name__startswith=_prefix(flow.id)).delete()
+    with_rows = has_beat_rows()
+    if with_rows:
+        _beat().PeriodicTask.objects.filter(name__startswith=_prefix(flow.id)).delete()
     if flow.archived_at is not None:
         return
     for found in flow.triggers.filter(kind=Trigger.Kind.CRON):
         set_next(found, now)
         found.save(update_fields=["fires_from", "next_fire_at"])
-        _beat_row(flow, found)
+        if with_rows:
+            _beat_row(flow, found)
+
+
+def _beat() -> Any:
+    """The models of celery-beat: the lean installation has none."""
+    return importlib.import_module("django_celery_beat.models")
 
 
 def _prefix(flow_id: UUID) -> str:
@@ -207,11 +220,11 @@ def _beat_row(flow: Flow, found: Trigger) -> None:
     weekday = cron.weekdays_from_sunday(found.config["schedule"])
     if "*" not in (day, weekday):
         day = weekday = "*"  # cron fires on either, beat only on both: it looks every day, and the fire times decide
-    schedule, _ = CrontabSchedule.objects.get_or_create(
+    schedule, _ = _beat().CrontabSchedule.objects.get_or_create(
         minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday,
         timezone=found.config["timezone"],
     )  # fmt: skip
-    PeriodicTask.objects.create(
+    _beat().PeriodicTask.objects.create(
         name=f"{_prefix(flow.id)}{found.position} ({flow.slug})"[:200],
         task=TASK,
         crontab=schedule,
@@ -239,7 +252,7 @@ def switch(found: Trigger, *, enabled: bool) -> None:
 
 def beat_rows() -> QuerySet[PeriodicTask]:
     """The rows of celery-beat that are kept in step with triggers."""
-    rows: QuerySet[PeriodicTask] = PeriodicTask.objects.filter(name__startswith=PREFIX, task=TASK)
+    rows: QuerySet[PeriodicTask] = _beat().PeriodicTask.objects.filter(name__startswith=PREFIX, task=TASK)
     return rows
 
 

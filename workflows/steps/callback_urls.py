@@ -6,10 +6,10 @@ from __future__ import annotations
 import hashlib
 from uuid import UUID
 
-from django.conf import settings
 from django.core.signing import BadSignature, Signer
 
 from workflows.models.event import SYSTEM
+from workflows.this_process.configuration import configuration
 
 SALT = "headrace.callback"
 
@@ -30,7 +30,7 @@ def run_of(token: str) -> UUID | None:
 
 def url_of(run_id: UUID, key: str, path: str = "") -> str:
     """The whole address of a step of a run."""
-    return f"{settings.PUBLIC_URL}/callbacks/{token_of(run_id, key, path)}"
+    return f"{configuration().public_url}/callbacks/{token_of(run_id, key, path)}"
 
 
 def event_name(token: str) -> str:

@@ -12,7 +12,7 @@ from django.test import Client
 from throttling.models import ThrottleChange, ThrottleOverride
 from workflows.models import Organization
 
-ADD = "/admin/throttling/throttleoverride/add/"
+ADD = "/admin/headrace_throttling/throttleoverride/add/"
 
 
 @pytest.fixture
@@ -32,18 +32,18 @@ def test_an_override_is_made_moved_and_deleted(admin: Client, org: Organization)
     assert admin.post(ADD, form(org, concurrency=3)).status_code == 302
     row = ThrottleOverride.objects.get(org_id=org.id)
     assert row.changed_by.startswith("user boss-")
-    change = f"/admin/throttling/throttleoverride/{row.pk}/change/"
+    change = f"/admin/headrace_throttling/throttleoverride/{row.pk}/change/"
     assert admin.post(change, form(org, concurrency=4)).status_code == 302
     assert ThrottleOverride.objects.get(org_id=org.id).concurrency == 4
     assert admin.post(change, form(org, type="delay", concurrency=4)).status_code == 302
     moved = ThrottleOverride.objects.get(org_id=org.id)
     assert moved.type == "delay"
-    delete = f"/admin/throttling/throttleoverride/{moved.pk}/delete/"
+    delete = f"/admin/headrace_throttling/throttleoverride/{moved.pk}/delete/"
     assert admin.post(delete, {"post": "yes"}).status_code == 302
     changes = list(ThrottleChange.objects.filter(org_id=org.id).order_by("id"))
     assert [(c.before or {}).get("concurrency") for c in changes] == [None, 3, 4, None, 4]
     assert [(c.after or {}).get("concurrency") for c in changes] == [3, 4, None, 4, None]
-    history = admin.get(f"/admin/throttling/throttlechange/{changes[0].pk}/change/")
+    history = admin.get(f"/admin/headrace_throttling/throttlechange/{changes[0].pk}/change/")
     assert (history.status_code, b"noop" in history.content) == (200, True)
 
 

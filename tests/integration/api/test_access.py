@@ -18,6 +18,7 @@ from django.utils import timezone
 from tests.support.workers import leave_nothing, publish
 from workflows import services
 from workflows.models import AccessKey, Organization, Run, Trigger, Wait
+from workflows.this_process.configuration import configuration
 
 
 def login(*permissions: str, staff: bool = False, superuser: bool = False) -> Client:
@@ -38,7 +39,7 @@ def alone(org: Organization) -> Iterator[None]:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL session_replication_role = replica")  # what belongs to the others stays
-            cursor.execute("DELETE FROM workflows_organization WHERE id <> %s", (org.id,))
+            cursor.execute("DELETE FROM headrace_workflows_organization WHERE id <> %s", (org.id,))
         yield
         transaction.set_rollback(True)
 
@@ -82,11 +83,11 @@ def test_a_login_without_permissions_sees_the_only_organization_and_changes_noth
 
 def test_the_permission_is_what_an_action_takes(org: Organization, run: Run) -> None:
     with alone(org):
-        client = login("workflows.change_flow")
+        client = login("headrace_workflows.change_flow")
         assert b"<button>Pause" in client.get("/flows/").content
         assert client.post("/flows/asks/pause/").status_code == 302
         assert client.post(f"/runs/{run.id}/cancel/").status_code == 403
-        client = login("workflows.change_run")
+        client = login("headrace_workflows.change_run")
         assert client.post("/flows/asks/resume/").status_code == 403
         assert client.post(f"/runs/{run.id}/cancel/").status_code == 302
         run.refresh_from_db()
@@ -98,7 +99,7 @@ def test_the_address_of_a_webhook_is_shown_to_those_only_who_may_change_flows(or
     with alone(org):
         page = login().get("/flows/").content.decode()
         assert (token in page, "/hooks/***" in page) == (False, True)
-        assert token in login("workflows.change_flow").get("/flows/").content.decode()
+        assert token in login("headrace_workflows.change_flow").get("/flows/").content.decode()
 
 
 def test_an_approval_that_names_nobody_takes_the_permission_and_a_named_login_needs_none(
@@ -131,7 +132,7 @@ def test_an_approval_that_names_nobody_takes_the_permission_and_a_named_login_ne
         assert b'value="approve"' in anna.get(path).content
 
 
-@pytest.mark.parametrize("permissions", [[], ["workflows.change_run", "workflows.change_flow"]])
+@pytest.mark.parametrize("permissions", [[], ["headrace_workflows.change_run", "headrace_workflows.change_flow"]])
 def test_a_login_is_refused_where_several_organizations_are_and_nothing_says_which(
     org: Organization, other: Organization, run: Run, permissions: list[str]
 ) -> None:
@@ -166,11 +167,11 @@ def test_a_login_may_not_choose_another_organization(org: Organization, run: Run
 @pytest.mark.parametrize(
     ("model", "verb", "see"),
     [
-        ("workflows/run", "cancel", "workflows.view_run"),
-        ("workflows/run", "replay", "workflows.view_run"),
-        ("workflows/accesskey", "revoke", "workflows.view_accesskey"),
-        ("workflows/bulkoperation", "stop", "workflows.view_bulkoperation"),
-        ("dlq/deadletter", "ignore", "dlq.view_deadletter"),
+        ("headrace_workflows/run", "cancel", "headrace_workflows.view_run"),
+        ("headrace_workflows/run", "replay", "headrace_workflows.view_run"),
+        ("headrace_workflows/accesskey", "revoke", "headrace_workflows.view_accesskey"),
+        ("headrace_workflows/bulkoperation", "stop", "headrace_workflows.view_bulkoperation"),
+        ("headrace_dlq/deadletter", "ignore", "headrace_dlq.view_deadletter"),
         ("django_celery_beat/periodictask", "run_tasks", "django_celery_beat.view_periodictask"),
         ("django_celery_beat/periodictask", "disable_tasks", "django_celery_beat.view_periodictask"),
     ],
@@ -209,7 +210,7 @@ def send(headers: dict[str, str], key: str = "NO_EVENT_KEY_SET", **more: Any) ->
 def test_a_page_of_another_site_starts_nothing_without_a_real_key(
     org: Organization, headers: dict[str, str], settings: Any
 ) -> None:
-    assert settings.ANY_EVENT_KEY_ON_LOOPBACK
+    assert configuration().any_event_key_on_loopback
     answer = send(headers)
     assert (answer.status_code, "page of another site" in answer.json()["error"]) == (401, True)
     key = AccessKey.issue(org, "event", "real")[1]

@@ -223,7 +223,7 @@ def test_queue_stats_have_two_shapes(
         "scheduler": {"initialized": True, "scheduledWorkflows": 1},
         "capacity": {"message": "Running up to 10 workflows concurrently. 0 active, 0 queued."},
     }  # fmt: skip
-    monkeypatch.setattr("django.conf.settings.REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr("django.conf.settings.HEADRACE", {"REDIS_URL": "redis://127.0.0.1:1/0"}, raising=False)
     with shipped_policies():
         stats = api.get("/workflows/queue/stats").json()
     assert stats == {

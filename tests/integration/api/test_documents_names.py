@@ -33,13 +33,13 @@ def default(live_db: None) -> Iterator[Organization]:
 
 
 def preset(settings: Any, **keys: str) -> None:
-    settings.PRESET_KEYS = keys
+    settings.HEADRACE = keys
     preset_keys.ship()
 
 
 def test_preset_keys_open_events_and_rest(default: Organization, settings: Any) -> None:
     event, api = f"evt-{uuid.uuid4().hex}", f"api-{uuid.uuid4().hex}"
-    settings.ANY_EVENT_KEY_ON_LOOPBACK = False
+    settings.HEADRACE = {"INNGEST_DEV": False}
     client = Client(headers={"authorization": f"Bearer {api}"})
     body = {"name": "documents/sent", "data": {}}
     assert Client().post(f"/e/{event}", body, content_type="application/json").status_code == 401

@@ -205,7 +205,7 @@ TABLE = {
 @pytest.fixture
 def keys(org: Organization, other: Organization, settings: Any) -> dict[str, str]:
     """An organization with flows for every request of the table, and keys of all kinds."""
-    settings.ANY_EVENT_KEY_ON_LOOPBACK = False
+    settings.HEADRACE = {"INNGEST_DEV": False}
     publish(org, NOOP)
     publish(org, NOOP, slug="paused")
     publish(org, NOOP, slug="archived")
@@ -296,7 +296,7 @@ def test_requests_that_come_while_one_is_written_are_written_by_one_statement(
     async def all_of_them() -> list[Answer]:
         before = statements.get("insert_runs", 0)
         with database.connect() as locker, locker.transaction():
-            locker.execute("LOCK TABLE workflows_run IN ACCESS EXCLUSIVE MODE")
+            locker.execute("LOCK TABLE headrace_workflows_run IN ACCESS EXCLUSIVE MODE")
             first = asyncio.ensure_future(one(front, Asked(), keys))
             while statements.get("insert_runs", 0) == before:
                 await asyncio.sleep(0.01)
@@ -347,7 +347,7 @@ def test_a_group_whose_connection_is_lost_is_stored_or_says_that_nobody_knows(
 async def _cut_off(keys: dict[str, str]) -> list[Answer]:
     front = Front(DJANGO, HEADERS)
     with database.connect() as locker, locker.transaction():
-        locker.execute("LOCK TABLE workflows_run IN ACCESS EXCLUSIVE MODE")
+        locker.execute("LOCK TABLE headrace_workflows_run IN ACCESS EXCLUSIVE MODE")
         asked = [asyncio.ensure_future(one(front, Asked(), keys)) for _ in range(5)]
         cut = 0
         while not cut:

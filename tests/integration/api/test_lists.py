@@ -26,7 +26,7 @@ MOST_PAGES = 12_000
 """Of 8 KiB that a list may read, in the order of an index: a look at each of the 200,000 runs costs as many."""
 
 FILL = """
-INSERT INTO workflows_run (id, org_id, flow_id, version_id, event_name, trigger, user_id, status, priority, input,
+INSERT INTO headrace_workflows_run (id, org_id, flow_id, version_id, event_name, trigger, user_id, status, priority, input,
                            sinks_left, cancel_reason, created_at, started_at, ended_at)
 SELECT (lpad(to_hex((extract(epoch FROM made.at) * 1000)::bigint), 12, '0') || '7' || substr(md5(made.n::text), 1, 3)
         || '8' || substr(md5((made.n * 7)::text), 1, 15))::uuid,
@@ -42,17 +42,17 @@ SELECT (lpad(to_hex((extract(epoch FROM made.at) * 1000)::bigint), 12, '0') || '
   FROM (SELECT n, now() - (%(runs)s - n) * interval '13 seconds' AS at FROM generate_series(1, %(runs)s) AS n) AS made
 """
 FILL_STEPS = """
-INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, priority, status,
+INSERT INTO headrace_workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, priority, status,
                                attempt, losses, told_waits, needs_total, needs_left, needs_met, is_sink, timeout_ms,
                                wake_at, wake_seq, waiting_for, dispatch_count, created_at)
 SELECT headrace_uuid7(), r.org_id, r.id, r.version_id, s.id, s.key, '', s.position, s.type, s.queue, r.priority, 'waiting',
        1, 0, 0, 0, 0, 0, true, s.timeout_ms, now() + interval '1 day', 0, 'delay', 0, r.created_at
-  FROM workflows_run r JOIN workflows_step s ON s.version_id = r.version_id
+  FROM headrace_workflows_run r JOIN headrace_workflows_step s ON s.version_id = r.version_id
  WHERE r.org_id = %(org)s AND r.ended_at IS NULL
 """
 """Each live run sleeps: a leader that another test has started would end a run without open steps."""
 FILL_NEIGHBOUR = """
-INSERT INTO workflows_run (id, org_id, flow_id, version_id, event_name, trigger, user_id, status, priority, input,
+INSERT INTO headrace_workflows_run (id, org_id, flow_id, version_id, event_name, trigger, user_id, status, priority, input,
                            sinks_left, cancel_reason, created_at, started_at, ended_at)
 SELECT headrace_uuid7(), %(org)s, %(flow)s, %(version)s, 'rare/event', 'webhook', 'user-400',
        CASE WHEN n %% 2 = 0 THEN 'cancelled' ELSE 'failed' END, 0, '{}', 0, '', now(), now(), now()
@@ -83,19 +83,19 @@ def crowd(live_db: None) -> Iterator[Organization]:
         cursor.execute(FILL_NEIGHBOUR, _neighbour(org))
         cursor.execute("RESET headrace.damage")
         # What is read is counted: no analysis with another sample comes in between.
-        cursor.execute("ALTER TABLE workflows_run SET (autovacuum_enabled = false)")
+        cursor.execute("ALTER TABLE headrace_workflows_run SET (autovacuum_enabled = false)")
         cursor.execute("SET default_statistics_target = 1000")
-        cursor.execute("VACUUM (ANALYZE) workflows_run, workflows_steprun")
+        cursor.execute("VACUUM (ANALYZE) headrace_workflows_run, headrace_workflows_steprun")
     yield org
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM workflows_steprun WHERE org_id = %s", [org.id])
+        cursor.execute("DELETE FROM headrace_workflows_steprun WHERE org_id = %s", [org.id])
         cursor.execute(
-            "DELETE FROM workflows_run WHERE org_id IN (SELECT id FROM workflows_organization WHERE slug LIKE %s)",
+            "DELETE FROM headrace_workflows_run WHERE org_id IN (SELECT id FROM headrace_workflows_organization WHERE slug LIKE %s)",
             [f"{org.slug}%"],
         )
         cursor.execute("RESET default_statistics_target")
-        cursor.execute("ALTER TABLE workflows_run RESET (autovacuum_enabled)")
-        cursor.execute("VACUUM (ANALYZE) workflows_run")
+        cursor.execute("ALTER TABLE headrace_workflows_run RESET (autovacuum_enabled)")
+        cursor.execute("VACUUM (ANALYZE) headrace_workflows_run")
 
 
 def _neighbour(org: Organization) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def test_a_list_of_a_crowd_reads_few_pages(crowd: Organization, sort: str, name:
     where = RunFilter(**FILTERS[name])
     pages, plans = pages_read(lambda: selectors.runs_page(crowd, where, sort=sort))
     assert pages < MOST_PAGES, plans
-    assert "Seq Scan workflows_run" not in plans, plans
+    assert "Seq Scan headrace_workflows_run" not in plans, plans
 
 
 @pytest.mark.parametrize("sort", ["created", "priority", "duration"])
@@ -176,14 +176,14 @@ def test_a_later_page_reads_few_pages_too(crowd: Organization, sort: str) -> Non
     cursor = after(crowd, RunFilter(), sort, 20)
     pages, plans = pages_read(lambda: selectors.runs_page(crowd, RunFilter(), sort=sort, cursor=cursor))
     assert pages < MOST_PAGES, plans
-    assert "Seq Scan workflows_run" not in plans, plans
+    assert "Seq Scan headrace_workflows_run" not in plans, plans
 
 
 def test_the_numbers_above_the_list_read_few_pages(crowd: Organization) -> None:
     for read in (selectors.queue_counts, selectors.flows):
         pages, plans = pages_read(functools.partial(read, crowd))
         assert pages < MOST_PAGES, plans
-        assert "Seq Scan workflows_run" not in plans, plans
+        assert "Seq Scan headrace_workflows_run" not in plans, plans
 
 
 @pytest.fixture(scope="module")

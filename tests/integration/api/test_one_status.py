@@ -76,15 +76,19 @@ def test_an_event_lists_its_runs_as_they_are(org: Organization, api_key: str, wo
 def test_dashboard_and_admin_show_it_too(org: Organization, waiting: UUID, site: Client) -> None:
     for address, found in (
         (f"/?status=waiting&organization={org.slug}", True), (f"/?status=running&organization={org.slug}", False),
-        ("/admin/workflows/run/?status=waiting", True), ("/admin/workflows/run/?status=running", False),
-        ("/admin/workflows/run/", True),
+        ("/admin/headrace_workflows/run/?status=waiting", True), ("/admin/headrace_workflows/run/?status=running", False),
+        ("/admin/headrace_workflows/run/", True),
     ):  # fmt: skip
         page = site.get(address)
         assert page.status_code == 200, address
         assert (str(waiting) in page.content.decode()) is found, address
-    row = next(part for part in site.get("/admin/workflows/run/").content.decode().split("<tr") if str(waiting) in part)
+    row = next(
+        part
+        for part in site.get("/admin/headrace_workflows/run/").content.decode().split("<tr")
+        if str(waiting) in part
+    )
     assert ">waiting<" in row
-    assert ">waiting<" in site.get(f"/admin/workflows/run/{waiting}/change/").content.decode()
+    assert ">waiting<" in site.get(f"/admin/headrace_workflows/run/{waiting}/change/").content.decode()
 
 
 def test_what_is_at_work_is_shown_as_running(org: Organization, api_key: str, workers: WorkerPool) -> None:

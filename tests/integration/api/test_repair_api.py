@@ -331,15 +331,17 @@ def admin(live_db: None) -> Client:
 
 
 def act(admin: Client, action: str, letter: DeadLetter) -> str:
-    answer = admin.post("/admin/dlq/deadletter/", {"action": action, "_selected_action": [str(letter.id)]}, follow=True)
+    answer = admin.post(
+        "/admin/headrace_dlq/deadletter/", {"action": action, "_selected_action": [str(letter.id)]}, follow=True
+    )
     assert answer.status_code == 200
     return answer.content.decode()
 
 
 def test_dead_letters_in_the_admin(admin: Client, org: Organization) -> None:
     letter = failed(org)
-    assert "no use" in admin.get("/admin/dlq/deadletter/").content.decode()
-    assert "NonRetriable" in admin.get(f"/admin/dlq/deadletter/{letter.id}/change/").content.decode()
+    assert "no use" in admin.get("/admin/headrace_dlq/deadletter/").content.decode()
+    assert "NonRetriable" in admin.get(f"/admin/headrace_dlq/deadletter/{letter.id}/change/").content.decode()
     assert "1 ignored" in act(admin, "ignore", letter)
     assert "already" in act(admin, "replay", letter)
     assert "1 reopened" in act(admin, "reopen", letter)
@@ -351,8 +353,8 @@ def test_dead_letters_in_the_admin(admin: Client, org: Organization) -> None:
 
 def test_groups_rules_and_channels_in_the_admin(admin: Client, org: Organization) -> None:
     group = DeadLetterGroup.objects.get(id=failed(org).group_id)
-    page = f"/admin/dlq/deadlettergroup/{group.id}/change/"
-    assert admin.get("/admin/dlq/deadlettergroup/").status_code == 200
+    page = f"/admin/headrace_dlq/deadlettergroup/{group.id}/change/"
+    assert admin.get("/admin/headrace_dlq/deadlettergroup/").status_code == 200
     form = {"assigned_to": "ada", "snoozed_until_0": "", "snoozed_until_1": "", "auto_replay_s": "60",
             "comments-TOTAL_FORMS": "1", "comments-INITIAL_FORMS": "0", "comments-0-text": "look",
             "comments-0-group": str(group.id)}  # fmt: skip
@@ -364,20 +366,20 @@ def test_groups_rules_and_channels_in_the_admin(admin: Client, org: Organization
 
     name = f"chan-{org.slug}"
     new = {"name": name, "url": "nonsense://x", "min_severity": "info", "org_id": str(org.id), "enabled": "on"}
-    assert "does not know" in admin.post("/admin/dlq/alertchannel/add/", new).content.decode()
+    assert "does not know" in admin.post("/admin/headrace_dlq/alertchannel/add/", new).content.decode()
     new["url"] = "json://127.0.0.1:1/secret-token"
-    assert admin.post("/admin/dlq/alertchannel/add/", new).status_code == 302
+    assert admin.post("/admin/headrace_dlq/alertchannel/add/", new).status_code == 302
     channel = AlertChannel.objects.get(name=name)
     assert channel.url == new["url"]
-    shown = admin.get(f"/admin/dlq/alertchannel/{channel.id}/change/").content.decode()
+    shown = admin.get(f"/admin/headrace_dlq/alertchannel/{channel.id}/change/").content.decode()
     assert "secret-token" not in shown
-    assert admin.post(f"/admin/dlq/alertchannel/{channel.id}/change/", {**new, "url": ""}).status_code == 302
+    assert admin.post(f"/admin/headrace_dlq/alertchannel/{channel.id}/change/", {**new, "url": ""}).status_code == 302
     channel.refresh_from_db()
     assert channel.url == new["url"]
     channel.delete()
     for path in ("alertrule", "alert"):
-        assert admin.get(f"/admin/dlq/{path}/").status_code == 200
-    assert admin.get("/admin/workflows/bulkoperation/").status_code == 200
+        assert admin.get(f"/admin/headrace_dlq/{path}/").status_code == 200
+    assert admin.get("/admin/headrace_workflows/bulkoperation/").status_code == 200
 
 
 def test_a_viewer_may_not_act_in_the_admin(org: Organization) -> None:
@@ -388,8 +390,8 @@ def test_a_viewer_may_not_act_in_the_admin(org: Organization) -> None:
     user.user_permissions.add(Permission.objects.get(codename="view_deadletter"))
     client = Client()
     client.force_login(user)
-    assert client.get("/admin/dlq/deadletter/").status_code == 200
-    client.post("/admin/dlq/deadletter/", {"action": "ignore", "_selected_action": [str(letter.id)]})
+    assert client.get("/admin/headrace_dlq/deadletter/").status_code == 200
+    client.post("/admin/headrace_dlq/deadletter/", {"action": "ignore", "_selected_action": [str(letter.id)]})
     letter.refresh_from_db()
     assert letter.status == "failed"
     assert AccessKey.objects.filter(organization=org).count() == 0

@@ -140,8 +140,8 @@ def test_a_secret_is_stored_as_it_was_given(org: Organization, value: str, monke
 def test_the_admin_refuses_an_empty_secret(org: Organization) -> None:
     boss = staff(superuser=True)
     sent: dict[str, Any] = {"organization": str(org.id), "name": "TOKEN", "value": "   "}
-    assert "is empty" in boss.post("/admin/workflows/secret/add/", sent).content.decode()
+    assert "is empty" in boss.post("/admin/headrace_workflows/secret/add/", sent).content.decode()
     sent |= {"name": "no-name", "value": " kept as it is "}
-    assert "a name has letters" in boss.post("/admin/workflows/secret/add/", sent).content.decode()
-    assert boss.post("/admin/workflows/secret/add/", {**sent, "name": "TOKEN"}).status_code == 302
+    assert "a name has letters" in boss.post("/admin/headrace_workflows/secret/add/", sent).content.decode()
+    assert boss.post("/admin/headrace_workflows/secret/add/", {**sent, "name": "TOKEN"}).status_code == 302
     assert Secret.objects.get(organization=org).value == " kept as it is "

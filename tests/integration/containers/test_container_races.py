@@ -172,7 +172,12 @@ def test_results_that_are_too_large_fail_their_container_and_no_other(
     resolve.rescue()
     assert "collect: false" in (Run.objects.get(id=large).error or {})["message"]
     assert StepRun.objects.get(run_id=small, key="all").output["results"] == [1]
-    assert scalar("SELECT count(*) FROM workflows_fanout WHERE NOT concluded AND run_id IN (%s, %s)", large, small) == 0
+    assert (
+        scalar(
+            "SELECT count(*) FROM headrace_workflows_fanout WHERE NOT concluded AND run_id IN (%s, %s)", large, small
+        )
+        == 0
+    )
 
 
 def test_a_timer_that_looks_for_due_waits_reads_no_others() -> None:

@@ -204,7 +204,7 @@ def test_what_a_flow_refuses_is_kept_with_the_reason(org: Organization) -> None:
 def test_what_may_pass_loses_no_fire_time(org: Organization, condition: str) -> None:
     begin = at("2026-11-22T06:30")
     found = scheduled(org, "0 * * * *", begin)
-    with refusing("workflows_steprun", condition), pytest.raises((OperationalError, psycopg.OperationalError)):
+    with refusing("headrace_workflows_steprun", condition), pytest.raises((OperationalError, psycopg.OperationalError)):
         schedules.fire(found.id, begin + dt.timedelta(hours=1))
     assert outcomes(org) == [], "it stays due"
     schedules.fire(found.id, begin + dt.timedelta(hours=1))
@@ -250,7 +250,7 @@ def test_what_never_passes_is_refused_once(org: Organization) -> None:
     """A row too large for an index is an operational error to the driver, and stays one."""
     begin = at("2026-11-22T06:30")
     found = scheduled(org, "0 * * * *", begin)
-    with refusing("workflows_steprun", "program_limit_exceeded"):
+    with refusing("headrace_workflows_steprun", "program_limit_exceeded"):
         schedules.fire(found.id, begin + dt.timedelta(hours=1))
     assert outcomes(org) == [("22 07:00", "refused")]
 

@@ -22,6 +22,7 @@ from workflows.engine.events import matching
 from workflows.engine.state import database
 from workflows.models import AccessKey, Event, Organization, Run
 from workflows.services import events as ingest
+from workflows.this_process.configuration import configuration
 
 NODE = Path(__file__).resolve().parents[2] / "node"
 NOOP = {"id": "a", "type": "noop", "config": {"output": "${ input.n }"}}
@@ -132,7 +133,7 @@ def test_what_can_t_be_stored_is_refused(org: Organization, key: str, raw: str, 
 
 
 def test_the_key_decides(org: Organization, key: str, api_key: str, settings: Any) -> None:
-    settings.ANY_EVENT_KEY_ON_LOOPBACK = False
+    settings.HEADRACE = {"INNGEST_DEV": False}
     for wrong in ("nonsense", "NO_EVENT_KEY_SET", api_key):
         answer = post(wrong, {"name": "x"})
         assert (answer.status_code, answer.json()["error"]) == (401, "The event key is unknown or revoked.")
@@ -142,7 +143,7 @@ def test_the_key_decides(org: Organization, key: str, api_key: str, settings: An
 
 
 def test_in_development_any_key_will_do_on_this_machine(org: Organization, settings: Any, key: str) -> None:
-    assert settings.ANY_EVENT_KEY_ON_LOOPBACK
+    assert configuration().any_event_key_on_loopback
     first = Organization.objects.order_by("created_at").first()
     answer = post("NO_EVENT_KEY_SET", {"name": f"local/{uuid.uuid4()}"})
     assert Event.objects.get(id=answer.json()["ids"][0]).org_id == first.id

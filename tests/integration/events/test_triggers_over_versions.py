@@ -145,7 +145,7 @@ def test_the_admin_says_the_line_to_add_in_its_form(org: Organization) -> None:
     client = Client()
     client.login(username=f"boss-{org.slug}", password="secret")
     text = "flow: flow\non: [{event: x}]\nsteps: [{id: a, type: noop}]\n"
-    answer = client.post(f"/admin/workflows/flow/{flow.id}/change/", {"definition": text, **management()})
+    answer = client.post(f"/admin/headrace_workflows/flow/{flow.id}/change/", {"definition": text, **management()})
     assert (answer.status_code, b"id: event-x" in answer.content) == (200, True)
 
 

@@ -56,5 +56,5 @@ def test_the_admin_shows_flow_version_and_steps(org: Organization, failed: Any) 
         f"run/{failed.run.id}/change/",
         f"steprun/{step.id}/change/",
     ):
-        answer = admin.get(f"/admin/workflows/{address}")
+        answer = admin.get(f"/admin/headrace_workflows/{address}")
         assert answer.status_code == 200, address

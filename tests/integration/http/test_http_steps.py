@@ -200,7 +200,7 @@ def test_a_redirect_can_not_reach_a_private_address(org: Organization, httpserve
 
 
 def test_an_allowed_host_may_be_named_with_its_port(settings: Any) -> None:
-    settings.ALLOWED_PRIVATE_HOSTS = frozenset({"127.0.0.1:80"})
+    settings.HEADRACE = {"ALLOWED_PRIVATE_HOSTS": frozenset({"127.0.0.1:80"})}
     client.check_address("127.0.0.1", 80, "127.0.0.1")
     client.check_address("example.org", 443, "93.184.215.14")
     for host, port, address in (

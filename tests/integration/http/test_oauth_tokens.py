@@ -161,7 +161,7 @@ def test_a_rotated_refresh_token_is_stored_once_postgres_answers_again(
 ) -> None:
     """The server takes the old one no more: what it gave instead must not be lost."""
     asked: list[str | None] = []
-    with failing_at_first("workflows_oauthcredential", "generation", condition, 2):
+    with failing_at_first("headrace_workflows_oauthcredential", "generation", condition, 2):
         assert _renew(Tokens(), org, asked) == "access-token-1"
     row = OAuthCredential.objects.get(organization=org)
     assert (row.generation, row.lease) == (1, None)
@@ -176,7 +176,7 @@ def test_an_access_token_is_used_although_it_can_t_be_stored(
     monkeypatch.setattr(tokens, "LEASE_S", 1.0)
     asked: list[str | None] = []
     holder = Tokens()
-    with failing_at_first("workflows_oauthcredential", "generation", "admin_shutdown", 10_000):
+    with failing_at_first("headrace_workflows_oauthcredential", "generation", "admin_shutdown", 10_000):
         assert _renew(holder, org, asked) == "access-token-1"
         assert _renew(holder, org, asked) == "access-token-1"
     assert asked == ["first"]

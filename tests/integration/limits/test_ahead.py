@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.conf import settings
 
 from tests.support import probes
 from tests.support.by_hand import runtime, start
@@ -29,6 +28,7 @@ from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.worker.runtime import Runtime
 from workflows.models import Organization, Run, StepRun
 from workflows.steps.registry import REGISTRY
+from workflows.this_process.configuration import configuration
 
 LANE = "q"
 OF_HEARTBEATS = {"report_worker", "renew_leases", "cancelled_among", "report_progress"}
@@ -41,7 +41,7 @@ def one_at_a_time() -> LimitSet:
 
 @pytest.fixture
 def gate(live_db: None) -> Iterator[Gate]:
-    made = Gate(settings.REDIS_URL, prefix=f"ahead-{uuid.uuid4().hex[:8]}")
+    made = Gate(configuration().redis_url, prefix=f"ahead-{uuid.uuid4().hex[:8]}")
     made.open_epoch(made.begin_epoch()[0], 1)
     made.send_confirm("nobody's", []).answer()  # it has a connection for calls on their way from now on
     yield made
@@ -93,7 +93,7 @@ def test_who_does_not_hold_the_step_before_has_no_place_to_pass_on(gate: Gate) -
 
 def test_a_call_ahead_makes_no_connection(gate: Gate) -> None:
     """It would wait for a store that is away, and an outcome would wait with it."""
-    another = Gate(settings.REDIS_URL, prefix=gate.prefix[1:-2])
+    another = Gate(configuration().redis_url, prefix=gate.prefix[1:-2])
     take(another, "a", "first")
     with pytest.raises(StoreUnavailable):
         go_ahead(another, "b", Held("a", "first"))

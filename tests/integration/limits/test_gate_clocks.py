@@ -6,11 +6,11 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from django.conf import settings
 
 from throttling.gate import Capacity, Gate, Request
 from throttling.limits import ConcurrencyLimit, Limit, LimitSet
 from throttling.names import Dimension, LimitName, Scope
+from workflows.this_process.configuration import configuration
 
 LANE = "q"
 LIMIT = Limit(
@@ -22,7 +22,7 @@ BEGIN_US = 2_000_000_000_000_000
 
 @pytest.fixture
 def gate(live_db: None) -> Iterator[Gate]:
-    made = Gate(settings.REDIS_URL, prefix=f"clocks-{uuid.uuid4().hex[:8]}", lease_s=7.0, reservation_s=3.0)
+    made = Gate(configuration().redis_url, prefix=f"clocks-{uuid.uuid4().hex[:8]}", lease_s=7.0, reservation_s=3.0)
     made.open_epoch(made.begin_epoch()[0], 1)
     yield made
     made.begin_epoch(anew=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from django.conf import settings
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis.stateful import (
@@ -26,6 +25,7 @@ from throttling.limits import Algorithm, ConcurrencyLimit, Limit, LimitSet, Rate
 from throttling.names import Definition, LimitName, run_of_permit
 from throttling.reference_gate import ReferenceGate
 from throttling.reference_state import Item, Rule
+from workflows.this_process.configuration import configuration
 
 LANE = "q"
 TENANTS = ("a", "b", "c")
@@ -63,7 +63,7 @@ class GateMachine(RuleBasedStateMachine):
     ) -> None:
         self.timed = timed
         self.kept = kept = int(timed and shared)
-        self.gate = Gate(settings.REDIS_URL, prefix=f"model-{uuid.uuid4().hex[:8]}")
+        self.gate = Gate(configuration().redis_url, prefix=f"model-{uuid.uuid4().hex[:8]}")
         self.gate.open_epoch(self.gate.begin_epoch()[0], 1)
         self.gate.send_confirm("nobody's", []).answer()  # it has a connection for calls on their way from now on
         self.limits = {
@@ -362,7 +362,7 @@ def test_the_lua_and_the_model_agree(live_db: None) -> None:
 @pytest.mark.parametrize("limit", [1, 7, 100_000])
 def test_a_window_keeps_at_most_a_thousand_buckets(live_db: None, limit: int) -> None:
     """Memory does not grow with the limit: starts are counted by thousandths of the period."""
-    gate = Gate(settings.REDIS_URL, prefix=f"memory-{uuid.uuid4().hex[:8]}")
+    gate = Gate(configuration().redis_url, prefix=f"memory-{uuid.uuid4().hex[:8]}")
     generation = gate.begin_epoch()[0]
     gate.open_epoch(generation, 1)
     limits = LimitSet.of([(rate("w", limit, 1_000), None)])

@@ -211,7 +211,7 @@ def test_a_database_in_use_goes_on_without_a_limit_and_has_one_row(org: Organiza
         try:
             migration.choose(apps, editor)
         finally:
-            migration.ORGANIZATIONS = "workflows_organization"  # type: ignore[attr-defined]
+            migration.ORGANIZATIONS = "headrace_workflows_organization"  # type: ignore[attr-defined]
         assert DefaultSize.objects.get().size == "1gb"
         transaction.set_rollback(True)
-    assert scalar("SELECT count(*) FROM throttling_defaultsize") == 1
+    assert scalar("SELECT count(*) FROM headrace_throttling_defaultsize") == 1

@@ -66,7 +66,7 @@ def test_an_operator_sets_it_by_command_and_in_the_admin(org: Organization) -> N
     admin.login(username=f"boss-{org.slug}", password="secret")
     row = ThrottleOverride.objects.get(org_id=org.id)
     form = {"scope": "org", "org_id": str(org.id), "rate_algorithm": "window", "rate_burst": 1}
-    address = f"/admin/throttling/throttleoverride/{row.pk}/change/"
+    address = f"/admin/headrace_throttling/throttleoverride/{row.pk}/change/"
     assert admin.post(address, {**form, "weight": "0.01"}).status_code == 302
     assert admit.policies().weight(org.id) == 0.01
     refused = admin.post(address, {**form, "weight": "1000"})
@@ -91,9 +91,11 @@ def test_a_stored_weight_out_of_bounds_is_read_as_the_nearest_and_doctor_tells(o
         )
         definition, validated = cursor.fetchone()
         assert not validated
-        cursor.execute("ALTER TABLE throttling_throttleoverride DROP CONSTRAINT throttle_override_weight")
+        cursor.execute("ALTER TABLE headrace_throttling_throttleoverride DROP CONSTRAINT throttle_override_weight")
         ThrottleOverride.objects.create(scope="org", org_id=org.id, weight=1000, changed_by="an old version")
-        cursor.execute(f"ALTER TABLE throttling_throttleoverride ADD CONSTRAINT throttle_override_weight {definition}")
+        cursor.execute(
+            f"ALTER TABLE headrace_throttling_throttleoverride ADD CONSTRAINT throttle_override_weight {definition}"
+        )
     assert admit.snapshot().reload().weight(org.id) == 100.0
     out = StringIO()
     with contextlib.suppress(SystemExit):  # other tests may leave faults

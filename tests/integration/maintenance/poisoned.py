@@ -75,14 +75,14 @@ def _unsettled(deep: bool) -> Callable[[Case], Recipe]:
             for run_id in runs:
                 with connection.cursor() as cursor:
                     cursor.execute("SELECT set_config('headrace.damage', '1', false)")
-                    cursor.execute("DELETE FROM workflows_steprun WHERE run_id = %s", [run_id])
+                    cursor.execute("DELETE FROM headrace_workflows_steprun WHERE run_id = %s", [run_id])
                     cursor.execute("SELECT set_config('headrace.damage', '', false)")
         else:
             Run.objects.filter(id__in=runs).update(cancel_requested_at=timezone.now())
         name = "stuck runs" if deep else "unsettled runs"
         table = maintenance.RARE if deep else maintenance.RESCUES
         return Recipe(
-            poison=poisoned("workflows_run", "id", runs[0]),
+            poison=poisoned("headrace_workflows_run", "id", runs[0]),
             work=lambda: maintenance.run_sweeps({name: table[name]}, turn()),
             went_on=lambda: not Run.objects.get(id=runs[1]).is_live,
             told="unsettled runs",
@@ -97,7 +97,7 @@ def _timed_out(case: Case) -> Recipe:
     Run.objects.filter(id__in=runs).update(timeout_at="2026-01-01T00:00:00Z")
     bad_step = StepRun.objects.get(run_id=runs[0]).id
     return Recipe(
-        poison=poisoned("workflows_steprun", "id", bad_step),
+        poison=poisoned("headrace_workflows_steprun", "id", bad_step),
         work=lambda: [
             maintenance.run_sweeps({n: maintenance.RESCUES[n]}, turn()) for n in ("timeouts of runs", "unsettled runs")
         ],
@@ -146,7 +146,7 @@ def _expired(late: bool) -> Callable[[Case], Recipe]:
             maintenance.run_sweeps({resolve.TAKEN_WAITS: maintenance.RESCUES[resolve.TAKEN_WAITS]}, turn())
 
         return Recipe(
-            poison=poisoned("workflows_steprun", "run_id", runs[0]),
+            poison=poisoned("headrace_workflows_steprun", "run_id", runs[0]),
             work=work,
             went_on=lambda: steps_of(runs[1])["w"] == "completed",
             told=resolve.TAKEN_WAITS,
@@ -159,7 +159,7 @@ def _not_looked_back(case: Case) -> Recipe:
     runs = _waits(case, WaitFor(kind="event", event_name="x/y", timeout_s=3600))
     Wait.objects.filter(run_id__in=runs).update(looked_back=False)
     return Recipe(
-        poison=poisoned("workflows_wait", "run_id", runs[0]),
+        poison=poisoned("headrace_workflows_wait", "run_id", runs[0]),
         work=lambda: maintenance.run_sweeps({"x": maintenance.RESCUES[resolve.NOT_LOOKED_BACK]}, turn()),
         went_on=lambda: Wait.objects.get(run_id=runs[1]).looked_back,
         told=resolve.NOT_LOOKED_BACK,
@@ -175,7 +175,7 @@ def _containers(case: Case) -> Recipe:
             recording.record([StepResult(claim=claim(run_id, "all"), outcome=FanOut(items=[0], parallelism=1))])
             end(claim(run_id, "x"))
     return Recipe(
-        poison=poisoned("workflows_fanout", "run_id", runs[0]),
+        poison=poisoned("headrace_workflows_fanout", "run_id", runs[0]),
         work=lambda: maintenance.run_sweeps({"x": maintenance.RESCUES[resolve.OVER_CONTAINERS]}, turn()),
         went_on=lambda: steps_of(runs[1])["all"] == "completed",
         told=resolve.OVER_CONTAINERS,
@@ -194,7 +194,7 @@ def _children(case: Case) -> Recipe:
             end(claim(child, "a"))
         runs.append(run_id)
     return Recipe(
-        poison=poisoned("workflows_wait", "run_id", runs[0]),
+        poison=poisoned("headrace_workflows_wait", "run_id", runs[0]),
         work=lambda: maintenance.run_sweeps({"x": maintenance.RESCUES[resolve.ENDED_CHILDREN]}, turn()),
         went_on=lambda: steps_of(runs[1])["w"] == "completed",
         told=resolve.ENDED_CHILDREN,
@@ -213,7 +213,7 @@ def _events(case: Case) -> Recipe:
         publish(org, [HOUR], on={"event": "x/y"})
     bad, good = left_over(case.bad)[0], left_over(case.good)[0]
     return Recipe(
-        poison=poisoned("workflows_event", "id", bad),
+        poison=poisoned("headrace_workflows_event", "id", bad),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["left-over events"]),
         went_on=Run.objects.filter(event_id=good).exists,
         told=matching.LEFT_OVER,
@@ -227,7 +227,7 @@ def _follow_ups(case: Case) -> Recipe:
         runs.append(start(org, [NOOP], on_failure="handler"))
         fail(runs[-1])
     return Recipe(
-        poison=poisoned("workflows_run", "id", runs[0]),
+        poison=poisoned("headrace_workflows_run", "id", runs[0]),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["follow-up"]),
         went_on=Run.objects.filter(origin_id=runs[1]).exists,
         told="follow-up",
@@ -240,7 +240,7 @@ def _schedules(case: Case) -> Recipe:
     past = timezone.now() - dt.timedelta(minutes=2)
     Trigger.objects.filter(organization__in=(case.bad, case.good)).update(next_fire_at=past, fires_from=past)
     return Recipe(
-        poison=poisoned("workflows_trigger", "organization_id", case.bad.id),
+        poison=poisoned("headrace_workflows_trigger", "organization_id", case.bad.id),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["schedules"]),
         went_on=Run.objects.filter(org_id=case.good.id).exists,
         told=schedules.FIRES,
@@ -253,7 +253,7 @@ def _approvals(case: Case) -> Recipe:
         outcome = WaitFor(kind="approval", timeout_s=3600, remind_s=0.0, options={"title": "t"})
         recording.record([StepResult(claim=claim(run_id, "w"), outcome=outcome)])
     return Recipe(
-        poison=poisoned("workflows_wait", "org_id", case.bad.id),
+        poison=poisoned("headrace_workflows_wait", "org_id", case.bad.id),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["approvals"]),
         went_on=Event.objects.filter(org_id=case.good.id, name="headrace/approval.requested").exists,
         told=approvals.REMINDERS,
@@ -266,7 +266,7 @@ def _feeds(case: Case) -> Recipe:
         end(claim(start(org, [NOOP]), "a"))
         SystemFeed.objects.create(org_id=org.id, source="runs", emitted_until=timezone.now() - dt.timedelta(minutes=5))
     return Recipe(
-        poison=poisoned("workflows_systemfeed", "org_id", case.bad.id),
+        poison=poisoned("headrace_workflows_systemfeed", "org_id", case.bad.id),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["system events"]),
         went_on=Event.objects.filter(org_id=case.good.id, name="headrace/run.completed").exists,
         told=system_events.FEEDS,
@@ -280,7 +280,7 @@ def _operations(case: Case) -> Recipe:
         operations.append(bulk.start(org, "cancel_runs", {}, by="me"))
     good = BulkOperation.objects.filter(id=operations[1].id, done=1)
     return Recipe(
-        poison=poisoned("workflows_bulkoperation", "id", operations[0].id),
+        poison=poisoned("headrace_workflows_bulkoperation", "id", operations[0].id),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["bulk"]),
         went_on=good.exists,
         told=bulk.OPERATIONS,
@@ -293,7 +293,7 @@ def _replays(case: Case) -> Recipe:
     past = timezone.now() - dt.timedelta(minutes=5)
     DeadLetter.objects.filter(org_id__in=(case.bad.id, case.good.id)).update(auto_replay_at=past)
     return Recipe(
-        poison=poisoned("dlq_deadletter", "org_id", case.bad.id),
+        poison=poisoned("headrace_dlq_deadletter", "org_id", case.bad.id),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["automatic replays"]),
         went_on=DeadLetter.objects.filter(org_id=case.good.id, status="reprocessed").exists,
         told=dlq.AUTO_REPLAYS,
@@ -304,7 +304,7 @@ def _failures(case: Case) -> Recipe:
     for org in (case.bad, case.good):
         fail(start(org, [NOOP], alert_on_failure=True))
     return Recipe(
-        poison=poisoned("dlq_deadletter", "org_id", case.bad.id),
+        poison=poisoned("headrace_dlq_deadletter", "org_id", case.bad.id),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["alerts of failures"]),
         went_on=Alert.objects.filter(org_id=case.good.id).exists,
         told=evaluation.OF_FAILURES,
@@ -321,7 +321,7 @@ def _deletions(case: Case) -> Recipe:
         archived_at=asked_at, deletion_asked_at=asked_at
     )
     return Recipe(
-        poison=poisoned("workflows_flow", "id", flows[case.bad.id].id),
+        poison=poisoned("headrace_workflows_flow", "id", flows[case.bad.id].id),
         work=lambda: periodic_jobs.do(periodic_jobs.JOBS["deletion of flows"]),
         went_on=lambda: not Flow.objects.filter(id=flows[case.good.id].id).exists(),
         told=archiving.DELETIONS,

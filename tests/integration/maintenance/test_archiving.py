@@ -241,7 +241,7 @@ def rows_of(org: Organization) -> dict[str, int]:
     counts = {}
     for model in apps.get_models():
         names = {field.name for field in model._meta.get_fields()}
-        if model._meta.app_label in {"workflows", "dlq"} and "org_id" in names:
+        if model._meta.app_label in {"headrace_workflows", "headrace_dlq"} and "org_id" in names:
             counts[model._meta.label] = model._default_manager.filter(org_id=org.id).count()
     runs = Run.objects.filter(org_id=org.id).values("id")
     steps = StepRun.objects.filter(run_id__in=runs).values("id")
@@ -269,8 +269,19 @@ def test_deleting_with_history_takes_everything_of_it_and_nothing_else(
 ) -> None:
     with_history(org, "kept")
     kept = rows_of(org)
-    assert min(kept[f"workflows.{name}"] for name in ("Run", "StepRun", "Attempt", "TriggerOutcome", "FanOut")) > 0
-    assert min(kept["items"], kept["dlq.DeadLetter"], kept["workflows.IdempotencyKey"], kept["workflows.CronFire"]) > 0
+    assert (
+        min(kept[f"headrace_workflows.{name}"] for name in ("Run", "StepRun", "Attempt", "TriggerOutcome", "FanOut"))
+        > 0
+    )
+    assert (
+        min(
+            kept["items"],
+            kept["headrace_dlq.DeadLetter"],
+            kept["headrace_workflows.IdempotencyKey"],
+            kept["headrace_workflows.CronFire"],
+        )
+        > 0
+    )
     with_history(org, "gone")
     flow = Flow.objects.get(organization=org, slug="gone")
     monkeypatch.setattr(deletion, "RUNS", 2)
@@ -282,7 +293,10 @@ def test_deleting_with_history_takes_everything_of_it_and_nothing_else(
         lambda: not archiving.delete_rest() and not Flow.objects.filter(id=flow.id).exists(), 60, "the end of it"
     )
     left = rows_of(org)
-    events_left = {"workflows.Event", "workflows.SystemFeed"}  # of the organization; who else listens may need them
+    events_left = {
+        "headrace_workflows.Event",
+        "headrace_workflows.SystemFeed",
+    }  # of the organization; who else listens may need them
     assert {name: n for name, n in left.items() if name not in events_left} == {
         name: n for name, n in kept.items() if name not in events_left
     }

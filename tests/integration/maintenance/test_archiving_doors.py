@@ -74,7 +74,7 @@ def says(answer: Any) -> dict[str, str]:
 
 
 def test_the_admin_asks_first_and_says_what_it_did(org: Organization) -> None:
-    flow, client, listed = b26(org), boss(org), reverse("admin:workflows_flow_changelist")
+    flow, client, listed = b26(org), boss(org), reverse("admin:headrace_workflows_flow_changelist")
     busy = Flow.objects.get(organization=org, slug=publish(org, [SLEEP], slug="busy"))
     run_id = services.trigger(org, busy.slug).run_ids[0]
     chosen = {"_selected_action": [str(flow.id), str(busy.id)], "action": "archive"}
@@ -102,7 +102,7 @@ def test_the_admin_asks_first_and_says_what_it_did(org: Organization) -> None:
 
 def test_the_admin_offers_it_to_those_who_may(org: Organization) -> None:
     b26(org)
-    listed = reverse("admin:workflows_flow_changelist")
+    listed = reverse("admin:headrace_workflows_flow_changelist")
     for codenames, offered in (
         ((), []),
         (("change_flow",), ["archive", "unarchive"]),
@@ -124,10 +124,11 @@ def pages_of(org: Organization, flow: Flow, run_id: uuid.UUID) -> list[str]:
     lists = [
         reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
         for model in apps.get_models()
-        if model._meta.app_label in {"workflows", "dlq", "throttling", "django_celery_beat"} and _has_admin(model)
+        if model._meta.app_label in {"headrace_workflows", "headrace_dlq", "headrace_throttling", "django_celery_beat"}
+        and _has_admin(model)
     ]
     objects = [("flow", flow.id), ("flowversion", flow.current_id), ("run", run_id)]
-    shown = [reverse(f"admin:workflows_{name}_change", args=[id_]) for name, id_ in objects if id_]
+    shown = [reverse(f"admin:headrace_workflows_{name}_change", args=[id_]) for name, id_ in objects if id_]
     return [*lists, *shown, "/", "/flows/", "/flows/?archived=true", f"/runs/{run_id}/"]
 
 

@@ -106,7 +106,7 @@ def test_a_connection_that_ends_within_a_trigger_stores_nothing(site: Site, org:
 
     def end_backend(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         result = execute(sql, params, many, context)
-        if "workflows_event" in sql:
+        if "headrace_workflows_event" in sql:
             with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as other:
                 other.execute("SELECT pg_terminate_backend(%s)", [connection.connection.info.backend_pid])
         return result

@@ -69,7 +69,7 @@ def test_what_a_sweep_or_a_job_would_find_is_named(
 @pytest.mark.usefixtures("nothing_left")
 def test_a_lost_join_is_named(org: Organization) -> None:
     run_id = start(org, [{"id": "a", "type": "noop"}, {"id": "b", "type": "noop"}])
-    damage("UPDATE workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", run_id)
+    damage("UPDATE headrace_workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", run_id)
     assert "lost joins" in due_work.look().names
 
 

@@ -150,7 +150,7 @@ def test_two_thousand_poisoned_events_delay_another_s_by_one_tick(org: Organizat
     publish(other, [HOUR], on={"event": "x/y"})
     left_over(org, 2_000)
     mine = left_over(other)[0]
-    with poisoned("workflows_event", "org_id", org.id):
+    with poisoned("headrace_workflows_event", "org_id", org.id):
         periodic_jobs.do(periodic_jobs.JOBS["left-over events"])
         assert Run.objects.filter(event_id=mine).exists()
         assert doctor()["unmatchedEvents"] >= 2_000
@@ -192,8 +192,11 @@ def test_a_page_full_of_poison_delays_another_s_by_one_tick(
         due = timezone.now() - dt.timedelta(minutes=ago)
         Trigger.objects.filter(organization=owner, kind="cron").update(next_fire_at=due, fires_from=due)
         DeadLetter.objects.filter(org_id=owner.id).update(auto_replay_at=past - dt.timedelta(minutes=ago))
-    tables = {"follow-up": ("workflows_run", "org_id"), "schedules": ("workflows_trigger", "organization_id")}
-    table, column = tables.get(kind, ("dlq_deadletter", "org_id"))
+    tables = {
+        "follow-up": ("headrace_workflows_run", "org_id"),
+        "schedules": ("headrace_workflows_trigger", "organization_id"),
+    }
+    table, column = tables.get(kind, ("headrace_dlq_deadletter", "org_id"))
     went_on = {
         "follow-up": Run.objects.filter(org_id=other.id, trigger="on_failure"),
         "schedules": Run.objects.filter(org_id=other.id, trigger="cron"),

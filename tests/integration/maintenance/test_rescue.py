@@ -31,7 +31,7 @@ def test_rescue_publishes_what_was_not_published_or_lost(
     run_id = start(org, [noop("a")])[0]
     published.clear()
     scalar(
-        f"UPDATE workflows_steprun SET {damage}, ready_at = now() - interval '1 hour' WHERE run_id = %s RETURNING 1",
+        f"UPDATE headrace_workflows_steprun SET {damage}, ready_at = now() - interval '1 hour' WHERE run_id = %s RETURNING 1",
         run_id,
     )
     if "NULL" in damage:
@@ -56,9 +56,11 @@ def damage(sql: str, *parameters: Any) -> None:
 
 def test_rescue_repairs_what_a_crash_can_leave(org: Organization, published: list[ReadyStep]) -> None:
     lost_join, orphan, stuck = start(org, [noop("a"), noop("b")], runs=3)
-    damage("UPDATE workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", lost_join)
-    damage("UPDATE workflows_run SET status = 'completed', ended_at = now() WHERE id = %s RETURNING 1", orphan)
-    damage("UPDATE workflows_steprun SET status = 'completed' WHERE run_id = %s RETURNING 1", stuck)
+    damage(
+        "UPDATE headrace_workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", lost_join
+    )
+    damage("UPDATE headrace_workflows_run SET status = 'completed', ended_at = now() WHERE id = %s RETURNING 1", orphan)
+    damage("UPDATE headrace_workflows_steprun SET status = 'completed' WHERE run_id = %s RETURNING 1", stuck)
     leader.rescue(leader.Turn(worker=WORKER, sync=gate_sync.GateSync()))
     leader.sweep(gate_sync.GateSync())
     assert StepRun.objects.get(run_id=lost_join, key="b").status == "ready"

@@ -208,7 +208,7 @@ def test_a_run_is_not_ended_without_the_output_that_another_process_knows(
     run_id = start(org, [NOOP], output={"n": "${ 1 + 1 }"})
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('headrace.damage', '1', false)")
-        cursor.execute("DELETE FROM workflows_steprun WHERE run_id = %s", [run_id])
+        cursor.execute("DELETE FROM headrace_workflows_steprun WHERE run_id = %s", [run_id])
         cursor.execute("SELECT set_config('headrace.damage', '', false)")
     with newer(org, "flow"):
         with pytest.raises(UnloadableVersion):

@@ -268,8 +268,10 @@ def test_sentry_and_the_environment_are_channels(
         return Response("{}", content_type="application/json")
 
     httpserver.expect_request("/api/1/envelope/").respond_with_handler(take)
-    settings.SENTRY_DSN = f"http://public@{httpserver.host}:{httpserver.port}/1"
-    settings.ALERT_URLS = (f"json://{httpserver.host}:{httpserver.port}/alerts",)
+    settings.HEADRACE = {
+        "SENTRY_DSN": f"http://public@{httpserver.host}:{httpserver.port}/1",
+        "ALERT_URLS": [f"json://{httpserver.host}:{httpserver.port}/alerts"],
+    }
     assert channels.configured() == ["environment", "sentry"]
     now = timezone.now()
     alert = Alert.objects.create(org_id=org.id, rule=AlertRule.objects.get(name="retries"), severity="critical",
@@ -298,7 +300,7 @@ def test_the_shipped_rules_stand_in_the_database_and_are_not_set_back(live_db: N
 
 def test_an_address_is_kept_secret(org: Organization, receiver: Receiver) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT ciphertext FROM dlq_alertchannel WHERE id = %s", (receiver.channel.id,))
+        cursor.execute("SELECT ciphertext FROM headrace_dlq_alertchannel WHERE id = %s", (receiver.channel.id,))
         assert b"/alerts" not in bytes(cursor.fetchone()[0])
     assert channels.problem_of("nonsense://x") is not None
     assert database.is_adopted() is False
@@ -376,7 +378,7 @@ def test_a_dead_letter_has_the_documents_column_defaults(live_db: None) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT column_name, column_default FROM information_schema.columns"
-            " WHERE table_name = 'dlq_deadletter' AND column_default IS NOT NULL"
+            " WHERE table_name = 'headrace_dlq_deadletter' AND column_default IS NOT NULL"
         )
         found = dict(cursor.fetchall())
     assert "headrace_uuid7" in found["id"]

@@ -223,7 +223,7 @@ def test_the_pages_ask_before_they_repair_once_more(failure: Failure) -> None:
     page = client.get(f"/runs/{failure.run_id}/?org={failure.org.id}").content.decode()
     assert "Repair once more" in page
     assert "<button>Resume</button>" not in page
-    for path, chosen in (("workflows/run", failure.run_id), ("dlq/deadletter", failure.letter_id)):
+    for path, chosen in (("headrace_workflows/run", failure.run_id), ("headrace_dlq/deadletter", failure.letter_id)):
         made = len(failure.repairs)
         form = {"action": "resume_once_more", "_selected_action": [str(chosen)]}
         asked = client.post(f"/admin/{path}/", form)
@@ -271,7 +271,9 @@ def test_repairs_and_letters_of_earlier_versions_become_chains(org: Organization
     DeadLetter.objects.filter(run_id=runs[0]).update(status="reprocessed", replay_run_id=runs[1])
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE dlq_deadletter DROP CONSTRAINT dead_letter_once")  # not there yet at that time
+            cursor.execute(
+                "ALTER TABLE headrace_dlq_deadletter DROP CONSTRAINT dead_letter_once"
+            )  # not there yet at that time
             for _ in range(2):  # a second time changes nothing
                 for statement in (migration.NUMBER_REPAIRS, migration.NAME_PLACES, migration.CLOSE_REPAIRED):
                     cursor.execute(statement)

@@ -262,6 +262,6 @@ def test_the_group_form_refuses_what_the_api_refuses(org: Organization) -> None:
         ({"snoozed_until_0": "2020-01-01", "snoozed_until_1": "00:00:00", "auto_replay_s": ""}, "lies ahead"),
         ({"snoozed_until_0": "", "snoozed_until_1": "", "auto_replay_s": "9999999"}, "to a week"),
     ):
-        answer = client.post(f"/admin/dlq/deadlettergroup/{group}/change/", {**form, **more})
+        answer = client.post(f"/admin/headrace_dlq/deadlettergroup/{group}/change/", {**form, **more})
         assert (answer.status_code, says in answer.content.decode()) == (200, True)
     assert connection.is_usable()

@@ -52,10 +52,10 @@ def pass_time(org: Organization, seconds: float) -> None:
     """Everything of the organization's runs happened so much earlier."""
     with connection.cursor() as cursor:
         shift = f"- make_interval(secs => {seconds})"
-        cursor.execute(f"UPDATE workflows_run SET created_at = created_at {shift} WHERE org_id = %s", [org.id])
-        cursor.execute(f"UPDATE workflows_steprun SET wake_at = wake_at {shift} WHERE org_id = %s", [org.id])
+        cursor.execute(f"UPDATE headrace_workflows_run SET created_at = created_at {shift} WHERE org_id = %s", [org.id])
+        cursor.execute(f"UPDATE headrace_workflows_steprun SET wake_at = wake_at {shift} WHERE org_id = %s", [org.id])
         cursor.execute(
-            f"UPDATE workflows_runstart SET at = at {shift} WHERE run_id IN (SELECT id FROM workflows_run WHERE org_id = %s)",
+            f"UPDATE headrace_workflows_runstart SET at = at {shift} WHERE run_id IN (SELECT id FROM headrace_workflows_run WHERE org_id = %s)",
             [org.id],
         )
 
@@ -80,7 +80,8 @@ def starts_in_s(run: Run) -> float:
     """Seconds until the run's first step wakes."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT extract(epoch FROM wake_at - clock_timestamp()) FROM workflows_steprun WHERE run_id = %s", [run.id]
+            "SELECT extract(epoch FROM wake_at - clock_timestamp()) FROM headrace_workflows_steprun WHERE run_id = %s",
+            [run.id],
         )
         return float(cursor.fetchone()[0])
 

@@ -122,7 +122,7 @@ def test_a_wait_and_an_event_never_miss_each_other(order: str, org: Organization
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(all_of, range(THREADS)))
-    assert scalar("SELECT count(*) FROM workflows_wait WHERE org_id = %s", org.id) == 0
+    assert scalar("SELECT count(*) FROM headrace_workflows_wait WHERE org_id = %s", org.id) == 0
     found = dict(StepRun.objects.filter(org_id=org.id).values_list("run_id", "output"))
     assert [found[each.run_id]["data"]["id"] for each in claims] == list(range(number))
     assert Run.objects.filter(org_id=org.id, status="completed").count() == number
@@ -232,14 +232,14 @@ def test_an_event_among_many_waits_is_looked_up_and_not_compared_with_each(
     record.record([StepResult(claim=claim(run_id, "wait"), outcome=_outcome())])
     with connections["default"].cursor() as cursor:
         cursor.execute(
-            """INSERT INTO workflows_wait (step_run_id, org_id, run_id, kind, event_name, match_path, value_hash, condition,
+            """INSERT INTO headrace_workflows_wait (step_run_id, org_id, run_id, kind, event_name, match_path, value_hash, condition,
                    since, looked_back, options, created_at, taken_by)
                SELECT gen_random_uuid(), %s, %s, 'event', 'order/paid', 'data.id', md5(n::text),
                       CASE WHEN n %% 2 = 0 THEN 'async.data.id == 1' ELSE '' END, now(), true, '{}', now(), ''
                  FROM generate_series(1, 100000) n""",
             [org.id, run_id],
         )
-        cursor.execute("ANALYZE workflows_wait")
+        cursor.execute("ANALYZE headrace_workflows_wait")
     evaluated: list[Any] = []
     holds = waits._holds
     monkeypatch.setattr(waits, "_holds", lambda *given: evaluated.append(given) or holds(*given))

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.conf import settings
 
 from tests.support.workers import WorkerPool, await_end, await_that, leave_nothing, publish
 from throttling.gate import Capacity, Gate, Request
@@ -18,6 +17,7 @@ from throttling.names import Definition, LimitName
 from workflows import services
 from workflows.models import Organization, StepRun
 from workflows.selectors import limits as flow_control
+from workflows.this_process.configuration import configuration
 
 LANE = "spins"
 QUEUE = LimitName.of_queue(LANE).text
@@ -26,7 +26,7 @@ QUEUE = LimitName.of_queue(LANE).text
 @pytest.fixture
 def gate(live_db: None) -> Iterator[Gate]:
     """A gate of its own, whose clock the test moves."""
-    gate = Gate(settings.REDIS_URL, prefix=f"shares-{uuid.uuid4().hex[:8]}")
+    gate = Gate(configuration().redis_url, prefix=f"shares-{uuid.uuid4().hex[:8]}")
     gate.open_epoch(gate.begin_epoch()[0], 1)
     yield gate
     gate.client.delete(*gate.client.scan_iter(match=gate.prefix.replace("{", "[{]") + "*", count=1000))

@@ -140,7 +140,9 @@ def test_the_demo_tasks_delay_is_durable_and_has_no_bound_of_seconds(
     (run,) = services.trigger(org, demo, {"taskId": "long", "delayMs": 3_600_000}).run_ids
     step = await_that(lambda: StepRun.objects.filter(run_id=run, status="waiting").first(), 20, "it waits")
     assert step.key == "step-3-simulate-delay"
-    assert scalar("SELECT extract(epoch FROM wake_at - now()) > 3000 FROM workflows_steprun WHERE id = %s", step.id)
+    assert scalar(
+        "SELECT extract(epoch FROM wake_at - now()) > 3000 FROM headrace_workflows_steprun WHERE id = %s", step.id
+    )
     assert StepRun.objects.get(id=step.id).progress["percent"] == 50
     StepRun.objects.filter(id=step.id).update(wake_at=step.ready_at)
     detail = await_end(org, run)

@@ -212,7 +212,7 @@ def test_a_broker_that_is_away_holds_nobody_up(heard: Listener, caplog: pytest.L
 def test_they_can_be_switched_off(heard: Listener, settings: Any) -> None:
     claim = a_claim()
     for is_on in (False, True):
-        settings.STEP_EVENTS = is_on
+        settings.HEADRACE = {"STEP_EVENTS": is_on}
         step_events.start("io@test")
         step_events.received([(claim, "flow")] if is_on else [(a_claim(), "flow")])
         step_events.stop()

@@ -22,7 +22,11 @@ def test_every_thread_has_planned_what_a_visit_executes_on_a_connection_of_its_o
     def look() -> list[tuple[int, int]]:
         together.wait(10)
         found = []
-        for what in ("UPDATE workflows_steprun .* SET status = 'running'", "json_to_recordset", "jsonb_object_agg"):
+        for what in (
+            "UPDATE headrace_workflows_steprun .* SET status = 'running'",
+            "json_to_recordset",
+            "jsonb_object_agg",
+        ):
             with database.connection().cursor() as cursor:
                 cursor.execute(PLANNED, [what], prepare=False)
                 pid, count = cursor.fetchone() or (0, 0)

@@ -51,14 +51,14 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER test_crash_point AFTER INSERT OR UPDATE ON workflows_steprun
+CREATE TRIGGER test_crash_point AFTER INSERT OR UPDATE ON headrace_workflows_steprun
     FOR EACH ROW EXECUTE FUNCTION test_crash_point();
-CREATE TRIGGER test_crash_point AFTER INSERT OR UPDATE ON workflows_run
+CREATE TRIGGER test_crash_point AFTER INSERT OR UPDATE ON headrace_workflows_run
     FOR EACH ROW EXECUTE FUNCTION test_crash_point();
 """
 _UNWATCH = """
-DROP TRIGGER IF EXISTS test_crash_point ON workflows_steprun;
-DROP TRIGGER IF EXISTS test_crash_point ON workflows_run;
+DROP TRIGGER IF EXISTS test_crash_point ON headrace_workflows_steprun;
+DROP TRIGGER IF EXISTS test_crash_point ON headrace_workflows_run;
 DROP FUNCTION IF EXISTS test_crash_point;
 DROP TABLE IF EXISTS test_crash_watch, test_crash_seen;
 """

@@ -25,6 +25,7 @@ ALLOWED = {
     "workflows.services.system_events.SOURCES": "the system events of each app, from one table each",
     "workflows.steps.tools.TOOLS": "what step types ask of the layers above, put in once by `apps.py`",
     "workflows.functions.flows._REGISTRY": "the flows in Python: each registers itself when its module is imported",
+    "config.api.api.docs": "the page of the documentation, set at import",
     # of a thread or a context
     "workflows.functions.visits._performing": "a context variable: each task and each thread has its own",
     "workflows.engine.state.database._local": "the connection of each thread; one from before a fork is known by its pid",
@@ -58,8 +59,8 @@ HARMLESS = {
     "make_api": "routers are added at import", "Celery": "the application of Celery, set up at import",
     "Front": "the application of the server: its threads begin with its first request",
     "Signal": "receivers are connected by `apps.py`", "JSONRenderer": "it keeps nothing",
+    "mounted": "addresses, made at import", "HttpRequest": "a request that nobody has made",
     "env.read": "the environment, in a frozen object", "braked": "a view", "ExpressionWrapper": "a part of a query",
-    "HttpRequest": "a request that nobody has made",
     "TypeVar": "a type", "get_args": "a tuple of types", "object": "a mark without attributes",
     "whole_number": "a number from the environment", "step_lease_s": "a number from the environment",
 }  # fmt: skip

@@ -8,8 +8,8 @@ from django.db.migrations import Migration
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import AddIndex, CreateModel, RemoveIndex
 
-OURS = ("workflows", "dlq", "throttling")
-RELEASED = {"workflows": "0014", "dlq": "0002", "throttling": "0003"}
+OURS = ("headrace_workflows", "headrace_dlq", "headrace_throttling")
+RELEASED = {"headrace_workflows": "0014", "headrace_dlq": "0002", "headrace_throttling": "0003"}
 """The last migration of each app in 0.1.0: an installation of it has them."""
 CONCURRENT = (AddIndexConcurrently, RemoveIndexConcurrently)
 

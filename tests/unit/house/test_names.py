@@ -11,7 +11,7 @@ from tests.unit.house.test_structure import ROOT, modules
 VAGUE = {"again", "asked", "each", "follow", "found", "given", "made", "note", "noted", "take", "taken", "told"}
 
 
-@pytest.mark.parametrize("room", ["config", "devtools", "dlq", "throttling", "workflows"])
+@pytest.mark.parametrize("room", ["config", "devtools", "dlq", "headrace", "throttling", "workflows"])
 def test_no_function_of_a_module_has_a_vague_name(room: str) -> None:
     vague = [
         f"{path}:{node.lineno} {node.name}"

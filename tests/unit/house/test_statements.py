@@ -100,9 +100,9 @@ def test_only_the_functions_made_from_the_files_run_statements() -> None:
 
 def _writes(sql: str) -> bool:
     """By another reading than `Statement.is_transition`: strip what stands in brackets, then look at the assignments."""
-    if re.search(r"INSERT\s+INTO\s+workflows_(run|steprun)\b", sql):
+    if re.search(r"INSERT\s+INTO\s+headrace_workflows_(run|steprun)\b", sql):
         return True
-    for update in re.finditer(r"UPDATE\s+workflows_(?:run|steprun)\b(?:\s+\w+)?\s+SET\s+", sql):
+    for update in re.finditer(r"UPDATE\s+headrace_workflows_(?:run|steprun)\b(?:\s+\w+)?\s+SET\s+", sql):
         rest = sql[update.end() :]
         while (flat := re.sub(r"\([^()]*\)", "", rest)) != rest:
             rest = flat
@@ -124,13 +124,13 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("sql", "writes"),
     [
-        ("UPDATE workflows_run r SET status = 'failed' WHERE r.id = 1", True),
-        ("UPDATE workflows_run SET error = NULL, status = CASE WHEN x THEN 'a' END WHERE id = 1", True),
-        ("UPDATE workflows_steprun s SET waiting_for = '' WHERE s.status = 'ready'", False),
-        ("UPDATE workflows_steprun s SET at = (SELECT max(at) FROM a), status = 'x' FROM b", True),
-        ("UPDATE workflows_item i SET status = 'open'", False),
-        ("INSERT INTO workflows_steprun (id) VALUES (1)", True),
-        ("INSERT INTO workflows_runstart (id) VALUES (1)", False),
+        ("UPDATE headrace_workflows_run r SET status = 'failed' WHERE r.id = 1", True),
+        ("UPDATE headrace_workflows_run SET error = NULL, status = CASE WHEN x THEN 'a' END WHERE id = 1", True),
+        ("UPDATE headrace_workflows_steprun s SET waiting_for = '' WHERE s.status = 'ready'", False),
+        ("UPDATE headrace_workflows_steprun s SET at = (SELECT max(at) FROM a), status = 'x' FROM b", True),
+        ("UPDATE headrace_workflows_item i SET status = 'open'", False),
+        ("INSERT INTO headrace_workflows_steprun (id) VALUES (1)", True),
+        ("INSERT INTO headrace_workflows_runstart (id) VALUES (1)", False),
     ],
 )
 def test_a_writer_is_told_by_its_text(tmp_path: Path, sql: str, writes: bool) -> None:

@@ -45,7 +45,7 @@ PUBLIC = ["8.8.8.8", "93.184.215.14", "1.1.1.1", "100.63.255.255", "100.128.0.1"
 
 @pytest.fixture(autouse=True)
 def _nothing_is_allowed(settings: Any) -> None:
-    settings.ALLOWED_PRIVATE_HOSTS = frozenset()
+    settings.HEADRACE = {"ALLOWED_PRIVATE_HOSTS": frozenset()}
 
 
 @pytest.mark.parametrize(("kind", "address"), CASES)

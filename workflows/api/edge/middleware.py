@@ -33,6 +33,20 @@ DETAILS = {
 KEPT_HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
 
 
+MOUNTED = "headrace_address"
+"""The attribute of a request that came in under a prefix: the address without it."""
+
+
+def address(request: HttpRequest) -> str:
+    """Where a request goes, without the prefix that the project mounted Headrace under."""
+    return str(getattr(request, MOUNTED, request.path_info))
+
+
+def is_machines(request: HttpRequest) -> bool:
+    """Whether a program has sent it, to which answers are JSON."""
+    return address(request).startswith(MACHINES)
+
+
 class EdgeMiddleware:
     """Refuses addresses and headers with a NUL; answers 503 while Postgres or the store is away; problem documents."""
 
@@ -41,13 +55,13 @@ class EdgeMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = _refusal(request) or self.get_response(request)
-        return _as_problem(request, response) if request.path_info.startswith(MACHINES) else response
+        return _as_problem(request, response) if is_machines(request) else response
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: dict[str, Any]) -> HttpResponse | None:
         """Admin writes `_00` for a NUL in an id; forms of pages may hold one too."""
         if any(isinstance(value, str) and "\0" in unquote(value) for value in kwargs.values()):
             raise Http404("No id holds a NUL.")
-        if request.method != "POST" or request.path_info.startswith(MACHINES):
+        if request.method != "POST" or is_machines(request):
             return None
         fields = [(name, text) for name, texts in request.POST.lists() for text in texts]
         found = first_fault(fields)
@@ -58,7 +72,7 @@ class EdgeMiddleware:
         service = missing_service(error)
         if service:
             return unavailable(request, service, error)
-        if isinstance(error, ValidationError) and not request.path_info.startswith(MACHINES):
+        if isinstance(error, ValidationError) and not is_machines(request):
             return refuse(request, 400, "invalid_input", " ".join(error.messages))
         return None
 
@@ -80,7 +94,7 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
 
 def unavailable(request: HttpRequest, service: str, error: BaseException) -> HttpResponse:
     """503 with Retry-After: nothing of the request was stored, the same one may succeed in a moment."""
-    if request.path_info.startswith(MACHINES):
+    if is_machines(request):
         return problems.unavailable(service, error, **_extra(request, sentence(service)))
     log.warning("a page is refused for now", missing=service, error=type(error).__name__)
     response = refuse(request, 503, "unavailable", sentence(service))
@@ -90,15 +104,17 @@ def unavailable(request: HttpRequest, service: str, error: BaseException) -> Htt
 
 def refuse(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
     """A problem document for a program, a plain page for a person."""
-    if request.path_info.startswith(MACHINES):
+    if is_machines(request):
         return problems.problem(status, code, detail, **_extra(request, detail))
     title = HTTPStatus(status).phrase
-    return HttpResponse(render_to_string("refused.html", {"title": title, "detail": detail}), status=status)
+    return HttpResponse(
+        render_to_string("headrace/refused_here.html", {"title": title, "detail": detail}), status=status
+    )
 
 
 def _extra(request: HttpRequest, detail: str) -> dict[str, Any]:
     """For Inngest's clients, the fields that they read."""
-    return {"error": detail, "ids": []} if request.path_info.startswith(EVENTS) else {}
+    return {"error": detail, "ids": []} if address(request).startswith(EVENTS) else {}
 
 
 def _as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
@@ -120,6 +136,6 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
     service = missing_service(error)
     if service and error is not None:
         return unavailable(request, service, error)
-    if request.path_info.startswith(MACHINES):
+    if is_machines(request):
         return refuse(request, 500, *DETAILS[500])
     return defaults.server_error(request)

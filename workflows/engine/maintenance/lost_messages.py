@@ -12,7 +12,6 @@ from uuid import UUID
 
 import structlog
 from amqp.exceptions import AMQPError
-from celery import current_app
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
@@ -24,6 +23,7 @@ from workflows.engine.sql import rescue as rescue_sql
 from workflows.engine.sql.gate_sync import QueueStatesRow
 from workflows.engine.state.records import ReadyStep
 from workflows.steps.registry import QUEUES
+from workflows.this_process.celery_app import app
 
 log = structlog.get_logger(__name__)
 OVERTAKEN_BY_S = 5.0
@@ -34,7 +34,7 @@ BATCH = 1_000
 
 def queue_lengths() -> dict[str, int]:
     """Messages waiting in the broker, by queue. Raises where the broker does not answer."""
-    with current_app.connection_for_read(connect_timeout=2) as connection:
+    with app.connection_for_read(connect_timeout=2) as connection:
         connection.ensure_connection(max_retries=1, timeout=2)
         channel = connection.default_channel
         lengths = {}

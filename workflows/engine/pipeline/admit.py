@@ -14,7 +14,6 @@ from uuid import UUID
 
 import structlog
 from cachetools import FIFOCache
-from django.conf import settings
 
 from throttling.answers import Answer
 from throttling.environment import flow_control_is_on
@@ -31,6 +30,7 @@ from workflows.engine.state import database, expression_context, flow_cache
 from workflows.engine.state.records import WantsToStart
 from workflows.errors import ConfigurationFailure, ExpressionError
 from workflows.expressions import compile_expression
+from workflows.this_process.configuration import configuration
 
 log = structlog.get_logger(__name__)
 MAX_STEPS_KNOWN = 20_000
@@ -43,10 +43,10 @@ def gate() -> Gate:
 
 def _new_gate() -> Gate:
     return Gate(
-        settings.REDIS_URL,
-        prefix=settings.REDIS_PREFIX,
-        lease_s=settings.GATE_LEASE_S,
-        reservation_s=settings.GATE_RESERVATION_S,
+        configuration().redis_url,
+        prefix=configuration().redis_prefix,
+        lease_s=configuration().gate_lease_s,
+        reservation_s=configuration().gate_reservation_s,
     )
 
 

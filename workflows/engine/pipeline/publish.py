@@ -14,7 +14,6 @@ from typing import Any
 
 import structlog
 from amqp.exceptions import AMQPError
-from celery import current_app
 from kombu.exceptions import BatchPublishError, KombuError
 from redis.exceptions import RedisError
 
@@ -28,6 +27,7 @@ from workflows.engine.state.records import ReadyStep
 from workflows.engine.worker import ending
 from workflows.errors import UnloadableVersion
 from workflows.steps.registry import REGISTRY, StepType
+from workflows.this_process.celery_app import app
 
 log = structlog.get_logger(__name__)
 MAX_PIPELINE = 500
@@ -83,7 +83,7 @@ def send_on(step_type: StepType, batch: Sequence[tuple[str, int]], size: int) ->
 
 
 def _send_all(prepared: Sequence[tuple[str, str, list[tuple[str, int]]]]) -> None:
-    with current_app.producer_or_acquire() as producer:
+    with app.producer_or_acquire() as producer:
         if len(prepared) == 1:
             _send(producer, *prepared[0])
             return

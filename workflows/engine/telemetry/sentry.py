@@ -19,15 +19,16 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from django.conf import settings
 from django.db import DatabaseError
 
 from workflows import this_process
+from workflows.edge.extras import extra
 from workflows.engine.sql import telemetry as sql
 from workflows.engine.sql.telemetry import ReportedRunsRow
 from workflows.engine.state import database, expression_context
 from workflows.engine.state.records import StepFailed
 from workflows.engine.worker import ending
+from workflows.this_process.configuration import configuration
 
 log = structlog.get_logger(__name__)
 MAX_WAITING = 1_000
@@ -56,9 +57,9 @@ class Reporter:
 
     def report(self, failures: Sequence[StepFailed], ended: Sequence[UUID]) -> None:
         """Report these soon; nothing where there is no project to report to, or too much waits already."""
-        if not settings.SENTRY_DSN:
+        if not configuration().sentry_dsn:
             return
-        rate = settings.SENTRY_TRACES_SAMPLE_RATE
+        rate = configuration().sentry_traces_sample_rate
         traced = tuple(run_id for run_id in ended if rate >= 1 or random.random() < rate)
         if not failures and not traced:
             return
@@ -83,9 +84,10 @@ class Reporter:
             thread.join(STOP_WITHIN_S)
 
     def _run(self) -> None:
-        import sentry_sdk  # noqa: PLC0415  (large: only where it is wanted)
-
-        self._client = sentry_sdk.Client(dsn=settings.SENTRY_DSN, default_integrations=False, traces_sample_rate=1.0)
+        sentry_sdk = extra("sentry_sdk", "sentry")  # large: only where it is wanted
+        self._client = sentry_sdk.Client(
+            dsn=configuration().sentry_dsn, default_integrations=False, traces_sample_rate=1.0
+        )
         while (group := self._waiting.get()) is not None:
             try:
                 self._report(group)
@@ -135,7 +137,7 @@ def exception(failure: StepFailed, run: ReportedRunsRow) -> dict[str, Any]:
             "eventName": run.event_name,
             "runId": str(run.id),
             "attempts": failure.attempts,
-            "link": f"{settings.PUBLIC_URL}/runs/{run.id}/",
+            "link": f"{configuration().public_url}/runs/{run.id}/",
             "traceback": error.traceback,
         },
         "contexts": {"trace": {"trace_id": run.id.hex, "span_id": _span_id(failure.step_run_id or run.id)}},

@@ -21,9 +21,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from celery import current_app
 from celery.events.event import get_exchange
-from django.conf import settings
 from django.db import connections
 from kombu.messaging import Producer
 
@@ -33,6 +31,8 @@ from workflows.engine.state.records import Claim, StepResult
 from workflows.models import Worker
 from workflows.steps.outcome import Failed, Retry
 from workflows.steps.registry import IO_QUEUE
+from workflows.this_process.celery_app import app
+from workflows.this_process.configuration import configuration
 
 log = structlog.get_logger(__name__)
 MAX_BUFFERED = 20_000
@@ -84,7 +84,7 @@ class Sender:
         """`hostname`: the Celery worker in whose name events are sent; empty where there is none (they are dropped).
         `connect`: makes the connection to the broker; one of Celery's, unless given."""
         self.dropped = 0
-        self._hostname, self._new_connection = hostname, connect or current_app.connection_for_write
+        self._hostname, self._new_connection = hostname, connect or app.connection_for_write
         self._buffer: deque[StepEvent] = deque()
         self._connection: Any = None
         self._producer: Any = None
@@ -171,7 +171,7 @@ class Sender:
     def _connect(self) -> None:
         """A connection that is in no pool: nobody waits for it, and it waits for nobody."""
         self._connection = self._new_connection()
-        exchange = get_exchange(self._connection, name=current_app.conf.event_exchange)
+        exchange = get_exchange(self._connection, name=app.conf.event_exchange)
         make: Any = Producer  # it is untyped
         self._producer = make(self._connection.channel(), exchange=exchange, auto_declare=False)
 
@@ -193,14 +193,14 @@ class Monitors:
 
 def start(hostname: str) -> None:
     """From now on this process, which belongs to the Celery worker of that name, tells monitors of its steps."""
-    if settings.STEP_EVENTS:
+    if configuration().step_events:
         this_process.own(Monitors).sender = Sender(lambda: hostname)
 
 
 def start_beside_workers() -> None:
     """The same for the web, where steps that wait end: its events bear the name of an I/O worker, since monitors would
     take it for another worker."""
-    if settings.STEP_EVENTS:
+    if configuration().step_events:
         this_process.own(Monitors).sender = Sender(_Lately().hostname)
         atexit.register(stop)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from workflows import services
 from workflows.definitions.validate import parse
 from workflows.duration import format_ms, parse_ms
+from workflows.management.bulk import bar
 from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.models import Attempt, Flow, Organization, Run
 from workflows.simulation import forecast
@@ -72,12 +73,11 @@ class Command(HeadraceCommand):
 
     def _await(self, runs: list[UUID], patience_s: float, *, quiet: bool) -> None:
         deadline = time.monotonic() + patience_s
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self.console, disable=quiet, transient=True) as progress:
-            task = progress.add_task("runs", total=len(runs))
+        with contextlib.nullcontext() if quiet else bar(self, "runs", len(runs), transient=True) as show:
             while True:
                 ended = Run.objects.filter(id__in=runs, ended_at__isnull=False).count()
-                progress.update(task, completed=ended)
+                if show is not None:
+                    show(ended)
                 if ended == len(runs):
                     return
                 if time.monotonic() > deadline:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import connection
-from rich.live import Live
-from rich.table import Table
 
 from workflows import presenters, selectors, services
+from workflows.edge.extras import extra
 from workflows.management.output import HeadraceCommand, json_argument, table
 from workflows.models import Organization
 from workflows.templatetags.headrace import duration
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "waiting": "magenta", "ready": "blue"}
 
@@ -63,12 +65,13 @@ class Command(HeadraceCommand):
 
     def _watch(self, organization: Organization, run_id: UUID, options: dict[str, Any]) -> selectors.RunDetail:
         deadline = time.monotonic() + options["timeout"]
-        watcher = Live(console=self.console, auto_refresh=False)
-        with contextlib.nullcontext() if options["as_json"] else watcher:
+        quiet = options["as_json"]
+        live = None if quiet else extra("rich.live", "cli").Live(console=self.console, auto_refresh=False)
+        with live or contextlib.nullcontext():
             while True:
                 detail = selectors.run_detail(organization, run_id)
-                if not options["as_json"]:
-                    watcher.update(steps_table(detail), refresh=True)
+                if live is not None:
+                    live.update(steps_table(detail), refresh=True)
                 if not detail.run.is_live or time.monotonic() > deadline:
                     return detail
                 connection.close()

@@ -27,12 +27,12 @@ from uuid import UUID
 
 import httpcore
 import httpx
-from django.conf import settings
 
 from workflows import this_process
 from workflows.errors import Category, NonRetriable
 from workflows.steps.http import addresses, redirects
 from workflows.steps.masking import Secrets
+from workflows.this_process.configuration import configuration
 
 MAX_CONNECTIONS = 200
 MAX_POOLS = 100
@@ -49,7 +49,7 @@ class AddressRefused(NonRetriable):
 
 def is_allowed_private(host: str, port: int) -> bool:
     """Whether HEADRACE_ALLOWED_PRIVATE_HOSTS names the host, or the host with this port."""
-    return not {host, f"{host}:{port}"}.isdisjoint(settings.ALLOWED_PRIVATE_HOSTS)
+    return not {host, f"{host}:{port}"}.isdisjoint(configuration().allowed_private_hosts)
 
 
 def check_address(host: str, port: int, address: str) -> None:

@@ -23,13 +23,13 @@ from uuid import UUID
 
 import structlog
 from cachetools import LRUCache
-from django.conf import settings
 from django.db import connections
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from workflows.edge.unavailable import may_pass
 from workflows.steps.masking import Secrets
 from workflows.steps.tools import TOOLS, StoredTokens, TokenStatements
+from workflows.this_process.configuration import encryption_key
 
 log = structlog.get_logger(__name__)
 EXPIRY_MARGIN_S = 30.0
@@ -111,7 +111,7 @@ def read_token(document: Any) -> Token:
 
 def _keyed(text: str) -> str:
     """A hash that nobody can guess the text by who reads the database."""
-    return hmac.new(settings.ENCRYPTION_KEY.encode(), text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    return hmac.new(encryption_key().encode(), text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 Key = tuple[UUID, str]

@@ -10,11 +10,11 @@
 -- Indexes: primary keys, step_run_identity. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH visit AS MATERIALIZED (
     SELECT s.id, s.org_id, s.run_id, s.version_id, s.key, s.priority
-      FROM workflows_steprun s JOIN workflows_run r ON r.id = s.run_id
+      FROM headrace_workflows_steprun s JOIN headrace_workflows_run r ON r.id = s.run_id
      WHERE s.id = %(function)s AND s.status || '' = 'running' AND s.lease_token = %(function_lease)s
        AND r.ended_at IS NULL AND r.error IS NULL AND r.cancel_requested_at IS NULL
 ), ended AS (
-    UPDATE workflows_steprun s
+    UPDATE headrace_workflows_steprun s
        SET status = 'completed', output = %(output)s::text::jsonb, reason = '', waiting_for = '', wake_at = NULL,
            lease_token = NULL, lease_until = NULL, deadline_at = NULL, ended_at = clock_timestamp(),
            started_at = COALESCE(greatest(clock_timestamp() - make_interval(secs => %(ran)s), s.ready_at), s.started_at)
@@ -22,16 +22,17 @@ WITH visit AS MATERIALIZED (
      WHERE s.id = %(ended)s AND s.status || '' = 'running' AND s.lease_token = %(ended_lease)s
     RETURNING s.id, s.org_id, s.run_id, s.attempt, s.worker_id, s.ready_at, s.started_at
 ), tried AS (
-    INSERT INTO workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at, started_at,
-                                   ended_at, input, logs)
+    INSERT INTO headrace_workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at,
+                                            started_at, ended_at, input, logs)
     SELECT headrace_uuid7(), e.org_id, e.run_id, e.id, e.attempt, 'completed', e.worker_id, e.ready_at, e.started_at,
            clock_timestamp(), %(input)s::text::jsonb, %(logs)s::text::jsonb
       FROM ended e
 ), new AS (
-    INSERT INTO workflows_steprun (id, org_id, run_id, version_id, key, path, container_id, position, type, queue,
-                                   priority, status, attempt, losses, told_waits, needs_total, needs_left, needs_met,
-                                   is_sink, timeout_ms, wake_seq, waiting_for, dispatch_count, lease_token, lease_until,
-                                   worker_id, deadline_at, created_at, ready_at, started_at)
+    INSERT INTO headrace_workflows_steprun (id, org_id, run_id, version_id, key, path, container_id, position, type,
+                                            queue, priority, status, attempt, losses, told_waits, needs_total,
+                                            needs_left, needs_met, is_sink, timeout_ms, wake_seq, waiting_for,
+                                            dispatch_count, lease_token, lease_until, worker_id, deadline_at,
+                                            created_at, ready_at, started_at)
     SELECT c.id, v.org_id, v.run_id, v.version_id, c.key, v.key, v.id, c.position, c.type, c.queue, v.priority,
            %(status)s::text, 1, 0, 0, 0, 0, 0, false, c.timeout_ms, 0, '', 0,
            CASE WHEN %(status)s::text = 'running' THEN %(lease)s::uuid END,

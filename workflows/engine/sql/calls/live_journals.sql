@@ -7,10 +7,10 @@ SELECT r.id AS run_id, m.id AS function_id, r.flow_id, r.created_at,
        md5(COALESCE((SELECT string_agg(concat_ws(' ', s.key, s.type,
                                                  CASE WHEN s.ended_at IS NOT NULL THEN s.status END),
                                        ',' ORDER BY s.position)
-                       FROM workflows_steprun s WHERE s.container_id = m.id), '')) AS shape
-  FROM (SELECT id, flow_id, created_at FROM workflows_run
+                       FROM headrace_workflows_steprun s WHERE s.container_id = m.id), '')) AS shape
+  FROM (SELECT id, flow_id, created_at FROM headrace_workflows_run
          WHERE org_id = %(org)s AND status IN ('queued', 'running') AND flow_id = ANY (%(flows)s::uuid[])
            AND (created_at, id) > (%(after_at)s::timestamptz, %(after_id)s::uuid)
          ORDER BY created_at, id LIMIT %(page)s) r
-  LEFT JOIN workflows_steprun m ON m.run_id = r.id AND m.key = 'main' AND m.path = '' AND m.type = 'function'
+  LEFT JOIN headrace_workflows_steprun m ON m.run_id = r.id AND m.key = 'main' AND m.path = '' AND m.type = 'function'
  ORDER BY r.created_at, r.id

@@ -2,4 +2,4 @@
 -- Parameters: version uuid, name text.
 -- Returns: options jsonb.
 -- Index: discovered_step_name.
-SELECT options FROM workflows_discoveredstep WHERE version_id = %(version)s AND name = %(name)s
+SELECT options FROM headrace_workflows_discoveredstep WHERE version_id = %(version)s AND name = %(name)s

@@ -3,7 +3,7 @@
 -- Parameters: version uuid, name text, options text (JSON).
 -- Returns: options jsonb.
 -- Index: discovered_step_name.
-INSERT INTO workflows_discoveredstep (id, version_id, name, options, created_at)
+INSERT INTO headrace_workflows_discoveredstep (id, version_id, name, options, created_at)
 VALUES (headrace_uuid7(), %(version)s, %(name)s, %(options)s::jsonb, clock_timestamp())
     ON CONFLICT (version_id, name) DO UPDATE SET name = EXCLUDED.name
 RETURNING options

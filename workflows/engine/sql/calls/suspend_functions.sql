@@ -6,11 +6,11 @@
 -- Index: primary key. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH given AS MATERIALIZED (
     SELECT g.id, g.any_of, cardinality(g.awaited) AS asked,
-           (SELECT count(*) FROM workflows_steprun c
+           (SELECT count(*) FROM headrace_workflows_steprun c
              WHERE c.id = ANY (g.awaited) AND c.status || '' IN ('pending', 'ready', 'running', 'waiting'))::int AS open
       FROM json_to_recordset(%(functions)s::json) AS g (id uuid, awaited uuid[], any_of bool)
 ), waiting AS (
-    UPDATE workflows_steprun s
+    UPDATE headrace_workflows_steprun s
        SET needs_left = CASE WHEN n.goes_on THEN 0 WHEN g.any_of THEN 1 ELSE g.open END,
            status = CASE WHEN n.goes_on THEN 'ready' ELSE 'waiting' END,
            waiting_for = CASE WHEN n.goes_on THEN '' ELSE 'steps' END,

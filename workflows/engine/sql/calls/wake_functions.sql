@@ -5,15 +5,15 @@
 --   int, needs_total int, needs_met int, losses int, needs_prepare bool.
 -- Index: primary key. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH ended AS MATERIALIZED (
-    SELECT s.container_id AS id, count(*)::int AS steps FROM workflows_steprun s
+    SELECT s.container_id AS id, count(*)::int AS steps FROM headrace_workflows_steprun s
      WHERE s.id = ANY (%(ended)s::uuid[]) AND s.ended_at IS NOT NULL
      GROUP BY s.container_id
 ), locked AS MATERIALIZED (
-    SELECT s.id FROM workflows_steprun s
+    SELECT s.id FROM headrace_workflows_steprun s
      WHERE s.id IN (SELECT id FROM ended) AND s.status || '' = 'waiting' AND s.waiting_for = 'steps'
      ORDER BY s.id FOR UPDATE
 ), woken AS (
-    UPDATE workflows_steprun s
+    UPDATE headrace_workflows_steprun s
        SET needs_left = greatest(0, s.needs_left - e.steps),
            status = CASE WHEN s.needs_left <= e.steps THEN 'ready' ELSE 'waiting' END,
            waiting_for = CASE WHEN s.needs_left <= e.steps THEN '' ELSE 'steps' END,

@@ -8,8 +8,8 @@ WITH wanted AS (
         AS t (task_id text, step_run_id uuid, org_id uuid, run_id uuid, name text)
      ORDER BY task_id
 ), watched AS (
-    INSERT INTO workflows_celerytask AS c (task_id, step_run_id, org_id, run_id, name, state, sends, created_at,
-                                           taken_at, ended_by)
+    INSERT INTO headrace_workflows_celerytask AS c (task_id, step_run_id, org_id, run_id, name, state, sends,
+                                                    created_at, taken_at, ended_by)
     SELECT task_id, step_run_id, org_id, run_id, name, 'sending', 0, clock_timestamp(), clock_timestamp(), ''
       FROM wanted
         ON CONFLICT (task_id) DO UPDATE SET taken_at = clock_timestamp()

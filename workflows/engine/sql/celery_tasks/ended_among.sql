@@ -2,4 +2,4 @@
 -- Parameters: ids text[] (of tasks).
 -- Returns: task_id text, end jsonb.
 -- Index: primary key.
-SELECT task_id, "end" FROM workflows_celerytask WHERE task_id = ANY (%(ids)s::text[]) AND state = 'ended'
+SELECT task_id, "end" FROM headrace_workflows_celerytask WHERE task_id = ANY (%(ids)s::text[]) AND state = 'ended'

@@ -2,8 +2,9 @@
 -- Parameters: batch bigint.
 -- Returns: task_id text.
 -- Indexes: primary keys.
-DELETE FROM workflows_celerytask c
- USING (SELECT o.task_id FROM workflows_celerytask o LEFT JOIN workflows_steprun s ON s.id = o.step_run_id
+DELETE FROM headrace_workflows_celerytask c
+ USING (SELECT o.task_id FROM headrace_workflows_celerytask o
+     LEFT JOIN headrace_workflows_steprun s ON s.id = o.step_run_id
          WHERE o.state = 'ended'
            AND (s.id IS NULL OR s.status || '' IN ('completed', 'failed', 'skipped', 'cancelled'))
          ORDER BY o.task_id LIMIT %(batch)s FOR UPDATE OF o SKIP LOCKED) gone

@@ -15,12 +15,12 @@ WITH wanted AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(attempts)s::int[]) AS w (id, attempt)
      ORDER BY id
 ), claimed AS (
-    UPDATE workflows_steprun s
+    UPDATE headrace_workflows_steprun s
        SET status = 'running', waiting_for = '', lease_token = %(lease)s,
            lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s),
            worker_id = %(worker)s, started_at = clock_timestamp(),
            deadline_at = clock_timestamp() + make_interval(secs => s.timeout_ms / 1000.0)
-      FROM wanted w, workflows_run r
+      FROM wanted w, headrace_workflows_run r
      WHERE s.id = w.id AND (w.attempt IS NULL OR s.attempt = w.attempt) AND s.status || '' = 'ready' AND r.id = s.run_id
        AND r.ended_at IS NULL AND (s.is_hook OR (r.error IS NULL AND r.cancel_requested_at IS NULL))
     RETURNING s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq,
@@ -29,7 +29,7 @@ WITH wanted AS (
               extract(epoch FROM s.dispatched_at)::float8 AS dispatched_at, r.status AS run_status,
               r.trigger AS run_trigger, r.event_name AS run_event, r.event_id AS run_event_id, r.awaited AS run_awaited
 ), begun AS (
-    UPDATE workflows_run r SET status = 'running', started_at = clock_timestamp(),
+    UPDATE headrace_workflows_run r SET status = 'running', started_at = clock_timestamp(),
            timeout_at = clock_timestamp() + make_interval(secs => r.finish_ms / 1000.0)
       FROM (SELECT DISTINCT run_id FROM claimed WHERE run_status = 'queued' ORDER BY run_id) c
      WHERE r.id = c.run_id AND r.status || '' = 'queued'

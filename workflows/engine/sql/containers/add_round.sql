@@ -3,10 +3,10 @@
 -- Returns: step_run_id uuid.
 -- Index: primary key.
 WITH more AS (
-    UPDATE workflows_fanout f SET total = f.total + 1, changed_at = clock_timestamp()
+    UPDATE headrace_workflows_fanout f SET total = f.total + 1, changed_at = clock_timestamp()
      WHERE f.step_run_id = %(id)s AND f.total = %(total)s AND f.ended = f.total
     RETURNING f.step_run_id, f.total
 )
-INSERT INTO workflows_item (container_id, index, position, size, value, status, sinks_left)
+INSERT INTO headrace_workflows_item (container_id, index, position, size, value, status, sinks_left)
 SELECT step_run_id, total - 1, total - 1, 1, %(value)s::jsonb, 'pending', 0 FROM more
 RETURNING container_id AS step_run_id

@@ -13,13 +13,13 @@ WITH ended AS MATERIALIZED (
            bool_or(e.fatal) AS fatal, bool_or(e.fatal AND e.resource) AS resource,
            sum(pg_column_size(s.output)) AS bytes, (array_agg(e.error) FILTER (WHERE e.fatal))[1] AS error
       FROM json_to_recordset(%(ended)s::json) AS e (id uuid, fatal bool, resource bool, error jsonb)
-      JOIN workflows_steprun s ON s.id = e.id
+      JOIN headrace_workflows_steprun s ON s.id = e.id
      GROUP BY s.container_id, s.index
 ), fan AS MATERIALIZED (
-    SELECT f.* FROM workflows_fanout f WHERE f.step_run_id IN (SELECT container_id FROM ended)
+    SELECT f.* FROM headrace_workflows_fanout f WHERE f.step_run_id IN (SELECT container_id FROM ended)
      ORDER BY f.step_run_id FOR UPDATE
 ), item AS (
-    UPDATE workflows_item i
+    UPDATE headrace_workflows_item i
        SET sinks_left = i.sinks_left - e.sinks,
            status = CASE WHEN e.resource AND f.kind = 'batch' AND i.size > 1 THEN 'split'
                          WHEN e.fatal THEN 'failed' WHEN i.sinks_left <= e.sinks THEN 'completed' ELSE i.status END,
@@ -28,7 +28,7 @@ WITH ended AS MATERIALIZED (
      WHERE i.container_id = e.container_id AND i.index = e.index AND i.status = 'open'
     RETURNING i.*, COALESCE(e.resource, false) AS resource
 ), half AS (
-    INSERT INTO workflows_item (container_id, index, position, size, value, status, sinks_left)
+    INSERT INTO headrace_workflows_item (container_id, index, position, size, value, status, sinks_left)
     SELECT i.container_id, f.total - 1 + (row_number() OVER (PARTITION BY i.container_id ORDER BY i.index, h.nr))::int,
            CASE WHEN h.nr = 0 THEN i.position ELSE i.position + i.size / 2 END,
            CASE WHEN h.nr = 0 THEN i.size / 2 ELSE i.size - i.size / 2 END,
@@ -39,7 +39,7 @@ WITH ended AS MATERIALIZED (
      CROSS JOIN (VALUES (0), (1)) AS h (nr)
      WHERE i.status = 'split'
 ), counted AS (
-    UPDATE workflows_fanout f
+    UPDATE headrace_workflows_fanout f
        SET bytes = f.bytes + c.bytes, open = f.open - c.ended, ended = f.ended + c.ended, failed = f.failed + c.failed,
            total = f.total + 2 * c.split,
            parallelism = CASE WHEN c.resource AND f.kind = 'map' THEN greatest(1, f.parallelism / 2)
@@ -60,5 +60,6 @@ WITH ended AS MATERIALIZED (
 SELECT c.step_run_id, c.ended = c.total OR c.stopping AS over,
        NOT c.stopping AND c.open < c.parallelism AND c.next_index < c.total AS room, c.stopping, c.stopped,
        ARRAY(SELECT i.index FROM item i WHERE i.container_id = c.step_run_id AND i.status = 'split') AS split,
-       (SELECT s.container_id FROM workflows_steprun s WHERE s.id = c.step_run_id AND s.status <> 'waiting') AS around
+       (SELECT s.container_id FROM headrace_workflows_steprun s
+           WHERE s.id = c.step_run_id AND s.status <> 'waiting') AS around
   FROM counted c

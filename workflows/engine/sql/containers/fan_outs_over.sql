@@ -12,19 +12,20 @@ SELECT s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.contain
        s.waiting_for, 0::float8 AS queued_s, f.kind, f.total, f.failed, f.stopping, f.bytes, f.options, i.elements,
        i.successful, e.errors,
        (f.stopping OR f.failed > 0) AND EXISTS (WITH RECURSIVE inner_step AS (
-                                  SELECT b.id, b.status FROM workflows_steprun b WHERE b.container_id = f.step_run_id
+                                  SELECT b.id, b.status FROM headrace_workflows_steprun b
+                                      WHERE b.container_id = f.step_run_id
                                   UNION ALL
                                   SELECT b.id, b.status FROM inner_step n
-                                    JOIN workflows_steprun b ON b.container_id = n.id)
+                                    JOIN headrace_workflows_steprun b ON b.container_id = n.id)
                               SELECT 1 FROM inner_step WHERE status IN ('running', 'ready', 'waiting')) AS busy
-  FROM workflows_fanout f
-  JOIN workflows_steprun s ON s.id = f.step_run_id AND s.status || '' = 'waiting' AND s.waiting_for = 'items'
+  FROM headrace_workflows_fanout f
+  JOIN headrace_workflows_steprun s ON s.id = f.step_run_id AND s.status || '' = 'waiting' AND s.waiting_for = 'items'
  CROSS JOIN LATERAL (SELECT COALESCE(sum(i.size) FILTER (WHERE i.status <> 'split'), 0)::int AS elements,
                             COALESCE(sum(i.size) FILTER (WHERE i.status = 'completed'), 0)::int AS successful
-                       FROM workflows_item i WHERE i.container_id = f.step_run_id) i
+                       FROM headrace_workflows_item i WHERE i.container_id = f.step_run_id) i
  CROSS JOIN LATERAL (SELECT jsonb_agg(jsonb_build_object('index', x.position, 'error', x.error)
                                       ORDER BY x.position) AS errors
-                       FROM (SELECT i.position, i.error FROM workflows_item i
+                       FROM (SELECT i.position, i.error FROM headrace_workflows_item i
                               WHERE i.container_id = f.step_run_id AND i.status = 'failed' AND f.failed > 0
                               ORDER BY i.position LIMIT 100) x) e
  WHERE f.step_run_id = ANY (%(ids)s::uuid[]) AND (f.stopping OR f.ended = f.total)

@@ -4,8 +4,8 @@
 -- Returns: results jsonb.
 -- Indexes: primary key of the items, step_run_item.
 SELECT COALESCE(jsonb_agg(s.output ORDER BY i.position), '[]') AS results
-  FROM workflows_item i
-  LEFT JOIN LATERAL (SELECT s.output FROM workflows_steprun s
+  FROM headrace_workflows_item i
+  LEFT JOIN LATERAL (SELECT s.output FROM headrace_workflows_steprun s
                       WHERE s.container_id = i.container_id AND s.index = i.index AND s.key = ANY (%(keys)s::text[])
                         AND i.status = 'completed' AND s.status = 'completed'
                       ORDER BY array_position(%(keys)s::text[], s.key::text) LIMIT 1) s ON true

@@ -3,8 +3,8 @@
 -- Returns: bytes bigint.
 -- Indexes: primary key of the items, step_run_item.
 SELECT COALESCE(sum(octet_length(s.output::text)), 0)::bigint AS bytes
-  FROM workflows_item i
- CROSS JOIN LATERAL (SELECT s.output FROM workflows_steprun s
+  FROM headrace_workflows_item i
+ CROSS JOIN LATERAL (SELECT s.output FROM headrace_workflows_steprun s
                       WHERE s.container_id = i.container_id AND s.index = i.index AND s.key = ANY (%(keys)s::text[])
                         AND s.status = 'completed' OFFSET 0) s
  WHERE i.container_id = %(id)s AND i.status = 'completed'

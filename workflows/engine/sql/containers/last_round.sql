@@ -3,6 +3,6 @@
 --   stand in for it).
 -- Returns: id uuid, output jsonb or null.
 -- Index: step_run_item.
-SELECT s.id, CASE WHEN s.status = 'completed' THEN s.output END AS output FROM workflows_steprun s
+SELECT s.id, CASE WHEN s.status = 'completed' THEN s.output END AS output FROM headrace_workflows_steprun s
  WHERE s.container_id = %(id)s AND s.index = %(index)s AND s.key = ANY (%(keys)s::text[])
  ORDER BY s.status <> 'completed', array_position(%(keys)s::text[], s.key::text) LIMIT 1

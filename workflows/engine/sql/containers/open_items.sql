@@ -7,30 +7,32 @@
 -- Indexes: primary keys, step_key. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH fan AS MATERIALIZED (
     SELECT f.*, s.version_id, s.key, s.path, s.priority
-      FROM workflows_fanout f JOIN workflows_steprun s ON s.id = f.step_run_id AND s.status || '' = 'waiting'
+      FROM headrace_workflows_fanout f JOIN headrace_workflows_steprun s ON s.id = f.step_run_id
+          AND s.status || '' = 'waiting'
      WHERE f.step_run_id = ANY (%(ids)s::uuid[]) AND NOT f.stopping AND f.open < f.parallelism
        AND f.next_index < f.total
      ORDER BY f.step_run_id FOR UPDATE OF f
 ), chosen AS MATERIALIZED (
     SELECT i.container_id, i.index, i.plan FROM fan f
-     CROSS JOIN LATERAL (SELECT i.container_id, i.index, i.plan FROM workflows_item i
+     CROSS JOIN LATERAL (SELECT i.container_id, i.index, i.plan FROM headrace_workflows_item i
                           WHERE i.container_id = f.step_run_id AND i.index >= f.next_index AND i.status = 'pending'
                           ORDER BY i.index LIMIT f.parallelism - f.open) i
 ), opened AS (
-    UPDATE workflows_item i SET status = 'open', sinks_left = COALESCE((c.plan->>'sinks')::int, f.body_sinks)
+    UPDATE headrace_workflows_item i SET status = 'open', sinks_left = COALESCE((c.plan->>'sinks')::int, f.body_sinks)
       FROM chosen c JOIN fan f ON f.step_run_id = c.container_id
      WHERE i.container_id = c.container_id AND i.index = c.index
 ), counted AS (
-    UPDATE workflows_fanout f
+    UPDATE headrace_workflows_fanout f
        SET open = f.open + c.number, next_index = c.next_index, changed_at = clock_timestamp()
       FROM (SELECT container_id, count(*)::int AS number, max(index) + 1 AS next_index FROM chosen
             GROUP BY container_id) c
      WHERE f.step_run_id = c.container_id
 ), steps AS (
-    INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, index, container_id, position,
-                                   type, queue, priority, status, attempt, losses, told_waits, needs_total, needs_left,
-                                   needs_met, is_sink, timeout_ms, wake_at, wake_seq, waiting_for, dispatch_count,
-                                   created_at, ready_at, started_at, ended_at, output, reason, memoized_from)
+    INSERT INTO headrace_workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, index, container_id,
+                                            position, type, queue, priority, status, attempt, losses, told_waits,
+                                            needs_total, needs_left, needs_met, is_sink, timeout_ms, wake_at, wake_seq,
+                                            waiting_for, dispatch_count, created_at, ready_at, started_at, ended_at,
+                                            output, reason, memoized_from)
     SELECT headrace_uuid7(), f.org_id, f.run_id, f.version_id, st.id, st.key,
            f.path || CASE WHEN f.path = '' THEN '' ELSE '/' END || f.key || '[' || c.index || ']', c.index,
            c.container_id, st.position, st.type, st.queue, f.priority,
@@ -43,9 +45,9 @@ WITH fan AS MATERIALIZED (
            o.ended_at, o.output, COALESCE(o.reason, ''), COALESCE(o.memoized_from, o.id)
       FROM chosen c
       JOIN fan f ON f.step_run_id = c.container_id
-      JOIN workflows_step st ON st.version_id = f.version_id AND st.container = f.key
+      JOIN headrace_workflows_step st ON st.version_id = f.version_id AND st.container = f.key
      CROSS JOIN LATERAL (SELECT c.plan->'steps'->st.key::text AS plan) p
-      LEFT JOIN workflows_steprun o ON o.id = (p.plan->>'source')::uuid
+      LEFT JOIN headrace_workflows_steprun o ON o.id = (p.plan->>'source')::uuid
      CROSS JOIN LATERAL (
         SELECT COALESCE(p.plan->>'status',
                         CASE WHEN cardinality(st.needs) > 0 THEN 'pending' ELSE 'ready' END) AS status,

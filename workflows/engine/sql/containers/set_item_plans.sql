@@ -3,6 +3,6 @@
 --   {status, left, met, source}}}}).
 -- Returns: nothing.
 -- Index: primary key.
-UPDATE workflows_item i SET plan = p.plan
+UPDATE headrace_workflows_item i SET plan = p.plan
   FROM json_to_recordset(%(plans)s::json) AS p (container_id uuid, index int, plan jsonb)
  WHERE i.container_id = p.container_id AND i.index = p.index

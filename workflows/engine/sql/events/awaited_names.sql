@@ -4,9 +4,9 @@
 -- Indexes: cancel_rule_by_event; wait_by_event.
 SELECT * FROM (
     SELECT n.name,
-           EXISTS (SELECT FROM workflows_cancelrule r
+           EXISTS (SELECT FROM headrace_workflows_cancelrule r
                     WHERE r.organization_id = %(org)s AND r.event_name = n.name) AS cancels,
-           EXISTS (SELECT FROM workflows_wait w
+           EXISTS (SELECT FROM headrace_workflows_wait w
                     WHERE w.org_id = %(org)s AND w.kind = 'event' AND w.taken_at IS NULL
                       AND w.event_name = n.name) AS is_awaited
       FROM unnest(%(names)s::text[]) AS n (name)) each WHERE cancels OR is_awaited

@@ -2,4 +2,4 @@
 -- Parameters: org uuid.
 -- Returns: name text.
 -- Index: cancel_rule_by_event.
-SELECT DISTINCT event_name AS name FROM workflows_cancelrule WHERE organization_id = %(org)s
+SELECT DISTINCT event_name AS name FROM headrace_workflows_cancelrule WHERE organization_id = %(org)s

@@ -4,16 +4,16 @@
 -- Returns: id uuid, org_id uuid.
 -- Index: event_unmatched_by_org.
 WITH RECURSIVE orgs AS (
-    (SELECT org_id FROM workflows_event WHERE matched_at IS NULL ORDER BY org_id LIMIT 1)
+    (SELECT org_id FROM headrace_workflows_event WHERE matched_at IS NULL ORDER BY org_id LIMIT 1)
     UNION ALL
-    SELECT (SELECT e.org_id FROM workflows_event e WHERE e.matched_at IS NULL AND e.org_id > o.org_id
+    SELECT (SELECT e.org_id FROM headrace_workflows_event e WHERE e.matched_at IS NULL AND e.org_id > o.org_id
              ORDER BY e.org_id LIMIT 1)
       FROM orgs o WHERE o.org_id IS NOT NULL
 )
 SELECT f.id, o.org_id FROM orgs o
  CROSS JOIN LATERAL (
     SELECT e.id, row_number() OVER (ORDER BY e.id) AS place FROM (
-        SELECT u.id FROM workflows_event u
+        SELECT u.id FROM headrace_workflows_event u
          WHERE u.matched_at IS NULL AND u.org_id = o.org_id AND u.id <> ALL (%(put_off)s::uuid[])
            AND u.received_at < clock_timestamp() - make_interval(secs => %(late_s)s)
          ORDER BY u.id LIMIT %(each)s) e) f

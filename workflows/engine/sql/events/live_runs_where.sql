@@ -4,7 +4,7 @@
 --   value text or null (JSON).
 -- Returns: id uuid.
 -- Index: run_live_by_age.
-SELECT r.id FROM workflows_run r LEFT JOIN workflows_event e ON e.id = r.event_id
+SELECT r.id FROM headrace_workflows_run r LEFT JOIN headrace_workflows_event e ON e.id = r.event_id
  WHERE r.org_id = %(org)s AND r.flow_id = %(flow)s AND r.status IN ('queued', 'running')
    AND r.cancel_requested_at IS NULL
    AND CASE WHEN e.id IS NULL THEN r.created_at < %(before)s

@@ -4,8 +4,8 @@
 -- Returns: lane text, places int, shared bool (there is more than one organization).
 -- Index: worker_seen.
 SELECT l.lane, sum(l.places::int)::int AS places,
-       (SELECT count(*) > 1 FROM (SELECT FROM workflows_organization LIMIT 2) o) AS shared
-  FROM workflows_worker w
+       (SELECT count(*) > 1 FROM (SELECT FROM headrace_workflows_organization LIMIT 2) o) AS shared
+  FROM headrace_workflows_worker w
  CROSS JOIN LATERAL (
     SELECT key AS lane, value AS places FROM jsonb_each_text(w.lanes)
     UNION ALL

@@ -2,5 +2,5 @@
 -- Parameters: after uuid, batch bigint.
 -- Returns: id uuid.
 -- Index: step_run_parked.
-SELECT id FROM workflows_steprun
+SELECT id FROM headrace_workflows_steprun
  WHERE status = 'ready' AND waiting_for = 'limit' AND id > %(after)s ORDER BY id LIMIT %(batch)s

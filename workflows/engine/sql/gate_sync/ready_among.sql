@@ -2,6 +2,7 @@
 -- Parameters: steps uuid[], runs uuid[].
 -- Returns: id uuid.
 -- Indexes: primary keys. (`status || ''` hides the partial indexes from the planner: ADR 4.)
-SELECT s.id FROM workflows_steprun s WHERE s.id = ANY (%(steps)s::uuid[]) AND s.status || '' IN ('ready', 'running')
+SELECT s.id FROM headrace_workflows_steprun s WHERE s.id = ANY (%(steps)s::uuid[])
+    AND s.status || '' IN ('ready', 'running')
 UNION ALL
-SELECT r.id FROM workflows_run r WHERE r.id = ANY (%(runs)s::uuid[]) AND r.ended_at IS NULL
+SELECT r.id FROM headrace_workflows_run r WHERE r.id = ANY (%(runs)s::uuid[]) AND r.ended_at IS NULL

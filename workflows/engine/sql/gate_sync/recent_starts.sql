@@ -8,13 +8,13 @@
 -- Indexes: primary keys, step_run_wake, step_run_running.
 WITH starts AS (
     SELECT s.version_id, s.key, s.run_id, CASE WHEN a.status = 'lost' THEN a.ended_at ELSE a.started_at END AS at
-      FROM workflows_attempt a JOIN workflows_steprun s ON s.id = a.step_run_id
+      FROM headrace_workflows_attempt a JOIN headrace_workflows_steprun s ON s.id = a.step_run_id
      WHERE a.id >= %(first)s AND a.started_at IS NOT NULL
     UNION ALL
-    SELECT s.version_id, s.key, s.run_id, s.started_at FROM workflows_steprun s
+    SELECT s.version_id, s.key, s.run_id, s.started_at FROM headrace_workflows_steprun s
      WHERE s.status = 'waiting' AND s.waiting_for = 'sleep' AND s.started_at IS NOT NULL
     UNION ALL
-    SELECT s.version_id, s.key, s.run_id, clock_timestamp() FROM workflows_steprun s WHERE s.status = 'running'
+    SELECT s.version_id, s.key, s.run_id, clock_timestamp() FROM headrace_workflows_steprun s WHERE s.status = 'running'
 ), recent AS (
     SELECT version_id, key, run_id, greatest(0, extract(epoch FROM clock_timestamp() - at))::float8 AS age_s,
            version_id || ':' || key = ANY (%(keyed)s::text[]) AS keyed

@@ -2,6 +2,6 @@
 -- Parameters: ids uuid[] or null.
 -- Returns: nothing.
 -- Indexes: primary key; step_run_ready, step_run_parked.
-UPDATE workflows_steprun s SET waiting_for = '', dispatched_at = NULL
+UPDATE headrace_workflows_steprun s SET waiting_for = '', dispatched_at = NULL
  WHERE s.status = 'ready' AND (%(ids)s::uuid[] IS NULL OR s.id = ANY (%(ids)s::uuid[]))
    AND (s.waiting_for <> '' OR s.dispatched_at IS NOT NULL)

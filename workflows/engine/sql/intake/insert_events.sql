@@ -8,18 +8,18 @@
 WITH owner AS (
     SELECT a.place::int AS place, k.organization_id AS org_id
       FROM unnest(%(digests)s::text[]) WITH ORDINALITY AS a (digest, place)
-      JOIN workflows_accesskey k ON k.digest = a.digest AND k.kind = 'event' AND k.revoked_at IS NULL
+      JOIN headrace_workflows_accesskey k ON k.digest = a.digest AND k.kind = 'event' AND k.revoked_at IS NULL
 ), given AS (
     SELECT * FROM unnest(%(places)s::int[], %(ids)s::uuid[], %(names)s::text[], %(datas)s::text[]::jsonb[],
                          %(users)s::text[]::jsonb[], %(times)s::timestamptz[], %(external_ids)s::text[])
         AS g (place, id, name, data, "user", ts, external_id)
 ), formed AS (
     SELECT DISTINCT g.place FROM (SELECT DISTINCT place, name FROM given) g JOIN owner o ON o.place = g.place
-      JOIN workflows_eventschema s ON s.organization_id = o.org_id AND s.name = g.name
+      JOIN headrace_workflows_eventschema s ON s.organization_id = o.org_id AND s.name = g.name
 ), stored AS (
     SELECT o.place, o.org_id FROM owner o WHERE o.place <> ALL (ARRAY(SELECT place FROM formed))
 ), inserted AS (
-    INSERT INTO workflows_event (id, org_id, name, data, "user", ts, external_id)
+    INSERT INTO headrace_workflows_event (id, org_id, name, data, "user", ts, external_id)
     SELECT g.id, s.org_id, g.name, g.data, g."user", COALESCE(g.ts, clock_timestamp()), g.external_id
       FROM given g JOIN stored s ON s.place = g.place
         ON CONFLICT DO NOTHING

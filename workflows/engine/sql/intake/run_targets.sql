@@ -4,7 +4,7 @@
 -- Indexes: the unique one of the digest; flow_slug.
 SELECT DISTINCT w.digest, w.slug, f.current_id AS version_id
   FROM unnest(%(digests)s::text[], %(slugs)s::text[]) AS w (digest, slug)
-  JOIN workflows_accesskey k ON k.digest = w.digest AND k.kind = 'api' AND k.revoked_at IS NULL
-  JOIN workflows_organization o ON o.id = k.organization_id
-  JOIN workflows_flow f ON f.organization_id = k.organization_id AND f.slug = w.slug
+  JOIN headrace_workflows_accesskey k ON k.digest = w.digest AND k.kind = 'api' AND k.revoked_at IS NULL
+  JOIN headrace_workflows_organization o ON o.id = k.organization_id
+  JOIN headrace_workflows_flow f ON f.organization_id = k.organization_id AND f.slug = w.slug
  WHERE f.current_id IS NOT NULL AND f.archived_at IS NULL AND NOT f.skips_arrivals AND NOT o.skips_arrivals

@@ -2,4 +2,4 @@
 -- Parameters: ids uuid[].
 -- Returns: id uuid.
 -- Index: primary key.
-SELECT id FROM workflows_run WHERE id = ANY (%(ids)s::uuid[])
+SELECT id FROM headrace_workflows_run WHERE id = ANY (%(ids)s::uuid[])

@@ -8,52 +8,53 @@
 --   trigger_next_fire, cron_fire_queued, operation_running, flow_to_delete, worker_seen, primary keys.
 SELECT ARRAY(SELECT w.name FROM (VALUES
     ('undispatched steps', EXISTS (
-        SELECT FROM workflows_steprun
+        SELECT FROM headrace_workflows_steprun
          WHERE status = 'ready' AND waiting_for = '' AND dispatched_at IS NULL AND queue = ANY (%(queues)s::text[])
            AND ready_at < clock_timestamp() - interval '1 second')),
     ('lost workers', EXISTS (
-        SELECT FROM workflows_steprun WHERE status = 'running' AND lease_until < clock_timestamp())),
-    ('lost joins', EXISTS (SELECT FROM workflows_steprun WHERE status = 'pending' AND needs_left = 0)),
+        SELECT FROM headrace_workflows_steprun WHERE status = 'running' AND lease_until < clock_timestamp())),
+    ('lost joins', EXISTS (SELECT FROM headrace_workflows_steprun WHERE status = 'pending' AND needs_left = 0)),
     ('timeouts of runs', EXISTS (
-        SELECT FROM workflows_run
+        SELECT FROM headrace_workflows_run
          WHERE status IN ('queued', 'running') AND timeout_at IS NOT NULL AND timeout_at <= statement_timestamp()
            AND cancel_requested_at IS NULL AND error IS NULL)),
     ('unsettled runs', EXISTS (
-        SELECT FROM workflows_run
+        SELECT FROM headrace_workflows_run
          WHERE status IN ('queued', 'running') AND (error IS NOT NULL OR cancel_requested_at IS NOT NULL))),
     ('waits that have not looked back', EXISTS (
-        SELECT FROM workflows_wait
+        SELECT FROM headrace_workflows_wait
          WHERE NOT looked_back AND created_at < statement_timestamp() - make_interval(secs => %(grace_s)s))),
     ('ends of waits', EXISTS (
-        SELECT FROM workflows_wait
+        SELECT FROM headrace_workflows_wait
          WHERE taken_at IS NOT NULL AND taken_at < statement_timestamp() - make_interval(secs => %(grace_s)s))),
     ('ends of containers', EXISTS (
-        SELECT FROM workflows_fanout
+        SELECT FROM headrace_workflows_fanout
          WHERE NOT concluded AND (stopping OR ended = total)
            AND changed_at < statement_timestamp() - make_interval(secs => %(grace_s)s))),
     ('ends of awaited runs', EXISTS (
-        SELECT FROM workflows_wait w JOIN workflows_run c ON c.id = w.child_id AND c.ended_at IS NOT NULL
+        SELECT FROM headrace_workflows_wait w JOIN headrace_workflows_run c ON c.id = w.child_id
+            AND c.ended_at IS NOT NULL
          WHERE w.kind = 'run' AND w.taken_at IS NULL)),
     ('left-over events', EXISTS (
-        SELECT FROM workflows_event
+        SELECT FROM headrace_workflows_event
          WHERE matched_at IS NULL
            AND received_at < clock_timestamp() - make_interval(secs => %(event_late_s)s))),
-    ('follow-up', EXISTS (SELECT FROM workflows_run WHERE follow_up AND status = 'failed')),
+    ('follow-up', EXISTS (SELECT FROM headrace_workflows_run WHERE follow_up AND status = 'failed')),
     ('schedules', EXISTS (
-        SELECT FROM workflows_trigger WHERE kind = 'cron' AND enabled AND next_fire_at <= clock_timestamp())
-        OR EXISTS (SELECT FROM workflows_cronfire WHERE outcome = 'queued')),
+        SELECT FROM headrace_workflows_trigger WHERE kind = 'cron' AND enabled AND next_fire_at <= clock_timestamp())
+        OR EXISTS (SELECT FROM headrace_workflows_cronfire WHERE outcome = 'queued')),
     ('approvals', EXISTS (
-        SELECT FROM workflows_wait
+        SELECT FROM headrace_workflows_wait
          WHERE taken_at IS NULL AND remind_at IS NOT NULL AND remind_at <= clock_timestamp() AND kind = 'approval')),
-    ('deletion of flows', EXISTS (SELECT FROM workflows_flow WHERE deletion_asked_at IS NOT NULL)),
-    ('Celery tasks', EXISTS (SELECT FROM workflows_celerytask)),
-    ('bulk', EXISTS (SELECT FROM workflows_bulkoperation WHERE status = 'running'))
+    ('deletion of flows', EXISTS (SELECT FROM headrace_workflows_flow WHERE deletion_asked_at IS NOT NULL)),
+    ('Celery tasks', EXISTS (SELECT FROM headrace_workflows_celerytask)),
+    ('bulk', EXISTS (SELECT FROM headrace_workflows_bulkoperation WHERE status = 'running'))
     ) AS w (name, is_due) WHERE w.is_due) AS names,
-    EXISTS (SELECT FROM workflows_steprun
+    EXISTS (SELECT FROM headrace_workflows_steprun
              WHERE status = 'ready' AND waiting_for = '' AND queue = ANY (%(queues)s::text[])
                AND dispatched_at IS NOT NULL) AS outstanding,
-    COALESCE((SELECT max(id) FROM throttling_throttlechange), 0) AS revision,
-    md5(concat((SELECT count(*) FROM (SELECT FROM workflows_organization LIMIT 2) o),
+    COALESCE((SELECT max(id) FROM headrace_throttling_throttlechange), 0) AS revision,
+    md5(concat((SELECT count(*) FROM (SELECT FROM headrace_workflows_organization LIMIT 2) o),
                (SELECT string_agg(concat_ws(' ', w.id, w.lanes, w.queues, w.slots, w.capacity), ',' ORDER BY w.id)
-                  FROM workflows_worker w
+                  FROM headrace_workflows_worker w
                  WHERE w.seen_at > clock_timestamp() - make_interval(secs => %(silent_s)s)))) AS workers

@@ -2,5 +2,5 @@
 -- Parameters: first uuid (the smallest uuid7 of that time), batch bigint.
 -- Returns: nothing.
 -- Index: primary key.
-DELETE FROM workflows_runstart
- WHERE id IN (SELECT id FROM workflows_runstart WHERE id < %(first)s ORDER BY id LIMIT %(batch)s)
+DELETE FROM headrace_workflows_runstart
+ WHERE id IN (SELECT id FROM headrace_workflows_runstart WHERE id < %(first)s ORDER BY id LIMIT %(batch)s)

@@ -2,5 +2,5 @@
 -- Parameters: id uuid or null, silent_s float8.
 -- Returns: nothing.
 -- Index: primary key.
-DELETE FROM workflows_worker
+DELETE FROM headrace_workflows_worker
  WHERE id = %(id)s OR seen_at < clock_timestamp() - make_interval(secs => %(silent_s)s)

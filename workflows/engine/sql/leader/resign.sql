@@ -2,4 +2,4 @@
 -- Parameters: name text, holder uuid.
 -- Returns: nothing.
 -- Index: primary key.
-DELETE FROM workflows_leaderlease WHERE name = %(name)s AND holder = %(holder)s
+DELETE FROM headrace_workflows_leaderlease WHERE name = %(name)s AND holder = %(holder)s

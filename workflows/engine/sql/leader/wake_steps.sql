@@ -5,12 +5,12 @@
 --   int, needs_total int, needs_met int, losses int, needs_prepare bool.
 -- Index: step_run_wake.
 WITH due AS (
-    SELECT id FROM workflows_steprun
+    SELECT id FROM headrace_workflows_steprun
      WHERE status = 'waiting' AND wake_at <= statement_timestamp()
        AND waiting_for IN ('retry', 'sleep', 'delay', 'pause')
      ORDER BY wake_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
 )
-UPDATE workflows_steprun s
+UPDATE headrace_workflows_steprun s
    SET status = 'ready', ready_at = clock_timestamp(), wake_at = NULL,
        wake_seq = s.wake_seq + (s.waiting_for = 'sleep')::int, waiting_for = '', dispatched_at = NULL
   FROM due

@@ -2,4 +2,4 @@
 -- Parameters: keep_s float8.
 -- Returns: nothing.
 -- Index: primary key.
-DELETE FROM workflows_observationloss WHERE day < (clock_timestamp() - make_interval(secs => %(keep_s)s))::date
+DELETE FROM headrace_workflows_observationloss WHERE day < (clock_timestamp() - make_interval(secs => %(keep_s)s))::date

@@ -2,11 +2,11 @@
 -- Parameters: keep_s float8, most bigint, batch bigint.
 -- Returns: id text.
 -- Index: observed_by_time.
-DELETE FROM workflows_observedtask t
- USING (SELECT o.id FROM workflows_observedtask o
+DELETE FROM headrace_workflows_observedtask t
+ USING (SELECT o.id FROM headrace_workflows_observedtask o
          WHERE o.seen_at < greatest(
                    clock_timestamp() - make_interval(secs => %(keep_s)s),
-                   (SELECT n.seen_at FROM workflows_observedtask n ORDER BY n.seen_at DESC, n.id DESC
+                   (SELECT n.seen_at FROM headrace_workflows_observedtask n ORDER BY n.seen_at DESC, n.id DESC
                     OFFSET %(most)s LIMIT 1))
          ORDER BY o.seen_at, o.id LIMIT %(batch)s FOR UPDATE SKIP LOCKED) gone
  WHERE t.id = gone.id

@@ -2,6 +2,6 @@
 -- Parameters: ids text[].
 -- Returns: id text.
 -- Index: primary key.
-UPDATE workflows_observedtask SET state = 'lost', ended_at = clock_timestamp(), seen_at = clock_timestamp()
+UPDATE headrace_workflows_observedtask SET state = 'lost', ended_at = clock_timestamp(), seen_at = clock_timestamp()
  WHERE id = ANY (%(ids)s::text[]) AND state = 'sent'
 RETURNING id

@@ -5,10 +5,11 @@
 --   and seen_at each may be left out}), org text (the slug of the organization that they belong to; empty: the oldest).
 -- Returns: nothing.
 -- Index: primary key.
-INSERT INTO workflows_observedtask AS o (id, org_id, name, state, queue, hostname, root_id, parent_id, group_id,
-                                         retries, starts, arguments, error, message, sent_at, started_at, ended_at,
-                                         seen_at)
-SELECT s.id, (SELECT g.id FROM workflows_organization g WHERE %(org)s IN ('', g.slug) ORDER BY g.created_at LIMIT 1),
+INSERT INTO headrace_workflows_observedtask AS o (id, org_id, name, state, queue, hostname, root_id, parent_id,
+                                                  group_id, retries, starts, arguments, error, message, sent_at,
+                                                  started_at, ended_at, seen_at)
+SELECT s.id, (SELECT g.id FROM headrace_workflows_organization g
+    WHERE %(org)s IN ('', g.slug) ORDER BY g.created_at LIMIT 1),
        COALESCE(s.name, ''), s.state, COALESCE(s.queue, ''), COALESCE(s.hostname, ''), COALESCE(s.root_id, ''),
        COALESCE(s.parent_id, ''), COALESCE(s.group_id, ''), COALESCE(s.retries, 0), COALESCE(s.starts, 0),
        COALESCE(s.arguments, ''), COALESCE(s.error, ''), COALESCE(s.message, ''), to_timestamp(s.sent_at),

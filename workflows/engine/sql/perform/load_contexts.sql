@@ -11,10 +11,10 @@ SELECT r.id, CASE WHEN r.id = ANY (%(known)s::uuid[]) THEN NULL ELSE r.input END
        o.id AS org_id, o.slug AS org_slug, e."user" AS event_user, e.ts AS event_ts,
        (SELECT jsonb_object_agg(s.key, jsonb_build_array(s.status, s.output))
           FROM unnest(%(keys)s::text[]) AS k (key)
-          JOIN workflows_steprun s ON s.run_id = r.id AND s.key = k.key AND s.path = ''
+          JOIN headrace_workflows_steprun s ON s.run_id = r.id AND s.key = k.key AND s.path = ''
          WHERE s.status IN ('completed', 'failed', 'skipped')) AS outcomes
   FROM unnest(%(run_ids)s::uuid[]) AS w (id)
-  JOIN workflows_run r ON r.id = w.id
-  JOIN workflows_flow f ON f.id = r.flow_id
-  JOIN workflows_organization o ON o.id = r.org_id
-  LEFT JOIN workflows_event e ON e.id = r.event_id
+  JOIN headrace_workflows_run r ON r.id = w.id
+  JOIN headrace_workflows_flow f ON f.id = r.flow_id
+  JOIN headrace_workflows_organization o ON o.id = r.org_id
+  LEFT JOIN headrace_workflows_event e ON e.id = r.event_id

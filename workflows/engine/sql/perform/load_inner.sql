@@ -9,10 +9,10 @@ SELECT s.id, s.run_id, s.version_id, s.path, i.value AS item, i.position,
                   FROM generate_series(1, cardinality(p.parts)) depth
                 OFFSET 0) AS around
          CROSS JOIN unnest(%(keys)s::text[]) AS k (key)
-         CROSS JOIN LATERAL (SELECT o.key, o.status, o.output FROM workflows_steprun o
+         CROSS JOIN LATERAL (SELECT o.key, o.status, o.output FROM headrace_workflows_steprun o
                               WHERE o.run_id = s.run_id AND o.key = k.key AND o.path = around.path OFFSET 0) o
          WHERE o.status IN ('completed', 'failed', 'skipped')) AS outcomes
-  FROM workflows_steprun s
+  FROM headrace_workflows_steprun s
  CROSS JOIN LATERAL (SELECT string_to_array(s.path, '/') AS parts) p
-  JOIN workflows_item i ON i.container_id = s.container_id AND i.index = s.index
+  JOIN headrace_workflows_item i ON i.container_id = s.container_id AND i.index = s.index
  WHERE s.id = ANY (%(ids)s::uuid[]) AND s.container_id IS NOT NULL

@@ -3,5 +3,5 @@
 -- Returns: id uuid, flow_id uuid, number int, definition jsonb, org_id uuid.
 -- Indexes: primary keys.
 SELECT v.id, v.flow_id, v.number, v.definition, f.organization_id AS org_id
-  FROM workflows_flowversion v JOIN workflows_flow f ON f.id = v.flow_id
+  FROM headrace_workflows_flowversion v JOIN headrace_workflows_flow f ON f.id = v.flow_id
  WHERE v.id = ANY (%(ids)s::uuid[])

@@ -4,7 +4,7 @@
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, path text, queue text, type text, priority int, attempt
 --   int, needs_total int, needs_met int, losses int, needs_prepare bool.
 -- Index: primary key. (`status || ''` hides the partial indexes from the planner: ADR 4.)
-UPDATE workflows_steprun s
+UPDATE headrace_workflows_steprun s
    SET dispatched_at = CASE WHEN %(published)s THEN clock_timestamp() END,
        dispatch_count = CASE WHEN %(published)s THEN greatest(1, s.dispatch_count)
                              ELSE greatest(0, s.dispatch_count - 1) END,

@@ -2,4 +2,4 @@
 -- Parameters: ids uuid[].
 -- Returns: nothing.
 -- Index: primary key.
-UPDATE workflows_run SET has_hooks = false WHERE id = ANY (%(ids)s::uuid[])
+UPDATE headrace_workflows_run SET has_hooks = false WHERE id = ANY (%(ids)s::uuid[])

@@ -6,12 +6,12 @@
 -- Returns: id uuid, status text.
 -- Index: step_run_identity.
 WITH idle AS (
-    SELECT r.id, r.has_hooks FROM workflows_run r
+    SELECT r.id, r.has_hooks FROM headrace_workflows_run r
      WHERE r.id = ANY (%(ids)s::uuid[]) AND (r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL)
        AND r.status IN ('queued', 'running')
-       AND NOT EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id AND s.status = 'running')
+       AND NOT EXISTS (SELECT 1 FROM headrace_workflows_steprun s WHERE s.run_id = r.id AND s.status = 'running')
 ), ended AS (
-    UPDATE workflows_run r
+    UPDATE headrace_workflows_run r
        SET status = CASE WHEN r.error IS NOT NULL THEN 'failed' ELSE 'cancelled' END, ended_at = clock_timestamp()
       FROM idle
      WHERE r.id = idle.id AND NOT idle.has_hooks

@@ -2,4 +2,4 @@
 -- Parameters: ids uuid[].
 -- Returns: id uuid.
 -- Index: primary key.
-SELECT id FROM workflows_run WHERE id = ANY (%(ids)s::uuid[]) ORDER BY id FOR UPDATE
+SELECT id FROM headrace_workflows_run WHERE id = ANY (%(ids)s::uuid[]) ORDER BY id FOR UPDATE

@@ -12,24 +12,24 @@
 --   float8, needs_prepare bool, stopping bool.
 -- Indexes: primary keys, step_run_identity (run, key, path). (`status || ''`: see `record_outcomes`.)
 WITH done AS (
-    UPDATE workflows_steprun s
+    UPDATE headrace_workflows_steprun s
        SET status = 'completed', output = %(output)s::text::jsonb, reason = '', waiting_for = '', wake_at = NULL,
            lease_token = NULL, lease_until = NULL, deadline_at = NULL,
            started_at = COALESCE(greatest(clock_timestamp() - make_interval(secs => %(ran)s::float8), s.ready_at),
                                  s.started_at),
            ended_at = clock_timestamp()
-      FROM workflows_run r
+      FROM headrace_workflows_run r
      WHERE s.id = %(id)s AND s.status || '' = 'running' AND s.lease_token = %(lease)s
        AND r.id = s.run_id AND r.error IS NULL AND r.cancel_requested_at IS NULL
     RETURNING s.id, s.org_id, s.run_id, s.attempt, s.worker_id, s.ready_at, s.started_at, s.ended_at
 ), tried AS (
-    INSERT INTO workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at, started_at,
-                                   ended_at, input, logs)
+    INSERT INTO headrace_workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at,
+                                            started_at, ended_at, input, logs)
     SELECT headrace_uuid7(), d.org_id, d.run_id, d.id, d.attempt, 'completed', d.worker_id, d.ready_at, d.started_at,
            d.ended_at, %(input)s::text::jsonb, %(logs)s::text::jsonb
       FROM done d
 ), next AS (
-    UPDATE workflows_steprun s
+    UPDATE headrace_workflows_steprun s
        SET needs_left = 0, needs_met = s.needs_met + %(weight)s,
            status = CASE WHEN %(claim)s THEN 'running' ELSE 'ready' END,
            worker_id = CASE WHEN %(claim)s THEN %(worker)s::uuid END,

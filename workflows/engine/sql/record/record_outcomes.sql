@@ -32,11 +32,11 @@ WITH outcome AS (
       FROM json_to_recordset(%(outcomes)s::json) AS o (id uuid, run uuid, lease uuid, status text, waiting_for text,
            wake_in float8, output text, input text, error text, logs text, reason text, compensation bool, fatal bool,
            spends bool, by_server bool, ran float8, waited_for text)
-      JOIN workflows_run r ON r.id = o.run
+      JOIN headrace_workflows_run r ON r.id = o.run
      CROSS JOIN LATERAL (SELECT r.cancel_requested_at IS NOT NULL AND o.compensation IS NULL
                                 AND o.status NOT IN ('skipped', 'cancelled') AS late) l
 ), done AS (
-    UPDATE workflows_steprun s
+    UPDATE headrace_workflows_steprun s
        SET status = o.status,
            output = o.output,
            reason = o.reason,
@@ -56,8 +56,8 @@ WITH outcome AS (
     RETURNING s.id, s.org_id, s.run_id, s.key, s.path, s.status, s.attempt, s.worker_id, s.ready_at, s.started_at,
               s.is_sink, o.lease, o.waiting_for, o.input, o.error, o.logs, o.fatal, o.spends
 ), tried AS (
-    INSERT INTO workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at, started_at,
-                                   ended_at, input, error, logs)
+    INSERT INTO headrace_workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at,
+                                            started_at, ended_at, input, error, logs)
     SELECT headrace_uuid7(), d.org_id, d.run_id, d.id, d.attempt - d.spends::int,
            CASE WHEN d.status IN ('completed', 'cancelled') THEN d.status ELSE 'failed' END, d.worker_id, d.ready_at,
            d.started_at, clock_timestamp(), d.input, d.error, d.logs
@@ -69,12 +69,12 @@ WITH outcome AS (
            sum(e.weight)::int AS met, bool_and(e.claim) AS claim, bool_and(e.publish) AS publish
       FROM json_to_recordset(%(edges)s::json) AS e (source uuid, target text, weight int, claim bool, publish bool)
       JOIN done d ON d.id = e.source
-      JOIN workflows_run r ON r.id = d.run_id AND r.error IS NULL AND r.cancel_requested_at IS NULL
+      JOIN headrace_workflows_run r ON r.id = d.run_id AND r.error IS NULL AND r.cancel_requested_at IS NULL
      WHERE d.status IN ('completed', 'failed', 'skipped')
      GROUP BY d.run_id, d.path, e.target
      ORDER BY d.run_id, e.target
 ), next AS (
-    UPDATE workflows_steprun s
+    UPDATE headrace_workflows_steprun s
        SET needs_left = s.needs_left - edge.decided,
            needs_met = s.needs_met + edge.met,
            status = CASE WHEN s.needs_left > edge.decided THEN 'pending'
@@ -105,7 +105,7 @@ WITH outcome AS (
      GROUP BY run_id
      ORDER BY run_id
 ), runs AS (
-    UPDATE workflows_run r
+    UPDATE headrace_workflows_run r
        SET sinks_left = r.sinks_left - t.sinks,
            error = COALESCE(r.error, t.error),
            status = CASE WHEN r.sinks_left = t.sinks AND r.error IS NULL AND t.error IS NULL
@@ -134,5 +134,5 @@ SELECT 'run', r.id, r.parent_id, r.version_id, NULL, r.status, '', '', NULL, NUL
 UNION ALL
 SELECT DISTINCT 'run', r.id, r.id, r.version_id, NULL::uuid, r.status, '', '', NULL::int, NULL::uuid, 0, 0, 0, 0, 0, 0,
                 0, '', '', 0, 0, false, true
-  FROM done d JOIN workflows_run r ON r.id = d.run_id
+  FROM done d JOIN headrace_workflows_run r ON r.id = d.run_id
  WHERE r.ended_at IS NULL AND (r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL)

@@ -5,5 +5,5 @@
 -- Index: step_run_identity.
 SELECT s.version_id, r.error IS NOT NULL AS failed, s.key, s.is_hook AS is_compensation, s.position, s.status,
        s.started_at IS NOT NULL OR s.memoized_from IS NOT NULL AS begun
-  FROM workflows_steprun s JOIN workflows_run r ON r.id = s.run_id
+  FROM headrace_workflows_steprun s JOIN headrace_workflows_run r ON r.id = s.run_id
  WHERE s.run_id = %(run)s AND s.path = ''

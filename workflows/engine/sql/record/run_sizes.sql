@@ -4,5 +4,5 @@
 -- Index: step_run_identity.
 SELECT r.id AS run_id, COALESCE(sum(octet_length(s.output::text)), 0)::bigint AS bytes
   FROM unnest(%(run_ids)s::uuid[]) AS r (id)
-  LEFT JOIN workflows_steprun s ON s.run_id = r.id AND s.output IS NOT NULL
+  LEFT JOIN headrace_workflows_steprun s ON s.run_id = r.id AND s.output IS NOT NULL
  GROUP BY r.id

@@ -4,14 +4,15 @@
 -- Returns: id uuid.
 -- Index: step_run_identity.
 WITH stopped AS (
-    UPDATE workflows_steprun s SET status = 'cancelled', ended_at = clock_timestamp(), wake_at = NULL, waiting_for = ''
-      FROM workflows_run r, (SELECT id, status = 'ready' AS was_ready FROM workflows_steprun
+    UPDATE headrace_workflows_steprun s SET status = 'cancelled', ended_at = clock_timestamp(), wake_at = NULL,
+        waiting_for = ''
+      FROM headrace_workflows_run r, (SELECT id, status = 'ready' AS was_ready FROM headrace_workflows_steprun
                               WHERE run_id = ANY (%(ids)s::uuid[])) old
      WHERE r.id = ANY (%(ids)s::uuid[]) AND (r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL)
        AND r.status IN ('queued', 'running') AND s.run_id = r.id AND s.id = old.id
        AND s.status IN ('pending', 'ready', 'waiting') AND NOT s.is_hook
     RETURNING s.id, old.was_ready
 ), dropped AS (
-    DELETE FROM workflows_wait w USING stopped WHERE w.step_run_id = stopped.id
+    DELETE FROM headrace_workflows_wait w USING stopped WHERE w.step_run_id = stopped.id
 )
 SELECT id FROM stopped WHERE was_ready

@@ -8,20 +8,21 @@
 SELECT f.id, f.org_id, f.finished FROM (
     SELECT u.id, u.org_id, u.finished, row_number() OVER (PARTITION BY u.org_id ORDER BY u.id) AS place FROM (
         SELECT b.id, b.org_id, NOT b.is_open AS finished FROM (
-            SELECT r.id, r.org_id, EXISTS (SELECT 1 FROM workflows_steprun s
+            SELECT r.id, r.org_id, EXISTS (SELECT 1 FROM headrace_workflows_steprun s
                                             WHERE s.run_id = r.id
                                               AND s.status IN ('pending', 'ready', 'running', 'waiting')) AS is_open
-              FROM workflows_run r
+              FROM headrace_workflows_run r
              WHERE r.status IN ('queued', 'running') AND r.id <> ALL (%(put_off)s::uuid[])
                AND (r.error IS NOT NULL OR r.cancel_requested_at IS NOT NULL)) b
-         WHERE NOT b.is_open OR EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = b.id AND NOT s.is_hook
+         WHERE NOT b.is_open OR EXISTS (SELECT 1 FROM headrace_workflows_steprun s
+             WHERE s.run_id = b.id AND NOT s.is_hook
                                            AND s.status IN ('pending', 'ready', 'waiting'))
         UNION ALL
         SELECT r.id, r.org_id, true
-          FROM workflows_run r
+          FROM headrace_workflows_run r
          WHERE %(deep)s AND r.status IN ('queued', 'running') AND r.id <> ALL (%(put_off)s::uuid[])
            AND r.error IS NULL AND r.cancel_requested_at IS NULL
-           AND NOT EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id
+           AND NOT EXISTS (SELECT 1 FROM headrace_workflows_steprun s WHERE s.run_id = r.id
                               AND s.status IN ('pending', 'ready', 'running', 'waiting'))
          LIMIT 20000) u) f
  ORDER BY f.place, f.id LIMIT %(batch)s

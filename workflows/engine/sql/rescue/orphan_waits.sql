@@ -2,6 +2,6 @@
 -- Parameters: batch bigint.
 -- Returns: nothing.
 -- Index: primary keys.
-DELETE FROM workflows_wait WHERE step_run_id IN (
-    SELECT w.step_run_id FROM workflows_wait w JOIN workflows_steprun s ON s.id = w.step_run_id
+DELETE FROM headrace_workflows_wait WHERE step_run_id IN (
+    SELECT w.step_run_id FROM headrace_workflows_wait w JOIN headrace_workflows_steprun s ON s.id = w.step_run_id
      WHERE s.status IN ('completed', 'failed', 'skipped', 'cancelled') LIMIT %(batch)s)

@@ -11,21 +11,21 @@
 --   int, wake_seq int, server_retry_waits int, timeout_ms int, queued_s float8, needs_prepare bool.
 -- Indexes: step_run_running, primary keys.
 WITH expired AS MATERIALIZED (
-    SELECT id, worker_id, lease_until FROM workflows_steprun
+    SELECT id, worker_id, lease_until FROM headrace_workflows_steprun
      WHERE status = 'running' AND lease_until < clock_timestamp()
      ORDER BY lease_until LIMIT %(batch)s
 ), company AS MATERIALIZED (
     SELECT s.worker_id, count(*) AS steps, max(s.lease_until) AS last_lease
-      FROM workflows_steprun s
+      FROM headrace_workflows_steprun s
      WHERE s.status = 'running' AND s.worker_id IN (SELECT worker_id FROM expired)
      GROUP BY s.worker_id
 ), dead AS (
     SELECT s.id, COALESCE(c.steps, 1) = 1 AND NOT EXISTS (
-               SELECT FROM workflows_worker w
+               SELECT FROM headrace_workflows_worker w
                 WHERE w.id = s.worker_id AND w.seen_at > clock_timestamp() - make_interval(secs => %(silent_s)s)
            ) AS alone
       FROM expired e
-      JOIN workflows_steprun s ON s.id = e.id
+      JOIN headrace_workflows_steprun s ON s.id = e.id
       LEFT JOIN company c ON c.worker_id = e.worker_id
      WHERE s.status = 'running' AND s.lease_until < clock_timestamp()
        AND (COALESCE(c.last_lease, s.lease_until) < clock_timestamp()
@@ -33,20 +33,20 @@ WITH expired AS MATERIALIZED (
      ORDER BY s.id
        FOR UPDATE OF s SKIP LOCKED
 ), tried AS (
-    INSERT INTO workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at, started_at,
-                                   ended_at, error)
+    INSERT INTO headrace_workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at,
+                                            started_at, ended_at, error)
     SELECT headrace_uuid7(), s.org_id, s.run_id, s.id, s.attempt, 'lost', s.worker_id, s.ready_at, s.started_at,
            clock_timestamp(),
            jsonb_build_object('category', 'resource', 'name', 'WorkerLost', 'traceback', '', 'message',
                CASE WHEN dead.alone THEN 'The worker was lost.'
                     ELSE 'The worker was lost. Other steps ran in it: this does not count against the step.' END)
-      FROM dead JOIN workflows_steprun s ON s.id = dead.id
+      FROM dead JOIN headrace_workflows_steprun s ON s.id = dead.id
 ), judged AS (
     SELECT dead.id, dead.alone, dead.alone AND s.solitary_losses + 1 >= %(max_losses)s
                                 OR s.losses + 1 >= %(max_all_losses)s AS given_up
-      FROM dead JOIN workflows_steprun s ON s.id = dead.id
+      FROM dead JOIN headrace_workflows_steprun s ON s.id = dead.id
 )
-UPDATE workflows_steprun s
+UPDATE headrace_workflows_steprun s
    SET losses = s.losses + 1,
        solitary_losses = s.solitary_losses + judged.alone::int,
        status = CASE WHEN judged.given_up THEN 'running' ELSE 'ready' END,

@@ -4,7 +4,7 @@
 -- Parameters: queue text, before float8 or null (epoch seconds), idle_s float8 or null, batch bigint.
 -- Returns: id uuid.
 -- Index: step_run_ready.
-SELECT id FROM workflows_steprun
+SELECT id FROM headrace_workflows_steprun
  WHERE status = 'ready' AND waiting_for = '' AND queue = %(queue)s
    AND dispatched_at < greatest(to_timestamp(%(before)s::float8),
                                 clock_timestamp() - make_interval(secs => %(idle_s)s::float8))

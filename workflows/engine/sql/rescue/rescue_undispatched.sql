@@ -9,7 +9,7 @@ SELECT f.* FROM (
     SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.ready_at) AS place FROM (
         SELECT s.id, s.run_id, s.version_id, s.org_id, s.key, s.path, s.queue, s.type, s.priority, s.attempt,
                s.needs_total, s.needs_met, s.losses, s.ready_at, true AS needs_prepare
-          FROM workflows_steprun s
+          FROM headrace_workflows_steprun s
          WHERE s.status = 'ready' AND s.waiting_for = '' AND s.dispatched_at IS NULL
            AND s.queue = ANY (%(queues)s::text[])
            AND s.ready_at < clock_timestamp() - interval '1 second' AND s.id <> ALL (%(put_off)s::uuid[])

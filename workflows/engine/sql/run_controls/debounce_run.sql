@@ -6,19 +6,19 @@
 -- Indexes: run_gathers, step_run_identity. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH found AS MATERIALIZED (
     SELECT r.id, r.created_at, COALESCE(r.newest_at <= %(received_at)s::timestamptz, true) AS replaced
-      FROM workflows_run r
+      FROM headrace_workflows_run r
      WHERE r.flow_id = %(flow)s AND r.gather_key = %(key)s AND r.gather_key <> '' AND r.status = 'queued'
        AND r.cancel_requested_at IS NULL
        FOR UPDATE OF r
 ), asleep AS MATERIALIZED (
-    SELECT s.id, s.run_id FROM found JOIN workflows_steprun s ON s.run_id = found.id
+    SELECT s.id, s.run_id FROM found JOIN headrace_workflows_steprun s ON s.run_id = found.id
      WHERE s.status || '' = 'waiting' AND s.waiting_for = 'delay' ORDER BY s.id FOR UPDATE OF s
 ), whole AS MATERIALIZED (
     SELECT found.* FROM found
      WHERE (SELECT count(*) FROM asleep)
-         = (SELECT count(*) FROM workflows_steprun s WHERE s.run_id = found.id AND s.needs_total = 0)
+         = (SELECT count(*) FROM headrace_workflows_steprun s WHERE s.run_id = found.id AND s.needs_total = 0)
 ), moved AS (
-    UPDATE workflows_steprun s
+    UPDATE headrace_workflows_steprun s
        SET wake_at = least(clock_timestamp() + make_interval(secs => %(period_s)s),
                            whole.created_at + make_interval(secs => %(timeout_s)s::float8)),
            priority = CASE WHEN whole.replaced THEN %(priority)s ELSE s.priority END
@@ -26,7 +26,7 @@ WITH found AS MATERIALIZED (
      WHERE s.id = asleep.id
     RETURNING s.run_id, s.wake_at
 )
-UPDATE workflows_run r
+UPDATE headrace_workflows_run r
    SET input = CASE WHEN whole.replaced THEN %(input)s::jsonb ELSE r.input END,
        event_id = CASE WHEN whole.replaced THEN %(event_id)s::uuid ELSE r.event_id END,
        event_name = CASE WHEN whole.replaced THEN %(event_name)s ELSE r.event_name END,

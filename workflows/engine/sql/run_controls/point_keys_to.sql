@@ -3,7 +3,7 @@
 --   now on).
 -- Returns: nothing.
 -- Index: primary key.
-UPDATE workflows_idempotencykey k SET run_id = w.run
+UPDATE headrace_workflows_idempotencykey k SET run_id = w.run
   FROM (SELECT * FROM unnest(%(keys)s::text[], %(unmade)s::uuid[], %(runs)s::uuid[]) AS w (key, unmade, run)
         ORDER BY key) w
  WHERE k.org_id = %(org)s AND k.flow_id = %(flow)s AND k.key = w.key AND k.run_id = w.unmade

@@ -4,12 +4,12 @@
 -- Returns: key text, number int, oldest_age_s float8.
 -- Index: run_start_by_key.
 WITH gone AS (
-    DELETE FROM workflows_runstart
+    DELETE FROM headrace_workflows_runstart
      WHERE flow_id = %(flow)s AND key = ANY (%(keys)s::text[])
        AND at <= clock_timestamp() - make_interval(secs => %(period_s)s)
 )
 SELECT key, count(*)::int AS number, extract(epoch FROM clock_timestamp() - min(at))::float8 AS oldest_age_s
-  FROM workflows_runstart
+  FROM headrace_workflows_runstart
  WHERE flow_id = %(flow)s AND key = ANY (%(keys)s::text[])
    AND at > clock_timestamp() - make_interval(secs => %(period_s)s)
  GROUP BY key

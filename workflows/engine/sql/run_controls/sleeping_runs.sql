@@ -2,7 +2,8 @@
 -- Parameters: ids uuid[].
 -- Returns: id uuid.
 -- Indexes: primary key, step_run_identity. (`status || ''` hides the partial indexes from the planner: ADR 4.)
-SELECT r.id FROM workflows_run r
+SELECT r.id FROM headrace_workflows_run r
  WHERE r.id = ANY (%(ids)s::uuid[]) AND r.status || '' = 'running'
-   AND NOT EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id AND s.status || '' IN ('ready', 'running'))
-   AND EXISTS (SELECT 1 FROM workflows_steprun s WHERE s.run_id = r.id AND s.status || '' = 'waiting')
+   AND NOT EXISTS (SELECT 1 FROM headrace_workflows_steprun s
+       WHERE s.run_id = r.id AND s.status || '' IN ('ready', 'running'))
+   AND EXISTS (SELECT 1 FROM headrace_workflows_steprun s WHERE s.run_id = r.id AND s.status || '' = 'waiting')

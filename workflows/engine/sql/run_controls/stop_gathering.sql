@@ -2,4 +2,4 @@
 -- Parameters: flow uuid, key text.
 -- Returns: nothing.
 -- Index: run_gathers.
-UPDATE workflows_run SET gather_key = '' WHERE flow_id = %(flow)s AND gather_key = %(key)s AND gather_key <> ''
+UPDATE headrace_workflows_run SET gather_key = '' WHERE flow_id = %(flow)s AND gather_key = %(key)s AND gather_key <> ''

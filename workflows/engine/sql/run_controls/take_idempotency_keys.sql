@@ -5,7 +5,7 @@
 --   taken by force), window_s float8.
 -- Returns: key text, run_id uuid.
 -- Index: primary key.
-INSERT INTO workflows_idempotencykey AS k (org_id, flow_id, key, run_id, expires_at)
+INSERT INTO headrace_workflows_idempotencykey AS k (org_id, flow_id, key, run_id, expires_at)
 SELECT %(org)s, %(flow)s, w.key, w.run, clock_timestamp() + make_interval(secs => %(window_s)s)
   FROM unnest(%(keys)s::text[], %(runs)s::uuid[]) AS w (key, run)
  ORDER BY w.key

@@ -5,5 +5,5 @@
 -- Index: the unique one of the digest.
 SELECT k.id, k.kind, k.name, k.prefix, k.operator, k.created_at, k.revoked_at, o.id AS org_id, o.slug AS org_slug,
        o.name AS org_name, o.skips_arrivals AS org_skips_arrivals, o.created_at AS org_created_at
-  FROM workflows_accesskey k JOIN workflows_organization o ON o.id = k.organization_id
+  FROM headrace_workflows_accesskey k JOIN headrace_workflows_organization o ON o.id = k.organization_id
  WHERE k.digest = %(digest)s

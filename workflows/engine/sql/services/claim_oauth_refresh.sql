@@ -5,7 +5,7 @@
 -- Returns: mine bool, refresh_token bytea or null, access_token bytea or null, generation bigint, good_s float8 or null
 --   (for how long the access token is good; null where it is not).
 -- Index: oauth_credential_identity.
-INSERT INTO workflows_oauthcredential AS c (id, organization_id, identity, lease, leased_until, used_at)
+INSERT INTO headrace_workflows_oauthcredential AS c (id, organization_id, identity, lease, leased_until, used_at)
 VALUES (%(id)s, %(org)s, %(identity)s, %(lease)s, clock_timestamp() + make_interval(secs => %(lease_s)s),
         clock_timestamp())
 ON CONFLICT (organization_id, identity) DO UPDATE

@@ -4,5 +4,5 @@
 --   nothing).
 -- Index: flow_slug.
 SELECT f.current_id, f.archived_at IS NOT NULL AS is_archived, f.skips_arrivals OR o.skips_arrivals AS skips_arrivals
-  FROM workflows_flow f JOIN workflows_organization o ON o.id = f.organization_id
+  FROM headrace_workflows_flow f JOIN headrace_workflows_organization o ON o.id = f.organization_id
  WHERE f.organization_id = %(org)s AND f.slug = %(slug)s

@@ -7,5 +7,5 @@
 SELECT coalesce(leased_until > clock_timestamp(), false) AS leased, refresh_token, access_token, generation,
        CASE WHEN access_digest <> %(stale)s AND expires_at > clock_timestamp()
             THEN extract(epoch FROM expires_at - clock_timestamp())::float8 END AS good_s
-  FROM workflows_oauthcredential
+  FROM headrace_workflows_oauthcredential
  WHERE organization_id = %(org)s AND identity = %(identity)s

@@ -3,9 +3,9 @@
 -- Returns: id uuid.
 -- Index: primary key.
 WITH RECURSIVE line AS (
-    SELECT r.id, r.parent_id, 0 AS depth FROM workflows_run r WHERE r.id = %(id)s
+    SELECT r.id, r.parent_id, 0 AS depth FROM headrace_workflows_run r WHERE r.id = %(id)s
     UNION ALL
-    SELECT r.id, r.parent_id, l.depth + 1 FROM line l JOIN workflows_run r ON r.id = l.parent_id
+    SELECT r.id, r.parent_id, l.depth + 1 FROM line l JOIN headrace_workflows_run r ON r.id = l.parent_id
      WHERE l.depth < %(limit)s
 )
 SELECT id FROM line

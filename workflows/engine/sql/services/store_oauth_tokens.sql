@@ -3,7 +3,7 @@
 --   access_token bytea, digest text, good_s float8.
 -- Returns: generation bigint.
 -- Index: oauth_credential_identity.
-UPDATE workflows_oauthcredential
+UPDATE headrace_workflows_oauthcredential
    SET refresh_token = coalesce(%(refresh_token)s::bytea, refresh_token), access_token = %(access_token)s,
        access_digest = %(digest)s, expires_at = clock_timestamp() + make_interval(secs => %(good_s)s),
        generation = generation + 1, lease = NULL, leased_until = NULL, used_at = clock_timestamp()

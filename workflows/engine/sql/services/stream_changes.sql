@@ -15,20 +15,20 @@ UNION ALL
 SELECT w.number, 'try', tries.id, tries.ended_at
   FROM wanted w
  CROSS JOIN LATERAL (
-        SELECT a.id, a.ended_at FROM workflows_attempt a
+        SELECT a.id, a.ended_at FROM headrace_workflows_attempt a
          WHERE a.id >= w.first AND a.org_id = w.org_id AND a.ended_at >= w.after
          ORDER BY a.id LIMIT %(page)s) tries
 UNION ALL
 SELECT w.number, 'start', starts.id, starts.started_at
   FROM wanted w
  CROSS JOIN LATERAL (
-        SELECT s.id, s.started_at FROM workflows_steprun s
+        SELECT s.id, s.started_at FROM headrace_workflows_steprun s
          WHERE s.status = 'running' AND s.org_id = w.org_id AND s.started_at >= w.after
          ORDER BY s.started_at LIMIT %(page)s) starts
 UNION ALL
 SELECT w.number, 'end', ends.id, ends.ended_at
   FROM wanted w
  CROSS JOIN LATERAL (
-        SELECT r.id, r.ended_at FROM workflows_run r
+        SELECT r.id, r.ended_at FROM headrace_workflows_run r
          WHERE r.org_id = w.org_id AND r.status IN ('completed', 'failed', 'cancelled') AND r.ended_at >= w.after
          ORDER BY r.ended_at LIMIT %(page)s) ends

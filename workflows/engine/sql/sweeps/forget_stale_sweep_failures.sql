@@ -3,6 +3,6 @@
 -- Parameters: stale_s float8.
 -- Returns: nothing.
 -- Index: none, a small table.
-DELETE FROM workflows_sweepfailure
+DELETE FROM headrace_workflows_sweepfailure
  WHERE (given_up_at IS NULL AND last_at < clock_timestamp() - make_interval(secs => %(stale_s)s))
     OR given_up_at < clock_timestamp() - interval '7 days'

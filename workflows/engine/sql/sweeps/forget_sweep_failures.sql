@@ -2,4 +2,5 @@
 -- Parameters: sweep text, kind text, items text[].
 -- Returns: nothing.
 -- Index: primary key.
-DELETE FROM workflows_sweepfailure WHERE sweep = %(sweep)s AND kind = %(kind)s AND item = ANY (%(items)s::text[])
+DELETE FROM headrace_workflows_sweepfailure WHERE sweep = %(sweep)s AND kind = %(kind)s
+    AND item = ANY (%(items)s::text[])

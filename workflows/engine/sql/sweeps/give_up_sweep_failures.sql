@@ -2,5 +2,5 @@
 -- Parameters: sweep text, items text[].
 -- Returns: nothing.
 -- Index: primary key.
-UPDATE workflows_sweepfailure SET given_up_at = clock_timestamp()
+UPDATE headrace_workflows_sweepfailure SET given_up_at = clock_timestamp()
  WHERE sweep = %(sweep)s AND kind = 'fails' AND item = ANY (%(items)s::text[])

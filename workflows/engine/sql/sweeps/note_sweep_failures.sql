@@ -3,7 +3,7 @@
 -- Parameters: sweep text, kind text, items text[] (distinct), orgs uuid[] with nulls, errors text[], longest_s float8.
 -- Returns: sweep text, kind text, item text, tries int, since timestamptz, try_again_at timestamptz.
 -- Index: primary key.
-INSERT INTO workflows_sweepfailure AS f (sweep, kind, item, org_id, error, tries, since, last_at, try_again_at)
+INSERT INTO headrace_workflows_sweepfailure AS f (sweep, kind, item, org_id, error, tries, since, last_at, try_again_at)
 SELECT %(sweep)s, %(kind)s, w.item, w.org_id, w.error, 1, clock_timestamp(), clock_timestamp(),
        clock_timestamp() + interval '1 second'
   FROM unnest(%(items)s::text[], %(orgs)s::uuid[], %(errors)s::text[]) AS w (item, org_id, error)

@@ -7,5 +7,5 @@ SELECT r.id, r.org_id, f.slug, r.status, r.event_id, r.event_name, r.trigger,
        extract(epoch FROM COALESCE(r.started_at, r.created_at))::float8 AS started_at,
        extract(epoch FROM r.ended_at)::float8 AS ended_at,
        CASE WHEN %(with_data)s THEN r.input END AS input
-  FROM workflows_run r JOIN workflows_flow f ON f.id = r.flow_id
+  FROM headrace_workflows_run r JOIN headrace_workflows_flow f ON f.id = r.flow_id
  WHERE r.id = ANY (%(ids)s::uuid[])

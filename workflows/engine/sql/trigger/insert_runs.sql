@@ -11,7 +11,7 @@
 --   repair_number int (of a repair, else null and 0), parent_id uuid or null, parent_policy text, awaited bool.
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
 --   needs_total int, needs_met int, needs_prepare bool.
--- Index: workflows_step (version, position).
+-- Index: headrace_workflows_step (version, position).
 WITH wanted AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(inputs)s::text[]::jsonb[], %(priorities)s::int[], %(event_ids)s::uuid[],
                          %(event_names)s::text[], %(user_ids)s::text[], %(gather_keys)s::text[], %(gathered)s::int[],
@@ -19,18 +19,19 @@ WITH wanted AS (
         AS w (id, input, priority, event_id, event_name, user_id, gather_key, gathered, singleton_key, newest_at,
               api_key)
      WHERE w.api_key IS NULL
-        OR (EXISTS (SELECT FROM workflows_accesskey k
+        OR (EXISTS (SELECT FROM headrace_workflows_accesskey k
                      WHERE k.digest = w.api_key AND k.organization_id = %(org)s AND k.kind = 'api'
                        AND k.revoked_at IS NULL)
-            AND EXISTS (SELECT FROM workflows_flow f JOIN workflows_organization o ON o.id = f.organization_id
+            AND EXISTS (SELECT FROM headrace_workflows_flow f
+                JOIN headrace_workflows_organization o ON o.id = f.organization_id
                          WHERE f.id = %(flow)s AND f.current_id = %(version)s AND f.archived_at IS NULL
                            AND NOT f.skips_arrivals AND NOT o.skips_arrivals))
 ), new_runs AS (
-    INSERT INTO workflows_run (id, org_id, flow_id, version_id, event_id, event_name, trigger, user_id, status,
-                               priority, input, sinks_left, cancel_reason, created_at, timeout_at, finish_ms, has_hooks,
-                               follow_up, origin_id, origin_kind, repair_root_id, repair_number, parent_id,
-                               parent_policy, awaited, gather_key, gathered,
-                               singleton_key, newest_at)
+    INSERT INTO headrace_workflows_run (id, org_id, flow_id, version_id, event_id, event_name, trigger, user_id, status,
+                                        priority, input, sinks_left, cancel_reason, created_at, timeout_at, finish_ms,
+                                        has_hooks, follow_up, origin_id, origin_kind, repair_root_id, repair_number,
+                                        parent_id, parent_policy, awaited, gather_key, gathered, singleton_key,
+                                        newest_at)
     SELECT w.id, %(org)s, %(flow)s, %(version)s, w.event_id, w.event_name, %(trigger)s, w.user_id, 'queued',
            w.priority, w.input, %(sinks)s, '', clock_timestamp(),
            COALESCE(%(run_at)s::timestamptz, clock_timestamp()) + make_interval(secs => %(start_ms)s::bigint / 1000.0),
@@ -40,10 +41,10 @@ WITH wanted AS (
       FROM wanted w
     RETURNING id, priority
 ), new_steps AS (
-    INSERT INTO workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue, priority,
-                                   status, attempt, losses, told_waits, needs_total, needs_left, needs_met, is_sink,
-                                   timeout_ms, wake_at, wake_seq, waiting_for, dispatched_at, dispatch_count,
-                                   created_at, ready_at)
+    INSERT INTO headrace_workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue,
+                                            priority, status, attempt, losses, told_waits, needs_total, needs_left,
+                                            needs_met, is_sink, timeout_ms, wake_at, wake_seq, waiting_for,
+                                            dispatched_at, dispatch_count, created_at, ready_at)
     SELECT encode(set_byte(set_byte(set_byte(uuid_send(r.id), 8, 128 + (s.position >> 8)), 9, s.position & 255),
                            15, 255 - get_byte(uuid_send(r.id), 15)), 'hex')::uuid,
            %(org)s, r.id, %(version)s, s.id, s.key, '', s.position, s.type, s.queue, r.priority,
@@ -60,7 +61,7 @@ WITH wanted AS (
                 THEN 1 ELSE 0 END,
            clock_timestamp(),
            CASE WHEN cardinality(s.needs) = 0 AND %(run_at)s::timestamptz IS NULL THEN clock_timestamp() END
-      FROM new_runs r CROSS JOIN workflows_step s
+      FROM new_runs r CROSS JOIN headrace_workflows_step s
      WHERE s.version_id = %(version)s AND NOT s.is_hook AND s.container = ''
     RETURNING id, run_id, version_id, key, queue, type, priority, status, attempt, needs_total, needs_met, dispatched_at
 )

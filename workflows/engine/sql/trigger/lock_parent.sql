@@ -2,5 +2,5 @@
 -- Parameters: org uuid, id uuid.
 -- Returns: cancelled bool (or ended).
 -- Index: primary key.
-SELECT cancel_requested_at IS NOT NULL OR ended_at IS NOT NULL AS cancelled FROM workflows_run
+SELECT cancel_requested_at IS NOT NULL OR ended_at IS NOT NULL AS cancelled FROM headrace_workflows_run
  WHERE id = %(id)s AND org_id = %(org)s FOR SHARE

@@ -2,4 +2,4 @@
 -- Parameters: ids uuid[].
 -- Returns: nothing.
 -- Index: primary key.
-DELETE FROM workflows_wait WHERE step_run_id = ANY (%(ids)s::uuid[])
+DELETE FROM headrace_workflows_wait WHERE step_run_id = ANY (%(ids)s::uuid[])

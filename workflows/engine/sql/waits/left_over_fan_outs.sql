@@ -5,7 +5,7 @@
 -- Index: fan_out_over.
 SELECT f.id, f.org_id FROM (
     SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.at) AS place FROM (
-        SELECT step_run_id AS id, org_id, changed_at AS at FROM workflows_fanout
+        SELECT step_run_id AS id, org_id, changed_at AS at FROM headrace_workflows_fanout
          WHERE NOT concluded AND (stopping OR ended = total)
            AND changed_at < statement_timestamp() - make_interval(secs => %(grace_s)s)
            AND step_run_id <> ALL (%(put_off)s::uuid[])

@@ -5,7 +5,7 @@
 -- Index: wait_taken_at.
 SELECT f.id, f.org_id FROM (
     SELECT u.*, row_number() OVER (PARTITION BY u.org_id ORDER BY u.at) AS place FROM (
-        SELECT step_run_id AS id, org_id, taken_at AS at FROM workflows_wait
+        SELECT step_run_id AS id, org_id, taken_at AS at FROM headrace_workflows_wait
          WHERE taken_at IS NOT NULL AND taken_at < statement_timestamp() - make_interval(secs => %(grace_s)s)
            AND step_run_id <> ALL (%(put_off)s::uuid[])
          ORDER BY taken_at LIMIT 20000) u) f

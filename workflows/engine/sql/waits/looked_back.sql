@@ -2,4 +2,4 @@
 -- Parameters: ids uuid[].
 -- Returns: nothing.
 -- Index: primary key.
-UPDATE workflows_wait SET looked_back = true WHERE step_run_id = ANY (%(ids)s::uuid[]) AND NOT looked_back
+UPDATE headrace_workflows_wait SET looked_back = true WHERE step_run_id = ANY (%(ids)s::uuid[]) AND NOT looked_back

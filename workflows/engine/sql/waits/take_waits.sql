@@ -6,11 +6,11 @@
 -- Index: primary key.
 WITH held AS MATERIALIZED (
     SELECT w.step_run_id, t.event_id FROM unnest(%(ids)s::uuid[], %(event_ids)s::uuid[]) AS t (id, event_id)
-      JOIN workflows_wait w ON w.step_run_id = t.id AND w.taken_at IS NULL
+      JOIN headrace_workflows_wait w ON w.step_run_id = t.id AND w.taken_at IS NULL
        AND (%(org)s::uuid IS NULL OR w.org_id = %(org)s::uuid)
      ORDER BY w.step_run_id FOR UPDATE OF w
 )
-UPDATE workflows_wait w
+UPDATE headrace_workflows_wait w
    SET taken_at = clock_timestamp(), taken_by = %(taken_by)s, event_id = held.event_id, answer = %(answer)s::jsonb
   FROM held WHERE w.step_run_id = held.step_run_id
 RETURNING w.step_run_id

@@ -3,10 +3,11 @@
 -- Returns: step_run_id uuid.
 -- Indexes: wait_by_child, primary keys.
 WITH held AS MATERIALIZED (
-    SELECT w.step_run_id FROM workflows_wait w JOIN workflows_run c ON c.id = w.child_id AND c.ended_at IS NOT NULL
+    SELECT w.step_run_id FROM headrace_workflows_wait w
+        JOIN headrace_workflows_run c ON c.id = w.child_id AND c.ended_at IS NOT NULL
      WHERE w.kind = 'run' AND w.taken_at IS NULL AND w.child_id = ANY (%(children)s::uuid[])
      ORDER BY w.step_run_id FOR UPDATE OF w
 )
-UPDATE workflows_wait w SET taken_at = clock_timestamp(), taken_by = 'run'
+UPDATE headrace_workflows_wait w SET taken_at = clock_timestamp(), taken_by = 'run'
   FROM held WHERE w.step_run_id = held.step_run_id
 RETURNING w.step_run_id

@@ -15,12 +15,14 @@ SELECT w.step_run_id AS id, s.id IS NOT NULL AS waits, w.taken_by, w.kind, w.opt
        s.waiting_for, 0::float8 AS queued_s, e.id AS event_id, e.name AS event_name, e.data AS event_data,
        e."user" AS event_user, e.ts AS event_ts, c.status AS child_status, c.error AS child_error,
        c.version_id AS child_version,
-       COALESCE(c.output, (SELECT CASE WHEN count(*) = 1 THEN (array_agg(l.output))[1] END FROM workflows_steprun l
+       COALESCE(c.output, (SELECT CASE WHEN count(*) = 1 THEN (array_agg(l.output))[1] END
+           FROM headrace_workflows_steprun l
                             WHERE l.run_id = c.id AND l.is_sink AND l.path = ''
                               AND c.status = 'completed')) AS child_output
-  FROM workflows_wait w
-  LEFT JOIN workflows_steprun s ON s.id = w.step_run_id AND s.status || '' = 'waiting' AND s.waiting_for = w.kind
-  LEFT JOIN workflows_event e ON e.id = w.event_id
-  LEFT JOIN workflows_run c ON c.id = w.child_id
+  FROM headrace_workflows_wait w
+  LEFT JOIN headrace_workflows_steprun s ON s.id = w.step_run_id AND s.status || '' = 'waiting'
+      AND s.waiting_for = w.kind
+  LEFT JOIN headrace_workflows_event e ON e.id = w.event_id
+  LEFT JOIN headrace_workflows_run c ON c.id = w.child_id
  WHERE w.step_run_id = ANY (%(ids)s::uuid[]) AND w.taken_at IS NOT NULL
  ORDER BY w.step_run_id

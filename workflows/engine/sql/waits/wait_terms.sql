@@ -3,12 +3,12 @@
 -- Returns: name text, path text.
 -- Index: wait_by_event.
 WITH RECURSIVE term AS (
-    SELECT n.name, (SELECT min(w.match_path) FROM workflows_wait w
+    SELECT n.name, (SELECT min(w.match_path) FROM headrace_workflows_wait w
                      WHERE w.org_id = %(org)s AND w.kind = 'event' AND w.taken_at IS NULL
                        AND w.event_name = n.name) AS path
       FROM unnest(%(names)s::text[]) AS n (name)
     UNION ALL
-    SELECT t.name, (SELECT min(w.match_path) FROM workflows_wait w
+    SELECT t.name, (SELECT min(w.match_path) FROM headrace_workflows_wait w
                      WHERE w.org_id = %(org)s AND w.kind = 'event' AND w.taken_at IS NULL AND w.event_name = t.name
                        AND w.match_path > t.path)
       FROM term t WHERE t.path IS NOT NULL

@@ -4,12 +4,12 @@
 -- Returns: solitary_losses int.
 -- Index: primary key. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH charged AS (
-    UPDATE workflows_steprun s SET losses = s.losses + 1, solitary_losses = s.solitary_losses + 1
+    UPDATE headrace_workflows_steprun s SET losses = s.losses + 1, solitary_losses = s.solitary_losses + 1
      WHERE s.id = %(id)s AND s.lease_token = %(lease)s AND s.status || '' = 'running'
     RETURNING s.*
 ), tried AS (
-    INSERT INTO workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at, started_at,
-                                   ended_at, error)
+    INSERT INTO headrace_workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at,
+                                            started_at, ended_at, error)
     SELECT headrace_uuid7(), org_id, run_id, id, attempt, 'lost', worker_id, ready_at, started_at, clock_timestamp(),
            jsonb_build_object('category', 'resource', 'name', 'WorkerLost', 'traceback', '',
                               'message', %(message)s::text)

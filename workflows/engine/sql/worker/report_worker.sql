@@ -3,8 +3,8 @@
 --   claimed_until text, code text (JSON: by flow in Python, the digest of the code that it has).
 -- Returns: nothing.
 -- Index: primary key.
-INSERT INTO workflows_worker (id, name, queues, slots, capacity, lanes, active, unclaimed, claimed_until, code,
-                              started_at, seen_at)
+INSERT INTO headrace_workflows_worker (id, name, queues, slots, capacity, lanes, active, unclaimed, claimed_until, code,
+                                       started_at, seen_at)
 VALUES (%(id)s, %(name)s, %(queues)s::text[], %(slots)s, %(capacity)s, %(lanes)s::jsonb, %(active)s, %(unclaimed)s,
         %(claimed_until)s::jsonb, %(code)s::jsonb, clock_timestamp(), clock_timestamp())
 ON CONFLICT (id) DO UPDATE

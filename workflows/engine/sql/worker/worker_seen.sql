@@ -3,5 +3,5 @@
 -- Returns: seen bool.
 -- Index: none, the table has a row per worker process.
 SELECT EXISTS (
-    SELECT FROM workflows_worker w WHERE w.seen_at > clock_timestamp() - make_interval(secs => %(silent_s)s)
+    SELECT FROM headrace_workflows_worker w WHERE w.seen_at > clock_timestamp() - make_interval(secs => %(silent_s)s)
 ) AS seen

@@ -45,6 +45,14 @@ class ProcessLost(Exception):
     """The process that performed a step alone has ended without a result. Its text says how."""
 
 
+def _django() -> dict[str, str]:
+    """What lets `python -m django` find the project as this process has."""
+    return {
+        "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+
+
 class SolitaryProcess:
     """The worker's side. Used by one thread; `kill` may be called by any."""
 
@@ -52,7 +60,8 @@ class SolitaryProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, str(settings.BASE_DIR / "manage.py"), COMMAND, str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-m", "django", COMMAND, str(theirs.fileno()), str(os.getpid())],
+                env={**os.environ, **_django()},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )

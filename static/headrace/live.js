@@ -1,0 +1,76 @@
+// Keeps the live parts of pages fresh: elements with `data-live`, the milliseconds between polls. Where they have
+// `data-followed` too, the organization's stream tells of their changes, and polls are rarer.
+//
+// All tabs of a browser share one stream: over HTTP/1.1 a browser opens six connections to a host, and a stream in each
+// tab would take them all. The tab that holds a Web Lock reads the stream and tells the others over a broadcast channel;
+// when it closes, the next one gets the lock. Where there is no lock (plain HTTP, but for localhost), no stream, or it
+// is refused, each tab polls.
+(() => {
+  const TICK_MS = 250;
+  const CHANGED_MS = 1000; // after a change a part is fetched, at most so often
+  const SLOWER = 3; // with a stream, polls are so many times rarer: for what it does not tell, such as runs in the queue
+  const PULSE_MS = 3000;
+  const SILENT_MS = 70000; // without a word for so long there is no stream: a hidden tab may speak once a minute only
+  const REFUSED_MS = 30000;
+
+  const channel = "BroadcastChannel" in window ? new BroadcastChannel("headrace-stream") : null;
+  let heardAt = -Infinity;
+  let lastId = "";
+  let isWaiting = false;
+  let fetchedAt = performance.now();
+  let isChanged = false;
+
+  function hear(word) {
+    heardAt = word.isLost ? -Infinity : performance.now();
+    if (!word.id) return;
+    lastId = word.id;
+    isChanged = true;
+  }
+
+  function tell(word) {
+    hear(word);
+    channel.postMessage(word);
+  }
+
+  function read() {
+    const source = new EventSource(document.body.dataset.api + "stream" + (lastId ? "?lastEventId=" + encodeURIComponent(lastId) : ""));
+    const pulse = setInterval(() => source.readyState === EventSource.OPEN && tell({}), PULSE_MS);
+    source.onopen = () => tell({});
+    for (const name of ["step-status", "run-status"]) {
+      source.addEventListener(name, (message) => tell({ id: message.lastEventId }));
+    }
+    source.onerror = () => {
+      tell({ isLost: true });
+      if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
+      clearInterval(pulse);
+      setTimeout(read, REFUSED_MS);
+    };
+  }
+
+  function follow() {
+    if (isWaiting || !channel || !navigator.locks || !("EventSource" in window)) return;
+    isWaiting = true;
+    channel.onmessage = (message) => hear(message.data);
+    const untilTheTabCloses = new Promise(() => {});
+    navigator.locks.request("headrace-stream", () => (read(), untilTheTabCloses)).catch(() => {});
+  }
+
+  function tick() {
+    const parts = document.querySelectorAll("[data-live]");
+    if (document.querySelector("[data-followed]")) follow();
+    if (document.hidden) return;
+    const now = performance.now();
+    const isFollowing = now - heardAt < SILENT_MS;
+    for (const part of parts) {
+      const slower = isFollowing && "followed" in part.dataset ? SLOWER : 1;
+      const dueMs = isChanged ? CHANGED_MS : slower * part.dataset.live;
+      if (now - fetchedAt < dueMs) continue;
+      fetchedAt = now;
+      isChanged = false;
+      htmx.trigger(part, "refresh");
+    }
+  }
+
+  setInterval(tick, TICK_MS);
+  document.addEventListener("visibilitychange", tick);
+})();

@@ -1,0 +1,1 @@
+"""The wheel, and projects that have it installed."""
