@@ -352,6 +352,7 @@ async def _cut_off(keys: dict[str, str]) -> list[Answer]:
         cut = 0
         while not cut:
             await asyncio.sleep(0.01)
+            locker.execute("SELECT pg_stat_clear_snapshot()")  # else a transaction sees what it saw first
             row: Any = locker.execute(WAITERS).fetchone()
             cut = row[0]
     return list(await asyncio.gather(*asked))
