@@ -11,7 +11,8 @@ from devtools.packaging.rewriting import APPS, PACKAGE, defined, moved
 
 LEFT_OUT = frozenset({
     "workflows/management/commands/reference.py", "workflows/management/reference_api.py",
-    "workflows/management/reference_forms.py", "workflows/management/reference_pages.py",
+    "workflows/management/reference_forms.py", "workflows/management/reference_functions.py",
+    "workflows/management/reference_pages.py",
     "workflows/admin/others.py", "workflows/admin/periodic.py",
     "templates/admin/djcelery/change_periodictask_form.html",
 })  # fmt: skip
