@@ -1,8 +1,8 @@
 """Functions and the steps that they have asked for: a function waits, holding nothing, until these have ended.
 
-Both changes belong to the transactions that record outcomes, so that no end is missed: a step that ends locks its
-function's row after its own, and a function that suspends looks at its steps after it has changed its row. The one that
-commits second sees the other.
+Both changes belong to the transactions that record outcomes, so that no end is missed: who records the end of a step
+locks the function's row and then looks, in another statement, whether it waits; who suspends a function has changed its
+row before it looks at the steps. The one that gets the row second sees what the other has committed.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from workflows.engine.sql.gate_sync import QueueStatesRow
 from workflows.engine.sql.rescue import FindUnsettledRow
 from workflows.engine.state import database, flow_cache, unloadable
 from workflows.engine.state.records import Claim, ReadyStep, StepResult
+from workflows.engine.state.transitions import calls as call_transitions
 from workflows.engine.state.transitions import rescue as rescue_transitions
 from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.waits import resolve
@@ -354,6 +355,7 @@ ALWAYS = frozenset({"policies"})
 RARE: dict[str, Sweep] = {
     "stuck runs": lambda _: _end_stopped_runs(deep=True),
     "orphan steps": lambda _: rescue_transitions.close_orphans(batch=BATCH),
+    "left-over functions": lambda _: publish.dispatch(call_transitions.wake_left_over(batch=BATCH)),
     "orphan waits": lambda _: rescue_sql.orphan_waits(batch=BATCH),
     "run marks": lambda _: sql.forget_run_marks(first=first_id(time.time() - gate_sync.LONGEST_RATE_S), batch=BATCH),
     "idempotency keys": _forget_keys,

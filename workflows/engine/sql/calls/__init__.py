@@ -60,6 +60,16 @@ def load_journal(*, function: UUID, cursor: database.Cursor | None = None) -> li
     return database.fetch("load_journal", {"function": function}, LoadJournalRow._make, cursor)
 
 
+class LockFunctionsRow(NamedTuple):
+    id: UUID
+
+
+def lock_functions(*, ended: Iterable[UUID], cursor: database.Cursor | None = None) -> list[LockFunctionsRow]:
+    """Lock the functions whose steps have ended, in the order of their ids, in a statement before
+    `wake_functions`."""
+    return database.fetch("lock_functions", {"ended": list(ended)}, LockFunctionsRow._make, cursor)
+
+
 class NoteDiscoveredRow(NamedTuple):
     options: Json
 

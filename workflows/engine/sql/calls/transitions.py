@@ -53,6 +53,27 @@ def complete_call(
     return database.fetch("complete_call", parameters, CompleteCallRow._make, cursor)
 
 
+class LeftOverFunctionsRow(NamedTuple):
+    id: UUID
+    run_id: UUID
+    version_id: UUID
+    key: str
+    path: str
+    queue: str
+    type: str
+    priority: int
+    attempt: int
+    needs_total: int
+    needs_met: int
+    losses: int
+    needs_prepare: bool
+
+
+def left_over_functions(*, batch: int, cursor: database.Cursor | None = None) -> list[LeftOverFunctionsRow]:
+    """Functions that wait for steps although none of those that they have asked for is open."""
+    return database.fetch("left_over_functions", {"batch": batch}, LeftOverFunctionsRow._make, cursor)
+
+
 class SuspendFunctionsRow(NamedTuple):
     id: UUID
     run_id: UUID

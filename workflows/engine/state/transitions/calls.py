@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from workflows.definitions.compiled import NIL_UUID, CompiledStep
+from workflows.engine.sql import calls as locks
 from workflows.engine.sql.calls import transitions as sql
 from workflows.engine.state import database
 from workflows.engine.state.records import Claim, ReadyStep, StepResult
@@ -141,8 +142,16 @@ def suspend(results: Sequence[StepResult], cursor: database.Cursor) -> list[Read
 
 
 def wake(ended: Sequence[UUID], cursor: database.Cursor | None = None) -> list[ReadyStep]:
-    """waiting → ready for functions whose awaited steps have ended with these."""
-    return [ReadyStep.of(row) for row in sql.wake_functions(ended=ended, cursor=cursor)] if ended else []
+    """waiting → ready for functions whose awaited steps have ended with these, in the transaction that records them."""
+    if not ended:
+        return []
+    locks.lock_functions(ended=ended, cursor=cursor)
+    return [ReadyStep.of(row) for row in sql.wake_functions(ended=ended, cursor=cursor)]
+
+
+def wake_left_over(*, batch: int) -> list[ReadyStep]:
+    """waiting → ready for functions that wait although no step of theirs is open."""
+    return [ReadyStep.of(row) for row in sql.left_over_functions(batch=batch)]
 
 
 def take_over(run_id: UUID, *, origin_id: UUID, key: str, until: int | None) -> None:
