@@ -9,7 +9,6 @@ from django.db import transaction
 
 from workflows.engine.pipeline import perform
 from workflows.engine.worker import ending
-from workflows.functions import background
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepFailed, Suspend, TargetDone
 from workflows.functions.journal import Place
@@ -92,7 +91,7 @@ class Driver:
                 with transaction.atomic():
                     return call.handler(context)
             value = call.handler(context)
-            return background.result_of(value) if call.is_async else value
+            return self.run.around.result_of(value) if call.is_async else value
 
     def parallel(self, branches: Sequence[Callable[[], Any]], *, return_exceptions: bool = False) -> list[Any]:
         """The values of all branches, each a function that may call step tools. None waits for another."""

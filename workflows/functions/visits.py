@@ -7,7 +7,7 @@ import contextlib
 import datetime as dt
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -107,6 +107,9 @@ class Surroundings(Protocol):
     def adapted(self, call: Call) -> Call:
         """The call as it is to be performed."""
 
+    def result_of(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """What a coroutine of the user's returns."""
+
     async def off_loop(self, work: Any, *args: Any) -> Any:
         """Call the engine in a thread."""
 
@@ -135,6 +138,9 @@ class Engine:
 
     def adapted(self, call: Call) -> Call:
         return call
+
+    def result_of(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return background.result_of(work)
 
     async def off_loop(self, work: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(background.engine_threads(), work, *args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -144,6 +144,10 @@ class Nothing:
 
     def adapted(self, call: Call) -> Call:
         return call
+
+    def result_of(self, work: Coroutine[Any, Any, Any]) -> Any:
+        work.close()
+        raise RuntimeError("No step is performed while a run is replayed.")
 
     async def off_loop(self, work: Any, *args: Any) -> Any:
         return work(*args)

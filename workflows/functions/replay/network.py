@@ -6,7 +6,6 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 
 class NetworkRefused(RuntimeError):
@@ -16,6 +15,16 @@ class NetworkRefused(RuntimeError):
         super().__init__(" ".join((NetworkRefused.__doc__ or "").split()))
 
 
+_DOORS: tuple[tuple[Any, str], ...] = (
+    (socket.socket, "connect"),
+    (socket.socket, "connect_ex"),
+    (socket.socket, "sendto"),
+    (socket, "getaddrinfo"),
+    (socket, "gethostbyname"),
+    (socket, "create_connection"),
+)
+
+
 def _refuse(*_: Any, **__: Any) -> Any:
     raise NetworkRefused
 
@@ -23,9 +32,11 @@ def _refuse(*_: Any, **__: Any) -> Any:
 @contextlib.contextmanager
 def refused() -> Iterator[None]:
     """In here no Python code of this process opens a connection. (The driver of Postgres is none.)"""
-    with contextlib.ExitStack() as stack:
-        for name in ("connect", "connect_ex", "sendto"):
-            stack.enter_context(mock.patch.object(socket.socket, name, _refuse))
-        for name in ("getaddrinfo", "gethostbyname", "create_connection"):
-            stack.enter_context(mock.patch.object(socket, name, _refuse))
+    before = [(owner, name, getattr(owner, name)) for owner, name in _DOORS]
+    for owner, name, _ in before:
+        setattr(owner, name, _refuse)
+    try:
         yield
+    finally:
+        for owner, name, door in before:
+            setattr(owner, name, door)

@@ -259,7 +259,8 @@ class Execution:
 
     def end(self, status: str, *, output: Any = None, error: StepError | None = None, reason: str = "") -> None:
         """The run has ended; what is open of it is cancelled."""
-        self.status, self.output, self.error = status, output, error.as_json() if error else None
+        self.status, self.output = status, output
+        self.error = {**error.as_json(), "step": MAIN} if error else None
         self.cancel_reason, self.wake_at, self.due_at = reason, None, None
         for row in self.rows.values():
             if row.is_open:

@@ -105,7 +105,9 @@ class Row:
         """What it waits for, in words."""
         until = f" until {self.wake_at.isoformat()}" if self.wake_at is not None else ""
         if self.wait is None:
-            return f"{self.key}: {'sleeps' if self.sleeps else 'is tried again'}{until}"
+            if self.sleeps or self.error is None:
+                return f"{self.key}: sleeps{until}"
+            return f"{self.key}: is tried again{until}, after {self.error['name']}: {self.error['message']}"
         if self.wait.kind == "event" and self.wait.options.get("callback"):
             return f"{self.key}: its callback{until}"
         what = {"event": f"the event {self.wait.event_name}", "approval": "a decision", "run": "a run"}[self.wait.kind]

@@ -48,10 +48,6 @@ class Stubs:
         places = ((flow, key), (flow, name), ("", key), ("", name))
         return next((self._by[place] for place in places if place in self._by), None)
 
-    def may_have(self, flow: str, name: str) -> bool:
-        """Whether a call of the name may have a stub."""
-        return any(of in {flow, ""} and key.partition(":")[0] == name for of, key in self._by)
-
 
 def result_of(found: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a stub gives: its value, or what its function returns for the step's own arguments. Raises its error."""

@@ -6,12 +6,13 @@ import datetime as dt
 import functools
 import inspect
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import transaction
 
 from workflows.definitions.compiled import CompiledFlow
 from workflows.definitions.discovered import CallOptions
@@ -59,12 +60,19 @@ class Surroundings:
         """In the thread of the test: it has the test's transaction."""
         return await sync_to_async(work, thread_sensitive=True)(*args)
 
+    def result_of(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """In the thread of the test."""
+
+        async def awaited() -> Any:
+            return await work
+
+        return async_to_sync(awaited)()
+
     def adapted(self, call: Call) -> Call:
         """The call with what stands in for its function, where there is something."""
-        is_stubbed = self._world.stubs.may_have(self._execution.flow.slug, call.name)
         handler = functools.partial(self._performed, call)
         if not call.is_async:
-            return replace(call, handler=handler, is_atomic=call.is_atomic and not is_stubbed)
+            return replace(call, handler=handler, is_atomic=call.is_atomic and self._execution.flow.is_async)
 
         async def perform_async(context: StepContext) -> Any:
             value = handler(context)
@@ -101,6 +109,9 @@ class Surroundings:
                 f"The step {context.key!r} of {self._execution.flow.slug!r} is a {call.options.type}, which reaches "
                 f"something outside of the test. Say what it gives: stub({call.name!r}, …)."
             )
+        if call.is_atomic:  # the journal of the kit is in no transaction
+            with transaction.atomic():
+                return call.handler(context)
         return call.handler(context)
 
 
@@ -108,18 +119,22 @@ NEEDS_STUB = frozenset({"celery_task"})
 """Step types that a worker performs somewhere else."""
 
 
+REPLAYED_AT_EVERY_STEP = 100
+"""So many steps of a run; with more of them a visit performs a hundredth, so that long runs take linear time."""
+
+
 class Performer:
     """Performs one step within a visit; those after it are left to visits of their own."""
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        self._has_begun = False
+        self._left = max(1, len(execution.rows) // REPLAYED_AT_EVERY_STEP)
 
     def may_begin(self, function: FunctionVisit, call: NewCall) -> bool:
-        return not self._has_begun
+        return self._left > 0
 
     def begin(self, function: FunctionVisit, call: NewCall) -> Visit | None:
-        self._has_begun = True
+        self._left -= 1
         row = self._execution.add(call)
         row.status = "running"
         return self._execution.open_visit(call.claim(function.claim, uuid.uuid4()), row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 import uuid
@@ -17,6 +18,7 @@ from workflows import this_process
 from workflows.definitions.compiled import NIL_UUID
 from workflows.engine.events.names import patterns
 from workflows.engine.pipeline.facts import event_facts
+from workflows.engine.repair import on_failure
 from workflows.engine.state.records import StepResult
 from workflows.engine.waits import waits
 from workflows.errors import WorkflowsError
@@ -134,11 +136,23 @@ class World:
 
     def settle(self) -> None:
         """Go on with all runs until each has ended or waits. Raises what the kit has found wrong."""
+        self._check_loop()
         for _ in range(MAX_TURNS):
             went_on = [execution.go_on() for execution in list(self.executions.values())]
             if not any(went_on):
                 return
         raise FlowTestError("The runs go on without an end.")
+
+    def _check_loop(self) -> None:
+        """Raises FlowTestError where the thread has an event loop: that of an async flow can't run in it."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        raise FlowTestError(
+            "The kit is used within an async test. Make that a plain one (def), for async flows too; or call the kit "
+            "in a thread: await asyncio.to_thread(kit.start, flow, data)."
+        )
 
     def judged(self, work: Callable[[], StepResult]) -> StepResult:
         """Perform; a fault of the code against its journal, or of the test, is raised here rather than recorded."""
@@ -183,6 +197,18 @@ class World:
                     self.take(other, row, by="run")
             if other.parent == execution.id and other.is_live and execution.status == "cancelled":
                 other.end("cancelled", reason="Its parent was cancelled.")
+        follower = flows.find(execution.version.on_failure or "")
+        if execution.status == "failed" and follower is not None:
+            self.start(follower, self.facts(on_failure.EVENT, self._facts_of_failure(execution)))
+
+    def _facts_of_failure(self, execution: Execution) -> dict[str, Any]:
+        run = execution.scope["run"]
+        kept = {name: run[name] for name in ("id", "flow", "trigger", "userId", "createdAt")}
+        return {
+            "error": execution.error,
+            "event": execution.scope["event"],
+            "run": {**kept, "endedAt": self.now.isoformat()},
+        }
 
     # --- waits --------------------------------------------------------------------------------------------------------
 

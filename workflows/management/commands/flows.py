@@ -15,6 +15,7 @@ from workflows.definitions import document
 from workflows.definitions.document import Document
 from workflows.definitions.validate import DefinitionProblems, Problem
 from workflows.errors import FlowNotFound
+from workflows.management import replay_check
 from workflows.management.output import HeadraceCommand, table
 from workflows.models import Flow, FlowVersion
 from workflows.services.flows import archiving
@@ -54,6 +55,9 @@ class Command(HeadraceCommand):
             help="keep: archive it; delete: its versions, runs and dead letters go too, for good",
         )  # fmt: skip
         delete.add_argument("--yes", action="store_true", help="do not ask")
+        replay_check.add_arguments(
+            self.add_verb(verbs, "replay-check", "say whether this code fits the runs in flight of flows in Python")
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         verbs = {
@@ -64,8 +68,12 @@ class Command(HeadraceCommand):
             "archive": self._archive,
             "unarchive": self._unarchive,
             "delete": self._delete,
+            "replay-check": self._replay_check,
         }
         verbs[options["verb"]](options)
+
+    def _replay_check(self, options: dict[str, Any]) -> None:
+        replay_check.run(self, options)
 
     def _read(self, options: dict[str, Any]) -> list[Document]:
         """All definitions, or an error that names everything wrong in all files. Nothing is applied then."""

@@ -1,4 +1,4 @@
-"""`runs list | show | cancel | replay | fork`."""
+"""`runs list | show | cancel | replay | fork | export-journal`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 
 from workflows import presenters, selectors, services
+from workflows.functions.replay import recorded, stored
 from workflows.management.bulk import add_pace, watch
 from workflows.management.commands.trigger import steps_table
 from workflows.management.output import HeadraceCommand, json_argument, table
@@ -53,6 +54,8 @@ class Command(HeadraceCommand):
             verb.add_argument("--flow-version", dest="of_version", choices=repair.VERSIONS)
             verb.add_argument("--data", help="a changed input, as JSON (one run only)")
             verb.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        export = self.add_verb(verbs, "export-journal", "print a run of a flow in Python as JSON, for a test")
+        export.add_argument("run", type=UUID)
         replay.add_argument("--force", action="store_true", help="also where it was repaired already")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -62,6 +65,7 @@ class Command(HeadraceCommand):
             "cancel": self._cancel,
             "replay": self._replay,
             "fork": self._fork,
+            "export-journal": self._export_journal,
         }
         verbs[options["verb"]](options)
 
@@ -94,6 +98,9 @@ class Command(HeadraceCommand):
         self.console.print(steps_table(detail))
         if detail.run.error:
             self.stdout.write(f"error: {pretty(detail.run.error)}")
+
+    def _export_journal(self, options: dict[str, Any]) -> None:
+        self.print_json(recorded.to_json(stored.load(self.organization(options), options["run"])))
 
     def _cancel(self, options: dict[str, Any]) -> None:
         if options["run"] is None:

@@ -3,12 +3,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from workflows.engine.state import database
 from workflows.payload import Json
+
+
+class LiveJournalsRow(NamedTuple):
+    run_id: UUID
+    function_id: UUID | None
+    flow_id: UUID
+    created_at: datetime
+    shape: str
+
+
+def live_journals(
+    *,
+    org: UUID,
+    flows: Iterable[UUID],
+    after_at: datetime,
+    after_id: UUID,
+    page: int,
+    cursor: database.Cursor | None = None,
+) -> list[LiveJournalsRow]:
+    """Runs of flows in Python that have not ended, oldest first."""
+    parameters = {"org": org, "flows": list(flows), "after_at": after_at, "after_id": after_id, "page": page}
+    return database.fetch("live_journals", parameters, LiveJournalsRow._make, cursor)
 
 
 class LoadDiscoveredRow(NamedTuple):

@@ -1,0 +1,49 @@
+"""Crash at every step: the worker of a flow is killed after each recorded transition in turn, and the outcome is the
+same. `make test` takes a few points of each flow, `make soak` all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.crashes import CrashCase, Crashes, watched
+from tests.support.python_flows import basic
+from tests.support.volume import share
+from tests.support.workers import WorkerPool
+from workflows import selectors
+from workflows.models import Organization
+
+
+def total_of(detail: selectors.RunDetail) -> Any:
+    """Of `code-chain`: what does not depend on the run's id and time."""
+    return detail.run.status, detail.run.output and detail.run.output["total"]
+
+
+CASES = [
+    CrashCase(flow=basic.chain, data=lambda _: {"steps": 3}, outcome=total_of),
+    CrashCase(flow=basic.effects, data=lambda where: {"dir": str(where)}, effects=("first", "second", "third")),
+    CrashCase(
+        flow=basic.parallel,
+        data=lambda where: {"dir": str(where), "items": 4},
+        effects=("left-1", "left-2", "right-1", "right-2"),
+        extra=2,  # both branches may be at work
+    ),
+    CrashCase(flow=basic.async_flow, data=lambda where: {"dir": str(where)}, effects=("three",)),
+    CrashCase(flow=basic.uncaught, outcome=lambda detail: (detail.run.status, detail.run.error["message"])),
+    CrashCase(flow=basic.typed, data=lambda _: {"sku": "a", "quantity": 3}),
+]
+
+
+@pytest.mark.timeout(3_000)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_flow_ends_the_same_wherever_its_worker_dies(
+    case: CrashCase, org: Organization, own_workers: WorkerPool, tmp_path: Path
+) -> None:
+    with watched():
+        crashes = Crashes(org, own_workers, tmp_path)
+        outcome, transitions = crashes.undisturbed(case)
+        assert transitions >= 3
+        for after in share(range(transitions), of=case.name):
+            assert crashes.crash(case, after) == outcome, f"killed after {after} of {transitions} transitions"
