@@ -1,5 +1,5 @@
 """Crash at every step over the examples: the same outcome wherever the worker dies, and what has a key happens once.
-`make test` takes a few points, `make soak` all of them."""
+`make test` takes a few points of three flows, `make soak` all of all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from examples import server
 from examples.python import campaigns, composition, first_steps, imports, reports, retries, schedules, signup, webhooks
 from examples.python.outside import Outside
 from tests.support.crashes import CrashCase, Crashes, watched
-from tests.support.volume import share
+from tests.support.volume import IS_FULL
 from tests.support.workers import WorkerPool
 from workflows import selectors
 from workflows.models import Organization
@@ -78,12 +78,14 @@ CASES = [
     CrashCase(flow=schedules.daily_cleanup, data=anew({}), outcome=status),
     CrashCase(
         flow=signup.on_user_signup,
+        is_quick=True,
         data=anew({"userId": "u", "email": "u@example.org"}),
         count=rows("mails", "profiles", "analytics"),
         exact=sole("mails", "profiles", "analytics"),
     ),
     CrashCase(
         flow=signup.create_or_update_user,
+        is_quick=True,
         data=anew({"email": "crash@example.com", "name": "User"}),
         outcome=status,
         count=users,
@@ -101,6 +103,7 @@ CASES = [
     CrashCase(flow=composition.long_running_job, data=anew({"seconds": 0.1})),
     CrashCase(
         flow=retries.graceful_example,
+        is_quick=True,
         data=anew({"to": "a@example.org", "primary": "/v3/mail/send?fail=9"}),
         count=rows("mails"),
         exact=sole("mails"),
@@ -109,12 +112,12 @@ CASES = [
 
 
 @pytest.mark.timeout(3_000)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [case for case in CASES if case.is_quick or IS_FULL], ids=lambda case: case.name)
 def test_an_example_ends_the_same_wherever_its_worker_dies(
     case: CrashCase, org: Organization, outside: Outside, own_workers: WorkerPool, tmp_path: Path
 ) -> None:
     with watched():
         crashes = Crashes(org, own_workers, tmp_path)
         outcome, transitions = crashes.undisturbed(case)
-        for after in share(range(transitions), of=case.name):
+        for after in case.points(transitions):
             assert crashes.crash(case, after) == outcome, f"killed after {after} of {transitions} transitions"

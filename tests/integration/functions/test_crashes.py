@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.crashes import CrashCase, Crashes, watched
 from tests.support.python_flows import basic
-from tests.support.volume import share
+from tests.support.volume import IS_FULL
 from tests.support.workers import WorkerPool
 from workflows import selectors
 from workflows.models import Organization
@@ -23,21 +23,27 @@ def total_of(detail: selectors.RunDetail) -> Any:
 
 CASES = [
     CrashCase(flow=basic.chain, data=lambda _: {"steps": 3}, outcome=total_of),
-    CrashCase(flow=basic.effects, data=lambda where: {"dir": str(where)}, effects=("first", "second", "third")),
+    CrashCase(
+        flow=basic.effects, data=lambda where: {"dir": str(where)}, effects=("first", "second", "third"), is_quick=True
+    ),
     CrashCase(
         flow=basic.parallel,
         data=lambda where: {"dir": str(where), "items": 4},
         effects=("left-1", "left-2", "right-1", "right-2"),
         extra=2,  # both branches may be at work
+        at_once=4,
+        is_quick=True,
     ),
-    CrashCase(flow=basic.async_flow, data=lambda where: {"dir": str(where)}, effects=("three",)),
+    CrashCase(
+        flow=basic.async_flow, data=lambda where: {"dir": str(where)}, effects=("three",), at_once=4, is_quick=True
+    ),
     CrashCase(flow=basic.uncaught, outcome=lambda detail: (detail.run.status, detail.run.error["message"])),
     CrashCase(flow=basic.typed, data=lambda _: {"sku": "a", "quantity": 3}),
 ]
 
 
 @pytest.mark.timeout(3_000)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [case for case in CASES if case.is_quick or IS_FULL], ids=lambda case: case.name)
 def test_a_flow_ends_the_same_wherever_its_worker_dies(
     case: CrashCase, org: Organization, own_workers: WorkerPool, tmp_path: Path
 ) -> None:
@@ -45,5 +51,5 @@ def test_a_flow_ends_the_same_wherever_its_worker_dies(
         crashes = Crashes(org, own_workers, tmp_path)
         outcome, transitions = crashes.undisturbed(case)
         assert transitions >= 3
-        for after in share(range(transitions), of=case.name):
+        for after in case.points(transitions):
             assert crashes.crash(case, after) == outcome, f"killed after {after} of {transitions} transitions"
