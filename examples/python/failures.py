@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from uuid import UUID
 
-import sentry_sdk
-
 from dlq.models import DeadLetter
 from examples.python.outside import Outside, Row
 from workflows.functions import Cron, Event, NonRetriable, ReceivedEvent, Step, StepFailed, flow
@@ -75,6 +73,8 @@ def monitored_job(event: ReceivedEvent, step: Step) -> Row:
     outside = Outside.of(step)
 
     def work() -> Row:
+        import sentry_sdk  # noqa: PLC0415  (large: only where it is used)
+
         with sentry_sdk.start_transaction(name="job.monitored", op="queue.process") as transaction:
             with transaction.start_child(op="process.main", name="Main processing"):
                 answer = process(outside, event.data, str(step.run_id))
@@ -112,7 +112,9 @@ def reporting_example(event: ReceivedEvent, step: Step) -> Row:
 
 
 def report_to_sentry(job_type: str, event_id: str, data: Row, message: str) -> str | None:
-    """Report a failure. Returns its id there; None where no SENTRY_DSN is set."""
+    """Report a failure. Returns its id there; None where sentry_sdk has not been initialized."""
+    import sentry_sdk  # noqa: PLC0415  (large: only where it is used)
+
     with sentry_sdk.new_scope() as scope:
         scope.set_tags({"jobType": job_type, "eventId": event_id})
         scope.set_extra("eventData", data)
