@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.crashes import CrashCase, Crashes, watched
 from tests.support.python_flows import basic
+from tests.support.python_flows.crashes import CrashCase, Crashes, watched
 from tests.support.volume import IS_FULL
 from tests.support.workers import WorkerPool
 from workflows import selectors
