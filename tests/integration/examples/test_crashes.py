@@ -14,7 +14,7 @@ from django.contrib.auth import get_user_model
 from examples import server
 from examples.python import campaigns, composition, first_steps, imports, reports, retries, schedules, signup, webhooks
 from examples.python.outside import Outside
-from tests.support.crashes import CrashCase, Crashes, watched
+from tests.support.python_flows.crashes import CrashCase, Crashes, watched
 from tests.support.volume import IS_FULL
 from tests.support.workers import WorkerPool
 from workflows import selectors
