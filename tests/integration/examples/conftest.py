@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from examples import server
+from examples.python import outside as client
 from examples.python.outside import SECRET, Outside
 from workflows.models import Organization, Secret
 
@@ -18,6 +19,8 @@ def services_address() -> Iterator[str]:
     thread = threading.Thread(target=made.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{made.server_address[1]}"
+    client._client().close()
+    client._client.cache_clear()
     made.shutdown()
     made.server_close()
     thread.join()
