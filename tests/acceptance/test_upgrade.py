@@ -131,7 +131,9 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
 
 def test_the_migration_keeps_every_row(upgraded: Upgraded) -> None:
     assert differences(upgraded.before, upgraded.after, but=MIGRATED) == []
-    assert len(upgraded.before["dlq_alertrule"]) == len(upgraded.after["dlq_alertrule"])
+    assert len(upgraded.before["dlq_alertrule"]) + 1 == len(upgraded.after["dlq_alertrule"])
+    added = [{row["name"] for row in rows["dlq_alertrule"]} for rows in (upgraded.before, upgraded.after)]
+    assert added[1] - added[0] == {"observed-failures"}  # shipped since
     assert upgraded.after["throttling_defaultsize"] == [{"id": 1, "size": "off"}]  # no limit of runs before, none now
     made = upgraded.installed.command("makemigrations", "--check", "--dry-run")
     assert made.returncode == 0, made.stdout
