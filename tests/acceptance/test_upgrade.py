@@ -133,7 +133,9 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
 
 def test_the_migration_keeps_every_row(upgraded: Upgraded) -> None:
     assert differences(upgraded.before, upgraded.after, but=MIGRATED) == []
-    assert len(upgraded.before["headrace_dlq_alertrule"]) == len(upgraded.after["headrace_dlq_alertrule"])
+    assert len(upgraded.before["headrace_dlq_alertrule"]) + 1 == len(upgraded.after["headrace_dlq_alertrule"])
+    added = [{row["name"] for row in rows["headrace_dlq_alertrule"]} for rows in (upgraded.before, upgraded.after)]
+    assert added[1] - added[0] == {"observed-failures"}  # shipped since
     sizes = upgraded.after["headrace_throttling_defaultsize"]
     assert sizes == [{"id": 1, "size": "off"}]  # no limit of runs before, none now
     made = upgraded.installed.command("makemigrations", "--check", "--dry-run")
