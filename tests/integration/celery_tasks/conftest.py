@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 import redis
-from django.conf import settings
 
 from tests.support.shop.workers import Shop
 from tests.support.workers import WorkerPool
+from workflows.this_process.configuration import configuration
 
 
 @pytest.fixture
 def shop(worker_environment: dict[str, str], tmp_path: Path) -> Iterator[Shop]:
     """Its broker is another database of the store."""
-    broker = settings.REDIS_URL.removesuffix("/0") + "/5"
+    broker = configuration().redis_url.removesuffix("/0") + "/5"
     with redis.Redis.from_url(broker) as store:
         store.flushdb()
     shop = Shop(worker_environment, tmp_path / "shop.log", broker)
