@@ -63,7 +63,7 @@ class Part:
 
     @property
     def template(self) -> str:
-        return f"dashboard/run/_{self.name}.html"
+        return f"headrace/run/_{self.name}.html"
 
     @cached_property
     def hash(self) -> str:

@@ -167,6 +167,23 @@ def test_a_debounced_run_that_was_cancelled_gathers_no_more(org: Organization, p
     assert live(org) == [2]
 
 
+@pytest.mark.parametrize("first", ["debounce", "batch"])
+def test_a_flow_that_gathers_otherwise_now_leaves_what_was_gathered_alone(
+    org: Organization, published: list[Any], first: str
+) -> None:
+    """Published anew while a run gathers, with the same key: the next event begins a run of its own."""
+    kinds = {"debounce": DEBOUNCE, "batch": {"batch": {"max_size": 3, "timeout": "10s", "key": "event.data.k"}}}
+    flow(org, **kinds.pop(first))
+    send(org, n(1, k="a"))
+    flow(org, **kinds.popitem()[1])
+    send(org, n(2, k="a"))
+    inputs = [run.input for run in Run.objects.filter(org_id=org.id).order_by("id")]
+    assert len(inputs) == 2
+    assert [given.get("n", [each["data"]["n"] for each in given.get("events", ())]) for given in inputs] in (
+        [1, [2]], [[1], 2],
+    )  # fmt: skip
+
+
 def test_a_debounce_by_many_senders_makes_one_run(org: Organization, published: list[Any]) -> None:
     flow(org, **DEBOUNCE)
 

@@ -30,6 +30,8 @@ from workflows.models import TriggerOutcome
 from workflows.payload import dump
 
 MAX_BATCH_BYTES = 4 * 1024 * 1024
+MAX_GATHER_KEY = 64
+"""Characters of the column."""
 Code = Literal["rate_limited", "singleton", "debounced", "batched", "duplicate", "paused", "invalid"]
 
 
@@ -66,7 +68,7 @@ def decide(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Candidate]) -> Dec
     if controls.debounce:
         _debounce(flow, decision, keys["debounce"])
     if controls.batch:
-        _batch(flow, decision, keys["batch"])
+        _batch(flow, decision, [f"batch:{key}"[:MAX_GATHER_KEY] for key in keys["batch"]])  # apart from a debounce's
     by_id = {each.id: position for position, each in enumerate(wanted)}
     if controls.singleton:
         _singleton(flow, org_id, decision, {each.id: keys["singleton"][by_id[each.id]] for each in decision.make})
