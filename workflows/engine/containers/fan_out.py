@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from workflows.edge.unavailable import is_database_away
+from workflows.engine.calls.waiting import is_call
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.repair.plan import Past, Planned, plan
 from workflows.engine.sql import containers as sql
@@ -49,7 +50,7 @@ def stop_orphan_steps(results: Sequence[StepResult], recorded: Recorded, cursor:
     open_ = [
         each.claim.id
         for each in results
-        if each.claim.index is not None and recorded.statuses.get(each.claim.id) in {"waiting", "ready"}
+        if _is_in_container(each.claim) and recorded.statuses.get(each.claim.id) in {"waiting", "ready"}
     ]
     advanced = Advanced()
     for row in transitions.cancel_orphan_steps(open_, cursor=cursor):
@@ -125,7 +126,7 @@ def advance(results: Sequence[StepResult], recorded: Recorded, cursor: database.
     ended = [
         _ended(each)
         for each in results
-        if each.claim.index is not None and recorded.statuses.get(each.claim.id) in DECIDED
+        if _is_in_container(each.claim) and recorded.statuses.get(each.claim.id) in DECIDED
     ]
     if not ended:
         return Advanced()
@@ -147,6 +148,11 @@ def advance(results: Sequence[StepResult], recorded: Recorded, cursor: database.
             room.append(row.step_run_id)
     advanced.ready = transitions.open_items(room, paused=True, cursor=cursor)
     return advanced
+
+
+def _is_in_container(claim: Claim) -> bool:
+    """Whether the step stands in a container. (The claim of one that is skipped has no index.)"""
+    return bool(claim.path) and not is_call(claim)
 
 
 def _place(result: StepResult) -> tuple[UUID | None, int | None]:
