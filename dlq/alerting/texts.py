@@ -22,6 +22,7 @@ _SENTENCES = {
     Metric.ZOMBIES: "Workers were lost: {value} running that nobody has taken over.",
     Metric.THROUGHPUT: "Low throughput: {value} within {window}.",
     Metric.PRIORITY_TARGET: "A step waits longer than its priority allows: {value} of the target.",
+    Metric.OBSERVED_FAILURES: "Tasks of the application failed: {value} within {window}.",
     Metric.UNCONFIGURED: "API authentication or configuration failed: {value} within {window}.",
 }
 _UNITS = {
@@ -31,6 +32,7 @@ _UNITS = {
     Metric.RETRIES: ("retry", "retries"),
     Metric.ZOMBIES: ("step", "steps"),
     Metric.THROUGHPUT: ("run a minute", "runs a minute"),
+    Metric.OBSERVED_FAILURES: ("task", "tasks"),
     Metric.UNCONFIGURED: ("failure", "failures"),
 }
 

@@ -17,7 +17,12 @@ from typing import Any
 from celery import Celery, Task, signals
 from celery.exceptions import Ignore, Reject
 
-app = Celery("shop", broker=os.environ.get("SHOP_BROKER"), backend=os.environ.get("SHOP_BACKEND") or None)
+app = Celery(
+    "shop",
+    set_as_current="SHOP_BROKER" in os.environ,
+    broker=os.environ.get("SHOP_BROKER"),
+    backend=os.environ.get("SHOP_BACKEND") or None,
+)
 app.conf.update(
     task_default_queue="shop",
     worker_prefetch_multiplier=1,
