@@ -357,6 +357,7 @@ WITHOUT_ITEMS = {
     "lost messages": "by queue; what was lost is dispatched in halves",
     "repairs that have ended": "one statement over columns of the engine",
     "lost joins": "one statement over columns of the engine",
+    "left-over functions": "one statement over columns of the engine; what it wakes is dispatched in halves",
     "orphan steps": "one statement over columns of the engine",
     "orphan waits": "one statement over columns of the engine",
     "run marks": "one statement over columns of the engine",
@@ -366,5 +367,6 @@ WITHOUT_ITEMS = {
     "the gate's audit": "calls of the gate",
     "the gate's old epochs": "one call of the gate",
     "Celery tasks": "two statements over columns of the engine; a revoke that fails is logged, and stops nothing",
+    "alert rules": "they are looked at each by itself, as celery-beat's task does: see the test",
     "alert delivery": "one look; a worker delivers, each by itself",
 }

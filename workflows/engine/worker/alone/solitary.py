@@ -48,7 +48,7 @@ class ProcessLost(Exception):
 def _django() -> dict[str, str]:
     """What lets `python -m django` find the project as this process has."""
     return {
-        "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
+        "DJANGO_SETTINGS_MODULE": os.environ.get("DJANGO_SETTINGS_MODULE") or settings.SETTINGS_MODULE,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
 
