@@ -167,6 +167,19 @@ def _wait(world: World) -> Wait:
     )  # fmt: skip
 
 
+def _celery_task(world: World) -> CeleryTask:
+    """One whose step goes on: that of a step that is gone is revoked, and deleted."""
+    step = StepRun.objects.create(
+        org_id=world.org.id, run_id=uuid.uuid4(), version_id=uuid.uuid4(), key="walk-watched", type="celery_task",
+        queue="headrace.io", status="waiting", waiting_for="sleep", wake_at=timezone.now() + dt.timedelta(days=1),
+        timeout_ms=1_000, created_at=NOW,
+    )  # fmt: skip
+    return CeleryTask.objects.create(
+        task_id=f"walk-{uuid.uuid4()}", org_id=world.org.id, step_run_id=step.id, run_id=step.run_id, name="a.b",
+        state="sent", created_at=NOW, taken_at=NOW,
+    )  # fmt: skip
+
+
 def _worker(_: World) -> Worker:
     return Worker.objects.create(
         id=uuid.uuid4(), name="walk", queues=["headrace.io"], slots=1, active=0, unclaimed=0, started_at=NOW,
@@ -205,10 +218,7 @@ ROWS: dict[type[Model], Callable[[World], Any]] = {
     ObservedTask: lambda world: ObservedTask.objects.create(
         id=f"walk-{uuid.uuid4()}", org_id=world.org.id, name="a.b", state="sent", seen_at=NOW
     ),
-    CeleryTask: lambda world: CeleryTask.objects.create(
-        task_id=f"walk-{uuid.uuid4()}", org_id=world.org.id, step_run_id=uuid.uuid4(), run_id=uuid.uuid4(), name="a.b",
-        state="sent", created_at=NOW, taken_at=NOW,
-    ),
+    CeleryTask: _celery_task,
     LeaderLease: lambda _: LeaderLease.objects.create(name=f"walk-{uuid.uuid4().hex[:8]}", holder=uuid.uuid4(), expires_at=NOW),
     Wait: _wait,
     FanOut: lambda world: FanOut.objects.create(
@@ -242,6 +252,7 @@ def world(live_db: None) -> Iterator[World]:
     Worker.objects.filter(name="walk").delete()
     ObservedTask.objects.filter(id__startswith="walk-").delete()
     CeleryTask.objects.filter(task_id__startswith="walk-").delete()
+    StepRun.objects.filter(org_id=made.org.id, key="walk-watched").delete()
     for model in (Wait, FanOut, Alert, AlertChannel, AlertRule):
         model._default_manager.filter(org_id=made.org.id).delete()
 
