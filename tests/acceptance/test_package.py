@@ -18,7 +18,7 @@ from tests.support.workers import await_that
 
 SHARE = ("definitions", "dlq", "edge", "engine", "expressions", "http", "steps", "throttling")
 """Folders of `tests/unit` that run on the wheel …"""
-OF_THE_REPOSITORY = ("BASE_DIR", "parents[", "from config", "from tests.")
+OF_THE_REPOSITORY = ("BASE_DIR", "parents[", "from config", "tests.")
 WRITES_ITS_IMPORTS = "test_memory_stays_bounded_while_bombs_are_evaluated"
 """… without the files that look at the repository, and one test with a script in a string."""
 
