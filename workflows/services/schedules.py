@@ -220,10 +220,10 @@ def _beat_row(flow: Flow, found: Trigger) -> None:
     weekday = cron.weekdays_from_sunday(found.config["schedule"])
     if "*" not in (day, weekday):
         day = weekday = "*"  # cron fires on either, beat only on both: it looks every day, and the fire times decide
-    schedule, _ = _beat().CrontabSchedule.objects.get_or_create(
-        minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday,
-        timezone=found.config["timezone"],
-    )  # fmt: skip
+    times = {"minute": minute, "hour": hour, "day_of_month": day, "month_of_year": month, "day_of_week": weekday,
+             "timezone": found.config["timezone"]}  # fmt: skip
+    rows = _beat().CrontabSchedule.objects  # there may be several alike: two were made at once, or one by hand
+    schedule = rows.filter(**times).order_by("id").first() or rows.create(**times)
     _beat().PeriodicTask.objects.create(
         name=f"{_prefix(flow.id)}{found.position} ({flow.slug})"[:200],
         task=TASK,

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from django.db import OperationalError, connections, transaction
 from django.utils import timezone
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from tests.integration.api.test_api import Api
 from tests.support.poison import refusing
@@ -286,6 +286,14 @@ def test_beat_has_a_row_for_each_trigger(org: Organization, api_key: str) -> Non
     publish(org, [SLEEP], slug="nightly")
     assert not PeriodicTask.objects.filter(name__contains=str(one.flow_id)).exists()
     assert Trigger.objects.filter(organization=org).count() == 0
+
+
+def test_schedules_that_are_there_twice_hold_up_no_flow(org: Organization) -> None:
+    """Of celery-beat's rows several may be alike: it does not mind."""
+    for _ in range(2):
+        CrontabSchedule.objects.create(minute="23", hour="5", day_of_month="17", month_of_year="3", day_of_week="*")
+    publish(org, [{"id": "a", "type": "noop"}], on=[{"cron": "23 5 17 3 *"}])
+    assert PeriodicTask.objects.filter(crontab__minute="23", crontab__hour="5").count() == 1
 
 
 @pytest.mark.timeout(240)
