@@ -45,12 +45,13 @@ def ship(**_: Any) -> None:
         return
     from django_celery_beat.models import IntervalSchedule, PeriodicTask  # noqa: PLC0415
 
-    minute, _created = IntervalSchedule.objects.get_or_create(every=60, period=IntervalSchedule.SECONDS)
+    minute = {"every": 60, "period": IntervalSchedule.SECONDS}  # there may be several rows alike: some made by hand
+    interval = IntervalSchedule.objects.filter(**minute).order_by("id").first()
     PeriodicTask.objects.get_or_create(
         name=TASK,
         defaults={
             "task": "headrace.evaluate_alerts",
-            "interval": minute,
+            "interval": interval or IntervalSchedule.objects.create(**minute),
             "queue": "headrace.tasks",
             "expire_seconds": 55,
         },

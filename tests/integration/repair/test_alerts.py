@@ -284,6 +284,13 @@ def test_sentry_and_the_environment_are_channels(
     assert statuses == {(receiver.channel.name, "sent"), ("environment", "sent"), ("sentry", "sent")}
 
 
+def test_intervals_that_are_there_twice_hold_up_no_migration(live_db: None) -> None:
+    """Of celery-beat's rows several may be alike: it does not mind."""
+    for _ in range(2):
+        IntervalSchedule.objects.create(every=60, period=IntervalSchedule.SECONDS)
+    ship()
+
+
 def test_the_shipped_rules_stand_in_the_database_and_are_not_set_back(live_db: None) -> None:
     from django_celery_beat.models import PeriodicTask
 
