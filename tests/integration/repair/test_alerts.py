@@ -15,6 +15,7 @@ import time_machine
 from django.db import connection, connections
 from django.db.models import F
 from django.utils import timezone
+from django_celery_beat.models import IntervalSchedule
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
