@@ -20,6 +20,8 @@ from workflows.expressions.equality import MATCH_PATH
 Key = Annotated[str, Field(pattern=KEY)]
 FUNCTION = "function"
 """The type of the step that drives a flow in Python."""
+CODE_TYPES = frozenset({FUNCTION, "python"})
+"""Those that only a flow in Python has."""
 MAX_TIMEOUT_MS = 2_000_000_000  # 23 days; longer waits are for `delay`, which holds nothing
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")]
 

@@ -14,7 +14,7 @@ from throttling.policy import step_policy
 from workflows.definitions import graph as graphs
 from workflows.definitions import trigger_identity
 from workflows.definitions.json_schema import SchemaRefused, compile_schema
-from workflows.definitions.schema import FlowSpec, RetrySpec, StepSpec
+from workflows.definitions.schema import CODE_TYPES, FlowSpec, RetrySpec, StepSpec
 from workflows.definitions.shape import Shape, did_you_mean, path_text
 from workflows.definitions.text.plain import to_plain
 from workflows.errors import ExpressionError, InvalidDefinition
@@ -49,8 +49,12 @@ class DefinitionProblems(InvalidDefinition):
         self.problems = problems
 
 
-def parse(document: Any, *, file: str = "") -> FlowSpec:
-    """A checked definition. Raises DefinitionProblems with everything that is wrong."""
+def parse(document: Any, *, file: str = "", from_code: bool = False) -> FlowSpec:
+    """A checked definition. Raises DefinitionProblems with everything that is wrong.
+
+    `from_code`: it is made from a flow in Python, or was stored. Nobody else may write its step types: an organization
+    would have the code of another performed.
+    """
     document = plain_json(document, file=file)
     if not isinstance(document, dict):
         raise DefinitionProblems([Problem(file=file, path="", reason="a definition is a mapping with flow and steps")])
@@ -58,9 +62,17 @@ def parse(document: Any, *, file: str = "") -> FlowSpec:
     found = [(path_text(location), reason) for location, reason in shape.problems]
     if shape.spec is not None:
         found += [(path, reason) for path, reason in _check(shape.spec) if not shape.is_incomplete(path)]
+        found += () if from_code else _written_code(shape.spec)
     if found or shape.spec is None:
         raise DefinitionProblems([Problem(file=file, path=path, reason=reason) for path, reason in found])
     return shape.spec
+
+
+def _written_code(spec: FlowSpec) -> Iterator[tuple[str, str]]:
+    for placed in graphs.walk_steps(spec.steps):
+        if placed.step.type in CODE_TYPES:
+            reason = f"{placed.step.type} is for flows in Python: write the flow with @flow, and publish it with "
+            yield f"steps.{placed.step.id}.type", f"{reason}manage.py flows publish"
 
 
 def plain_json(value: Any, *, file: str = "") -> Any:

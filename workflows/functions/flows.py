@@ -84,7 +84,7 @@ class FunctionFlow:
 
     def spec(self) -> FlowSpec:
         """The checked definition. Raises DefinitionProblems with everything that is wrong."""
-        return parse(self.document(), file=self.address)
+        return parse(self.document(), file=self.address, from_code=True)
 
 
 def _triggers(on: Trigger | Iterable[Trigger] | None) -> list[Trigger]:

@@ -32,7 +32,6 @@ from workflows.functions.failures import StepCallRefused, StepFailed
 from workflows.functions.flows import MAIN, FunctionFlow
 from workflows.functions.journal import Journal, JournalRow, Place, is_decided
 from workflows.functions.surroundings import Engine, Performer, Surroundings
-from workflows.payload import dump
 from workflows.steps.context import AttemptLog, StepContext
 from workflows.steps.masking import Secrets
 from workflows.steps.outcome import Completed, Failed, Suspended
@@ -303,12 +302,3 @@ def load_journal(function_id: UUID, scope: Any) -> Journal:
 def is_ended(row: JournalRow | None) -> bool:
     """Whether there is a step, and it has ended."""
     return row is not None and is_decided(row)
-
-
-def preview(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """The arguments of a step, as they are kept with its try; None where they are no JSON, or too large."""
-    try:
-        text = dump({"args": payloads.plain(args), "kwargs": payloads.plain(kwargs)})
-    except Exception:
-        return None
-    return text if len(text) <= 16_000 else None

@@ -11,6 +11,7 @@ from django.test import Client
 from tests.integration.functions.test_code_flows import run
 from tests.support.admin_site import staff
 from tests.support.python_flows import basic
+from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.models import Flow, FlowVersion, Organization, StepRun
 
 pytestmark = pytest.mark.usefixtures("workers")
@@ -58,3 +59,11 @@ def test_the_admin_shows_flow_version_and_steps(org: Organization, failed: Any) 
     ):
         answer = admin.get(f"/admin/headrace_workflows/{address}")
         assert answer.status_code == 200, address
+
+
+@pytest.mark.parametrize("type_", ["function", "python"])
+def test_nobody_writes_a_definition_that_performs_code(type_: str) -> None:
+    """An organization would have the code of another performed, whose flow has this id."""
+    config = basic.chain.document()["steps"][0]["config"] if type_ == "function" else {}
+    with pytest.raises(DefinitionProblems, match="flows publish"):
+        parse({"flow": "code-chain", "steps": [{"id": "main", "type": type_, "config": config}]})

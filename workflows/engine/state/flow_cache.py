@@ -221,7 +221,7 @@ def _what_is_wrong(definition: Any, error: BaseException) -> tuple[str, str, boo
     """(path, reason, whether another process may load it), by the checks that publishing makes; where those find
     nothing, by what compiling said."""
     try:
-        validate.parse(definition)
+        validate.parse(definition, from_code=True)
     except validate.DefinitionProblems as problems:
         first = problems.problems[0]
         return first.path, f"{first.reason.removesuffix('.')}.", _is_newer(definition, error)

@@ -47,7 +47,7 @@ def refused_today() -> list[Refused]:
 
 def _of_definition(definition: object) -> list[str]:
     try:
-        parse(definition)
+        parse(definition, from_code=True)
     except DefinitionProblems as error:
         return [str(problem) for problem in error.problems[:MAX_REASONS]]
     except WorkflowsError as error:

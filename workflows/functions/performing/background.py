@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +15,6 @@ from workflows.engine.worker import bootstep
 from workflows.engine.worker.bootstep import NoRuntime
 
 ENGINE_THREADS = 4
-USER_THREADS = int(os.environ.get("HEADRACE_IO_THREADS", "16") or 16)
 
 
 class EngineThreads(ThreadPoolExecutor):
@@ -30,7 +28,7 @@ class UserThreads(ThreadPoolExecutor):
     """For blocking steps of async flows."""
 
     def __init__(self) -> None:
-        super().__init__(max_workers=USER_THREADS, thread_name_prefix="step")
+        super().__init__(max_workers=bootstep.IO_THREADS, thread_name_prefix="step")
 
 
 def engine_threads() -> EngineThreads:
