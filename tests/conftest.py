@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ from workflows import this_process
 from workflows.engine.maintenance import gate_sync
 from workflows.engine.pipeline import admit, publish
 from workflows.engine.pipeline.dispatcher import Dispatcher
-from workflows.engine.state import database, flow_cache
+from workflows.engine.state import database
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
 from workflows.models import AccessKey, Organization
@@ -184,14 +183,7 @@ def own_workers(
 def published(org: Organization, own_workers: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ReadyStep]]:
     """What would have been published, for tests that are the transport and the worker themselves: nobody else is about."""
     sent: list[ReadyStep] = []
-    began_at = org.created_at - dt.timedelta(seconds=1)
-    earlier = set(Organization.objects.filter(created_at__lt=began_at).values_list("id", flat=True))
-
-    def keep(steps: Sequence[ReadyStep]) -> None:
-        """Without those of earlier tests, that waited at the gate: they are nobody's."""
-        sent.extend(step for step in steps if flow_cache.flow_of(step.version_id).org_id not in earlier)
-
-    monkeypatch.setattr(publish, "publish", keep)
+    monkeypatch.setattr(publish, "publish", sent.extend)
     with this_process.replaced(Dispatcher, Dispatcher(at_once=True)):
         open_queues()
         yield sent

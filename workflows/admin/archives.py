@@ -66,10 +66,10 @@ class ArchivingActions(CheckedAdmin):
     actions = ("archive", "unarchive", "delete_with_history")
 
     def has_archive_permission(self, request: HttpRequest) -> bool:
-        return access.allows(request.user, access.CHANGE_FLOWS)
+        return request.user.has_perm(access.CHANGE_FLOWS)
 
     def has_erase_permission(self, request: HttpRequest) -> bool:
-        return access.allows(request.user, access.DELETE_FLOWS)
+        return request.user.has_perm(access.DELETE_FLOWS)
 
     @admin.action(description="Archive the selected flows (their history is kept)", permissions=["archive"])
     def archive(self, request: HttpRequest, flows: QuerySet[Flow]) -> HttpResponse | None:

@@ -28,10 +28,11 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
             try:
                 organization = _organization(request)
                 if permission:
-                    access.require(request.user, permission)
+                    access.require(request.user, permission, organization)
             except WorkflowsError as error:
                 return render(request, "headrace/refused.html", {"reason": str(error)}, status=error.status)
             request.organization = organization  # type: ignore[attr-defined]  # the header of the pages names it
+            request.may = access.Rights(request.user, organization)  # type: ignore[attr-defined]
             return view(request, organization, *args, **kwargs)
 
         return login_required(checked)

@@ -28,7 +28,7 @@ SHOWN_FIRES = 3
 def flows(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The flows: what starts them, when next, and whether they are paused."""
     stops = {each["flow"]: each for each in pauses.stopped(organization)}
-    open_addresses = access.allows(request.user, CHANGE_FLOWS)
+    open_addresses = access.allows(request.user, CHANGE_FLOWS, organization)
     archived = request.GET.get("archived") == "true"
     found = selectors.flows(organization, archived=archived)
     rows = [_flow_row(summary, stops, open_addresses) for summary in found]
@@ -75,7 +75,7 @@ def stop_flow(request: HttpRequest, organization: Organization, slug: str, mode:
 def approvals_page(request: HttpRequest, organization: Organization) -> HttpResponse:
     """What waits for a decision."""
     found = approvals.waiting(organization)
-    decider = _decider(request)
+    decider = _decider(request, organization)
     rows = [
         {
             "facts": approvals.facts(each.wait),
@@ -104,7 +104,7 @@ def approval(request: HttpRequest, organization: Organization, step_run_id: UUID
                 step_run_id,
                 approve=approve,
                 comment=comment,
-                by=_decider(request),
+                by=_decider(request, organization),
                 as_operator=as_operator,
             )
             messages.info(request, "Approved." if approve else "Rejected.")
@@ -115,7 +115,7 @@ def approval(request: HttpRequest, organization: Organization, step_run_id: UUID
         found = approvals.get(organization, step_run_id)
     except ApprovalNotFound as error:
         raise Http404(str(error)) from None
-    decider = _decider(request)
+    decider = _decider(request, organization)
     mine = decider.may_decide(found.wait)
     context = {
         "facts": approvals.facts(found.wait),
@@ -126,7 +126,7 @@ def approval(request: HttpRequest, organization: Organization, step_run_id: UUID
     return render(request, "headrace/approval.html", context)
 
 
-def _decider(request: HttpRequest) -> Decider:
+def _decider(request: HttpRequest, organization: Organization) -> Decider:
     user = request.user
     groups = user.groups.values_list("name", flat=True)
     roles = {f"user:{user.get_username()}", *(f"group:{name}" for name in groups)}
@@ -134,5 +134,5 @@ def _decider(request: HttpRequest) -> Decider:
         name=user.get_username(),
         roles=frozenset(roles),
         everything=user.is_superuser,
-        unnamed=access.allows(user, CHANGE_RUNS),
+        unnamed=access.allows(user, CHANGE_RUNS, organization),
     )

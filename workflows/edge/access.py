@@ -13,13 +13,51 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, Permissi
 from workflows.errors import Forbidden, WorkflowsError
 from workflows.models import Organization
 
+RUN_FLOWS = "headrace_workflows.add_run"
+"""Start flows by hand, and send events."""
 CHANGE_RUNS = "headrace_workflows.change_run"
-"""Cancel, replay and resume runs; decide approvals that name nobody."""
+"""Cancel, replay, resume and fork runs; decide approvals that name nobody."""
+CHANGE_LETTERS = "headrace_dlq.change_deadletter"
+"""Replay, resume, ignore, assign, comment and snooze dead letters."""
 CHANGE_FLOWS = "headrace_workflows.change_flow"
-"""Pause, drain and resume flows; see the addresses of their webhooks."""
+"""Publish flows; pause, drain and resume them; see the addresses of their webhooks."""
 DELETE_FLOWS = "headrace_workflows.delete_flow"
 """Delete flows with all their history. (Archiving one takes CHANGE_FLOWS.)"""
-WHAT = {CHANGE_RUNS: "change runs", CHANGE_FLOWS: "change flows", DELETE_FLOWS: "delete flows"}
+CHANGE_LIMITS = "headrace_throttling.change_throttleoverride"
+"""Change the limits of the organization."""
+CHANGE_ALERTS = "headrace_dlq.change_alertrule"
+"""Change alert rules and where alerts go."""
+CHANGE_KEYS = "headrace_workflows.change_accesskey"
+"""Issue, rotate and revoke keys."""
+CHANGE_SECRETS = "headrace_workflows.change_secret"
+"""Store and delete secrets. Nobody reads one."""
+CHANGE_ORGANIZATION = "headrace_workflows.change_organization"
+"""Change the organization's members, quotas, retention and redaction, and read its audit log."""
+WHAT = {
+    RUN_FLOWS: "start flows and send events",
+    CHANGE_RUNS: "change runs",
+    CHANGE_LETTERS: "change dead letters",
+    CHANGE_FLOWS: "change flows",
+    DELETE_FLOWS: "delete flows",
+    CHANGE_LIMITS: "change limits",
+    CHANGE_ALERTS: "change alerts",
+    CHANGE_KEYS: "change keys",
+    CHANGE_SECRETS: "change secrets",
+    CHANGE_ORGANIZATION: "change the organization",
+}
+RIGHTS = {
+    "run_flows": RUN_FLOWS,
+    "change_runs": CHANGE_RUNS,
+    "change_letters": CHANGE_LETTERS,
+    "change_flows": CHANGE_FLOWS,
+    "delete_flows": DELETE_FLOWS,
+    "change_limits": CHANGE_LIMITS,
+    "change_alerts": CHANGE_ALERTS,
+    "change_keys": CHANGE_KEYS,
+    "change_secrets": CHANGE_SECRETS,
+    "change_organization": CHANGE_ORGANIZATION,
+}
+"""The permission of each right, by the word that pages and key scopes use."""
 User = AbstractBaseUser | AnonymousUser
 
 
@@ -60,15 +98,28 @@ def _named(wanted: str) -> Organization | None:
         return None
 
 
-def require(user: User, permission: str) -> None:
-    """Raises Forbidden where the login lacks a permission."""
-    if not allows(user, permission):
+def require(user: User, permission: str, organization: Organization) -> None:
+    """Raises Forbidden where the login lacks a permission in the organization."""
+    if not allows(user, permission, organization):
         raise Forbidden(
             f"Your login may look at this, and not {WHAT[permission]}: an operator can give it the permission "
             f"{permission} in the admin."
         )
 
 
-def allows(user: User, permission: str) -> bool:
-    """Whether the login has a permission."""
+def allows(user: User, permission: str, organization: Organization) -> bool:
+    """Whether the login has a permission in the organization. (Until there are memberships: in each.)"""
+    del organization
     return isinstance(user, PermissionsMixin | AnonymousUser) and user.has_perm(permission)
+
+
+class Rights:
+    """What a login may do in an organization, for templates: `request.may.change_runs`."""
+
+    def __init__(self, user: User, organization: Organization) -> None:
+        self._user = user
+        self._organization = organization
+
+    def __getitem__(self, word: str) -> bool:
+        """Whether the login has the right of this word (`RIGHTS`)."""
+        return allows(self._user, RIGHTS[word], self._organization)
