@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -26,6 +26,8 @@ from dlq.models import (
 from workflows.admin.checked import CheckedAdmin
 from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
+from workflows.admin.scoped import Scope
+from workflows.edge import access
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
 
@@ -38,6 +40,10 @@ class ChangeInline(ReadOnlyInline):
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(ReadOnlyAdmin):
+    scope = Scope(path="org_id")
+    action_rights: ClassVar = dict.fromkeys(
+        ("replay", "resume", "ignore", "reopen", "replay_once_more", "resume_once_more"), access.CHANGE_LETTERS
+    )
     list_display = ("id", "flow", "step_key", "category", "error_message_short", "attempts", "status", "failed_at")
     list_filter = ("status", "category", "step_type", "flow")
     list_select_related = ("flow",)
@@ -52,7 +58,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     )  # fmt: skip
 
     def has_handle_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("headrace_dlq.change_deadletter")
+        return self.may_act(request, "ignore")
 
     @admin.display(description="error")
     def error_message_short(self, obj: DeadLetter) -> str:
@@ -123,6 +129,12 @@ class CommentInline(Inline):
     readonly_fields = ("by", "at")
     can_delete = False
 
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return obj is not None and access.allows_in(request.user, access.CHANGE_LETTERS, obj.org_id)
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
@@ -144,6 +156,7 @@ class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
 class DeadLetterGroupAdmin(CheckedAdmin):
     """Groups: assign, snooze, comment, and say whether they are replayed by themselves."""
 
+    scope = Scope(path="org_id", change=access.CHANGE_LETTERS)
     form = GroupForm
     list_display = ("message", "step_type", "category", "failed", "total", "last_seen", "assigned_to", "snoozed_until")
     list_filter = ("category", "step_type", "assigned_to")
@@ -198,6 +211,7 @@ class DeadLetterGroupAdmin(CheckedAdmin):
 class AlertRuleAdmin(CheckedAdmin):
     """A shipped rule is switched off, not deleted: `migrate` would make it anew."""
 
+    scope = Scope(path="org_id", change=access.CHANGE_ALERTS)
     list_display = ("name", "metric", "comparison", "threshold", "window_s", "min_runs", "severity", "enabled")
     list_filter = ("metric", "severity", "enabled")
     list_editable = ("threshold", "enabled")
@@ -244,6 +258,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(AlertChannel)
 class AlertChannelAdmin(CheckedAdmin):
+    scope = Scope(path="org_id", change=access.CHANGE_ALERTS, see=access.CHANGE_ALERTS)
     form = ChannelForm
     list_display = ("name", "min_severity", "org_id", "enabled")
 
@@ -256,6 +271,7 @@ class NotificationInline(ReadOnlyInline):
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin):
+    scope = Scope(path="org_id")
     list_display = ("title", "severity", "rule", "fired_at", "recovered_at")
     list_filter = ("severity", "rule")
     inlines = (NotificationInline,)

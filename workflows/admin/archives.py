@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -65,11 +65,17 @@ class ArchivingActions(CheckedAdmin):
 
     actions = ("archive", "unarchive", "delete_with_history")
 
+    action_rights: ClassVar = {
+        "archive": access.CHANGE_FLOWS,
+        "unarchive": access.CHANGE_FLOWS,
+        "delete_with_history": access.DELETE_FLOWS,
+    }
+
     def has_archive_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(access.CHANGE_FLOWS)
+        return self.may_act(request, "archive")
 
     def has_erase_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(access.DELETE_FLOWS)
+        return self.may_act(request, "delete_with_history")
 
     @admin.action(description="Archive the selected flows (their history is kept)", permissions=["archive"])
     def archive(self, request: HttpRequest, flows: QuerySet[Flow]) -> HttpResponse | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import ValidationError
@@ -19,6 +19,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from throttling.errors import ThrottlingError
+from workflows.admin.scoped import ScopedAdmin
 from workflows.edge.unavailable import missing_service
 from workflows.errors import WorkflowsError
 
@@ -29,7 +30,7 @@ CHANGED = "_changed_something"
 DELETABLE = "_deletable"
 
 
-class CheckedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class CheckedAdmin(ScopedAdmin):
     """Refusals of the verbs are messages; unchanged is not a success; only what can be deleted has the link for it."""
 
     deletes_in_bulk = True

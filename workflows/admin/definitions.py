@@ -13,9 +13,11 @@ from workflows import services
 from workflows.admin.archives import ArchivedFilter, ArchivingActions
 from workflows.admin.checked import CHANGED, CheckedAdmin
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
+from workflows.admin.scoped import Scope
 from workflows.definitions import document
 from workflows.definitions.schema import FlowSpec
 from workflows.definitions.validate import DefinitionProblems, parse
+from workflows.edge import access
 from workflows.errors import FlowBeingDeleted, FlowExists, WorkflowsError
 from workflows.models import CronFire, EventSchema, Flow, FlowVersion, Organization, Step, Trigger
 from workflows.services import events, schedules
@@ -82,6 +84,7 @@ class TriggerInline(ReadOnlyInline):
 
 @admin.register(Flow)
 class FlowAdmin(ArchivingActions):
+    scope = Scope(path="organization_id", change=access.CHANGE_FLOWS)
     form = FlowForm
     deletes_in_bulk = False
     list_display = ("slug", "name", "organization", "current", "updated_at", "archived_at")
@@ -123,6 +126,7 @@ class StepInline(ReadOnlyInline):
 
 @admin.register(FlowVersion)
 class FlowVersionAdmin(ReadOnlyAdmin):
+    scope = Scope(path="flow__organization_id")
     list_display = ("flow", "number", "published_at", "checksum")
     list_filter = ("flow",)
     fields = ("flow", "number", "published_at", "checksum", "definition_yaml")
@@ -137,6 +141,7 @@ class FlowVersionAdmin(ReadOnlyAdmin):
 class StepAdmin(ReadOnlyAdmin):
     """A step with its configuration laid out by the step type's model."""
 
+    scope = Scope(path="version__flow__organization_id")
     list_display = ("key", "version", "type", "critical", "queue")
     list_filter = ("type",)
     fields = ("key", "version", "type", "needs", "condition", "critical", "queue", "timeout_ms", "configuration")
@@ -157,6 +162,7 @@ class StepAdmin(ReadOnlyAdmin):
 
 @admin.register(Trigger)
 class TriggerAdmin(CheckedAdmin):
+    scope = Scope(path="organization_id", change=access.CHANGE_FLOWS)
     list_display = ("flow", "key", "kind", "event_name", "condition", "next_fire_at", "enabled")
     list_filter = ("kind", "enabled")
     list_editable = ("enabled",)
@@ -189,6 +195,7 @@ class TriggerAdmin(CheckedAdmin):
 
 @admin.register(CronFire)
 class CronFireAdmin(ReadOnlyAdmin):
+    scope = Scope(path="org_id")
     list_display = ("flow", "schedule", "fire_at", "outcome", "run_id", "reason")
     list_filter = ("outcome", "flow")
 
@@ -211,6 +218,7 @@ class EventSchemaForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(EventSchema)
 class EventSchemaAdmin(CheckedAdmin):
+    scope = Scope(path="organization_id", change=access.CHANGE_FLOWS)
     form = EventSchemaForm
     list_display = ("name", "organization", "updated_at")
     list_filter = ("organization",)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.http import HttpRequest
@@ -10,6 +10,8 @@ from django.utils.safestring import SafeString
 from workflows import services
 from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
+from workflows.admin.scoped import Scope
+from workflows.edge import access
 from workflows.errors import InvalidInput, RunNotLive
 from workflows.models import (
     Attempt,
@@ -53,6 +55,10 @@ class ShownStatusFilter(admin.SimpleListFilter):
 
 @admin.register(Run)
 class RunAdmin(ReadOnlyAdmin):
+    scope = Scope(path="org_id")
+    action_rights: ClassVar = dict.fromkeys(
+        ("cancel", "replay", "resume", "replay_once_more", "resume_once_more"), access.CHANGE_RUNS
+    )
     list_display = ("id", "flow", "shown_status", "trigger", "priority", "created_at", "ended_at")
     list_filter = (ShownStatusFilter, "trigger", "flow")
     list_select_related = ("flow",)
@@ -91,7 +97,7 @@ class RunAdmin(ReadOnlyAdmin):
         return run_lists.WAITING if run.is_live and not run.at_work else str(run.status)
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("headrace_workflows.change_run")
+        return self.may_act(request, "cancel")
 
     @admin.action(description="Cancel the selected runs", permissions=["cancel"])
     def cancel(self, request: HttpRequest, runs: Any) -> None:
@@ -158,6 +164,7 @@ class AttemptInline(ReadOnlyInline):
 
 @admin.register(StepRun)
 class StepRunAdmin(ReadOnlyAdmin):
+    scope = Scope(path="org_id")
     list_display = ("key", "run_id", "type", "status", "attempt", "losses", "ready_at", "ended_at")
     list_filter = ("status", "type", "queue")
     show_full_result_count = False
@@ -166,6 +173,7 @@ class StepRunAdmin(ReadOnlyAdmin):
 
 @admin.register(Attempt)
 class AttemptAdmin(ReadOnlyAdmin):
+    scope = Scope(path="org_id")
     list_display = ("step_run_id", "number", "status", "started_at", "ended_at")
     list_filter = ("status",)
     show_full_result_count = False
@@ -173,6 +181,7 @@ class AttemptAdmin(ReadOnlyAdmin):
 
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
+    scope = Scope(path="org_id")
     list_display = ("name", "id", "ts", "received_at", "matched_at", "rejected")
     list_filter = ("name",)
     show_full_result_count = False
@@ -192,6 +201,7 @@ class LeaderLeaseAdmin(ReadOnlyAdmin):
 class WaitAdmin(ReadOnlyAdmin):
     """What waiting steps wait for."""
 
+    scope = Scope(path="org_id")
     list_display = ("kind", "event_name", "run_id", "created_at", "expires_at", "taken_by")
     list_filter = ("kind",)
 
@@ -200,6 +210,7 @@ class WaitAdmin(ReadOnlyAdmin):
 class FanOutAdmin(ReadOnlyAdmin):
     """Containers, and how far they are."""
 
+    scope = Scope(path="org_id")
     list_display = ("run_id", "kind", "total", "open", "ended", "failed", "parallelism")
     list_filter = ("kind",)
 
@@ -208,5 +219,6 @@ class FanOutAdmin(ReadOnlyAdmin):
 class TriggerOutcomeAdmin(ReadOnlyAdmin):
     """Why events and requests have no runs of their own."""
 
+    scope = Scope(path="org_id")
     list_display = ("created_at", "code", "reason", "event_id", "run_id")
     list_filter = ("code",)

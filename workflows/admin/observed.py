@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from workflows.admin.readonly import ReadOnlyAdmin
+from workflows.admin.scoped import Scope
 from workflows.errors import InvalidInput
 from workflows.models import CeleryTask, ObservedTask
 from workflows.selectors import observed
@@ -35,6 +36,7 @@ class ShownStateFilter(admin.SimpleListFilter):
 class ObservedTaskAdmin(ReadOnlyAdmin):
     """Outside of the promises: what a process did not tell is not here."""
 
+    scope = Scope(path="org_id")
     list_display = ("id", "name", "shown", "queue", "hostname", "retries", "error", "sent_at", "duration", "seen_at")
     list_filter = (ShownStateFilter,)
     search_fields = ("=id", "=name", "=root_id")
@@ -54,6 +56,7 @@ class ObservedTaskAdmin(ReadOnlyAdmin):
 
 @admin.register(CeleryTask)
 class CeleryTaskAdmin(ReadOnlyAdmin):
+    scope = Scope(path="org_id")
     list_display = ("task_id", "name", "state", "sends", "created_at", "sent_at", "ended_at", "ended_by")
     show_full_result_count = False
     exclude = ("end",)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline
+from workflows.admin.scoped import Scope
+from workflows.edge import access
 from workflows.errors import OperationNotTurned
 from workflows.models import BulkOperation, OperationChange, Organization
 from workflows.services import bulk
@@ -22,6 +24,8 @@ class OperationChangeInline(ReadOnlyInline):
 class BulkOperationAdmin(ReadOnlyAdmin):
     """Bulk operations: how far they are, who asked for them; to stop and to resume."""
 
+    scope = Scope(path="org_id")
+    action_rights: ClassVar = {"stop": access.CHANGE_RUNS, "resume": access.CHANGE_RUNS}
     list_display = (
         "id",
         "action",
@@ -39,7 +43,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
     actions = ("stop", "resume")
 
     def has_turn_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("headrace_workflows.change_bulkoperation")
+        return self.may_act(request, "stop")
 
     @admin.action(description="Stop", permissions=["turn"])
     def stop(self, request: HttpRequest, operations: QuerySet[BulkOperation]) -> None:

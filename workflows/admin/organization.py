@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -9,6 +9,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from workflows.admin.checked import CheckedAdmin
+from workflows.admin.scoped import Scope
+from workflows.edge import access
 from workflows.errors import InvalidInput
 from workflows.models import AccessKey, Event, Flow, Organization, Run, Secret
 from workflows.steps import secret_rules
@@ -18,10 +20,15 @@ from workflows.steps import secret_rules
 class OrganizationAdmin(CheckedAdmin):
     """An organization can be deleted while nothing has happened in it: with it the runs would lose their owner."""
 
+    scope = Scope(path="id", change=access.CHANGE_ORGANIZATION)
     deletes_in_bulk = False
     list_display = ("slug", "name", "created_at")
     search_fields = ("slug", "name")
     fields = ("slug", "name")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """No role of an organization makes another one: Django's own permission does."""
+        return request.user.has_perm("headrace_workflows.add_organization")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is not None and any(
@@ -36,6 +43,8 @@ class OrganizationAdmin(CheckedAdmin):
 class AccessKeyAdmin(CheckedAdmin):
     """A new key is shown once, in the message after saving."""
 
+    scope = Scope(path="organization_id", change=access.CHANGE_KEYS, see=access.CHANGE_KEYS)
+    action_rights: ClassVar = {"revoke": access.CHANGE_KEYS}
     list_display = ("prefix", "kind", "name", "operator", "organization", "created_at", "revoked_at")
     list_filter = ("kind", "organization")
     fields = ("organization", "kind", "name", "operator", "prefix", "created_at", "revoked_at")
@@ -88,6 +97,7 @@ class SecretForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Secret)
 class SecretAdmin(CheckedAdmin):
+    scope = Scope(path="organization_id", change=access.CHANGE_SECRETS, see=access.CHANGE_SECRETS)
     form = SecretForm
     list_display = ("name", "organization", "updated_at")
     list_filter = ("organization",)

@@ -24,6 +24,7 @@ from django_celery_beat.models import (
 )
 
 from workflows.admin.checked import CheckedAdmin
+from workflows.edge import access
 from workflows.errors import Forbidden, WorkflowsError
 from workflows.services import schedules
 
@@ -51,6 +52,14 @@ class TaskNotRun(WorkflowsError):
 @admin.register(PeriodicTask)
 class GuardedPeriodicTaskAdmin(CheckedAdmin, PeriodicTaskAdmin):  # type: ignore[misc]  # it is untyped
     """The row of a flow's schedule is changed by its trigger; here it is switched on and off, with the trigger."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PeriodicTask]:
+        """All rows; of the schedules of flows those of the login's organizations."""
+        rows: QuerySet[PeriodicTask] = super().get_queryset(request)
+        if access.is_operator(request.user):
+            return rows
+        own = schedules.beat_rows(access.organizations_of(request.user))
+        return rows.exclude(pk__in=schedules.beat_rows().exclude(pk__in=own.values("pk")).values("pk"))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is not None and (_is_flows(obj) or obj.task == CLEANUP):
@@ -104,8 +113,10 @@ def _switch(request: HttpRequest, wanted: Callable[[bool], bool]) -> Callable[[P
         if wanted(before) == before:
             raise TaskUnchanged(f"It is {'enabled' if before else 'disabled'} already.")
         if trigger is not None:
-            if not request.user.has_perm("headrace_workflows.change_trigger"):
-                raise Forbidden("It is a flow's schedule: that takes the permission headrace_workflows.change_trigger.")
+            permission = "headrace_workflows.change_trigger"
+            may = (permission, access.CHANGE_FLOWS)
+            if not any(access.allows_in(request.user, each, trigger.organization_id) for each in may):
+                raise Forbidden(f"It is a flow's schedule: that takes the role editor, or the permission {permission}.")
             schedules.switch(trigger, enabled=wanted(before))
             return
         row.enabled, row.last_run_at = wanted(before), None

@@ -9,30 +9,36 @@ from typing import Any, Concatenate
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.functional import SimpleLazyObject
 
 from workflows.edge import access
-from workflows.edge.access import NoOrganization
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
 
-CHOSEN = "organization"
+MOST_SHOWN = 200
+"""So many organizations the switcher lists; an operator reaches the others by `?org=`."""
 View = Callable[Concatenate[HttpRequest, Organization, ...], HttpResponse]
 
 
 def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
-    """The view for logins only, with the organization that the login sees; `permission`: which it must have besides."""
+    """The view for logins only, with the organization that the login sees; `permission`: which it must have besides.
+
+    On the request: `organization`, `may` (its rights there), and `organizations` (those that it can switch to).
+    """
 
     def decorate(view: View) -> Callable[..., HttpResponse]:
         @functools.wraps(view)
         def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             try:
-                organization = _organization(request)
+                asked = request.GET.get("org", "")
+                organization = access.choose(request, asked) if asked else access.organization_of_request(request)
                 if permission:
                     access.require(request.user, permission, organization)
             except WorkflowsError as error:
-                return render(request, "headrace/refused.html", {"reason": str(error)}, status=error.status)
+                return refused(request, error)
             request.organization = organization  # type: ignore[attr-defined]  # the header of the pages names it
             request.may = access.Rights(request.user, organization)  # type: ignore[attr-defined]
+            request.organizations = SimpleLazyObject(lambda: switchable(request))  # type: ignore[attr-defined]
             return view(request, organization, *args, **kwargs)
 
         return login_required(checked)
@@ -40,14 +46,11 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
     return decorate
 
 
-def _organization(request: HttpRequest) -> Organization:
-    """The one of `?org=`, which a superuser's session keeps; else the one that the session kept; else the login's."""
-    asked = request.GET.get("org", "")
-    if asked:
-        found = access.organization_of(request.user, wanted=asked)
-        request.session[CHOSEN] = str(found.id)
-        return found
-    try:
-        return access.organization_of(request.user, wanted=request.session.get(CHOSEN, ""))
-    except NoOrganization:  # the one that was chosen is gone
-        return access.organization_of(request.user)
+def refused(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
+    """The page that says why not."""
+    return render(request, "headrace/refused.html", {"reason": str(error)}, status=error.status)
+
+
+def switchable(request: HttpRequest) -> list[Organization]:
+    """The organizations that the header offers: those that the login sees, by slug."""
+    return list(access.organizations_of(request.user).order_by("slug")[:MOST_SHOWN])

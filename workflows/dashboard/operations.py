@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from workflows import selectors
 from workflows.dashboard.access import page
 from workflows.edge import access
-from workflows.edge.access import CHANGE_FLOWS, CHANGE_RUNS
+from workflows.edge.access import CHANGE_FLOWS, CHANGE_ORGANIZATION, CHANGE_RUNS, STOP_FLOWS
 from workflows.edge.path_tokens import mask_path_tokens
 from workflows.errors import FlowNotFound, WorkflowsError
 from workflows.models import Organization
@@ -50,7 +50,7 @@ def _flow_row(summary: selectors.FlowSummary, stops: dict[str, dict[str, Any]], 
     }
 
 
-@page(CHANGE_FLOWS)
+@page(STOP_FLOWS)
 @require_POST
 def stop_flow(request: HttpRequest, organization: Organization, slug: str, mode: str) -> HttpResponse:
     """Pause, drain or resume a flow, and show the list again."""
@@ -133,6 +133,6 @@ def _decider(request: HttpRequest, organization: Organization) -> Decider:
     return Decider(
         name=user.get_username(),
         roles=frozenset(roles),
-        everything=user.is_superuser,
+        everything=access.allows(user, CHANGE_ORGANIZATION, organization),
         unnamed=access.allows(user, CHANGE_RUNS, organization),
     )

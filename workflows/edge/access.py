@@ -1,17 +1,22 @@
-"""What a login may see and do until there are roles and memberships (docs/howto/control_access.md).
+"""What a login may see and do: by its memberships (docs/howto/control_access.md).
 
-Seeing: a superuser sees any organization; another login sees the only one, and none where there are several, since
-nothing says which is its own. Acting takes a Django permission, on pages as in the admin.
+Seeing: a login sees the organizations of which it, or a team of it (a Django group), is a member; a superuser is an
+operator of the installation and sees all of them. Acting takes a right, on pages as in the admin: the role of the
+membership brings it, or a Django permission that the login has. A permission alone, without a membership, brings
+nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
 
 from workflows.errors import Forbidden, WorkflowsError
-from workflows.models import Organization
+from workflows.models import Membership, Organization
 
 RUN_FLOWS = "headrace_workflows.add_run"
 """Start flows by hand, and send events."""
@@ -19,8 +24,10 @@ CHANGE_RUNS = "headrace_workflows.change_run"
 """Cancel, replay, resume and fork runs; decide approvals that name nobody."""
 CHANGE_LETTERS = "headrace_dlq.change_deadletter"
 """Replay, resume, ignore, assign, comment and snooze dead letters."""
+STOP_FLOWS = "headrace_workflows.stop_flow"
+"""Pause, drain and resume flows. (CHANGE_FLOWS includes it.)"""
 CHANGE_FLOWS = "headrace_workflows.change_flow"
-"""Publish flows; pause, drain and resume them; see the addresses of their webhooks."""
+"""Publish and archive flows; see the addresses of their webhooks."""
 DELETE_FLOWS = "headrace_workflows.delete_flow"
 """Delete flows with all their history. (Archiving one takes CHANGE_FLOWS.)"""
 CHANGE_LIMITS = "headrace_throttling.change_throttleoverride"
@@ -32,11 +39,12 @@ CHANGE_KEYS = "headrace_workflows.change_accesskey"
 CHANGE_SECRETS = "headrace_workflows.change_secret"
 """Store and delete secrets. Nobody reads one."""
 CHANGE_ORGANIZATION = "headrace_workflows.change_organization"
-"""Change the organization's members, quotas, retention and redaction, and read its audit log."""
+"""Change the organization's members, retention and redaction, and read its audit log; decide in the place of others."""
 WHAT = {
     RUN_FLOWS: "start flows and send events",
     CHANGE_RUNS: "change runs",
     CHANGE_LETTERS: "change dead letters",
+    STOP_FLOWS: "pause and resume flows",
     CHANGE_FLOWS: "change flows",
     DELETE_FLOWS: "delete flows",
     CHANGE_LIMITS: "change limits",
@@ -49,6 +57,7 @@ RIGHTS = {
     "run_flows": RUN_FLOWS,
     "change_runs": CHANGE_RUNS,
     "change_letters": CHANGE_LETTERS,
+    "stop_flows": STOP_FLOWS,
     "change_flows": CHANGE_FLOWS,
     "delete_flows": DELETE_FLOWS,
     "change_limits": CHANGE_LIMITS,
@@ -58,6 +67,22 @@ RIGHTS = {
     "change_organization": CHANGE_ORGANIZATION,
 }
 """The permission of each right, by the word that pages and key scopes use."""
+Role = Membership.Role
+_OPERATOR = frozenset({RUN_FLOWS, CHANGE_RUNS, CHANGE_LETTERS, STOP_FLOWS})
+_EDITOR = _OPERATOR | {CHANGE_FLOWS, CHANGE_LIMITS, CHANGE_ALERTS}
+RIGHTS_OF: Mapping[str, frozenset[str]] = {
+    Role.VIEWER: frozenset(),
+    Role.OPERATOR: _OPERATOR,
+    Role.EDITOR: _EDITOR,
+    Role.ADMIN: frozenset(RIGHTS.values()),
+}
+"""The permissions that each role brings, from the weakest role to the strongest."""
+INCLUDED = {STOP_FLOWS: CHANGE_FLOWS}
+"""A permission that another one includes."""
+STRENGTH = [str(role) for role in RIGHTS_OF]
+CHOSEN = "organization"
+"""The key of a session under which the organization is kept that was chosen last."""
+_ROLES = "_headrace_roles"
 User = AbstractBaseUser | AnonymousUser
 
 
@@ -67,50 +92,146 @@ class NoOrganization(WorkflowsError):
     status, code = 404, "organization_not_found"
 
 
+# --- seeing ---------------------------------------------------------------------------------------------------------
+
+
+def is_operator(user: User) -> bool:
+    """Whether the login is an operator of the installation, who sees and may do everything everywhere."""
+    return bool(getattr(user, "is_active", False) and getattr(user, "is_superuser", False))
+
+
+def organizations_of(user: User) -> QuerySet[Organization]:
+    """The organizations that a login sees."""
+    return Organization.objects.all() if is_operator(user) else Organization.objects.filter(id__in=roles_of(user))
+
+
 def organization_of(user: User, *, wanted: str = "") -> Organization:
-    """The organization that a login sees; a superuser may want another one than the oldest, by slug or id.
+    """The organization that a login sees: the oldest of its own, or the wanted one, by slug or id.
 
-    Raises Forbidden for another login where there are several organizations, and NoOrganization.
+    Raises NoOrganization where the wanted one is none of its own or is not there (nothing tells which), and Forbidden
+    for a login that is a member of none.
     """
-    found = list(Organization.objects.order_by("created_at")[:2])
-    if not found:
-        raise NoOrganization
-    if not getattr(user, "is_superuser", False) and len(found) > 1:
+    seen = organizations_of(user).order_by("created_at", "id")
+    found = _named(seen, wanted) if wanted else seen.first()
+    if found is not None:
+        return found
+    if not is_operator(user) and not roles_of(user):
         raise Forbidden(
-            "There are several organizations here, and nothing says yet which of them is yours: until there are "
-            "memberships, only superusers see pages. Ask an operator, or use an API key of your organization."
+            "Your login is a member of no organization: an admin of one adds it, on the page of the organization or by "
+            "`manage.py organization add <login> --role viewer --org <slug>`."
         )
-    if wanted in {"", found[0].slug, str(found[0].id)}:
-        return found[0]
-    other = _named(wanted) if getattr(user, "is_superuser", False) else None
-    if other is None:
-        raise NoOrganization(f"There is no organization {wanted!r}.")
-    return other
+    raise NoOrganization(f"There is no organization {wanted!r} of yours.") if wanted else NoOrganization
 
 
-def _named(wanted: str) -> Organization | None:
+def organization_of_request(request: HttpRequest) -> Organization:
+    """The one of `?org=`; else the one that the session kept (`choose`); else the oldest that the login sees.
+
+    Raises NoOrganization and Forbidden.
+    """
+    asked = request.GET.get("org", "")
+    if asked:
+        return organization_of(request.user, wanted=asked)
+    try:
+        return organization_of(request.user, wanted=request.session.get(CHOSEN, ""))
+    except NoOrganization:  # the one that was chosen is gone, or is not the login's any more
+        return organization_of(request.user)
+
+
+def choose(request: HttpRequest, wanted: str) -> Organization:
+    """Keep an organization in the session. Raises NoOrganization and Forbidden."""
+    found = organization_of(request.user, wanted=wanted)
+    request.session[CHOSEN] = str(found.id)
+    return found
+
+
+def _named(seen: QuerySet[Organization], wanted: str) -> Organization | None:
     if "\0" in wanted:
         return None
-    by_slug = Organization.objects.filter(slug=wanted).first()
+    by_slug = seen.filter(slug=wanted).first()
     try:
-        return by_slug or Organization.objects.filter(id=UUID(wanted)).first()
+        return by_slug or seen.filter(id=UUID(wanted)).first()
     except ValueError:
         return None
+
+
+# --- acting ---------------------------------------------------------------------------------------------------------
+
+
+def roles_of(user: User) -> Mapping[UUID, str]:
+    """By the id of each organization of which the login is a member, its strongest role there.
+
+    It is read once for a login's object, which lives as long as a request.
+    """
+    known: dict[UUID, str] | None = getattr(user, _ROLES, None)
+    if known is None:
+        known = {}
+        for organization_id, role in _memberships(user):
+            known[organization_id] = max(role, known.get(organization_id, role), key=STRENGTH.index)
+        setattr(user, _ROLES, known)
+    return known
+
+
+def _memberships(user: User) -> list[tuple[UUID, str]]:
+    if not isinstance(user, AbstractBaseUser) or not user.is_active:
+        return []
+    theirs = Q(user=user.pk)
+    if isinstance(user, PermissionsMixin):
+        theirs |= Q(group__in=user.groups.all())
+    return list(Membership.objects.filter(theirs).order_by().values_list("organization_id", "role"))
 
 
 def require(user: User, permission: str, organization: Organization) -> None:
     """Raises Forbidden where the login lacks a permission in the organization."""
     if not allows(user, permission, organization):
+        role = roles_of(user).get(organization.id, "no member")
         raise Forbidden(
-            f"Your login may look at this, and not {WHAT[permission]}: an operator can give it the permission "
-            f"{permission} in the admin."
+            f"Your login may look at this, and not {WHAT.get(permission, permission)}: it is {role} of "
+            f"{organization.slug}. {needed_role(permission).capitalize()}s may; an admin of the organization can give "
+            f"it that role, or an operator can give it the permission {permission} in the admin."
         )
 
 
+def needed_role(permission: str) -> str:
+    """The weakest role that brings a permission."""
+    return next((role for role in STRENGTH if permission in RIGHTS_OF[role]), str(Role.ADMIN))
+
+
 def allows(user: User, permission: str, organization: Organization) -> bool:
-    """Whether the login has a permission in the organization. (Until there are memberships: in each.)"""
-    del organization
-    return isinstance(user, PermissionsMixin | AnonymousUser) and user.has_perm(permission)
+    """Whether the login has a permission in the organization."""
+    return allows_in(user, permission, organization.id)
+
+
+def allows_in(user: User, permission: str, org_id: UUID) -> bool:
+    """Whether the login has a permission in the organization of this id: by its role, or as a Django permission."""
+    if is_operator(user):
+        return True
+    role = roles_of(user).get(org_id)
+    if role is None:
+        return False
+    including = INCLUDED.get(permission, permission)
+    return role == Role.ADMIN or permission in RIGHTS_OF[role] or _has(user, permission) or _has(user, including)
+
+
+def may_give(user: User, role: str, organization: Organization) -> bool:
+    """Whether the login has all that a role brings, so that it may give that role, or take it away."""
+    return all(allows(user, permission, organization) for permission in RIGHTS_OF.get(role, ()))
+
+
+def organizations_with(user: User, permission: str) -> QuerySet[Organization]:
+    """The organizations in which the login has a permission."""
+    if is_operator(user):
+        return Organization.objects.all()
+    having = [org_id for org_id in roles_of(user) if allows_in(user, permission, org_id)]
+    return Organization.objects.filter(id__in=having)
+
+
+def allows_somewhere(user: User, permission: str) -> bool:
+    """Whether the login has a permission in any organization."""
+    return is_operator(user) or any(allows_in(user, permission, org_id) for org_id in roles_of(user))
+
+
+def _has(user: User, permission: str) -> bool:
+    return isinstance(user, PermissionsMixin) and user.has_perm(permission)
 
 
 class Rights:

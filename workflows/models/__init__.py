@@ -5,6 +5,7 @@ from workflows.models.event import Event, EventSchema, SystemFeed
 from workflows.models.fan_out import FanOut, Item
 from workflows.models.flow import CancelRule, CronFire, DiscoveredStep, Flow, FlowVersion, Step, Trigger
 from workflows.models.login import LoginTry
+from workflows.models.membership import Membership
 from workflows.models.observed import CeleryTask, ObservationLoss, ObservedTask
 from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
@@ -30,6 +31,7 @@ __all__ = [
     "Item",
     "LeaderLease",
     "LoginTry",
+    "Membership",
     "OAuthCredential",
     "ObservationLoss",
     "ObservedTask",

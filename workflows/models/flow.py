@@ -54,6 +54,7 @@ class Flow(models.Model):
                 condition=Q(deletion_asked_at=None) | ~Q(archived_at=None), name="flow_deleted_is_archived"
             ),
         ]
+        permissions: ClassVar = [("stop_flow", "Can pause, drain and resume flows")]
         indexes: ClassVar = [
             models.Index(fields=["deletion_asked_at"], name="flow_to_delete", condition=~Q(deletion_asked_at=None)),
         ]

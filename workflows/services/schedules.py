@@ -250,10 +250,13 @@ def switch(found: Trigger, *, enabled: bool) -> None:
         resume_from_now(found)
 
 
-def beat_rows() -> QuerySet[PeriodicTask]:
-    """The rows of celery-beat that are kept in step with triggers."""
+def beat_rows(organizations: QuerySet[Organization] | None = None) -> QuerySet[PeriodicTask]:
+    """The rows of celery-beat that are kept in step with triggers; those of some organizations only."""
     rows: QuerySet[PeriodicTask] = _beat().PeriodicTask.objects.filter(name__startswith=PREFIX, task=TASK)
-    return rows
+    if organizations is None:
+        return rows
+    triggers = Trigger.objects.filter(organization__in=organizations, kind=Trigger.Kind.CRON)
+    return rows.filter(args__in=[json.dumps([str(found)]) for found in triggers.values_list("id", flat=True)])
 
 
 def trigger_of(row: PeriodicTask) -> Trigger | None:

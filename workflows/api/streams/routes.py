@@ -90,7 +90,7 @@ def _organization(request: HttpRequest) -> tuple[Organization, Holder] | None:
         key = ApiKeyAuth().authenticate(request, header.removeprefix("Bearer ").strip())
         return (key.organization, Holder(kind="key", id=str(key.id), org_id=key.organization_id)) if key else None
     if request.user.is_authenticated and request.session.session_key:
-        organization = access.organization_of(request.user, wanted=request.GET.get("org", ""))
+        organization = access.organization_of_request(request)
         return organization, Holder(kind="session", id=request.session.session_key, org_id=organization.id)
     return None
 

@@ -1,0 +1,1 @@
+"""Reads of an organization's members and quotas."""
