@@ -1,6 +1,6 @@
 from django.urls import path
 
-from workflows.dashboard import operations, run_views, views
+from workflows.dashboard import design, operations, run_views, views
 from workflows.dashboard.login import DashboardLogout
 
 app_name = "headrace"
@@ -20,5 +20,6 @@ urlpatterns = [
     path("flows/<slug:slug>/<slug:mode>/", operations.stop_flow, name="stop_flow"),
     path("approvals/", operations.approvals_page, name="approvals"),
     path("approvals/<uuid:step_run_id>/", operations.approval, name="approval"),
+    path("design/", design.design, name="design"),
     path("logout/", DashboardLogout.as_view(), name="logout"),
 ]
