@@ -1,6 +1,6 @@
 from django.urls import path
 
-from workflows.dashboard import operations, organization, run_views, views
+from workflows.dashboard import design, operations, organization, run_views, views
 from workflows.dashboard.login import DashboardLogout
 
 app_name = "headrace"
@@ -24,5 +24,6 @@ urlpatterns = [
     path("organization/members/", organization.put_member, name="put_member"),
     path("organization/members/remove/", organization.remove_member, name="remove_member"),
     path("switch/", organization.switch, name="switch"),
+    path("design/", design.design, name="design"),
     path("logout/", DashboardLogout.as_view(), name="logout"),
 ]

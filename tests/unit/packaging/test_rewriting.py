@@ -32,7 +32,7 @@ NAMES = {
         ("from workflows_of_others import x\n", "from workflows_of_others import x\n"),
         ("from llama.workflows import x\n", "from llama.workflows import x\n"),
         ("import_module('workflows.steps.types')\n", "import_module('headrace.workflows.steps.types')\n"),
-        ("x = 'workflows.dashboard.links.flower'\n", "x = 'headrace.workflows.dashboard.links.flower'\n"),
+        ("x = 'workflows.dashboard.login.braked'\n", "x = 'headrace.workflows.dashboard.login.braked'\n"),
         ("x = 'é', 'workflows.steps'\n", "x = 'é', 'headrace.workflows.steps'\n"),
         ("x = 'workflows.steps.noop'\n", "x = 'workflows.steps.noop'\n"),  # a task
         ("x = f'workflows.steps.{name}'\n", "x = f'workflows.steps.{name}'\n"),
