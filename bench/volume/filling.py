@@ -14,13 +14,22 @@ from bench.volume.templates import Template
 from workflows.models import Run
 
 AT_ONCE = 20_000
-SPREAD = dt.timedelta(days=29)
 KEPT = {"expires_at", "wake_at", "deadline_at", "timeout_at", "remind_at", "snoozed_until", "auto_replay_at"}
 """Times that are not moved: nothing that is copied is due."""
 UUID7 = (
     "(lpad(to_hex((extract(epoch FROM {at}) * 1000)::bigint), 12, '0') || '7' || "
     "substr(md5(random()::text), 1, 3) || '8' || substr(md5(random()::text), 1, 15))::uuid"
 )
+
+
+class Span(NamedTuple):
+    """How many days ago the copies were made: the newest and the oldest."""
+
+    newest_days: float = 0
+    oldest_days: float = 29
+
+
+MONTH = Span()
 
 
 class Copied(NamedTuple):
@@ -55,13 +64,13 @@ TABLES = (
 )
 
 
-def fill(templates: list[Template], runs: int, say: Callable[[int], None]) -> None:
-    """Insert `runs` copies in their shares, newest first; `say` gets how many there are after each part."""
+def fill(templates: list[Template], runs: int, say: Callable[[int], None], span: Span = MONTH) -> None:
+    """Insert `runs` copies in their shares, over the span; `say` gets how many there are after each part."""
     made = 0
     for template in templates:
         count = math.ceil(runs * template.share)
         for batch in _batches(count):
-            _copy(template.run_id, batch, SPREAD / count)
+            _copy(template.run_id, batch, span, count)
             made += len(batch)
             say(made)
     with connection.cursor() as cursor:
@@ -74,7 +83,8 @@ def _batches(count: int) -> Iterator[range]:
         yield range(start, min(start + AT_ONCE, count + 1))
 
 
-def _copy(run_id: UUID, batch: range, apart: dt.timedelta) -> None:
+def _copy(run_id: UUID, batch: range, span: Span, count: int) -> None:
+    newest, oldest = (dt.timedelta(days=days) for days in span)
     run = Run.objects.values("created_at", "event_id").get(id=run_id)
     parameters: dict[str, Any] = {
         "run": run_id,
@@ -82,14 +92,15 @@ def _copy(run_id: UUID, batch: range, apart: dt.timedelta) -> None:
         "created": run["created_at"],
         "first": batch.start,
         "last": batch.stop - 1,
-        "apart": apart,
+        "apart": (oldest - newest) / count,
+        "newest": newest,
     }
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE IF EXISTS seed_runs, seed_steps")
         cursor.execute(
             "CREATE TEMP TABLE seed_runs AS SELECT n, at, at - %(created)s AS later, "
             f"{UUID7.format(at='at')} AS run, {UUID7.format(at='at')} AS event "
-            "FROM (SELECT n, %(created)s - n * %(apart)s AS at "
+            "FROM (SELECT n, %(created)s - %(newest)s - n * %(apart)s AS at "
             "FROM generate_series(%(first)s::int, %(last)s::int) n) x",
             parameters,
         )
