@@ -14,7 +14,7 @@ LANES ?= 3
 SYSTEM_PYTHON ?= $(shell for python in python3 /usr/bin/python3 /usr/local/bin/python3; do \
 	$$python -m pip --version >/dev/null 2>&1 && echo $$python && exit; done; echo python3)
 
-.PHONY: help setup up test test-fast coverage soak demo check lint bench bench-growth docs clean
+.PHONY: help setup up test test-fast coverage soak demo check lint bench bench-growth bench-soak docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ bench: setup ## Measure beside plain Celery, BullMQ and Restate (var/bench.json;
 
 bench-growth: setup ## Measure with a million stored runs beside a thousand (var/bench-growth.json)
 	@$(PYTHON) -m bench.growth $(BENCH)
+
+bench-soak: setup ## Run for half an hour at 70 % of what the machine can do, while old runs are deleted (var/bench-soak.json)
+	@$(PYTHON) -m bench.soak $(BENCH)
 
 docs: setup ## Build the documentation into site/, with the reference generated from the code
 	@HEADRACE_VAR_DIR=var/lint $(PYTHON) manage.py reference

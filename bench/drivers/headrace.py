@@ -54,7 +54,7 @@ def _serve(effects: Effects, between: Between | None) -> None:
     from django.conf import settings  # noqa: PLC0415
     from django.core.management import call_command  # noqa: PLC0415
 
-    from bench.drivers import costs, edges, front, gate, lone, many, site  # noqa: PLC0415
+    from bench.drivers import costs, edges, front, gate, lone, many, site, soak  # noqa: PLC0415
     from bench.growth import buffers, filling  # noqa: PLC0415
 
     call_command("migrate", verbosity=0, interactive=False)
@@ -93,6 +93,9 @@ def _serve(effects: Effects, between: Between | None) -> None:
             "gate": gate.measure,
             "fill": partial(filling.fill, place),
             "buffers": partial(buffers.measure, place),
+            "soak_old_runs": partial(soak.old_runs, place),
+            "soak_capacity": partial(soak.capacity, place),
+            "soak": partial(soak.soak, place),
             "work": place.work,
             "end": end,
         }

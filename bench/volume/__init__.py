@@ -1,0 +1,1 @@
+"""A large database, and how long pages and queries take on it: `manage.py bench seed` and `manage.py bench pages`."""
