@@ -34,7 +34,7 @@ class WorkflowsConfig(AppConfig):
         from workflows.engine.observe import signals as observe_signals  # noqa: PLC0415
 
         observe_signals.connect()
-        TOOLS.send_event, TOOLS.invoke, TOOLS.tokens = receive.send_one, invoke.invoke, token_statements
+        TOOLS.send_events, TOOLS.invoke, TOOLS.tokens = receive.send, invoke.invoke, token_statements
         from workflows.functions import flows, publish, visiting  # noqa: PLC0415
 
         TOOLS.code_digests = flows.digests

@@ -103,6 +103,7 @@ class Step:
         retry: str | Mapping[str, Any] | None = None,
         type: str = "python",  # noqa: A002
         timeout: Duration | None = None,
+        deadline: dt.datetime | None = None,
         throttling: Mapping[str, Any] | None = None,
         output: type[BaseModel] | None = None,
         **kwargs: Any,
@@ -110,14 +111,16 @@ class Step:
         """Call the function once, and give what it has returned: now, and whenever the flow's code runs again.
 
         `retries`, `retry` (a preset or the fields of a definition's `retry`), `timeout` of one try, `throttling` (as in
-        a definition): options of this name. `type`: whose limits and retries hold. What it returns is kept as JSON;
-        a pydantic model is given back as one (`output`, or what the function says it returns). Raises StepFailed once
-        its tries are used up.
+        a definition): options of this name. `deadline`: a time with its zone by which the step has to end, however
+        many tries it has left; from then on no try begins. `type`: whose limits and retries hold. What it returns is
+        kept as JSON; a pydantic model is given back as one (`output`, or what the function says it returns). Raises
+        StepFailed once its tries are used up, or its deadline has passed (`error` is `DeadlinePassed`).
         """
         options = calls.options_of(
             type, timeout=_duration(timeout), retries=retries, retry=retry, throttling=throttling
         )
-        return self._driver.call(calls.function_call(name, function, args, kwargs, options, output=output))
+        call = calls.function_call(name, function, args, kwargs, options, output=output)
+        return self._driver.call(call if deadline is None else calls.with_deadline(call, deadline))
 
     def atomic(
         self, name: str, function: Callable[..., Any], *args: Any, using: str = DEFAULT_DB_ALIAS, **kwargs: Any
@@ -258,12 +261,24 @@ class Step:
     # --- other flows --------------------------------------------------------------------------------------------------
 
     def send_event(
-        self, name: str, event: str, data: Mapping[str, Any] | BaseModel | None = None, *,
+        self,
+        name: str,
+        event: str | Sequence[Mapping[str, Any]],
+        data: Mapping[str, Any] | BaseModel | None = None,
+        *,
         user: Mapping[str, Any] | None = None,
-    ) -> Any:  # fmt: skip
-        """Send an event, once however often the step is tried. Gives its id."""
-        config = {"name": event, "data": {} if data is None else data, "user": user}
-        return self._typed(name, "publish_event", config, value_of=_event_id)
+    ) -> Any:
+        """Send an event, once however often the step is tried. Gives its id.
+
+        `event`: its name; or several events as `[{"name": …, "data": …, "user": …}, …]`, a thousand at most, of which
+        all are sent or none. It gives the list of their ids then.
+        """
+        if isinstance(event, str):
+            config = {"name": event, "data": {} if data is None else data, "user": user}
+            return self._typed(name, "publish_event", config, value_of=_event_id)
+        if data is not None or user is not None:
+            raise StepCallRefused(f"step.send_event({name!r}): each event of a list has its own data and user.")
+        return self._typed(name, "publish_event", {"events": list(event)}, value_of=_event_ids)
 
     def invoke(
         self,
@@ -371,6 +386,10 @@ def _received(value: Any) -> payloads.ReceivedEvent | None:
 
 def _event_id(value: Any) -> str:
     return str(value["eventId"])
+
+
+def _event_ids(value: Any) -> list[str]:
+    return [str(id_) for id_ in value["eventIds"]]
 
 
 def _pk(value: Any) -> Any:
