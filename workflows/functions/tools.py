@@ -19,10 +19,12 @@ from pydantic import BaseModel
 
 from workflows.definitions.discovered import CallOptions
 from workflows.duration import parse_ms
+from workflows.engine.waits import rows
 from workflows.errors import ConfigurationFailure
 from workflows.functions import calls, payloads
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepCallRefused
+from workflows.functions.surroundings import Surroundings
 from workflows.steps import callback_urls
 from workflows.steps.context import AttemptLog, StepContext
 from workflows.steps.outcome import Outcome, Sleep
@@ -246,14 +248,16 @@ class Step:
     ) -> Any:
         """The primary key of the first row of the queryset, once it has one; None after `timeout`.
 
-        The rows are looked at every `poll` (a second at least), by any worker: what `update()` and bulk writes change
-        sends no signal, so that nothing else would see it.
+        The rows are looked at after each commit in which an instance of a model that the query joins was saved or
+        deleted, or a relation changed (at most once a second), in every process that has Headrace installed. What
+        `update()` and bulk writes change sends no signal, and models of subqueries are not known: so they are also
+        looked at every `poll` (a second at least), in the first seconds more often.
         """
         every_s = max(1.0, (_duration(poll) or 0) / 1000)
         call = Call(
             name=calls.check_name(name),
             options=calls.options_of("python"),
-            handler=_Look(queryset, every_s, (_duration(timeout) or 0) / 1000),
+            handler=_Look(queryset, every_s, (_duration(timeout) or 0) / 1000, self._driver.run.around),
             value_of=_pk,
         )
         return self._driver.call(call)
@@ -356,15 +360,16 @@ class Step:
 class _Look:
     """The handler of `wait_for_model`: a row, or another look later."""
 
-    def __init__(self, queryset: QuerySet[Any], every_s: float, timeout_s: float) -> None:
-        self._queryset, self._every_s, self._timeout_s = queryset, every_s, timeout_s
+    def __init__(self, queryset: QuerySet[Any], every_s: float, timeout_s: float, around: Surroundings) -> None:
+        self._queryset, self._every_s, self._timeout_s, self._around = queryset, every_s, timeout_s, around
 
     def __call__(self, context: StepContext) -> Outcome | dict[str, Any]:
+        left_s = self._around.await_rows(context, rows.tables_read(self._queryset), self._timeout_s)  # before it looks
         found = self._queryset.all().values_list("pk", flat=True).first()
         if found is not None:
             return {"pk": payloads.plain(found) if isinstance(found, int | str) else str(found)}
-        left_s = self._timeout_s - context.wake_seq * self._every_s
-        return Sleep(seconds=min(self._every_s, left_s)) if left_s > 0 else {"pk": None}
+        every_s = min(self._every_s, 2.0 ** min(context.wake_seq, 16))  # who writes may not know of the wait yet
+        return Sleep(seconds=min(every_s, left_s)) if left_s > 0 else {"pk": None}
 
 
 def _split_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

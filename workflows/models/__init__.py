@@ -10,7 +10,7 @@ from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
 from workflows.models.outcome import RunStart, TriggerOutcome
 from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
-from workflows.models.wait import Wait
+from workflows.models.wait import ModelWait, Wait
 from workflows.models.worker import LeaderLease, SweepFailure, Worker
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Item",
     "LeaderLease",
     "LoginTry",
+    "ModelWait",
     "OAuthCredential",
     "ObservationLoss",
     "ObservedTask",

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from tests.support.python_flows.basic import tell, told
@@ -175,6 +176,15 @@ async def tell_later(where: str, what: str) -> None:
 def several_events(event: ReceivedEvent, step: Step) -> Any:
     """Several events in one step."""
     return step.send_event("tell", [{"name": "code/several", "data": {"n": n}} for n in range(3)])
+
+
+@flow("code-rows")
+def rows(event: ReceivedEvent, step: Step) -> Any:
+    """A row that is awaited, by a field of its own or by a relation; looked at by itself once an hour."""
+    users = get_user_model().objects.filter(username=event.data["name"])
+    if event.data.get("group"):
+        users = users.filter(groups__name=event.data["group"])
+    return step.wait_for_model("row", users, poll="1h", timeout=event.data.get("timeout", "1d"))
 
 
 @flow("code-slow")

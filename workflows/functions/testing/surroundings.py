@@ -50,6 +50,10 @@ class Surroundings:
     def atomically(self, call: Call, context: StepContext, *, wakes: bool) -> Any:
         return handler_of(call)(context)
 
+    def await_rows(self, context: StepContext, tables: Sequence[str], timeout_s: float) -> float:
+        began = self._execution.looks.setdefault(context.step_run_id, self.now())
+        return timeout_s - (self.now() - began).total_seconds()
+
     def note_handled(self, step_run_ids: Sequence[UUID]) -> None:
         """There are no dead letters."""
 
