@@ -83,7 +83,7 @@ TEMPLATES = [
 
 def _pool(options: str) -> dict[str, Any]:
     """Django's connections come from a pool per process; size 0 does without (for pgbouncer)."""
-    size = ENVIRONMENT.db_pool_size
+    size = 0 if ENVIRONMENT.db_pooler else ENVIRONMENT.db_pool_size
     if not size:
         return {"options": options} if options else {}
     return {
@@ -102,9 +102,10 @@ def _database(url: str) -> dict[str, Any]:
         "PASSWORD": parts.pop("password", ""),
         "HOST": parts.pop("host", ""),
         "PORT": str(parts.pop("port", "")),
+        "DISABLE_SERVER_SIDE_CURSORS": ENVIRONMENT.db_pooler,
         "OPTIONS": {
             "application_name": "headrace",
-            "prepare_threshold": 2,
+            "prepare_threshold": None if ENVIRONMENT.db_pooler else 2,
             # Only the engine's statements are prepared here (the ORM binds on the client): plan them once.
             # (Not without a pool: pgbouncer, for which that is, may refuse options.)
             **_pool(str(parts.pop("options", ""))),

@@ -95,12 +95,35 @@ def _database() -> Messages:
         )
 
 
+def _pooler() -> Messages:
+    """Behind a pooler in the mode `transaction`, Django may keep nothing with a connection either."""
+    default = settings.DATABASES["default"]
+    options = default.get("OPTIONS", {})
+    wrong = [
+        name
+        for name, is_wrong in (
+            ("'DISABLE_SERVER_SIDE_CURSORS': True", not default.get("DISABLE_SERVER_SIDE_CURSORS")),
+            ("no prepare_threshold in OPTIONS", options.get("prepare_threshold") is not None),
+            ("no options in OPTIONS", bool(options.get("options"))),
+        )
+        if is_wrong
+    ]
+    if wrong:
+        yield checks.Warning(
+            "DB_POOLER is `transaction`, and Django keeps cursors, statements or settings with its connections.",
+            hint=f"DATABASES['default'] needs: {'; '.join(wrong)}.",
+            id="headrace.W014",
+        )
+
+
 def _configuration() -> Messages:
     try:
         told = configuration()
     except EnvironmentValueError as error:
         yield checks.Error(str(error), id="headrace.E003")
         return
+    if told.db_pooler:
+        yield from _pooler()
     if not told.redis_url:
         yield checks.Error(
             "Headrace has no Redis or Valkey.",

@@ -34,7 +34,10 @@ class WorkflowsConfig(AppConfig):
         from workflows.engine.observe import signals as observe_signals  # noqa: PLC0415
 
         observe_signals.connect()
-        TOOLS.send_event, TOOLS.invoke, TOOLS.tokens = receive.send_one, invoke.invoke, token_statements
+        from workflows.engine.waits import rows  # noqa: PLC0415
+
+        rows.connect()
+        TOOLS.send_events, TOOLS.invoke, TOOLS.tokens = receive.send, invoke.invoke, token_statements
         from workflows.functions import flows, publish, visiting  # noqa: PLC0415
 
         TOOLS.code_digests = flows.digests
@@ -61,5 +64,6 @@ class WorkflowsConfig(AppConfig):
             Job(name="system events", every_s=1.0, work=system_events.emit),
             Job(name="deletion of flows", every_s=5.0, work=archiving.delete_rest),
             Job(name="Celery tasks", every_s=2.0, work=tidy.tidy),
+            Job(name="waits for rows", every_s=1.0, work=rows.look_after),
             Job(name="bulk", every_s=0.5, work=bulk.pump),
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -40,16 +39,15 @@ _LEVELS_FROM = [
     for level in PRIORITY_TARGETS_S
 ]
 """The lowest priority of each of these levels."""
-_SQL_DIR = Path(__file__).parent.parent / "sql"
+_SQL = {path.stem: path.read_text("utf-8") for path in (Path(__file__).parent.parent / "sql").glob("metric_*.sql")}
 
 
-@cache
 def statement(metric: str) -> str:
     """`sql/metric_<name>.sql`, which may use: now, since (the start of the window), first (its smallest uuid7),
     window_s, least (runs or steps for a rate), alerting (categories), lost_s (so long after its lease has run out a
     step counts as lost), levels_from and targets_s (of priority levels: their lowest priorities, ascending, and their
     targets)."""
-    return (_SQL_DIR / f"metric_{metric}.sql").read_text(encoding="utf-8")
+    return _SQL[f"metric_{metric}"]
 
 
 def read(rule: AlertRule) -> list[Reading]:

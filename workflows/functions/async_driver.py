@@ -12,7 +12,7 @@ from workflows.engine.pipeline import perform
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.state.records import StepResult
 from workflows.engine.state.transitions.calls import NewCall
-from workflows.functions.calls import Call
+from workflows.functions.calls import Call, handler_of
 from workflows.functions.failures import StepCallRefused, StepFailed, TargetDone
 from workflows.functions.journal import Place
 from workflows.functions.surroundings import Surroundings
@@ -115,10 +115,10 @@ class AsyncDriver:
     async def _performed(self, call: Call, visit: Visit) -> StepResult:
         rendered = self.run.rendered(visit)
         if call.is_async:
-            task = asyncio.ensure_future(perform.perform_async(rendered, within(call.handler)))
+            task = asyncio.ensure_future(perform.perform_async(rendered, within(handler_of(call))))
             visit.task = task
             return await task
-        result: StepResult = await self.run.around.in_thread(perform.perform, rendered, within(call.handler))
+        result: StepResult = await self.run.around.in_thread(perform.perform, rendered, within(handler_of(call)))
         return result
 
     async def _completed(self, value: Any) -> Outcome:
@@ -200,5 +200,5 @@ def _settled(run: FunctionRun, call: Call, visit: Visit, result: StepResult) -> 
 
 async def perform_step(call: Call, context: StepContext, around: Surroundings) -> Any:
     """What the function of a step returns. Raises what that raises."""
-    handler = within(call.handler)
+    handler = within(handler_of(call))
     return await (handler(context) if call.is_async else around.in_thread(handler, context))

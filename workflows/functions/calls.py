@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 import functools
 import inspect
 import json
 import re
+import time
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,13 +19,15 @@ from pydantic import BaseModel, ValidationError
 
 from throttling.errors import ThrottlingError
 from workflows.definitions.discovered import CallOptions
+from workflows.errors import ResourceExhausted
 from workflows.functions import payloads
-from workflows.functions.failures import StepCallRefused
+from workflows.functions.failures import DeadlinePassed, StepCallRefused
 from workflows.steps.context import StepContext
 from workflows.steps.registry import REGISTRY, StepConfig
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f:/\[\]'\"\\]{1,90}")
 CELERY_TASK = "celery_task"
+TOO_LATE = "The step did not end by its deadline."
 PATCH = "patched "
 """Begins the names of markers of `step.patched`."""
 
@@ -46,6 +51,8 @@ class Call:
     is_atomic: bool = False
     is_long: bool = False
     """It waits for something outside, so that no visit performs it itself."""
+    deadline: dt.datetime | None = None
+    """By which it has to end."""
     config: StepConfig | None = None
     """Of a step type of Headrace."""
     args: tuple[Any, ...] = ()
@@ -142,6 +149,51 @@ def function_call(
         args=args,
         kwargs=kwargs,
     )
+
+
+def with_deadline(call: Call, deadline: dt.datetime) -> Call:
+    """The call, which has to end by then. Raises StepCallRefused for what is no time with its zone."""
+    given: object = deadline
+    if not isinstance(given, dt.datetime) or given.tzinfo is None:
+        raise StepCallRefused(
+            f"The deadline of step {call.name!r} is {deadline!r}: give a datetime with its zone, such as "
+            "step.now() + timedelta(minutes=5)."
+        )
+    return replace(call, deadline=deadline)
+
+
+def handler_of(call: Call) -> Callable[[StepContext], Any]:
+    """What performs the call. Where that has a deadline, it raises DeadlinePassed from then on, and a try that is under
+    way then has used up its time."""
+    if call.deadline is None:
+        return call.handler
+    if not call.is_async:
+
+        def perform(context: StepContext) -> Any:
+            context.end_by(time.monotonic() + _left_s(call, context))
+            return call.handler(context)
+
+        return perform
+
+    async def perform_async(context: StepContext) -> Any:
+        left_s = _left_s(call, context)
+        try:
+            async with asyncio.timeout(left_s) as timer:
+                return await call.handler(context)
+        except TimeoutError:
+            if timer.expired():
+                raise ResourceExhausted(TOO_LATE) from None
+            raise
+
+    return perform_async
+
+
+def _left_s(call: Call, context: StepContext) -> float:
+    assert call.deadline is not None
+    left_s = (call.deadline - context.now()).total_seconds()
+    if left_s <= 0:
+        raise DeadlinePassed(f"The deadline of the step, {call.deadline.isoformat()}, has passed: it was not begun.")
+    return left_s
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from workflows.engine.pipeline import perform
 from workflows.engine.worker import ending
-from workflows.functions.calls import Call
+from workflows.functions.calls import Call, handler_of
 from workflows.functions.failures import StepFailed, Suspend, TargetDone
 from workflows.functions.journal import Place
 from workflows.functions.surroundings import Surroundings
@@ -135,5 +135,5 @@ def perform_step(call: Call, context: StepContext, around: Surroundings, *, wake
     with performing(context):
         if call.is_atomic:
             return around.atomically(call, context, wakes=wakes)
-        value = call.handler(context)
+        value = handler_of(call)(context)
         return around.result_of(value) if call.is_async else value

@@ -14,6 +14,7 @@ from workflows.definitions.discovered import CallOptions
 from workflows.engine.calls import inline
 from workflows.engine.calls.inline import FunctionVisit
 from workflows.engine.pipeline.perform import Visit
+from workflows.engine.sql import waits as waits_sql
 from workflows.engine.state import database, expression_context, flow_cache
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions.calls import NewCall
@@ -52,6 +53,10 @@ class Surroundings(Protocol):
     def atomically(self, call: Call, context: StepContext, *, wakes: bool) -> Any:
         """What a function returns whose writes and whose record are one transaction."""
 
+    def await_rows(self, context: StepContext, tables: Sequence[str], timeout_s: float) -> float:
+        """The step is about to look for rows of these tables: changes from now on wake it. Returns the seconds that it
+        may still wait."""
+
     def note_handled(self, step_run_ids: Sequence[UUID]) -> None:
         """The code goes on after the failures of these steps."""
 
@@ -89,6 +94,13 @@ class Engine:
 
     def atomically(self, call: Call, context: StepContext, *, wakes: bool) -> Any:
         return atomically.perform(call, context, wakes=wakes)
+
+    def await_rows(self, context: StepContext, tables: Sequence[str], timeout_s: float) -> float:
+        with database.borrowed():
+            (row,) = waits_sql.await_rows(
+                step=context.step_run_id, org=context.org_id, tables=tables, timeout_s=timeout_s
+            )
+        return row.left_s
 
     def note_handled(self, step_run_ids: Sequence[UUID]) -> None:
         with database.borrowed_from_django():

@@ -19,10 +19,12 @@ from pydantic import BaseModel
 
 from workflows.definitions.discovered import CallOptions
 from workflows.duration import parse_ms
+from workflows.engine.waits import rows
 from workflows.errors import ConfigurationFailure
 from workflows.functions import calls, payloads
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepCallRefused
+from workflows.functions.surroundings import Surroundings
 from workflows.steps import callback_urls
 from workflows.steps.context import AttemptLog, StepContext
 from workflows.steps.outcome import Outcome, Sleep
@@ -103,6 +105,7 @@ class Step:
         retry: str | Mapping[str, Any] | None = None,
         type: str = "python",  # noqa: A002
         timeout: Duration | None = None,
+        deadline: dt.datetime | None = None,
         throttling: Mapping[str, Any] | None = None,
         output: type[BaseModel] | None = None,
         **kwargs: Any,
@@ -110,14 +113,16 @@ class Step:
         """Call the function once, and give what it has returned: now, and whenever the flow's code runs again.
 
         `retries`, `retry` (a preset or the fields of a definition's `retry`), `timeout` of one try, `throttling` (as in
-        a definition): options of this name. `type`: whose limits and retries hold. What it returns is kept as JSON;
-        a pydantic model is given back as one (`output`, or what the function says it returns). Raises StepFailed once
-        its tries are used up.
+        a definition): options of this name. `deadline`: a time with its zone by which the step has to end, however
+        many tries it has left; from then on no try begins. `type`: whose limits and retries hold. What it returns is
+        kept as JSON; a pydantic model is given back as one (`output`, or what the function says it returns). Raises
+        StepFailed once its tries are used up, or its deadline has passed (`error` is `DeadlinePassed`).
         """
         options = calls.options_of(
             type, timeout=_duration(timeout), retries=retries, retry=retry, throttling=throttling
         )
-        return self._driver.call(calls.function_call(name, function, args, kwargs, options, output=output))
+        call = calls.function_call(name, function, args, kwargs, options, output=output)
+        return self._driver.call(call if deadline is None else calls.with_deadline(call, deadline))
 
     def atomic(
         self, name: str, function: Callable[..., Any], *args: Any, using: str = DEFAULT_DB_ALIAS, **kwargs: Any
@@ -243,14 +248,16 @@ class Step:
     ) -> Any:
         """The primary key of the first row of the queryset, once it has one; None after `timeout`.
 
-        The rows are looked at every `poll` (a second at least), by any worker: what `update()` and bulk writes change
-        sends no signal, so that nothing else would see it.
+        The rows are looked at after each commit in which an instance of a model that the query joins was saved or
+        deleted, or a relation changed (at most once a second), in every process that has Headrace installed. What
+        `update()` and bulk writes change sends no signal, and models of subqueries are not known: so they are also
+        looked at every `poll` (a second at least), in the first seconds more often.
         """
         every_s = max(1.0, (_duration(poll) or 0) / 1000)
         call = Call(
             name=calls.check_name(name),
             options=calls.options_of("python"),
-            handler=_Look(queryset, every_s, (_duration(timeout) or 0) / 1000),
+            handler=_Look(queryset, every_s, (_duration(timeout) or 0) / 1000, self._driver.run.around),
             value_of=_pk,
         )
         return self._driver.call(call)
@@ -258,12 +265,24 @@ class Step:
     # --- other flows --------------------------------------------------------------------------------------------------
 
     def send_event(
-        self, name: str, event: str, data: Mapping[str, Any] | BaseModel | None = None, *,
+        self,
+        name: str,
+        event: str | Sequence[Mapping[str, Any]],
+        data: Mapping[str, Any] | BaseModel | None = None,
+        *,
         user: Mapping[str, Any] | None = None,
-    ) -> Any:  # fmt: skip
-        """Send an event, once however often the step is tried. Gives its id."""
-        config = {"name": event, "data": {} if data is None else data, "user": user}
-        return self._typed(name, "publish_event", config, value_of=_event_id)
+    ) -> Any:
+        """Send an event, once however often the step is tried. Gives its id.
+
+        `event`: its name; or several events as `[{"name": …, "data": …, "user": …}, …]`, a thousand at most, of which
+        all are sent or none. It gives the list of their ids then.
+        """
+        if isinstance(event, str):
+            config = {"name": event, "data": {} if data is None else data, "user": user}
+            return self._typed(name, "publish_event", config, value_of=_event_id)
+        if data is not None or user is not None:
+            raise StepCallRefused(f"step.send_event({name!r}): each event of a list has its own data and user.")
+        return self._typed(name, "publish_event", {"events": list(event)}, value_of=_event_ids)
 
     def invoke(
         self,
@@ -341,15 +360,16 @@ class Step:
 class _Look:
     """The handler of `wait_for_model`: a row, or another look later."""
 
-    def __init__(self, queryset: QuerySet[Any], every_s: float, timeout_s: float) -> None:
-        self._queryset, self._every_s, self._timeout_s = queryset, every_s, timeout_s
+    def __init__(self, queryset: QuerySet[Any], every_s: float, timeout_s: float, around: Surroundings) -> None:
+        self._queryset, self._every_s, self._timeout_s, self._around = queryset, every_s, timeout_s, around
 
     def __call__(self, context: StepContext) -> Outcome | dict[str, Any]:
+        left_s = self._around.await_rows(context, rows.tables_read(self._queryset), self._timeout_s)  # before it looks
         found = self._queryset.all().values_list("pk", flat=True).first()
         if found is not None:
             return {"pk": payloads.plain(found) if isinstance(found, int | str) else str(found)}
-        left_s = self._timeout_s - context.wake_seq * self._every_s
-        return Sleep(seconds=min(self._every_s, left_s)) if left_s > 0 else {"pk": None}
+        every_s = min(self._every_s, 2.0 ** min(context.wake_seq, 16))  # who writes may not know of the wait yet
+        return Sleep(seconds=min(every_s, left_s)) if left_s > 0 else {"pk": None}
 
 
 def _split_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -371,6 +391,10 @@ def _received(value: Any) -> payloads.ReceivedEvent | None:
 
 def _event_id(value: Any) -> str:
     return str(value["eventId"])
+
+
+def _event_ids(value: Any) -> list[str]:
+    return [str(id_) for id_ in value["eventIds"]]
 
 
 def _pk(value: Any) -> Any:

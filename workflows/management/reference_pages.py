@@ -207,7 +207,12 @@ SETTINGS = (
     Setting(
         "`HEADRACE_DB_POOL_SIZE`",
         "8",
-        "Django's database pool per process; 0 for none (pgbouncer). The web process answers as many requests at once; without a pool 8.",
+        "Django's database pool per process; 0 for none. The web process answers as many requests at once; without a pool 8.",
+    ),
+    Setting(
+        "`HEADRACE_DB_POOLER`",
+        "none",
+        "`transaction`: Postgres is reached through pgbouncer in that mode. Nothing is prepared then, and no setting sent.",
     ),
     Setting(
         "`HEADRACE_HTTPS`", "0", "Behind a proxy that ends TLS and sets `X-Forwarded-Proto`: secure cookies, HSTS."

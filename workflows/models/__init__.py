@@ -11,7 +11,7 @@ from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
 from workflows.models.outcome import RunStart, TriggerOutcome
 from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
-from workflows.models.wait import Wait
+from workflows.models.wait import ModelWait, Wait
 from workflows.models.worker import LeaderLease, SweepFailure, Worker
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "LeaderLease",
     "LoginTry",
     "Membership",
+    "ModelWait",
     "OAuthCredential",
     "ObservationLoss",
     "ObservedTask",

@@ -239,6 +239,9 @@ class StepRun(models.Model):
         db_default=False, help_text="Of a container of a resumed run: items that were done are taken over."
     )
     progress = models.JSONField(null=True, blank=True, help_text="What its handler reported: {percent, message, at}.")
+    kept_logs = models.JSONField(
+        null=True, blank=True, help_text="What its current try has logged before it waited: {try, lines}."
+    )
     memoized_from = models.UUIDField(null=True, blank=True, help_text="The step run whose outcome was taken over.")
     created_at = models.DateTimeField()
     ready_at = models.DateTimeField(null=True, blank=True)

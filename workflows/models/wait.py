@@ -10,6 +10,27 @@ from django.db.models import Q
 KINDS = ("event", "approval", "run")
 
 
+class ModelWait(models.Model):
+    """A table whose changes wake a step that waits for a row of it (`step.wait_for_model`). Gone when the step has
+    ended."""
+
+    step_run_id = models.UUIDField()
+    org_id = models.UUIDField()
+    table_name = models.CharField(max_length=255)
+    looked_at = models.DateTimeField()
+    changed_at = models.DateTimeField(null=True, blank=True, help_text="When a row changed after the last look.")
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["step_run_id", "table_name"], name="model_wait_identity"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["table_name"], name="model_wait_by_table"),
+            models.Index(fields=["changed_at"], name="model_wait_changed", condition=~Q(changed_at=None)),
+        ]
+
+
 class Wait(models.Model):
     """What one waiting step waits for. It is taken once: by what it waits for or by its timeout, whichever is first.
 

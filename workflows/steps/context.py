@@ -143,6 +143,8 @@ class StepContext:
     stoppers: list[Callable[[], None]] = field(default_factory=list)
     pause_s: float = 0.0
     report: Callable[[dict[str, Any]], None] = lambda _: None
+    end_by: Callable[[float], None] = lambda _: None
+    """Ends the try at a monotonic time, if it is still under way then."""
     claim: Any = None
     """The engine's claim of the step: for what drives flows in Python."""
     now: Callable[[], dt.datetime] = _utc_now

@@ -74,12 +74,12 @@ class TaskWatch(Protocol):
 
 @dataclass(kw_only=True)
 class Tools:
-    """`send_event(org_id, id, name, data, user)` stores an event once; `invoke(org_id, flow, data, …)` starts a child
-    run and gives its id; `watch(context)` sends the Celery task of a step once, and watches it; `tokens` are the
+    """`send_events(org_id, [(id, name, data, user), …])` stores events once; `invoke(org_id, flow, data, …)` starts a
+    child run and gives its id; `watch(context)` sends the Celery task of a step once, and watches it; `tokens` are the
     statements about stored OAuth tokens. `visit_function` visits a flow in Python, `perform_call` performs one of the
     steps that it has asked for; `code_digests` are those of this process, by flow."""
 
-    send_event: Callable[[UUID, UUID, str, dict[str, Any], dict[str, Any]], None] = _not_installed
+    send_events: Callable[[UUID, Sequence[tuple[UUID, str, dict[str, Any], dict[str, Any]]]], None] = _not_installed
     invoke: Callable[..., UUID] = _not_installed
     watch: Callable[..., TaskWatch] = _not_installed
     tokens: TokenStatements | None = None

@@ -27,7 +27,7 @@ OF_OTHERS = frozenset(
 )
 """Variables that do not begin with HEADRACE_: they are read by the project too, so they are never set here."""
 HERE = frozenset({
-    "ALERT_URLS", "ALLOWED_PRIVATE_HOSTS", "DB_POOL_SIZE", "ENCRYPTION_KEY", "FLOWER_URL", "GATE_LEASE_S",
+    "ALERT_URLS", "ALLOWED_PRIVATE_HOSTS", "DB_POOLER", "DB_POOL_SIZE", "ENCRYPTION_KEY", "FLOWER_URL", "GATE_LEASE_S",
     "GATE_RESERVATION_S", "PUBLIC_URL", "REDIS_PREFIX", "STEP_EVENTS", *OF_OTHERS,
 })  # fmt: skip
 """Keys that `read` takes."""
@@ -60,6 +60,9 @@ class Configuration:
     sentry_traces_sample_rate: float
     public_url: str
     db_pool_size: int
+    db_pooler: bool
+    """Whether something between us and Postgres gives each transaction another connection (pgbouncer's mode
+    `transaction`)."""
     preset_keys: Mapping[str, str]
     dev: bool | None
     """Whether clients on this machine need no event key; None: as the services are embedded."""
@@ -152,6 +155,7 @@ def read(env: Mapping[str, str]) -> Configuration:
         sentry_traces_sample_rate=_share(env, "SENTRY_TRACES_SAMPLE_RATE", 1.0),
         public_url=_public_url(env),
         db_pool_size=whole_number(env, "HEADRACE_DB_POOL_SIZE", 8, low=0, high=100),
+        db_pooler=_pooler(env),
         preset_keys=_preset_keys(env),
         dev=_dev(env),
         step_events=flag(env, "HEADRACE_STEP_EVENTS", True),
@@ -215,6 +219,15 @@ def _prefix(source: Mapping[str, str]) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,50}", prefix):
         raise EnvironmentValueError(f"HEADRACE_REDIS_PREFIX={prefix!r} may have letters, digits, '_', '.' and '-' only")
     return prefix
+
+
+def _pooler(env: Mapping[str, str]) -> bool:
+    given = env.get("HEADRACE_DB_POOLER", "").strip().lower()
+    if given not in {"", "none", "session", "transaction"}:
+        raise EnvironmentValueError(
+            f"HEADRACE_DB_POOLER={given!r}: say `transaction` behind pgbouncer in that mode, else nothing."
+        )
+    return given == "transaction"
 
 
 def _preset_keys(env: Mapping[str, str]) -> dict[str, str]:

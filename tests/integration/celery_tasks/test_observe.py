@@ -21,7 +21,7 @@ from workflows import this_process
 from workflows.engine.observe import buffer as buffers
 from workflows.engine.observe.buffer import Buffer, Seen
 from workflows.engine.observe.lost import Search
-from workflows.engine.observe.signals import _on_ended, _on_sent, _on_started
+from workflows.engine.observe.signals import _on_ended, _on_sending, _on_sent, _on_started
 from workflows.engine.observe.writer import Observer
 from workflows.engine.sql import observed as sql
 from workflows.models import ObservationLoss, ObservedTask, Organization
@@ -158,10 +158,25 @@ def test_a_receiver_raises_nothing_whatever_it_is_given(org: Organization) -> No
             {"sender": Wild(), "headers": {"id": Wild()}},
             {"task_id": "x", "task": Wild(), "state": "FAILURE"},
         ):
-            for receiver in (_on_sent, _on_started, _on_ended):
+            for receiver in (_on_sending, _on_sent, _on_started, _on_ended):
                 receiver(**given)
         dropped = this_process.own(Observer).buffer.take(10)[1]
     assert dropped >= 3
+
+
+def test_a_task_is_sent_before_a_worker_has_it(org: Organization) -> None:
+    """A worker may begin before the producer hears that the broker has the task: that is no time of sending."""
+    message = {"headers": {"id": "quick"}, "sender": "a.b"}
+    with this_process.replaced(Observer, Observer()):
+        _on_sending(**message)
+        begun_at = time.time()
+        _on_sent(**message)
+        (quick,) = this_process.own(Observer).buffer.take(10)[0]
+        _on_sent(headers={"id": "other"}, sender="a.b")  # of a sender that has not told when it began
+        (other,) = this_process.own(Observer).buffer.take(10)[0]
+    assert quick.sent_at is not None
+    assert other.sent_at is not None
+    assert quick.sent_at <= begun_at <= other.sent_at
 
 
 def test_signs_may_come_in_any_order(org: Organization) -> None:

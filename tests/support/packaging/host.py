@@ -99,7 +99,7 @@ class Host:
     """The project, its database and its processes. Everything is done from outside."""
 
     def __init__(self, directory: Path, environment: Environment) -> None:
-        self.directory, self.port = directory, Ports.any_free().web
+        self.directory, self.port, self.packages = directory, Ports.any_free().web, environment
         self.name = f"shop_{os.getpid()}"
         self._server = make_conninfo(os.environ["DATABASE_URL"], dbname="postgres")
         store = os.environ["REDIS_URL"].rsplit("/", 1)[0]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from config.env import BASE_DIR
@@ -25,8 +26,8 @@ OF_TESTS = ("cel-expr-python", "pytest", "pytest-django", "pytest-timeout", "hyp
 ANOTHERS = "OWNER = 'another'\n"
 
 
-def build(target: Path, *, version: str = "") -> Path:
-    """Build the wheel from a copy of the checkout (as another version); its path."""
+def build(target: Path, *, version: str = "", files: Mapping[str, str] | None = None) -> Path:
+    """Build the wheel from a copy of the checkout (as another version, and with more files); its path."""
     source = target / "source"
     for name in PARTS:
         shutil.copytree(BASE_DIR / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -35,6 +36,8 @@ def build(target: Path, *, version: str = "") -> Path:
     if version:
         project = (source / "pyproject.toml").read_text()
         (source / "pyproject.toml").write_text(project.replace('version = "0.1.0"', f'version = "{version}"', 1))
+    for name, text in (files or {}).items():
+        (source / name).write_text(text)
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(target / "dist")]
     subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=120)
     (wheel,) = (target / "dist").glob("*.whl")

@@ -6,9 +6,11 @@ import asyncio
 import datetime as dt
 import itertools
 import random
+from collections.abc import Callable
 from typing import Any
 
 from workflows.functions import CancelOn, Cron, Event, ReceivedEvent, Step, StepFailed, flow
+from workflows.functions.failures import StepCallRefused
 
 numbers = itertools.count()
 
@@ -103,3 +105,42 @@ def nightly(event: ReceivedEvent, step: Step) -> Any:
     step.run("key", len, step.secret("API_KEY"))
     step.logger.info("goes on")
     return step.patched("new-way")
+
+
+@flow("kit-refused-options")
+def refused_options(event: ReceivedEvent, step: Step) -> dict[str, str]:
+    """Deadlines and lists of events that can't be: what each call is told."""
+    calls: dict[str, Callable[[str], Any]] = {
+        "naive": lambda name: step.run(name, int, deadline=dt.datetime(2030, 1, 1)),  # noqa: DTZ001
+        "text": lambda name: step.run(name, int, deadline="5m"),  # type: ignore[arg-type]
+        "none": lambda name: step.send_event(name, []),
+        "nameless": lambda name: step.send_event(name, [{"data": {}}]),
+        "both": lambda name: step.send_event(name, [{"name": "a"}], {"n": 1}),
+        "wide": lambda name: step.send_event(name, [{"name": "a"}] * 1_001),
+    }
+    told = {}
+    for name, call in calls.items():
+        try:
+            call(name)
+        except StepCallRefused as error:
+            told[name] = str(error)
+    return told
+
+
+@flow("kit-late")
+def late(event: ReceivedEvent, step: Step) -> list[Any]:
+    """A step within its deadline, and one after it."""
+    by = step.now() + dt.timedelta(hours=1)
+    soon = step.run("soon", int, "1", deadline=by)
+    step.sleep("a-while", "2h")
+    try:
+        step.run("late", int, "2", deadline=by)
+    except StepFailed as failure:
+        return [soon, failure.error]
+    return [soon]
+
+
+@flow("kit-several-events")
+def several(event: ReceivedEvent, step: Step) -> Any:
+    """Two events in one step."""
+    return step.send_event("tell", [{"name": "kit/a", "data": {"n": 1}}, {"name": "kit/b"}])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 import time
 from pathlib import Path
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 
-from tests.support.python_flows.basic import tell
+from tests.support.python_flows.basic import tell, told
 from workflows.errors import NonRetriable
 from workflows.functions import Concurrency, ReceivedEvent, Step, StepFailed, flow
 from workflows.models import Organization
@@ -113,6 +116,75 @@ def people(event: ReceivedEvent, step: Step) -> Any:
     rows = Organization.objects.filter(slug=event.data["slug"])
     found = step.wait_for_model("row", rows, timeout="30s", poll="1s")
     return {"approved": decision["approved"], "paid": paid, "found": found is not None}
+
+
+@flow("code-lines", retry={"retries": 1, "delay": "50ms", "backoff": "fixed"})
+def lines(event: ReceivedEvent, step: Step) -> Any:
+    """Lines of the code before and between waits, and of a step that belongs to a transaction. Its last part fails once."""
+    where = event.data["dir"]
+    step.logger.info("before the sleep")
+    step.sleep("a-while", "50ms")
+    step.logger.info("between")
+    step.sleep("once-more", "50ms")
+    step.atomic("write", lambda: step.logger.info("in the transaction"))
+    step.logger.info("after")
+    tell(where, "end")
+    if told(Path(where), "end") == 1:
+        raise RuntimeError("not yet")
+    return step.attempt
+
+
+@flow("code-deadlines", retry={"retries": 5, "delay": "50ms", "backoff": "fixed"})
+def deadlines(event: ReceivedEvent, step: Step) -> Any:
+    """Steps that have to end by a time: one that does, one that has passed, one that takes too long."""
+    where, ended = event.data["dir"], []
+    now = dt.datetime.fromisoformat(step.run("now", lambda: dt.datetime.now(dt.UTC).isoformat()))
+    step.run("in-time", tell, where, "in-time", deadline=now + dt.timedelta(minutes=5))
+    for name, deadline in (("passed", now - dt.timedelta(seconds=1)), ("slow", now + dt.timedelta(seconds=2))):
+        try:
+            step.run(name, tell_slowly, where, name, deadline=deadline)
+        except StepFailed as failure:
+            ended.append([name, failure.error, failure.attempts])
+    return ended
+
+
+@flow("code-async-deadlines", retry={"retries": 5, "delay": "50ms", "backoff": "fixed"})
+async def async_deadlines(event: ReceivedEvent, step: Step) -> Any:
+    """The same, async: alone and side by side."""
+    where = event.data["dir"]
+    now = dt.datetime.fromisoformat(await step.run("now", lambda: dt.datetime.now(dt.UTC).isoformat()))
+    late, soon = now - dt.timedelta(seconds=1), now + dt.timedelta(seconds=2)
+    ended = await asyncio.gather(
+        step.run("passed", tell_later, where, "passed", deadline=late),
+        step.run("slow", tell_later, where, "slow", deadline=soon),
+        return_exceptions=True,
+    )
+    return [[failure.name, failure.error, failure.attempts] for failure in ended]
+
+
+def tell_slowly(where: str, what: str) -> None:
+    tell(where, what)
+    time.sleep(4)
+
+
+async def tell_later(where: str, what: str) -> None:
+    tell(where, what)
+    await asyncio.sleep(30)
+
+
+@flow("code-events")
+def several_events(event: ReceivedEvent, step: Step) -> Any:
+    """Several events in one step."""
+    return step.send_event("tell", [{"name": "code/several", "data": {"n": n}} for n in range(3)])
+
+
+@flow("code-rows")
+def rows(event: ReceivedEvent, step: Step) -> Any:
+    """A row that is awaited, by a field of its own or by a relation; looked at by itself once an hour."""
+    users = get_user_model().objects.filter(username=event.data["name"])
+    if event.data.get("group"):
+        users = users.filter(groups__name=event.data["group"])
+    return step.wait_for_model("row", users, poll="1h", timeout=event.data.get("timeout", "1d"))
 
 
 @flow("code-slow")

@@ -60,6 +60,6 @@ def receive(org_id: UUID, events: Sequence[NewEvent]) -> list[UUID]:
     return ids
 
 
-def send_one(org_id: UUID, id_: UUID, name: str, data: dict[str, Any], user: dict[str, Any]) -> None:
-    """Store one event, once for each id. Raises as `receive` does."""
-    receive(org_id, [NewEvent(id=id_, name=name, data=data, user=user)])
+def send(org_id: UUID, events: Sequence[tuple[UUID, str, dict[str, Any], dict[str, Any]]]) -> None:
+    """Store events (id, name, data, user), all or none, once for each id. Raises as `receive` does."""
+    receive(org_id, [NewEvent(id=id_, name=name, data=data, user=user) for id_, name, data, user in events])

@@ -14,7 +14,16 @@ from workflows.models.worker import SILENT_AFTER_S
 from workflows.steps.registry import QUEUES
 
 JOBS = frozenset(
-    {"left-over events", "follow-up", "schedules", "approvals", "deletion of flows", "bulk", "Celery tasks"}
+    {
+        "left-over events",
+        "follow-up",
+        "schedules",
+        "approvals",
+        "deletion of flows",
+        "bulk",
+        "Celery tasks",
+        "waits for rows",
+    }
 )
 """The jobs that looks name."""
 

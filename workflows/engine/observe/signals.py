@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ def connect() -> None:
     if not switch.read().is_on:
         return
     for signal, receiver in (
+        (signals.before_task_publish, _on_sending),
         (signals.after_task_publish, _on_sent),
         (signals.task_prerun, _on_started),
         (signals.task_postrun, _on_ended),
@@ -65,16 +67,30 @@ def _text(value: object) -> str:
     return value if type(value) is str else "" if value is None else str(value)
 
 
+def _on_sending(headers: Any = None, body: Any = None, **_: Any) -> None:
+    """Nothing is counted as dropped here: what can't be read is told by `_on_sent`."""
+    with contextlib.suppress(Exception):
+        sending = observer().sending
+        sending.task_id = None
+        sending.task_id, sending.at = _facts(headers, body).get("id"), time.time()
+
+
+def _facts(headers: Any, body: Any) -> Mapping[str, Any]:
+    """What a message says of its task, by either protocol of Celery."""
+    return headers if isinstance(headers, Mapping) and "id" in headers else body if isinstance(body, Mapping) else {}
+
+
 @_harmless
 def _on_sent(
     seer: Observer, sender: Any = None, headers: Any = None, body: Any = None, routing_key: Any = "", **_: Any
 ) -> None:
-    facts = headers if isinstance(headers, Mapping) and "id" in headers else body if isinstance(body, Mapping) else {}
+    facts = _facts(headers, body)
     task_id, name = facts.get("id"), _text(sender)
+    sent_at = seer.sending.at if task_id and seer.sending.task_id == task_id else time.time()
     if not task_id or name.startswith(INTERNAL):
         return
     seer.buffer.sent(
-        _text(task_id), time.time(), name=name, queue=_text(routing_key), root_id=_text(facts.get("root_id")),
+        _text(task_id), sent_at, name=name, queue=_text(routing_key), root_id=_text(facts.get("root_id")),
         parent_id=_text(facts.get("parent_id")), group_id=_text(facts.get("group")), retries=facts.get("retries") or 0,
         arguments=_arguments(seer, facts),
     )  # fmt: skip

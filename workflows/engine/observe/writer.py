@@ -31,11 +31,19 @@ TIDY_BATCH = 2_000
 STOP_WITHIN_S = 2.0
 
 
+class Sending(threading.local):
+    """The task that this thread gives to the broker, and since when: a worker may have it before that has ended."""
+
+    task_id: object = None
+    at: float = 0.0
+
+
 class Observer:
     """The buffer of this process, and the thread that empties it, which starts with the first observation."""
 
     def __init__(self) -> None:
         self.buffer = Buffer()
+        self.sending = Sending()
         self.says = switch.read()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None

@@ -210,6 +210,7 @@ def context_of(visit: Visit, config: StepConfig, secrets: Secrets) -> StepContex
         cancelled=visit.cancelled,
         stoppers=visit.stoppers,
         report=functools.partial(setattr, visit, "progress"),
+        end_by=functools.partial(setattr, visit, "due_at"),
         claim=claim,
         given_timeout_ms=visit.step.given_timeout_ms,
     )
@@ -259,7 +260,7 @@ def _judge_performed(rendered: RenderedStep, error: BaseException) -> StepResult
     if isinstance(error, StepCancelled | asyncio.CancelledError):
         error = StepFailure("The handler stopped as if it were cancelled, but its run is not.")
     result = judge_error(rendered.visit, error, rendered.secrets, rendered.input)
-    return replace(result, pause_s=rendered.context.pause_s, logs=_logs(rendered))
+    return replace(result, pause_s=rendered.context.pause_s, logs=kept_logs(rendered.context))
 
 
 def timed_out(visit: Visit) -> ResourceExhausted:
@@ -315,12 +316,13 @@ def _result(rendered: RenderedStep, outcome: Outcome, output: str | None = None)
         input=rendered.input,
         started=rendered.visit.started,
         pause_s=rendered.context.pause_s,
-        logs=_logs(rendered),
+        logs=kept_logs(rendered.context),
     )
 
 
-def _logs(rendered: RenderedStep) -> str | None:
-    lines = rendered.context.log.lines
+def kept_logs(context: StepContext) -> str | None:
+    """The lines of a try as they are stored; None where there are none."""
+    lines = context.log.lines
     if not lines:
         return None
     return dump(

@@ -24,6 +24,7 @@ from django.db import transaction as django_transaction
 from psycopg.types.json import JsonbLoader
 
 from workflows import this_process
+from workflows.this_process.configuration import configuration
 
 SQL_DIR = Path(__file__).parent.parent / "sql"
 _SETTINGS = (
@@ -38,10 +39,16 @@ Row = TypeVar("Row")
 
 
 @functools.cache
+def _files() -> dict[str, str]:
+    """All statements by their names, read at the first use of one: while a process runs, the files may become those of
+    the next release."""
+    return {path.stem: path.read_text(encoding="utf-8") for path in SQL_DIR.glob("*/*.sql")}
+
+
+@functools.cache
 def statement(name: str) -> str:
     """The SQL of `sql/<room>/<name>.sql`, without its comments."""
-    (found,) = SQL_DIR.glob(f"*/{name}.sql")
-    lines = found.read_text(encoding="utf-8").splitlines()
+    lines = _files()[name].splitlines()
     return "\n".join(line for line in lines if not line.lstrip().startswith("--"))
 
 
@@ -91,8 +98,14 @@ def parameters() -> dict[str, Any]:
 
 
 def connect() -> Connection:
-    """A new connection to the database that Django uses, in autocommit mode."""
+    """A new connection to the database that Django uses, in autocommit mode.
+
+    Behind a pooler that gives each transaction another connection, nothing may stay with a connection: no statement is
+    prepared, and the settings are the pooler's to make (`connect_query`, see the how-to on production).
+    """
     given = parameters()
+    if configuration().db_pooler:
+        return psycopg.connect(**given, autocommit=True, prepare_threshold=None)
     options = f"{given.pop('options', '')} {_SETTINGS}".strip()
     return psycopg.connect(
         **given,

@@ -13,7 +13,7 @@ from workflows.engine.pipeline import publish
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import calls as transitions
 from workflows.errors import StepCancelled
-from workflows.functions.calls import Call
+from workflows.functions.calls import Call, handler_of
 from workflows.functions.failures import StepCallRefused
 from workflows.models import StepRun
 from workflows.steps.context import StepContext
@@ -49,11 +49,13 @@ def perform(call: Call, context: StepContext, *, wakes: bool) -> Any:
 def _perform_once(call: Call, context: StepContext, *, wakes: bool) -> tuple[Any, list[ReadyStep]]:
     began = time.monotonic()
     with transaction.atomic():
-        value = call.handler(context)
+        value = handler_of(call)(context)
         if isinstance(value, _NO_VALUES):
             raise StepCallRefused(f"step.atomic({call.name!r}): the function gives a value, and not {value!r}.")
         output = performing.stored_output(value, context.secrets)
-        if not transitions.complete(context.claim, output=output, input_=None, ran_s=time.monotonic() - began):
+        if not transitions.complete(
+            context.claim, output=output, logs=performing.kept_logs(context), ran_s=time.monotonic() - began
+        ):
             raise StepCancelled("The step is another worker's by now, or its run is cancelled: nothing was written.")
         return value, transitions.wake([context.step_run_id]) if wakes else []
 

@@ -138,6 +138,9 @@ class Nothing:
     def atomically(self, call: Call, context: StepContext, *, wakes: bool) -> Any:
         raise RuntimeError("No step is performed while a run is replayed.")
 
+    def await_rows(self, context: StepContext, tables: Sequence[str], timeout_s: float) -> float:
+        raise RuntimeError("No step is performed while a run is replayed.")
+
     def note_handled(self, step_run_ids: Sequence[UUID]) -> None:
         """Nothing is written."""
 

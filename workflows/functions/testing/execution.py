@@ -75,6 +75,8 @@ class Execution:
         self.cancel_reason = ""
         self.progress: dict[str, Any] | None = None
         self.logs: list[dict[str, str]] = []
+        self.looks: dict[UUID, dt.datetime] = {}
+        """When steps began to wait for rows."""
         self._awaited: tuple[UUID, ...] = ()
         self._any_of = False
 

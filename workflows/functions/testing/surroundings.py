@@ -20,7 +20,7 @@ from workflows.engine.calls.inline import FunctionVisit
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions.calls import NewCall
-from workflows.functions.calls import Call
+from workflows.functions.calls import Call, handler_of
 from workflows.functions.testing.rows import StepCall
 from workflows.functions.testing.stubs import FlowTestError, NotStubbed, result_of
 from workflows.steps.context import StepContext
@@ -48,7 +48,11 @@ class Surroundings:
         self._world.versions.note(version_id, name, options)
 
     def atomically(self, call: Call, context: StepContext, *, wakes: bool) -> Any:
-        return call.handler(context)
+        return handler_of(call)(context)
+
+    def await_rows(self, context: StepContext, tables: Sequence[str], timeout_s: float) -> float:
+        began = self._execution.looks.setdefault(context.step_run_id, self.now())
+        return timeout_s - (self.now() - began).total_seconds()
 
     def note_handled(self, step_run_ids: Sequence[UUID]) -> None:
         """There are no dead letters."""

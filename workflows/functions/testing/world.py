@@ -35,6 +35,7 @@ from workflows.functions.testing.stubs import FlowTestError, NotStubbed, Stubs
 from workflows.payload import dump
 from workflows.steps.context import StepContext
 from workflows.steps.outcome import Completed, Failed, WaitFor
+from workflows.steps.types import publish_event
 
 MAX_TURNS = 1_000_000
 
@@ -334,8 +335,9 @@ class World:
         )
 
     def _publish(self, execution: Execution, config: Any, context: StepContext) -> Any:
-        self.deliver(self.facts(config.name, config.data, config.user, id_=context.step_run_id))
-        return {"eventId": str(context.step_run_id)}
+        for id_, event in config.sent(context.step_run_id):
+            self.deliver(self.facts(event.name, event.data, event.user, id_=id_))
+        return publish_event.output_of(config, context.step_run_id)
 
 
 def _hash_at(facts: Mapping[str, Any], path: str) -> str:

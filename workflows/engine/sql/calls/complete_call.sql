@@ -1,6 +1,6 @@
 -- A step of a function that is performed in a transaction of its own has completed: record it in that transaction.
 -- Nothing happens where its lease is lost: the caller rolls back then. Returns the step.
--- Parameters: id uuid, lease uuid, output text or null, input text or null (JSON), ran float8 (seconds since its
+-- Parameters: id uuid, lease uuid, output text or null, logs text or null (both JSON), ran float8 (seconds since its
 --   handler began).
 -- Returns: id uuid.
 -- Index: primary key. (`status || ''` hides the partial indexes from the planner: ADR 4.)
@@ -15,9 +15,9 @@ WITH done AS (
     RETURNING s.id, s.org_id, s.run_id, s.attempt, s.worker_id, s.ready_at, s.started_at
 ), tried AS (
     INSERT INTO headrace_workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at,
-                                            started_at, ended_at, input)
+                                            started_at, ended_at, logs)
     SELECT headrace_uuid7(), d.org_id, d.run_id, d.id, d.attempt, 'completed', d.worker_id, d.ready_at, d.started_at,
-           clock_timestamp(), %(input)s::text::jsonb
+           clock_timestamp(), %(logs)s::text::jsonb
       FROM done d
 )
 SELECT id FROM done

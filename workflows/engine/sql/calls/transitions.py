@@ -46,10 +46,10 @@ class CompleteCallRow(NamedTuple):
 
 
 def complete_call(
-    *, id: UUID, lease: UUID, output: str | None, input: str | None, ran: float, cursor: database.Cursor | None = None
+    *, id: UUID, lease: UUID, output: str | None, logs: str | None, ran: float, cursor: database.Cursor | None = None
 ) -> list[CompleteCallRow]:
     """A step of a function that is performed in a transaction of its own has completed."""
-    parameters = {"id": id, "lease": lease, "output": output, "input": input, "ran": ran}
+    parameters = {"id": id, "lease": lease, "output": output, "logs": logs, "ran": ran}
     return database.fetch("complete_call", parameters, CompleteCallRow._make, cursor)
 
 

@@ -21,12 +21,15 @@ WITH done AS (
       FROM headrace_workflows_run r
      WHERE s.id = %(id)s AND s.status || '' = 'running' AND s.lease_token = %(lease)s
        AND r.id = s.run_id AND r.error IS NULL AND r.cancel_requested_at IS NULL
-    RETURNING s.id, s.org_id, s.run_id, s.attempt, s.worker_id, s.ready_at, s.started_at, s.ended_at
+    RETURNING s.id, s.org_id, s.run_id, s.attempt, s.worker_id, s.ready_at, s.started_at, s.ended_at,
+              CASE WHEN (s.kept_logs ->> 'try')::int = s.attempt + s.told_waits THEN s.kept_logs -> 'lines' END AS kept
 ), tried AS (
     INSERT INTO headrace_workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at,
                                             started_at, ended_at, input, logs)
     SELECT headrace_uuid7(), d.org_id, d.run_id, d.id, d.attempt, 'completed', d.worker_id, d.ready_at, d.started_at,
-           d.ended_at, %(input)s::text::jsonb, %(logs)s::text::jsonb
+           d.ended_at, %(input)s::text::jsonb,
+           CASE WHEN d.kept IS NULL THEN %(logs)s::text::jsonb
+                ELSE d.kept || COALESCE(%(logs)s::text::jsonb, '[]') END
       FROM done d
 ), next AS (
     UPDATE headrace_workflows_steprun s

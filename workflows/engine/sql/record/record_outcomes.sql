@@ -6,6 +6,7 @@
 -- decremented, never recounted, so that parents recorded at the same instant can't lose a join. Returns rows of three
 -- kinds: 'recorded' per recorded outcome, 'next' per successor that is ready or running now, 'run' per run that ended
 -- or is bound to fail. (One JSON parameter is far cheaper to send than twenty arrays.)
+-- Lines that a try has logged before it waited are kept with its step, until its attempt is recorded with them.
 -- Parameters: outcomes text (a JSON array of {id, run, lease (absent: a skip of a ready step), status (completed failed
 --   skipped cancelled waiting ready), waited_for (of a step that no worker has), reason (of a skip), logs (JSON as
 --   text), waiting_for ('' sleep retry event approval run), wake_in (seconds), output, input, error (JSON as text),
@@ -47,6 +48,16 @@ WITH outcome AS (
            lease_token = NULL, lease_until = NULL, deadline_at = NULL,
            started_at = COALESCE(greatest(clock_timestamp() - make_interval(secs => o.ran), s.ready_at), s.started_at),
            dispatched_at = CASE WHEN o.status = 'ready' THEN NULL ELSE s.dispatched_at END,
+           kept_logs = CASE WHEN o.logs IS NULL OR o.status <> 'waiting' OR o.waiting_for = 'retry' THEN s.kept_logs
+                            ELSE (SELECT jsonb_build_object('try', s.attempt + s.told_waits, 'lines', CASE
+                                         WHEN k.lines IS NULL THEN o.logs
+                                         WHEN octet_length(k.lines::text) > 32000 THEN k.lines
+                                         WHEN octet_length(k.lines::text) + octet_length(o.logs::text) <= 32000
+                                         THEN k.lines || o.logs
+                                         ELSE k.lines || o.logs || jsonb_build_object('at', clock_timestamp(), 'level',
+                                              'info', 'message', '… and later lines until its end') END)
+                                    FROM (SELECT CASE WHEN (s.kept_logs ->> 'try')::int = s.attempt + s.told_waits
+                                                      THEN s.kept_logs -> 'lines' END AS lines) k) END,
            ended_at = CASE WHEN o.status IN ('completed', 'failed', 'skipped', 'cancelled') THEN clock_timestamp() END
       FROM outcome o
      WHERE s.id = o.id
@@ -54,7 +65,10 @@ WITH outcome AS (
             OR (o.lease IS NULL AND o.waited_for IS NULL AND o.status = 'skipped' AND s.status || '' = 'ready')
             OR (o.lease IS NULL AND s.status || '' = 'waiting' AND s.waiting_for = o.waited_for))
     RETURNING s.id, s.org_id, s.run_id, s.key, s.path, s.status, s.attempt, s.worker_id, s.ready_at, s.started_at,
-              s.is_sink, o.lease, o.waiting_for, o.input, o.error, o.logs, o.fatal, o.spends
+              s.is_sink, o.lease, o.waiting_for, o.input, o.error, o.fatal, o.spends,
+              CASE WHEN (s.kept_logs ->> 'try')::int = s.attempt + s.told_waits - o.spends::int - o.by_server::int
+                        AND (o.status <> 'waiting' OR o.waiting_for = 'retry')
+                   THEN (s.kept_logs -> 'lines') || COALESCE(o.logs, '[]') ELSE o.logs END AS logs
 ), tried AS (
     INSERT INTO headrace_workflows_attempt (id, org_id, run_id, step_run_id, number, status, worker_id, ready_at,
                                             started_at, ended_at, input, error, logs)

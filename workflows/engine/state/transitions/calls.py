@@ -122,10 +122,10 @@ def open_(function: Claim, calls: Sequence[NewCall]) -> list[ReadyStep]:
     return [call.ready(function) for call in calls if call.id in inserted]
 
 
-def complete(claim: Claim, *, output: str | None, input_: str | None, ran_s: float) -> bool:
+def complete(claim: Claim, *, output: str | None, logs: str | None, ran_s: float) -> bool:
     """running → completed, in the caller's transaction. False where the step is another worker's by now, or its run is
     cancelled."""
-    rows = sql.complete_call(id=claim.id, lease=claim.lease or NIL_UUID, output=output, input=input_, ran=ran_s)
+    rows = sql.complete_call(id=claim.id, lease=claim.lease or NIL_UUID, output=output, logs=logs, ran=ran_s)
     return bool(rows)
 
 
