@@ -11,6 +11,8 @@ from django.contrib.auth.models import Permission, User
 from django.contrib.messages import constants
 from django.test import Client
 
+from workflows.models import Membership, Organization
+
 ENDS = {"submit", "button", "image", "file", "reset"}
 
 
@@ -83,12 +85,21 @@ class Forms(HTMLParser):
         return found
 
 
-def staff(permissions: Iterable[str] = (), *, superuser: bool = False) -> Client:
-    """A browser that is logged in as staff with these permissions (`headrace_workflows.view_run`)."""
+def staff(
+    permissions: Iterable[str] = (),
+    *,
+    superuser: bool = False,
+    of: Organization | None = None,
+    role: str = "viewer",
+) -> Client:
+    """A browser that is logged in as staff with these permissions (`headrace_workflows.view_run`), as a member of an
+    organization in a role."""
     user = User.objects.create_user(f"staff-{uuid.uuid4().hex[:10]}", is_staff=True, is_superuser=superuser)
     for name in permissions:
         app, _, code = name.partition(".")
         user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=code))
+    if of is not None:
+        Membership.objects.create(organization=of, user=user, role=role)
     client = Client(raise_request_exception=False)
     client.force_login(user)
     return client

@@ -107,9 +107,10 @@ class ScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """A member chooses from its organizations where an operator may name any, or none for all."""
         is_owner = self.scope is not None and db_field.name == self.scope.path == "org_id"
         if is_owner and not access.is_operator(request.user):
-            own = access.organizations_of(request.user).filter(id__in=self._changed(request, "add"))
-            choices = [(str(each.id), each.slug) for each in own.order_by("slug")]
-            return forms.TypedChoiceField(label="Organization", choices=choices, coerce=UUID)
+            reached = self._changed(request, "add") | self._changed(request, "change")
+            own = Organization.objects.filter(id__in=reached).order_by("slug")
+            choices = [(str(each.id), each.slug) for each in own]
+            return forms.UUIDField(label="Organization", widget=forms.Select(choices=choices))
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:

@@ -1,8 +1,9 @@
-"""Who holds a live stream, and whether they still may: a key that was revoked or a session that ended reads no more."""
+"""Who holds a live stream, and whether they still may: a key that was revoked, a session that ended
+and a member that was removed read no more."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -13,6 +14,7 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
+from workflows.edge import access
 from workflows.models import AccessKey
 
 
@@ -26,11 +28,20 @@ class Holder:
 
 
 def revoked(holders: Collection[Holder]) -> set[Holder]:
-    """Those who may read no more; at most three statements for all of them."""
-    keys = {each.id for each in holders if each.kind == "key"}
-    sessions = {each.id for each in holders if each.kind == "session"}
-    valid = {("key", each) for each in _valid_keys(keys)} | {("session", each) for each in _valid_sessions(sessions)}
-    return {each for each in holders if (each.kind, each.id) not in valid}
+    """Those who may read no more; at most five statements for all of them."""
+    keys = _valid_keys({each.id for each in holders if each.kind == "key"})
+    users = _users_of_sessions({each.id for each in holders if each.kind == "session"})
+    seen = access.seen_by(set(users.values()))
+    return {each for each in holders if not _may_read(each, keys, users, seen)}
+
+
+def _may_read(
+    holder: Holder, keys: set[str], users: Mapping[str, AbstractBaseUser], seen: Mapping[Any, set[UUID]]
+) -> bool:
+    if holder.kind == "key":
+        return holder.id in keys
+    user = users.get(holder.id)
+    return user is not None and (access.is_operator(user) or holder.org_id in seen.get(user.pk, ()))
 
 
 def _valid_keys(ids: Collection[str]) -> set[str]:
@@ -40,20 +51,20 @@ def _valid_keys(ids: Collection[str]) -> set[str]:
     return {str(each) for each in rows.values_list("id", flat=True)}
 
 
-def _valid_sessions(keys: Collection[str]) -> set[str]:
+def _users_of_sessions(keys: Collection[str]) -> dict[str, AbstractBaseUser]:
+    """By session key, the login of each session that goes on."""
     if not keys:
-        return set()
+        return {}
     rows = Session.objects.filter(session_key__in=list(keys), expire_date__gt=timezone.now())
     data: dict[str, dict[str, Any]] = {row.session_key: row.get_decoded() for row in rows}
     ids = {each[SESSION_KEY] for each in data.values() if SESSION_KEY in each}
     users = {str(user.pk): user for user in get_user_model()._default_manager.filter(pk__in=ids, is_active=True)}
-    return {key for key, each in data.items() if _is_logged_in(each, users.get(str(each.get(SESSION_KEY))))}
+    owners = {key: users.get(str(each.get(SESSION_KEY))) for key, each in data.items()}
+    return {key: user for key, user in owners.items() if user is not None and _is_logged_in(data[key], user)}
 
 
-def _is_logged_in(data: dict[str, Any], user: AbstractBaseUser | None) -> bool:
+def _is_logged_in(data: dict[str, Any], user: AbstractBaseUser) -> bool:
     """Whether the session is this user's; a change of the password ends it."""
-    if user is None:
-        return False
     given = data.get(HASH_SESSION_KEY, "")
     hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
     return any(constant_time_compare(given, each) for each in hashes)

@@ -61,7 +61,7 @@ def test_every_model_of_the_admin_is_walked() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", MODELS, ids=LABELS)
 def test_what_a_page_offers_is_done(model: type[Model], kind: str, world: World) -> None:
-    row, client, listing = ROWS[model](world), login(kind, model), address_of(model)
+    row, client, listing = ROWS[model](world), login(kind, model, world), address_of(model)
     list_page = client.get(listing)
     assert list_page.status_code == 200
     if kind == "superuser":
@@ -218,13 +218,13 @@ def test_an_action_says_what_it_did(model: type[Model], name: str, world: World)
 @pytest.mark.parametrize("model", MODELS, ids=LABELS)
 def test_who_may_only_look_is_offered_no_action(model: type[Model], world: World) -> None:
     ROWS[model](world)
-    assert actions_of(login("view", model), model) == []
+    assert actions_of(login("view", model, world), model) == []
 
 
 @pytest.mark.parametrize("kind", ["superuser", "all"])
 @pytest.mark.parametrize("model", MODELS, ids=LABELS)
 def test_deleting_the_selected_rows_deletes_them_or_says_why_not(model: type[Model], kind: str, world: World) -> None:
-    client, row = login(kind, model), ROWS[model](world)
+    client, row = login(kind, model, world), ROWS[model](world)
     if "delete_selected" not in actions_of(client, model):
         assert successes(act(client, address_of(model), "delete_selected", row.pk)) == []
         return
@@ -261,7 +261,7 @@ def test_the_schedule_of_a_flow_is_switched_with_its_trigger(action: str, before
 
 def test_the_schedule_of_a_flow_takes_the_permission_on_triggers(world: World) -> None:
     row = world.schedule()
-    client = login("change", PeriodicTask)
+    client = login("change", PeriodicTask, world)
     assert successes(act(client, address_of(PeriodicTask), "disable_tasks", row.pk)) == []
     assert _trigger_of(row).enabled
 

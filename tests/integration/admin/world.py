@@ -115,9 +115,10 @@ class World:
 
 
 def _override(world: World) -> ThrottleOverride:
-    """Of all organizations: one may change its own only so often."""
-    row = ThrottleOverride(scope="limit", name=f"walk-{uuid.uuid4().hex[:8]}", concurrency=5)
-    return limits.put_limit(row, by="walk")
+    row = ThrottleOverride(scope="limit", org_id=world.org.id, name=f"walk-{uuid.uuid4().hex[:8]}", concurrency=5)
+    made = limits.put_limit(row, by="walk")
+    ThrottleChange.objects.filter(org_id=world.org.id).update(at=NOW)  # an organization may change only so often
+    return made
 
 
 def _change(world: World) -> ThrottleChange:
@@ -265,10 +266,10 @@ def permissions_of(model: type[Model], *verbs: str) -> list[str]:
     return [f"{model._meta.app_label}.{verb}_{model._meta.model_name}" for verb in verbs]
 
 
-def login(kind: str, model: type[Model]) -> Client:
-    """`all`: everything with this model, and nothing with any other."""
+def login(kind: str, model: type[Model], world: World) -> Client:
+    """A viewer of the organization. `all`: everything with this model, and nothing with any other."""
     verbs = {"view": ("view",), "change": ("view", "change"), "all": ("view", "add", "change", "delete")}
-    return staff(permissions_of(model, *verbs.get(kind, ())), superuser=kind == "superuser")
+    return staff(permissions_of(model, *verbs.get(kind, ())), superuser=kind == "superuser", of=world.org)
 
 
 MODELS = sorted(REGISTRY, key=lambda model: model._meta.label)

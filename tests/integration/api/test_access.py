@@ -1,8 +1,7 @@
-"""Who sees and does what until there are roles; where events without a key may come from; what pages may load."""
+"""Who sees and does what by role; where events without a key may come from; what pages may load."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import uuid
 from collections.abc import Iterator
@@ -10,38 +9,27 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
-from django.db import connection, transaction
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.utils import timezone
 
 from tests.support.workers import leave_nothing, publish
 from workflows import services
-from workflows.models import AccessKey, Organization, Run, Trigger, Wait
+from workflows.models import AccessKey, Membership, Organization, Run, Trigger, Wait
 from workflows.this_process.configuration import configuration
 
 
-def login(*permissions: str, staff: bool = False, superuser: bool = False) -> Client:
-    user = get_user_model().objects.create_user(
-        f"user-{uuid.uuid4().hex[:8]}", password="x", is_staff=staff, is_superuser=superuser
-    )
+def login(*permissions: str, of: Organization | None = None, role: str = "viewer", **flags: bool) -> Client:
+    """A browser that is logged in with these permissions, as a member of an organization in a role."""
+    user = get_user_model().objects.create_user(f"user-{uuid.uuid4().hex[:8]}", password="x", **flags)
     for name in permissions:
         app, _, code = name.partition(".")
         user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=code))
+    if of is not None:
+        Membership.objects.create(organization=of, user=user, role=role)
     client = Client()
     client.force_login(user)
     return client
-
-
-@contextlib.contextmanager
-def alone(org: Organization) -> Iterator[None]:
-    """The organization is the only one, for this connection."""
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL session_replication_role = replica")  # what belongs to the others stays
-            cursor.execute("DELETE FROM headrace_workflows_organization WHERE id <> %s", (org.id,))
-        yield
-        transaction.set_rollback(True)
 
 
 @pytest.fixture
@@ -65,91 +53,118 @@ def actions(run: Run) -> list[str]:
 PAGES = ["/", "/flows/", "/approvals/"]
 
 
-def test_a_login_without_permissions_sees_the_only_organization_and_changes_nothing(
-    org: Organization, run: Run
-) -> None:
-    with alone(org):
-        client = login()
-        for path in [*PAGES, f"/runs/{run.id}/"]:
-            assert client.get(path).status_code == 200, path
-        for path in actions(run):
-            answer = client.post(path)
-            assert (answer.status_code, b"an operator can give it" in answer.content) == (403, True), path
-        assert b"<button>Cancel" not in client.get(f"/runs/{run.id}/").content
-        assert b"<button>Pause" not in client.get("/flows/").content
-        run.refresh_from_db()
-        assert run.cancel_requested_at is None
+def test_a_viewer_sees_the_organization_and_changes_nothing(org: Organization, run: Run) -> None:
+    client = login(of=org)
+    for path in [*PAGES, f"/runs/{run.id}/"]:
+        assert client.get(path).status_code == 200, path
+    for path in actions(run):
+        answer = client.post(path)
+        assert (answer.status_code, b"it is viewer of" in answer.content) == (403, True), path
+    assert b"<button>Cancel" not in client.get(f"/runs/{run.id}/").content
+    assert b"<button>Pause" not in client.get("/flows/").content
+    run.refresh_from_db()
+    assert run.cancel_requested_at is None
 
 
-def test_the_permission_is_what_an_action_takes(org: Organization, run: Run) -> None:
-    with alone(org):
-        client = login("headrace_workflows.change_flow")
-        assert b"<button>Pause" in client.get("/flows/").content
-        assert client.post("/flows/asks/pause/").status_code == 302
-        assert client.post(f"/runs/{run.id}/cancel/").status_code == 403
-        client = login("headrace_workflows.change_run")
-        assert client.post("/flows/asks/resume/").status_code == 403
-        assert client.post(f"/runs/{run.id}/cancel/").status_code == 302
-        run.refresh_from_db()
-        assert run.cancel_requested_at is not None
+@pytest.mark.parametrize("role", ["operator", "editor", "admin"])
+def test_an_operator_and_whoever_is_more_pauses_and_cancels(org: Organization, run: Run, role: str) -> None:
+    client = login(of=org, role=role)
+    assert b"<button>Pause" in client.get("/flows/").content
+    assert client.post("/flows/asks/pause/").status_code == 302
+    assert client.post("/flows/asks/resume/").status_code == 302
+    assert client.post(f"/runs/{run.id}/cancel/").status_code == 302
+    run.refresh_from_db()
+    assert run.cancel_requested_at is not None
+
+
+def test_a_django_permission_adds_its_right_where_the_login_is_a_member(org: Organization, run: Run) -> None:
+    client = login("headrace_workflows.change_flow", of=org)
+    assert b"<button>Pause" in client.get("/flows/").content
+    assert client.post("/flows/asks/pause/").status_code == 302
+    assert client.post(f"/runs/{run.id}/cancel/").status_code == 403
+    client = login("headrace_workflows.change_run", of=org)
+    assert client.post("/flows/asks/resume/").status_code == 403
+    assert client.post(f"/runs/{run.id}/cancel/").status_code == 302
+    client = login("headrace_workflows.stop_flow", of=org)
+    assert client.post("/flows/asks/resume/").status_code == 302
 
 
 def test_the_address_of_a_webhook_is_shown_to_those_only_who_may_change_flows(org: Organization, run: Run) -> None:
     token = Trigger.objects.get(organization=org).token
-    with alone(org):
-        page = login().get("/flows/").content.decode()
-        assert (token in page, "/hooks/***" in page) == (False, True)
-        assert token in login("headrace_workflows.change_flow").get("/flows/").content.decode()
+    for role, shown in [("viewer", False), ("operator", False), ("editor", True)]:
+        page = login(of=org, role=role).get("/flows/").content.decode()
+        assert (token in page, "/hooks/***" in page) == (shown, not shown), role
+    assert token in login("headrace_workflows.change_flow", of=org).get("/flows/").content.decode()
 
 
-def test_an_approval_that_names_nobody_takes_the_permission_and_a_named_login_needs_none(
+def test_an_approval_that_names_nobody_takes_the_right_and_a_named_login_needs_none(
     org: Organization, run: Run
 ) -> None:
-    with alone(org):
-        wait = Wait(
-            org_id=org.id,
-            run_id=run.id,
-            step_run_id=uuid.uuid4(),
-            kind="approval",
-            options={"title": "x"},
-            since=timezone.now(),
-            created_at=timezone.now(),
-        )
-        wait.save(force_insert=True)
-        path = f"/approvals/{wait.step_run_id}/"
-        client = login()
-        assert b"You may not decide this" in client.get(path).content
-        answer = client.post(path, {"decision": "approve"}, follow=True)
-        assert b"may not decide this" in answer.content
-        wait.refresh_from_db()
-        assert wait.taken_at is None
-        named = get_user_model().objects.create_user(f"anna-{uuid.uuid4().hex[:6]}")
-        Wait.objects.filter(step_run_id=wait.step_run_id).update(
-            options={"title": "x", "approvers": [f"user:{named.username}"]}
-        )
-        anna = Client()
-        anna.force_login(named)
-        assert b'value="approve"' in anna.get(path).content
+    wait = Wait(
+        org_id=org.id,
+        run_id=run.id,
+        step_run_id=uuid.uuid4(),
+        kind="approval",
+        options={"title": "x"},
+        since=timezone.now(),
+        created_at=timezone.now(),
+    )
+    wait.save(force_insert=True)
+    path = f"/approvals/{wait.step_run_id}/"
+    client = login(of=org)
+    assert b"You may not decide this" in client.get(path).content
+    answer = client.post(path, {"decision": "approve"}, follow=True)
+    assert b"may not decide this" in answer.content
+    wait.refresh_from_db()
+    assert wait.taken_at is None
+    named = get_user_model().objects.create_user(f"anna-{uuid.uuid4().hex[:6]}")
+    Wait.objects.filter(step_run_id=wait.step_run_id).update(
+        options={"title": "x", "approvers": [f"user:{named.username}"]}
+    )
+    anna = Client()
+    anna.force_login(named)
+    assert anna.get(path).status_code == 403, "being named is no membership"
+    Membership.objects.create(organization=org, user=named, role="viewer")
+    assert b'value="approve"' in anna.get(path).content
+    operator = login(of=org, role="operator").get(path).content
+    assert b'value="approve"' not in operator, "others are named"
+    admin = login(of=org, role="admin").get(path).content
+    assert (b'value="approve"' in admin, b"as_operator" in admin) == (True, True)
 
 
 @pytest.mark.parametrize("permissions", [[], ["headrace_workflows.change_run", "headrace_workflows.change_flow"]])
-def test_a_login_is_refused_where_several_organizations_are_and_nothing_says_which(
+def test_a_login_without_a_membership_gets_nothing_whatever_its_permissions(
     org: Organization, other: Organization, run: Run, permissions: list[str]
 ) -> None:
-    client = login(*permissions, staff=True)
-    for path in [*PAGES, f"/runs/{run.id}/"]:
+    client = login(*permissions, is_staff=True)
+    for path in [*PAGES, f"/runs/{run.id}/", f"/?org={org.slug}"]:
         answer = client.get(path)
-        assert (answer.status_code, b"several organizations" in answer.content) == (403, True), path
+        assert (answer.status_code, b"member of no organization" in answer.content) == (403, True), path
     for path in actions(run):
         assert client.post(path).status_code == 403, path
     for path in ("/api/stream", f"/api/runs/{run.id}/stream"):
         answer = client.get(path)
         assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), path
-        assert "several organizations" in answer.json()["detail"]
+        assert "member of no organization" in answer.json()["detail"]
 
 
-def test_a_superuser_chooses_and_the_choice_stays(org: Organization, run: Run) -> None:
-    client = login(superuser=True)
+def test_the_strongest_of_a_logins_memberships_counts(org: Organization, run: Run) -> None:
+    user = get_user_model().objects.create_user(f"team-{uuid.uuid4().hex[:8]}")
+    team = Group.objects.create(name=f"team-{uuid.uuid4().hex[:8]}")
+    Membership.objects.create(organization=org, user=user, role="viewer")
+    Membership.objects.create(organization=org, group=team, role="operator")
+    client = Client()
+    client.force_login(user)
+    assert client.post("/flows/asks/pause/").status_code == 403
+    user.groups.add(team)
+    assert client.post("/flows/asks/pause/").status_code == 302
+    assert client.post("/flows/asks/resume/").status_code == 302
+    team.delete()
+    assert client.post("/flows/asks/pause/").status_code == 403
+
+
+def test_an_operator_of_the_installation_chooses_and_the_choice_stays(org: Organization, run: Run) -> None:
+    client = login(is_superuser=True)
     assert client.get(f"/runs/{run.id}/?org=nobody").status_code == 404
     assert client.get(f"/runs/{run.id}/?org={org.slug}").status_code == 200
     assert org.slug.encode() in client.get("/flows/").content
@@ -157,11 +172,29 @@ def test_a_superuser_chooses_and_the_choice_stays(org: Organization, run: Run) -
     assert client.post("/flows/asks/resume/").status_code == 302
 
 
-def test_a_login_may_not_choose_another_organization(org: Organization, run: Run) -> None:
-    with alone(org):
-        assert login().get(f"/?org={org.slug}").status_code == 200
-        assert login().get("/?org=somebody").status_code == 404
-        assert login().get("/?org=%00").status_code == 422
+def test_a_member_of_two_organizations_switches_and_of_no_third(
+    org: Organization, other: Organization, run: Run
+) -> None:
+    client = login(of=org, role="operator")
+    assert client.get(f"/?org={org.slug}").status_code == 200
+    for wanted in ("somebody", other.slug, str(other.id)):
+        answer = client.get(f"/?org={wanted}")
+        assert (answer.status_code, f"no organization &#x27;{wanted}&#x27;" in answer.content.decode()) == (404, True)
+        assert client.post("/switch/", {"organization": wanted}).status_code == 404
+    assert client.get("/?org=%00").status_code == 422
+    assert b'action="/switch/"' not in client.get("/").content, "one organization needs no switch"
+    user = get_user_model().objects.get(id=client.session["_auth_user_id"])
+    Membership.objects.create(organization=other, user=user, role="viewer")
+    assert b'action="/switch/"' in client.get("/").content
+    assert client.post("/switch/", {"organization": other.slug}).status_code == 302
+    assert client.get(f"/runs/{run.id}/").status_code == 404
+    assert client.get(f"/api/runs/{run.id}/stream").status_code == 404
+    assert client.post(f"/runs/{run.id}/cancel/").status_code == 403, "a viewer there"
+    assert client.post("/switch/", {"organization": str(org.id)}).status_code == 302
+    assert client.get(f"/runs/{run.id}/").status_code == 200
+    Membership.objects.filter(organization=org, user=user).delete()
+    assert client.get(f"/runs/{run.id}/").status_code == 404
+    assert other.slug in client.get("/flows/").content.decode(), "what was chosen is not the login's any more"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +211,7 @@ def test_a_login_may_not_choose_another_organization(org: Organization, run: Run
 )
 def test_who_may_only_look_has_no_action_in_the_admin(org: Organization, model: str, verb: str, see: str) -> None:
     row, _ = AccessKey.issue(org, "api", "kept")
-    client = login(see, staff=True)
+    client = login(see, of=org, is_staff=True)
     page = client.get(f"/admin/{model}/")
     assert (page.status_code, f'value="{verb}"' in page.content.decode()) == (200, False)
     client.post(f"/admin/{model}/", {"action": verb, "_selected_action": [str(row.pk)]})
@@ -237,7 +270,7 @@ def test_a_name_that_points_here_is_no_way_in(org: Organization, settings: Any) 
     "path", ["/login/", "/admin/login/", "/", "/api/docs", "/api/openapi.json", "/healthz", "/nothing"]
 )
 def test_every_answer_has_a_policy_without_inline_scripts(org: Organization, path: str) -> None:
-    answer = login(superuser=True).get(path)
+    answer = login(is_superuser=True).get(path)
     rules = dict(rule.strip().split(" ", 1) for rule in answer["Content-Security-Policy"].split(";"))
     assert rules["script-src"] == "'self'"
     assert (rules["default-src"], rules["frame-ancestors"], rules["base-uri"]) == ("'none'", "'none'", "'none'")
