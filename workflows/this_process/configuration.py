@@ -27,8 +27,8 @@ OF_OTHERS = frozenset(
 )
 """Variables that do not begin with HEADRACE_: they are read by the project too, so they are never set here."""
 HERE = frozenset({
-    "ALERT_URLS", "ALLOWED_PRIVATE_HOSTS", "DB_POOL_SIZE", "ENCRYPTION_KEY", "FLOWER_URL", "GATE_LEASE_S",
-    "GATE_RESERVATION_S", "PUBLIC_URL", "REDIS_PREFIX", "STEP_EVENTS", *OF_OTHERS,
+    "ALERT_URLS", "ALLOWED_PRIVATE_HOSTS", "DB_POOL_SIZE", "ENCRYPTION_KEY", "ENCRYPTION_KEYS_OLD", "FLOWER_URL",
+    "GATE_LEASE_S", "GATE_RESERVATION_S", "PUBLIC_URL", "REDIS_PREFIX", "STEP_EVENTS", *OF_OTHERS,
 })  # fmt: skip
 """Keys that `read` takes."""
 ELSEWHERE = frozenset({
@@ -54,6 +54,8 @@ class Configuration:
     gate_lease_s: float
     gate_reservation_s: float
     encryption_key: str
+    encryption_keys_old: tuple[str, ...]
+    """Keys of before, which still open what they have encrypted."""
     allowed_private_hosts: tuple[str, ...]
     alert_urls: tuple[str, ...]
     sentry_dsn: str
@@ -146,6 +148,7 @@ def read(env: Mapping[str, str]) -> Configuration:
         gate_lease_s=_gate_lease_s(env),
         gate_reservation_s=seconds(env, "HEADRACE_GATE_RESERVATION_S", clocks.RESERVATION_S, low=low, high=high),
         encryption_key=env.get("HEADRACE_ENCRYPTION_KEY", ""),
+        encryption_keys_old=names(env, "HEADRACE_ENCRYPTION_KEYS_OLD"),
         allowed_private_hosts=names(env, "HEADRACE_ALLOWED_PRIVATE_HOSTS"),
         alert_urls=tuple(re.split(r"[\s,]+(?=[a-zA-Z][\w+.-]*://)", urls)) if urls else (),
         sentry_dsn=env.get("SENTRY_DSN", "").strip(),
@@ -164,9 +167,12 @@ def values(found: Configuration) -> dict[str, Any]:
     return {field.name: getattr(found, field.name) for field in fields(Configuration)}
 
 
-def encryption_key() -> str:
-    """What secrets are encrypted with: a key of their own, or Django's."""
-    return configuration().encryption_key or str(settings.SECRET_KEY)
+def encryption_keys() -> tuple[str, ...]:
+    """What secrets are encrypted with, the newest first: keys of their own, or Django's; then those of before."""
+    told = configuration()
+    of_django = (str(settings.SECRET_KEY), *getattr(settings, "SECRET_KEY_FALLBACKS", ()))
+    newest = (told.encryption_key,) if told.encryption_key else of_django
+    return tuple(dict.fromkeys([*newest, *told.encryption_keys_old]))
 
 
 def flag(source: Mapping[str, str], name: str, default: bool) -> bool:
