@@ -19,6 +19,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from throttling.errors import ThrottlingError
+from workflows.admin import audited
 from workflows.edge.unavailable import missing_service
 from workflows.errors import WorkflowsError
 
@@ -76,6 +77,20 @@ class CheckedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             message, level = "Nothing changed.", messages.INFO
         super().message_user(request, message, level, *args, **more)
 
+    # --- the audit log (each of these is called by Django, or by `report`, for whatever a page has changed) -------
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        audited.written(request, self.opts, "add", [obj])
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        audited.written(request, self.opts, "change", [obj], message)
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        audited.written(request, self.opts, "delete", queryset)
+        return super().log_deletions(request, queryset)
+
     # --- actions --------------------------------------------------------------------------------------------------
 
     def response_action(
@@ -93,6 +108,7 @@ class CheckedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Say how many it was done to ("3 runs cancelled."), and why not to the others."""
         reasons = sorted(set(refused))
         if done:
+            audited.action(request, self, done)
             self.message_user(request, f"{done} {what}.", messages.SUCCESS)
         for reason in reasons[:MAX_REASONS]:
             self.message_user(request, reason, messages.WARNING)

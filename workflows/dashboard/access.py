@@ -10,6 +10,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from workflows.dashboard import audited
 from workflows.edge import access
 from workflows.edge.access import NoOrganization
 from workflows.errors import WorkflowsError
@@ -33,8 +34,9 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
                 return render(request, "headrace/refused.html", {"reason": str(error)}, status=error.status)
             request.organization = organization  # type: ignore[attr-defined]  # the header of the pages names it
             request.may = access.Rights(request.user, organization)  # type: ignore[attr-defined]
-            return view(request, organization, *args, **kwargs)
+            return audited.page(request, organization, lambda: view(request, organization, *args, **kwargs), kwargs)
 
+        checked.is_page = True  # type: ignore[attr-defined]
         return login_required(checked)
 
     return decorate

@@ -147,6 +147,7 @@ def test_a_rotated_key_works_until_the_overlap_ends(org: Organization) -> None:
     assert (made["scopes"], made["replaces"], made["name"]) == (["change_keys"], str(row.id), "test")
     assert api.get("/keys").status_code == Api(made["key"]).get("/keys").status_code == 200
     row.refresh_from_db()
+    assert row.expires_at is not None
     assert timezone.now() < row.expires_at <= timezone.now() + dt.timedelta(hours=1)
     assert api.post(f"/keys/{row.id}/rotate").json()["code"] == "key_not_in_force"  # its successor is to be rotated
     expire(row)

@@ -65,6 +65,11 @@ class KeyUses:
         if digests:
             sql.note_key_uses(digests=digests)
 
+    def drop(self) -> None:
+        """Write no more of what was noted until now: the database goes away."""
+        with self._wake:
+            self._waiting = set()
+
 
 def note(digest: str) -> None:
     """The key of this digest, which is in force, is used now."""
