@@ -17,11 +17,14 @@ from django.core.exceptions import ValidationError
 from django.db import DataError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 
 from throttling.errors import ThrottlingError
 from workflows.admin import audited
+from workflows.edge import redaction
 from workflows.edge.unavailable import missing_service
 from workflows.errors import WorkflowsError
+from workflows.presenters import redaction as masking
 
 REFUSALS = (WorkflowsError, ThrottlingError)
 MAX_REASONS = 5
@@ -39,14 +42,17 @@ class CheckedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     # --- refusals -------------------------------------------------------------------------------------------------
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return self._or_refusal(request, super().changeform_view, *args, **kwargs)
+        return _redacted(self._or_refusal(request, super().changeform_view, *args, **kwargs))
+
+    def history_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return _redacted(super().history_view(request, *args, **kwargs))
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return self._or_refusal(request, super().delete_view, *args, **kwargs)
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         try:
-            return self._or_refusal(request, super().changelist_view, *args, **kwargs)
+            return _redacted(self._or_refusal(request, super().changelist_view, *args, **kwargs))
         except DataError:  # a filter's value that Postgres has no form for
             if request.method != "GET" or not request.GET:
                 raise
@@ -163,6 +169,17 @@ class CheckedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             else:
                 del actions["delete_selected"]
         return actions
+
+
+def _redacted(response: Any) -> Any:
+    """The page without the values that the rules of the organizations hide whose runs it names."""
+
+    def mask(rendered: TemplateResponse) -> None:
+        rendered.content = masking.page(rendered.content.decode()).encode()
+
+    if isinstance(response, TemplateResponse) and redaction.are_there_any():
+        response.add_post_render_callback(mask)
+    return response
 
 
 def _delete_what_can_go(page: CheckedAdmin, request: HttpRequest, rows: QuerySet[Any]) -> Any:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Concatenate
+from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from workflows.dashboard import audited
-from workflows.edge import access
+from workflows.edge import access, redaction
 from workflows.edge.access import NoOrganization
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
+from workflows.presenters import redaction as masking
 
 CHOSEN = "organization"
 View = Callable[Concatenate[HttpRequest, Organization, ...], HttpResponse]
@@ -34,12 +36,22 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
                 return render(request, "headrace/refused.html", {"reason": str(error)}, status=error.status)
             request.organization = organization  # type: ignore[attr-defined]  # the header of the pages names it
             request.may = access.Rights(request.user, organization)  # type: ignore[attr-defined]
-            return audited.page(request, organization, lambda: view(request, organization, *args, **kwargs), kwargs)
+            answer = audited.page(request, organization, lambda: view(request, organization, *args, **kwargs), kwargs)
+            return redacted(answer, kwargs)
 
         checked.is_page = True  # type: ignore[attr-defined]
         return login_required(checked)
 
     return decorate
+
+
+def redacted(response: HttpResponse, kwargs: Mapping[str, Any]) -> HttpResponse:
+    """The page without the values that the rules of its organization hide."""
+    kind = response.get("Content-Type", "").partition(";")[0]
+    if not response.streaming and kind in {"text/html", "application/json"} and redaction.are_there_any():
+        ids = [each for each in kwargs.values() if isinstance(each, UUID)]
+        response.content = masking.page(response.content.decode(response.charset), ids).encode(response.charset)
+    return response
 
 
 def _organization(request: HttpRequest) -> Organization:

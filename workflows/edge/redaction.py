@@ -18,7 +18,7 @@ from cachetools import TTLCache
 
 from workflows import this_process
 from workflows.errors import InvalidInput
-from workflows.models import Organization
+from workflows.models import Event, Organization, Run, StepRun
 
 MASK = "***"
 MAX_RULES = 100
@@ -32,6 +32,8 @@ LONGEST = 1_000
 MOST_VALUES = 200
 _NAME = re.compile(r"[^\s.$*\[\]\0]{1,100}|\*")
 _TOP = "$"
+OF_EVENTS = ("data", "input", "eventdata", "triggerdata")
+"""Names under which the data of an event is shown."""
 
 
 def checked(rules: Collection[str]) -> list[str]:
@@ -67,7 +69,8 @@ class Rules:
             while len(names) > 1 and names[0] == "*" and not rule.startswith("$."):
                 names = names[1:]  # any place will do
             names = (_TOP, *names) if rule.startswith("$.") else names
-            self._by_last.setdefault(names[-1], []).append(names)
+            for each in _spellings(names):
+                self._by_last.setdefault(each[-1], []).append(each)
 
     def __bool__(self) -> bool:
         return bool(self._by_last)
@@ -124,6 +127,13 @@ class Rules:
                 yield from self._values(item, (*exact, str(index)), plain)
 
 
+def _spellings(names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """A path that begins at the data of an event holds for the payloads that such data is shown as, too."""
+    if len(names) > 1 and names[0] in OF_EVENTS:
+        return [(first, *names[1:]) for first in OF_EVENTS]
+    return [names]
+
+
 def _ends_with(place: Sequence[str], names: tuple[str, ...]) -> bool:
     if len(place) < len(names) or (names[0] == _TOP and len(place) != len(names)):
         return False
@@ -162,3 +172,51 @@ class KnownRules:
 def rules_of(org_id: UUID) -> Rules:
     """The rules of an organization, as they were a few seconds ago at most."""
     return this_process.own(KnownRules).of(org_id)
+
+
+class AnyRules:
+    """Whether any organization has rules, as it was a few seconds ago."""
+
+    def __init__(self) -> None:
+        self._is_so, self._until = False, 0.0
+
+    def ask(self) -> bool:
+        now = time.monotonic()
+        if now >= self._until:
+            self._is_so = Organization.objects.exclude(redaction=[]).exists()
+            self._until = now + TTL_S
+        return self._is_so
+
+
+def are_there_any() -> bool:
+    """Whether any organization has rules."""
+    return this_process.own(AnyRules).ask()
+
+
+MOST_IDS = 500
+MOST_RUNS = 5
+"""Of so few runs the outputs of steps are looked at too, not only what they began with."""
+MOST_STEPS = 200
+
+
+def known_values(ids: Collection[UUID]) -> list[str]:
+    """The texts at the places of the rules in what these runs (or the runs of these steps and events) are about: each
+    by the rules of its own organization, to be masked in other texts, such as errors."""
+    if not ids or not are_there_any():
+        return []
+    some = list(ids)[:MOST_IDS]
+    of_steps = StepRun.objects.filter(id__in=some).values_list("run_id", flat=True)
+    runs = list(
+        Run.objects.filter(id__in={*some, *of_steps}).values_list("id", "org_id", "input", "output", "event_id")
+    )
+    found: dict[str, None] = {}
+    for _, org_id, given, output, _ in runs:
+        found |= dict.fromkeys(rules_of(org_id).values({"input": given, "output": output}))
+    events = {*some, *(run[-1] for run in runs if run[-1] is not None)}
+    for org_id, data, user in Event.objects.filter(id__in=events).values_list("org_id", "data", "user"):
+        found |= dict.fromkeys(rules_of(org_id).values({"data": data, "user": user}))
+    if len(runs) <= MOST_RUNS:
+        steps = StepRun.objects.filter(run_id__in=[run[0] for run in runs]).exclude(output=None)
+        for org_id, output in steps.values_list("org_id", "output")[:MOST_STEPS]:
+            found |= dict.fromkeys(rules_of(org_id).values({"output": output}))
+    return list(found)[:MOST_VALUES]

@@ -19,6 +19,7 @@ from workflows.edge.unavailable import command_sentence, missing_service
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
 from workflows.payload import parse, text_fault
+from workflows.presenters import redaction
 from workflows.services.access import audit
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class HeadraceCommand(BaseCommand):
     """A command with `--json` and `--org`; errors of the project become one clear line."""
 
     requires_system_checks = ()  # they import the web, which takes half a second; `up`, `check` and CI run them
+    _owner: Organization | None = None
+    """Whose data is printed."""
     changes: Collection[str] = ()
     """The verbs that change something, each in one transaction with its entry in the audit log."""
     changes_by_parts: Collection[str] = ()
@@ -113,6 +116,7 @@ class HeadraceCommand(BaseCommand):
             raise CommandError(
                 f"There is no organization {options['org']!r}; `manage.py organization create` makes one."
             )
+        self._owner = found
         return found
 
     @property
@@ -122,6 +126,8 @@ class HeadraceCommand(BaseCommand):
         return made
 
     def print_json(self, value: Any) -> None:
+        if self._owner is not None and self._owner.redaction:
+            value = redaction.answer(self._owner.id, json.loads(json.dumps(value, default=str)))
         self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 

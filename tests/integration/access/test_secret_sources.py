@@ -271,7 +271,9 @@ def test_open_runs_go_on_over_a_rotation_and_a_lost_key_fails_its_step_alone(
             "config": {"url": "http://127.0.0.1:1/", "headers": {"x": f"${{ secrets.{name} }}"}},
         }
 
-    flows = [publish(org, steps) for steps in ([asks("GOOD")], [asks("LOST")], [{"id": "plain", "type": "noop"}])]
+    flows = {"good": asks("GOOD"), "gone": asks("LOST"), "plain": {"id": "plain", "type": "noop"}}
+    for slug, each in flows.items():
+        publish(org, [each], slug=slug)
     before = encryption.encryption_keys()
     runs = [services.trigger(org, slug, delay="2s").run_ids[0] for slug in flows]
     keys(monkeypatch, "elsewhere", *before)

@@ -22,6 +22,7 @@ import structlog
 from django.db import DatabaseError
 
 from workflows import this_process
+from workflows.edge import redaction
 from workflows.edge.extras import extra
 from workflows.engine.sql import telemetry as sql
 from workflows.engine.sql.telemetry import ReportedRunsRow
@@ -207,6 +208,7 @@ def _masked(org_id: UUID, data: Any) -> Any:
         raise
     except Exception as error:
         return f"(not shown: {error})"
-    shown = secrets.mask_json(data)
+    rules = redaction.rules_of(org_id)
+    shown = secrets.mask_json(rules.masked({"data": data})["data"])
     text = json.dumps(shown, ensure_ascii=False)
     return shown if len(text) <= MAX_DATA_CHARACTERS else text[:MAX_DATA_CHARACTERS] + " …"
