@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from config import aws
 from throttling.environment import whole_number
 from throttling.errors import EnvironmentValueError
 from workflows.this_process import configuration
@@ -37,6 +38,8 @@ class Environment(Configuration):
 
 def read(source: Mapping[str, str] | None = None) -> Environment:
     """The environment as typed values. Raises EnvironmentValueError naming the variable and what it may be."""
+    if source is None:
+        aws.load(os.environ)
     env = os.environ if source is None else source
     log_format = env.get("HEADRACE_LOG_FORMAT", "console")
     if log_format not in {"console", "json"}:

@@ -66,7 +66,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Event data")
     def event_data_json(self, obj: DeadLetter) -> SafeString:
-        return json_block(obj.event_data)
+        return json_block(obj.event_data, obj.org_id)
 
     @admin.action(description="Replay from the start", permissions=["handle"])
     def replay(self, request: HttpRequest, rows: QuerySet[DeadLetter]) -> None:

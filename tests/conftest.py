@@ -26,6 +26,7 @@ from workflows.engine.state import database
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
 from workflows.models import AccessKey, Organization
+from workflows.services.access.key_uses import KeyUses
 from workflows.this_process.configuration import configuration
 
 
@@ -70,6 +71,7 @@ def live_db(django_test_environment: None, django_db_blocker: Any) -> Iterator[N
         gate_sync.GateSync().rebuild(anew=True)
         yield
         this_process.own(Dispatcher).stop()
+        this_process.own(KeyUses).drop()
         with connection.cursor() as cursor:  # the live server's threads may still hold theirs
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

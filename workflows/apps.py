@@ -50,8 +50,10 @@ class WorkflowsConfig(AppConfig):
         from workflows.engine.pipeline import admit  # noqa: PLC0415
         from workflows.engine.repair import on_failure  # noqa: PLC0415
         from workflows.services import approvals, bulk, preset_keys, repair, schedules, system_events  # noqa: PLC0415
+        from workflows.services.access import sign_ins  # noqa: PLC0415
         from workflows.services.flows import archiving  # noqa: PLC0415
 
+        sign_ins.connect()
         admit.is_on()  # a word in the environment that can't be read ends the process here, and not at its first step
         post_migrate.connect(preset_keys.ship, sender=self, dispatch_uid="workflows.services.preset_keys")
         system_events.register(system_events.OF_WORKFLOWS)

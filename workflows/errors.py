@@ -279,6 +279,34 @@ def _checked_time(when: object) -> float | dt.datetime:
     raise ValueError(f"RetryAfter({when!r}): give seconds, a text such as 60s, or a time with its zone")
 
 
+class ScopeMissing(Forbidden):
+    """The key has not the scope that this takes."""
+
+    code = "scope_missing"
+
+    def __init__(self, scope: str, what: str) -> None:
+        super().__init__(f"This takes a key with the scope {scope or '(all)'}, to {what}: issue one, or ask for it.")
+        self.facts = {"scope": scope}
+
+
+class KeyNotFound(WorkflowsError):
+    """There is no such key in this organization; `manage.py organization keys` lists them."""
+
+    status, code = 404, "key_not_found"
+
+
+class KeyNotInForce(WorkflowsError):
+    """The key is not in force any more; issue a new one."""
+
+    status, code = 409, "key_not_in_force"
+
+
+class KeyExpired(WorkflowsError):
+    """The key has expired; use its successor."""
+
+    status, code = 401, "key_expired"
+
+
 class NonRetriableError(NonRetriable):
     """Trying again can't help."""
 

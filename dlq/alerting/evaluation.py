@@ -21,6 +21,7 @@ from dlq.models import Alert, AlertChannel, AlertNotification, AlertRule, DeadLe
 from dlq.models.alert import RANK
 from workflows.edge.unavailable import is_database_away
 from workflows.engine.maintenance import sweeps
+from workflows.presenters import redaction
 
 log = structlog.get_logger(__name__)
 BATCH = 100
@@ -166,7 +167,7 @@ def _alert_of(letter_ids: Sequence[UUID]) -> None:
                 org_id=letter.org_id,
                 severity="critical",
                 title=f"Job failed after all retries: {letter.event_name}"[:300],
-                message=texts.failure_message(letter),
+                message=redaction.text(texts.failure_message(letter), [letter.run_id]),
                 execution=letter.run_id,
                 step=letter.step_key,
                 fired_at=now,

@@ -8,7 +8,7 @@ import uuid6
 from django.db import models
 from django.db.models import Q
 
-from workflows.models.organization import decrypt, encrypt
+from workflows.models.encryption import decrypt, encrypt
 
 
 class Severity(models.TextChoices):

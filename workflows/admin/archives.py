@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from workflows.admin import audited
 from workflows.admin.checked import CheckedAdmin
 from workflows.edge import access
 from workflows.errors import WorkflowsError
@@ -119,8 +120,12 @@ class ArchivingActions(CheckedAdmin):
         return None
 
     def _do(self, request: HttpRequest, flows: QuerySet[Flow], do: Callable[[Flow], str]) -> None:
+        done = 0
         for flow in flows.select_related("organization"):
             try:
                 messages.success(request, f"{flow.slug}: {do(flow)}")
+                done += 1
             except WorkflowsError as error:
                 messages.error(request, f"{flow.slug}: {error}")
+        if done:
+            audited.action(request, self, done)

@@ -17,11 +17,15 @@ from django.core.exceptions import ValidationError
 from django.db import DataError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 
 from throttling.errors import ThrottlingError
+from workflows.admin import audited
 from workflows.admin.scoped import ScopedAdmin
+from workflows.edge import redaction
 from workflows.edge.unavailable import missing_service
 from workflows.errors import WorkflowsError
+from workflows.presenters import redaction as masking
 
 REFUSALS = (WorkflowsError, ThrottlingError)
 MAX_REASONS = 5
@@ -39,14 +43,17 @@ class CheckedAdmin(ScopedAdmin):
     # --- refusals -------------------------------------------------------------------------------------------------
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return self._or_refusal(request, super().changeform_view, *args, **kwargs)
+        return _redacted(self._or_refusal(request, super().changeform_view, *args, **kwargs))
+
+    def history_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        return _redacted(super().history_view(request, *args, **kwargs))
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return self._or_refusal(request, super().delete_view, *args, **kwargs)
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         try:
-            return self._or_refusal(request, super().changelist_view, *args, **kwargs)
+            return _redacted(self._or_refusal(request, super().changelist_view, *args, **kwargs))
         except DataError:  # a filter's value that Postgres has no form for
             if request.method != "GET" or not request.GET:
                 raise
@@ -77,6 +84,20 @@ class CheckedAdmin(ScopedAdmin):
             message, level = "Nothing changed.", messages.INFO
         super().message_user(request, message, level, *args, **more)
 
+    # --- the audit log (each of these is called by Django, or by `report`, for whatever a page has changed) -------
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        audited.written(request, self.opts, "add", [obj])
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        audited.written(request, self.opts, "change", [obj], message)
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        audited.written(request, self.opts, "delete", queryset)
+        return super().log_deletions(request, queryset)
+
     # --- actions --------------------------------------------------------------------------------------------------
 
     def response_action(
@@ -94,6 +115,7 @@ class CheckedAdmin(ScopedAdmin):
         """Say how many it was done to ("3 runs cancelled."), and why not to the others."""
         reasons = sorted(set(refused))
         if done:
+            audited.action(request, self, done)
             self.message_user(request, f"{done} {what}.", messages.SUCCESS)
         for reason in reasons[:MAX_REASONS]:
             self.message_user(request, reason, messages.WARNING)
@@ -148,6 +170,17 @@ class CheckedAdmin(ScopedAdmin):
             else:
                 del actions["delete_selected"]
         return actions
+
+
+def _redacted(response: Any) -> Any:
+    """The page without the values that the rules of the organizations hide whose runs it names."""
+
+    def mask(rendered: TemplateResponse) -> None:
+        rendered.content = masking.page(rendered.content.decode()).encode()
+
+    if isinstance(response, TemplateResponse) and redaction.are_there_any():
+        response.add_post_render_callback(mask)
+    return response
 
 
 def _delete_what_can_go(page: CheckedAdmin, request: HttpRequest, rows: QuerySet[Any]) -> Any:

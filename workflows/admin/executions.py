@@ -145,11 +145,11 @@ class RunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Input")
     def input_json(self, obj: Run) -> SafeString:
-        return json_block(obj.input)
+        return json_block(obj.input, obj.org_id, "input")
 
     @admin.display(description="Output")
     def output_json(self, obj: Run) -> SafeString:
-        return json_block(obj.output)
+        return json_block(obj.output, obj.org_id, "output")
 
     @admin.display(description="Error")
     def error_json(self, obj: Run) -> SafeString:

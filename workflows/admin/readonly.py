@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -10,12 +11,14 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from workflows.admin.checked import CheckedAdmin
+from workflows.presenters import redaction
 from workflows.templatetags.headrace import pretty
 
 
-def json_block(value: Any) -> SafeString:
-    """A JSON value as an indented block."""
-    return format_html('<pre class="json">{}</pre>', pretty(value))
+def json_block(value: Any, org_id: UUID | None = None, name: str = "data") -> SafeString:
+    """A JSON value as an indented block; a payload without what the rules of its organization hide."""
+    shown = redaction.payload(org_id, value, name) if org_id else value
+    return format_html('<pre class="json">{}</pre>', pretty(shown))
 
 
 class ReadOnlyAdmin(CheckedAdmin):

@@ -10,7 +10,7 @@ from django.views.decorators.csrf import csrf_exempt
 from workflows import payload
 from workflows.api.edge.origin import is_foreign_page, is_program_here
 from workflows.api.edge.problems import problem
-from workflows.errors import WorkflowsError
+from workflows.errors import KeyExpired, WorkflowsError
 from workflows.services import callbacks, events
 from workflows.services.events import EventsRefused
 from workflows.services.webhooks import addresses
@@ -25,7 +25,10 @@ def receive(request: HttpRequest, key: str) -> HttpResponse:
     """One event or an array of at most 5,000; all of them are stored when this answers, or none."""
     if request.method != "POST":
         return _only_post()
-    organization = events.owner_of(key, on_this_machine=is_program_here(request))
+    try:
+        organization = events.owner_of(key, on_this_machine=is_program_here(request))
+    except KeyExpired as error:
+        return _refuse(error.status, str(error))
     if organization is None:
         return _refuse(401, UNKNOWN_KEY_OF_PAGE if is_foreign_page(request) else UNKNOWN_KEY)
     try:

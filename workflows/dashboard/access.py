@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Concatenate
+from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.functional import SimpleLazyObject
 
-from workflows.edge import access
+from workflows.dashboard import audited
+from workflows.edge import access, redaction
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
+from workflows.presenters import redaction as masking
 
 MOST_SHOWN = 200
 """So many organizations the switcher lists; an operator reaches the others by `?org=`."""
@@ -39,8 +42,10 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
             request.organization = organization  # type: ignore[attr-defined]  # the header of the pages names it
             request.may = access.Rights(request.user, organization)  # type: ignore[attr-defined]
             request.organizations = SimpleLazyObject(lambda: switchable(request))  # type: ignore[attr-defined]
-            return view(request, organization, *args, **kwargs)
+            answer = audited.page(request, organization, lambda: view(request, organization, *args, **kwargs), kwargs)
+            return redacted(answer, kwargs)
 
+        checked.is_page = True  # type: ignore[attr-defined]
         return login_required(checked)
 
     return decorate
@@ -54,3 +59,12 @@ def refused(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
 def switchable(request: HttpRequest) -> list[Organization]:
     """The organizations that the header offers: those that the login sees, by slug."""
     return list(access.organizations_of(request.user).order_by("slug")[:MOST_SHOWN])
+
+
+def redacted(response: HttpResponse, kwargs: Mapping[str, Any]) -> HttpResponse:
+    """The page without the values that the rules of its organization hide."""
+    kind = response.get("Content-Type", "").partition(";")[0]
+    if not response.streaming and kind in {"text/html", "application/json"} and redaction.are_there_any():
+        ids = [each for each in kwargs.values() if isinstance(each, UUID)]
+        response.content = masking.page(response.content.decode(response.charset), ids).encode(response.charset)
+    return response

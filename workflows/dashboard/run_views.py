@@ -19,6 +19,7 @@ from workflows.dashboard.access import page
 from workflows.dashboard.run_page import SMALL, RunPage, input_of, run_page, shown_body
 from workflows.errors import RunNotFound
 from workflows.models import Organization
+from workflows.presenters import redaction
 from workflows.presenters.step_metrics import ms
 from workflows.selectors.runs import RunDetail, StepDetail
 
@@ -78,8 +79,8 @@ def step_body(request: HttpRequest, organization: Organization, run_id: UUID, ke
     """A step's input, output and tries."""
     step = _step(organization, run_id, key)
     context: dict[str, Any] = {"attempts": [presenters.attempt_out(attempt) for attempt in step.attempts]}
-    for what, value in (("input", input_of(step)), ("output", step.step_run.output)):
-        context[what] = _body(value, reverse("headrace:step_download", args=[run_id, key, what]))
+    for what in BODIES:
+        context[what] = _body(_step_value(step, what), reverse("headrace:step_download", args=[run_id, key, what]))
     return render(request, "headrace/run/_step_body.html", context)
 
 
@@ -104,8 +105,7 @@ def step_download(request: HttpRequest, organization: Organization, run_id: UUID
     step = _step(organization, run_id, key)
     if what not in BODIES:
         raise Http404
-    value = input_of(step) if what == "input" else step.step_run.output
-    return _download(value, f"{run_id}-{key}-{what}.json")
+    return _download(_step_value(step, what), f"{run_id}-{key}-{what}.json")
 
 
 def _rendered_lines(shown: RunPage, request: HttpRequest) -> list[dict[str, Any]]:
@@ -140,7 +140,13 @@ def _step(organization: Organization, run_id: UUID, key: str) -> StepDetail:
 def _run_value(detail: RunDetail, what: str) -> Any:
     if what not in BODIES:
         raise Http404
-    return detail.run.input if what == "input" else presenters.run_output(detail)
+    value = detail.run.input if what == "input" else presenters.run_output(detail)
+    return redaction.payload(detail.run.org_id, value, what)
+
+
+def _step_value(step: StepDetail, what: str) -> Any:
+    value = input_of(step) if what == "input" else step.step_run.output
+    return redaction.payload(step.step_run.org_id, value, what)
 
 
 def _small_bodies(detail: RunDetail) -> dict[str, Any]:

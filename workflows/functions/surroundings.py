@@ -15,7 +15,7 @@ from workflows.engine.calls import inline
 from workflows.engine.calls.inline import FunctionVisit
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.sql import waits as waits_sql
-from workflows.engine.state import database, expression_context, flow_cache
+from workflows.engine.state import database, flow_cache, secret_sources
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions.calls import NewCall
 from workflows.functions.calls import Call
@@ -108,7 +108,7 @@ class Engine:
 
     def secrets_of(self, org_id: UUID) -> Mapping[str, str]:
         with database.borrowed():
-            return expression_context.secrets_of(org_id)[0]
+            return secret_sources.secrets_of(org_id)[0]
 
     def adapted(self, call: Call) -> Call:
         return call

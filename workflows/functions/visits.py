@@ -123,12 +123,13 @@ class FunctionRun:
         return payloads.ReceivedEvent.of(facts, self.flow.model_of(facts["name"]))
 
     def secret(self, name: str) -> str:
-        """A stored secret, masked from now on. Raises StepCallRefused without one."""
-        values = self.around.secrets_of(self.claim.org_id)
-        if name not in values:
-            raise StepCallRefused(f"There is no secret {name!r}; store it with: manage.py secret set {name}")
-        self.context.secrets.add(values[name])
-        return values[name]
+        """A secret, masked from now on. Raises StepCallRefused without one, ConfigurationFailure for a lost one."""
+        try:
+            value = self.around.secrets_of(self.claim.org_id)[name]
+        except KeyError:
+            raise StepCallRefused(f"There is no secret {name!r}; store it with: manage.py secret set {name}") from None
+        self.context.secrets.add(value)
+        return value
 
     @property
     def current(self) -> StepContext:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from argparse import SUPPRESS
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DataError
+from django.db import DataError, transaction
 
 from throttling.errors import ThrottlingError
 from workflows.edge.extras import extra
@@ -18,11 +19,19 @@ from workflows.edge.unavailable import command_sentence, missing_service
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
 from workflows.payload import parse, text_fault
+from workflows.presenters import redaction
+from workflows.services.access import audit
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+NOT_OF_A_VERB = frozenset({
+    "verb", "as_json", "org", "verbosity", "settings", "pythonpath", "traceback", "no_color", "force_color",
+    "skip_checks", "stdout", "stderr",
+})  # fmt: skip
+"""Options that say nothing of what is changed."""
+READS = "It only reads."
 WIDTH = 220
 MAX_SHOWN = 200
 
@@ -31,6 +40,14 @@ class HeadraceCommand(BaseCommand):
     """A command with `--json` and `--org`; errors of the project become one clear line."""
 
     requires_system_checks = ()  # they import the web, which takes half a second; `up`, `check` and CI run them
+    _owner: Organization | None = None
+    """Whose data is printed."""
+    changes: Collection[str] = ()
+    """The verbs that change something, each in one transaction with its entry in the audit log."""
+    changes_by_parts: Collection[str] = ()
+    """Those that have several transactions, or ask a person: the entry is written at the end."""
+    not_audited: ClassVar[Mapping[str, str]] = {}
+    """The other verbs, each with the reason; `''` is a command without verbs."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON instead of a table")
@@ -46,7 +63,7 @@ class HeadraceCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         _refuse_unreadable(options)
         try:
-            return super().execute(*args, **options)
+            return self._audited(args, options)
         except (WorkflowsError, ThrottlingError) as error:
             service = missing_service(error)
             raise CommandError(command_sentence(service, error) if service else str(error)) from None
@@ -64,12 +81,42 @@ class HeadraceCommand(BaseCommand):
                 raise
             raise CommandError(command_sentence(service, error)) from None
 
+    def _audited(self, args: Any, options: dict[str, Any]) -> str | None:
+        """The command's output; what it has changed is in the audit log then."""
+        verb = str(options.get("verb") or "")
+        if verb in self.changes and not options.get("dry_run"):
+            with transaction.atomic():
+                said = super().execute(*args, **options)
+                self._write_down(verb, options)
+                return said
+        by_parts = verb in self.changes_by_parts and not options.get("dry_run")
+        try:
+            said = super().execute(*args, **options)
+        except SystemExit:  # it was done in part
+            if by_parts:
+                self._write_down(verb, options)
+            raise
+        if by_parts:
+            self._write_down(verb, options)
+        return said
+
+    def _write_down(self, verb: str, options: dict[str, Any]) -> None:
+        name = self.__module__.rpartition(".")[2]
+        owner = Organization.objects.filter(slug=options.get("org")).first()
+        given = {
+            key: value
+            for key, value in options.items()
+            if key not in NOT_OF_A_VERB and value not in (None, "", False, [], ())
+        }
+        audit.record(owner.id if owner else None, audit.of_command(), f"{name}.{verb}".rstrip("."), details=given)
+
     def organization(self, options: dict[str, Any]) -> Organization:
         found = Organization.objects.filter(slug=options["org"]).first()
         if found is None:
             raise CommandError(
                 f"There is no organization {options['org']!r}; `manage.py organization create` makes one."
             )
+        self._owner = found
         return found
 
     @property
@@ -79,6 +126,8 @@ class HeadraceCommand(BaseCommand):
         return made
 
     def print_json(self, value: Any) -> None:
+        if self._owner is not None and self._owner.redaction:
+            value = redaction.answer(self._owner.id, json.loads(json.dumps(value, default=str)))
         self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 

@@ -170,7 +170,27 @@ SETTINGS = (
     Setting(
         "`HEADRACE_ENCRYPTION_KEY`",
         "`HEADRACE_SECRET_KEY`",
-        "Encrypts stored secrets; changing it makes them unreadable.",
+        "Encrypts stored secrets. A new one takes the old one into `HEADRACE_ENCRYPTION_KEYS_OLD`, and then `manage.py secret rotate`.",
+    ),
+    Setting(
+        "`HEADRACE_ENCRYPTION_KEYS_OLD`",
+        "none",
+        "Encryption keys of before, with commas: they open what they encrypted, and encrypt nothing.",
+    ),
+    Setting(
+        "`HEADRACE_SECRET_<ORG>__<NAME>`",
+        "none",
+        "A secret of an organization from the environment: its slug in capitals, `_` for `-`; the database comes first.",
+    ),
+    Setting(
+        "`HEADRACE_AWS_SECRETS_PREFIX`",
+        "none",
+        "With an organization's slug behind it, the name of its secret in AWS Secrets Manager (extra `aws`), a JSON object: it comes after database and environment.",
+    ),
+    Setting(
+        "`HEADRACE_AWS_SECRET`",
+        "none",
+        "A secret in AWS Secrets Manager whose JSON object has variables of this page; what the environment sets wins.",
     ),
     Setting("`HEADRACE_ALLOWED_HOSTS`", "`localhost,127.0.0.1,[::1]`", "Host names that the web answers to."),
     Setting("`HEADRACE_CSRF_TRUSTED_ORIGINS`", "none", "Origins behind a proxy, with scheme."),

@@ -1,5 +1,6 @@
 """The tables. Definitions (organization, flow) use foreign keys; history (event, run) has none into it (ADR 0003)."""
 
+from workflows.models.audit import AuditEntry
 from workflows.models.credential import OAuthCredential
 from workflows.models.event import Event, EventSchema, SystemFeed
 from workflows.models.fan_out import FanOut, Item
@@ -17,6 +18,7 @@ from workflows.models.worker import LeaderLease, SweepFailure, Worker
 __all__ = [
     "AccessKey",
     "Attempt",
+    "AuditEntry",
     "BulkOperation",
     "CancelRule",
     "CeleryTask",

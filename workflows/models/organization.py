@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import secrets
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import uuid6
-from cryptography.fernet import Fernet, InvalidToken
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
-from workflows.errors import ConfigurationFailure
-from workflows.this_process.configuration import encryption_key
+from workflows.models.encryption import decrypt, encrypt
 
 
 class Organization(models.Model):
@@ -22,6 +20,12 @@ class Organization(models.Model):
     slug = models.SlugField(max_length=100, unique=True)
     name = models.CharField(max_length=200)
     skips_arrivals = models.BooleanField(db_default=False, help_text="While it is paused, what arrives starts nothing.")
+    redaction = ArrayField(
+        models.CharField(max_length=200),
+        db_default=[],
+        blank=True,
+        help_text="Fields whose values nobody is shown: names or paths, like password or data.card.number.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -45,8 +49,19 @@ class AccessKey(models.Model):
     prefix = models.CharField(max_length=16, help_text="The key's first characters, to recognise it by.")
     digest = models.CharField(max_length=64, unique=True)
     operator = models.BooleanField(default=False, help_text="May change limits that hold for all organizations.")
+    scopes = ArrayField(
+        models.CharField(max_length=50), db_default=[], blank=True, help_text="Of an API key; empty: every right."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="From then on it is refused.")
+    last_used_at = models.DateTimeField(null=True, blank=True, help_text="To the minute.")
+    replaces = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="successors",
+        help_text="The key that it was issued in the place of.",
+    )  # fmt: skip
     revoked_at = models.DateTimeField(null=True, blank=True)
+    is_expired = False
+    """As Postgres' clock says, where the row was read for a request."""
 
     class Meta:
         constraints: ClassVar = [
@@ -62,9 +77,9 @@ class AccessKey(models.Model):
 
     @classmethod
     def issue(
-        cls, organization: Organization, kind: str, name: str, *, operator: bool = False
+        cls, organization: Organization, kind: str, name: str, *, operator: bool = False, **more: Any
     ) -> tuple[AccessKey, str]:
-        """A new key: the row and the key itself, which is shown this once."""
+        """A new key: the row and the key itself, which is shown this once. `more`: other fields of the row."""
         key = f"hr_{kind}_{secrets.token_urlsafe(24)}"
         row = cls.objects.create(
             organization=organization,
@@ -73,27 +88,9 @@ class AccessKey(models.Model):
             prefix=key[:14],
             digest=cls.digest_of(key),
             operator=operator,
+            **more,
         )
         return row, key
-
-
-def _fernet() -> Fernet:
-    return Fernet(base64.urlsafe_b64encode(hashlib.sha256(encryption_key().encode()).digest()))
-
-
-def encrypt(clear_text: str) -> bytes:
-    """The text as it is stored."""
-    return _fernet().encrypt(clear_text.encode())
-
-
-def decrypt(ciphertext: bytes, what: str) -> str:
-    """The clear text. Raises ConfigurationFailure where the encryption key has changed."""
-    try:
-        return _fernet().decrypt(ciphertext).decode()
-    except InvalidToken:
-        raise ConfigurationFailure(
-            f"What is stored for {what} was encrypted under another HEADRACE_ENCRYPTION_KEY: store it again."
-        ) from None
 
 
 class Secret(models.Model):
@@ -118,7 +115,7 @@ class Secret(models.Model):
 
     @property
     def value(self) -> str:
-        """The clear text. Raises ConfigurationFailure where the encryption key has changed."""
+        """The clear text. Raises ConfigurationFailure where no key opens it."""
         return decrypt(bytes(self.ciphertext), f"the secret {self.name}")
 
     @value.setter

@@ -1,13 +1,32 @@
-"""Whose a key is. Looked up for each request, so that a revoked key is refused by the next one."""
+"""Keys: whose one is, issuing, rotating and revoking.
+
+A key is looked up for each request, so that one that is revoked or expires is refused by the next one.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Collection
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from workflows.edge import access
 from workflows.engine.sql import services as sql
+from workflows.errors import Forbidden, InvalidInput, KeyExpired, KeyNotFound, KeyNotInForce
 from workflows.models import AccessKey, Organization
+from workflows.payload import text_fault
+from workflows.services.access import key_uses
+
+MAX_NAME = 100
+LONGEST = dt.timedelta(days=3_653)
+DEFAULT_OVERLAP = dt.timedelta(days=1)
+MAX_OVERLAP = dt.timedelta(days=90)
 
 
 def find(key: str) -> AccessKey | None:
-    """The key, with its organization; None for one that was never issued. It may be revoked.
+    """The key, with its organization; None for one that was never issued. It may be revoked or expired.
 
     By a prepared statement: the ORM makes its SQL anew each time, which took most of a request.
     """
@@ -15,40 +34,146 @@ def find(key: str) -> AccessKey | None:
     for row in sql.access_key(digest=digest):
         organization = Organization.from_db(
             "default",
-            ("id", "slug", "name", "skips_arrivals", "created_at"),
-            (row.org_id, row.org_slug, row.org_name, row.org_skips_arrivals, row.org_created_at),
+            ("id", "slug", "name", "skips_arrivals", "redaction", "created_at"),
+            (row.org_id, row.org_slug, row.org_name, row.org_skips_arrivals, row.org_redaction, row.org_created_at),
         )
-        found = AccessKey.from_db(
-            "default",
-            (
-                "id",
-                "organization_id",
-                "kind",
-                "name",
-                "prefix",
-                "digest",
-                "operator",
-                "created_at",
-                "revoked_at",
-            ),
-            (
-                row.id,
-                row.org_id,
-                row.kind,
-                row.name,
-                row.prefix,
-                digest,
-                row.operator,
-                row.created_at,
-                row.revoked_at,
-            ),
-        )
+        names = (
+            "id", "organization_id", "kind", "name", "prefix", "digest", "operator", "scopes", "created_at",
+            "expires_at", "revoked_at",
+        )  # fmt: skip
+        values = (
+            row.id, row.org_id, row.kind, row.name, row.prefix, digest, row.operator, row.scopes, row.created_at,
+            row.expires_at, row.revoked_at,
+        )  # fmt: skip
+        found = AccessKey.from_db("default", names, values)
         found.organization = organization
+        found.is_expired = row.expired
         return found
     return None
 
 
 def find_valid(key: str, kind: str) -> AccessKey | None:
-    """The key where it is of this kind and has not been revoked."""
+    """The key where it is of this kind and in force; its use is noted. Raises KeyExpired."""
     found = find(key)
-    return found if found is not None and found.kind == kind and found.revoked_at is None else None
+    if found is None or found.kind != kind or found.revoked_at is not None:
+        return None
+    if found.is_expired:
+        raise KeyExpired(
+            f"The key {found.prefix}… expired at {found.expires_at:%Y-%m-%d %H:%M} UTC: use its successor."
+        )
+    key_uses.note(found.digest)
+    return found
+
+
+def has_right(key: AccessKey, right: str) -> bool:
+    """Whether the key's scopes allow a right (a word of `access.RIGHTS`). One without scopes has every right."""
+    return not key.scopes or right in key.scopes
+
+
+def issue(
+    organization: Organization,
+    kind: str,
+    name: str,
+    *,
+    scopes: Collection[str] = (),
+    operator: bool = False,
+    expires_at: dt.datetime | None = None,
+    by: AccessKey | None = None,
+) -> tuple[AccessKey, str]:
+    """A new key of the organization: its row, and the key itself, which is shown this once.
+
+    `scopes`: the rights of an API key; none: all of them. `by`: the key that asks, which gives no more than it has.
+    Raises InvalidInput, Forbidden.
+    """
+    name = name.strip()
+    if not 1 <= len(name) <= MAX_NAME or text_fault(name):
+        raise InvalidInput(f"name: 1 to {MAX_NAME} characters, to recognise the key by.")
+    if kind not in AccessKey.Kind.values:
+        raise InvalidInput(f"kind: {kind!r} is unknown; use {' or '.join(AccessKey.Kind.values)}.")
+    wanted = checked_scopes(kind, scopes)
+    if operator and kind != AccessKey.Kind.API:
+        raise InvalidInput("operator: only an API key can be an operator's.")
+    now = timezone.now()
+    if expires_at is not None and not now < expires_at <= now + LONGEST:
+        raise InvalidInput("expires: give a time that lies ahead, within ten years.")
+    if by is not None:
+        _refuse_more(by, kind, wanted, operator, expires_at)
+    return AccessKey.issue(organization, kind, name, operator=operator, scopes=wanted, expires_at=expires_at)
+
+
+def checked_scopes(kind: str, scopes: Collection[str]) -> list[str]:
+    """The scopes, each once and in order. Raises InvalidInput for a word that is no right, and for an event key's."""
+    for word in scopes:
+        if word not in access.RIGHTS:
+            raise InvalidInput(f"scope {word[:50]!r} is unknown; there are {', '.join(access.RIGHTS)}.")
+    if scopes and kind != AccessKey.Kind.API:
+        raise InvalidInput("scopes: an event key has none; it sends events, and nothing else.")
+    return [word for word in access.RIGHTS if word in scopes]
+
+
+def _refuse_more(
+    by: AccessKey, kind: str, scopes: Collection[str], operator: bool, expires_at: dt.datetime | None
+) -> None:
+    """Raises Forbidden where a key would give more than it has."""
+    if operator and not by.operator:
+        raise Forbidden("Only an operator's key issues an operator's key.")
+    if by.scopes:
+        wanted = scopes or (access.RIGHTS if kind == AccessKey.Kind.API else ["run_flows"])
+        missing = [word for word in wanted if word not in by.scopes]
+        if missing:
+            raise Forbidden(f"This key has no scope {', '.join(missing)}, so it can't issue a key that has.")
+    if by.expires_at is not None and (expires_at is None or expires_at > by.expires_at):
+        raise Forbidden(
+            f"This key expires at {by.expires_at:%Y-%m-%d %H:%M} UTC: one that it issues may not outlive it."
+        )
+
+
+def rotate(
+    organization: Organization, key_id: UUID, *, overlap: dt.timedelta = DEFAULT_OVERLAP, by: AccessKey | None = None
+) -> tuple[AccessKey, str]:
+    """A successor with the same rights, and its key; the old one expires after the overlap.
+
+    The successor of a key with an expiry lives as long from now on as the old one was to.
+    Raises KeyNotFound, KeyNotInForce, InvalidInput, Forbidden.
+    """
+    if not dt.timedelta(0) <= overlap <= MAX_OVERLAP:
+        raise InvalidInput("overlap: from 0 to 90 days.")
+    now = timezone.now()
+    with transaction.atomic():
+        old = _locked(organization, key_id)
+        _refuse_ended(old, now)
+        if old.successors.filter(revoked_at=None).exists():
+            raise KeyNotInForce("The key was rotated already: rotate its successor.")
+        expires_at = None if old.expires_at is None else now + (old.expires_at - old.created_at)
+        if by is not None and by.id != old.id:
+            _refuse_more(by, old.kind, old.scopes, old.operator, expires_at)
+        made = AccessKey.issue(
+            organization, old.kind, old.name, operator=old.operator, scopes=old.scopes, expires_at=expires_at,
+            replaces=old,
+        )  # fmt: skip
+        old.expires_at = min(now + overlap, old.expires_at or now + overlap)
+        old.save(update_fields=["expires_at"])
+    return made
+
+
+def revoke(organization: Organization, key_id: UUID) -> AccessKey:
+    """The key, which is refused from now on. Raises KeyNotFound, KeyNotInForce."""
+    with transaction.atomic():
+        row = _locked(organization, key_id)
+        if row.revoked_at is not None:
+            raise KeyNotInForce(f"{row}: it was revoked before.")
+        row.revoked_at = timezone.now()
+        row.save(update_fields=["revoked_at"])
+    return row
+
+
+def _locked(organization: Organization, key_id: UUID) -> AccessKey:
+    found = AccessKey.objects.select_for_update(of=("self",)).filter(organization=organization, id=key_id).first()
+    if found is None:
+        raise KeyNotFound
+    return found
+
+
+def _refuse_ended(key: AccessKey, now: dt.datetime) -> None:
+    if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+        raise KeyNotInForce(f"{key}: it is revoked or has expired; issue a new one.")

@@ -200,14 +200,14 @@ def delete_schema(organization: Organization, name: str) -> bool:
 
 
 def owner_of(key: str, *, on_this_machine: bool) -> Organization | None:
-    """The organization of an event key that is not revoked.
+    """The organization of an event key that is in force. Raises KeyExpired.
 
     In development, for a program `on_this_machine`, a key that was never issued will do: clients without one send a
     placeholder. What they send belongs to the first organization.
     """
-    found = access_keys.find(key)
+    found = access_keys.find_valid(key, AccessKey.Kind.EVENT)
     if found is not None:
-        return found.organization if found.kind == AccessKey.Kind.EVENT and found.revoked_at is None else None
-    if configuration().any_event_key_on_loopback and on_this_machine:
+        return found.organization
+    if configuration().any_event_key_on_loopback and on_this_machine and access_keys.find(key) is None:
         return Organization.objects.order_by("created_at").first()
     return None

@@ -15,6 +15,7 @@ from workflows.errors import WorkflowsError
 from workflows.models import AccessKey
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
 from workflows.services import events
+from workflows.services.access import key_uses
 
 Outcome = groups.Outcome
 Settle = Callable[[Outcome], None]
@@ -29,9 +30,10 @@ def start_runs(token: str, slug: str, inputs: Sequence[Json], user_ids: Sequence
         texts = [dump(value, what="The input", limit_bytes=MAX_EVENT_BYTES) for value in inputs]
     except WorkflowsError:
         return False
+    digest = AccessKey.digest_of(token)
     return plain_runs.writer().take(
         plain_runs.Wanted(
-            digest=AccessKey.digest_of(token), slug=slug, inputs=inputs, texts=texts, user_ids=user_ids, settle=settle
+            digest=digest, slug=slug, inputs=inputs, texts=texts, user_ids=user_ids, settle=_noted(digest, settle)
         )
     )
 
@@ -51,15 +53,27 @@ def send_events(key: str, payload: Any, settle: Settle) -> bool:
             return False
         if data.count("[") + data.count("{") + user.count("[") + user.count("{") > MOST_BRACKETS:
             return False
+    digest = AccessKey.digest_of(key)
     return plain_events.writer().take(
         plain_events.Sent(
-            digest=AccessKey.digest_of(key),
+            digest=digest,
             events=parsed,
             datas=[data for data, _ in texts],
             users=[user for _, user in texts],
-            settle=settle,
+            settle=_noted(digest, settle),
         )
     )
+
+
+def _noted(digest: str, settle: Settle) -> Settle:
+    """Settles, and notes the use of a key that was in force."""
+
+    def settled(outcome: Outcome) -> None:
+        if isinstance(outcome, list):
+            key_uses.note(digest)
+        settle(outcome)
+
+    return settled
 
 
 def _text(value: dict[str, Any]) -> str:

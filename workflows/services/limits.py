@@ -89,7 +89,12 @@ def _check_subject(row: ThrottleOverride) -> None:
 
 
 def announce(structural: bool) -> None:
-    """Tell the store. Where it is away, the leader does it later; the row is what counts."""
+    """Tell the store, once the open transaction is committed. Where it is away, the leader does it later; the row is
+    what counts."""
+    transaction.on_commit(lambda: _announce(structural), robust=True)
+
+
+def _announce(structural: bool) -> None:
     admit.snapshot().reload()
     if not admit.is_on():
         return

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from workflows.errors import InvalidInput, RunNotFound
 from workflows.models import Attempt, FanOut, Organization, Run, StepRun
-from workflows.presenters import step_metrics
+from workflows.presenters import redaction, step_metrics
 from workflows.streams.rows import PAGE, OrganizationRows, RunRows, Window, read_attempts, read_organizations, read_runs
 
 OVERLAP_S = 2.0
@@ -42,6 +42,12 @@ class Message:
     def encode(self) -> bytes:
         """The message as it goes over the wire."""
         return f"id: {self.id}\nevent: {self.name}\ndata: {json.dumps(self.data, default=str)}\n\n".encode()
+
+
+def redacted(org_id: UUID, messages: Sequence[Message]) -> list[Message]:
+    """The messages without what the organization's rules hide."""
+    shown = redaction.answer(org_id, [message.data for message in messages]) if messages else []
+    return [replace(message, data=data) for message, data in zip(messages, shown, strict=True)]
 
 
 def channel(org_id: UUID, run_id: UUID) -> str:
@@ -120,7 +126,7 @@ class RunStream:
         if not run.is_live:
             self.is_over = True
             messages.append(self._message("end", micros(run.ended_at), self._whose()))
-        return messages
+        return redacted(self.org_id, messages)
 
     def continue_from(self, other: RunStream) -> None:
         """Ids go on from the later of the two."""
@@ -223,7 +229,7 @@ class OrganizationStream:
             happened.append((max(at, latest.get(data["executionId"], at)), key, name, data))
         new = [each for each in sorted(happened, key=lambda each: each[0]) if self._first(each[1])]
         self._go_on(rows, max((each[0] for each in happened), default=None))
-        return [Message(name=name, id=str(micros(at)), data=data) for at, _, name, data in new]
+        return redacted(self.org_id, [Message(name=name, id=str(micros(at)), data=data) for at, _, name, data in new])
 
     def continue_from(self, other: OrganizationStream) -> None:
         """Each message has the time it happened as its id: nothing to carry over."""

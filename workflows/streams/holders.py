@@ -1,4 +1,4 @@
-"""Who holds a live stream, and whether they still may: a key that was revoked, a session that ended
+"""Who holds a live stream, and whether they still may: a key out of force, a session that ended
 and a member that was removed read no more."""
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from uuid import UUID
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.sessions.models import Session
+from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
@@ -48,6 +50,7 @@ def _valid_keys(ids: Collection[str]) -> set[str]:
     if not ids:
         return set()
     rows = AccessKey.objects.filter(id__in=list(ids), kind=AccessKey.Kind.API, revoked_at=None)
+    rows = rows.filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
     return {str(each) for each in rows.values_list("id", flat=True)}
 
 

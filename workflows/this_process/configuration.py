@@ -27,8 +27,9 @@ OF_OTHERS = frozenset(
 )
 """Variables that do not begin with HEADRACE_: they are read by the project too, so they are never set here."""
 HERE = frozenset({
-    "ALERT_URLS", "ALLOWED_PRIVATE_HOSTS", "DB_POOLER", "DB_POOL_SIZE", "ENCRYPTION_KEY", "FLOWER_URL", "GATE_LEASE_S",
-    "GATE_RESERVATION_S", "PUBLIC_URL", "REDIS_PREFIX", "STEP_EVENTS", *OF_OTHERS,
+    "ALERT_URLS", "ALLOWED_PRIVATE_HOSTS", "AWS_SECRETS_PREFIX", "DB_POOLER", "DB_POOL_SIZE", "ENCRYPTION_KEY",
+    "ENCRYPTION_KEYS_OLD", "FLOWER_URL", "GATE_LEASE_S", "GATE_RESERVATION_S", "PUBLIC_URL", "REDIS_PREFIX",
+    "STEP_EVENTS", *OF_OTHERS,
 })  # fmt: skip
 """Keys that `read` takes."""
 ELSEWHERE = frozenset({
@@ -54,6 +55,10 @@ class Configuration:
     gate_lease_s: float
     gate_reservation_s: float
     encryption_key: str
+    encryption_keys_old: tuple[str, ...]
+    """Keys of before, which still open what they have encrypted."""
+    aws_secrets_prefix: str
+    """With the slug of an organization behind it, the name of its secret in AWS; empty: AWS is not asked."""
     allowed_private_hosts: tuple[str, ...]
     alert_urls: tuple[str, ...]
     sentry_dsn: str
@@ -149,6 +154,8 @@ def read(env: Mapping[str, str]) -> Configuration:
         gate_lease_s=_gate_lease_s(env),
         gate_reservation_s=seconds(env, "HEADRACE_GATE_RESERVATION_S", clocks.RESERVATION_S, low=low, high=high),
         encryption_key=env.get("HEADRACE_ENCRYPTION_KEY", ""),
+        encryption_keys_old=names(env, "HEADRACE_ENCRYPTION_KEYS_OLD"),
+        aws_secrets_prefix=_aws_prefix(env),
         allowed_private_hosts=names(env, "HEADRACE_ALLOWED_PRIVATE_HOSTS"),
         alert_urls=tuple(re.split(r"[\s,]+(?=[a-zA-Z][\w+.-]*://)", urls)) if urls else (),
         sentry_dsn=env.get("SENTRY_DSN", "").strip(),
@@ -168,9 +175,23 @@ def values(found: Configuration) -> dict[str, Any]:
     return {field.name: getattr(found, field.name) for field in fields(Configuration)}
 
 
-def encryption_key() -> str:
-    """What secrets are encrypted with: a key of their own, or Django's."""
-    return configuration().encryption_key or str(settings.SECRET_KEY)
+def encryption_keys() -> tuple[str, ...]:
+    """What secrets are encrypted with, the newest first: keys of their own, or Django's; then those of before."""
+    told = configuration()
+    of_django = (str(settings.SECRET_KEY), *getattr(settings, "SECRET_KEY_FALLBACKS", ()))
+    newest = (told.encryption_key,) if told.encryption_key else of_django
+    return tuple(dict.fromkeys([*newest, *told.encryption_keys_old]))
+
+
+def secret_variables() -> dict[str, str]:
+    """The secrets that the environment has, by what comes after `HEADRACE_SECRET_`: `<ORG>__<NAME>`."""
+    start = "HEADRACE_SECRET_"
+    return {key.removeprefix(start): text for key, text in os.environ.items() if key.startswith(start) and "__" in key}
+
+
+def variable_part(slug: str) -> str:
+    """The slug of an organization as variables have it: `acme-eu` is `ACME_EU`."""
+    return slug.upper().replace("-", "_")
 
 
 def flag(source: Mapping[str, str], name: str, default: bool) -> bool:
@@ -228,6 +249,15 @@ def _pooler(env: Mapping[str, str]) -> bool:
             f"HEADRACE_DB_POOLER={given!r}: say `transaction` behind pgbouncer in that mode, else nothing."
         )
     return given == "transaction"
+
+
+def _aws_prefix(env: Mapping[str, str]) -> str:
+    prefix = env.get("HEADRACE_AWS_SECRETS_PREFIX", "").strip()
+    if prefix and not re.fullmatch(r"[\w/+=.@-]{1,300}", prefix, re.ASCII):
+        raise EnvironmentValueError(
+            f"HEADRACE_AWS_SECRETS_PREFIX={prefix!r} begins no name of a secret; write headrace/"
+        )
+    return prefix
 
 
 def _preset_keys(env: Mapping[str, str]) -> dict[str, str]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from django.core.management.base import CommandError, CommandParser
 
 from dlq import presenters, selectors
 from dlq.alerting import channels, evaluation
 from dlq.models import AlertRule
-from workflows.management.output import HeadraceCommand, table
+from workflows.management.output import READS, HeadraceCommand, table
 
 
 class Command(HeadraceCommand):
     help = "Look at alerts and their rules, and try channels."
+    not_audited: ClassVar[Mapping[str, str]] = {
+        "list": READS,
+        "rules": READS,
+        "evaluate": "It does at once what beat does every minute.",
+        "test": "It stores nothing.",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
@@ -11,7 +12,7 @@ from django.core.management.base import CommandError, CommandParser
 from dlq import presenters, selectors, services
 from dlq.models import DeadLetter
 from workflows.management.bulk import add_pace, watch
-from workflows.management.output import HeadraceCommand, json_argument, table
+from workflows.management.output import READS, HeadraceCommand, json_argument, table
 from workflows.presenters.runs import operation_out, repeat_out
 from workflows.services import bulk
 from workflows.services.repair import KEEP, MODES, VERSIONS
@@ -29,6 +30,9 @@ def sparkline(history: list[int]) -> str:
 
 class Command(HeadraceCommand):
     help = "Look at dead letters, replay or ignore them."
+    changes = ("reopen",)
+    changes_by_parts = ("replay", "ignore")
+    not_audited: ClassVar[Mapping[str, str]] = dict.fromkeys(("list", "groups", "show", "stats"), READS)
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

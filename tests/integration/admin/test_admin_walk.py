@@ -44,6 +44,7 @@ from throttling.models import ThrottleOverride
 from workflows.admin.checked import CheckedAdmin
 from workflows.models import (
     AccessKey,
+    AuditEntry,
     BulkOperation,
     Flow,
     Run,
@@ -149,6 +150,9 @@ ACTIONS: dict[tuple[type[Model], str], Action] = {
     (AccessKey, "revoke"): Action(
         idle=lambda world: world.key(revoked=True), able=World.key, done=lambda row: _now(row).revoked_at is not None
     ),
+    (AccessKey, "rotate"): Action(
+        idle=lambda world: world.key(revoked=True), able=World.key, done=lambda row: row.successors.count() == 1
+    ),
     (BulkOperation, "stop"): Action(
         idle=lambda world: world.operation("completed"), able=World.operation, done=_has_status("stopped")
     ),
@@ -209,7 +213,10 @@ def test_an_action_says_what_it_did(model: type[Model], name: str, world: World)
         assert successes(answer) == [], "there was nothing to do"
         assert [level for level, _ in said(answer)] == [constants.WARNING]
     row = case.able(world)
+    entries = AuditEntry.objects.filter(verb=f"admin.{model._meta.model_name}.{name}")
+    before = entries.count()
     answer = act(boss, listing, name, row.pk)
+    assert entries.count() == before + 1, "it is not in the audit log"
     assert all(level in {constants.SUCCESS, constants.INFO} for level, _ in said(answer)), said(answer)
     assert said(answer)
     assert case.done(row)

@@ -31,6 +31,7 @@ from workflows import services
 from workflows.models import (
     AccessKey,
     Attempt,
+    AuditEntry,
     BulkOperation,
     CeleryTask,
     CronFire,
@@ -52,6 +53,7 @@ from workflows.models import (
     Worker,
 )
 from workflows.services import bulk, limits, schedules
+from workflows.services.access import audit
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 NOOP = [{"id": "a", "type": "noop"}]
@@ -200,6 +202,7 @@ ROWS: dict[type[Model], Callable[[World], Any]] = {
     ClockedSchedule: lambda _: ClockedSchedule.objects.create(clocked_time=NOW),
     Organization: lambda world: world.org,
     AccessKey: lambda world: world.key(),
+    AuditEntry: lambda world: audit.record(world.org.id, audit.of_command(), "walk.entry"),
     Secret: _secret,
     Flow: lambda world: world.flow,
     FlowVersion: lambda world: world.flow.versions.get(),

@@ -18,6 +18,7 @@ from workflows import presenters, selectors
 from workflows.api.door.plain import BEARER, Hosts, Scope, headers_of, is_over_tls, is_unusual
 from workflows.api.edge.openapi import MEDIA_TYPE_JSON, RENDERER
 from workflows.models import AccessKey
+from workflows.presenters import redaction
 from workflows.services import access_keys
 
 _RUN = re.compile(r"/api/runs/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
@@ -39,7 +40,8 @@ class PlainRead:
             key = access_keys.find_valid(self.key, AccessKey.Kind.API)
             if key is None:
                 return None
-            content = presenters.run_out(selectors.run_detail(key.organization, self.run_id))
+            run = presenters.run_out(selectors.run_detail(key.organization, self.run_id))
+            content = redaction.answer(key.organization_id, run) if key.organization.redaction else run
             body = str(RENDERER.render(HttpRequest(), content, response_status=200)).encode()
         except Exception:  # whatever it is, Django comes to it again, and says what it is
             return None

@@ -15,7 +15,9 @@ from ninja.parser import Parser
 from ninja.renderers import JSONRenderer
 
 from workflows import payload
-from workflows.api.edge import query
+from workflows.api.edge import operations, query
+from workflows.models import AccessKey
+from workflows.presenters import redaction
 
 MEDIA_TYPE = "application/problem+json"
 MEDIA_TYPE_JSON = "application/json; charset=utf-8"
@@ -46,6 +48,7 @@ EVERYWHERE = (400, 422, 503)
 """Any request may be no valid HTTP or name a host that is not served (400), and have a text in its query that can't be
 stored (422); Postgres may be away for every operation."""
 WITH_KEY = (401,)
+WITH_SCOPE = (403,)
 WITH_BODY = (413,)
 WITH_ID = (404,)
 WITH_PLACE = (405,)
@@ -62,13 +65,19 @@ class BoundedParser(Parser):
 
 
 def as_given(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
-    """Answer what the view gives as it is. The library would check it against its schema first, which takes three times
-    as long as writing it; a test checks every operation instead."""
+    """Answer what the view gives as it is, and write down what it has changed.
+
+    The library would check the answer against its schema first, which takes three times as long as writing it; a test
+    checks every operation instead.
+    """
 
     @wraps(view)
     def answer(request: HttpRequest, **values: Any) -> HttpResponse:
-        made = view(request, **values)
+        operation = operations.operation_of(*_operation_of(request))
+        made = operations.audited(request, operation, lambda: view(request, **values), values)
         status, body = (made.status_code, made.value) if isinstance(made, Status) else (200, made)
+        if request.auth.organization.redaction:  # type: ignore[attr-defined]
+            body = redaction.answer(request.auth.organization_id, body)  # type: ignore[attr-defined]
         return HttpResponse(RENDERER.render(request, body, response_status=status), MEDIA_TYPE_JSON, status)
 
     return answer
@@ -83,6 +92,8 @@ class DocumentedAPI(NinjaAPI):
 
     def create_temporal_response(self, request: HttpRequest) -> HttpResponse:
         """Every operation asks for this once its key has been checked, before it reads its parameters."""
+        key: AccessKey = request.auth  # type: ignore[attr-defined]
+        operations.refuse_scope(key, operations.operation_of(*_operation_of(request)))
         known = self._queries.get(_operation_of(request), {})
         query.settle(request, known, repeatable=[name for name, many in known.items() if many])
         return super().create_temporal_response(request)
@@ -105,6 +116,9 @@ class DocumentedAPI(NinjaAPI):
         document["components"].setdefault("schemas", {})["Problem"] = PROBLEM
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
+                wanted = operations.operation_of(method.upper(), path)
+                if wanted is not None and wanted.right:
+                    operation["x-headrace-scope"] = wanted.right
                 for status in problems_of(method, path, operation):
                     operation["responses"].setdefault(status, _response(status))
                 for parameter in operation.get("parameters", []):
@@ -131,6 +145,7 @@ def problems_of(method: str, path: str, operation: dict[str, Any]) -> list[int]:
     found.update(WITH_ID if "{" in path or any(_is_id(each) for each in operation.get("parameters", [])) else ())
     found.update(WITH_PLACE if "{" in path else ())
     found.update(CHANGES if method != "get" else ())
+    found.update(WITH_SCOPE if operations.operation_of(method.upper(), path) else ())
     return sorted(found)
 
 

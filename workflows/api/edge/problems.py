@@ -30,7 +30,10 @@ def problem(status: int, code: str, detail: str, **more: Any) -> HttpResponse:
         "detail": detail,
         **more,
     }
-    return JsonResponse(body, status=status, content_type="application/problem+json")
+    response = JsonResponse(body, status=status, content_type="application/problem+json")
+    if status == HTTPStatus.UNAUTHORIZED:
+        response["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 def unavailable(service: str, cause: BaseException, /, *, detail: str = "", **more: Any) -> HttpResponse:
@@ -50,9 +53,7 @@ def _known(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
 
 
 def _key(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
-    response = problem(401, "unauthorized", "Send a valid API key: Authorization: Bearer hr_api_…")
-    response["WWW-Authenticate"] = "Bearer"
-    return response
+    return problem(401, "unauthorized", "Send a valid API key: Authorization: Bearer hr_api_…")
 
 
 def _invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:

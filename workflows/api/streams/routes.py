@@ -63,9 +63,7 @@ def _stream(request: HttpRequest, open_: Callable[[Organization, str], Source]) 
     except WorkflowsError as error:
         return problem(error.status, error.code, str(error))
     if known is None:
-        response = problem(401, "unauthorized", "Send a valid API key: Authorization: Bearer hr_api_…")
-        response["WWW-Authenticate"] = "Bearer"
-        return response
+        return problem(401, "unauthorized", "Send a valid API key: Authorization: Bearer hr_api_…")
     organization, holder = known
     try:
         query.settle(request, PARAMETERS)

@@ -19,7 +19,7 @@ from structlog.stdlib import BoundLogger
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
 from workflows.engine.pipeline import admit, retry_decision
 from workflows.engine.state import expression_context as scope
-from workflows.engine.state import flow_cache, needs
+from workflows.engine.state import flow_cache, needs, secret_sources
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.telemetry import step_events
 from workflows.engine.worker import ending
@@ -144,7 +144,7 @@ def render(visit: Visit) -> RenderedStep | StepResult:
         admit.check(claim, visit.scope)
         scope_ = visit.scope
         if step.reads_secrets:
-            values, secrets = scope.secrets_of(claim.org_id)
+            values, secrets = secret_sources.secrets_of(claim.org_id)
             scope_ = {**visit.scope, "secrets": values}
         config, rendered = step.render(scope_)
         kept = _kept_input(rendered, secrets)

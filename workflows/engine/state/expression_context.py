@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 
 from workflows import this_process
 from workflows.engine.pipeline.facts import event_facts, user_of
 from workflows.engine.sql import perform as sql
 from workflows.engine.sql.perform import LoadContextsRow
 from workflows.engine.state import database, flow_cache
-from workflows.models import Secret
 from workflows.payload import Json
 from workflows.steps import callback_urls
-from workflows.steps.masking import Secrets, mask, mask_json
+from workflows.steps.masking import mask, mask_json
 
 __all__ = ["Scope", "load", "load_steps", "mask", "mask_json"]
 
 Scope = Mapping[str, Any]
-SECRETS_TTL_S = 10.0
-SECRETS_OF_ORGANIZATIONS = 1_000
 
 
 def load(run_ids: Iterable[UUID], step_keys: Iterable[str], cursor: database.Cursor | None = None) -> dict[UUID, Scope]:
@@ -143,33 +139,3 @@ def _outcomes(found: Mapping[str, Any] | None, version_id: UUID) -> dict[str, An
             if steps.get(fallback, {}).get("status") in {"completed", "failed"}:
                 steps[key] = {**steps[fallback], "provider": fallback}
     return steps
-
-
-class SecretValues:
-    """The clear secrets of organizations, kept for a few seconds."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: TTLCache[UUID, tuple[dict[str, str], Secrets]] = TTLCache(
-            SECRETS_OF_ORGANIZATIONS, SECRETS_TTL_S, timer=time.monotonic
-        )
-
-    def of(self, org_id: UUID) -> tuple[dict[str, str], Secrets]:
-        """Name → value, and what masks them, to be added to by one try of a step.
-
-        Raises ConfigurationFailure for a secret that can't be decrypted.
-        """
-        with self._lock:
-            kept = self._kept.get(org_id)
-        if kept is None:
-            rows = sql.load_secrets(org=org_id)
-            values = {row.name: Secret(name=row.name, ciphertext=row.ciphertext).value for row in rows}
-            kept = values, Secrets(values.values())
-            with self._lock:
-                self._kept[org_id] = kept
-        return kept[0], kept[1].copy()
-
-
-def secrets_of(org_id: UUID) -> tuple[dict[str, str], Secrets]:
-    """The clear secrets of an organization, by name, and what masks them. Raises ConfigurationFailure."""
-    return this_process.own(SecretValues).of(org_id)

@@ -11,11 +11,13 @@ from uuid import UUID
 
 import structlog
 
+from workflows.edge import redaction
 from workflows.edge.log_lines import Lines
 from workflows.engine.sql import telemetry as sql
-from workflows.engine.state import flow_cache
+from workflows.engine.state import database, flow_cache
 from workflows.engine.state.records import Claim, Recorded, StepResult
 from workflows.engine.worker import ending
+from workflows.steps.masking import Secrets
 
 log = structlog.get_logger("workflows.jobs")
 lines = Lines("workflows.jobs")
@@ -63,6 +65,8 @@ def _stopped(ids: list[UUID]) -> None:
     """Failed and cancelled ones: they are few, and what is said of them stands in their rows."""
     if not ids or not lines.are_wanted(logging.ERROR):
         return
+    with database.borrowed_from_django():
+        hidden = Secrets(redaction.known_values(ids))
     for row in sql.stopped_jobs(ids=ids):
         names = {"jobId": str(row.id), "jobType": row.slug}
         if row.status == "failed":
@@ -72,8 +76,8 @@ def _stopped(ids: list[UUID]) -> None:
                 **names,
                 step=error.get("step"),
                 category=error.get("category"),
-                error=f"{error.get('name', '')}: {error.get('message', '')}",
-                stack=error.get("traceback") or None,
+                error=hidden.mask(f"{error.get('name', '')}: {error.get('message', '')}"),
+                stack=hidden.mask(error.get("traceback") or "") or None,
             )
         else:
             log.info("job cancelled", **names, reason=row.cancel_reason or None)

@@ -22,10 +22,11 @@ import structlog
 from django.db import DatabaseError
 
 from workflows import this_process
+from workflows.edge import redaction
 from workflows.edge.extras import extra
 from workflows.engine.sql import telemetry as sql
 from workflows.engine.sql.telemetry import ReportedRunsRow
-from workflows.engine.state import database, expression_context
+from workflows.engine.state import database, secret_sources
 from workflows.engine.state.records import StepFailed
 from workflows.engine.worker import ending
 from workflows.this_process.configuration import configuration
@@ -202,11 +203,12 @@ def _stack(traceback: str) -> dict[str, Any]:
 def _masked(org_id: UUID, data: Any) -> Any:
     """An event's data without the organization's secrets; of large data its beginning, as text."""
     try:
-        _, secrets = expression_context.secrets_of(org_id)
+        _, secrets = secret_sources.secrets_of(org_id)
     except DatabaseError:
         raise
     except Exception as error:
         return f"(not shown: {error})"
-    shown = secrets.mask_json(data)
+    rules = redaction.rules_of(org_id)
+    shown = secrets.mask_json(rules.masked({"data": data})["data"])
     text = json.dumps(shown, ensure_ascii=False)
     return shown if len(text) <= MAX_DATA_CHARACTERS else text[:MAX_DATA_CHARACTERS] + " …"

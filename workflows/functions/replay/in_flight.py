@@ -17,7 +17,7 @@ from django.db import transaction
 from workflows.definitions.compiled import NIL_UUID
 from workflows.engine.sql import calls as sql
 from workflows.engine.sql.calls import LiveJournalsRow
-from workflows.engine.state import expression_context
+from workflows.engine.state import secret_sources
 from workflows.functions import flows
 from workflows.functions.flows import FunctionFlow
 from workflows.functions.replay import network, stored
@@ -102,13 +102,10 @@ class _Secrets(dict[str, str]):
 
     def __init__(self, org_id: UUID) -> None:
         super().__init__()
-        self._org_id, self._is_read = org_id, False
+        self._org_id = org_id
 
-    def __contains__(self, name: object) -> bool:
-        if not self._is_read:
-            self._is_read = True
-            self.update(expression_context.secrets_of(self._org_id)[0])
-        return super().__contains__(name)
+    def __missing__(self, name: str) -> str:
+        return secret_sources.secrets_of(self._org_id)[0][name]
 
 
 def _live(organization: Organization, flow_ids: list[UUID]) -> Iterator[LiveJournalsRow]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.core.management.base import CommandParser
 
 from workflows import presenters
 from workflows.management.bulk import watch
-from workflows.management.output import HeadraceCommand, table
+from workflows.management.output import READS, HeadraceCommand, table
 from workflows.models import BulkOperation
 from workflows.services import bulk
 
 
 class Command(HeadraceCommand):
     help = "Look at bulk operations, stop and resume them."
+    changes_by_parts = ("stop", "resume")
+    not_audited: ClassVar[Mapping[str, str]] = {"list": READS, "show": READS}
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from django.utils import timezone
 
 from workflows import selectors, services
 from workflows.engine.state.refused import Refused, refused_today
-from workflows.management.output import HeadraceCommand, table
+from workflows.management.output import READS, HeadraceCommand, table
 from workflows.selectors import run_limits
 from workflows.selectors import trouble as trouble_selectors
 from workflows.selectors.absent_code import absent_code
+from workflows.selectors.access import keys as key_selectors
 from workflows.selectors.connections import connections_now
 from workflows.selectors.health_checks import broker_answers, store_answers
 from workflows.selectors.observed import observed_counts
 from workflows.selectors.trouble import BadVersion, SweepTrouble
+from workflows.services.access import secrets
 
 
 class Command(HeadraceCommand):
     help = (
         "Report faults of the engine and what answers. Exit code 1 where there is a fault or something does not answer."
     )
+    not_audited: ClassVar[Mapping[str, str]] = {"": READS}
 
     def handle(self, *args: Any, **options: Any) -> None:
         bad = trouble_selectors.unloadable_versions()
         refused, limits, connections = refused_today(), run_limits.current(), connections_now()
+        encrypted, keys = secrets.look(), key_selectors.troubles(timezone.now())
         health = {
             **selectors.health(),
             **observed_counts(),
             "unloadableVersions": len(bad),
             "refusedDefinitions": len(refused),
+            "unreadableSecrets": encrypted.unreadable_count,
+            "secretsUnderOldKeys": encrypted.rotated,
         }
         troubles = trouble_selectors.sweep_troubles()
         checks = services.readiness(store=store_answers(), broker=broker_answers())
@@ -47,14 +53,18 @@ class Command(HeadraceCommand):
                 "connections": connections.as_json(),
                 "absentCode": [dataclasses.asdict(each) for each in absent],
                 "refused": [dataclasses.asdict(each) for each in refused],
+                "keys": [dataclasses.asdict(each) for each in keys],
+                "unreadable": encrypted.unreadable,
             }
             self.print_json({**health, "oldestUnmatchedEvent": _oldest(), "checks": checks, **details, "ok": ok})
         else:
             self._print(health, checks, troubles, bad)
             self._print_refused(refused)
             self.stdout.write(limits.sentence)
-            for each in absent:
+            for each in (*absent, *keys):
                 self.stdout.write(str(each))
+            for row in encrypted.unreadable:
+                self.stdout.write(f"No key opens the {row}: see HEADRACE_ENCRYPTION_KEYS_OLD.")
             if connections.is_short:
                 self.stdout.write(connections.warning)
         if not ok:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
@@ -17,7 +18,7 @@ from workflows.definitions.validate import DefinitionProblems, Problem
 from workflows.errors import FlowNotFound
 from workflows.functions import publish as code
 from workflows.management import replay_check
-from workflows.management.output import HeadraceCommand, table
+from workflows.management.output import READS, HeadraceCommand, table
 from workflows.models import Flow, FlowVersion
 from workflows.services.flows import archiving
 
@@ -34,6 +35,9 @@ def _text(version: FlowVersion, form: str) -> str:
 
 class Command(HeadraceCommand):
     help = "Check, publish, export and list flow definitions."
+    changes = ("archive", "unarchive")
+    changes_by_parts = ("apply", "publish", "delete")
+    not_audited: ClassVar[Mapping[str, str]] = dict.fromkeys(("validate", "export", "list", "replay-check"), READS)
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
@@ -12,7 +13,7 @@ from throttling.models import ThrottleOverride
 from workflows import services
 from workflows.duration import parse_ms
 from workflows.edge.values import whole_number
-from workflows.management.output import HeadraceCommand, json_argument, table
+from workflows.management.output import READS, HeadraceCommand, json_argument, table
 from workflows.models import Organization
 from workflows.presenters.runs import change_out, line_out, reason_out
 from workflows.selectors import limits as limit_selectors
@@ -51,6 +52,10 @@ def rate(text: str) -> tuple[int, int]:
 
 class Command(HeadraceCommand):
     help = "Limits: how they stand, why a step waits, live overrides, and what a flow would do under them."
+    changes = ("set", "unset")
+    not_audited: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("list", "explain", "simulate", "report", "history"), READS
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
@@ -21,6 +22,7 @@ from workflows.simulation import forecast
 
 class Command(HeadraceCommand):
     help = "Start many runs of a flow at once, and compare what happens with what `limits simulate` predicts."
+    not_audited: ClassVar[Mapping[str, str]] = {"": "The data plane: the run says by whom it was started."}
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

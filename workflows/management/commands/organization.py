@@ -1,18 +1,32 @@
-"""`organization create | list | key`."""
+"""`organization create | list | key | keys | rotate-key | revoke-key | redaction`."""
 
 from __future__ import annotations
 
-from typing import Any
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 from django.core.validators import validate_slug
+from django.utils import timezone
 
-from workflows.management.output import HeadraceCommand, table
+from workflows.duration import parse_ms
+from workflows.edge import access
+from workflows.edge.values import moment
+from workflows.errors import KeyNotFound
+from workflows.management.output import READS, HeadraceCommand, table
 from workflows.models import AccessKey, Organization
+from workflows.presenters.access import key_out
+from workflows.selectors.access import keys as key_selectors
+from workflows.services import access_keys
+from workflows.services.access import redacting
 
 
 class Command(HeadraceCommand):
-    help = "Make organizations and their keys. A key is shown this once."
+    help = "Make organizations, their keys and their redaction rules. A key is shown this once."
+    changes = ("create", "key", "rotate-key", "revoke-key", "redaction")
+    not_audited: ClassVar[Mapping[str, str]] = {"list": READS, "keys": READS}
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -24,12 +38,30 @@ class Command(HeadraceCommand):
         key.add_argument("kind", choices=AccessKey.Kind.values, help="what it is for")
         key.add_argument("--name", default="by hand", help="what to recognise it by")
         key.add_argument("--operator", action="store_true", help="it may change limits that hold for all organizations")
+        key.add_argument(
+            "--scope", action="append", default=[], help=f"a right, of: {', '.join(access.RIGHTS)} (default: all)"
+        )
+        key.add_argument("--expires", default="", help="a time such as 2027-01-31T00:00:00Z, or in how long: 90d")
+        keys = self.add_verb(verbs, "keys", "list the keys of the organization of --org")
+        keys.add_argument("--ended", action="store_true", help="those that are revoked or have expired too")
+        rotate = self.add_verb(verbs, "rotate-key", "issue the successor of a key; the old one expires")
+        rotate.add_argument("key", help="its id, or the characters that it begins with")
+        rotate.add_argument("--overlap", default="24h", help="for how long the old one still holds (default: 24h)")
+        revoke = self.add_verb(verbs, "revoke-key", "refuse a key from now on")
+        revoke.add_argument("key", help="its id, or the characters that it begins with")
+        redaction = self.add_verb(verbs, "redaction", "show or replace the fields whose values nobody is shown")
+        redaction.add_argument("rules", nargs="*", help="names or paths, like password or data.card.number")
+        redaction.add_argument("--clear", action="store_true", help="remove all rules")
         self.add_verb(verbs, "list", "list the organizations")
 
     def handle(self, *args: Any, **options: Any) -> None:
         verbs = {
             "create": self._create,
             "key": self._key,
+            "keys": self._keys,
+            "rotate-key": self._rotate,
+            "revoke-key": self._revoke,
+            "redaction": self._redaction,
             "list": self._list,
         }
         verbs[options["verb"]](options)
@@ -43,13 +75,57 @@ class Command(HeadraceCommand):
             raise CommandError(
                 f"There is an organization {made.slug!r} already; `organization key` issues keys for it."
             )
-        keys = {kind: AccessKey.issue(made, kind, "first")[1] for kind in AccessKey.Kind.values}
+        keys = {kind: access_keys.issue(made, kind, "first")[1] for kind in AccessKey.Kind.values}
         self._show({"organization": made.slug, "apiKey": keys["api"], "eventKey": keys["event"]}, options)
 
     def _key(self, options: dict[str, Any]) -> None:
+        row, key = access_keys.issue(
+            self.organization(options),
+            options["kind"],
+            options["name"],
+            scopes=options["scope"],
+            operator=options["operator"],
+            expires_at=_expiry(options["expires"]),
+        )
+        self._show({"key": key, "id": str(row.id)}, options)
+
+    def _keys(self, options: dict[str, Any]) -> None:
+        found = key_selectors.keys(self.organization(options), ended=options["ended"])
+        if options["as_json"]:
+            self.print_json([key_out(each) for each in found])
+            return
+        rows = table("key", "kind", "name", "scopes", "created", "expires", "last used", "id")
+        for each in found:
+            scopes = ", ".join(each.scopes) or "all" if each.kind == AccessKey.Kind.API else ""
+            shown = "operator: " + scopes if each.operator else scopes
+            ends = f"revoked {each.revoked_at:%Y-%m-%d}" if each.revoked_at else _day(each.expires_at)
+            used = _day(each.last_used_at)
+            rows.add_row(
+                f"{each.prefix}…", each.kind, each.name, shown, _day(each.created_at), ends, used, str(each.id)
+            )
+        self.console.print(rows)
+
+    def _rotate(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)
-        key = AccessKey.issue(organization, options["kind"], options["name"], operator=options["operator"])[1]
-        self._show({"key": key}, options)
+        overlap = dt.timedelta(milliseconds=_milliseconds(options["overlap"], "--overlap"))
+        row, key = access_keys.rotate(organization, _id_of(organization, options["key"]), overlap=overlap)
+        self._show({"key": key, "id": str(row.id)}, options)
+
+    def _revoke(self, options: dict[str, Any]) -> None:
+        organization = self.organization(options)
+        row = access_keys.revoke(organization, _id_of(organization, options["key"]))
+        self._show({"revoked": str(row)}, options)
+
+    def _redaction(self, options: dict[str, Any]) -> None:
+        organization = self.organization(options)
+        if options["rules"] or options["clear"]:
+            rules = redacting.set_rules(organization, [] if options["clear"] else options["rules"])
+        else:
+            rules = list(organization.redaction)
+        if options["as_json"]:
+            self.print_json({"rules": rules})
+        else:
+            self.stdout.write("\n".join(rules) or "There are no rules.")
 
     def _show(self, values: dict[str, str], options: dict[str, Any]) -> None:
         if options["as_json"]:
@@ -67,3 +143,35 @@ class Command(HeadraceCommand):
         for each in found:
             rows.add_row(each.slug, each.name, f"{each.created_at:%Y-%m-%d}")
         self.console.print(rows)
+
+
+def _day(at: dt.datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at else ""
+
+
+def _milliseconds(text: str, name: str) -> int:
+    try:
+        return parse_ms(text)
+    except ValueError as error:
+        raise CommandError(f"{name}: {error}") from None
+
+
+def _expiry(text: str) -> dt.datetime | None:
+    """A time, or in how long it is; None for an empty text."""
+    if not text:
+        return None
+    if text[:1].isdigit() and "-" not in text:
+        return timezone.now() + dt.timedelta(milliseconds=_milliseconds(text, "--expires"))
+    return moment(text, "--expires")
+
+
+def _id_of(organization: Organization, text: str) -> UUID:
+    """The key of an id, or the only one that begins so. Raises KeyNotFound."""
+    try:
+        return UUID(text)
+    except ValueError:
+        found = AccessKey.objects.filter(organization=organization, prefix=text.rstrip("…")[:14])
+        ids = list(found.values_list("id", flat=True)[:2])
+    if len(ids) != 1:
+        raise KeyNotFound(f"{text!r} is the beginning of no key, or of several; `organization keys` shows their ids.")
+    return ids[0]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
-from workflows.management.output import HeadraceCommand, table
+from workflows.management.output import READS, HeadraceCommand, table
 from workflows.services import pauses
 from workflows.services.pauses import Subject
 
@@ -15,6 +16,8 @@ BY = "manage.py pauses"
 
 class Command(HeadraceCommand):
     help = "Pause or drain a flow, a queue or an organization, and let it go on."
+    changes = ("pause", "drain", "resume")
+    not_audited: ClassVar[Mapping[str, str]] = {"list": READS}
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import SUPPRESS
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
@@ -12,7 +13,7 @@ from workflows import presenters, selectors, services
 from workflows.functions.replay import recorded, stored
 from workflows.management.bulk import add_pace, watch
 from workflows.management.commands.trigger import steps_table
-from workflows.management.output import HeadraceCommand, json_argument, table
+from workflows.management.output import READS, HeadraceCommand, json_argument, table
 from workflows.models import Run
 from workflows.selectors import run_lists
 from workflows.services import bulk, repair
@@ -21,6 +22,9 @@ from workflows.templatetags.headrace import duration, pretty
 
 class Command(HeadraceCommand):
     help = "List, show, cancel, replay and fork runs."
+    changes = ("fork",)
+    changes_by_parts = ("cancel", "replay")
+    not_audited: ClassVar[Mapping[str, str]] = dict.fromkeys(("list", "show", "export-journal"), READS)
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

@@ -1,21 +1,26 @@
-"""`secret set | list | delete`."""
+"""`secret set | list | delete | rotate`."""
 
 from __future__ import annotations
 
 import getpass
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from django.core.management.base import CommandError, CommandParser
 
-from workflows.management.output import HeadraceCommand, table
+from workflows.management.output import READS, HeadraceCommand, table
 from workflows.models import Secret
+from workflows.services.access import secrets
 from workflows.steps import secret_rules
 from workflows.steps.masking import SHORTEST
 
 
 class Command(HeadraceCommand):
     help = "Keep secrets for `${ secrets.NAME }`. The value is read from standard input."
+    changes = ("delete",)
+    changes_by_parts = ("set", "rotate")
+    not_audited: ClassVar[Mapping[str, str]] = {"list": READS}
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -23,8 +28,14 @@ class Command(HeadraceCommand):
         for verb in ("set", "delete"):
             self.add_verb(verbs, verb, f"{verb} a secret").add_argument("name")
         self.add_verb(verbs, "list", "list the names")
+        self.add_verb(
+            verbs, "rotate", "write all that is encrypted, of every organization, with the newest encryption key"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["verb"] == "rotate":
+            self._rotate(options)
+            return
         organization = self.organization(options)
         if options["verb"] == "set":
             secret_rules.check_name(options["name"])
@@ -34,13 +45,9 @@ class Command(HeadraceCommand):
                 self.stderr.write(
                     f"{options['name']} has fewer than {SHORTEST} characters: it is masked only where it stands alone."
                 )
-            secret = Secret.objects.filter(organization=organization, name=options["name"]).first()
-            secret = secret or Secret(organization=organization, name=options["name"])
-            secret.value = value
-            secret.save()
+            secrets.set_secret(organization, options["name"], value)
         elif options["verb"] == "delete":
-            if not Secret.objects.filter(organization=organization, name=options["name"]).delete()[0]:
-                raise CommandError(f"There is no secret {options['name']!r}.")
+            secrets.delete_secret(organization, options["name"])
         else:
             found = Secret.objects.filter(organization=organization).order_by("name")
             if options["as_json"]:
@@ -50,6 +57,24 @@ class Command(HeadraceCommand):
             for secret in found:
                 rows.add_row(secret.name, f"{secret.updated_at:%Y-%m-%d %H:%M}")
             self.console.print(rows)
+
+    def _rotate(self, options: dict[str, Any]) -> None:
+        """Exit code 1 where something is left that no key opens."""
+        result = secrets.rotate()
+        if options["as_json"]:
+            self.print_json({
+                "rotated": result.rotated, "newest": result.newest, "unreadable": result.unreadable_count,
+                "rows": result.unreadable,
+            })  # fmt: skip
+        else:
+            self.stdout.write(
+                f"{result.rotated} written with the newest key, {result.newest} had it, {result.unreadable_count} are "
+                "opened by no key."
+            )
+            for row in result.unreadable:
+                self.stdout.write(f"  {row}: add its key to HEADRACE_ENCRYPTION_KEYS_OLD, or store it again")
+        if result.unreadable_count:
+            raise SystemExit(1)
 
 
 def _read_value() -> str:

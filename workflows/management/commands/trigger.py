@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
@@ -24,6 +25,7 @@ COLOURS = {"completed": "green", "failed": "red", "running": "cyan", "waiting": 
 
 class Command(HeadraceCommand):
     help = "Start a run of a flow; with --wait, follow it to its end (exit code 1 where it does not complete)."
+    not_audited: ClassVar[Mapping[str, str]] = {"": "The data plane: the run says by whom it was started."}
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

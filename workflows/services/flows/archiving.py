@@ -267,7 +267,7 @@ def _drop_overrides(flow: Flow, *, by: str) -> None:
     structural = False
     for row in ThrottleOverride.objects.filter(flow_id=flow.id):
         structural = overrides.delete(row, by=by) or structural
-    transaction.on_commit(lambda: limits.announce(structural), robust=True)
+    limits.announce(structural)
 
 
 _OLDER = """

@@ -12,9 +12,10 @@ from django.utils import timezone
 from workflows.engine.events import receive
 from workflows.engine.events.receive import NewEvent
 from workflows.engine.run_controls import idempotency
+from workflows.engine.state import secret_sources
 from workflows.errors import ConfigurationFailure, ExpressionError, InvalidInput, WorkflowsError
 from workflows.expressions import compile_expression
-from workflows.models import Secret, Trigger
+from workflows.models import Trigger
 from workflows.payload import Json, text_fault
 from workflows.services.webhooks import bodies
 from workflows.services.webhooks.signatures import TOLERANCE_S, Scheme, verify
@@ -75,13 +76,12 @@ def _verify(trigger: Trigger, headers: Mapping[str, str], body: bytes, now: dt.d
     config = trigger.config
     if config["webhook"] == "none":
         return
-    secret = Secret.objects.filter(organization_id=trigger.organization_id, name=config.get("secret", "")).first()
-    if secret is None:
-        raise WebhookNotReady(f"The webhook's secret {config.get('secret')!r} is not stored.")
     try:
-        key = secret.value
+        key = secret_sources.value_of(trigger.organization_id, config.get("secret", ""))
     except ConfigurationFailure as error:
         raise WebhookNotReady(str(error)) from None
+    if key is None:
+        raise WebhookNotReady(f"The webhook's secret {config.get('secret')!r} is not stored.")
     scheme = Scheme(
         kind=config["webhook"],
         header=config.get("signature_header") or "x-signature",

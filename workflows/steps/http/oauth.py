@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from workflows.edge.unavailable import may_pass
 from workflows.steps.masking import Secrets
 from workflows.steps.tools import TOOLS, StoredTokens, TokenStatements
-from workflows.this_process.configuration import encryption_key
+from workflows.this_process.configuration import encryption_keys
 
 log = structlog.get_logger(__name__)
 EXPIRY_MARGIN_S = 30.0
@@ -110,8 +110,14 @@ def read_token(document: Any) -> Token:
 
 
 def _keyed(text: str) -> str:
-    """A hash that nobody can guess the text by who reads the database."""
-    return hmac.new(encryption_key().encode(), text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    """A hash that nobody can guess the text by who reads the database, by the newest key."""
+    return _keyed_by_all(text)[0]
+
+
+def _keyed_by_all(text: str) -> list[str]:
+    """The hashes of a text by all keys, that of the newest first."""
+    encoded = text.encode("utf-8", "surrogatepass")
+    return [hmac.new(key.encode(), encoded, hashlib.sha256).hexdigest() for key in encryption_keys()]
 
 
 Key = tuple[UUID, str]
@@ -166,6 +172,9 @@ async def _renewed_by_one(
 ) -> Token:
     """The token that another worker has stored; or a new one, once nobody else asks for it."""
     lease = uuid.uuid4()
+    _, *older = _keyed_by_all(oauth.model_dump_json())
+    if older:
+        await asyncio.to_thread(_adopt, key, older)
     while True:
         until = time.monotonic() + LEASE_S
         claim = await asyncio.to_thread(_claim, key, lease, _keyed(stale) if stale else "")
@@ -233,8 +242,14 @@ class _Claim:
     generation: int
 
 
+def _adopt(key: Key, older: list[str]) -> None:
+    """Keep what was stored under an encryption key of before."""
+    with _statements() as sql:
+        sql.adopt_oauth_credential(org=key[0], identity=key[1], older=older)
+
+
 def _claim(key: Key, lease: UUID, stale: str) -> _Claim:
-    from workflows.models.organization import decrypt  # noqa: PLC0415  (step types are loaded before the models)
+    from workflows.models.encryption import decrypt  # noqa: PLC0415  (step types are loaded before the models)
 
     org_id, identity = key
     with _statements() as sql:
@@ -260,7 +275,7 @@ def _claim(key: Key, lease: UUID, stale: str) -> _Claim:
 
 
 def _store(key: Key, generation: int, token: Token, refresh_token: str | None) -> None:
-    from workflows.models.organization import encrypt  # noqa: PLC0415
+    from workflows.models.encryption import encrypt  # noqa: PLC0415
 
     with _statements() as sql:
         sql.store_oauth_tokens(

@@ -9,6 +9,7 @@ WITH owner AS (
     SELECT a.place::int AS place, k.organization_id AS org_id
       FROM unnest(%(digests)s::text[]) WITH ORDINALITY AS a (digest, place)
       JOIN headrace_workflows_accesskey k ON k.digest = a.digest AND k.kind = 'event' AND k.revoked_at IS NULL
+       AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
 ), given AS (
     SELECT * FROM unnest(%(places)s::int[], %(ids)s::uuid[], %(names)s::text[], %(datas)s::text[]::jsonb[],
                          %(users)s::text[]::jsonb[], %(times)s::timestamptz[], %(external_ids)s::text[])

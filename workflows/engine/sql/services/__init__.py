@@ -17,18 +17,30 @@ class AccessKeyRow(NamedTuple):
     name: str
     prefix: str
     operator: bool
+    scopes: list[str]
     created_at: datetime
+    expires_at: datetime | None
+    expired: bool
     revoked_at: datetime | None
     org_id: UUID
     org_slug: str
     org_name: str
     org_skips_arrivals: bool
+    org_redaction: list[str]
     org_created_at: datetime
 
 
 def access_key(*, digest: str, cursor: database.Cursor | None = None) -> list[AccessKeyRow]:
-    """An access key by its digest, revoked or not, with its organization."""
+    """An access key by its digest, in force or not, with its organization."""
     return database.fetch("access_key", {"digest": digest}, AccessKeyRow._make, cursor)
+
+
+def adopt_oauth_credential(
+    *, org: UUID, identity: str, older: Iterable[str], cursor: database.Cursor | None = None
+) -> None:
+    """Give the credential that was stored under an older encryption key its identity under the newest one, where
+    none has that yet."""
+    database.fetch("adopt_oauth_credential", {"org": org, "identity": identity, "older": list(older)}, tuple, cursor)
 
 
 class ClaimOauthRefreshRow(NamedTuple):
@@ -90,6 +102,11 @@ def look_at_oauth_tokens(
     """Look whether the access token of a credential is good, or somebody renews it."""
     parameters = {"org": org, "identity": identity, "stale": stale}
     return database.fetch("look_at_oauth_tokens", parameters, LookAtOauthTokensRow._make, cursor)
+
+
+def note_key_uses(*, digests: Iterable[str], cursor: database.Cursor | None = None) -> None:
+    """Note that keys were used now."""
+    database.fetch("note_key_uses", {"digests": list(digests)}, tuple, cursor)
 
 
 def release_oauth_refresh(

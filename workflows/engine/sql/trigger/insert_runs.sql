@@ -1,7 +1,8 @@
 -- Insert runs of one version with all their steps: roots become ready (or sleep until run_at), the rest is pending.
--- Returns the ready roots. A run that is asked for by an API key is made only while that key is in force and the
--- version is the published one of a flow that starts what arrives; without a key the caller has checked that. A step's
--- id is made of its run's and its position (engine/state/step_ids.py): who records a step knows the id of the next one.
+-- Returns the ready roots. A run that is asked for by an API key is made only while that key is in force and may start
+-- flows, and the version is the published one of a flow that starts what arrives; without a key the caller has checked
+-- that. A step's id is made of its run's and its position (engine/state/step_ids.py): who records a step knows the id
+-- of the next one.
 -- Parameters: org uuid, flow uuid, version uuid, ids uuid[], inputs text[], event_names text[], user_ids text[],
 --   priorities int[], event_ids uuid[] with nulls, gather_keys text[], gathered int[], singleton_keys text[], newest_at
 --   timestamptz[] with nulls, api_keys text[] with nulls (digests; one each per run), trigger text, sinks int, run_at
@@ -21,7 +22,8 @@ WITH wanted AS (
      WHERE w.api_key IS NULL
         OR (EXISTS (SELECT FROM headrace_workflows_accesskey k
                      WHERE k.digest = w.api_key AND k.organization_id = %(org)s AND k.kind = 'api'
-                       AND k.revoked_at IS NULL)
+                       AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
+                       AND (cardinality(k.scopes) = 0 OR 'run_flows' = ANY (k.scopes)))
             AND EXISTS (SELECT FROM headrace_workflows_flow f
                 JOIN headrace_workflows_organization o ON o.id = f.organization_id
                          WHERE f.id = %(flow)s AND f.current_id = %(version)s AND f.archived_at IS NULL

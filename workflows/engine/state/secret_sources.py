@@ -1,0 +1,179 @@
+"""Where the secrets of an organization come from: the database, else the environment, else AWS Secrets Manager.
+
+A secret that can't be had fails the step that asks for it, with the source that is in the way; steps that ask for
+others go on. What was read is kept for some seconds, so that a changed value comes soon.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import structlog
+from cachetools import LRUCache, TTLCache
+
+from workflows import this_process
+from workflows.edge import aws
+from workflows.engine.sql import perform as sql
+from workflows.errors import ConfigurationFailure, InvalidInput, WorkflowsError
+from workflows.models import Organization, Secret
+from workflows.steps import secret_rules
+from workflows.steps.masking import Secrets
+from workflows.this_process.configuration import configuration, secret_variables, variable_part
+
+log = structlog.get_logger(__name__)
+KEPT_S = 10.0
+KEPT_OF_AWS_S = 60.0
+STALE_S = 900.0
+"""For so long the last values do while AWS does not answer."""
+MOST_ORGANIZATIONS = 1_000
+
+
+class Values(dict[str, str]):
+    """Name → clear text, and why others can't be had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unreadable: dict[str, str] = {}
+        self.failed_sources: list[str] = []
+
+    def __missing__(self, name: str) -> str:
+        """Raises ConfigurationFailure where a source keeps it, and KeyError where there is none."""
+        if name in self.unreadable:
+            raise ConfigurationFailure(self.unreadable[name])
+        if self.failed_sources:
+            raise ConfigurationFailure(
+                f"The secret {name} is neither in the database nor in the environment. {' '.join(self.failed_sources)}"
+            )
+        raise KeyError(name)
+
+    def offer(self, name: str, value: str, source: str) -> None:
+        """Take a value, unless a source before has this name. One that no secret can be is unreadable."""
+        if name in self or name in self.unreadable:
+            return
+        try:
+            secret_rules.check_name(name)
+            secret_rules.check_value(value)
+        except InvalidInput as error:
+            self.unreadable[name] = f"The secret {name[:100]} from {source} can't be used: {error}"
+        else:
+            self[name] = value
+
+
+class SecretValues:
+    """The clear secrets of organizations, kept for a few seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: TTLCache[UUID, tuple[Values, Secrets]] = TTLCache(MOST_ORGANIZATIONS, KEPT_S, timer=time.monotonic)
+
+    def of(self, org_id: UUID) -> tuple[Values, Secrets]:
+        """Name → value, and what masks them, to be added to by one try of a step."""
+        with self._lock:
+            kept = self._kept.get(org_id)
+        if kept is None:
+            values = _read(org_id)
+            kept = values, Secrets(values.values())
+            with self._lock:
+                self._kept[org_id] = kept
+        return kept[0], kept[1].copy()
+
+
+def secrets_of(org_id: UUID) -> tuple[Values, Secrets]:
+    """The clear secrets of an organization, by name, and what masks them."""
+    return this_process.own(SecretValues).of(org_id)
+
+
+def value_of(org_id: UUID, name: str) -> str | None:
+    """One secret, as it is now in the database; else as the other sources had it some seconds ago. None: there is none.
+
+    Raises ConfigurationFailure where it can't be had.
+    """
+    row = Secret.objects.filter(organization_id=org_id, name=name).first()
+    if row is not None:
+        return row.value
+    try:
+        return secrets_of(org_id)[0][name]
+    except KeyError:
+        return None
+
+
+def _read(org_id: UUID) -> Values:
+    values = Values()
+    for row in sql.load_secrets(org=org_id):
+        try:
+            values[row.name] = Secret(name=row.name, ciphertext=row.ciphertext).value
+        except ConfigurationFailure as error:
+            values.unreadable[row.name] = str(error)
+    prefix = configuration().aws_secrets_prefix
+    if not prefix and not secret_variables():
+        return values
+    slug = Organization.objects.filter(id=org_id).values_list("slug", flat=True).first() or ""
+    _add_environment(values, slug)
+    if prefix:
+        _add_aws(values, f"{prefix}{slug}")
+    return values
+
+
+def _add_environment(values: Values, slug: str) -> None:
+    start = f"{variable_part(slug)}__"
+    given = {key.removeprefix(start): text for key, text in secret_variables().items() if key.startswith(start)}
+    if given and _is_ambiguous(slug):
+        values.failed_sources.append(
+            f"The variables HEADRACE_SECRET_{start}… belong to several organizations, so they are none's: store the "
+            "secrets in the database."
+        )
+        return
+    for name, text in given.items():
+        values.offer(name, text, "the environment")
+
+
+def _is_ambiguous(slug: str) -> bool:
+    """Whether another organization has the same name in variables (`a-b` and `a_b`)."""
+    part = variable_part(slug)
+    others = Organization.objects.exclude(slug=slug).values_list("slug", flat=True)
+    return any(variable_part(each) == part for each in others.iterator())
+
+
+class _Kept:
+    def __init__(self, values: Mapping[str, str], at: float) -> None:
+        self.values, self.at = values, at
+
+
+class AwsSecrets:
+    """What AWS has for organizations, by the name of the secret there, and the client that reads it."""
+
+    def __init__(self) -> None:
+        self._kept: LRUCache[str, _Kept] = LRUCache(MOST_ORGANIZATIONS)
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def read(self, name: str) -> Mapping[str, str]:
+        """The names and texts. Raises AwsUnavailable, MissingExtra where it can't be read and was not lately."""
+        with self._lock:  # one thread asks; the others have its answer
+            kept, now = self._kept.get(name), time.monotonic()
+            if kept is not None and now - kept.at < KEPT_OF_AWS_S:
+                return kept.values
+            try:
+                self._client = self._client or aws.client()
+                found = aws.read_secret(name, self._client) or {}
+            except WorkflowsError as error:
+                if kept is None or now - kept.at > STALE_S:
+                    raise
+                log.warning("secrets of AWS are read later: the last ones do", secret=name, error=str(error))
+                return kept.values
+            self._kept[name] = _Kept(found, now)
+            return found
+
+
+def _add_aws(values: Values, name: str) -> None:
+    try:
+        found = this_process.own(AwsSecrets).read(name)
+    except WorkflowsError as error:
+        values.failed_sources.append(str(error))
+        return
+    for each, text in found.items():
+        values.offer(each, text, f"the AWS secret {name}")

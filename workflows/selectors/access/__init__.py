@@ -1,0 +1,1 @@
+"""Reads about keys and the audit log."""

@@ -1,0 +1,125 @@
+"""Storing and deleting secrets, and writing everything that is encrypted anew with the newest key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.apps import apps
+from django.db import models, transaction
+
+from workflows.errors import ConfigurationFailure, WorkflowsError
+from workflows.models import Organization, Secret
+from workflows.models.encryption import decrypt, encrypt, is_newest
+from workflows.steps import secret_rules
+
+BATCH = 100
+MOST_NAMED = 100
+
+
+class SecretNotFound(WorkflowsError):
+    """There is no such secret in the database; `manage.py secret list` shows what there is."""
+
+    status, code = 404, "secret_not_found"
+
+
+def set_secret(organization: Organization, name: str, value: str) -> Secret:
+    """Store a secret, or its new value. Raises InvalidInput."""
+    secret_rules.check_name(name)
+    secret_rules.check_value(value)
+    with transaction.atomic():
+        rows = Secret.objects.select_for_update().filter(organization=organization, name=name)
+        secret = rows.first() or Secret(organization=organization, name=name)
+        secret.value = value
+        secret.save()
+    return secret
+
+
+def delete_secret(organization: Organization, name: str) -> None:
+    """Raises SecretNotFound."""
+    if not Secret.objects.filter(organization=organization, name=name).delete()[0]:
+        raise SecretNotFound(f"There is no secret {name!r}.")
+
+
+@dataclass(kw_only=True)
+class Rotation:
+    """What became of the values that are stored encrypted; `unreadable` names the first rows that no key opens."""
+
+    rotated: int = 0
+    newest: int = 0
+    unreadable_count: int = 0
+    unreadable: list[str] = field(default_factory=list)
+
+    def refuse(self, row: models.Model) -> None:
+        self.unreadable_count += 1
+        if len(self.unreadable) < MOST_NAMED:
+            self.unreadable.append(f"{row._meta.verbose_name} {row} ({row.pk})")
+
+
+def rotate(progress: Callable[[int], object] = lambda count: None) -> Rotation:
+    """Write everything that is encrypted with the newest key, in batches of a transaction each.
+
+    Runs may be open, and the site in use. One that is cut off is begun again: what has the newest key is left alone.
+    """
+    result = Rotation()
+    for model, names in _encrypted():
+        last: Any = None
+        while page := _rotate_page(model, names, last, result):
+            last = page
+            progress(result.rotated + result.newest + result.unreadable_count)
+    return result
+
+
+def _rotate_page(model: type[models.Model], names: list[str], last: Any, result: Rotation) -> Any:
+    """The primary key of the last row of the page after `last`; None where there is none."""
+    with transaction.atomic():
+        rows = model._default_manager.select_for_update(of=("self",)).order_by("pk")
+        page = list((rows if last is None else rows.filter(pk__gt=last))[:BATCH])
+        for row in page:
+            changed = {}
+            for name, ciphertext in _values(row, names):
+                if is_newest(ciphertext):
+                    result.newest += 1
+                    continue
+                try:
+                    changed[name] = encrypt(decrypt(ciphertext, str(row)))
+                    result.rotated += 1
+                except ConfigurationFailure:
+                    result.refuse(row)
+            if changed:
+                model._default_manager.filter(pk=row.pk).update(**changed)
+    return page[-1].pk if page else None
+
+
+def look() -> Rotation:
+    """How many values are under the newest key, under older ones (`rotated`: they would be), and under none."""
+    result = Rotation()
+    for model, names in _encrypted():
+        for row in model._default_manager.order_by("pk").iterator(chunk_size=BATCH):
+            for _, ciphertext in _values(row, names):
+                if is_newest(ciphertext):
+                    result.newest += 1
+                    continue
+                try:
+                    decrypt(ciphertext, str(row))
+                    result.rotated += 1
+                except ConfigurationFailure:
+                    result.refuse(row)
+    return result
+
+
+def _encrypted() -> Iterator[tuple[type[models.Model], list[str]]]:
+    """The models of this package that keep something encrypted (it is all that is binary), with the fields."""
+    for model in apps.get_models():
+        if model._meta.app_label.startswith("headrace_"):
+            names = [each.name for each in model._meta.concrete_fields if isinstance(each, models.BinaryField)]
+            if names:
+                yield model, names
+
+
+def _values(row: models.Model, names: list[str]) -> Iterator[tuple[str, bytes]]:
+    for name in names:
+        ciphertext = getattr(row, name)
+        if ciphertext is not None:
+            yield name, bytes(ciphertext)
