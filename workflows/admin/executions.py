@@ -17,6 +17,7 @@ from workflows.models import (
     FanOut,
     LeaderLease,
     Organization,
+    PrunedRun,
     Run,
     StepRun,
     TriggerOutcome,
@@ -150,6 +151,13 @@ class RunAdmin(ReadOnlyAdmin):
         return json_block(obj.error)
 
 
+class OfRunsAdmin(ReadOnlyAdmin):
+    """Rows of runs; what is left of one that was deleted is not shown."""
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).exclude(run_id__in=PrunedRun.objects.values("run_id"))
+
+
 class AttemptInline(ReadOnlyInline):
     model = Attempt
     fields = ("number", "status", "ready_at", "started_at", "ended_at", "error")
@@ -157,7 +165,7 @@ class AttemptInline(ReadOnlyInline):
 
 
 @admin.register(StepRun)
-class StepRunAdmin(ReadOnlyAdmin):
+class StepRunAdmin(OfRunsAdmin):
     list_display = ("key", "run_id", "type", "status", "attempt", "losses", "ready_at", "ended_at")
     list_filter = ("status", "type", "queue")
     show_full_result_count = False
@@ -165,7 +173,7 @@ class StepRunAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Attempt)
-class AttemptAdmin(ReadOnlyAdmin):
+class AttemptAdmin(OfRunsAdmin):
     list_display = ("step_run_id", "number", "status", "started_at", "ended_at")
     list_filter = ("status",)
     show_full_result_count = False
@@ -197,7 +205,7 @@ class WaitAdmin(ReadOnlyAdmin):
 
 
 @admin.register(FanOut)
-class FanOutAdmin(ReadOnlyAdmin):
+class FanOutAdmin(OfRunsAdmin):
     """Containers, and how far they are."""
 
     list_display = ("run_id", "kind", "total", "open", "ended", "failed", "parallelism")

@@ -27,7 +27,7 @@ OF_BEFORE = {"run", "steprun"}
 """These had the first of the settings before."""
 
 
-def _set(table, values):
+def _set(table: str, values: tuple[float, float, float]) -> migrations.RunSQL:
     settings = ", ".join(f"{name} = {value}" for name, value in zip(NAMES, values, strict=True))
     before = NAMES[1:] if table in OF_BEFORE else NAMES
     return migrations.RunSQL(
