@@ -9,13 +9,14 @@ class DeadLettersConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from dlq import of_flows, repairs, services, tasks  # noqa: PLC0415  (models must be loaded)
+        from dlq import of_flows, repairs, retention, services, tasks  # noqa: PLC0415  (models must be loaded)
         from dlq.alerting import evaluation  # noqa: PLC0415
         from dlq.alerting.default_rules import ship  # noqa: PLC0415
         from dlq.record_failures import bury  # noqa: PLC0415
         from dlq.system_events import SOURCE  # noqa: PLC0415
         from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
         from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
+        from workflows.engine.retention import ages  # noqa: PLC0415
         from workflows.services import bulk, system_events  # noqa: PLC0415
         from workflows.signals import (  # noqa: PLC0415
             failures_handled,
@@ -24,10 +25,13 @@ class DeadLettersConfig(AppConfig):
             repair_begins,
             run_repaired,
             runs_deleted,
+            runs_expire,
             steps_failed,
         )
 
         flow_closing.connect(of_flows.open_letters, dispatch_uid="dlq.open_letters")
+        runs_expire.connect(retention.keep_runs, dispatch_uid="dlq.keep_runs")
+        ages.register(*retention.TABLES)
         runs_deleted.connect(of_flows.delete_of_runs, dispatch_uid="dlq.delete_of_runs")
         flow_deleted.connect(of_flows.delete_of_flow, dispatch_uid="dlq.delete_of_flow")
         steps_failed.connect(bury, dispatch_uid="dlq.record_failures")

@@ -133,7 +133,10 @@ def _locked(organization: Organization, letter_id: UUID) -> tuple[DeadLetter, li
         raise DeadLetterNotFound
     chain.lock(first_run_id)
     letters = list(of_org.select_for_update().filter(first_run_id=first_run_id).order_by("place"))
-    return next(each for each in letters if each.id == letter_id), letters
+    letter = next((each for each in letters if each.id == letter_id), None)
+    if letter is None:  # it was deleted with its run meanwhile
+        raise DeadLetterNotFound
+    return letter, letters
 
 
 def assign(organization: Organization, group: UUID | str, *, to: str, by: str) -> DeadLetterGroup:

@@ -49,12 +49,14 @@ class WorkflowsConfig(AppConfig):
         from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
         from workflows.engine.pipeline import admit  # noqa: PLC0415
         from workflows.engine.repair import on_failure  # noqa: PLC0415
+        from workflows.engine.retention import pacing  # noqa: PLC0415
         from workflows.services import approvals, bulk, preset_keys, repair, schedules, system_events  # noqa: PLC0415
         from workflows.services.access import sign_ins  # noqa: PLC0415
         from workflows.services.flows import archiving  # noqa: PLC0415
 
         sign_ins.connect()
         admit.is_on()  # a word in the environment that can't be read ends the process here, and not at its first step
+        pacing.check_environment()
         post_migrate.connect(preset_keys.ship, sender=self, dispatch_uid="workflows.services.preset_keys")
         system_events.register(system_events.OF_WORKFLOWS)
         bulk.register(repair.BULK_ACTIONS)
@@ -68,4 +70,5 @@ class WorkflowsConfig(AppConfig):
             Job(name="Celery tasks", every_s=2.0, work=tidy.tidy),
             Job(name="waits for rows", every_s=1.0, work=rows.look_after),
             Job(name="bulk", every_s=0.5, work=bulk.pump),
+            Job(name="retention", every_s=pacing.EVERY_S, work=pacing.prune_a_little),
         )

@@ -20,8 +20,12 @@ run_repaired = Signal()
 # Receivers return what is open of it: a list of (what, ids), both as people read them.
 flow_closing = Signal()
 
-# Sent before runs of a flow that is being deleted are deleted. Argument: run_ids (list of UUID).
+# Sent before runs are deleted, with their flow or since they have expired. Argument: run_ids (list of UUID).
 runs_deleted = Signal()
 
 # Sent in the transaction that deletes a flow. Argument: flow.
 flow_deleted = Signal()
+
+# Sent in the transaction that deletes expired runs, which has locked their rows. Argument: run_ids (list of UUID).
+# Receivers lock what they have of them without waiting, and return those that must stay: {run id: reason}.
+runs_expire = Signal()

@@ -19,6 +19,7 @@ from workflows.models import (
     FanOut,
     LeaderLease,
     Organization,
+    PrunedRun,
     Run,
     StepRun,
     TriggerOutcome,
@@ -156,6 +157,13 @@ class RunAdmin(ReadOnlyAdmin):
         return json_block(obj.error)
 
 
+class OfRunsAdmin(ReadOnlyAdmin):
+    """Rows of runs; what is left of one that was deleted is not shown."""
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).exclude(run_id__in=PrunedRun.objects.values("run_id"))
+
+
 class AttemptInline(ReadOnlyInline):
     model = Attempt
     fields = ("number", "status", "ready_at", "started_at", "ended_at", "error")
@@ -163,7 +171,7 @@ class AttemptInline(ReadOnlyInline):
 
 
 @admin.register(StepRun)
-class StepRunAdmin(ReadOnlyAdmin):
+class StepRunAdmin(OfRunsAdmin):
     scope = Scope(path="org_id")
     list_display = ("key", "run_id", "type", "status", "attempt", "losses", "ready_at", "ended_at")
     list_filter = ("status", "type", "queue")
@@ -172,7 +180,7 @@ class StepRunAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Attempt)
-class AttemptAdmin(ReadOnlyAdmin):
+class AttemptAdmin(OfRunsAdmin):
     scope = Scope(path="org_id")
     list_display = ("step_run_id", "number", "status", "started_at", "ended_at")
     list_filter = ("status",)
@@ -207,7 +215,7 @@ class WaitAdmin(ReadOnlyAdmin):
 
 
 @admin.register(FanOut)
-class FanOutAdmin(ReadOnlyAdmin):
+class FanOutAdmin(OfRunsAdmin):
     """Containers, and how far they are."""
 
     scope = Scope(path="org_id")

@@ -9,7 +9,7 @@ from uuid import UUID
 from ninja import Body, NinjaAPI, Router, Status
 
 from workflows import presenters, selectors, services
-from workflows.api import approvals, archives, events, keys, limits, observed, pauses
+from workflows.api import approvals, archives, events, keys, limits, observed, pauses, retention
 from workflows.api.edge import problems
 from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.edge.openapi import BoundedParser, DocumentedAPI
@@ -93,9 +93,12 @@ def run_workflow(request: ApiRequest, slug: str, payload: RunsOrNone = None) -> 
     )
     run_id = triggered.run_ids[0]
     message = "An earlier run has this idempotency key" if triggered.existing else presenters.QUEUED
+    if triggered.pruned:
+        message = "An earlier run has this idempotency key; it has ended and is deleted"
     for refusal in triggered.refused.values():
         message = refusal.reason
-    return Status(202, presenters.started_out(run_id, existing=triggered.existing, message=message))
+    answer = presenters.started_out(run_id, existing=triggered.existing, pruned=triggered.pruned, message=message)
+    return Status(202, answer)
 
 
 def _start_many(organization: Organization, slug: str, wanted: list[RunIn]) -> dict[str, Any]:
@@ -118,7 +121,9 @@ def _start_many(organization: Organization, slug: str, wanted: list[RunIn]) -> d
         for index, run in enumerate(runs)
         if (refusal := triggered.refused.get(run.id)) is not None
     ]
-    return presenters.many_started_out(triggered.run_ids, existing=triggered.existing_ids, refused=refused)
+    return presenters.many_started_out(
+        triggered.run_ids, existing=triggered.existing_ids, pruned=triggered.pruned_ids, refused=refused
+    )
 
 
 @router.get("/runs", response=RunsOut, tags=["runs"])
@@ -293,5 +298,6 @@ def make_api() -> NinjaAPI:
     api.add_router("/events", events.router)
     api.add_router("/observed", observed.router)
     api.add_router("/approvals", approvals.router)
+    api.add_router("/organization", retention.router)
     problems.install(api)
     return api

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("headrace_workflows", "0034_audit")]
+    dependencies = [("headrace_workflows", "0039_autovacuum")]
 
     operations = [
         migrations.AddField(

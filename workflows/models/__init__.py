@@ -11,6 +11,7 @@ from workflows.models.observed import CeleryTask, ObservationLoss, ObservedTask
 from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
 from workflows.models.outcome import RunStart, TriggerOutcome
+from workflows.models.retention import ImportedRun, PrunedCount, PrunedRun, RetentionRule, RetentionState
 from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
 from workflows.models.wait import ModelWait, Wait
 from workflows.models.worker import LeaderLease, SweepFailure, Worker
@@ -30,6 +31,7 @@ __all__ = [
     "Flow",
     "FlowVersion",
     "IdempotencyKey",
+    "ImportedRun",
     "Item",
     "LeaderLease",
     "LoginTry",
@@ -40,6 +42,10 @@ __all__ = [
     "ObservedTask",
     "OperationChange",
     "Organization",
+    "PrunedCount",
+    "PrunedRun",
+    "RetentionRule",
+    "RetentionState",
     "Run",
     "RunStart",
     "Secret",

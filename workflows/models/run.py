@@ -312,7 +312,10 @@ class Attempt(models.Model):
                 condition=Q(status__in=["completed", "failed", "lost", "cancelled"]), name="attempt_status"
             ),
         ]
-        indexes: ClassVar = [models.Index(fields=["run", "step_run"], name="attempt_by_run")]
+        indexes: ClassVar = [
+            models.Index(fields=["run", "step_run"], name="attempt_by_run"),
+            models.Index(fields=["org_id", "id"], name="attempt_with_logs", condition=~Q(logs=None)),
+        ]
 
     def __str__(self) -> str:
         return f"{self.number}"

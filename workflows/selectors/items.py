@@ -9,7 +9,7 @@ from uuid import UUID
 from workflows.edge.values import check_limit, whole_number
 from workflows.engine.state import flow_cache
 from workflows.errors import InvalidInput, StepRunNotFound
-from workflows.models import Item, Organization, StepRun
+from workflows.models import Item, Organization, Run, StepRun
 from workflows.selectors.runs import StepDetail, attempts_of
 
 
@@ -27,7 +27,7 @@ def items_page(
     """The items of a container in order, page by page. Raises StepRunNotFound, or InvalidInput for a bad argument."""
     check_limit(limit)
     container = StepRun.objects.filter(org_id=organization.id, id=step_run_id).first()
-    if container is None:
+    if container is None or not Run.objects.filter(id=container.run_id).exists():  # its rest is being deleted
         raise StepRunNotFound
     found = Item.objects.filter(container_id=step_run_id)
     if status and status not in Item.Status.values:

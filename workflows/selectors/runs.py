@@ -38,6 +38,8 @@ from workflows.selectors.kept_query import KeptQuery
 from workflows.selectors.run_lists import RunFilter, shown_status
 
 MAX_STEPS_SHOWN = 2_000
+SHORTEST_KEPT = dt.timedelta(hours=1)
+"""No run is deleted sooner after its end."""
 NOT_OF_AN_ITEM = Q(path="") | Q(container_id__isnull=False, index=None)
 """Steps at the top, and those that a function has asked for: what the page and the answer of a run list."""
 
@@ -101,6 +103,8 @@ def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True)
         )
         for row in rows
     ]
+    if run.ended_at is not None and run.ended_at < timezone.now() - SHORTEST_KEPT:
+        _refuse_deleted(organization, run_id)
     busy = any(row.status in AT_WORK for row in rows)
     if has_containers and run.is_live and not busy:
         busy = StepRun.objects.filter(run_id=run_id, status__in=AT_WORK).exists()
@@ -112,6 +116,12 @@ def run_detail(organization: Organization, run_id: UUID, *, bodies: bool = True)
         run=run, steps=steps, flow=flow, is_busy=busy, counts=dict(counts), repeats=repeats,
         repaired_by=chain.repair_of(run) if repeats or run.repair_root_id else None,
     )  # fmt: skip
+
+
+def _refuse_deleted(organization: Organization, run_id: UUID) -> None:
+    """Raises RunNotFound where the run was deleted while it was read: some of its rows may be missing."""
+    if not Run.objects.filter(org_id=organization.id, id=run_id).exists():
+        raise RunNotFound
 
 
 def _runs(org_id: UUID, run_id: UUID) -> QuerySet[Run]:
@@ -169,6 +179,7 @@ def step_detail(organization: Organization, run_id: UUID, key: str) -> StepDetai
     row = rows.order_by("path").first()
     if row is None:
         raise RunNotFound
+    _refuse_deleted(organization, run_id)
     flow = flow_cache.find(row.version_id)
     compiled = flow.steps.get(key) if flow is not None else None
     fan_out = FanOut.objects.filter(step_run_id=row.id).first() if compiled and compiled.body else None
@@ -283,14 +294,18 @@ SELECT (SELECT count(*) FROM live WHERE NOT asleep AND status = 'queued'),
        (SELECT count(*) FROM live WHERE NOT asleep AND status = 'running'),
        (SELECT count(*) FROM live WHERE asleep),
        (SELECT count(*) FROM headrace_workflows_run WHERE org_id = %(org)s AND status = 'completed'
-           AND ended_at IS NOT NULL AND ended_at > %(now)s - interval '24 hours'),
+           AND ended_at IS NOT NULL AND ended_at > %(now)s - interval '24 hours')
+       + (SELECT COALESCE(sum(runs), 0) FROM headrace_workflows_prunedcount WHERE org_id = %(org)s
+             AND status = 'completed' AND minute > %(now)s - interval '24 hours'),
        (SELECT count(*) FROM headrace_workflows_run WHERE org_id = %(org)s AND status = 'failed'
            AND ended_at IS NOT NULL AND ended_at > %(now)s - interval '7 days')
+       + (SELECT COALESCE(sum(runs), 0) FROM headrace_workflows_prunedcount WHERE org_id = %(org)s
+             AND status = 'failed' AND minute > %(now)s - interval '7 days')
 """
 
 
 def queue_counts(organization: Organization) -> QueueCounts:
-    """Real numbers, by one statement: completed over 24 hours, failed over 7 days."""
+    """Real numbers, by one statement: completed over 24 hours, failed over 7 days, those that are deleted included."""
     with connection.cursor() as cursor:
         cursor.execute(_COUNTS, {"org": organization.id, "now": timezone.now()})
         waiting, active, delayed, completed, failed = cursor.fetchone()

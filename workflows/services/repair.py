@@ -18,6 +18,7 @@ from workflows.engine.repair import chain, fork
 from workflows.engine.repair.chain import Repair
 from workflows.engine.repair.plan import Planned, plan, with_items
 from workflows.engine.run_controls.controls import MAX_BATCH_BYTES
+from workflows.engine.sql import retention as retention_sql
 from workflows.engine.state import flow_cache
 from workflows.engine.state.records import Lineage
 from workflows.errors import FlowArchived, FlowNotPublished, InvalidInput, RunNotEnded, RunNotFound
@@ -182,18 +183,20 @@ def fork_run(
 
     Raises RunNotFound, RunNotEnded, InvalidInput (an unknown step, an input that does not fit), PayloadTooLarge.
     """
-    run = _ended(organization, run_id)
-    flow = _version(run, version)
-    positions = _positions(run, flow)
-    known = [*flow.top, *positions]
-    unknown = [key for key in from_steps if key not in known]
-    if unknown or not from_steps:
-        named = f"{unknown[0]!r} is no step of the {'run' if positions else 'flow'}" if unknown else "name at least one"
-        raise InvalidInput(f"fromSteps: {named}; it has {', '.join(known)}.")
-    lineage = Lineage(origin_id=run.id, origin_kind="fork")
-    wanted = Wanted(run=run, flow=flow, lineage=lineage, new_input=new_input, dry_run=dry_run)
-    until = min((positions.get(key, 0) for key in from_steps), default=None) if positions else None
-    return _planned(wanted, _plan(run, flow, from_steps), until=until)
+    with transaction.atomic():  # the run that it takes outcomes of is kept until then
+        run = _ended(organization, run_id)
+        flow = _version(run, version)
+        positions = _positions(run, flow)
+        known = [*flow.top, *positions]
+        unknown = [key for key in from_steps if key not in known]
+        if unknown or not from_steps:
+            what = "run" if positions else "flow"
+            named = f"{unknown[0]!r} is no step of the {what}" if unknown else "name at least one"
+            raise InvalidInput(f"fromSteps: {named}; it has {', '.join(known)}.")
+        lineage = Lineage(origin_id=run.id, origin_kind="fork")
+        wanted = Wanted(run=run, flow=flow, lineage=lineage, new_input=new_input, dry_run=dry_run)
+        until = min((positions.get(key, 0) for key in from_steps), default=None) if positions else None
+        return _planned(wanted, _plan(run, flow, from_steps), until=until)
 
 
 def _positions(run: Run, flow: CompiledFlow) -> dict[str, int]:
@@ -210,6 +213,8 @@ def options(mode: str, version: str | None, force: bool) -> dict[str, Any]:
 
 
 def _ended(organization: Organization, run_id: UUID) -> Run:
+    """The ended run, which is not deleted until the transaction ends. Raises RunNotFound, RunNotEnded, FlowArchived."""
+    retention_sql.keep_run(id=run_id)
     run = Run.objects.filter(org_id=organization.id, id=run_id).select_related("flow").first()
     if run is None:
         raise RunNotFound

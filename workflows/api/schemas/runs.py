@@ -21,6 +21,7 @@ class RunStarted(Out):
     job_id: UUID
     run_id: UUID
     existing: bool = False
+    pruned: bool = Field(False, description="That run has ended and is deleted (retention); its key outlives it.")
     message: str
 
 
@@ -35,6 +36,9 @@ class RunsStarted(Out):
     queued: bool = True
     run_ids: list[UUID] = Field(description="A run for each of the array, in its order.")
     existing_ids: list[UUID] = Field(description="Those of them that were made before.")
+    pruned_ids: list[UUID] = Field(
+        default_factory=list, description="Those of the earlier ones that have ended and are deleted."
+    )
     refused: list[RefusedOut] = Field(description="Those that the flow's controls did not let be made.")
     message: str
 

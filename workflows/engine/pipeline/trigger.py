@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from workflows.engine.pipeline import admit, dispatcher, hints
 from workflows.engine.pipeline.facts import event_facts, organization_facts, user_of
 from workflows.engine.run_controls import controls, idempotency, stopping
 from workflows.engine.run_controls.controls import Refusal
+from workflows.engine.sql import intake as intake_sql
 from workflows.engine.sql import run_controls as idempotency_sql
 from workflows.engine.sql import trigger as sql
 from workflows.engine.state.records import NO_LINEAGE, Candidate, Lineage, ReadyStep
@@ -61,6 +62,8 @@ class Triggered:
 
     run_ids: list[UUID]
     existing_ids: frozenset[UUID] = frozenset()
+    pruned_ids: frozenset[UUID] = frozenset()
+    """Those of the earlier ones that have ended and are deleted (retention): their keys outlive them."""
     refused: Mapping[UUID, Refusal] = field(default_factory=dict)
     """By id of the wanted run: why it was not made. Its place in `run_ids` has the run that stands in for it."""
 
@@ -68,6 +71,11 @@ class Triggered:
     def existing(self) -> bool:
         """Whether the first run was made before."""
         return bool(self.run_ids) and self.run_ids[0] in self.existing_ids
+
+    @property
+    def pruned(self) -> bool:
+        """Whether the first run was made before, has ended and is deleted."""
+        return bool(self.run_ids) and self.run_ids[0] in self.pruned_ids
 
 
 def trigger(
@@ -117,7 +125,17 @@ def trigger(
     made = {run.id for run in new}
     instead = {run_id: each.run_id for run_id, each in refused.items() if each.run_id}
     ids = [instead.get(owner, owner) for owner in (stands_for.get(run.id, run.id) for run in runs)]
-    return Triggered(run_ids=ids, existing_ids=frozenset(ids) - made, refused=refused)
+    existing = frozenset(ids) - made
+    return Triggered(
+        run_ids=ids, existing_ids=existing, pruned_ids=_deleted(existing) if keyed else frozenset(), refused=refused
+    )
+
+
+def _deleted(run_ids: Collection[UUID]) -> frozenset[UUID]:
+    """Those of earlier runs that are not there any more."""
+    if not run_ids:
+        return frozenset()
+    return frozenset(run_ids) - {row.id for row in intake_sql.stored_runs(ids=run_ids)}
 
 
 def _candidate(

@@ -322,6 +322,9 @@ def _of_child(row: TakenWait) -> Outcome:
         return Completed(output=row.child_output)
     if row.options.get("on_failure") == "continue":
         return Completed(output=None)
+    if row.child_status is None:
+        message = f"The run {row.child_id}, which the flow gave for its key, had ended and is deleted (retention)."
+        return _failed(Category.BUSINESS, "ChildPruned", message)
     inner = row.child_error or {}
     said = inner.get("message") or "it was cancelled."
     category = Category(inner["category"]) if inner.get("category") in set(Category) else Category.BUSINESS

@@ -11,6 +11,7 @@ from django.utils import timezone
 from workflows import selectors, services
 from workflows.engine.state.refused import Refused, refused_today
 from workflows.management.output import READS, HeadraceCommand, table
+from workflows.presenters.retention import table_out
 from workflows.selectors import run_limits
 from workflows.selectors import trouble as trouble_selectors
 from workflows.selectors.absent_code import absent_code
@@ -19,6 +20,7 @@ from workflows.selectors.connections import connections_now
 from workflows.selectors.health_checks import broker_answers, store_answers
 from workflows.selectors.observed import observed_counts
 from workflows.selectors.trouble import BadVersion, SweepTrouble
+from workflows.selectors.upkeep import bloat, retention
 from workflows.services.access import secrets
 
 
@@ -43,6 +45,7 @@ class Command(HeadraceCommand):
         troubles = trouble_selectors.sweep_troubles()
         checks = services.readiness(store=store_answers(), broker=broker_answers())
         absent = absent_code()
+        sizes, announcement = bloat.table_sizes(), retention.announcement()
         faults = [name for name in (*selectors.FAULTS, "unloadableVersions") if health[name]]
         ok = not faults and all(checks.values())
         if options["as_json"]:
@@ -55,6 +58,9 @@ class Command(HeadraceCommand):
                 "refused": [dataclasses.asdict(each) for each in refused],
                 "keys": [dataclasses.asdict(each) for each in keys],
                 "unreadable": encrypted.unreadable,
+                "retention": announcement,
+                "tables": [table_out(size) for size in sizes],
+                "bloat": [size.warning for size in sizes if size.warning],
             }
             self.print_json({**health, "oldestUnmatchedEvent": _oldest(), "checks": checks, **details, "ok": ok})
         else:
@@ -65,6 +71,9 @@ class Command(HeadraceCommand):
                 self.stdout.write(str(each))
             for row in encrypted.unreadable:
                 self.stdout.write(f"No key opens the {row}: see HEADRACE_ENCRYPTION_KEYS_OLD.")
+            for text in (announcement, *(size.warning for size in sizes)):
+                if text:
+                    self.stdout.write(text)
             if connections.is_short:
                 self.stdout.write(connections.warning)
         if not ok:

@@ -1,9 +1,10 @@
-"""`runs list | show | cancel | replay | fork | export-journal`."""
+"""`runs list | show | cancel | replay | fork | import | export-journal`."""
 
 from __future__ import annotations
 
 from argparse import SUPPRESS
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from workflows.management.output import READS, HeadraceCommand, json_argument, t
 from workflows.models import Run
 from workflows.selectors import run_lists
 from workflows.services import bulk, repair
+from workflows.services.retention import importing
 from workflows.templatetags.headrace import duration, pretty
 
 
@@ -60,6 +62,9 @@ class Command(HeadraceCommand):
             verb.add_argument("--dry-run", action="store_true", help="only say what would be done")
         export = self.add_verb(verbs, "export-journal", "print a run of a flow in Python as JSON, for a test")
         export.add_argument("run", type=UUID)
+        import_ = self.add_verb(verbs, "import", "bring back runs that `prune --export` wrote to a file, as history")
+        import_.add_argument("file", type=Path)
+        import_.add_argument("--keep-days", type=float, default=importing.KEEP_DAYS, help="how long from now on (30)")
         replay.add_argument("--force", action="store_true", help="also where it was repaired already")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -70,6 +75,7 @@ class Command(HeadraceCommand):
             "replay": self._replay,
             "fork": self._fork,
             "export-journal": self._export_journal,
+            "import": self._import,
         }
         verbs[options["verb"]](options)
 
@@ -105,6 +111,17 @@ class Command(HeadraceCommand):
 
     def _export_journal(self, options: dict[str, Any]) -> None:
         self.print_json(recorded.to_json(stored.load(self.organization(options), options["run"])))
+
+    def _import(self, options: dict[str, Any]) -> None:
+        done = importing.import_runs(self.organization(options), options["file"], keep_days=options["keep_days"])
+        if options["as_json"]:
+            self.print_json(
+                {"runs": done.runs, "known": done.known, "rows": dict(done.rows), "cutOff": done.is_cut_off}
+            )
+            return
+        self.stdout.write(f"{done.runs:,} runs are back, {done.known:,} were there already")
+        if done.is_cut_off:
+            self.stdout.write("The file ends within a page; the runs of that page were not deleted by its export.")
 
     def _cancel(self, options: dict[str, Any]) -> None:
         if options["run"] is None:

@@ -55,10 +55,15 @@ class Command(HeadraceCommand):
         run_id = triggered.run_ids[0]
         if not options["wait"]:
             if options["as_json"]:
-                self.print_json({"runId": str(run_id), "existing": triggered.existing})
+                self.print_json({"runId": str(run_id), "existing": triggered.existing, "pruned": triggered.pruned})
             else:
-                self.stdout.write(f"run {run_id}" + (" (an earlier one with this key)" if triggered.existing else ""))
+                what = ", which has ended and is deleted" if triggered.pruned else ""
+                self.stdout.write(f"run {run_id}" + (f" (an earlier one with this key{what})" * triggered.existing))
             return
+        if triggered.pruned:
+            raise CommandError(
+                f"run {run_id}, which has this key, has ended and is deleted: there is nothing to wait for"
+            )
         detail = self._watch(organization, run_id, options)
         if options["as_json"]:
             self.print_json(presenters.run_out(detail))

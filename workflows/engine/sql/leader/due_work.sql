@@ -32,9 +32,8 @@ SELECT ARRAY(SELECT w.name FROM (VALUES
          WHERE NOT concluded AND (stopping OR ended = total)
            AND changed_at < statement_timestamp() - make_interval(secs => %(grace_s)s))),
     ('ends of awaited runs', EXISTS (
-        SELECT FROM headrace_workflows_wait w JOIN headrace_workflows_run c ON c.id = w.child_id
-            AND c.ended_at IS NOT NULL
-         WHERE w.kind = 'run' AND w.taken_at IS NULL)),
+        SELECT FROM headrace_workflows_wait w LEFT JOIN headrace_workflows_run c ON c.id = w.child_id
+         WHERE w.kind = 'run' AND w.taken_at IS NULL AND (c.id IS NULL OR c.ended_at IS NOT NULL))),
     ('left-over events', EXISTS (
         SELECT FROM headrace_workflows_event
          WHERE matched_at IS NULL

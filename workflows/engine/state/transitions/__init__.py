@@ -49,6 +49,10 @@ STEP_TRANSITIONS: tuple[Transition, ...] = (
     Transition("cancel", "pending", "cancelled"),
     Transition("cancel", "ready", "cancelled"),
     Transition("cancel", "waiting", "cancelled"),
+    Transition("import (ended before)", "", "completed"),
+    Transition("import (ended before)", "", "failed"),
+    Transition("import (ended before)", "", "skipped"),
+    Transition("import (ended before)", "", "cancelled"),
 )
 RUN_TRANSITIONS: tuple[Transition, ...] = (
     Transition("trigger", "", "queued"),
@@ -59,4 +63,7 @@ RUN_TRANSITIONS: tuple[Transition, ...] = (
     Transition("output can't be rendered", "completed", "failed"),
     Transition("cancel", "queued", "cancelled"),
     Transition("cancel", "running", "cancelled"),
+    Transition("import (ended before)", "", "completed"),
+    Transition("import (ended before)", "", "failed"),
+    Transition("import (ended before)", "", "cancelled"),
 )

@@ -1,0 +1,87 @@
+"""How long things are kept, and how far deleting is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from workflows.admin.checked import CheckedAdmin
+from workflows.admin.readonly import ReadOnlyAdmin
+from workflows.engine.retention.subjects import SUBJECTS, checked_days, subject_of
+from workflows.errors import InvalidInput
+from workflows.models import RetentionRule, RetentionState
+from workflows.selectors.upkeep.retention import announcement_of
+from workflows.services.retention import rules
+
+
+class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Checked as the API checks it."""
+
+    subject = forms.ChoiceField(
+        choices=[(subject.name, f"{subject.name}: {subject.meaning}") for subject in SUBJECTS.values()]
+    )
+
+    class Meta:
+        model = RetentionRule
+        fields = ("organization", "subject", "days")
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if self.errors:
+            return cleaned
+        try:
+            checked_days(cleaned.get("days"))
+            if cleaned.get("organization") and not subject_of(cleaned["subject"]).by_organization:
+                raise InvalidInput(f"{cleaned['subject']} is kept by one rule for all organizations: name none.")
+        except InvalidInput as error:
+            raise ValidationError(str(error)) from None
+        taken = RetentionRule.objects.filter(organization=cleaned.get("organization"), subject=cleaned["subject"])
+        if taken.exclude(pk=self.instance.pk).exists():
+            raise ValidationError("There is such a rule already: change that one.")
+        return cleaned
+
+
+@admin.register(RetentionRule)
+class RetentionRuleAdmin(CheckedAdmin):
+    """A change holds from the next pass on, within ten minutes."""
+
+    form = RuleForm
+    list_display = ("subject", "organization", "days", "meaning", "changed_by", "changed_at")
+    list_filter = ("subject",)
+    readonly_fields = ("changed_by", "changed_at")
+
+    @admin.display(description="what that means")
+    def meaning(self, rule: RetentionRule) -> str:
+        return SUBJECTS[rule.subject].meaning if rule.subject in SUBJECTS else "nothing any more"
+
+    def save_model(self, request: HttpRequest, obj: RetentionRule, form: Any, change: bool) -> None:
+        by = f"user {request.user.get_username()}"
+        if change:
+            before = RetentionRule.objects.get(pk=obj.pk)
+            if (before.organization_id, before.subject) != (obj.organization_id, obj.subject):
+                rules.clear_rule(before.organization, before.subject, by=by)
+        obj.pk = rules.set_rule(obj.organization, obj.subject, obj.days, by=by).pk
+
+    def delete_model(self, request: HttpRequest, obj: RetentionRule) -> None:
+        rules.clear_rule(obj.organization, obj.subject, by=f"user {request.user.get_username()}")
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[RetentionRule]) -> None:
+        for row in queryset:
+            self.delete_model(request, row)
+        messages.info(request, "The rule for all, the environment or the default holds again.")
+
+
+@admin.register(RetentionState)
+class RetentionStateAdmin(ReadOnlyAdmin):
+    """How far deleting is."""
+
+    list_display = ("announcement", "dry_until", "began_at", "ended_at", "next_at")
+
+    @admin.display(description="what is to come")
+    def announcement(self, state: RetentionState) -> str:
+        return announcement_of(state) or "What has expired is deleted."

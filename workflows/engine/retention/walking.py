@@ -1,0 +1,231 @@
+"""One pass over everything that has expired, as a generator of small pieces of work: the job of the leader and
+`manage.py prune` take the next piece when the pace allows it, and may stop between any two."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from django.db import transaction
+
+from workflows.definitions.compiled import NIL_UUID
+from workflows.duration import parse_ms
+from workflows.engine.maintenance import sweeps
+from workflows.engine.retention import ages, history
+from workflows.engine.retention.rules import Kept, Rules
+from workflows.engine.retention.subjects import RUN_STATUSES
+from workflows.engine.sql import retention as sql
+from workflows.engine.sql import upkeep as upkeep_sql
+from workflows.models import DiscoveredStep, Flow, FlowVersion, Organization, Step, TriggerOutcome
+from workflows.models.run import first_id
+
+NAME = "retention"
+"""Of the sweep whose items are the runs that can't be deleted."""
+PAGE = 100
+ROWS = 500
+"""A piece of work deletes at most so many rows."""
+BUDGET_S = 60.0
+"""Seconds that a page of runs may take, its export included."""
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a pass is to delete. `older_than`: instead of what the rules say. `dry`: it only counts."""
+
+    org_ids: Collection[UUID] | None = None
+    subjects: Collection[str] | None = None
+    older_than: dt.timedelta | None = None
+    export: history.Export | None = None
+    dry: bool = False
+
+    def has(self, subject: str) -> bool:
+        return self.subjects is None or subject in self.subjects
+
+
+@dataclass(kw_only=True)
+class Piece:
+    """What a piece of work did (in a dry run: would do): rows by table, and by reason the runs and events it left."""
+
+    subject: str
+    deleted: dict[str, int] = field(default_factory=dict)
+    held: Counter[str] = field(default_factory=Counter)
+    examined: int = 0
+
+    @property
+    def cost(self) -> int:
+        """Rows, for the pace; one that was only looked at costs a tenth."""
+        return sum(self.deleted.values()) + self.examined // 10 + 1
+
+
+class Walk:
+    """A pass with its rules and its time."""
+
+    def __init__(self, wanted: Wanted, *, now: dt.datetime) -> None:
+        self.wanted = wanted
+        self.now = now
+        self.rules = Rules()
+
+    def pieces(self) -> Iterator[Piece]:
+        """The work, piece by piece: what is left of an earlier pass, runs, events, and what has an age alone."""
+        yield from self._remains()
+        orgs = Organization.objects.order_by("id").values_list("id", flat=True)
+        chosen = orgs if self.wanted.org_ids is None else orgs.filter(id__in=list(self.wanted.org_ids))
+        for org_id in list(chosen):
+            for status in RUN_STATUSES:
+                yield from self._runs(org_id, status)
+            yield from self._events(org_id)
+            yield from self._logs(org_id)
+            yield from self._outcomes(org_id)
+        if self.wanted.org_ids is None:
+            yield from self._aged()
+        yield from self._versions()
+
+    def cutoff(self, subject: str, org_id: UUID | None = None) -> dt.datetime | None:
+        """What is older may go; None: nothing of it."""
+        if not self.wanted.has(subject):
+            return None
+        if self.wanted.older_than is not None:
+            return self.now - self.wanted.older_than
+        return self.kept(subject, org_id).cutoff(self.now)
+
+    def kept(self, subject: str, org_id: UUID | None = None) -> Kept:
+        return self.rules.kept(subject, org_id)
+
+    def _remains(self) -> Iterator[Piece]:
+        while not self.wanted.dry and (done := history.delete_remains(ROWS)):
+            yield Piece(subject="rest", deleted=done)
+
+    def _runs(self, org_id: UUID, status: str) -> Iterator[Piece]:
+        before = self.cutoff(status, org_id)
+        if before is None:
+            return
+        after_at, after_id = EPOCH, NIL_UUID
+        while page := sql.expired_runs(
+            org=org_id, status=status, before=before, after_at=after_at, after_id=after_id, batch=PAGE,
+            put_off=sweeps.ledger().put_off(NAME),
+        ):  # fmt: skip
+            after_at, after_id = page[-1].ended_at, page[-1].id
+            ids = [row.id for row in page]
+            outcome = self._count_runs(ids) if self.wanted.dry else self._delete_runs(org_id, ids, before)
+            yield Piece(
+                subject=status, deleted={"headrace_workflows_run": len(outcome.deleted)}, held=outcome.held,
+                examined=len(ids),
+            )  # fmt: skip
+            if outcome.deleted:
+                yield from self._remains()
+
+    def _count_runs(self, ids: list[UUID]) -> history.Outcome:
+        held = history.held_runs(ids)
+        return history.Outcome(deleted=[id_ for id_ in ids if id_ not in held], held=Counter(held.values()))
+
+    def _delete_runs(self, org_id: UUID, ids: list[UUID], before: dt.datetime) -> history.Outcome:
+        """A run that can't be deleted keeps no other: it is noted, put off, and told by `doctor`."""
+        whole, unwritable = history.Outcome(), list[OSError]()
+
+        def delete(some: Sequence[UUID]) -> None:
+            if unwritable:
+                return
+            try:
+                outcome = history.delete_runs(some, before=before, export=self.wanted.export)
+            except OSError as error:  # of the export, and no run is at fault: the pass ends
+                unwritable.append(error)
+                return
+            whole.deleted += outcome.deleted
+            whole.held.update(outcome.held)
+
+        how = sweeps.Items[UUID](name=NAME, work=delete, org=lambda _: org_id, group=PAGE, budget_s=BUDGET_S)
+        sweeps.isolated(how, ids)
+        if unwritable:
+            raise unwritable[0]
+        return whole
+
+    def _events(self, org_id: UUID) -> Iterator[Piece]:
+        before = self.cutoff("events", org_id)
+        if before is None:
+            return
+        last, after = first_id(self._needed_events_from(org_id, before).timestamp()), NIL_UUID
+        while page := sql.expired_events(org=org_id, before=last, after=after, batch=PAGE):
+            ids = [row.id for row in page]
+            after = ids[-1]
+            if self.wanted.dry:
+                held = {row.id: row.reason for row in sql.held_events(ids=ids)}
+                deleted, reasons = len(ids) - len(held), Counter(held.values())
+            else:
+                outcome = history.delete_events(ids)
+                deleted, reasons = len(outcome.deleted), outcome.held
+            yield Piece(
+                subject="events", deleted={"headrace_workflows_event": deleted}, held=reasons, examined=len(ids)
+            )
+
+    def _needed_events_from(self, org_id: UUID, before: dt.datetime) -> dt.datetime:
+        """The time before which no wait of the organization looks for events: its flows' `lookback` counts."""
+        (needs,) = upkeep_sql.event_needs(org=org_id)
+        ready = min(needs.ready_at or self.now, self.now)
+        longest = max((_lookback(text) for text in needs.lookbacks), default=dt.timedelta())
+        return min(before, max(ready - longest, EPOCH + dt.timedelta(days=1)))
+
+    def _logs(self, org_id: UUID) -> Iterator[Piece]:
+        before = self.cutoff("logs", org_id)
+        if before is None or self.wanted.dry:
+            return
+        last, after = first_id(before.timestamp()), NIL_UUID
+        while True:
+            (page,) = upkeep_sql.clear_logs(org=org_id, before=last, after=after, batch=ROWS)
+            if page.last is None:
+                return
+            after = page.last
+            yield Piece(subject="logs", deleted={"log lines of attempts": page.cleared}, examined=ROWS)
+
+    def _outcomes(self, org_id: UUID) -> Iterator[Piece]:
+        before = self.cutoff("outcomes", org_id)
+        if before is None:
+            return
+        old = TriggerOutcome.objects.filter(org_id=org_id, id__lt=first_id(before.timestamp()))
+        yield from self._pages(
+            ages.AgedTable(name="headrace_workflows_triggeroutcome", subject="outcomes", old=lambda _: old), before
+        )
+
+    def _aged(self) -> Iterator[Piece]:
+        for table in ages.all_tables():
+            before = self.cutoff(table.subject)
+            if before is not None:
+                yield from self._pages(table, before)
+
+    def _pages(self, table: ages.AgedTable, before: dt.datetime) -> Iterator[Piece]:
+        if self.wanted.dry:
+            yield Piece(subject=table.subject, deleted={table.name: table.count(before)})
+            return
+        while rows := sweeps.guarded(f"{NAME} of {table.name}", lambda: table.delete(before, ROWS)):
+            yield Piece(subject=table.subject, deleted={table.name: rows})
+
+    def _versions(self) -> Iterator[Piece]:
+        before = self.cutoff("versions")
+        if before is None:
+            return
+        old = Flow.objects.filter(versions__created_at__lt=before).distinct()
+        chosen = old if self.wanted.org_ids is None else old.filter(organization_id__in=list(self.wanted.org_ids))
+        for flow_id in list(chosen.order_by("id").values_list("id", flat=True)):
+            unused = [row.id for row in upkeep_sql.unused_versions(flow=flow_id, before=before, batch=PAGE)]
+            if unused and not self.wanted.dry:
+                _delete_versions(unused)
+            yield Piece(subject="versions", deleted={"headrace_workflows_flowversion": len(unused)}, examined=ROWS)
+
+
+def _delete_versions(ids: list[UUID]) -> None:
+    """With what belongs to them."""
+    with transaction.atomic():
+        ages.delete_raw(Step.objects.filter(version_id__in=ids))
+        ages.delete_raw(DiscoveredStep.objects.filter(version_id__in=ids))
+        ages.delete_raw(FlowVersion.objects.filter(id__in=ids))
+
+
+def _lookback(text: str | None) -> dt.timedelta:
+    """The duration as definitions write it; one that can't be read may be as long as any."""
+    try:
+        return dt.timedelta(milliseconds=parse_ms(text))
+    except ValueError:
+        return dt.timedelta(days=366)

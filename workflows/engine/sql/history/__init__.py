@@ -1,0 +1,1 @@
+"""The statements of `history` that set no status."""

@@ -1,0 +1,5 @@
+-- Runs that were deleted and of which something may be left, the earliest first.
+-- Parameters: batch bigint.
+-- Returns: run_id uuid.
+-- Index: pruned_run_by_time.
+SELECT run_id FROM headrace_workflows_prunedrun ORDER BY pruned_at, run_id LIMIT %(batch)s

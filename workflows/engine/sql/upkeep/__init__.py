@@ -1,0 +1,54 @@
+"""The statements of `upkeep` that set no status."""
+# Made from the headers of the SQL files: `manage.py statements`.
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from workflows.engine.state import database
+
+
+class BacklogRow(NamedTuple):
+    is_backlogged: bool
+
+
+def backlog(*, at_least: int, cursor: database.Cursor | None = None) -> list[BacklogRow]:
+    """Whether steps wait for a worker."""
+    return database.fetch("backlog", {"at_least": at_least}, BacklogRow._make, cursor)
+
+
+class ClearLogsRow(NamedTuple):
+    last: UUID | None
+    cleared: int
+
+
+def clear_logs(
+    *, org: UUID, before: UUID, after: UUID, batch: int, cursor: database.Cursor | None = None
+) -> list[ClearLogsRow]:
+    """Take the log lines off old attempts of an organization's ended runs."""
+    parameters = {"org": org, "before": before, "after": after, "batch": batch}
+    return database.fetch("clear_logs", parameters, ClearLogsRow._make, cursor)
+
+
+class EventNeedsRow(NamedTuple):
+    lookbacks: list[str]
+    ready_at: datetime | None
+
+
+def event_needs(*, org: UUID, cursor: database.Cursor | None = None) -> list[EventNeedsRow]:
+    """How far back the flows of an organization may look for events."""
+    return database.fetch("event_needs", {"org": org}, EventNeedsRow._make, cursor)
+
+
+class UnusedVersionsRow(NamedTuple):
+    id: UUID
+
+
+def unused_versions(
+    *, flow: UUID, before: datetime, batch: int, cursor: database.Cursor | None = None
+) -> list[UnusedVersionsRow]:
+    """Versions of a flow that no run has, and that were followed by another before a time."""
+    parameters = {"flow": flow, "before": before, "batch": batch}
+    return database.fetch("unused_versions", parameters, UnusedVersionsRow._make, cursor)

@@ -1,0 +1,160 @@
+"""Writing runs to a file before they are deleted: gzipped JSON lines, each a row of a table as Postgres gives it.
+
+A page of runs is a member of gzip by itself, ends with a line that counts its rows, is synced to the disk and read back
+before the runs are deleted. So a process that is killed leaves whole pages, and at most one that is cut off at the end,
+whose runs are not deleted (`importing` passes it over).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import structlog
+import uuid6
+from django.db import connection
+
+log = structlog.get_logger(__name__)
+FORMAT = "headrace-history"
+VERSION = 1
+ROWS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryTable:
+    """A table of the history: its rows of runs are those that `where` gives (`%(runs)s`: their ids)."""
+
+    kind: str
+    name: str
+    where: str
+    order: str = "id"
+
+
+_VERSIONS = "SELECT version_id FROM headrace_workflows_run WHERE id = ANY(%(runs)s)"
+TABLES: dict[str, HistoryTable] = {
+    table.kind: table
+    for table in (
+        HistoryTable(kind="version", name="headrace_workflows_flowversion", where=f"id IN ({_VERSIONS})"),
+        HistoryTable(kind="step", name="headrace_workflows_step", where=f"version_id IN ({_VERSIONS})"),
+        HistoryTable(
+            kind="discovered_step", name="headrace_workflows_discoveredstep", where=f"version_id IN ({_VERSIONS})"
+        ),
+        HistoryTable(
+            kind="event", name="headrace_workflows_event",
+            where="id IN (SELECT event_id FROM headrace_workflows_run WHERE id = ANY(%(runs)s))",
+        ),
+        HistoryTable(kind="run", name="headrace_workflows_run", where="id = ANY(%(runs)s)"),
+        HistoryTable(kind="step_run", name="headrace_workflows_steprun", where="run_id = ANY(%(runs)s)"),
+        HistoryTable(kind="attempt", name="headrace_workflows_attempt", where="run_id = ANY(%(runs)s)"),
+        HistoryTable(
+            kind="fan_out", name="headrace_workflows_fanout", where="run_id = ANY(%(runs)s)", order="step_run_id"
+        ),
+        HistoryTable(
+            kind="item", name="headrace_workflows_item", order="container_id, index",
+            where="container_id IN (SELECT step_run_id FROM headrace_workflows_fanout WHERE run_id = ANY(%(runs)s))",
+        ),
+    )
+}  # fmt: skip
+"""By the kind that a line names, in the order in which they are brought back."""
+
+
+class ExportFailed(OSError):
+    """What was written can't be read back: nothing of it is deleted."""
+
+
+class Exporter:
+    """A file that pages of runs are appended to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: Counter[str] = Counter()
+        self._file = path.open("xb")
+
+    def write(self, run_ids: Sequence[UUID]) -> None:
+        """Append these runs with all that belongs to them; they are on the disk when it returns. Raises OSError."""
+        begin = self._file.tell()
+        counts: Counter[str] = Counter()
+        with gzip.GzipFile(fileobj=self._file, mode="wb", mtime=0) as member:
+            member.write(_line({"format": FORMAT, "version": VERSION, "runs": [str(id_) for id_ in run_ids]}))
+            for kind, text in _rows(run_ids):
+                member.write(b'{"kind": "%s", "row": %s}\n' % (kind.encode(), text.encode()))
+                counts[kind] += 1
+            member.write(_line({"end": dict(counts)}))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._verify(begin, counts)
+        self.rows.update(counts)
+
+    def _verify(self, begin: int, counts: Counter[str]) -> None:
+        read = Counter(kind for kind, _ in _read_member(self.path, begin))
+        if read != counts or counts["run"] == 0:
+            raise ExportFailed(f"{self.path}: {dict(counts)} rows were written, and {dict(read)} are read back.")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+def _rows(run_ids: Sequence[UUID]) -> Iterator[tuple[str, str]]:
+    """Kind and row, as JSON text; read page by page, so that a large run takes no memory."""
+    for table in TABLES.values():
+        with connection.chunked_cursor() as cursor:
+            cursor.itersize = ROWS_AT_ONCE
+            cursor.execute(
+                f"SELECT to_jsonb(t)::text FROM {table.name} t WHERE {table.where} ORDER BY {table.order}",
+                {"runs": list(run_ids)},
+            )
+            for (text,) in cursor:
+                yield table.kind, text
+
+
+def _read_member(path: Path, begin: int) -> Iterator[tuple[str, Any]]:
+    with path.open("rb") as file:
+        file.seek(begin)
+        with gzip.GzipFile(fileobj=file) as member:
+            for line in io.BufferedReader(member):  # type: ignore[arg-type]
+                found = json.loads(line)
+                if "kind" in found:
+                    yield found["kind"], found["row"]
+
+
+@contextlib.contextmanager
+def open_in(folder: Path) -> Iterator[Exporter]:
+    """A new file in this folder, which is made where it is not there; the file is deleted where nothing was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    exporter = Exporter(folder / f"runs-{uuid6.uuid7()}.jsonl.gz")
+    sync_folder(folder)
+    try:
+        yield exporter
+    finally:
+        exporter.close()
+        if not exporter.rows:
+            exporter.path.unlink(missing_ok=True)
+        else:
+            log.info("runs were exported", file=str(exporter.path), rows=dict(exporter.rows))
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names of its files on the disk too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+UNREADABLE = (OSError, EOFError, zlib.error, ValueError)
+"""What reading a file raises that is cut off, or is something else."""

@@ -1,0 +1,39 @@
+"""How long things are kept: set a rule, or take it back."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from workflows.engine.retention.subjects import checked_days, subject_of
+from workflows.errors import InvalidInput
+from workflows.models import Organization, RetentionRule
+
+MAX_BY = 200
+
+
+def set_rule(organization: Organization | None, subject: str, days: object, *, by: str) -> RetentionRule:
+    """Keep a subject for so many days (None or "forever": for ever), in an organization, or with None in all that have
+    no rule of their own. It holds from the next pass on, within ten minutes.
+
+    Raises InvalidInput for an unknown subject, for days out of range, and where the subject has no rules by organization.
+    """
+    known = subject_of(subject)
+    if organization is not None and not known.by_organization:
+        raise InvalidInput(f"{subject} is kept by one rule for all organizations: an operator sets it.")
+    kept = checked_days(days)
+    with transaction.atomic():
+        rule, _ = RetentionRule.objects.update_or_create(
+            organization=organization, subject=subject, defaults={"days": kept, "changed_by": by[:MAX_BY]}
+        )
+    return rule
+
+
+def clear_rule(organization: Organization | None, subject: str, *, by: str) -> bool:
+    """Take a rule back: the one for all, the environment or the default holds again. Returns whether there was one.
+
+    Raises InvalidInput for an unknown subject.
+    """
+    del by
+    subject_of(subject)
+    deleted, _ = RetentionRule.objects.filter(organization=organization, subject=subject).delete()
+    return bool(deleted)
