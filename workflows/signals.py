@@ -25,3 +25,7 @@ runs_deleted = Signal()
 
 # Sent in the transaction that deletes a flow. Argument: flow.
 flow_deleted = Signal()
+
+# Sent when a run is looked at. Argument: run. Receivers return the dead letters of its failure: a list of
+# selectors.around_run.letters.Letter.
+run_letters = Signal()

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 from typing import Any
-from uuid import UUID
 
-from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.utils.dateparse import parse_datetime
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET
 
-from workflows import presenters, selectors, services
+from workflows import presenters, selectors
 from workflows.dashboard.access import page
-from workflows.edge.access import CHANGE_RUNS
 from workflows.edge.values import OLD_WORDS
-from workflows.errors import InvalidInput, RunNotFound, RunNotLive, WorkflowsError
+from workflows.errors import InvalidInput
 from workflows.models import Organization, Run
 from workflows.selectors import run_lists
-from workflows.services import repair
 
 FILTERS = ("status", "flow", "trigger", "event", "since", "until")
 
@@ -65,31 +61,3 @@ def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
     context["live"] = not request.GET.get("cursor")
     template = "headrace/_runs_table.html" if request.headers.get("HX-Request") else "headrace/runs.html"
     return render(request, template, context)
-
-
-@page(CHANGE_RUNS)
-@require_POST
-def replay(request: HttpRequest, organization: Organization, run_id: UUID, mode: str) -> HttpResponse:
-    """Run an ended run again, and show the new one. A second repair is made where the form says so (`force`)."""
-    by, force = request.user.get_username(), request.POST.get("force") == "yes"
-    try:
-        repeat = repair.replay(organization, run_id, by=by, mode=mode, force=force)
-    except RunNotFound as error:
-        raise Http404(str(error)) from None
-    except WorkflowsError as error:  # not ended yet, or an input that the flow takes no more
-        messages.error(request, str(error))
-        return redirect("headrace:run", run_id=run_id)
-    return redirect("headrace:run", run_id=repeat.run_id)
-
-
-@page(CHANGE_RUNS)
-@require_POST
-def cancel(request: HttpRequest, organization: Organization, run_id: UUID) -> HttpResponse:
-    """Cancel the run and show it again."""
-    try:
-        if not services.cancel_runs(organization, [run_id], reason=f"by {request.user.get_username()}"):
-            services.get_run(organization, run_id)
-            messages.warning(request, str(RunNotLive()))
-    except RunNotFound as error:
-        raise Http404(str(error)) from None
-    return redirect("headrace:run", run_id=run_id)
