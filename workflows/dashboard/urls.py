@@ -1,13 +1,25 @@
 from django.urls import path
 
-from workflows.dashboard import design, operations, views
+from workflows.dashboard import design, operations
 from workflows.dashboard.login import DashboardLogout
 from workflows.dashboard.run import actions, compare, repeat, steps
 from workflows.dashboard.run import views as run_views
+from workflows.dashboard.runs import bulk, export, saved
+from workflows.dashboard.runs import views as list_views
 
 app_name = "headrace"
 urlpatterns = [
-    path("", views.runs, name="runs"),
+    path("", list_views.runs, name="runs"),
+    path("runs/rows/", list_views.live_rows, name="live_rows"),
+    path("runs/counts/", list_views.counts, name="run_counts"),
+    path("runs/export.<slug:kind>", export.export, name="export_runs"),
+    path("runs/chosen/<slug:action>/", bulk.chosen, name="chosen_runs"),
+    path("runs/matching/<slug:action>/", bulk.matching, name="matching_runs"),
+    path("runs/views/", saved.save, name="save_view"),
+    path("runs/views/<uuid:view_id>/delete/", saved.delete, name="delete_view"),
+    path("operations/", bulk.operations, name="operations"),
+    path("operations/<uuid:operation_id>/", bulk.operation, name="operation"),
+    path("operations/<uuid:operation_id>/<slug:what>/", bulk.turn, name="turn_operation"),
     path("runs/<uuid:run_id>/", run_views.run, name="run"),
     path("runs/<uuid:run_id>/state/", run_views.run_state, name="run_state"),
     path("runs/<uuid:run_id>/parts/", run_views.run_parts, name="run_parts"),

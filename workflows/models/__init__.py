@@ -1,6 +1,7 @@
 """The tables. Definitions (organization, flow) use foreign keys; history (event, run) has none into it (ADR 0003)."""
 
 from workflows.models.credential import OAuthCredential
+from workflows.models.dashboard import Example, SavedView
 from workflows.models.event import Event, EventSchema, SystemFeed
 from workflows.models.fan_out import FanOut, Item
 from workflows.models.flow import CancelRule, CronFire, DiscoveredStep, Flow, FlowVersion, Step, Trigger
@@ -23,6 +24,7 @@ __all__ = [
     "DiscoveredStep",
     "Event",
     "EventSchema",
+    "Example",
     "FanOut",
     "Flow",
     "FlowVersion",
@@ -37,6 +39,7 @@ __all__ = [
     "Organization",
     "Run",
     "RunStart",
+    "SavedView",
     "Secret",
     "Step",
     "StepRun",
