@@ -9,7 +9,14 @@ class DeadLettersConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from dlq import of_flows, repairs, retention, services, tasks  # noqa: PLC0415  (models must be loaded)
+        from dlq import (  # noqa: PLC0415  (models must be loaded)
+            of_flows,
+            repairs,
+            retention,
+            selectors,
+            services,
+            tasks,
+        )
         from dlq.alerting import evaluation  # noqa: PLC0415
         from dlq.alerting.default_rules import ship  # noqa: PLC0415
         from dlq.record_failures import bury  # noqa: PLC0415
@@ -23,6 +30,7 @@ class DeadLettersConfig(AppConfig):
             flow_closing,
             flow_deleted,
             repair_begins,
+            run_letters,
             run_repaired,
             runs_deleted,
             runs_expire,
@@ -37,6 +45,7 @@ class DeadLettersConfig(AppConfig):
         steps_failed.connect(bury, dispatch_uid="dlq.record_failures")
         failures_handled.connect(services.note_handled, dispatch_uid="dlq.failures_handled")
         repair_begins.connect(repairs.failures_to_repair, dispatch_uid="dlq.repair_begins")
+        run_letters.connect(selectors.letters_of_run, dispatch_uid="dlq.run_letters")
         run_repaired.connect(repairs.close, dispatch_uid="dlq.run_repaired")
         post_migrate.connect(ship, sender=self, dispatch_uid="dlq.ship")
         system_events.register({"dead letters": SOURCE})

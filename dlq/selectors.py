@@ -15,9 +15,18 @@ from django.utils import timezone
 
 from dlq.errors import DeadLetterNotFound
 from dlq.models import Alert, DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
-from workflows.edge.values import check_limit, identifier, in_new_words, moment, refuse_unknown, refuse_unstorable
+from workflows.edge.values import (
+    MAX_PAGE,
+    check_limit,
+    identifier,
+    in_new_words,
+    moment,
+    refuse_unknown,
+    refuse_unstorable,
+)
 from workflows.errors import InvalidInput
 from workflows.models import Organization, Run
+from workflows.selectors.around_run.letters import Change, Letter
 from workflows.selectors.runs import page_by_id
 
 HISTORY_HOURS = 24
@@ -63,6 +72,25 @@ def _of_run(run_id: UUID) -> Q:
     """Those of its failure: a letter goes on with the repairs of the run in which its step failed first."""
     root_id = Run.objects.filter(id=run_id).values_list("repair_root_id", flat=True).first()
     return Q(run_id=run_id) | Q(first_run_id=root_id or run_id)
+
+
+def letters_of_run(run: Run, **_: Any) -> list[Letter]:
+    """The dead letters of a run's failure, with what was done to them, for its page."""
+    found = DeadLetter.objects.filter(_of_run(run.id), org_id=run.org_id).prefetch_related("changes").order_by("id")
+    return [
+        Letter(
+            id=row.id,
+            step_key=row.step_key,
+            status=row.status,
+            error=f"{row.error_name}: {row.error_message[:500]}",
+            failed_at=row.failed_at,
+            changes=[
+                Change(what=each.what, by=each.by, at=each.at, reason=each.reason, run_id=each.run_id)
+                for each in row.changes.all()
+            ],
+        )
+        for row in found.defer("event_data", "error_stack")[:MAX_PAGE]
+    ]
 
 
 def failed_matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[DeadLetter]:

@@ -29,3 +29,7 @@ flow_deleted = Signal()
 # Sent in the transaction that deletes expired runs, which has locked their rows. Argument: run_ids (list of UUID).
 # Receivers lock what they have of them without waiting, and return those that must stay: {run id: reason}.
 runs_expire = Signal()
+
+# Sent when a run is looked at. Argument: run. Receivers return the dead letters of its failure: a list of
+# selectors.around_run.letters.Letter.
+run_letters = Signal()

@@ -17,14 +17,19 @@
   let heardAt = -Infinity;
   let lastId = "";
   let isWaiting = false;
-  let fetchedAt = performance.now();
-  let isChanged = false;
+  const fetched = new WeakMap(); // part → when it was fetched
+  const changed = new WeakSet(); // parts of which the stream has told
+  const HIDDEN_MS = 15000;
+  let release = null; // ends this tab's turn as the reader of the stream
+  let hiddenAt = null;
 
   function hear(word) {
     heardAt = word.isLost ? -Infinity : performance.now();
     if (!word.id) return;
     lastId = word.id;
-    isChanged = true;
+    for (const part of document.querySelectorAll("[data-live]")) {
+      if (!part.dataset.run || part.dataset.run === word.run) changed.add(part);
+    }
   }
 
   function tell(word) {
@@ -32,18 +37,30 @@
     channel.postMessage(word);
   }
 
-  function read() {
+  function runOf(data) {
+    try {
+      const told = JSON.parse(data);
+      return told.runId ?? told.id ?? "";
+    } catch {
+      return "";
+    }
+  }
+
+  function read(turn) {
+    if (turn.isOver) return;
     const source = new EventSource(document.body.dataset.api + "stream" + (lastId ? "?lastEventId=" + encodeURIComponent(lastId) : ""));
     const pulse = setInterval(() => source.readyState === EventSource.OPEN && tell({}), PULSE_MS);
+    turn.source = source;
+    turn.pulse = pulse;
     source.onopen = () => tell({});
     for (const name of ["step-status", "run-status"]) {
-      source.addEventListener(name, (message) => tell({ id: message.lastEventId }));
+      source.addEventListener(name, (message) => tell({ id: message.lastEventId, run: runOf(message.data) }));
     }
     source.onerror = () => {
       tell({ isLost: true });
       if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
       clearInterval(pulse);
-      setTimeout(read, REFUSED_MS);
+      setTimeout(() => read(turn), REFUSED_MS);
     };
   }
 
@@ -51,22 +68,41 @@
     if (isWaiting || !channel || !navigator.locks || !("EventSource" in window)) return;
     isWaiting = true;
     channel.onmessage = (message) => hear(message.data);
-    const untilTheTabCloses = new Promise(() => {});
-    navigator.locks.request("headrace-stream", () => (read(), untilTheTabCloses)).catch(() => {});
+    const turn = { isOver: false };
+    const ended = new Promise((resolve) => {
+      release = () => {
+        turn.isOver = true;
+        turn.source?.close();
+        clearInterval(turn.pulse);
+        isWaiting = false;
+        release = null;
+        resolve();
+      };
+    });
+    navigator.locks.request("headrace-stream", () => (read(turn), ended)).catch(() => {});
+  }
+
+  // A tab that nobody looks at gives the stream to one that somebody does; where all are hidden, it is closed.
+  function rest() {
+    if (!document.hidden) hiddenAt = null;
+    else if (hiddenAt === null) hiddenAt = performance.now();
+    else if (release && performance.now() - hiddenAt > HIDDEN_MS) release();
   }
 
   function tick() {
     const parts = document.querySelectorAll("[data-live]");
-    if (document.querySelector("[data-followed]")) follow();
+    rest();
     if (document.hidden) return;
+    if (document.querySelector("[data-followed]")) follow();
     const now = performance.now();
     const isFollowing = now - heardAt < SILENT_MS;
     for (const part of parts) {
       const slower = isFollowing && "followed" in part.dataset ? SLOWER : 1;
-      const dueMs = isChanged ? CHANGED_MS : slower * part.dataset.live;
-      if (now - fetchedAt < dueMs) continue;
-      fetchedAt = now;
-      isChanged = false;
+      const dueMs = changed.has(part) ? CHANGED_MS : slower * part.dataset.live;
+      if (!fetched.has(part)) fetched.set(part, now);
+      if (now - fetched.get(part) < dueMs) continue;
+      fetched.set(part, now);
+      changed.delete(part);
       htmx.trigger(part, "refresh");
     }
   }

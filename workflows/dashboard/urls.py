@@ -1,21 +1,40 @@
 from django.urls import path
 
-from workflows.dashboard import design, operations, organization, run_views, views
+from workflows.dashboard import design, operations, organization
 from workflows.dashboard.login import DashboardLogout
+from workflows.dashboard.run import actions, compare, repeat, steps
+from workflows.dashboard.run import views as run_views
+from workflows.dashboard.runs import bulk, export, saved
+from workflows.dashboard.runs import views as list_views
 
 app_name = "headrace"
 urlpatterns = [
-    path("", views.runs, name="runs"),
+    path("", list_views.runs, name="runs"),
+    path("runs/rows/", list_views.live_rows, name="live_rows"),
+    path("runs/counts/", list_views.counts, name="run_counts"),
+    path("runs/export.<slug:kind>", export.export, name="export_runs"),
+    path("runs/chosen/<slug:action>/", bulk.chosen, name="chosen_runs"),
+    path("runs/matching/<slug:action>/", bulk.matching, name="matching_runs"),
+    path("runs/views/", saved.save, name="save_view"),
+    path("runs/views/<uuid:view_id>/delete/", saved.delete, name="delete_view"),
+    path("operations/", bulk.operations, name="operations"),
+    path("operations/<uuid:operation_id>/", bulk.operation, name="operation"),
+    path("operations/<uuid:operation_id>/<slug:what>/", bulk.turn, name="turn_operation"),
     path("runs/<uuid:run_id>/", run_views.run, name="run"),
     path("runs/<uuid:run_id>/state/", run_views.run_state, name="run_state"),
     path("runs/<uuid:run_id>/parts/", run_views.run_parts, name="run_parts"),
-    path("runs/<uuid:run_id>/steps/<str:key>/", run_views.step_body, name="step_body"),
-    path("runs/<uuid:run_id>/steps/<str:key>/<slug:what>.json", run_views.step_download, name="step_download"),
+    path("runs/<uuid:run_id>/history/", run_views.run_history, name="run_history"),
+    path("runs/<uuid:run_id>/compare/", compare.compare, name="compare"),
+    path("runs/<uuid:run_id>/steps/<str:key>/", steps.step_body, name="step_body"),
+    path("runs/<uuid:run_id>/steps/<str:key>/limits/", steps.step_limits, name="step_limits"),
+    path("runs/<uuid:run_id>/steps/<str:key>/items/", steps.step_items, name="step_items"),
+    path("runs/<uuid:run_id>/steps/<str:key>/<slug:what>.json", steps.step_download, name="step_download"),
     path("runs/<uuid:run_id>/<slug:what>.json", run_views.run_download, name="run_download"),
     path("runs/<uuid:run_id>/input/", run_views.run_body, {"what": "input"}, name="run_input"),
     path("runs/<uuid:run_id>/output/", run_views.run_body, {"what": "output"}, name="run_output"),
-    path("runs/<uuid:run_id>/cancel/", views.cancel, name="cancel"),
-    path("runs/<uuid:run_id>/replay/<slug:mode>/", views.replay, name="replay"),
+    path("runs/<uuid:run_id>/cancel/", actions.cancel, name="cancel"),
+    path("runs/<uuid:run_id>/replay/<slug:mode>/", actions.replay, name="replay"),
+    path("runs/<uuid:run_id>/repeat/", repeat.repeat, name="repeat"),
     path("flows/", operations.flows, name="flows"),
     path("flows/<slug:slug>/<slug:mode>/", operations.stop_flow, name="stop_flow"),
     path("approvals/", operations.approvals_page, name="approvals"),

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("headrace_workflows", "0039_autovacuum")]
+    dependencies = [("headrace_workflows", "0040_saved_views")]
 
     operations = [
         migrations.AddField(

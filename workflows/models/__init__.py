@@ -2,6 +2,7 @@
 
 from workflows.models.audit import AuditEntry
 from workflows.models.credential import OAuthCredential
+from workflows.models.dashboard import Example, SavedView
 from workflows.models.event import Event, EventSchema, SystemFeed
 from workflows.models.fan_out import FanOut, Item
 from workflows.models.flow import CancelRule, CronFire, DiscoveredStep, Flow, FlowVersion, Step, Trigger
@@ -27,6 +28,7 @@ __all__ = [
     "DiscoveredStep",
     "Event",
     "EventSchema",
+    "Example",
     "FanOut",
     "Flow",
     "FlowVersion",
@@ -48,6 +50,7 @@ __all__ = [
     "RetentionState",
     "Run",
     "RunStart",
+    "SavedView",
     "Secret",
     "Step",
     "StepRun",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -148,6 +149,20 @@ class Reason:
     waiting: int = 0
     expected_in_s: float | None = None
     waited_s: float = 0.0
+    plain: str = ""
+    """The sentence without its time, where it has one."""
+    until: dt.datetime | None = None
+    until_word: str = ""
+    """What `until` is: the time of the next try or of waking, or a deadline."""
+
+    @property
+    def is_global(self) -> bool:
+        """Whether it waits for a limit of all steps, of all organizations."""
+        return bool(self.instance) and LimitInstance.parse(self.instance).name.scope is Scope.GLOBAL
+
+
+UNTIL = {"retry": "next try", "sleep": "wakes", "delay": "starts"}
+"""What the time of a wait is; that of all others is a deadline."""
 
 
 def explain(organization: Organization, step_run_id: UUID) -> Reason:
@@ -176,8 +191,12 @@ def reason_of(row: StepRun) -> Reason:
         }
         if row.waiting_for == "event":
             what["event"] = _awaited_event(row)
-        until = f", at {row.wake_at:%Y-%m-%d %H:%M:%S} UTC" if row.wake_at else ""
-        return Reason(sentence=f"Waits for {what.get(row.waiting_for, row.waiting_for)}{until}.")
+        plain = f"Waits for {what.get(row.waiting_for, row.waiting_for)}"
+        word = UNTIL.get(row.waiting_for, "deadline")
+        if row.wake_at is None:
+            return Reason(sentence=f"{plain}.", plain=f"{plain}.")
+        at = f"{'at' if word != 'deadline' else 'deadline'} {row.wake_at:%Y-%m-%d %H:%M:%S} UTC"
+        return Reason(sentence=f"{plain}, {at}.", plain=f"{plain}.", until=row.wake_at, until_word=word)
     if row.status != "ready":
         return Reason(sentence=f"Does not wait: it is {row.status}.")
     if not admit.is_on():

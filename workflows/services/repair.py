@@ -59,7 +59,7 @@ class Wanted:
 
     @property
     def value(self) -> Json:
-        return _own_input(self.run) if self.new_input is KEEP else self.new_input
+        return own_input(self.run) if self.new_input is KEEP else self.new_input
 
 
 def replay(
@@ -276,7 +276,7 @@ def _check(flow: CompiledFlow, value: Json) -> None:
 
 
 def _diff(run: Run, value: Json) -> list[dict[str, Any]]:
-    return list(jsonpatch.make_patch(_own_input(run), value))
+    return list(jsonpatch.make_patch(own_input(run), value))
 
 
 def _limit(new_input: Json) -> int:
@@ -284,7 +284,8 @@ def _limit(new_input: Json) -> int:
     return 2 * MAX_BATCH_BYTES if new_input is KEEP else MAX_EVENT_BYTES
 
 
-def _own_input(run: Run) -> Json:
+def own_input(run: Run) -> Json:
+    """The input of a run without the marks that a replayed dead letter adds: what its next repeat takes."""
     if not isinstance(run.input, dict):
         return run.input
     return {name: value for name, value in run.input.items() if name not in MARKS}

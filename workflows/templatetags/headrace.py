@@ -31,3 +31,9 @@ def duration(milliseconds: int | None) -> str:
         return f"{minutes} m {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} m"
+
+
+@register.filter
+def split(words: str) -> list[str]:
+    """The words of a text, for a loop over a few of them."""
+    return words.split()

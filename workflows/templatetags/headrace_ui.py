@@ -89,7 +89,7 @@ def json_view(value: Any, download: str = "", cut: bool = False, label: str = "J
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
     link = format_html('<a class="button plain always" href="{}" download>Download</a>', download) if download else ""
     return format_html(
-        '<hr-json{}><div class="tools" hidden><input type="search" placeholder="Find in {}" aria-label="Find in {}">{}'
+        '<hr-json{}><div class="tools"><input type="search" placeholder="Find in {}" aria-label="Find in {}">{}'
         '<button type="button" class="copy" data-copy-json aria-label="Copy {}" title="Copy" data-copy="">{}</button>'
         '</div><pre tabindex="0" aria-label="{}">{}</pre></hr-json>{}',
         mark_safe(" data-cut") if cut else "", label.lower(), label, link, label, icon("copy"), label, text,

@@ -49,6 +49,8 @@ class Tabs extends HTMLElement {
     if (answer?.redirected) location.reload();
     if (answer?.ok) {
       panel.innerHTML = await answer.text();
+      window.htmx?.process(panel);
+      if ("fresh" in panel.dataset) delete panel.dataset.loaded; // what it shows goes on: it is read each time
       return;
     }
     delete panel.dataset.loaded;

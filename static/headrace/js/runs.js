@@ -1,0 +1,183 @@
+// The list of runs: rows that change are swapped by their ids, new ones are put in front while nobody points at the
+// list, and offered with a button else. Choosing rows, the times of the filters (in the viewer's zone; the address has
+// UTC), and zooming by the chart.
+const COUNTS_EVERY_MS = 20000;
+let isAsking = false;
+let waiting = []; // new rows that are not shown yet
+let countedAt = performance.now();
+
+const list = () => document.querySelector("#runs .list");
+const body = () => document.querySelector("#runs tbody");
+
+function isInUse(row) {
+  return row.contains(document.activeElement) || row.querySelector("input:checked") !== null;
+}
+
+function parse(html) {
+  const made = document.createElement("template");
+  made.innerHTML = html.trim();
+  return made.content.firstElementChild;
+}
+
+// Under a pointer, a focus or a choice nothing moves.
+function isHeld() {
+  const table = document.querySelector("#runs .table");
+  return Boolean(table && (table.matches(":hover") || table.contains(document.activeElement) || table.querySelector("input:checked") || document.querySelector("#runs tr.cursor")));
+}
+
+async function refresh() {
+  const shown = list();
+  if (isAsking || !shown?.dataset.rowsUrl) return;
+  isAsking = true;
+  try {
+    const rows = [...document.querySelectorAll("#runs tbody tr[id]")];
+    const known = [...rows.map((row) => `${row.id.slice(4)}:${row.dataset.hash}`), ...waiting.map((each) => `${each.id}:new`)];
+    const separator = shown.dataset.rowsUrl.includes("?") && !shown.dataset.rowsUrl.endsWith("?") ? "&" : "";
+    const answer = await fetch(`${shown.dataset.rowsUrl}${separator}shown=${known.slice(0, 200).join(",")}`, { cache: "no-store" });
+    if (answer.redirected || answer.status === 403) return void location.reload();
+    if (!answer.ok || shown !== list()) return;
+    take(await answer.json());
+  } catch {
+    // The server is away for a moment; the next poll tries again.
+  } finally {
+    isAsking = false;
+  }
+}
+
+function take(told) {
+  for (const [id, html] of Object.entries(told.rows)) {
+    const row = document.getElementById(`run-${id}`);
+    const late = waiting.find((each) => each.id === id);
+    if (late) late.html = html;
+    if (!row || isInUse(row)) continue;
+    const next = parse(html);
+    if (row.classList.contains("cursor")) next.classList.add("cursor");
+    row.replaceWith(next);
+  }
+  waiting = [...told.new, ...waiting];
+  if (waiting.length && !isHeld()) show();
+  else sayFresh();
+  if (performance.now() - countedAt > COUNTS_EVERY_MS) count();
+}
+
+function show() {
+  if (!body()) return void location.reload(); // the first run of an empty list
+  for (const each of [...waiting].reverse()) {
+    if (document.getElementById(`run-${each.id}`)) continue;
+    const row = parse(each.html);
+    row.classList.add("is-new");
+    body().prepend(row);
+  }
+  waiting = [];
+  for (const row of [...body().children].slice(100)) row.remove();
+  sayFresh();
+}
+
+function sayFresh() {
+  const button = document.querySelector("#runs .fresh");
+  if (!button) return;
+  button.hidden = waiting.length === 0;
+  button.querySelector("[data-fresh]").textContent = waiting.length >= 50 ? "50 or more" : waiting.length;
+}
+
+function count() {
+  countedAt = performance.now();
+  const counts = document.querySelector("#runs .counts");
+  if (counts && !counts.matches(":hover")) window.htmx?.trigger(counts, "counts");
+}
+
+function choose() {
+  const bar = document.querySelector("#runs .selection");
+  if (!bar) return;
+  const boxes = [...document.querySelectorAll("#runs tbody input[name=run]")];
+  const chosen = boxes.filter((box) => box.checked);
+  bar.hidden = chosen.length === 0;
+  bar.querySelector("[data-count]").textContent = chosen.length;
+  for (const box of boxes) box.closest("tr").setAttribute("aria-selected", box.checked);
+  const words = chosen.length === 1 ? "1 run is" : `${chosen.length} runs are`;
+  for (const button of bar.querySelectorAll("button[data-verb]")) {
+    button.dataset.template ??= button.dataset.confirm;
+    button.dataset.confirm = button.dataset.template.replace("{n}", words);
+    button.dataset.confirmLabel = `${button.dataset.verb} ${chosen.length} run${chosen.length === 1 ? "" : "s"}`;
+  }
+  const all = document.querySelector("#runs [data-all]");
+  all.checked = boxes.length > 0 && chosen.length === boxes.length;
+  all.indeterminate = chosen.length > 0 && chosen.length < boxes.length;
+}
+
+// Times: a field shows the viewer's, the address has UTC.
+const two = (number) => String(number).padStart(2, "0");
+
+function local(text) {
+  const at = new Date(/[zZ]|[+-]\d\d:?\d\d$/.test(text) ? text : `${text}Z`);
+  if (Number.isNaN(at.getTime())) return "";
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}T${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+}
+
+for (const field of document.querySelectorAll("input[data-utc]")) {
+  if (field.dataset.utc) field.value = local(field.dataset.utc);
+}
+
+document.addEventListener("htmx:configRequest", (event) => {
+  if (!event.target.matches("form.filters")) return;
+  const given = event.detail.parameters;
+  for (const field of document.querySelectorAll("input[data-utc]")) {
+    const kept = /^\d+[smhd]/.test(field.dataset.utc) && !field.value ? field.dataset.utc : null;
+    if (field.value) given[field.name] = new Date(field.value).toISOString();
+    else if (kept && !field.dataset.touched) given[field.name] = kept;
+  }
+  for (const name of Object.keys(given)) {
+    if (given[name] === "" || (name === "sort" && given[name] === "created")) delete given[name];
+  }
+});
+
+document.addEventListener("input", (event) => {
+  if (event.target.matches("input[data-utc]")) event.target.dataset.touched = "yes";
+});
+
+// What is not part of the table follows its filters: exports, saved views and columns.
+function follow() {
+  const query = list()?.dataset.query ?? "";
+  for (const link of document.querySelectorAll("[data-export]")) link.href = `${link.href.split("?")[0]}?${query}`;
+  const save = document.querySelector("[data-save-view] input[name=query]");
+  const columns = [...document.querySelectorAll("[data-columns] input[name=columns]:checked")].map((box) => box.value).join(",");
+  if (save) save.value = `${query}${query ? "&" : ""}columns=${columns}`;
+  const form = document.querySelector("[data-columns]");
+  if (!form) return;
+  for (const hidden of form.querySelectorAll("input[type=hidden]")) hidden.remove();
+  for (const [name, value] of new URLSearchParams(query)) {
+    form.append(Object.assign(document.createElement("input"), { type: "hidden", name, value }));
+  }
+}
+
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.target.id !== "runs") return;
+  waiting = [];
+  countedAt = performance.now();
+  follow();
+});
+
+document.addEventListener("refresh", (event) => event.target.matches(".list") && refresh(), true);
+document.addEventListener("change", (event) => {
+  const box = event.target;
+  if (box.matches("#runs [data-all]")) {
+    for (const each of document.querySelectorAll("#runs tbody input[name=run]")) each.checked = box.checked;
+  }
+  if (box.matches("#runs input[type=checkbox]")) choose();
+});
+document.addEventListener("click", (event) => {
+  if (event.target.closest("#runs .fresh")) show();
+  if (event.target.closest("#runs [data-none]")) {
+    for (const each of document.querySelectorAll("#runs input[type=checkbox]")) each.checked = false;
+    choose();
+  }
+});
+
+document.addEventListener("headrace:range", (event) => {
+  if (!event.target.closest("#runs")) return;
+  const query = new URLSearchParams(list().dataset.query);
+  query.set("since", new Date(event.detail.since * 1000).toISOString());
+  query.set("until", new Date(event.detail.until * 1000).toISOString());
+  location.search = query.toString();
+});
+follow();

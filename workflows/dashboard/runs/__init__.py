@@ -1,0 +1,1 @@
+"""The list of runs: filters, views, counts over time, live rows, actions on many, export."""

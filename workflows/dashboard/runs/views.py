@@ -1,0 +1,169 @@
+"""The run list: the page, its table alone, its live rows, and the counts over time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from workflows import presenters, selectors
+from workflows.dashboard.access import page
+from workflows.dashboard.runs import columns, query
+from workflows.edge.values import MAX_PAGE
+from workflows.errors import InvalidInput, RunNotFound
+from workflows.models import Organization, Run
+from workflows.selectors import run_lists
+from workflows.selectors.searching.histogram import histogram
+from workflows.selectors.searching.walk import Found, find, rows_of
+from workflows.services.own import views as saved_views
+
+TRIGGERS = ("manual", "api", "cli", "event", "cron", "webhook", "invoke")
+NOTHING = Found(runs=[], next_cursor="")
+
+
+@page()
+@require_GET
+def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
+    """The run list; the table alone for htmx. A text in the search box becomes filters, an id opens its run."""
+    written = request.GET.get("q", "").strip()
+    if written:
+        answer = _written(request, organization, written)
+        if answer is not None:
+            return answer
+    context = _table(request, organization)
+    if request.headers.get("HX-Request"):
+        return render(request, "headrace/runs/_table.html", context)
+    context |= {
+        "statuses": [*Run.Status.values, run_lists.WAITING],
+        "triggers": TRIGGERS,
+        "sorts": run_lists.SORTS,
+        "flows": [summary.flow for summary in selectors.flows(organization)],
+        "columns_all": columns.COLUMNS,
+        "views": saved_views.of(organization, request.user),
+    }
+    return render(request, "headrace/runs.html", context)
+
+
+def _written(request: HttpRequest, organization: Organization, text: str) -> HttpResponse | None:
+    """To the run (or the event's run) of an id; else to the list with what the text says."""
+    try:
+        found = selectors.find_run(organization, UUID(text))
+        return _to(request, "headrace:run", run_id=found)
+    except (ValueError, RunNotFound):
+        pass
+    try:
+        said = query.typed(text)
+    except InvalidInput:
+        said = {"text": text[: query.MAX_BOX]}
+    filters = query.chosen(request.GET) | said
+    kept = {name: request.GET[name] for name in ("sort",) if request.GET.get(name)}
+    address = f"{request.path}?{urlencode(filters | kept)}"
+    if request.headers.get("HX-Request"):
+        return HttpResponse(headers={"HX-Redirect": address})
+    return redirect(address)
+
+
+def _to(request: HttpRequest, name: str, **kwargs: Any) -> HttpResponse:
+    answer = redirect(name, **kwargs)
+    if request.headers.get("HX-Request"):
+        return HttpResponse(headers={"HX-Redirect": answer["Location"]})
+    return answer
+
+
+def _table(request: HttpRequest, organization: Organization) -> dict[str, Any]:
+    """What the table shows, or why it can't be shown."""
+    filters, sort, cursor = query.chosen(request.GET), request.GET.get("sort", ""), request.GET.get("cursor", "")
+    order = sort or "created"
+    context: dict[str, Any] = {
+        "chosen": filters,
+        "sort": order,
+        "columns": columns.chosen(request),
+        "chips": query.chips(filters, {"sort": sort} if sort else {}),
+        "query": urlencode(filters | ({"sort": sort} if sort else {})),
+        "bulk_query": urlencode({name: value for name, value in filters.items() if name in query.BULK}),
+        "error": "",
+        "is_first": not cursor,
+    }
+    try:
+        wanted = query.criteria(filters, now=timezone.now())
+        found = find(organization, wanted, sort=order, cursor=cursor)
+    except InvalidInput as error:
+        return context | {"runs": [], "found": NOTHING, "error": str(error), "live": False, "in_bulk": False}
+    in_bulk = not wanted.is_walk
+    live = in_bulk and order == "created" and not cursor
+    return context | {"runs": _rows(found.runs), "found": found, "live": live, "in_bulk": in_bulk}
+
+
+def _rows(found: list[Run]) -> list[dict[str, Any]]:
+    """The runs of a list, each with the hash of what its row shows."""
+    rows = presenters.run_summaries(found)
+    for row in rows:
+        shown = [row["status"], row["startedAt"], row["endedAt"], row["error"]]
+        row["hash"] = hashlib.blake2s(json.dumps(shown, default=str).encode(), digest_size=5).hexdigest()
+    return rows
+
+
+@page()
+@require_GET
+def live_rows(request: HttpRequest, organization: Organization) -> HttpResponse:
+    """What has changed since the list was shown: `rows` by their ids, and `new`: the rows that come before them.
+
+    `shown`: the ids that the list shows, each with the hash of its row (`id:hash`).
+    """
+    shown = _shown(request.GET)
+    try:
+        wanted = query.criteria(query.chosen(request.GET), now=timezone.now())
+        found = [] if wanted.is_walk else find(organization, wanted).runs
+    except InvalidInput:
+        found = []
+    newest = max(shown, default=None)
+    new = [run for run in found if run.id not in shown and (newest is None or run.id > newest)]
+    known = rows_of(organization, list(shown))
+    changed = [row for row in _rows(list(known.values())) if shown.get(UUID(row["id"])) != row["hash"]]
+    context = {"columns": columns.chosen(request)}
+    return JsonResponse(
+        {
+            "rows": {row["id"]: _row(request, row, context) for row in changed},
+            "new": [{"id": row["id"], "html": _row(request, row, context)} for row in _rows(new)],
+        }
+    )
+
+
+def _shown(given: QueryDict) -> dict[UUID, str]:
+    shown = {}
+    for text in given.get("shown", "").split(",")[:MAX_PAGE]:
+        id_, _, hash_ = text.partition(":")
+        try:
+            shown[UUID(id_)] = hash_
+        except ValueError:
+            continue
+    return shown
+
+
+def _row(request: HttpRequest, row: dict[str, Any], context: dict[str, Any]) -> str:
+    return render_to_string("headrace/runs/_row.html", {**context, "run": row}, request)
+
+
+@page()
+@require_GET
+def counts(request: HttpRequest, organization: Organization) -> HttpResponse:
+    """The runs over time and by status, for the filters of the list."""
+    filters = query.chosen(request.GET)
+    try:
+        drawn = histogram(organization, query.criteria(filters, now=timezone.now()), now=timezone.now())
+    except InvalidInput:
+        return HttpResponse("")
+    statuses = []
+    for name, count in drawn.counts.items():
+        other = {key: value for key, value in filters.items() if key != "status"}
+        link = "" if name == "live" else urlencode(other | {"status": name})
+        statuses.append({"name": name, "count": count, "link": link})
+    return render(request, "headrace/runs/_counts.html", {"drawn": drawn, "statuses": statuses, "chosen": filters})
