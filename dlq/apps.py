@@ -9,7 +9,7 @@ class DeadLettersConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from dlq import of_flows, repairs, services, tasks  # noqa: PLC0415  (models must be loaded)
+        from dlq import of_flows, overview, repairs, services, tasks  # noqa: PLC0415  (models must be loaded)
         from dlq.alerting import evaluation  # noqa: PLC0415
         from dlq.alerting.default_rules import ship  # noqa: PLC0415
         from dlq.record_failures import bury  # noqa: PLC0415
@@ -21,6 +21,7 @@ class DeadLettersConfig(AppConfig):
             failures_handled,
             flow_closing,
             flow_deleted,
+            overview_shown,
             repair_begins,
             run_repaired,
             runs_deleted,
@@ -30,6 +31,7 @@ class DeadLettersConfig(AppConfig):
         flow_closing.connect(of_flows.open_letters, dispatch_uid="dlq.open_letters")
         runs_deleted.connect(of_flows.delete_of_runs, dispatch_uid="dlq.delete_of_runs")
         flow_deleted.connect(of_flows.delete_of_flow, dispatch_uid="dlq.delete_of_flow")
+        overview_shown.connect(overview.shown, dispatch_uid="dlq.overview")
         steps_failed.connect(bury, dispatch_uid="dlq.record_failures")
         failures_handled.connect(services.note_handled, dispatch_uid="dlq.failures_handled")
         repair_begins.connect(repairs.failures_to_repair, dispatch_uid="dlq.repair_begins")

@@ -42,7 +42,7 @@ class WorkflowsConfig(AppConfig):
         publish.discover()
         worker_init.connect(_publish_code, weak=False)
         from workflows.engine.events import matching  # noqa: PLC0415
-        from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
+        from workflows.engine.maintenance import measuring, periodic_jobs  # noqa: PLC0415
         from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
         from workflows.engine.pipeline import admit  # noqa: PLC0415
         from workflows.engine.repair import on_failure  # noqa: PLC0415
@@ -62,4 +62,5 @@ class WorkflowsConfig(AppConfig):
             Job(name="deletion of flows", every_s=5.0, work=archiving.delete_rest),
             Job(name="Celery tasks", every_s=2.0, work=tidy.tidy),
             Job(name="bulk", every_s=0.5, work=bulk.pump),
+            Job(name="minutes", every_s=20.0, work=measuring.measure),
         )

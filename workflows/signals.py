@@ -25,3 +25,7 @@ runs_deleted = Signal()
 
 # Sent in the transaction that deletes a flow. Argument: flow.
 flow_deleted = Signal()
+
+# Sent when the overview of an organization is shown. Argument: organization.
+# Receivers return what they add to it: a dict of names and values (dlq: letters, alerts).
+overview_shown = Signal()

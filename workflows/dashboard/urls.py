@@ -1,4 +1,4 @@
-from django.urls import path
+from django.urls import include, path
 
 from workflows.dashboard import design, operations, organization, run_views, views
 from workflows.dashboard.login import DashboardLogout
@@ -16,6 +16,7 @@ urlpatterns = [
     path("runs/<uuid:run_id>/output/", run_views.run_body, {"what": "output"}, name="run_output"),
     path("runs/<uuid:run_id>/cancel/", views.cancel, name="cancel"),
     path("runs/<uuid:run_id>/replay/<slug:mode>/", views.replay, name="replay"),
+    path("overview/", include("workflows.dashboard.overview.urls")),
     path("flows/", operations.flows, name="flows"),
     path("flows/<slug:slug>/<slug:mode>/", operations.stop_flow, name="stop_flow"),
     path("approvals/", operations.approvals_page, name="approvals"),

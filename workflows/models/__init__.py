@@ -12,7 +12,7 @@ from workflows.models.organization import AccessKey, Organization, Secret
 from workflows.models.outcome import RunStart, TriggerOutcome
 from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
 from workflows.models.wait import Wait
-from workflows.models.worker import LeaderLease, SweepFailure, Worker
+from workflows.models.worker import LeaderLease, MinuteCounts, SweepFailure, Worker
 
 __all__ = [
     "AccessKey",
@@ -32,6 +32,7 @@ __all__ = [
     "LeaderLease",
     "LoginTry",
     "Membership",
+    "MinuteCounts",
     "OAuthCredential",
     "ObservationLoss",
     "ObservedTask",
