@@ -11,6 +11,7 @@ class DeadLettersConfig(AppConfig):
     def ready(self) -> None:
         from dlq import (  # noqa: PLC0415  (models must be loaded)
             of_flows,
+            overview,
             repairs,
             retention,
             selectors,
@@ -29,6 +30,7 @@ class DeadLettersConfig(AppConfig):
             failures_handled,
             flow_closing,
             flow_deleted,
+            overview_shown,
             repair_begins,
             run_letters,
             run_repaired,
@@ -42,6 +44,7 @@ class DeadLettersConfig(AppConfig):
         ages.register(*retention.TABLES)
         runs_deleted.connect(of_flows.delete_of_runs, dispatch_uid="dlq.delete_of_runs")
         flow_deleted.connect(of_flows.delete_of_flow, dispatch_uid="dlq.delete_of_flow")
+        overview_shown.connect(overview.shown, dispatch_uid="dlq.overview")
         steps_failed.connect(bury, dispatch_uid="dlq.record_failures")
         failures_handled.connect(services.note_handled, dispatch_uid="dlq.failures_handled")
         repair_begins.connect(repairs.failures_to_repair, dispatch_uid="dlq.repair_begins")

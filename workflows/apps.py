@@ -45,7 +45,7 @@ class WorkflowsConfig(AppConfig):
         publish.discover()
         worker_init.connect(_publish_code, weak=False)
         from workflows.engine.events import matching  # noqa: PLC0415
-        from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
+        from workflows.engine.maintenance import measuring, periodic_jobs  # noqa: PLC0415
         from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
         from workflows.engine.pipeline import admit  # noqa: PLC0415
         from workflows.engine.repair import on_failure  # noqa: PLC0415
@@ -71,4 +71,5 @@ class WorkflowsConfig(AppConfig):
             Job(name="waits for rows", every_s=1.0, work=rows.look_after),
             Job(name="bulk", every_s=0.5, work=bulk.pump),
             Job(name="retention", every_s=pacing.EVERY_S, work=pacing.prune_a_little),
+            Job(name="minutes", every_s=20.0, work=measuring.measure),
         )

@@ -33,3 +33,7 @@ runs_expire = Signal()
 # Sent when a run is looked at. Argument: run. Receivers return the dead letters of its failure: a list of
 # selectors.around_run.letters.Letter.
 run_letters = Signal()
+
+# Sent when the overview of an organization is shown. Argument: organization.
+# Receivers return what they add to it: a dict of names and values (dlq: letters, alerts).
+overview_shown = Signal()

@@ -30,6 +30,7 @@ class Entry:
 
 
 ENTRIES = (
+    Entry(group="Operate", label="Overview", url="headrace:overview", icon="overview", key="o"),
     Entry(group="Operate", label="Runs", url="headrace:runs", icon="runs", key="r"),
     Entry(group="Operate", label="Approvals", url="headrace:approvals", icon="approvals", key="a"),
     Entry(group="Build", label="Flows", url="headrace:flows", icon="flows", key="f"),

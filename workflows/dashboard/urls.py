@@ -1,4 +1,4 @@
-from django.urls import path
+from django.urls import include, path
 
 from workflows.dashboard import design, operations, organization
 from workflows.dashboard.login import DashboardLogout
@@ -35,6 +35,7 @@ urlpatterns = [
     path("runs/<uuid:run_id>/cancel/", actions.cancel, name="cancel"),
     path("runs/<uuid:run_id>/replay/<slug:mode>/", actions.replay, name="replay"),
     path("runs/<uuid:run_id>/repeat/", repeat.repeat, name="repeat"),
+    path("overview/", include("workflows.dashboard.overview.urls")),
     path("flows/", operations.flows, name="flows"),
     path("flows/<slug:slug>/<slug:mode>/", operations.stop_flow, name="stop_flow"),
     path("approvals/", operations.approvals_page, name="approvals"),

@@ -15,7 +15,7 @@ from workflows.models.outcome import RunStart, TriggerOutcome
 from workflows.models.retention import ImportedRun, PrunedCount, PrunedRun, RetentionRule, RetentionState
 from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
 from workflows.models.wait import ModelWait, Wait
-from workflows.models.worker import LeaderLease, SweepFailure, Worker
+from workflows.models.worker import LeaderLease, MinuteCounts, SweepFailure, Worker
 
 __all__ = [
     "AccessKey",
@@ -38,6 +38,7 @@ __all__ = [
     "LeaderLease",
     "LoginTry",
     "Membership",
+    "MinuteCounts",
     "ModelWait",
     "OAuthCredential",
     "ObservationLoss",

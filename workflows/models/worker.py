@@ -1,4 +1,5 @@
-"""Who is at work: live worker processes, the leader that pumps timers and rescues, and what its sweeps can't do."""
+"""Who is at work: live worker processes, the leader that pumps timers and rescues, what its sweeps can't do; and what
+was done in each minute."""
 
 from __future__ import annotations
 
@@ -32,6 +33,10 @@ class Worker(models.Model):
         default=dict, help_text="By queue: the latest dispatch time (epoch seconds) among the steps that it claimed."
     )
     code = models.JSONField(db_default={}, help_text="The flows in Python whose code it has: their digests.")
+    cpu_cores = models.FloatField(
+        null=True, blank=True, help_text="Processor cores that the process used between its last two beats, on average."
+    )
+    memory_bytes = models.BigIntegerField(null=True, blank=True, help_text="Its resident memory.")
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField()
 
@@ -81,3 +86,32 @@ class SweepFailure(models.Model):
 
     def __str__(self) -> str:
         return f"{self.sweep} {self.item}".strip()
+
+
+class MinuteCounts(models.Model):
+    """What became of an organization's runs and tries within one minute, for the charts of the overview.
+
+    The leader adds them when a minute is over (`engine/maintenance/measuring.py`). A minute in which nothing happened
+    has no row; the row without an organization (the nil id) counts all of them, and is there for every minute.
+    """
+
+    pk = models.CompositePrimaryKey("org_id", "at")
+    org_id = models.UUIDField()
+    at = models.DateTimeField(help_text="The begin of the minute.")
+    completed = models.PositiveIntegerField(help_text="Runs that ended so in it.")
+    failed = models.PositiveIntegerField()
+    cancelled = models.PositiveIntegerField()
+    tries = models.PositiveIntegerField(help_text="Tries of steps that were recorded in it.")
+    retries = models.PositiveIntegerField(help_text="Those of them that were no first tries.")
+    waited_ms = models.BigIntegerField(help_text="What these tries waited between being ready and their start, summed.")
+    longest_wait_ms = models.BigIntegerField()
+    backlog = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Steps that were ready and had not started at its end; empty if not looked at."
+    )
+    oldest_ms = models.BigIntegerField(null=True, blank=True, help_text="How long the first of them had been ready.")
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["at"], name="minute_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M}"

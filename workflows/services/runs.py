@@ -305,8 +305,6 @@ def queue_stats(organization: Organization, *, store_available: bool) -> dict[st
             "capacity": {"recommendation": "Set REDIS_URL to enable queued execution"},
         }
     counts = selectors.queue_counts(organization)
-    places = admit.policies().run_places
-    running = f"Running up to {places} workflows concurrently." if places else "Running any number of workflows."
     return {
         "queue": {
             "available": True,
@@ -324,8 +322,15 @@ def queue_stats(organization: Organization, *, store_available: bool) -> dict[st
             "initialized": selectors.has_leader(),
             "scheduledWorkflows": selectors.active_cron_triggers(organization),
         },
-        "capacity": {"message": f"{running} {counts.active} active, {counts.waiting} queued."},
+        "capacity": {"message": capacity(active=counts.active, waiting=counts.waiting)},
     }
+
+
+def capacity(*, active: int, waiting: int) -> str:
+    """How many runs may run at once, and how many do: a sentence."""
+    places = admit.policies().run_places
+    running = f"Running up to {places} workflows concurrently." if places else "Running any number of workflows."
+    return f"{running} {active} active, {waiting} queued."
 
 
 def readiness(*, store: bool, broker: bool) -> dict[str, bool]:

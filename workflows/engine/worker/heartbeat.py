@@ -20,6 +20,7 @@ from workflows.engine.sql import worker as sql
 from workflows.engine.state import database
 from workflows.engine.state.records import StepResult
 from workflows.engine.state.transitions.steps import LEASE_S
+from workflows.engine.telemetry import usage
 from workflows.engine.worker.claims import Claimer
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.performers import EventLoop
@@ -63,6 +64,7 @@ class Heartbeat:
         self._inline = inline
         self._loop = loop
         self._drain = drain
+        self._usage = usage.Usage()
         self._stopped = threading.Event()
 
     def work(self) -> None:
@@ -105,6 +107,8 @@ class Heartbeat:
             unclaimed=in_flight.unclaimed,
             claimed_until=json.dumps(self._claimer.claimed_until),
             code=json.dumps(TOOLS.code_digests()),
+            cpu_cores=self._usage.cpu_cores(),
+            memory_bytes=usage.memory_bytes(),
         )
 
     def _beat(self) -> set[UUID]:

@@ -60,12 +60,15 @@ def report_worker(
     unclaimed: int,
     claimed_until: str,
     code: str,
+    cpu_cores: float | None,
+    memory_bytes: int | None,
     cursor: database.Cursor | None = None,
 ) -> None:
     """A worker's sign of life."""
     parameters = {
         "id": id, "name": name, "queues": list(queues), "slots": slots, "capacity": capacity, "lanes": lanes,
-        "active": active, "unclaimed": unclaimed, "claimed_until": claimed_until, "code": code
+        "active": active, "unclaimed": unclaimed, "claimed_until": claimed_until, "code": code, "cpu_cores": cpu_cores,
+        "memory_bytes": memory_bytes
     }  # fmt: skip
     database.fetch("report_worker", parameters, tuple, cursor)
 

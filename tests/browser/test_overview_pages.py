@@ -1,0 +1,99 @@
+"""Overview, flows, events and schedules in a browser: both themes, two widths, and nothing refused or from outside."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from collections.abc import Iterator
+
+import pytest
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+
+from tests.browser.test_content_policy import WATCH, _only_here
+from tests.browser.test_dashboard import browser, log_in, page, shoot, tenant  # noqa: F401  (fixtures)
+from tests.support.workers import WorkerPool, await_end, publish
+from workflows import services
+from workflows.definitions.compiled import NIL_UUID
+from workflows.models import MinuteCounts, Organization
+
+LOOKS = [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 360)]
+
+
+@pytest.fixture
+def watched(page: Page, tenant: Organization) -> Page:  # noqa: F811
+    """Logged in; an error of the console, a refused or failed request, or one to elsewhere fails the test."""
+    page.add_init_script(WATCH)
+    page.on("request", lambda request: _only_here(request.url))
+    page.on("response", lambda response: _answered(response.status, response.url))
+    log_in(page)
+    return page
+
+
+def _answered(status: int, url: str) -> None:
+    assert status < 400 or "/login/" in url, (status, url)
+
+
+@pytest.fixture
+def measured(tenant: Organization) -> Iterator[None]:  # noqa: F811
+    """A week of minutes."""
+    until = timezone.now().replace(second=0, microsecond=0)
+    rows = []
+    for number in range(1, 60 * 24 * 7, 7):
+        at = until - dt.timedelta(minutes=number)
+        load = 20 + round(15 * math.sin(number / 40)) + number % 5
+        failed = load // 4 if 200 < number < 260 or number < 12 else number % 11 // 10
+        counts = {
+            "completed": load, "failed": failed, "cancelled": number % 13 // 12, "tries": 4 * load,
+            "retries": 3 * failed + number % 3, "waited_ms": 400 * load, "longest_wait_ms": 900 + 40 * (number % 60),
+            "backlog": max(0, load - 20), "oldest_ms": 150 * (number % 90),
+        }  # fmt: skip
+        rows += [MinuteCounts(org_id=org_id, at=at, **counts) for org_id in (tenant.id, NIL_UUID)]
+    MinuteCounts.objects.all().delete()
+    MinuteCounts.objects.bulk_create(rows)
+    yield
+    MinuteCounts.objects.all().delete()
+
+
+def look(page: Page, path: str, name: str, heading: str) -> None:  # noqa: F811
+    """Show a page in each look, and keep what it looks like; at no width does the page itself scroll sideways."""
+    for theme, width in LOOKS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(path)
+        page.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+        page.evaluate("() => document.dispatchEvent(new CustomEvent('headrace:theme'))")
+        expect(page.get_by_role("heading", name=heading).first).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, (path, theme, width)
+        shoot(page, f"{name}-{theme}-{width}")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_the_overview_leads_to_the_runs_behind_a_point(
+    watched: Page, tenant: Organization, measured: None, workers: WorkerPool  # noqa: F811
+) -> None:  # fmt: skip
+    slug = publish(tenant, [{"id": "a", "type": "noop"}], slug="seen")
+    await_end(tenant, services.trigger(tenant, slug).run_ids[0])
+    watched.goto("/")
+    watched.get_by_role("link", name="Overview").click()
+    expect(watched.locator("hr-chart canvas").first).to_be_visible()
+    expect(watched.locator(".tiles")).to_contain_text("places in use")
+    look(watched, "/overview/", "overview", "Overview")
+    watched.get_by_role("link", name="24 hours").click()
+    expect(watched.locator("#chart-ended canvas")).to_be_visible()
+    watched.locator("#chart-ended .u-over").click(position={"x": 200, "y": 60})
+    expect(watched.get_by_role("heading", name="Runs that ended")).to_be_visible()
+    watched.goto("/overview/")
+    watched.locator("#chart-failed .peaks a").first.click()  # without a pointer
+    expect(watched.get_by_role("heading", name="Runs that failed")).to_be_visible()
+    expect(watched).to_have_url(re.compile("kind=failed"))
+    shoot(watched, "behind-empty")
+
+
+def test_an_overview_of_nothing_says_what_to_do(watched: Page) -> None:
+    MinuteCounts.objects.all().delete()
+    watched.goto("/overview/")
+    expect(watched.get_by_text("Nothing ran here yet")).to_be_visible()
+    shoot(watched, "overview-empty")
