@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("headrace_workflows", "0031_members_from_before"),
+        ("headrace_workflows", "0042_waits"),
     ]
 
     operations = [
