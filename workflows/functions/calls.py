@@ -81,6 +81,23 @@ def options_of(
     """The options of a call. Raises StepCallRefused for those that can't be."""
     if timeout is retries is retry is throttling is None:
         return _plain_options(type_)
+    if throttling is None and type(timeout) in _SIMPLE and type(retries) in _SIMPLE and type(retry) in _SIMPLE:
+        return _simple_options(type_, timeout, retries, retry)
+    return _made_options(type_, timeout, retries, retry, throttling)
+
+
+_SIMPLE = frozenset({int, str, type(None)})
+"""Types of options by whose values alone options are remembered: replayed code asks for them at each entry."""
+
+
+@functools.lru_cache(maxsize=4_000)
+def _simple_options(type_: str, timeout: int | str | None, retries: int | None, retry: str | None) -> CallOptions:
+    return _made_options(type_, timeout, retries, retry, None)
+
+
+def _made_options(
+    type_: str, timeout: Any, retries: int | None, retry: Any, throttling: Mapping[str, Any] | None
+) -> CallOptions:
     given: dict[str, Any] = {"type": type_}
     if timeout is not None:
         given["timeout"] = timeout
@@ -229,9 +246,12 @@ def typed_call(
 ) -> Call:
     """A call that performs a step type of Headrace, with its configuration."""
     step_type = REGISTRY[type_]
-    given = {field: payloads.plain(value) for field, value in config.items() if value is not None}
+    types = tuple(map(type, config.values()))
     try:
-        checked = step_type.config_model.model_validate(given)
+        if _PLAIN.issuperset(types):
+            checked = _plain_config(type_, tuple(config.items()), types)
+        else:
+            checked = _checked_config(type_, config)
     except ValidationError as error:
         raise StepCallRefused(f"step {name!r} ({type_}): {payloads.problems(error)}") from None
 
@@ -243,7 +263,22 @@ def typed_call(
         options=options or options_of(type_),
         handler=perform,
         value_of=value_of,
-        is_async=inspect.iscoroutinefunction(step_type.handler),
+        is_async=_is_async(step_type.handler),
         is_long=type_ == CELERY_TASK,
         config=checked,
     )
+
+
+_PLAIN = frozenset({int, str, bool, float, type(None)})
+
+
+@functools.lru_cache(maxsize=4_000)
+def _plain_config(type_: str, given: tuple[tuple[str, Any], ...], _: tuple[type[Any], ...]) -> StepConfig:
+    """The configuration of plain values, which is frozen. (Their types count: 1, 1.0 and True are equal.)"""
+    return _checked_config(type_, dict(given))
+
+
+def _checked_config(type_: str, config: Mapping[str, Any]) -> StepConfig:
+    """Raises ValidationError."""
+    given = {field: payloads.plain(value) for field, value in config.items() if value is not None}
+    return REGISTRY[type_].config_model.model_validate(given)

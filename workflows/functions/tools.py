@@ -6,6 +6,7 @@ In an async flow every tool that gives a value is awaited.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import random
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -58,8 +59,15 @@ Duration = str | int | dt.timedelta
 
 
 def _duration(value: Duration | None) -> int | None:
-    if value is None:
-        return None
+    return None if value is None else _text_ms(value) if type(value) is str else _ms(value)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _text_ms(value: str) -> int:
+    return _ms(value)
+
+
+def _ms(value: Duration) -> int:
     try:
         return parse_ms(round(value.total_seconds() * 1000) if isinstance(value, dt.timedelta) else value)
     except ValueError as error:

@@ -46,6 +46,9 @@ ALLOWED = {
     "workflows.steps.masking._written()": "the ways in which a text is written; bounded",
     "workflows.functions.calls._checked_options()": "the options of a step, which cannot be changed; bounded",
     "workflows.functions.calls._plain_options()": "the options of a step that gives none",
+    "workflows.functions.calls._simple_options()": "the same, by plain values; bounded",
+    "workflows.functions.calls._plain_config()": "a configuration of plain values, which is frozen; bounded",
+    "workflows.functions.tools._text_ms()": "a duration in milliseconds; bounded",
     "workflows.functions.calls._annotated_model()": "what a function says it returns; bounded",
     "workflows.functions.calls.check_name()": "a name that was checked; bounded",
     # before there is an application

@@ -1,0 +1,63 @@
+"""The flows of `bench.replay`, and rows of their journals."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from workflows.functions import ReceivedEvent, Step, flow
+
+_count = [0]
+
+
+def set_count(count: int) -> None:
+    """How many steps each of the flows asks for."""
+    _count[0] = count
+
+
+class Row(NamedTuple):
+    """As `load_journal` gives them."""
+
+    id: UUID
+    key: str
+    type: str
+    position: int
+    status: str
+    attempt: int
+    output: Any
+    error: Any
+    ended_at: dt.datetime | None
+
+
+def row(number: int, type_: str, now: dt.datetime) -> Row:
+    return Row(uuid.uuid4(), f"s{number}", type_, number, "completed", 1, {"ok": True}, None, now)
+
+
+def work(number: int) -> dict[str, bool]:
+    return {"ok": True}
+
+
+@flow("bench-runs")
+def runs(event: ReceivedEvent, step: Step) -> None:
+    for number in range(_count[0]):
+        step.run(f"s{number}", work, number)
+
+
+@flow("bench-options")
+def options(event: ReceivedEvent, step: Step) -> None:
+    for number in range(_count[0]):
+        step.run(f"s{number}", work, number, retries=3, timeout="30s")
+
+
+@flow("bench-sleeps")
+def sleeps(event: ReceivedEvent, step: Step) -> None:
+    for number in range(_count[0]):
+        step.sleep(f"s{number}", "1s")
+
+
+@flow("bench-async-runs")
+async def async_runs(event: ReceivedEvent, step: Step) -> None:
+    for number in range(_count[0]):
+        await step.run(f"s{number}", work, number)
