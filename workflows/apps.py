@@ -48,6 +48,7 @@ class WorkflowsConfig(AppConfig):
         from workflows.engine.repair import on_failure  # noqa: PLC0415
         from workflows.services import approvals, bulk, preset_keys, repair, schedules, system_events  # noqa: PLC0415
         from workflows.services.flows import archiving  # noqa: PLC0415
+        from workflows.services.tenancy import usage  # noqa: PLC0415
 
         admit.is_on()  # a word in the environment that can't be read ends the process here, and not at its first step
         post_migrate.connect(preset_keys.ship, sender=self, dispatch_uid="workflows.services.preset_keys")
@@ -62,4 +63,5 @@ class WorkflowsConfig(AppConfig):
             Job(name="deletion of flows", every_s=5.0, work=archiving.delete_rest),
             Job(name="Celery tasks", every_s=2.0, work=tidy.tidy),
             Job(name="bulk", every_s=0.5, work=bulk.pump),
+            Job(name="stored bytes", every_s=5.0, work=usage.measure),
         )

@@ -11,6 +11,7 @@ from workflows.models.operation import BulkOperation, OperationChange
 from workflows.models.organization import AccessKey, Organization, Secret
 from workflows.models.outcome import RunStart, TriggerOutcome
 from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
+from workflows.models.stored import MeasuredHour, StoredBytes
 from workflows.models.wait import Wait
 from workflows.models.worker import LeaderLease, SweepFailure, Worker
 
@@ -31,6 +32,7 @@ __all__ = [
     "Item",
     "LeaderLease",
     "LoginTry",
+    "MeasuredHour",
     "Membership",
     "OAuthCredential",
     "ObservationLoss",
@@ -42,6 +44,7 @@ __all__ = [
     "Secret",
     "Step",
     "StepRun",
+    "StoredBytes",
     "SweepFailure",
     "SystemFeed",
     "Trigger",

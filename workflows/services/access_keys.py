@@ -15,8 +15,16 @@ def find(key: str) -> AccessKey | None:
     for row in sql.access_key(digest=digest):
         organization = Organization.from_db(
             "default",
-            ("id", "slug", "name", "skips_arrivals", "created_at"),
-            (row.org_id, row.org_slug, row.org_name, row.org_skips_arrivals, row.org_created_at),
+            ("id", "slug", "name", "skips_arrivals", "events_per_s", "is_full", "created_at"),  # as the model has them
+            (
+                row.org_id,
+                row.org_slug,
+                row.org_name,
+                row.org_skips_arrivals,
+                row.events_per_s,
+                row.is_full,
+                row.org_created_at,
+            ),
         )
         found = AccessKey.from_db(
             "default",

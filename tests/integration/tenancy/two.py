@@ -153,7 +153,7 @@ def text_of(answer: Any) -> str:
     if answer.streaming:
         answer.close()
         return ""
-    return answer.content.decode(errors="replace") + str(answer.headers.get("Location", ""))
+    return str(answer.content.decode(errors="replace")) + str(answer.headers.get("Location", ""))
 
 
 def send(client: Client, method: str, path: str, body: Any = None) -> Any:

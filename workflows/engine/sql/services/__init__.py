@@ -24,6 +24,8 @@ class AccessKeyRow(NamedTuple):
     org_name: str
     org_skips_arrivals: bool
     org_created_at: datetime
+    events_per_s: int | None
+    is_full: bool
 
 
 def access_key(*, digest: str, cursor: database.Cursor | None = None) -> list[AccessKeyRow]:
