@@ -45,7 +45,7 @@ class MembershipForm(forms.ModelForm):  # type: ignore[type-arg]
         return name
 
     def _get_validation_exclusions(self) -> set[str]:
-        return {*super()._get_validation_exclusions(), "user", "group"}
+        return {*super()._get_validation_exclusions(), "user", "group"}  # type: ignore[misc]  # the stubs lack it
 
     def validate_constraints(self) -> None:
         """The verb looks for the login or team."""

@@ -70,12 +70,10 @@ def test_members_come_get_another_role_and_go(org: Organization, anna: User) -> 
     members.put(org, f"group:{team.name}", "viewer", by="test")
     members.put(org, f" group:{team.name} ", "operator", by="test")
     assert roles(org) == {f"user:{anna.username}": "admin", f"group:{team.name}": "operator"}
-    for call in (
-        lambda: members.put(org, anna.username, "viewer", by="test"),
-        lambda: members.remove(org, f"user:{anna.username}", by="test"),
-    ):
-        with pytest.raises(LastAdmin):
-            call()
+    with pytest.raises(LastAdmin):
+        members.put(org, anna.username, "viewer", by="test")
+    with pytest.raises(LastAdmin):
+        members.remove(org, f"user:{anna.username}", by="test")
     members.remove(org, anna.username, by="test", as_operator=True)
     with pytest.raises(MemberNotFound):
         members.remove(org, anna.username, by="test")
@@ -104,8 +102,8 @@ def test_the_page_shows_members_to_all_and_changes_them_for_admins(org: Organiza
     assert (anna.username in page, 'name="role"' in page) == (True, False)
     for path in ("/organization/members/", "/organization/members/remove/"):
         assert client_of(anna).post(path, {"member": anna.username, "role": "admin"}).status_code == 403
-    page = boss.post("/organization/members/", {"member": "no-such-login", "role": "viewer"}, follow=True)
-    assert "There is no login" in page.content.decode()
+    answer = boss.post("/organization/members/", {"member": "no-such-login", "role": "viewer"}, follow=True)
+    assert "There is no login" in answer.content.decode()
     assert boss.post("/organization/members/remove/", {"member": anna.username}).status_code == 302
     assert f"user:{anna.username}" not in roles(org)
     assert client_of(anna).get("/organization/").status_code == 403
