@@ -304,7 +304,7 @@ class Gate:
             old = [
                 key
                 for key in self.client.scan_iter(match=_literal(self.prefix) + "*", count=1000)
-                if not key.startswith((f"{self.prefix}{generation}:", f"{self.prefix}epoch"))
+                if not key.startswith((f"{self.prefix}{generation}:", f"{self.prefix}epoch", f"{self.prefix}meter"))
             ]
             for start in range(0, len(old), 500):
                 self.client.unlink(*old[start : start + 500])

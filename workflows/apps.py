@@ -53,6 +53,7 @@ class WorkflowsConfig(AppConfig):
         from workflows.services import approvals, bulk, preset_keys, repair, schedules, system_events  # noqa: PLC0415
         from workflows.services.access import sign_ins  # noqa: PLC0415
         from workflows.services.flows import archiving  # noqa: PLC0415
+        from workflows.services.tenancy import usage  # noqa: PLC0415
 
         sign_ins.connect()
         admit.is_on()  # a word in the environment that can't be read ends the process here, and not at its first step
@@ -72,4 +73,5 @@ class WorkflowsConfig(AppConfig):
             Job(name="bulk", every_s=0.5, work=bulk.pump),
             Job(name="retention", every_s=pacing.EVERY_S, work=pacing.prune_a_little),
             Job(name="minutes", every_s=20.0, work=measuring.measure),
+            Job(name="stored bytes", every_s=5.0, work=usage.measure),
         )

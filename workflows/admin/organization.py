@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -12,11 +12,83 @@ from workflows.admin.readonly import ReadOnlyAdmin
 from workflows.admin.scoped import Scope
 from workflows.edge import access, redaction
 from workflows.edge.access import RIGHTS, WHAT
-from workflows.errors import InvalidInput
-from workflows.models import AccessKey, AuditEntry, Event, Flow, Organization, Run, Secret
+from workflows.errors import Forbidden, InvalidInput, WorkflowsError
+from workflows.models import AccessKey, AuditEntry, Event, Flow, Membership, Organization, Run, Secret
 from workflows.services import access_keys
 from workflows.services.access import redacting
+from workflows.services.tenancy import members, quotas
 from workflows.steps import secret_rules
+
+QUOTAS = ("events_per_s", "concurrent_steps", "stored_bytes_most")
+
+
+class MembershipForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A new member is named: a list of all logins of the installation is nothing for the admin of one organization."""
+
+    member = forms.CharField(max_length=200, help_text="A login (anna) or a team (group:finance).")
+
+    class Meta:
+        model = Membership
+        fields = ("role",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.instance._state.adding:
+            self.initial["member"] = self.instance.member
+            self.fields["member"].disabled = True
+
+    def clean_member(self) -> str:
+        name = str(self.cleaned_data["member"])
+        if self.instance._state.adding:
+            try:
+                members.check(name)
+            except WorkflowsError as error:
+                raise forms.ValidationError(str(error)) from None
+            self.instance.named = name
+        return name
+
+    def _get_validation_exclusions(self) -> set[str]:
+        return {*super()._get_validation_exclusions(), "user", "group"}  # type: ignore[misc]  # the stubs lack it
+
+    def validate_constraints(self) -> None:
+        """The verb looks for the login or team."""
+
+
+if TYPE_CHECKING:
+    Inline = admin.TabularInline[Membership, Organization]
+else:
+    Inline = admin.TabularInline  # Django's own can't be subscripted
+
+
+class MembershipInline(Inline):
+    model = Membership
+    form = MembershipForm
+    extra = 0
+    fields = ("member", "role", "added_by", "created_at")
+    readonly_fields = ("added_by", "created_at")
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self._may(request, obj)
+
+    def _may(self, request: HttpRequest, obj: Any) -> bool:
+        """Only of an organization that is there already."""
+        return obj is not None and access.allows(request.user, access.CHANGE_ORGANIZATION, obj)
+
+
+def _check_reach(request: HttpRequest, organization: Organization, role: str, pk: Any = None) -> None:
+    """Raises Forbidden where the role, or the one that the member had, is stronger than one's own."""
+    before = Membership.objects.filter(pk=pk).values_list("role", flat=True).first() if pk else None
+    if not all(access.may_give(request.user, each, organization) for each in (role, before) if each):
+        raise Forbidden("Your rights do not reach as far as this role: an admin of the organization may give it.")
 
 
 class LinesField(forms.CharField):
@@ -53,12 +125,40 @@ class OrganizationAdmin(CheckedAdmin):
     deletes_in_bulk = False
     list_display = ("slug", "name", "created_at")
     search_fields = ("slug", "name")
-    fields = ("slug", "name", "redaction")
+    fields = ("slug", "name", "redaction", *QUOTAS, "stored_bytes", "stored_bytes_at")
     form = OrganizationForm
+    inlines = (MembershipInline,)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Operators of the installation set quotas, and slugs: links and commands name them."""
+        measured = ("stored_bytes", "stored_bytes_at")
+        return measured if access.is_operator(request.user) else ("slug", *QUOTAS, *measured)
 
     def save_model(self, request: HttpRequest, obj: Organization, form: Any, change: bool) -> None:
+        given = {name: getattr(obj, name) or quotas.NO_QUOTA for name in QUOTAS if name in form.changed_data}
+        before = Organization.objects.filter(pk=obj.pk).values(*QUOTAS).first() or dict.fromkeys(QUOTAS)
+        for name in QUOTAS:
+            setattr(obj, name, before[name])  # the verb sets them, and the limit that one of them is
         super().save_model(request, obj, form, change)
         redacting.set_rules(obj, obj.redaction)
+        if given:
+            given["stored_bytes"] = given.pop("stored_bytes_most", quotas.KEEP)
+            quotas.set_quotas(obj, **given, by=f"user {request.user.get_username()}")
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Memberships go through the verbs that page and command call."""
+        formset.save(commit=False)
+        by, as_operator = f"user {request.user.get_username()}", access.is_operator(request.user)
+        for row in formset.deleted_objects:
+            _check_reach(request, form.instance, row.role)
+            members.remove(form.instance, row.member, by=by, as_operator=as_operator)
+        for row, _ in formset.changed_objects:
+            _check_reach(request, form.instance, row.role, row.pk)
+            members.put(form.instance, row.member, row.role, by=by, as_operator=as_operator)
+        for each in formset.new_objects:
+            _check_reach(request, form.instance, each.role)
+            made = members.put(form.instance, each.named, each.role, by=by, as_operator=as_operator)
+            each.user, each.group = made.user, made.group  # the history of the page says who it is
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """No role of an organization makes another one: Django's own permission does."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import structlog
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -13,6 +15,8 @@ from workflows.api.edge.problems import problem
 from workflows.errors import KeyExpired, WorkflowsError
 from workflows.services import callbacks, events
 from workflows.services.events import EventsRefused
+from workflows.services.tenancy import quotas
+from workflows.services.tenancy.quotas import TooManyEvents
 from workflows.services.webhooks import addresses
 
 log = structlog.get_logger(__name__)
@@ -32,12 +36,18 @@ def receive(request: HttpRequest, key: str) -> HttpResponse:
     if organization is None:
         return _refuse(401, UNKNOWN_KEY_OF_PAGE if is_foreign_page(request) else UNKNOWN_KEY)
     try:
-        ids = events.send(organization, payload.parse(request.body))
+        value = payload.parse(request.body)
+        quotas.charge(organization, len(value) if isinstance(value, list) else 1)
+        ids = events.send(organization, value)
     except RequestDataTooBig:
         return _refuse(413, "The request is larger than 8 MiB.")
     except EventsRefused as error:
         problems = [{"index": each.index, "path": each.path, "message": each.message} for each in error.problems]
         return _refuse(400, str(error), errors=problems)
+    except TooManyEvents as error:
+        response = _refuse(error.status, str(error))
+        response["Retry-After"] = str(math.ceil(error.retry_after_s))
+        return response
     except WorkflowsError as error:
         return _refuse(error.status, str(error))
     return JsonResponse({"ids": [str(id_) for id_ in ids], "status": 200})
@@ -55,7 +65,10 @@ def webhook(request: HttpRequest, token: str) -> HttpResponse:
         return problem(413, "payload_too_large", "The request is larger than 8 MiB.")
     except WorkflowsError as error:
         log.info("a webhook is refused", status=error.status, reason=str(error))
-        return problem(error.status, error.code, str(error))
+        response = problem(error.status, error.code, str(error))
+        if isinstance(error, TooManyEvents):
+            response["Retry-After"] = str(math.ceil(error.retry_after_s))
+        return response
     return JsonResponse({"received": True})
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from ninja import Body, NinjaAPI, Router, Status
 
 from workflows import presenters, selectors, services
-from workflows.api import approvals, archives, events, keys, limits, observed, pauses, retention
+from workflows.api import approvals, archives, events, keys, limits, observed, organization, pauses, retention
 from workflows.api.edge import problems
 from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.edge.openapi import BoundedParser, DocumentedAPI
@@ -31,6 +31,7 @@ from workflows.selectors import events as event_selectors
 from workflows.selectors import items, run_lists
 from workflows.selectors.health_checks import store_answers
 from workflows.services import bulk, repair, schedules
+from workflows.services.tenancy import quotas
 from workflows.steps.registry import REGISTRY
 
 router = Router(auth=ApiKeyAuth(), by_alias=True)
@@ -76,6 +77,7 @@ def queue_stats(request: ApiRequest) -> dict[str, Any]:
 def run_workflow(request: ApiRequest, slug: str, payload: RunsOrNone = None) -> Status[dict[str, Any]]:
     """Start a run, or with an array up to 5,000 of them, all or none. They are stored when this answers; they end
     whatever happens to the workers or the broker."""
+    quotas.charge(request.organization, len(payload) if isinstance(payload, list) else 1)
     if isinstance(payload, list):
         return Status(202, _start_many(request.organization, slug, payload))
     wanted = payload or RunIn.model_validate({})
@@ -295,6 +297,7 @@ def make_api() -> NinjaAPI:
     api.add_router("", archives.router)
     api.add_router("", keys.router)
     api.add_router("/limits", limits.router)
+    api.add_router("/organization", organization.router)
     api.add_router("/events", events.router)
     api.add_router("/observed", observed.router)
     api.add_router("/approvals", approvals.router)

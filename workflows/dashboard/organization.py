@@ -14,6 +14,7 @@ from workflows.edge.access import CHANGE_ORGANIZATION
 from workflows.errors import Forbidden, WorkflowsError
 from workflows.models import Organization
 from workflows.selectors.tenancy import members as member_selectors
+from workflows.selectors.tenancy import quotas as quota_selectors
 from workflows.services.tenancy import members
 
 
@@ -33,6 +34,7 @@ def switch(request: HttpRequest) -> HttpResponse:
 def organization_page(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The organization: its members, and what it may take of the installation."""
     context = {
+        "quotas": quota_selectors.quotas(organization),
         "members": member_selectors.members(organization),
         "roles": [{"name": role, "what": label} for role, label in access.Role.choices],
         "mine": access.roles_of(request.user).get(organization.id, "operator of the installation"),

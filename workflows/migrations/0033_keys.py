@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     """Scopes, expiry, use and successors of keys. (The code of before writes none of them.)"""
 
     dependencies = [
-        ("headrace_workflows", "0031_members_from_before"),
+        ("headrace_workflows", "0032_quotas"),
     ]
 
     operations = [

@@ -14,6 +14,7 @@ from workflows.models.organization import AccessKey, Organization, Secret
 from workflows.models.outcome import RunStart, TriggerOutcome
 from workflows.models.retention import ImportedRun, PrunedCount, PrunedRun, RetentionRule, RetentionState
 from workflows.models.run import Attempt, IdempotencyKey, Run, StepRun
+from workflows.models.stored import MeasuredHour, StoredBytes
 from workflows.models.wait import ModelWait, Wait
 from workflows.models.worker import LeaderLease, MinuteCounts, SweepFailure, Worker
 
@@ -37,6 +38,7 @@ __all__ = [
     "Item",
     "LeaderLease",
     "LoginTry",
+    "MeasuredHour",
     "Membership",
     "MinuteCounts",
     "ModelWait",
@@ -55,6 +57,7 @@ __all__ = [
     "Secret",
     "Step",
     "StepRun",
+    "StoredBytes",
     "SweepFailure",
     "SystemFeed",
     "Trigger",

@@ -63,4 +63,6 @@ class Membership(models.Model):
     @property
     def member(self) -> str:
         """`user:<name>` or `group:<name>`, as in a flow's list of approvers."""
-        return f"group:{self.group.name}" if self.group is not None else f"user:{self.user.get_username()}"  # type: ignore[union-attr]
+        if self.group is not None:
+            return f"group:{self.group.name}"
+        return f"user:{self.user.get_username()}" if self.user is not None else "nobody"

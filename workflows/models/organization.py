@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import uuid6
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import Q
 
 from workflows.models.encryption import decrypt, encrypt
 
@@ -26,10 +27,35 @@ class Organization(models.Model):
         blank=True,
         help_text="Fields whose values nobody is shown: names or paths, like password or data.card.number.",
     )
+    events_per_s = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Quota: events and runs from outside in a second. Empty: any number."
+    )
+    concurrent_steps = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Quota: steps at once; its own limit can't be higher. Empty: any number."
+    )
+    stored_bytes_most = models.PositiveBigIntegerField(
+        null=True,
+        blank=True,
+        help_text="Quota: bytes of payloads; above it nothing new is taken in. Empty: any number.",
+    )
+    stored_bytes = models.PositiveBigIntegerField(db_default=0, default=0, editable=False)
+    stored_bytes_at = models.DateTimeField(null=True, blank=True, editable=False)
+    is_full = models.BooleanField(db_default=False, default=False, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering: ClassVar = ["slug"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(events_per_s=None) | Q(events_per_s__gt=0), name="organization_events_per_s"
+            ),
+            models.CheckConstraint(
+                condition=Q(concurrent_steps=None) | Q(concurrent_steps__gt=0), name="organization_concurrent_steps"
+            ),
+            models.CheckConstraint(
+                condition=Q(stored_bytes_most=None) | Q(stored_bytes_most__gt=0), name="organization_stored_bytes"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.slug

@@ -34,8 +34,26 @@ def find(key: str) -> AccessKey | None:
     for row in sql.access_key(digest=digest):
         organization = Organization.from_db(
             "default",
-            ("id", "slug", "name", "skips_arrivals", "redaction", "created_at"),
-            (row.org_id, row.org_slug, row.org_name, row.org_skips_arrivals, row.org_redaction, row.org_created_at),
+            (
+                "id",
+                "slug",
+                "name",
+                "skips_arrivals",
+                "redaction",
+                "events_per_s",
+                "is_full",
+                "created_at",
+            ),  # as the model
+            (
+                row.org_id,
+                row.org_slug,
+                row.org_name,
+                row.org_skips_arrivals,
+                row.org_redaction,
+                row.events_per_s,
+                row.is_full,
+                row.org_created_at,
+            ),
         )
         names = (
             "id", "organization_id", "kind", "name", "prefix", "digest", "operator", "scopes", "created_at",

@@ -34,8 +34,9 @@ def put_limit(
     """
     check_pace(row.org_id)
     try:
-        check_limit(row)
         with transaction.atomic():
+            _keep_below_quota(row)
+            check_limit(row)
             structural = False
             if (
                 instead_of is not None
@@ -62,9 +63,42 @@ def check_pace(org_id: UUID | None) -> None:
 
 
 def delete_limit(row: ThrottleOverride, *, by: str, keep_weight: bool = False) -> None:
-    """Remove an override: the shipped, configured or defined value holds again. `keep_weight`: its weight stays."""
+    """Remove an override: the shipped, configured or defined value holds again. `keep_weight`: its weight stays. Of an
+    organization with a quota of steps at once, that quota stays as its limit."""
+    if row.scope == "org" and row.org_id is not None and quota_of_steps(row.org_id) is not None:
+        put_limit(ThrottleOverride(scope="org", org_id=row.org_id), by=by, keep_weight=keep_weight)
+        return
     check_pace(row.org_id)
     announce(overrides.delete(row, by=by, keep_weight=keep_weight))
+
+
+def quota_of_steps(org_id: UUID) -> int | None:
+    """How many steps the organization may have at once, whatever its own limit says; None: any number."""
+    return Organization.objects.filter(id=org_id).values_list("concurrent_steps", flat=True).first()
+
+
+def _keep_below_quota(row: ThrottleOverride) -> None:
+    """The organization's own limit is at most its quota; without one of its own, the quota is its limit.
+
+    Quota and limit change one after the other. Raises InvalidInput.
+    """
+    if row.scope != "org" or row.org_id is None:
+        return
+    owner = Organization.objects.select_for_update().filter(id=row.org_id).first()
+    quota = owner.concurrent_steps if owner is not None else None
+    if quota is None:
+        return
+    if row.key:
+        raise InvalidInput(
+            f"The organization has a quota of {quota:,} steps at once: its own limit takes no key, since that would be "
+            "a limit for each value. Give a flow the keyed limit."
+        )
+    if row.concurrency is not None and row.concurrency > quota:
+        raise InvalidInput(
+            f"concurrency={row.concurrency:,} is above the organization's quota of {quota:,} steps at once: set it to "
+            f"1…{quota:,}, or ask an operator for another quota."
+        )
+    row.concurrency = row.concurrency or quota
 
 
 def check_limit(row: ThrottleOverride) -> None:

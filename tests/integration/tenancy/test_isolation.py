@@ -48,7 +48,7 @@ OF_NOBODY = {
     "callbacks/<token>": "the token is the step's own: test_a_key_leads_to_its_own_organization",
 }
 """Patterns that show and change nothing of an organization, and why."""
-NUMBERS = {"api/workflows/queue/stats", "api/dlq/stats", "api/limits/report"}
+NUMBERS = {"api/workflows/queue/stats", "api/dlq/stats", "api/limits/report", "api/organization/quotas"}
 """Lists that name nothing: of an organization without anything they are all zero (test_counts_are_of_ones_own)."""
 NOT_404 = {
     ("put", "api/events/schemas/<name>"): "a name is each organization's own: it makes its own schema",

@@ -16,6 +16,7 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from workflows.api.schemas.requests import MANY, ONE
 from workflows.edge.unavailable import RETRY_AFTER_S, missing_service, sentence
 from workflows.errors import InvalidJson, RunRateLimited, WorkflowsError
+from workflows.services.tenancy.quotas import TooManyEvents
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ def unavailable(service: str, cause: BaseException, /, *, detail: str = "", **mo
 
 def _known(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
     response = problem(error.status, error.code, str(error), **error.facts)
-    if isinstance(error, RunRateLimited):
+    if isinstance(error, RunRateLimited | TooManyEvents):
         response["Retry-After"] = str(math.ceil(error.retry_after_s))
     return response
 

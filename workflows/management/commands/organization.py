@@ -1,4 +1,4 @@
-"""`organization create | list | key | keys | rotate-key | revoke-key | redaction`."""
+"""`organization create | list | key | keys | rotate-key | revoke-key | redaction | members | add | remove | quotas`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,22 @@ from workflows.errors import KeyNotFound
 from workflows.management.output import READS, HeadraceCommand, table
 from workflows.models import AccessKey, Organization
 from workflows.presenters.access import key_out
+from workflows.presenters.tenancy import member_out, quota_out
 from workflows.selectors.access import keys as key_selectors
+from workflows.selectors.tenancy import members as member_selectors
+from workflows.selectors.tenancy import quotas as quota_selectors
 from workflows.services import access_keys
 from workflows.services.access import redacting
+from workflows.services.tenancy import members, quotas
+
+MEMBER = "a login (anna, or user:anna) or a team (group:finance)"
+BY = "by command"
 
 
 class Command(HeadraceCommand):
-    help = "Make organizations, their keys and their redaction rules. A key is shown this once."
-    changes = ("create", "key", "rotate-key", "revoke-key", "redaction")
-    not_audited: ClassVar[Mapping[str, str]] = {"list": READS, "keys": READS}
+    help = "Make organizations, their keys, members, quotas and redaction rules. A key is shown this once."
+    changes = ("create", "key", "rotate-key", "revoke-key", "redaction", "add", "remove", "quotas")
+    not_audited: ClassVar[Mapping[str, str]] = {"list": READS, "keys": READS, "members": READS}
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -53,6 +60,16 @@ class Command(HeadraceCommand):
         redaction.add_argument("rules", nargs="*", help="names or paths, like password or data.card.number")
         redaction.add_argument("--clear", action="store_true", help="remove all rules")
         self.add_verb(verbs, "list", "list the organizations")
+        self.add_verb(verbs, "members", "list who belongs to the organization of --org, and in which role")
+        add = self.add_verb(verbs, "add", "make a login or a team a member, or give it another role")
+        add.add_argument("member", help=MEMBER)
+        add.add_argument("--role", choices=members.ROLES, default="viewer", help="what it may do (default: viewer)")
+        remove = self.add_verb(verbs, "remove", "end a membership")
+        remove.add_argument("member", help=MEMBER)
+        of_quotas = self.add_verb(verbs, "quotas", "show the quotas and what is used of them, or set some; 0: no quota")
+        of_quotas.add_argument("--events-per-second", type=int, help="events and runs from outside in a second")
+        of_quotas.add_argument("--concurrent-steps", type=int, help="steps at once")
+        of_quotas.add_argument("--stored-bytes", type=int, help="bytes of payloads")
 
     def handle(self, *args: Any, **options: Any) -> None:
         verbs = {
@@ -63,6 +80,10 @@ class Command(HeadraceCommand):
             "revoke-key": self._revoke,
             "redaction": self._redaction,
             "list": self._list,
+            "members": self._members,
+            "add": self._add,
+            "remove": self._remove,
+            "quotas": self._quotas,
         }
         verbs[options["verb"]](options)
 
@@ -142,6 +163,48 @@ class Command(HeadraceCommand):
         rows = table("organization", "name", "created")
         for each in found:
             rows.add_row(each.slug, each.name, f"{each.created_at:%Y-%m-%d}")
+        self.console.print(rows)
+
+    def _members(self, options: dict[str, Any]) -> None:
+        found = member_selectors.members(self.organization(options), limit=member_selectors.EVERY)
+        if options["as_json"]:
+            self.print_json([member_out(each) for each in found.members])
+            return
+        rows = table("member", "role", "since", "added by")
+        for each in found.members:
+            rows.add_row(each.member, each.role, f"{each.created_at:%Y-%m-%d}", each.added_by)
+        self.console.print(rows)
+
+    def _add(self, options: dict[str, Any]) -> None:
+        organization = self.organization(options)
+        row = members.put(organization, options["member"], options["role"], by=BY, as_operator=True)
+        self._show({"organization": organization.slug, "member": row.member, "role": row.role}, options)
+
+    def _remove(self, options: dict[str, Any]) -> None:
+        organization = self.organization(options)
+        row = members.remove(organization, options["member"], by=BY, as_operator=True)
+        self._show({"organization": organization.slug, "removed": row.member, "role": row.role}, options)
+
+    def _quotas(self, options: dict[str, Any]) -> None:
+        organization = self.organization(options)
+        given = {
+            "events_per_s": options["events_per_second"],
+            "concurrent_steps": options["concurrent_steps"],
+            "stored_bytes": options["stored_bytes"],
+        }
+        new = {name: value for name, value in given.items() if value is not None}
+        if any(value < 0 for value in new.values()):
+            raise CommandError("A quota is a whole number; 0 takes it away.")
+        if new:
+            quotas.set_quotas(organization, **new, by=BY)
+        found = quota_selectors.quotas(organization)
+        if options["as_json"]:
+            self.print_json([quota_out(each) for each in found])
+            return
+        rows = table("quota", "at most", "used", "of")
+        for each in found:
+            used = "" if each.used is None else f"{each.used:,}"
+            rows.add_row(each.name, "any" if each.most is None else f"{each.most:,}", used, each.what)
         self.console.print(rows)
 
 

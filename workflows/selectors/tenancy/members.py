@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from workflows.models import Membership, Organization
 
 MOST = 500
+EVERY = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)

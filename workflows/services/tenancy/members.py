@@ -76,6 +76,11 @@ def remove(organization: Organization, member: str, *, by: str, as_operator: boo
     return row
 
 
+def check(member: str) -> None:
+    """Raises InvalidInput or LoginNotFound where the name is that of no login and no team."""
+    _who(member)
+
+
 def find(organization: Organization, member: str) -> Membership | None:
     """The membership of a login or a team; None where it is none. Raises LoginNotFound."""
     return Membership.objects.filter(organization=organization, **_who(member)).first()

@@ -17,6 +17,7 @@ from workflows.errors import ConfigurationFailure, ExpressionError, InvalidInput
 from workflows.expressions import compile_expression
 from workflows.models import Trigger
 from workflows.payload import Json, text_fault
+from workflows.services.tenancy import quotas
 from workflows.services.webhooks import bodies
 from workflows.services.webhooks.signatures import TOLERANCE_S, Scheme, verify
 
@@ -48,10 +49,12 @@ def receive_webhook(token: str, headers: Mapping[str, str], body: bytes) -> None
     A delivery that comes again (by its id) is stored again, and starts nothing; one without an id is new, unless the
     trigger has a `dedup`. `headers` have lower-case names.
     Raises WebhookNotFound, WebhookOfArchived, WebhookNotReady, SignatureRefused, InvalidInput (the body, the
-    transform), PayloadTooLarge.
+    transform), PayloadTooLarge, TooManyEvents, StoredTooMuch.
     """
     trigger = (
-        Trigger.objects.select_related("flow").filter(token=token, kind=Trigger.Kind.WEBHOOK, enabled=True).first()
+        Trigger.objects.select_related("flow", "organization")
+        .filter(token=token, kind=Trigger.Kind.WEBHOOK, enabled=True)
+        .first()
         if token
         else None
     )
@@ -62,6 +65,7 @@ def receive_webhook(token: str, headers: Mapping[str, str], body: bytes) -> None
     config: Mapping[str, Any] = trigger.config
     now = timezone.now()
     _verify(trigger, headers, body, now)
+    quotas.charge(trigger.organization, 1)  # of those only that its senders have signed
     value = bodies.read(headers.get("content-type", ""), body)
     id_, delivery, sender = uuid6.uuid7(), _delivery(config, headers, value), token[:12]
     external_id = f"{sender}:{delivery}"[:200] if delivery else ""

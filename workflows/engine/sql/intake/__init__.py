@@ -45,7 +45,7 @@ class RunTargetsRow(NamedTuple):
 def run_targets(
     *, digests: Iterable[str], slugs: Iterable[str], cursor: database.Cursor | None = None
 ) -> list[RunTargetsRow]:
-    """What API keys in force that may start flows start."""
+    """What API keys in force that may start flows start without a look at a quota."""
     return database.fetch("run_targets", {"digests": list(digests), "slugs": list(slugs)}, RunTargetsRow._make, cursor)
 
 

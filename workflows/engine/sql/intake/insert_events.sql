@@ -1,5 +1,6 @@
 -- Insert the events of many requests. Those of a request are stored all together, where its event key is in force and
--- no event of it has a name with a schema; of every other request nothing is.
+-- no event of it has a name with a schema; of every other request nothing is, nor of one whose organization has a quota
+-- to be asked, or is over its quota of stored bytes.
 -- Parameters: digests text[] (one per request), places int[] (of its request, from 1), ids uuid[], names text[],
 --   datas text[], users text[], times timestamptz[] with nulls (when it happened; null: now), external_ids text[] (one
 --   each per event).
@@ -9,7 +10,8 @@ WITH owner AS (
     SELECT a.place::int AS place, k.organization_id AS org_id
       FROM unnest(%(digests)s::text[]) WITH ORDINALITY AS a (digest, place)
       JOIN headrace_workflows_accesskey k ON k.digest = a.digest AND k.kind = 'event' AND k.revoked_at IS NULL
-       AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
+      JOIN headrace_workflows_organization n ON n.id = k.organization_id
+     WHERE (k.expires_at IS NULL OR k.expires_at > clock_timestamp()) AND n.events_per_s IS NULL AND NOT n.is_full
 ), given AS (
     SELECT * FROM unnest(%(places)s::int[], %(ids)s::uuid[], %(names)s::text[], %(datas)s::text[]::jsonb[],
                          %(users)s::text[]::jsonb[], %(times)s::timestamptz[], %(external_ids)s::text[])

@@ -1,4 +1,5 @@
--- What API keys in force that may start flows start: the published versions of flows that start what arrives, by key and slug.
+-- What API keys in force that may start flows start without a look at a quota: the published versions of flows that
+-- start what arrives, by key and slug.
 -- Parameters: digests text[], slugs text[] (one each per wanted run).
 -- Returns: digest text, slug text, version_id uuid.
 -- Indexes: the unique one of the digest; flow_slug.
@@ -10,3 +11,4 @@ SELECT DISTINCT w.digest, w.slug, f.current_id AS version_id
   JOIN headrace_workflows_organization o ON o.id = k.organization_id
   JOIN headrace_workflows_flow f ON f.organization_id = k.organization_id AND f.slug = w.slug
  WHERE f.current_id IS NOT NULL AND f.archived_at IS NULL AND NOT f.skips_arrivals AND NOT o.skips_arrivals
+   AND o.events_per_s IS NULL AND NOT o.is_full

@@ -27,6 +27,8 @@ class AccessKeyRow(NamedTuple):
     org_name: str
     org_skips_arrivals: bool
     org_redaction: list[str]
+    events_per_s: int | None
+    is_full: bool
     org_created_at: datetime
 
 

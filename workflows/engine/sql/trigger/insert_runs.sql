@@ -1,8 +1,8 @@
 -- Insert runs of one version with all their steps: roots become ready (or sleep until run_at), the rest is pending.
 -- Returns the ready roots. A run that is asked for by an API key is made only while that key is in force and may start
--- flows, and the version is the published one of a flow that starts what arrives; without a key the caller has checked
--- that. A step's id is made of its run's and its position (engine/state/step_ids.py): who records a step knows the id
--- of the next one.
+-- flows, the version is the published one of a flow that starts what arrives, and no quota has to be asked; without a
+-- key the caller has checked that. A step's id is made of its run's and its position (engine/state/step_ids.py): who
+-- records a step knows the id of the next one.
 -- Parameters: org uuid, flow uuid, version uuid, ids uuid[], inputs text[], event_names text[], user_ids text[],
 --   priorities int[], event_ids uuid[] with nulls, gather_keys text[], gathered int[], singleton_keys text[], newest_at
 --   timestamptz[] with nulls, api_keys text[] with nulls (digests; one each per run), trigger text, sinks int, run_at
@@ -27,7 +27,8 @@ WITH wanted AS (
             AND EXISTS (SELECT FROM headrace_workflows_flow f
                 JOIN headrace_workflows_organization o ON o.id = f.organization_id
                          WHERE f.id = %(flow)s AND f.current_id = %(version)s AND f.archived_at IS NULL
-                           AND NOT f.skips_arrivals AND NOT o.skips_arrivals))
+                           AND NOT f.skips_arrivals AND NOT o.skips_arrivals AND o.events_per_s IS NULL
+                           AND NOT o.is_full))
 ), new_runs AS (
     INSERT INTO headrace_workflows_run (id, org_id, flow_id, version_id, event_id, event_name, trigger, user_id, status,
                                         priority, input, sinks_left, cancel_reason, created_at, timeout_at, finish_ms,
