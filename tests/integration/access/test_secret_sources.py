@@ -180,7 +180,7 @@ def test_a_secret_without_settings_ends_the_start_with_its_name(manager: Any, co
 def test_everything_encrypted_is_read_with_any_key_and_written_with_the_newest(
     org: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = encryption.encryption_keys()
+    before = told.encryption_keys()
     keep_secret(org, "KEY", "the-value")
     channel = AlertChannel(name=f"c-{org.slug}", org_id=org.id, enabled=False)
     channel.url = "json://127.0.0.1:1/token"
@@ -211,7 +211,7 @@ def channel_time() -> Any:
 def test_a_rotation_that_is_cut_off_goes_on_and_names_what_no_key_opens(
     org: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = encryption.encryption_keys()
+    before = told.encryption_keys()
     monkeypatch.setattr(secrets, "BATCH", 2)
     for number in range(5):
         keep_secret(org, f"KEY_{number}", f"value-{number}")
@@ -274,7 +274,7 @@ def test_open_runs_go_on_over_a_rotation_and_a_lost_key_fails_its_step_alone(
     flows = {"good": asks("GOOD"), "gone": asks("LOST"), "plain": {"id": "plain", "type": "noop"}}
     for slug, each in flows.items():
         publish(org, [each], slug=slug)
-    before = encryption.encryption_keys()
+    before = told.encryption_keys()
     runs = [services.trigger(org, slug, delay="2s").run_ids[0] for slug in flows]
     keys(monkeypatch, "elsewhere", *before)
     lost = Secret.objects.get(organization=org, name="LOST")
