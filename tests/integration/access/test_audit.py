@@ -15,8 +15,8 @@ from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
+from tests.integration.access.test_keys import issued
 from tests.integration.api.test_access import login
-from tests.integration.api.test_keys import issued
 from tests.integration.commands.test_commands_walk import COMMANDS, verbs
 from tests.support.admin_site import staff
 from tests.support.workers import publish

@@ -16,8 +16,8 @@ from django.urls import reverse
 from config.asgi import application  # noqa: F401  (the whole site is loaded)
 from dlq.alerting import evaluation
 from dlq.models import Alert, DeadLetter
+from tests.integration.access.test_keys import Api, issued
 from tests.integration.api.test_access import login
-from tests.integration.api.test_keys import Api, issued
 from tests.support.admin_site import staff
 from tests.support.openapi import OPERATIONS
 from tests.support.workers import await_end, await_that, publish
