@@ -30,6 +30,7 @@ from workflows.admin.scoped import Scope
 from workflows.edge import access
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
+from workflows.presenters import redaction
 
 
 class ChangeInline(ReadOnlyInline):
@@ -62,7 +63,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 
     @admin.display(description="error")
     def error_message_short(self, obj: DeadLetter) -> str:
-        return obj.error_message[:100]
+        return redaction.text(obj.error_message, [obj.run_id])[:100]
 
     @admin.display(description="Event data")
     def event_data_json(self, obj: DeadLetter) -> SafeString:

@@ -22,6 +22,7 @@ class DeadLettersConfig(AppConfig):
         from dlq.alerting.default_rules import ship  # noqa: PLC0415
         from dlq.record_failures import bury  # noqa: PLC0415
         from dlq.system_events import SOURCE  # noqa: PLC0415
+        from workflows.edge import redaction  # noqa: PLC0415
         from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
         from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
         from workflows.engine.retention import ages  # noqa: PLC0415
@@ -53,6 +54,7 @@ class DeadLettersConfig(AppConfig):
         post_migrate.connect(ship, sender=self, dispatch_uid="dlq.ship")
         system_events.register({"dead letters": SOURCE})
         bulk.register(services.BULK_ACTIONS)
+        redaction.register({"dead letters": selectors.runs_of})
         periodic_jobs.register(
             Job(name="automatic replays", every_s=5.0, work=services.replay_due),
             Job(name="repairs that have ended", every_s=2.0, work=repairs.settle),

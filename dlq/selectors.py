@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -251,3 +251,12 @@ def stats(organization: Organization) -> dict[str, Any]:
         "byFlow": by_flow,
         "byWorkflow": by_flow,
     }
+
+
+MOST_OF_A_PAGE = 500
+
+
+def runs_of(ids: Collection[UUID]) -> list[UUID]:
+    """The runs of these letters, and of letters of these groups, the latest first."""
+    found = DeadLetter.objects.filter(Q(id__in=ids) | Q(group_id__in=ids)).order_by("-id")
+    return list(found.values_list("run_id", flat=True)[:MOST_OF_A_PAGE])

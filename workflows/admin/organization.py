@@ -107,7 +107,7 @@ class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.initial["redaction"] = "\n".join(self.instance.redaction or ()) if self.instance.pk else ""
+        self.initial["redaction"] = "" if self.instance._state.adding else "\n".join(self.instance.redaction)
 
     def clean_redaction(self) -> list[str]:
         lines = [line.strip() for line in str(self.cleaned_data["redaction"]).splitlines()]
@@ -267,6 +267,6 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     """Who changed what. Nobody changes an entry; retention alone deletes."""
 
     list_display = ("at", "actor_kind", "actor", "verb", "object_kind", "object_id", "org_id")
-    list_filter = ("actor_kind", "verb")
-    search_fields = ("actor", "object_id", "verb")
+    list_filter = ("actor_kind",)
+    search_fields = ("=actor", "=object_id", "=verb")
     show_full_result_count = False

@@ -23,6 +23,7 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 
+from workflows.admin import audited
 from workflows.admin.checked import CheckedAdmin
 from workflows.edge import access
 from workflows.errors import Forbidden, WorkflowsError
@@ -98,6 +99,7 @@ class GuardedPeriodicTaskAdmin(CheckedAdmin, PeriodicTaskAdmin):  # type: ignore
             self.report(request, 0, "run", [f"{row.name}: {TaskNotRun()}" for row in flows])
         if others.exists():
             super().run_tasks(request, others)
+            audited.action(request, self, others.count())
 
 
 def _is_flows(row: PeriodicTask) -> bool:

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.template.response import SimpleTemplateResponse
 from django.utils.functional import SimpleLazyObject
 
 from workflows.dashboard import audited
@@ -64,7 +65,15 @@ def switchable(request: HttpRequest) -> list[Organization]:
 def redacted(response: HttpResponse, kwargs: Mapping[str, Any]) -> HttpResponse:
     """The page without the values that the rules of its organization hide."""
     kind = response.get("Content-Type", "").partition(";")[0]
-    if not response.streaming and kind in {"text/html", "application/json"} and redaction.are_there_any():
-        ids = [each for each in kwargs.values() if isinstance(each, UUID)]
-        response.content = masking.page(response.content.decode(response.charset), ids).encode(response.charset)
+    if response.streaming or kind not in {"text/html", "application/json"} or not redaction.are_there_any():
+        return response
+    ids = [each for each in kwargs.values() if isinstance(each, UUID)]
+
+    def mask(rendered: HttpResponse) -> None:
+        rendered.content = masking.page(rendered.content.decode(rendered.charset), ids).encode(rendered.charset)
+
+    if isinstance(response, SimpleTemplateResponse):
+        response.add_post_render_callback(mask)  # at once, where it is rendered already
+    else:
+        mask(response)
     return response

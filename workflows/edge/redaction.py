@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -196,7 +196,20 @@ def are_there_any() -> bool:
 MOST_IDS = 500
 MOST_RUNS = 5
 """Of so few runs the outputs of steps are looked at too, not only what they began with."""
-MOST_STEPS = 200
+MOST_READ = 100
+"""Rows whose payloads are looked at, the latest runs first."""
+
+
+RunsOf = Callable[[Collection[UUID]], Iterable[UUID]]
+RUNS_OF: dict[str, RunsOf] = {}
+"""Of other rows that are about runs: by what they are, the runs of those with these ids."""
+
+
+def register(runs_of: Mapping[str, RunsOf]) -> None:
+    """Add the rows of an app. Raises ValueError where another has a name already."""
+    for name, find in runs_of.items():
+        if RUNS_OF.setdefault(name, find) is not find:
+            raise ValueError(f"the runs of {name!r} are registered twice")
 
 
 def known_values(ids: Collection[UUID]) -> list[str]:
@@ -205,18 +218,23 @@ def known_values(ids: Collection[UUID]) -> list[str]:
     if not ids or not are_there_any():
         return []
     some = list(ids)[:MOST_IDS]
+    of_others = {run_id for find in RUNS_OF.values() for run_id in find(some)}
     of_steps = StepRun.objects.filter(id__in=some).values_list("run_id", flat=True)
-    runs = list(
-        Run.objects.filter(id__in={*some, *of_steps}).values_list("id", "org_id", "input", "output", "event_id")
-    )
-    found: dict[str, None] = {}
-    for _, org_id, given, output, _ in runs:
+    ruled = Organization.objects.exclude(redaction=[]).values("id")
+    runs = Run.objects.filter(id__in={*some, *of_others, *of_steps}, org_id__in=ruled)
+    events, run_ids, found = {*some}, [], dict[str, None]()
+    wanted = runs.order_by("-id").values_list("id", "org_id", "input", "output", "event_id")
+    for run_id, org_id, given, output, event_id in wanted[:MOST_READ]:
         found |= dict.fromkeys(rules_of(org_id).values({"input": given, "output": output}))
-    events = {*some, *(run[-1] for run in runs if run[-1] is not None)}
-    for org_id, data, user in Event.objects.filter(id__in=events).values_list("org_id", "data", "user"):
+        run_ids.append(run_id)
+        events.update([event_id] if event_id is not None else ())
+        if len(found) >= MOST_VALUES:
+            return list(found)[:MOST_VALUES]
+    of_events = Event.objects.filter(id__in=events, org_id__in=ruled)
+    for org_id, data, user in of_events.values_list("org_id", "data", "user")[:MOST_READ]:
         found |= dict.fromkeys(rules_of(org_id).values({"data": data, "user": user}))
-    if len(runs) <= MOST_RUNS:
-        steps = StepRun.objects.filter(run_id__in=[run[0] for run in runs]).exclude(output=None)
-        for org_id, output in steps.values_list("org_id", "output")[:MOST_STEPS]:
+    if len(run_ids) <= MOST_RUNS:
+        steps = StepRun.objects.filter(run_id__in=run_ids).exclude(output=None)
+        for org_id, output in steps.values_list("org_id", "output")[:MOST_READ]:
             found |= dict.fromkeys(rules_of(org_id).values({"output": output}))
     return list(found)[:MOST_VALUES]

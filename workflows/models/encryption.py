@@ -7,23 +7,34 @@ own key is its SHA-256.
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from workflows import this_process
 from workflows.errors import ConfigurationFailure
 from workflows.this_process.configuration import encryption_keys
 
 
-@functools.lru_cache(maxsize=4)
-def _opened_by(keys: tuple[str, ...]) -> MultiFernet:
-    return MultiFernet(_fernet(key) for key in keys)
+class Ciphers:
+    """Those of the keys that this process has used, so that one is made once."""
+
+    def __init__(self) -> None:
+        self._of_keys: dict[tuple[str, ...], MultiFernet] = {}
+
+    def opened_by(self, keys: tuple[str, ...]) -> MultiFernet:
+        """The cipher that reads what any of the keys has written, and writes with the first."""
+        if keys not in self._of_keys:
+            self._of_keys[keys] = MultiFernet(_fernet(key) for key in keys)
+        return self._of_keys[keys]
 
 
-@functools.lru_cache(maxsize=16)
 def _fernet(key: str) -> Fernet:
     return Fernet(base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()))
+
+
+def _opened_by(keys: tuple[str, ...]) -> MultiFernet:
+    return this_process.own(Ciphers).opened_by(keys)
 
 
 def encrypt(clear_text: str) -> bytes:
@@ -45,7 +56,7 @@ def decrypt(ciphertext: bytes, what: str) -> str:
 def is_newest(ciphertext: bytes) -> bool:
     """Whether the newest key alone opens it."""
     try:
-        _fernet(encryption_keys()[0]).decrypt(ciphertext)
+        _opened_by(encryption_keys()[:1]).decrypt(ciphertext)
     except InvalidToken:
         return False
     return True

@@ -79,7 +79,7 @@ def find_valid(key: str, kind: str) -> AccessKey | None:
         raise KeyExpired(
             f"The key {found.prefix}… expired at {found.expires_at:%Y-%m-%d %H:%M} UTC: use its successor."
         )
-    key_uses.note(found.digest)
+    key_uses.note_use(found.digest)
     return found
 
 

@@ -33,7 +33,7 @@ def start_runs(token: str, slug: str, inputs: Sequence[Json], user_ids: Sequence
     digest = AccessKey.digest_of(token)
     return plain_runs.writer().take(
         plain_runs.Wanted(
-            digest=digest, slug=slug, inputs=inputs, texts=texts, user_ids=user_ids, settle=_noted(digest, settle)
+            digest=digest, slug=slug, inputs=inputs, texts=texts, user_ids=user_ids, settle=_with_use(digest, settle)
         )
     )
 
@@ -60,17 +60,17 @@ def send_events(key: str, payload: Any, settle: Settle) -> bool:
             events=parsed,
             datas=[data for data, _ in texts],
             users=[user for _, user in texts],
-            settle=_noted(digest, settle),
+            settle=_with_use(digest, settle),
         )
     )
 
 
-def _noted(digest: str, settle: Settle) -> Settle:
+def _with_use(digest: str, settle: Settle) -> Settle:
     """Settles, and notes the use of a key that was in force."""
 
     def settled(outcome: Outcome) -> None:
         if isinstance(outcome, list):
-            key_uses.note(digest)
+            key_uses.note_use(digest)
         settle(outcome)
 
     return settled

@@ -14,7 +14,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from workflows.edge.tables import has_table
-from workflows.models import AccessKey, Organization, Secret
+from workflows.models import AccessKey, AuditEntry, Organization, Secret
+from workflows.services.access import audit
 from workflows.this_process.configuration import configuration
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,9 @@ def _key(organization: Organization, kind: str, name: str, value: str) -> None:
             organization=organization, kind=kind, name=name, prefix=f"{value[:4]}…", digest=digest,
             operator=kind == AccessKey.Kind.API,
         )  # fmt: skip
+        if has_table(AuditEntry):
+            actor = audit.Actor(kind=AuditEntry.Actor.SYSTEM, name="environment")
+            audit.record(organization.id, actor, "key.preset", kind="key", id=name)
     elif known.revoked_at is not None:
         log.error("a preset key was revoked, and stays so; choose another", variable=name)
 

@@ -15,14 +15,15 @@ from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
+from tests.integration.access.test_keys import issued
 from tests.integration.api.test_access import login
-from tests.integration.api.test_keys import issued
 from tests.integration.commands.test_commands_walk import COMMANDS, verbs
 from tests.support.admin_site import staff
 from tests.support.workers import publish
 from workflows import services
 from workflows.api.edge import operations
 from workflows.dashboard.urls import urlpatterns
+from workflows.errors import ScopeMissing
 from workflows.models import AuditEntry, Flow, Organization
 from workflows.selectors.access.audit import AuditFilter, entries
 from workflows.services.access import audit
@@ -212,5 +213,5 @@ def test_postgres_refuses_to_change_an_entry_and_only_retention_deletes(org: Org
 
 def test_an_operation_that_nobody_has_named_is_refused_for_a_key_with_scopes(org: Organization) -> None:
     row, _ = issued(org, "run_flows")
-    with pytest.raises(operations.ScopeMissing):
+    with pytest.raises(ScopeMissing):
         operations.refuse_scope(row, operations.operation_of("POST", "/api/something/new"))

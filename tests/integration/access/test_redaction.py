@@ -16,8 +16,8 @@ from django.urls import reverse
 from config.asgi import application  # noqa: F401  (the whole site is loaded)
 from dlq.alerting import evaluation
 from dlq.models import Alert, DeadLetter
+from tests.integration.access.test_keys import Api, issued
 from tests.integration.api.test_access import login
-from tests.integration.api.test_keys import Api, issued
 from tests.support.admin_site import staff
 from tests.support.openapi import OPERATIONS
 from tests.support.workers import await_end, await_that, publish
@@ -52,7 +52,7 @@ def ended(org: Organization, workers: Any) -> Iterator[Run]:
     """A run that was given a card, gave it on, and failed at it."""
     redacting.set_rules(org, ["card.number", "*.pin"])
     this_process.forget(AnyRules)
-    slug = publish(org, STEPS, on={"event": "shop/paid"}, on_error={"alert": True})
+    slug = publish(org, STEPS, on={"event": "shop/paid"}, alert_on_failure=True)
     key = AccessKey.issue(org, "event", "shop")[1]
     data = {"card": {"number": CARD, "pin": PIN}, "plain": SHOWN}
     answer = Client().post(f"/e/{key}", json.dumps({"name": "shop/paid", "data": data}), content_type="text/plain")

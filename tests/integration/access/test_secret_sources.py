@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -26,6 +27,7 @@ from workflows.engine.state.secret_sources import AwsSecrets, SecretValues, secr
 from workflows.errors import ConfigurationFailure, InvalidInput
 from workflows.models import OAuthCredential, Organization, Secret, encryption
 from workflows.services.access import secrets
+from workflows.steps.http import oauth
 from workflows.this_process import configuration as told
 
 
@@ -180,7 +182,7 @@ def test_a_secret_without_settings_ends_the_start_with_its_name(manager: Any, co
 def test_everything_encrypted_is_read_with_any_key_and_written_with_the_newest(
     org: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = encryption.encryption_keys()
+    before = told.encryption_keys()
     keep_secret(org, "KEY", "the-value")
     channel = AlertChannel(name=f"c-{org.slug}", org_id=org.id, enabled=False)
     channel.url = "json://127.0.0.1:1/token"
@@ -211,7 +213,7 @@ def channel_time() -> Any:
 def test_a_rotation_that_is_cut_off_goes_on_and_names_what_no_key_opens(
     org: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = encryption.encryption_keys()
+    before = told.encryption_keys()
     monkeypatch.setattr(secrets, "BATCH", 2)
     for number in range(5):
         keep_secret(org, f"KEY_{number}", f"value-{number}")
@@ -245,6 +247,39 @@ def test_a_rotation_that_is_cut_off_goes_on_and_names_what_no_key_opens(
     secrets.rotate()
 
 
+def test_stored_tokens_are_found_under_the_key_of_before(org: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oauth, "encryption_keys", lambda: ("old",))
+    row = OAuthCredential.objects.create(
+        organization=org, identity=oauth._keyed("what"), refresh_token=b"x", access_token=b"y", used_at=channel_time()
+    )
+    monkeypatch.setattr(oauth, "encryption_keys", lambda: ("new", "old"))
+    newest, *older = oauth._keyed_by_all("what")
+    for _ in range(2):
+        oauth._adopt((org.id, newest), older)
+        row.refresh_from_db()
+        assert (row.identity, bytes(row.refresh_token or b""), row.access_token) == (newest, b"x", None)
+
+
+def test_doctor_counts_what_is_under_old_keys_and_under_none(
+    org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = told.encryption_keys()
+    keep_secret(org, "KEY", "the-value")
+    keys(monkeypatch, "other")
+    lost = Secret(organization=org, name="LOST")
+    lost.value = "x-value"
+    lost.save()
+    keys(monkeypatch, "new", *before)
+    out = io.StringIO()
+    with contextlib.suppress(SystemExit):
+        call_command("doctor", "--json", stdout=out)
+    found = json.loads(out.getvalue())
+    assert found["unreadableSecrets"] == 1
+    assert found["secretsUnderOldKeys"] >= 1
+    assert str(lost.pk) in found["unreadable"][0]
+    lost.delete()
+
+
 def test_rules_for_secrets_hold_for_the_verb_too(org: Organization) -> None:
     for name, value in (("1x", "a-value"), ("GOOD", " "), ("GOOD", "x\0y")):
         with pytest.raises(InvalidInput):
@@ -274,7 +309,7 @@ def test_open_runs_go_on_over_a_rotation_and_a_lost_key_fails_its_step_alone(
     flows = {"good": asks("GOOD"), "gone": asks("LOST"), "plain": {"id": "plain", "type": "noop"}}
     for slug, each in flows.items():
         publish(org, [each], slug=slug)
-    before = encryption.encryption_keys()
+    before = told.encryption_keys()
     runs = [services.trigger(org, slug, delay="2s").run_ids[0] for slug in flows]
     keys(monkeypatch, "elsewhere", *before)
     lost = Secret.objects.get(organization=org, name="LOST")

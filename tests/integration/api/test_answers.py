@@ -75,6 +75,7 @@ def test_every_answer_is_as_documented(call: Caller, org: Organization, monkeypa
     limits(call, org)
     letters(call, org)
     observed(call, org)
+    access(call)
     assert not call.missing()
 
 
@@ -115,6 +116,16 @@ def flows(call: Caller, org: Organization, monkeypatch: pytest.MonkeyPatch) -> N
         run_to_end(org, [A], slug="old")
         monkeypatch.setattr(archiving, "AT_ONCE_S", budget_s)
         call("delete", "/workflows/{slug}", slug="old", history="delete")
+
+
+def access(call: Caller) -> None:
+    made = call("post", "/keys", {"name": "n", "scopes": ["run_flows"], "expiresAt": "2030-01-01T00:00:00Z"})
+    call("post", "/keys/{key_id}/rotate", {"overlap": "1h"}, key_id=made["id"])
+    call("post", "/keys/{key_id}/revoke", key_id=made["id"])
+    assert len(call("get", "/keys", ended="true")) >= 3
+    call("put", "/redaction", {"rules": ["password"]})
+    call("get", "/redaction")
+    assert call("get", "/audit", limit=2)["nextCursor"]
 
 
 def runs(call: Caller, org: Organization) -> None:

@@ -26,7 +26,7 @@ from workflows.models import AccessKey, Event, EventSchema, Flow, Organization, 
 HEADERS = (browser_policy, SecurityMiddleware, XFrameOptionsMiddleware)
 WAITERS = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
-       AND query LIKE '%new_runs%' AND pid <> pg_backend_pid() AND datname = current_database()
+       AND query LIKE 'WITH wanted AS%' AND pid <> pg_backend_pid() AND datname = current_database()
 """
 NOOP = [{"id": "a", "type": "noop"}]
 RUN = "/api/workflows/flow/run"

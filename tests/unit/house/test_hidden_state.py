@@ -19,6 +19,7 @@ ALLOWED = {
     "workflows.this_process._parts": "all that a process has for itself; a fork begins with a new one",
     "workflows.this_process global _parts": "set by the hook that runs in a forked child",
     # tables that are filled while the application starts, and read from then on
+    "workflows.edge.redaction.RUNS_OF": "rows that are about runs: each app adds its own when it is ready",
     "workflows.steps.registry.REGISTRY": "the step types: each registers itself when its module is imported",
     "workflows.engine.maintenance.periodic_jobs.JOBS": "the jobs of each app, from the table in its `apps.py`",
     "workflows.services.bulk.ACTIONS": "the actions of each app, from one table each",

@@ -135,7 +135,7 @@ def _is_ambiguous(slug: str) -> bool:
     """Whether another organization has the same name in variables (`a-b` and `a_b`)."""
     part = variable_part(slug)
     others = Organization.objects.exclude(slug=slug).values_list("slug", flat=True)
-    return any(variable_part(each) == part for each in others.iterator())
+    return any(variable_part(each) == part for each in others)
 
 
 class _Kept:

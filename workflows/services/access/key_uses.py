@@ -71,6 +71,6 @@ class KeyUses:
             self._waiting = set()
 
 
-def note(digest: str) -> None:
+def note_use(digest: str) -> None:
     """The key of this digest, which is in force, is used now."""
     this_process.own(KeyUses).note(digest)

@@ -96,17 +96,25 @@ def look() -> Rotation:
     """How many values are under the newest key, under older ones (`rotated`: they would be), and under none."""
     result = Rotation()
     for model, names in _encrypted():
-        for row in model._default_manager.order_by("pk").iterator(chunk_size=BATCH):
-            for _, ciphertext in _values(row, names):
-                if is_newest(ciphertext):
-                    result.newest += 1
-                    continue
-                try:
-                    decrypt(ciphertext, str(row))
-                    result.rotated += 1
-                except ConfigurationFailure:
-                    result.refuse(row)
+        rows = model._default_manager.order_by("pk")
+        page = list(rows[:BATCH])
+        while page:
+            for row in page:
+                _look_at(row, names, result)
+            page = list(rows.filter(pk__gt=page[-1].pk)[:BATCH])
     return result
+
+
+def _look_at(row: models.Model, names: list[str], result: Rotation) -> None:
+    for _, ciphertext in _values(row, names):
+        if is_newest(ciphertext):
+            result.newest += 1
+            continue
+        try:
+            decrypt(ciphertext, str(row))
+            result.rotated += 1
+        except ConfigurationFailure:
+            result.refuse(row)
 
 
 def _encrypted() -> Iterator[tuple[type[models.Model], list[str]]]:

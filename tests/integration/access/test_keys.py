@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import uuid
 from typing import Any
@@ -12,6 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.support.openapi import OPERATIONS
+from tests.support.workers import await_that
 from workflows import this_process
 from workflows.api.edge import operations
 from workflows.definitions.validate import parse
@@ -20,7 +22,7 @@ from workflows.engine.sql import intake as intake_sql
 from workflows.errors import Forbidden, InvalidInput, KeyExpired, KeyNotInForce
 from workflows.models import AccessKey, Organization
 from workflows.selectors.access import keys as key_selectors
-from workflows.services import access_keys, apply_definition
+from workflows.services import access_keys, apply_definition, intake
 from workflows.services.access.key_uses import KeyUses
 from workflows.streams.holders import Holder, revoked
 
@@ -239,6 +241,24 @@ def test_a_use_is_noted_beside_the_request_and_once_a_minute(org: Organization) 
         uses.write()
         row.refresh_from_db()
         assert row.last_used_at >= first
+
+
+def test_the_short_way_in_notes_a_use_and_refuses_a_key_without_the_scope(org: Organization) -> None:
+    apply_definition(org, FLOW)
+    outcomes: dict[str, Any] = {}
+    with this_process.replaced(KeyUses, KeyUses()):
+        uses = this_process.own(KeyUses)
+        uses._thread = object()
+        keys = {
+            scope: access_keys.issue(org, "api", scope, scopes=[scope])[1] for scope in ("run_flows", "change_runs")
+        }
+        keys["event"] = access_keys.issue(org, "event", "e")[1]
+        for name in ("run_flows", "change_runs"):
+            assert intake.start_runs(keys[name], "keyed", [{}], [""], functools.partial(outcomes.__setitem__, name))
+        assert intake.send_events(keys["event"], {"name": "a/b"}, functools.partial(outcomes.__setitem__, "event"))
+        await_that(lambda: len(outcomes) == 3, what="the outcomes")
+        assert (len(outcomes["run_flows"]), outcomes["change_runs"], len(outcomes["event"])) == (1, None, 1)
+        assert uses._waiting == {AccessKey.digest_of(keys[name]) for name in ("run_flows", "event")}
 
 
 def test_keys_that_want_a_look_are_named(org: Organization) -> None:
