@@ -111,8 +111,8 @@ OF_WORKFLOWS = (
     ),
     AgedTable(name="headrace_throttling_throttlechange", subject="limit_history", old=_limit_history),
     AgedTable(
-        name="headrace_workflows_logintry", subject="sessions", old=lambda before: LoginTry.objects.filter(at__lt=before),
-        by="at",
+        name="headrace_workflows_logintry", subject="sessions", by="at",
+        old=lambda before: LoginTry.objects.filter(at__lt=before),
     ),
     AgedTable(name="headrace_workflows_prunedcount", subject="sessions", old=_counts, by="minute"),
 )  # fmt: skip

@@ -119,7 +119,8 @@ class Walk:
                 yield from self._remains()
 
     def _count_runs(self, ids: list[UUID]) -> history.Outcome:
-        held = history.held_runs(ids)
+        with transaction.atomic():  # letters are locked for a moment
+            held = history.held_runs(ids)
         return history.Outcome(deleted=[id_ for id_ in ids if id_ not in held], held=Counter(held.values()))
 
     def _delete_runs(self, org_id: UUID, ids: list[UUID], before: dt.datetime) -> history.Outcome:
