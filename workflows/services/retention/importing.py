@@ -160,6 +160,8 @@ def _bring_back(organization: Organization, page: _Page, keep_days: float, done:
 def _check(organization: Organization, page: _Page) -> None:
     """Raises ImportRefused for what does not belong to the organization and its runs, or has not ended."""
     flows = {str(id_) for id_ in Flow.objects.filter(organization=organization).values_list("id", flat=True)}
+    if any(row["org_id"] != str(organization.id) for row in page.rows["run"]):
+        raise ImportRefused(f"A run belongs to another organization than {organization.slug}.")
     for kind, rows in page.rows.items():
         for row in rows:
             if row.get("org_id", str(organization.id)) != str(organization.id):
