@@ -14,6 +14,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
+from config.env import BASE_DIR
 from tests.integration.api.test_api import Api
 from tests.integration.retention.history import ended, prune
 from tests.support.by_hand import start
@@ -166,6 +167,12 @@ def test_the_catalogue_says_of_each_table_what_bounds_it() -> None:
     assert catalogue.unknown_subjects() == set()
     aged = {table.name for table in walking.ages.all_tables()}
     assert aged <= catalogue.CATALOGUE.keys()
+
+
+def test_the_page_shows_the_catalogue() -> None:
+    page = (BASE_DIR / "docs" / "howto" / "retention.md").read_text(encoding="utf-8")
+    for name, words in catalogue.sentences().items():
+        assert f"| {name if ':' in name else f'`{name}`'} | {words} |" in page
 
 
 def test_doctor_has_the_sizes_of_the_tables(org: Organization) -> None:

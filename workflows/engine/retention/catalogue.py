@@ -21,8 +21,8 @@ class Bound(NamedTuple):
         if not self.subject:
             return self.words
         names = self.subject.split()
-        days = " / ".join("for ever" if (d := subject_of(name).days) is None else f"{d:g} days" for name in names)
-        return f"{self.words} ({', '.join(names)}: {days})"
+        days = {"for ever" if (d := subject_of(name).days) is None else f"{d:g} days": None for name in names}
+        return f"{self.words} ({', '.join(names)}: {' / '.join(days)})"
 
 
 _BY_FLOWS = "As many as people publish; goes with its flow"
