@@ -37,6 +37,7 @@ HEADRACE: dict[str, Mapping[str, str]] = {
     "services": {"BENCH_WORKER": "0"},
     "growth_small": {},
     "growth_large": {},
+    "growth_expired": {"HEADRACE_RETENTION": "0"},
 }
 CELERY = {"celery": "redis", "celery_django": "django"}
 STORES = {"bullmq": ("no", "everysec"), "bullmq_aof": ("yes", "always")}

@@ -197,11 +197,18 @@ def test_a_pass_that_is_killed_is_ended_by_the_next_and_its_export_is_whole(
 def test_the_command_counts_and_refuses(org: Organization, tmp_path: Path) -> None:
     recent = ended(org)
     Run.objects.filter(id=recent).update(ended_at=timezone.now() - LONG_AGO / 2)
-    dry = command("prune", "--org", org.slug, "--dry-run", "--older-than", "10d", "--export", str(tmp_path / "none"))
+    dry = command("prune", "--org", org.slug, "--dry-run", "--older-than", "10d", "--export", str(tmp_path))
     assert (dry["dryRun"], dry["bySubject"]["completed"]) == (True, 1)
-    assert not (tmp_path / "none").exists()
+    assert not list(tmp_path.iterdir())
     assert command("prune", "--org", org.slug, "--what", "failed", "--older-than", "10d")["rows"] == 0
-    for bad in (["--older-than", "5m"], ["--older-than", "soon"], ["--pace", "0"], ["--org", "nobody"]):
+    for bad in (
+        ["--older-than", "5m"],
+        ["--older-than", "soon"],
+        ["--pace", "0"],
+        ["--org", "nobody"],
+        ["--org", ""],
+        ["--export", str(tmp_path / "none")],
+    ):
         with pytest.raises(CommandError):
             command("prune", "--org", org.slug, *bad)
     assert Run.objects.filter(id=recent).exists()

@@ -24,6 +24,8 @@ import structlog
 import uuid6
 from django.db import connection
 
+from workflows.errors import InvalidInput
+
 log = structlog.get_logger(__name__)
 FORMAT = "headrace-history"
 VERSION = 1
@@ -132,8 +134,9 @@ def _read_member(path: Path, begin: int) -> Iterator[tuple[str, Any]]:
 
 @contextlib.contextmanager
 def open_in(folder: Path) -> Iterator[Exporter]:
-    """A new file in this folder, which is made where it is not there; the file is deleted where nothing was written."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """A new file in this folder, which is deleted where nothing was written. Raises InvalidInput for what is none."""
+    if not folder.is_dir():
+        raise InvalidInput(f"export: {str(folder)[:200]!r} is no folder; make it first.")
     exporter = Exporter(folder / f"runs-{uuid6.uuid7()}.jsonl.gz")
     try:
         sync_folder(folder)
