@@ -22,9 +22,11 @@ from workflows import this_process
 from workflows.engine.maintenance import periodic_jobs
 from workflows.engine.retention import catalogue, pacing, walking
 from workflows.engine.retention.progress import state
+from workflows.engine.retention.subjects import SUBJECTS
 from workflows.models import Organization, RetentionState, Run, StepRun
 from workflows.selectors.upkeep import bloat
 from workflows.selectors.upkeep import retention as selectors
+from workflows.this_process.configuration import ELSEWHERE
 
 pytestmark = pytest.mark.usefixtures("published")
 
@@ -137,6 +139,11 @@ def test_the_pace_is_kept_and_slower_while_steps_wait(org: Organization) -> None
         assert pace.allowed() - before == pytest.approx(100)
     finally:
         pacing.time.monotonic = pacing_time  # type: ignore[attr-defined]
+
+
+def test_the_settings_of_a_project_may_say_the_same() -> None:
+    keys = {subject.variable.removeprefix("HEADRACE_") for subject in SUBJECTS.values()}
+    assert keys | {"RETENTION", "RETENTION_ROWS_PER_S"} <= ELSEWHERE
 
 
 @pytest.mark.parametrize(

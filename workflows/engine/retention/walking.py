@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
 from workflows.definitions.compiled import NIL_UUID
 from workflows.duration import parse_ms
@@ -19,7 +20,7 @@ from workflows.engine.retention.rules import Kept, Rules
 from workflows.engine.retention.subjects import RUN_STATUSES
 from workflows.engine.sql import retention as sql
 from workflows.engine.sql import upkeep as upkeep_sql
-from workflows.models import DiscoveredStep, Flow, FlowVersion, Organization, Step, TriggerOutcome
+from workflows.models import DiscoveredStep, Flow, FlowVersion, Organization, Run, Step, TriggerOutcome
 from workflows.models.run import first_id
 
 NAME = "retention"
@@ -190,16 +191,21 @@ class Walk:
         before = self.cutoff("outcomes", org_id)
         if before is None:
             return
-        old = TriggerOutcome.objects.filter(org_id=org_id, id__lt=first_id(before.timestamp()))
+        is_open = Run.objects.filter(id=OuterRef("run_id"), ended_at=None)
+        old = TriggerOutcome.objects.filter(~Exists(is_open), org_id=org_id, id__lt=first_id(before.timestamp()))
         yield from self._pages(
             ages.AgedTable(name="headrace_workflows_triggeroutcome", subject="outcomes", old=lambda _: old), before
         )
 
     def _aged(self) -> Iterator[Piece]:
         for table in ages.all_tables():
-            before = self.cutoff(table.subject)
+            before = self.cutoff(table.subject) if table.subject else self._now_for_own_bounds()
             if before is not None:
                 yield from self._pages(table, before)
+
+    def _now_for_own_bounds(self) -> dt.datetime | None:
+        """For tables that no rule is about: not in a dry run, nor where only some subjects are asked for."""
+        return None if self.wanted.dry or self.wanted.subjects is not None else self.now
 
     def _pages(self, table: ages.AgedTable, before: dt.datetime) -> Iterator[Piece]:
         if self.wanted.dry:
