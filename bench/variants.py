@@ -38,6 +38,7 @@ HEADRACE: dict[str, Mapping[str, str]] = {
     "growth_small": {},
     "growth_large": {},
     "soak": {},
+    "growth_expired": {"HEADRACE_RETENTION": "0"},
 }
 CELERY = {"celery": "redis", "celery_django": "django"}
 STORES = {"bullmq": ("no", "everysec"), "bullmq_aof": ("yes", "always")}

@@ -55,7 +55,7 @@ def _serve(effects: Effects, between: Between | None) -> None:
     from django.core.management import call_command  # noqa: PLC0415
 
     from bench.drivers import costs, edges, front, gate, lone, many, site, soak  # noqa: PLC0415
-    from bench.growth import buffers, filling  # noqa: PLC0415
+    from bench.growth import buffers, filling, pruning  # noqa: PLC0415
 
     call_command("migrate", verbosity=0, interactive=False)
     place = site.Site(effects)
@@ -92,6 +92,9 @@ def _serve(effects: Effects, between: Between | None) -> None:
             "edges": lambda: edges.measure(edges.Edges(web.start())),
             "gate": gate.measure,
             "fill": partial(filling.fill, place),
+            "fill_expired": partial(pruning.fill, place),
+            "prune_fast": partial(pruning.as_fast_as_it_can, place),
+            "prune_beside": partial(pruning.beside, place),
             "buffers": partial(buffers.measure, place),
             "soak_old_runs": partial(soak.old_runs, place),
             "soak_capacity": partial(soak.capacity, place),

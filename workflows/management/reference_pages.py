@@ -16,6 +16,8 @@ from throttling.defaults import BY_TYPE, CRITICAL_BY_TYPE, GLOBAL, NO_SIZE, PRES
 from throttling.limits import StepPolicy
 from throttling.retry import RetryPolicy
 from workflows.duration import format_ms
+from workflows.engine.retention.pacing import ROWS_PER_S
+from workflows.engine.retention.subjects import SUBJECTS
 from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS, Transition
 from workflows.management.reference_api import api_page
 from workflows.management.reference_forms import page, rows_of, type_of
@@ -35,6 +37,8 @@ COMMANDS = (
     "loadtest",
     "organization",
     "secret",
+    "retention",
+    "prune",
     "doctor",
     "reference",
 )
@@ -259,6 +263,18 @@ SETTINGS = (
     Setting("`HEADRACE_OBSERVE_ORG`", "the oldest", "The organization that sees them, by its slug."),
     Setting("`HEADRACE_OBSERVE_DAYS`", "7", "So many days they are kept."),
     Setting("`HEADRACE_OBSERVE_MOST`", "1000000", "And so many of them at most."),
+    Setting(
+        "`HEADRACE_RETENTION`", "1", "0: the leader deletes nothing that has expired; `manage.py prune` still does."
+    ),
+    Setting(
+        "`HEADRACE_RETENTION_ROWS_PER_S`",
+        f"{ROWS_PER_S}",
+        "Rows that are deleted in a second at most; a tenth of them while steps wait for workers.",
+    ),
+    *(
+        Setting(f"`{subject.variable}`", "forever" if subject.days is None else f"{subject.days:g}", subject.meaning)
+        for subject in SUBJECTS.values()
+    ),
     Setting("`HEADRACE_IO_THREADS`", "16", "Threads of an I/O worker for blocking handlers."),
     Setting(
         "`HEADRACE_DETACHED_THREADS`",

@@ -43,6 +43,8 @@ from workflows.models import (
     LeaderLease,
     ObservedTask,
     Organization,
+    RetentionRule,
+    RetentionState,
     Run,
     Secret,
     Step,
@@ -190,6 +192,11 @@ def _worker(_: World) -> Worker:
     )  # fmt: skip
 
 
+def _retention_rule(world: World) -> RetentionRule:
+    RetentionRule.objects.filter(organization=world.org).delete()
+    return RetentionRule.objects.create(organization=world.org, subject="events", days=3_650, changed_by="walk")
+
+
 ROWS: dict[type[Model], Callable[[World], Any]] = {
     User: lambda _: User.objects.create_user(f"walk-{uuid.uuid4().hex[:8]}"),
     Group: lambda _: Group.objects.create(name=f"walk-{uuid.uuid4().hex[:8]}"),
@@ -242,6 +249,8 @@ ROWS: dict[type[Model], Callable[[World], Any]] = {
     ),
     AlertChannel: _channel,
     Alert: _alert,
+    RetentionRule: _retention_rule,
+    RetentionState: lambda _: RetentionState.objects.get(id=1),
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from django.apps import apps
 from django.db.models import Exists, Max, Model, OuterRef, Q, QuerySet
 
 from throttling.models import ThrottleChange
-from workflows.models import BulkOperation, CronFire, LoginTry, OperationChange, PrunedCount
+from workflows.models import BulkOperation, CronFire, ImportedRun, LoginTry, OperationChange, PrunedCount
 from workflows.models.run import first_id
 
 Old = Callable[[dt.datetime], "QuerySet[Any]"]
@@ -19,8 +19,9 @@ Old = Callable[[dt.datetime], "QuerySet[Any]"]
 
 @dataclass(frozen=True, kw_only=True)
 class AgedTable:
-    """`old` gives the rows of a table that are older than a time and that nothing needs; they are deleted in the order
-    of `by`, with the rows of other tables that refer to them by a foreign key (`with_rows`: (model, field))."""
+    """`old` gives the rows of a table that are older than a time and that nothing needs. A table without a subject has
+    a bound of its own, and gets the time of now. Rows are deleted in the order of `by`, with the rows of other tables
+    that refer to them by a foreign key (`with_rows`: (model, field))."""
 
     name: str
     subject: str
@@ -71,8 +72,19 @@ def _limit_history(before: dt.datetime) -> QuerySet[Any]:
     return ThrottleChange.objects.filter(at__lt=before, id__lt=latest)
 
 
-def _counts(before: dt.datetime) -> QuerySet[Any]:
-    return PrunedCount.objects.filter(minute__lt=min(before, dt.datetime.now(dt.UTC) - dt.timedelta(days=8)))
+def _counts(now: dt.datetime) -> QuerySet[Any]:
+    """The statistics look back for a week."""
+    return PrunedCount.objects.filter(minute__lt=now - dt.timedelta(days=8))
+
+
+def _login_tries(now: dt.datetime) -> QuerySet[Any]:
+    """The brake on logins looks back for minutes, and deletes them where there is a next try."""
+    return LoginTry.objects.filter(at__lt=now - dt.timedelta(hours=1))
+
+
+def _imported(now: dt.datetime) -> QuerySet[Any]:
+    """Their time is over: their runs are deleted like others, or were with their flow."""
+    return ImportedRun.objects.filter(kept_until__lt=now - dt.timedelta(days=1))
 
 
 def _of(model: str, **where: str) -> Old:
@@ -106,16 +118,16 @@ def _others() -> list[AgedTable]:
 OF_WORKFLOWS = (
     AgedTable(name="headrace_workflows_cronfire", subject="cron_fires", old=_cron_fires),
     AgedTable(
-        name="headrace_workflows_bulkoperation", subject="operations", old=_operations,
+        name="headrace_workflows_bulkoperation",
+        subject="operations",
+        old=_operations,
         with_rows=((OperationChange, "operation"),),
     ),
     AgedTable(name="headrace_throttling_throttlechange", subject="limit_history", old=_limit_history),
-    AgedTable(
-        name="headrace_workflows_logintry", subject="sessions", old=lambda before: LoginTry.objects.filter(at__lt=before),
-        by="at",
-    ),
-    AgedTable(name="headrace_workflows_prunedcount", subject="sessions", old=_counts, by="minute"),
-)  # fmt: skip
+    AgedTable(name="headrace_workflows_logintry", subject="", old=_login_tries, by="at"),
+    AgedTable(name="headrace_workflows_prunedcount", subject="", old=_counts, by="minute"),
+    AgedTable(name="headrace_workflows_importedrun", subject="", old=_imported, by="kept_until"),
+)
 TABLES: dict[str, AgedTable] = {table.name: table for table in OF_WORKFLOWS}
 
 

@@ -21,8 +21,8 @@ class Bound(NamedTuple):
         if not self.subject:
             return self.words
         names = self.subject.split()
-        days = " / ".join("for ever" if (d := subject_of(name).days) is None else f"{d:g} days" for name in names)
-        return f"{self.words} ({', '.join(names)}: {days})"
+        days = {"for ever" if (d := subject_of(name).days) is None else f"{d:g} days": None for name in names}
+        return f"{self.words} ({', '.join(names)}: {' / '.join(days)})"
 
 
 _BY_FLOWS = "As many as people publish; goes with its flow"
@@ -62,11 +62,11 @@ CATALOGUE: dict[str, Bound] = {
     "headrace_workflows_systemfeed": Bound("", "A row for each organization and kind of system events"),
     "headrace_workflows_observedtask": Bound("", "HEADRACE_OBSERVE_DAYS (7) and HEADRACE_OBSERVE_MOST rows"),
     "headrace_workflows_observationloss": Bound("", "With observed tasks: a row for each of those days"),
-    "headrace_workflows_logintry": Bound("sessions", "5 minutes, looked at with the next try; by its age at the latest"),
+    "headrace_workflows_logintry": Bound("", "5 minutes from the next try on; an hour at the latest"),
     "headrace_workflows_retentionstate": Bound("", "One row"),
     "headrace_workflows_prunedrun": Bound("", "Until what belonged to the deleted run is deleted: moments"),
-    "headrace_workflows_prunedcount": Bound("sessions", "A row a minute, organization and status, for 8 days"),
-    "headrace_workflows_importedrun": Bound("", "Until the imported run is deleted"),
+    "headrace_workflows_prunedcount": Bound("", "A row a minute, organization and status, for 8 days"),
+    "headrace_workflows_importedrun": Bound("", "Until the imported run is deleted, or its time is over"),
     "django_session": Bound("sessions", "From its expiry on"),
     "django_admin_log": Bound("audit", "By its age"),
     "django_celery_results_taskresult": Bound("task_results", "From its end on"),
@@ -90,11 +90,11 @@ CATALOGUE: dict[str, Bound] = {
 }  # fmt: skip
 BESIDES: dict[str, Bound] = {
     "store: limits and their waiting steps": Bound("", "Each key has an expiry, or holds ids of steps that Postgres "
-                                                   "has; the leader's audit takes out the rest. May be lost at any time"),
+                                                   "has; the leader's audit takes out the rest"),
     "store: epochs": Bound("", "The leader sweeps what belongs to earlier epochs"),
     "broker: queues": Bound("", "Twice the workers' slots for each queue; other steps are parked in Postgres"),
-    "files: logs of `up`": Bound("", "20 MB and two files before it (supervisor rotates). In production Headrace writes "
-                                 "to standard output, and no file"),
+    "files: logs of `up`": Bound("", "20 MB and two files before it (supervisor rotates). In production Headrace "
+                                 "writes to standard output, and no file"),
     "files: exports": Bound("", "Where `prune --export` puts them; nobody deletes them but you"),
 }  # fmt: skip
 """What grows elsewhere than in a table."""

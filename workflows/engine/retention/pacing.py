@@ -24,6 +24,11 @@ from workflows.engine.sql import upkeep as sql
 log = structlog.get_logger(__name__)
 EVERY_S = 0.25
 PASS_EVERY = dt.timedelta(minutes=10)
+PAUSE_SHARE = 9
+LONGEST_PAUSE = dt.timedelta(hours=6)
+"""After a pass that took long, since it looked at much that is kept, the pause is nine times as long, up to this."""
+VERSIONS_EVERY_S = 86_400.0
+"""Old versions are looked for once a day: that reads all runs of a flow that has any."""
 DRY_PASS_EVERY = dt.timedelta(days=1)
 LOOK_EVERY_S = 30.0
 """While nothing is due, the state is read so often."""
@@ -100,6 +105,8 @@ class Pruner:
         self._pace = Pace(rows_per_s())
         self._look_at = float("-inf")
         self._saved_at = 0.0
+        self._began_at = timezone.now()
+        self._versions_at = float("-inf")
 
     def turn(self) -> None:
         """Take pieces for a moment, as many as the pace allows. Begins a pass where one is due."""
@@ -128,7 +135,11 @@ class Pruner:
             return False
         self._is_dry = row.dry_until is not None and row.dry_until > now
         self._progress = Progress()
-        self._pieces = Walk(Wanted(dry=self._is_dry), now=now).pieces()
+        looks_at_versions = time.monotonic() - self._versions_at > VERSIONS_EVERY_S
+        leave_out = () if looks_at_versions else ("versions",)
+        self._versions_at = time.monotonic() if looks_at_versions else self._versions_at
+        self._began_at = now
+        self._pieces = Walk(Wanted(dry=self._is_dry, leave_out=leave_out), now=now).pieces()
         self._saved_at = time.monotonic()
         if not self._is_dry:
             self._progress.save(began_at=now, ended_at=None)
@@ -138,7 +149,8 @@ class Pruner:
         self._pieces = None
         now = timezone.now()
         if not self._is_dry:
-            self._progress.save(ended_at=now, next_at=now + PASS_EVERY)
+            pause = min(max(PASS_EVERY, (now - self._began_at) * PAUSE_SHARE), LONGEST_PAUSE)
+            self._progress.save(ended_at=now, next_at=now + pause)
             rows = sum(self._progress.deleted.values())
             if rows:
                 log.info("what had expired was deleted", rows=rows, kept=sum(self._progress.held.values()))

@@ -63,7 +63,7 @@ SUBJECTS: dict[str, Subject] = {
         Subject(name="limit_history", days=365, meaning="Who changed a limit, and how; the latest change stays."),
         Subject(name="audit", days=365, meaning="What people and keys did: the admin's log of changes."),
         Subject(name="task_results", days=7, meaning="The results of Celery tasks (django-celery-results)."),
-        Subject(name="sessions", days=1, meaning="A login's session, from its expiry on; tries to log in."),
+        Subject(name="sessions", days=1, meaning="A login's session, from its expiry on."),
     )
 }  # fmt: skip
 """By name. What has a bound of its own (idempotency keys, observed tasks, …) stands in the catalogue only."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
 from workflows.definitions.compiled import NIL_UUID
 from workflows.duration import parse_ms
@@ -19,7 +20,7 @@ from workflows.engine.retention.rules import Kept, Rules
 from workflows.engine.retention.subjects import RUN_STATUSES
 from workflows.engine.sql import retention as sql
 from workflows.engine.sql import upkeep as upkeep_sql
-from workflows.models import DiscoveredStep, Flow, FlowVersion, Organization, Step, TriggerOutcome
+from workflows.models import DiscoveredStep, Flow, FlowVersion, Organization, Run, Step, TriggerOutcome
 from workflows.models.run import first_id
 
 NAME = "retention"
@@ -34,16 +35,18 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a pass is to delete. `older_than`: instead of what the rules say. `dry`: it only counts."""
+    """What a pass is to delete. `older_than`: instead of what the rules say. `dry`: it only counts. `leave_out`: the
+    subjects that are not looked at."""
 
     org_ids: Collection[UUID] | None = None
     subjects: Collection[str] | None = None
     older_than: dt.timedelta | None = None
     export: history.Export | None = None
     dry: bool = False
+    leave_out: Collection[str] = ()
 
     def has(self, subject: str) -> bool:
-        return self.subjects is None or subject in self.subjects
+        return subject not in self.leave_out and (self.subjects is None or subject in self.subjects)
 
 
 @dataclass(kw_only=True)
@@ -75,6 +78,7 @@ class Walk:
         orgs = Organization.objects.order_by("id").values_list("id", flat=True)
         chosen = orgs if self.wanted.org_ids is None else orgs.filter(id__in=list(self.wanted.org_ids))
         for org_id in list(chosen):
+            yield Piece(subject="organizations")  # a pass may stop between any two, though it has found nothing
             for status in RUN_STATUSES:
                 yield from self._runs(org_id, status)
             yield from self._events(org_id)
@@ -119,7 +123,8 @@ class Walk:
                 yield from self._remains()
 
     def _count_runs(self, ids: list[UUID]) -> history.Outcome:
-        held = history.held_runs(ids)
+        with transaction.atomic():  # letters are locked for a moment
+            held = history.held_runs(ids)
         return history.Outcome(deleted=[id_ for id_ in ids if id_ not in held], held=Counter(held.values()))
 
     def _delete_runs(self, org_id: UUID, ids: list[UUID], before: dt.datetime) -> history.Outcome:
@@ -145,7 +150,9 @@ class Walk:
 
     def _events(self, org_id: UUID) -> Iterator[Piece]:
         before = self.cutoff("events", org_id)
-        if before is None:
+        if before is None or not sql.expired_events(
+            org=org_id, before=first_id(before.timestamp()), after=NIL_UUID, batch=1
+        ):
             return
         last, after = first_id(self._needed_events_from(org_id, before).timestamp()), NIL_UUID
         while page := sql.expired_events(org=org_id, before=last, after=after, batch=PAGE):
@@ -184,16 +191,21 @@ class Walk:
         before = self.cutoff("outcomes", org_id)
         if before is None:
             return
-        old = TriggerOutcome.objects.filter(org_id=org_id, id__lt=first_id(before.timestamp()))
+        is_open = Run.objects.filter(id=OuterRef("run_id"), ended_at=None)
+        old = TriggerOutcome.objects.filter(~Exists(is_open), org_id=org_id, id__lt=first_id(before.timestamp()))
         yield from self._pages(
             ages.AgedTable(name="headrace_workflows_triggeroutcome", subject="outcomes", old=lambda _: old), before
         )
 
     def _aged(self) -> Iterator[Piece]:
         for table in ages.all_tables():
-            before = self.cutoff(table.subject)
+            before = self.cutoff(table.subject) if table.subject else self._now_for_own_bounds()
             if before is not None:
                 yield from self._pages(table, before)
+
+    def _now_for_own_bounds(self) -> dt.datetime | None:
+        """For tables that no rule is about: not in a dry run, nor where only some subjects are asked for."""
+        return None if self.wanted.dry or self.wanted.subjects is not None else self.now
 
     def _pages(self, table: ages.AgedTable, before: dt.datetime) -> Iterator[Piece]:
         if self.wanted.dry:

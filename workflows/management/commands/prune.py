@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from argparse import SUPPRESS
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,7 @@ class Command(HeadraceCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.set_defaults(org="")
-        parser.add_argument("--organization", dest="org", default=SUPPRESS, help=SUPPRESS)
+        parser.set_defaults(org=None)  # all of them
         parser.add_argument("--dry-run", action="store_true", help="only count what would be deleted")
         parser.add_argument(
             "--what",
@@ -39,11 +37,11 @@ class Command(HeadraceCommand):
         )
         parser.add_argument("--older-than", help="instead of what the rules say, such as 90d; an hour at least")
         parser.add_argument("--pace", type=int, help="rows a second (HEADRACE_RETENTION_ROWS_PER_S, or 2,000)")
-        parser.add_argument("--export", type=Path, metavar="DIR", help="write runs to a file there before")
+        parser.add_argument("--export", type=Path, metavar="DIR", help="write runs to a file in this folder before")
 
     def handle(self, *args: Any, **options: Any) -> None:
         request = pruning.Request(
-            organizations=[self.organization(options)] if options["org"] else None,
+            organizations=[self.organization(options)] if options["org"] is not None else None,
             subjects=options["what"],
             older_than=options["older_than"],
             per_s=options["pace"],

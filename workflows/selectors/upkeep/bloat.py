@@ -53,7 +53,8 @@ class TableSize:
 _SIZES = """
 SELECT c.relname, s.n_live_tup, s.n_dead_tup, pg_table_size(c.oid), pg_indexes_size(c.oid),
        pg_total_relation_size(c.oid), w.width, c.reltuples,
-       COALESCE((SELECT option_value::int FROM pg_options_to_table(c.reloptions) WHERE option_name = 'fillfactor'), 100),
+       COALESCE((SELECT o.option_value::int FROM pg_options_to_table(c.reloptions) o
+                  WHERE o.option_name = 'fillfactor'), 100),
        greatest(s.last_vacuum, s.last_autovacuum)
   FROM pg_class c JOIN pg_stat_user_tables s ON s.relid = c.oid
   LEFT JOIN LATERAL (SELECT sum(t.avg_width * (1 - t.null_frac)) AS width FROM pg_stats t

@@ -6,14 +6,12 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from django.db.models import Min
 from django.utils import timezone
 
 from workflows.engine.retention import catalogue, pacing, progress
 from workflows.engine.retention.rules import Kept, Rules
-from workflows.engine.retention.subjects import SUBJECTS
+from workflows.engine.retention.subjects import RUN_STATUSES, SUBJECTS
 from workflows.models import Event, Organization, PrunedRun, RetentionState, Run
-from workflows.models.run import LIVE_RUN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +34,20 @@ class Retention:
 def retention(organization: Organization) -> Retention:
     """The rules as they hold for an organization, and the state of the installation."""
     rules = Rules()
-    ended = Run.objects.filter(org_id=organization.id).exclude(status__in=LIVE_RUN).order_by()
-    by_status = dict(ended.values_list("status").annotate(at=Min("ended_at")))
-    oldest_event = Event.objects.filter(org_id=organization.id).order_by("id").values_list("received_at", flat=True)
+    ended = Run.objects.filter(org_id=organization.id).exclude(ended_at=None).order_by("ended_at")
+    events = Event.objects.filter(org_id=organization.id).order_by("id").values_list("received_at", flat=True)
     return Retention(
         rules=[rules.kept(name, organization.id) for name in SUBJECTS],
         state=progress.state(),
         is_on=pacing.is_on(),
         rows_per_s=pacing.rows_per_s(),
-        oldest={**{status: by_status.get(status) for status in ("completed", "failed", "cancelled")},
-                "events": oldest_event.first()},
+        oldest={
+            "events": events.first(),
+            **{
+                status: ended.filter(status=status).values_list("ended_at", flat=True).first()
+                for status in RUN_STATUSES
+            },
+        },
         being_deleted=PrunedRun.objects.count(),
     )  # fmt: skip
 

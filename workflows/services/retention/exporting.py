@@ -24,6 +24,8 @@ import structlog
 import uuid6
 from django.db import connection
 
+from workflows.errors import InvalidInput
+
 log = structlog.get_logger(__name__)
 FORMAT = "headrace-history"
 VERSION = 1
@@ -112,20 +114,19 @@ def _rows(run_ids: Sequence[UUID]) -> Iterator[tuple[str, str]]:
     """Kind and row, as JSON text; read page by page, so that a large run takes no memory."""
     for table in TABLES.values():
         with connection.chunked_cursor() as cursor:
-            cursor.itersize = ROWS_AT_ONCE
             cursor.execute(
                 f"SELECT to_jsonb(t)::text FROM {table.name} t WHERE {table.where} ORDER BY {table.order}",
                 {"runs": list(run_ids)},
             )
-            for (text,) in cursor:
-                yield table.kind, text
+            while rows := cursor.fetchmany(ROWS_AT_ONCE):
+                yield from ((table.kind, text) for (text,) in rows)
 
 
 def _read_member(path: Path, begin: int) -> Iterator[tuple[str, Any]]:
     with path.open("rb") as file:
         file.seek(begin)
         with gzip.GzipFile(fileobj=file) as member:
-            for line in io.BufferedReader(member):  # type: ignore[arg-type]
+            for line in io.BufferedReader(member):
                 found = json.loads(line)
                 if "kind" in found:
                     yield found["kind"], found["row"]
@@ -133,11 +134,12 @@ def _read_member(path: Path, begin: int) -> Iterator[tuple[str, Any]]:
 
 @contextlib.contextmanager
 def open_in(folder: Path) -> Iterator[Exporter]:
-    """A new file in this folder, which is made where it is not there; the file is deleted where nothing was written."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """A new file in this folder, which is deleted where nothing was written. Raises InvalidInput for what is none."""
+    if not folder.is_dir():
+        raise InvalidInput(f"export: {str(folder)[:200]!r} is no folder; make it first.")
     exporter = Exporter(folder / f"runs-{uuid6.uuid7()}.jsonl.gz")
-    sync_folder(folder)
     try:
+        sync_folder(folder)
         yield exporter
     finally:
         exporter.close()

@@ -6,7 +6,7 @@ import datetime as dt
 import gzip
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.apps import apps
 from django.db import connection, transaction
-from django.db.models import F, Field, Model, Value
+from django.db.models import F, Field, Value
 from django.utils import timezone
 
 from workflows.definitions import document
@@ -40,7 +40,7 @@ class ImportRefused(InvalidInput):
 
 @dataclass(kw_only=True)
 class Imported:
-    """What an import did: runs that came back, those that were there, rows by kind, and whether the file was cut off."""
+    """What an import did: runs that came back, those that were there, rows by kind, whether the file was cut off."""
 
     runs: int = 0
     known: int = 0
@@ -105,7 +105,7 @@ def _pages(path: Path, done: Imported) -> Iterator[_Page]:
                 return
             number += 1
             page = _read(path, value, page)
-            if page is not None and "end" in value:
+            if "end" in value:
                 yield page
                 page = None
 
@@ -137,9 +137,8 @@ def _bring_back(organization: Organization, page: _Page, keep_days: float, done:
         history.delete_remains(ROWS_AT_ONCE)  # what is left of them is deleted before they come back
     now = timezone.now()
     with transaction.atomic():
-        for kind in ("version", "step", "discovered_step", "event"):
-            _insert(kind, page.rows[kind])
-        _check_versions(page)
+        _insert_versions(page)
+        _insert("event", page.rows["event"])
         new = {str(id_) for id_ in transitions.insert_runs([_whole("run", row) for row in page.rows["run"]])}
         steps = [row for row in page.rows["step_run"] if row["run_id"] in new]
         for first in range(0, len(steps), ROWS_AT_ONCE):
@@ -161,6 +160,8 @@ def _bring_back(organization: Organization, page: _Page, keep_days: float, done:
 def _check(organization: Organization, page: _Page) -> None:
     """Raises ImportRefused for what does not belong to the organization and its runs, or has not ended."""
     flows = {str(id_) for id_ in Flow.objects.filter(organization=organization).values_list("id", flat=True)}
+    if any(row["org_id"] != str(organization.id) for row in page.rows["run"]):
+        raise ImportRefused(f"A run belongs to another organization than {organization.slug}.")
     for kind, rows in page.rows.items():
         for row in rows:
             if row.get("org_id", str(organization.id)) != str(organization.id):
@@ -194,11 +195,23 @@ def _check(organization: Organization, page: _Page) -> None:
             raise ImportRefused(f"The version {row['id']} is not what was published: its checksum differs.")
 
 
-def _check_versions(page: _Page) -> None:
+def _insert_versions(page: _Page) -> None:
+    """Those that are not here any more, with their steps. Raises ImportRefused for one that is not in the file."""
     wanted = {UUID(row["version_id"]) for row in page.rows["run"]}
-    missing = wanted - set(FlowVersion.objects.filter(id__in=wanted).values_list("id", flat=True))
-    if missing:
-        raise ImportRefused(f"The version {min(missing)} of a run is neither here nor in the file.")
+    missing = {str(id_) for id_ in wanted - set(_versions_here(wanted))}
+    versions = [row for row in page.rows["version"] if row["id"] in missing]
+    _insert("version", [{**row, "published_at": None} for row in versions])  # once it is published, it takes no steps
+    for kind in ("step", "discovered_step"):
+        _insert(kind, [row for row in page.rows[kind] if row["version_id"] in missing])
+    for row in versions:
+        FlowVersion.objects.filter(id=row["id"]).update(published_at=row["published_at"])
+    lacking = wanted - set(_versions_here(wanted))
+    if lacking:
+        raise ImportRefused(f"The version {min(lacking)} of a run is neither here nor in the file.")
+
+
+def _versions_here(ids: Collection[UUID]) -> list[UUID]:
+    return list(FlowVersion.objects.filter(id__in=ids).values_list("id", flat=True))
 
 
 def _insert(kind: str, rows: Sequence[Row]) -> None:
@@ -221,11 +234,8 @@ def _whole(kind: str, row: Mapping[str, Any]) -> Row:
 
 def _defaults(table: str) -> Row:
     model = next(model for model in apps.get_models() if model._meta.db_table == table)
-    return {column.column: value for column in _columns(model) if (value := _default(column)) is not None}
-
-
-def _columns(model: type[Model]) -> Sequence[Field[Any, Any]]:
-    return [column for column in model._meta.concrete_fields if not column.primary_key and column.column]
+    columns = {column.column: _default(column) for column in model._meta.concrete_fields if not column.primary_key}
+    return {str(name): value for name, value in columns.items() if value is not None}
 
 
 def _default(column: Field[Any, Any]) -> Any:

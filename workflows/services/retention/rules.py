@@ -15,7 +15,7 @@ def set_rule(organization: Organization | None, subject: str, days: object, *, b
     """Keep a subject for so many days (None or "forever": for ever), in an organization, or with None in all that have
     no rule of their own. It holds from the next pass on, within ten minutes.
 
-    Raises InvalidInput for an unknown subject, for days out of range, and where the subject has no rules by organization.
+    Raises InvalidInput for an unknown subject, days out of range, and a subject that has no rules by organization.
     """
     known = subject_of(subject)
     if organization is not None and not known.by_organization:
