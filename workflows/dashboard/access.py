@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any, Concatenate
 
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
 from workflows.edge import access
@@ -16,15 +17,15 @@ from workflows.errors import WorkflowsError
 from workflows.models import Organization
 
 CHOSEN = "organization"
-View = Callable[Concatenate[HttpRequest, Organization, ...], HttpResponse]
+View = Callable[Concatenate[HttpRequest, Organization, ...], HttpResponseBase]
 
 
-def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
+def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponseBase]]:
     """The view for logins only, with the organization that the login sees; `permission`: which it must have besides."""
 
-    def decorate(view: View) -> Callable[..., HttpResponse]:
+    def decorate(view: View) -> Callable[..., HttpResponseBase]:
         @functools.wraps(view)
-        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             try:
                 organization = _organization(request)
                 if permission:
@@ -38,6 +39,11 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
         return login_required(checked)
 
     return decorate
+
+
+def user_id(request: HttpRequest) -> int:
+    """The id of the login that a page is for."""
+    return int(request.user.pk)
 
 
 def _organization(request: HttpRequest) -> Organization:

@@ -32,6 +32,7 @@ class Entry:
 ENTRIES = (
     Entry(group="Operate", label="Runs", url="headrace:runs", icon="runs", key="r"),
     Entry(group="Operate", label="Approvals", url="headrace:approvals", icon="approvals", key="a"),
+    Entry(group="Build", label="Test", url="headrace:test", icon="test", key="t", right="run_flows"),
     Entry(group="Build", label="Flows", url="headrace:flows", icon="flows", key="f"),
     Entry(group="Elsewhere", label="Admin", url="admin:index", icon="admin", staff=True),
     Entry(group="Elsewhere", label="API", url="headrace-api:openapi-view", icon="api"),
@@ -87,7 +88,7 @@ def _address(entry: Entry, request: HttpRequest) -> str | None:
 def _current(path: str, addresses: list[str]) -> str:
     """The longest address that the path lies under. The runs are at the top of all, and so of the pages of runs."""
     top = reverse("headrace:runs")
-    if path == top or path.startswith(f"{top}runs/"):
+    if path == top or path.startswith((f"{top}runs/", f"{top}operations/")):
         return top
     return max((each for each in addresses if each != top and path.startswith(each)), key=len, default="")
 

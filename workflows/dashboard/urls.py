@@ -6,6 +6,7 @@ from workflows.dashboard.run import actions, compare, repeat, steps
 from workflows.dashboard.run import views as run_views
 from workflows.dashboard.runs import bulk, export, saved
 from workflows.dashboard.runs import views as list_views
+from workflows.dashboard.trying import views as trying
 
 app_name = "headrace"
 urlpatterns = [
@@ -39,6 +40,9 @@ urlpatterns = [
     path("flows/<slug:slug>/<slug:mode>/", operations.stop_flow, name="stop_flow"),
     path("approvals/", operations.approvals_page, name="approvals"),
     path("approvals/<uuid:step_run_id>/", operations.approval, name="approval"),
+    path("test/", trying.flow, name="test"),
+    path("test/events/", trying.events, name="test_events"),
+    path("test/events/sent/", trying.sent, name="sent_events"),
     path("design/", design.design, name="design"),
     path("logout/", DashboardLogout.as_view(), name="logout"),
 ]
