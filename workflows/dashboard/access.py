@@ -43,7 +43,8 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponseBas
 
 def user_id(request: HttpRequest) -> int:
     """The id of the login that a page is for."""
-    return int(request.user.pk)
+    assert request.user.pk is not None, "pages are for logins"
+    return request.user.pk
 
 
 def _organization(request: HttpRequest) -> Organization:
