@@ -143,6 +143,7 @@ def test_a_page_whose_login_has_ended_asks_for_it(page: Page, tenant: Organizati
     log_in(page)
     page.goto(f"/runs/{run_id}/")
     expect(page.get_by_role("heading", name="live")).to_be_visible()
+    page.route("**/api/stream*", lambda route: route.fulfill(status=204))  # a refused stream is an error of the console
     page.context.clear_cookies()
     expect(page).to_have_url(re.compile(rf"/login/\?next=/runs/{run_id}/"), timeout=10_000)
     services.cancel_run(tenant, run_id)

@@ -31,14 +31,21 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponseBas
                 if permission:
                     access.require(request.user, permission, organization)
             except WorkflowsError as error:
-                return render(request, "headrace/refused.html", {"reason": str(error)}, status=error.status)
+                return _refused(request, error)
             request.organization = organization  # type: ignore[attr-defined]  # the header of the pages names it
             request.may = access.Rights(request.user, organization)  # type: ignore[attr-defined]
-            return view(request, organization, *args, **kwargs)
+            try:
+                return view(request, organization, *args, **kwargs)
+            except WorkflowsError as error:  # what the view has no better answer to
+                return _refused(request, error)
 
         return login_required(checked)
 
     return decorate
+
+
+def _refused(request: HttpRequest, error: WorkflowsError) -> HttpResponseBase:
+    return render(request, "headrace/refused.html", {"reason": str(error), "status": error.status}, status=error.status)
 
 
 def user_id(request: HttpRequest) -> int:

@@ -46,7 +46,9 @@ def export(request: HttpRequest, organization: Organization, kind: str) -> HttpR
         wanted = query.criteria(query.chosen(request.GET), now=timezone.now())
         first = find(organization, wanted, limit=MAX_PAGE)
     except InvalidInput as error:
-        return render(request, "headrace/refused.html", {"reason": str(error)}, status=error.status)
+        return render(
+            request, "headrace/refused.html", {"reason": str(error), "status": error.status}, status=error.status
+        )
     pages = _pages(organization, wanted, first.runs, first.next_cursor)
     body = _csv(pages) if kind == "csv" else _json(pages)
     headers = {"Content-Disposition": f'attachment; filename="runs-{timezone.now():%Y%m%d-%H%M%S}.{kind}"'}
