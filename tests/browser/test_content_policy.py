@@ -57,7 +57,7 @@ def test_a_violation_is_seen(browser: Any, address: str) -> None:  # noqa: F811
     context.close()
 
 
-@pytest.mark.parametrize("path", ["/", "/flows/", "/approvals/"])
+@pytest.mark.parametrize("path", ["/", "/flows/", "/approvals/", "/test/", "/test/events/", "/operations/", "/design/"])
 def test_the_dashboard_keeps_its_policy(watched: Page, path: str) -> None:
     watched.goto(path)
     expect(watched.locator("main h1")).to_be_visible()

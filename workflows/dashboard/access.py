@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.template.response import SimpleTemplateResponse
 from django.utils.functional import SimpleLazyObject
@@ -21,18 +22,19 @@ from workflows.presenters import redaction as masking
 
 MOST_SHOWN = 200
 """So many organizations the switcher lists; an operator reaches the others by `?org=`."""
-View = Callable[Concatenate[HttpRequest, Organization, ...], HttpResponse]
+MASKED = {"text/html", "application/json"}
+View = Callable[Concatenate[HttpRequest, Organization, ...], HttpResponseBase]
 
 
-def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
+def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponseBase]]:
     """The view for logins only, with the organization that the login sees; `permission`: which it must have besides.
 
     On the request: `organization`, `may` (its rights there), and `organizations` (those that it can switch to).
     """
 
-    def decorate(view: View) -> Callable[..., HttpResponse]:
+    def decorate(view: View) -> Callable[..., HttpResponseBase]:
         @functools.wraps(view)
-        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             try:
                 asked = request.GET.get("org", "")
                 organization = access.choose(request, asked) if asked else access.organization_of_request(request)
@@ -43,7 +45,12 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
             request.organization = organization  # type: ignore[attr-defined]  # the header of the pages names it
             request.may = access.Rights(request.user, organization)  # type: ignore[attr-defined]
             request.organizations = SimpleLazyObject(lambda: switchable(request))  # type: ignore[attr-defined]
-            answer = audited.page(request, organization, lambda: view(request, organization, *args, **kwargs), kwargs)
+            try:
+                answer = audited.page(
+                    request, organization, lambda: view(request, organization, *args, **kwargs), kwargs
+                )
+            except WorkflowsError as error:  # what the view has no better answer to
+                return refused(request, error)
             return redacted(answer, kwargs)
 
         checked.is_page = True  # type: ignore[attr-defined]
@@ -52,9 +59,15 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponse]]:
     return decorate
 
 
-def refused(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
+def refused(request: HttpRequest, error: WorkflowsError) -> HttpResponseBase:
     """The page that says why not."""
-    return render(request, "headrace/refused.html", {"reason": str(error)}, status=error.status)
+    return render(request, "headrace/refused.html", {"reason": str(error), "status": error.status}, status=error.status)
+
+
+def user_id(request: HttpRequest) -> int:
+    """The id of the login that a page is for."""
+    assert request.user.pk is not None, "pages are for logins"
+    return request.user.pk
 
 
 def switchable(request: HttpRequest) -> list[Organization]:
@@ -62,10 +75,10 @@ def switchable(request: HttpRequest) -> list[Organization]:
     return list(access.organizations_of(request.user).order_by("slug")[:MOST_SHOWN])
 
 
-def redacted(response: HttpResponse, kwargs: Mapping[str, Any]) -> HttpResponse:
-    """The page without the values that the rules of its organization hide."""
+def redacted(response: HttpResponseBase, kwargs: Mapping[str, Any]) -> HttpResponseBase:
+    """The page without the values that the rules of its organization hide. (What is streamed does that itself.)"""
     kind = response.get("Content-Type", "").partition(";")[0]
-    if response.streaming or kind not in {"text/html", "application/json"} or not redaction.are_there_any():
+    if not isinstance(response, HttpResponse) or kind not in MASKED or not redaction.are_there_any():
         return response
     ids = [each for each in kwargs.values() if isinstance(each, UUID)]
 

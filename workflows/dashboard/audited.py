@@ -7,7 +7,8 @@ from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 
 from workflows.models import AuditEntry, Organization
 from workflows.services.access import audit
@@ -25,8 +26,8 @@ BY_PARTS = frozenset({"delete_flow"})
 
 
 def page(
-    request: HttpRequest, organization: Organization, view: Callable[[], HttpResponse], kwargs: Mapping[str, Any]
-) -> HttpResponse:
+    request: HttpRequest, organization: Organization, view: Callable[[], HttpResponseBase], kwargs: Mapping[str, Any]
+) -> HttpResponseBase:
     """The answer of a page; with it, where it has changed something, the entry."""
     if request.method in SAFE:
         return view()
@@ -43,7 +44,7 @@ def page(
 
 
 def _write(
-    request: HttpRequest, organization: Organization, name: str, kwargs: Mapping[str, Any], response: HttpResponse
+    request: HttpRequest, organization: Organization, name: str, kwargs: Mapping[str, Any], response: HttpResponseBase
 ) -> None:
     if response.status_code >= 400 or _is_refused(request):
         return

@@ -33,6 +33,7 @@ ENTRIES = (
     Entry(group="Operate", label="Overview", url="headrace:overview", icon="overview", key="o"),
     Entry(group="Operate", label="Runs", url="headrace:runs", icon="runs", key="r"),
     Entry(group="Operate", label="Approvals", url="headrace:approvals", icon="approvals", key="a"),
+    Entry(group="Build", label="Test", url="headrace:test", icon="test", key="t", right="run_flows"),
     Entry(group="Build", label="Flows", url="headrace:flows", icon="flows", key="f"),
     Entry(group="Control", label="Organization", url="headrace:organization", icon="members"),
     Entry(group="Elsewhere", label="Admin", url="admin:index", icon="admin", staff=True),
@@ -89,7 +90,7 @@ def _address(entry: Entry, request: HttpRequest) -> str | None:
 def _current(path: str, addresses: list[str]) -> str:
     """The longest address that the path lies under. The runs are at the top of all, and so of the pages of runs."""
     top = reverse("headrace:runs")
-    if path == top or path.startswith(f"{top}runs/"):
+    if path == top or path.startswith((f"{top}runs/", f"{top}operations/")):
         return top
     return max((each for each in addresses if each != top and path.startswith(each)), key=len, default="")
 

@@ -6,6 +6,7 @@ from workflows.dashboard.run import actions, compare, repeat, steps
 from workflows.dashboard.run import views as run_views
 from workflows.dashboard.runs import bulk, export, saved
 from workflows.dashboard.runs import views as list_views
+from workflows.dashboard.trying import views as trying
 
 app_name = "headrace"
 urlpatterns = [
@@ -44,6 +45,9 @@ urlpatterns = [
     path("organization/members/", organization.put_member, name="put_member"),
     path("organization/members/remove/", organization.remove_member, name="remove_member"),
     path("switch/", organization.switch, name="switch"),
+    path("test/", trying.flow, name="test"),
+    path("test/events/", trying.events, name="test_events"),
+    path("test/events/sent/", trying.sent, name="sent_events"),
     path("design/", design.design, name="design"),
     path("logout/", DashboardLogout.as_view(), name="logout"),
 ]

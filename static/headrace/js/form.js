@@ -168,13 +168,16 @@ class Input extends HTMLElement {
     const held = value && typeof value === "object" && !Array.isArray(value) ? value : {};
     const box = element(depth ? "fieldset" : "div", { className: "schema-object" });
     if (depth) box.append(element("legend", { textContent: schema.title ?? name }));
-    for (const [key, inner] of Object.entries(schema.properties)) {
+    // A stored schema has lost the order of its properties: those that are required come first, in their order.
+    const required = (schema.required ?? []).filter((key) => key in schema.properties);
+    for (const key of new Set([...required, ...Object.keys(schema.properties).sort()])) {
+      const inner = schema.properties[key];
       const change = (changed) => {
         if (changed === undefined) delete held[key];
         else held[key] = changed;
         set(depth && Object.keys(held).length === 0 ? undefined : held);
       };
-      box.append(this.field(inner, held[key], change, key, (schema.required ?? []).includes(key), depth + 1));
+      box.append(this.field(inner, held[key], change, key, required.includes(key), depth + 1));
     }
     const others = Object.keys(held).filter((key) => !(key in schema.properties));
     if (others.length) box.append(element("p", { className: "hint", textContent: `Also in the JSON: ${others.join(", ")}` }));

@@ -61,7 +61,10 @@ function take(told) {
 }
 
 function show() {
-  if (!body()) return void location.reload(); // the first run of an empty list
+  if (!body()) { // the first run of an empty list: the table comes with it
+    waiting = [];
+    return void window.htmx?.ajax("GET", `${location.pathname}?${list().dataset.query}`, "#runs");
+  }
   for (const each of [...waiting].reverse()) {
     if (document.getElementById(`run-${each.id}`)) continue;
     const row = parse(each.html);

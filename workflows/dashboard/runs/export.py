@@ -21,6 +21,7 @@ from workflows.dashboard.runs import query
 from workflows.edge.values import MAX_PAGE
 from workflows.errors import InvalidInput
 from workflows.models import Organization, Run
+from workflows.presenters import redaction
 from workflows.selectors.searching.criteria import Criteria
 from workflows.selectors.searching.walk import find
 
@@ -46,7 +47,9 @@ def export(request: HttpRequest, organization: Organization, kind: str) -> HttpR
         wanted = query.criteria(query.chosen(request.GET), now=timezone.now())
         first = find(organization, wanted, limit=MAX_PAGE)
     except InvalidInput as error:
-        return render(request, "headrace/refused.html", {"reason": str(error)}, status=error.status)
+        return render(
+            request, "headrace/refused.html", {"reason": str(error), "status": error.status}, status=error.status
+        )
     pages = _pages(organization, wanted, first.runs, first.next_cursor)
     body = _csv(pages) if kind == "csv" else _json(pages)
     headers = {"Content-Disposition": f'attachment; filename="runs-{timezone.now():%Y%m%d-%H%M%S}.{kind}"'}
@@ -59,7 +62,7 @@ def _pages(
     """Page after page; each is read by itself, and nothing is held between them."""
     count, until_s = 0, time.monotonic() + MAX_S
     while True:
-        rows = presenters.run_summaries(runs[: MOST - count])
+        rows = redaction.answer(organization.id, presenters.run_summaries(runs[: MOST - count]))
         count += len(rows)
         yield [{name: row[name] for name in FIELDS} for row in rows]
         if not cursor or count >= MOST or time.monotonic() > until_s:

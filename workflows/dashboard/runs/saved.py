@@ -11,7 +11,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from workflows.dashboard.access import page
+from workflows.dashboard.access import page, user_id
 from workflows.dashboard.runs import query
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
@@ -28,7 +28,7 @@ def save(request: HttpRequest, organization: Organization) -> HttpResponse:
     text = urlencode([(name, value) for name, value in given if name in KEPT])
     address = f"{reverse('headrace:runs')}?{text}"
     try:
-        view = views.save(organization, request.user, request.POST.get("name", ""), text)
+        view = views.save(organization, user_id(request), request.POST.get("name", ""), text)
         messages.success(request, f"The view {view.name} is saved.")
     except WorkflowsError as error:
         messages.error(request, str(error))
@@ -39,6 +39,6 @@ def save(request: HttpRequest, organization: Organization) -> HttpResponse:
 @require_POST
 def delete(request: HttpRequest, organization: Organization, view_id: UUID) -> HttpResponse:
     """Delete one of the login's own views."""
-    if views.delete(organization, request.user, view_id):
+    if views.delete(organization, user_id(request), view_id):
         messages.success(request, "The view is deleted.")
     return redirect("headrace:runs")

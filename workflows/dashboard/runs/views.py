@@ -11,11 +11,12 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from workflows import presenters, selectors
-from workflows.dashboard.access import page
+from workflows.dashboard.access import page, user_id
 from workflows.dashboard.runs import columns, query
 from workflows.edge.values import MAX_PAGE
 from workflows.errors import InvalidInput, RunNotFound
@@ -47,7 +48,7 @@ def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
         "sorts": run_lists.SORTS,
         "flows": [summary.flow for summary in selectors.flows(organization)],
         "columns_all": columns.COLUMNS,
-        "views": saved_views.of(organization, request.user),
+        "views": saved_views.of(organization, user_id(request)),
     }
     return render(request, "headrace/runs.html", context)
 
@@ -72,10 +73,8 @@ def _written(request: HttpRequest, organization: Organization, text: str) -> Htt
 
 
 def _to(request: HttpRequest, name: str, **kwargs: Any) -> HttpResponse:
-    answer = redirect(name, **kwargs)
-    if request.headers.get("HX-Request"):
-        return HttpResponse(headers={"HX-Redirect": answer["Location"]})
-    return answer
+    address = reverse(name, kwargs=kwargs)
+    return HttpResponse(headers={"HX-Redirect": address}) if request.headers.get("HX-Request") else redirect(address)
 
 
 def _table(request: HttpRequest, organization: Organization) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class Relatives:
 def relatives(run: Run) -> Relatives:
     """The run that started it, those that it started (the first of them), and the event that did."""
     children = Run.objects.filter(parent_id=run.id).select_related("flow").defer("input", "output").order_by("id")
-    event = Event.objects.filter(org_id=run.org_id, id=run.event_id).defer("data", "user").first()
+    sent = Event.objects.filter(org_id=run.org_id).defer("data", "user")
+    event = sent.filter(id=run.event_id).first() if run.event_id else None
     return Relatives(parent=run.parent_id, children=list(children[:MAX_CHILDREN]), event=event)
 
 

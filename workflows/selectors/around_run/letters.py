@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from workflows import signals
@@ -35,5 +36,6 @@ class Letter:
 
 def letters_of(run: Run) -> list[Letter]:
     """The dead letters of the run's failure, the oldest first."""
-    found = [letter for _, letters in signals.run_letters.send(sender=None, run=run) for letter in letters or ()]
+    answers: list[tuple[Any, Any]] = signals.run_letters.send(sender=None, run=run)
+    found: list[Letter] = [letter for _, letters in answers for letter in letters or ()]
     return sorted(found, key=lambda letter: letter.id)

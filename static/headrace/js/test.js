@@ -1,0 +1,88 @@
+// The test page: the lines that do the same from elsewhere follow the form; another flow is another page.
+const form = document.getElementById("test-form");
+
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+// JSON as Python writes it.
+function python(value, depth = 0) {
+  const indent = "    ".repeat(depth + 1);
+  const end = "    ".repeat(depth);
+  if (value === null) return "None";
+  if (value === true) return "True";
+  if (value === false) return "False";
+  if (typeof value !== "object") return JSON.stringify(value);
+  const entries = Array.isArray(value) ? value.map((each) => python(each, depth + 1)) : Object.entries(value).map(([key, each]) => `${JSON.stringify(key)}: ${python(each, depth + 1)}`);
+  const [first, last] = Array.isArray(value) ? "[]" : "{}";
+  const flat = `${first}${entries.join(", ")}${last}`;
+  return flat.length < 70 && !flat.includes("\n") ? flat : `${first}\n${entries.map((each) => `${indent}${each},\n`).join("")}${end}${last}`;
+}
+
+function lines() {
+  const { kind, base, org } = form.dataset;
+  const area = form.querySelector("textarea");
+  let value;
+  try {
+    value = JSON.parse(area.value || "{}");
+  } catch {
+    return null;
+  }
+  const organization = org === "default" ? "Organization.objects.get(slug=\"default\")" : `Organization.objects.get(slug=${JSON.stringify(org)})`;
+  const head = "from workflows import services\nfrom workflows.models import Organization\n\n";
+  if (kind === "event") {
+    const body = JSON.stringify(value);
+    return {
+      curl: `curl -X POST ${base}e/$HEADRACE_EVENT_KEY -H 'Content-Type: application/json' -d ${quoted(body)}`,
+      python: `${head}services.send_events(${organization}, ${python(value)})`,
+      cli: `echo ${quoted(body)} | curl -X POST ${base}e/$HEADRACE_EVENT_KEY -H 'Content-Type: application/json' -d @-`,
+    };
+  }
+  const data = new FormData(form);
+  const slug = data.get("flow");
+  const options = { priority: data.get("priority"), delay: data.get("delay"), idempotencyKey: data.get("key"), userId: data.get("userId") };
+  const given = Object.entries(options).filter(([, text]) => text);
+  const body = JSON.stringify({ triggerData: value, ...Object.fromEntries(given) });
+  const words = { idempotencyKey: "idempotency_key", userId: "user_id" };
+  const flags = { priority: "--priority", delay: "--delay", idempotencyKey: "--key" };
+  const named = given.map(([name, text]) => `, ${words[name] ?? name}=${JSON.stringify(text)}`).join("");
+  const flagged = given.filter(([name]) => flags[name]).map(([name, text]) => ` ${flags[name]} ${quoted(text)}`).join("");
+  return {
+    curl: `curl -X POST ${base}api/workflows/${slug}/run -H "Authorization: Bearer $HEADRACE_API_KEY" -H 'Content-Type: application/json' -d ${quoted(body)}`,
+    python: `${head}services.trigger(${organization}, ${JSON.stringify(slug)}, ${python(value)}${named})`,
+    cli: `manage.py trigger ${slug}${org === "default" ? "" : ` --org ${org}`} --data ${quoted(JSON.stringify(value))}${flagged} --wait`,
+  };
+}
+
+function show() {
+  const said = lines();
+  for (const name of ["curl", "python", "cli"]) {
+    const line = document.querySelector(`#line-${name} .code-line`);
+    line.querySelector("pre").textContent = said ? said[name] : "The input is no JSON yet.";
+    line.querySelector("button").dataset.copy = said ? said[name] : "";
+  }
+}
+
+if (form) {
+  form.addEventListener("input", show);
+  form.addEventListener("change", (event) => {
+    if (event.target.dataset.go) location.href = event.target.dataset.go + encodeURIComponent(event.target.value);
+    else show();
+  });
+  form.addEventListener("click", (event) => {
+    const name = event.target.closest("[data-event-name]")?.dataset.eventName;
+    if (!name) return;
+    const area = form.querySelector("textarea");
+    let value = {};
+    try {
+      value = JSON.parse(area.value);
+    } catch {
+      value = {};
+    }
+    const first = Array.isArray(value) ? (value[0] ?? {}) : value;
+    const named = { ...first, name, data: first.data ?? {} };
+    area.value = JSON.stringify(Array.isArray(value) ? [named, ...value.slice(1)] : named, null, 2);
+    area.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+  show();
+}

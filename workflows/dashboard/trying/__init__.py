@@ -1,0 +1,1 @@
+"""The test page: run any flow, send events, and see what comes of it."""

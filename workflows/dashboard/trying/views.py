@@ -1,0 +1,171 @@
+"""Starting a flow or sending events by hand, from a form that its schema makes or from JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods
+
+from throttling.policy import PRIORITY_LEVELS
+from workflows import presenters, selectors, services
+from workflows.dashboard.access import page, user_id
+from workflows.dashboard.run.repeat import input_schema
+from workflows.edge.access import RUN_FLOWS
+from workflows.edge.values import identifier
+from workflows.errors import EventNotFound, InvalidInput, WorkflowsError
+from workflows.models import Organization
+from workflows.selectors.events import event_detail, event_schemas, is_unmatched
+from workflows.services import repair
+from workflows.services.own import examples
+
+MAX_CHARACTERS = 1_000_000
+SHOWN_EVENTS = 20
+EVENT = {"name": "order/created", "data": {"orderId": "A-1"}}
+
+
+@page(RUN_FLOWS)
+@require_http_methods(["GET", "POST"])
+def flow(request: HttpRequest, organization: Organization) -> HttpResponse:
+    """Run a flow: the form, and the new run. `?like=`: with the input of that run, `?example=`: of an earlier try."""
+    given = request.POST if request.method == "POST" else request.GET
+    flows = [summary.flow for summary in selectors.flows(organization)]
+    slugs = [each.slug for each in flows if each.current_id]
+    slug = given.get("flow", "") or (slugs[0] if slugs else "")
+    context: dict[str, Any] = {
+        "slugs": slugs,
+        "slug": slug,
+        "levels": sorted(PRIORITY_LEVELS, key=lambda name: -PRIORITY_LEVELS[name]),
+        "given": given,
+        "examples": examples.of(organization, user_id(request), "flow", slug),
+        "base": request.build_absolute_uri(reverse("headrace:runs")),
+        "organization": organization,
+    }
+    try:
+        if slug:
+            context |= input_schema(services.published(organization, slug))
+        context["text"] = given["input"] if request.method == "POST" else _first_text(request, organization, context)
+        if request.method == "POST":
+            run_id = _start(request, organization, slug, request.POST)
+            examples.remember(organization, user_id(request), kind="flow", name=slug, text=request.POST["input"])
+            messages.success(request, f"A run of {slug} is made. This page follows it.")
+            return redirect("headrace:run", run_id=run_id)
+    except KeyError:
+        context |= {"error": "input: the form has none; write {} for an empty one.", "text": "{}"}
+    except WorkflowsError as error:
+        context |= {"error": str(error), "text": context.get("text") or given.get("input", "{}")}
+    return render(request, "headrace/test/flow.html", context, status=422 if context.get("error") else 200)
+
+
+def _first_text(request: HttpRequest, organization: Organization, context: Mapping[str, Any]) -> str:
+    """The input that the form begins with: of a run, of an example, or of the schema's own example and defaults."""
+    like, example = request.GET.get("like", ""), request.GET.get("example", "")
+    if like:
+        run = services.get_run(organization, identifier(like, "like"))
+        return json.dumps(repair.own_input(run), indent=2, ensure_ascii=False)
+    found = next((each.text for each in context["examples"] if str(each.id) == example), None)
+    if found is None and context["examples"] and not request.GET.get("new"):
+        found = context["examples"][0].text
+    if found is not None:
+        return str(found)
+    schema = json.loads(context.get("schema_json") or "{}")
+    shown = schema.get("examples") if isinstance(schema.get("examples"), list) else None
+    value = shown[0] if shown else _defaults(schema)
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of an object's properties."""
+    properties = schema.get("properties")
+    fields = properties if isinstance(properties, dict) else {}
+    return {name: each["default"] for name, each in fields.items() if isinstance(each, dict) and "default" in each}
+
+
+def _start(request: HttpRequest, organization: Organization, slug: str, form: Mapping[str, Any]) -> UUID:
+    """Start the run that the form describes. Raises WorkflowsError for what is wrong with it."""
+    started = services.trigger(
+        organization,
+        slug,
+        _json(form["input"], "input"),
+        priority=form.get("priority") or None,
+        delay=form.get("delay") or None,
+        idempotency_key=form.get("key", "")[:200],
+        user_id=form.get("userId", "")[:200],
+        kind="manual",
+    )
+    if started.refused:
+        messages.warning(request, f"No new run was made: {next(iter(started.refused.values())).reason}")
+    return started.run_ids[0]
+
+
+def _json(text: str, name: str) -> Any:
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidInput(f"{name}: at most {MAX_CHARACTERS:,} characters can be sent from here; use the API.")
+    try:
+        return json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{name}: this is no JSON ({error}).") from None
+
+
+@page(RUN_FLOWS)
+@require_http_methods(["GET", "POST"])
+def events(request: HttpRequest, organization: Organization) -> HttpResponse:
+    """Send one event or an array of them, and follow the runs that they make."""
+    kept = examples.of(organization, user_id(request), "event", "")
+    example = next((each.text for each in kept if str(each.id) == request.GET.get("example")), "")
+    first = example or (kept[0].text if kept and not request.GET.get("new") else json.dumps(EVENT, indent=2))
+    text = request.POST.get("events", "") if request.method == "POST" else first
+    context: dict[str, Any] = {
+        "text": text,
+        "examples": kept,
+        "names": _names(organization),
+        "base": request.build_absolute_uri(reverse("headrace:runs")),
+        "organization": organization,
+    }
+    if request.method == "POST":
+        try:
+            ids = services.send_events(organization, _json(text, "events"))
+            examples.remember(organization, user_id(request), kind="event", name="", text=text)
+            chosen = ",".join(str(id_) for id_ in ids[:SHOWN_EVENTS])
+            messages.success(request, f"{len(ids)} event{'s are' if len(ids) != 1 else ' is'} received.")
+            return redirect(f"{reverse('headrace:sent_events')}?ids={chosen}")
+        except WorkflowsError as error:
+            context["error"] = str(error)
+    return render(request, "headrace/test/events.html", context, status=422 if context.get("error") else 200)
+
+
+def _names(organization: Organization) -> list[str]:
+    """The names of events that somebody listens to, or that have a schema."""
+    triggers = [each for summary in selectors.flows(organization) for each in summary.flow.triggers.all()]
+    heard = {each.event_name for each in triggers if each.event_name}
+    return sorted(heard | {each.name for each in event_schemas(organization)})
+
+
+@page()
+@require_GET
+def sent(request: HttpRequest, organization: Organization) -> HttpResponse:
+    """What came of events: the runs that they made, or why there is none; the part alone for htmx."""
+    rows: list[dict[str, Any]] = []
+    for text in request.GET.get("ids", "").split(",")[:SHOWN_EVENTS]:
+        try:
+            found = event_detail(organization, identifier(text, "ids"))
+        except (EventNotFound, InvalidInput):
+            continue
+        outcomes = [presenters.outcome_out(each, found.flows) for each in found.outcomes]
+        rows.append(
+            {
+                "event": found.event,
+                "runs": presenters.run_summaries(found.runs),
+                "outcomes": outcomes,
+                "is_open": is_unmatched(organization, found.event.id),
+            }
+        )
+    live = any(row["is_open"] for row in rows) or any(run["endedAt"] is None for row in rows for run in row["runs"])
+    template = "headrace/test/_sent.html" if request.headers.get("HX-Request") else "headrace/test/sent.html"
+    return render(request, template, {"rows": rows, "live": live, "ids": request.GET.get("ids", "")})
