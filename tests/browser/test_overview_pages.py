@@ -40,7 +40,7 @@ def measured(tenant: Organization) -> Iterator[None]:  # noqa: F811
     """A week of minutes."""
     until = timezone.now().replace(second=0, microsecond=0)
     rows = []
-    for number in range(1, 60 * 24 * 7, 7):
+    for number in range(1, 60 * 24 * 7, 1):
         at = until - dt.timedelta(minutes=number)
         load = 20 + round(15 * math.sin(number / 40)) + number % 5
         failed = load // 4 if 200 < number < 260 or number < 12 else number % 11 // 10
@@ -66,8 +66,8 @@ def look(page: Page, path: str, name: str, heading: str) -> None:  # noqa: F811
         expect(page.get_by_role("heading", name=heading).first).to_be_visible()
         page.wait_for_load_state("networkidle")
         wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0, (path, theme, width)
         shoot(page, f"{name}-{theme}-{width}")
+        assert wide <= 0, (path, theme, width)
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
@@ -97,3 +97,64 @@ def test_an_overview_of_nothing_says_what_to_do(watched: Page) -> None:
     watched.goto("/overview/")
     expect(watched.get_by_text("Nothing ran here yet")).to_be_visible()
     shoot(watched, "overview-empty")
+
+
+STEPS = [
+    {"id": "validate-the-order", "type": "data_transform", "config": {"expression": "{'n': 1}"}},
+    {"id": "reserve", "type": "noop"},
+    {"id": "invoice", "type": "noop", "needs": ["validate-the-order"]},
+    {"id": "each-line", "type": "map", "config": {"items": [1, 2]}, "needs": ["reserve"],
+     "steps": [{"id": "pick", "type": "noop"}, {"id": "pack", "type": "noop"}]},
+    {"id": "gift", "type": "noop", "if": "input.n > 100", "needs": ["reserve"]},
+    {"id": "ship", "type": "noop", "needs": ["each-line", "invoice", "gift"]},
+]  # fmt: skip
+BREAKS = [{"id": "breaks", "type": "raises", "config": {"how": "unknown"}, "retry": {"attempts": 1}}]
+
+
+@pytest.fixture
+def shop(tenant: Organization, workers: WorkerPool) -> str:  # noqa: F811
+    """A flow of two versions with triggers, and runs of it; and one that fails."""
+    on = [{"event": "order/created"}, {"cron": "0 3 * * *", "timezone": "Europe/Berlin"},
+          {"webhook": "none", "name": "shop.ordered"}]  # fmt: skip
+    publish(tenant, STEPS[:-1], slug="checkout", on=on)
+    publish(tenant, STEPS, slug="checkout", on=on)
+    publish(tenant, BREAKS, slug="broken")
+    for number in range(4):
+        await_end(tenant, services.trigger(tenant, "checkout", {"n": 60 * number}).run_ids[0])
+    await_end(tenant, services.trigger(tenant, "broken").run_ids[0])
+    return "checkout"
+
+
+def test_a_flow_is_read_stopped_and_archived(watched: Page, tenant: Organization, shop: str) -> None:  # noqa: F811
+    look(watched, "/flows/", "flow-list", "Flows")
+    watched.get_by_label("Search flows").fill("check")
+    watched.keyboard.press("Enter")
+    expect(watched.locator("tbody tr")).to_have_count(1)
+    watched.get_by_role("link", name="checkout").click()
+    expect(watched.locator(".drawing .node")).to_have_count(8)
+    look(watched, "/flows/checkout/", "flow", "checkout active")
+    for tab in ("definition", "versions", "triggers", "limits"):
+        look(watched, f"/flows/checkout/?tab={tab}", f"flow-{tab}", "checkout active")
+    watched.goto("/flows/checkout/?tab=versions")
+    expect(watched.locator(".diff .added").first).to_contain_text("ship")
+    watched.get_by_role("button", name="Pause or drain").click()
+    watched.get_by_label("Reason").fill("stock is counted")
+    watched.get_by_role("button", name="Drain", exact=True).click()
+    expect(watched.locator("#messages")).to_contain_text("checkout drains")
+    expect(watched.get_by_text("stock is counted")).to_be_visible()
+    watched.get_by_role("button", name="Resume").click()
+    watched.get_by_role("button", name="Yes, resume").click()
+    expect(watched.get_by_role("heading", name="checkout active")).to_be_visible()
+    watched.goto("/flows/broken/")
+    watched.get_by_role("button", name="Archive").click()
+    watched.get_by_role("button", name="Yes, archive").click()
+    expect(watched.locator("#messages")).to_contain_text("open dead letters")  # and what to do with them
+    watched.goto("/flows/checkout/?tab=triggers")
+    row = watched.get_by_role("row").filter(has_text="0 3 * * *")
+    row.get_by_role("button", name="Switch off").click()
+    watched.get_by_role("button", name="Yes, switch off").click()
+    expect(row).to_contain_text("off")
+    watched.get_by_role("button", name="Delete").click()
+    expect(watched.locator("#confirm")).to_contain_text("4 runs")
+    watched.get_by_role("button", name="Yes, delete with all history").click()
+    expect(watched.locator("#messages")).to_contain_text("checkout is")
