@@ -13,10 +13,11 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.test_content_policy import WATCH, _only_here
 from tests.browser.test_dashboard import browser, log_in, page, shoot, tenant  # noqa: F401  (fixtures)
-from tests.support.workers import WorkerPool, await_end, publish
+from tests.support.workers import WorkerPool, await_end, await_that, publish
 from workflows import services
 from workflows.definitions.compiled import NIL_UUID
-from workflows.models import MinuteCounts, Organization
+from workflows.models import CronFire, Event, Flow, MinuteCounts, Organization, Wait
+from workflows.services import events
 
 LOOKS = [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 360)]
 
@@ -64,7 +65,9 @@ def look(page: Page, path: str, name: str, heading: str) -> None:  # noqa: F811
         page.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
         page.evaluate("() => document.dispatchEvent(new CustomEvent('headrace:theme'))")
         expect(page.get_by_role("heading", name=heading).first).to_be_visible()
-        page.wait_for_load_state("networkidle")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('hr-chart')].every((each) => each.querySelector('canvas'))"
+        )
         wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
         shoot(page, f"{name}-{theme}-{width}")
         assert wide <= 0, (path, theme, width)
@@ -158,3 +161,64 @@ def test_a_flow_is_read_stopped_and_archived(watched: Page, tenant: Organization
     expect(watched.locator("#confirm")).to_contain_text("4 runs")
     watched.get_by_role("button", name="Yes, delete with all history").click()
     expect(watched.locator("#messages")).to_contain_text("checkout is")
+
+
+def test_an_event_is_read_and_sent_again(watched: Page, tenant: Organization, workers: WorkerPool) -> None:  # noqa: F811
+    publish(tenant, STEPS[:2], slug="hears", on=[{"event": "order/created", "if": "event.data.n > 1"}])
+    events.put_schema(tenant, "order/strict", {"type": "object", "required": ["n"]})
+    ids = services.send_events(
+        tenant,
+        [{"name": "order/created", "data": {"n": n, "lines": ["a", "b"]}} for n in (2, 1)] + [{"name": "none/x"}],
+    )
+    with pytest.raises(events.EventsRefused):
+        services.send_events(tenant, {"name": "order/strict", "data": {}})
+    await_that(lambda: not Event.objects.filter(org_id=tenant.id, matched_at=None).exists())
+    look(watched, "/events/", "events", "Events")
+    services.send_events(tenant, {"name": "order/created", "data": {"n": 5}})
+    watched.goto("/events/?cursor=")
+    services.send_events(tenant, {"name": "order/created", "data": {"n": 6}})
+    watched.get_by_role("link", name="Show 1 new event").click(timeout=15_000)
+    look(watched, f"/events/{ids[1]}/", "event", "order/created")
+    expect(watched.get_by_text("its condition is false")).to_be_visible()
+    watched.get_by_role("button", name="Send again").click()
+    watched.get_by_role("button", name="Yes, send again").click()
+    expect(watched.locator("#messages")).to_contain_text("Sent again")
+    watched.goto("/events/schemas/")
+    watched.get_by_role("link", name="New schema").click()
+    watched.get_by_label("Event name").fill("order/paid")
+    watched.get_by_role("button", name="Store").click()
+    watched.get_by_role("button", name="Yes, store the schema").click()
+    expect(watched.locator("#messages")).to_contain_text("must have this form")
+    look(watched, "/events/schemas/?name=order/paid", "schemas", "Event schemas")
+    watched.goto("/events/schemas/?name=order/paid")
+    watched.get_by_role("button", name="Delete").click()
+    watched.get_by_role("button", name="Yes, delete the schema").click()
+    expect(watched.locator("#messages")).to_contain_text("any form again")
+
+
+def test_schedules_webhooks_and_approvals_are_read(
+    watched: Page, tenant: Organization, workers: WorkerPool  # noqa: F811
+) -> None:  # fmt: skip
+    for path, name in (("/schedules/", "Schedules"), ("/webhooks/", "Webhooks"), ("/events/", "Events")):
+        watched.goto(path)
+        expect(watched.locator(".empty b")).to_be_visible()  # it says what to do next
+        shoot(watched, f"{name.lower()}-empty")
+    on = [{"cron": "*/5 * * * *", "timezone": "Europe/Berlin"}, {"webhook": "github", "secret": "GITHUB_SECRET"}]
+    publish(tenant, STEPS[:2], slug="nightly", on=on)
+    flow = Flow.objects.get(organization=tenant, slug="nightly")
+    for number, outcome in enumerate(["started", "missed", "skipped"]):
+        CronFire.objects.create(
+            org_id=tenant.id, flow=flow, schedule="*/5 * * * * Europe/Berlin", outcome=outcome,
+            fire_at=timezone.now() - dt.timedelta(minutes=5 * number + 30),
+        )  # fmt: skip
+    look(watched, "/schedules/", "schedules", "Schedules")
+    look(watched, "/webhooks/", "webhooks", "Webhooks")
+    watched.goto("/schedules/")
+    watched.get_by_role("button", name="Switch off").click()
+    watched.get_by_role("button", name="Yes, switch off").click()
+    expect(watched.locator("tbody tr")).to_contain_text("off")
+    asks = {"title": "Pay 500?", "message": "The refund is large.", "timeout": "2d"}
+    publish(tenant, [{"id": "ok", "type": "wait_for_approval", "config": asks}], slug="pays")
+    run_id = services.trigger(tenant, "pays").run_ids[0]
+    await_that(lambda: Wait.objects.filter(run_id=run_id).exists(), what="the approval")
+    look(watched, "/approvals/", "approvals", "Approvals")

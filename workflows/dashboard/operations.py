@@ -32,7 +32,7 @@ def approvals_page(request: HttpRequest, organization: Organization) -> HttpResp
         }
         for each in found
     ]
-    return render(request, "headrace/approvals.html", {"approvals": rows})
+    return render(request, "headrace/approvals.html", {"approvals": rows, "has_more": len(found) >= approvals.MAX_OPEN})
 
 
 @page()

@@ -18,6 +18,8 @@ urlpatterns = [
     path("runs/<uuid:run_id>/replay/<slug:mode>/", views.replay, name="replay"),
     path("overview/", include("workflows.dashboard.overview.urls")),
     path("flows/", include("workflows.dashboard.flows.urls")),
+    path("events/", include("workflows.dashboard.events.urls")),
+    path("", include("workflows.dashboard.schedules.urls")),
     path("approvals/", operations.approvals_page, name="approvals"),
     path("approvals/<uuid:step_run_id>/", operations.approval, name="approval"),
     path("organization/", organization.organization_page, name="organization"),

@@ -9,7 +9,7 @@ from django.utils.safestring import SafeString
 from workflows.selectors.pages.flows import RUNS_SHOWN, Health
 
 register = template.Library()
-BAR, GAP, TALL, LEAST = 3, 1, 20, 4
+BAR, GAP, TALL, LEAST = 2, 1, 20, 4
 
 
 @register.simple_tag

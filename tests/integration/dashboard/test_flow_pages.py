@@ -102,7 +102,7 @@ def test_a_stop_says_who_why_and_what_becomes_of_arrivals(org: Organization, slu
     (stop,) = pauses.stopped(org)
     assert (stop["mode"], stop["arrivals"], stop["reason"]) == ("drain", "skip", "stock is counted")
     assert b"stock is counted" in client.get("/flows/").content
-    assert successes(client.post(f"/flows/{slug}/resume/", {"seen": "draining", "list": "yes"}, follow=True)) != []
+    assert successes(client.post(f"/flows/{slug}/resume/", {"seen": "draining", "back": "flows"}, follow=True)) != []
     assert pauses.stopped(org) == []
 
 
@@ -121,7 +121,7 @@ def test_what_is_no_action_is_not_found(org: Organization, slug: str) -> None:
 
 def test_a_flow_is_archived_and_brought_back(org: Organization, slug: str) -> None:
     client = member(org, "editor")
-    client.post(f"/flows/{slug}/archive/", {"seen": "active", "list": "yes"})
+    client.post(f"/flows/{slug}/archive/", {"seen": "active", "back": "flows"})
     assert slug in client.get("/flows/?archived=true").content.decode()
     page = client.get(f"/flows/{slug}/").content.decode()
     assert "Bring back" in page

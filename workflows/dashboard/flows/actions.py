@@ -22,6 +22,9 @@ from workflows.selectors.pages import flows as selectors
 from workflows.services import pauses, schedules
 from workflows.services.flows import archiving
 
+LISTS = ("flows", "schedules", "webhooks")
+"""The lists whose rows have actions: the names of their addresses."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
@@ -100,18 +103,15 @@ def act(request: HttpRequest, organization: Organization, slug: str, mode: str) 
     except WorkflowsError as error:
         messages.error(request, str(error))
     else:
-        if mode == "delete" or (mode == "archive" and "list" in request.POST):
+        if mode == "delete":
             back = reverse("headrace:flows")
     return redirect(back)
 
 
 def _back(request: HttpRequest, slug: str) -> str:
     """The page that the form stands on."""
-    if "list" in request.POST:
-        return reverse("headrace:flows")
-    if "schedules" in request.POST:
-        return reverse("headrace:schedules")
-    return reverse("headrace:flow", args=[slug])
+    name = request.POST.get("back", "")
+    return reverse(f"headrace:{name}") if name in LISTS else reverse("headrace:flow", args=[slug])
 
 
 def _check_seen(request: HttpRequest, organization: Organization, flow: Flow) -> None:
@@ -141,4 +141,4 @@ def switch_trigger(
         later = " What it missed while it was off is not caught up." if found.kind == Trigger.Kind.CRON else ""
         messages.success(request, f"The trigger {found.key} of {slug} is {mode} now.{later if mode == 'on' else ''}")
     back = _back(request, slug)
-    return redirect(back if "schedules" in request.POST else f"{back}?tab=triggers")
+    return redirect(back if request.POST.get("back") in LISTS else f"{back}?tab=triggers")

@@ -75,18 +75,13 @@ def _drawing(title: str, steps: Sequence[CompiledStep]) -> Drawing:
     depths = _depths(parents)
     rows: dict[int, int] = {}
     places: dict[str, tuple[int, int]] = {}
+    edges: list[Edge] = []
     for step in shown:
-        column = depths[step.key]
-        row = rows.get(column, 0)
-        rows[column] = row + 1
-        places[step.key] = (MARGIN + column * (WIDTH + GAP_X), MARGIN + row * (HEIGHT + GAP_Y))
-    edges = [
-        Edge(
-            path=_curve(places[parent], places[step.key]), kind="dashed" if _is_conditional(step, parent, shown) else ""
-        )
-        for step in shown
-        for parent in parents[step.key]
-    ]
+        places[step.key] = _place(rows, depths[step.key])
+        for parent in parents[step.key]:
+            between = [_place(rows, column) for column in range(depths[parent] + 1, depths[step.key])]
+            path = _line([places[parent], *between, places[step.key]]) if parent in places else ""
+            edges.append(Edge(path=path, kind="dashed" if _is_conditional(step, parent, shown) else ""))
     columns, most = max(rows, default=0) + 1, max(rows.values(), default=1)
     return Drawing(
         title=title,
@@ -131,11 +126,21 @@ def _is_conditional(step: CompiledStep, parent: str, shown: Sequence[CompiledSte
     )
 
 
-def _curve(start: tuple[int, int], end: tuple[int, int]) -> str:
-    x1, y1 = start[0] + WIDTH, start[1] + HEIGHT // 2
-    x2, y2 = end[0], end[1] + HEIGHT // 2
-    bend = max(24, (x2 - x1) // 2)
-    return f"M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}"
+def _place(rows: dict[int, int], column: int) -> tuple[int, int]:
+    """The next free place of a column: of a step, or of a line that goes by it, so that it crosses no step."""
+    row = rows.get(column, 0)
+    rows[column] = row + 1
+    return MARGIN + column * (WIDTH + GAP_X), MARGIN + row * (HEIGHT + GAP_Y)
+
+
+def _line(places: Sequence[tuple[int, int]]) -> str:
+    """From the right side of the first place to the left side of the last, straight through those between."""
+    parts = []
+    for (x, y), (end_x, end_y) in pairwise(places):
+        x1, y1, x2, y2 = x + WIDTH, y + HEIGHT // 2, end_x, end_y + HEIGHT // 2
+        bend = (x2 - x1) // 2
+        parts.append(f"{'L' if parts else 'M'}{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}")
+    return "".join(parts)
 
 
 def _node(step: CompiledStep, place: tuple[int, int]) -> Node:
