@@ -1,73 +1,21 @@
-"""The pages of what people decide: approvals, and which flows run, with their next fire times."""
+"""The pages of what people decide: approvals."""
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods
 
-from workflows import selectors
 from workflows.dashboard.access import page
 from workflows.edge import access
-from workflows.edge.access import CHANGE_FLOWS, CHANGE_ORGANIZATION, CHANGE_RUNS, STOP_FLOWS
-from workflows.edge.path_tokens import mask_path_tokens
-from workflows.errors import FlowNotFound, WorkflowsError
+from workflows.edge.access import CHANGE_ORGANIZATION, CHANGE_RUNS
+from workflows.errors import WorkflowsError
 from workflows.models import Organization
-from workflows.services import approvals, pauses, schedules
+from workflows.services import approvals
 from workflows.services.approvals import ApprovalNotFound, Decider
-
-SHOWN_FIRES = 3
-
-
-@page()
-@require_GET
-def flows(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """The flows: what starts them, when next, and whether they are paused."""
-    stops = {each["flow"]: each for each in pauses.stopped(organization)}
-    open_addresses = access.allows(request.user, CHANGE_FLOWS, organization)
-    archived = request.GET.get("archived") == "true"
-    found = selectors.flows(organization, archived=archived)
-    rows = [_flow_row(summary, stops, open_addresses) for summary in found]
-    whole = next((each for each in stops.values() if each["what"] == "organization"), None)
-    return render(request, "headrace/flows.html", {"flows": rows, "whole": whole, "archived": archived})
-
-
-def _flow_row(summary: selectors.FlowSummary, stops: dict[str, dict[str, Any]], open_addresses: bool) -> dict[str, Any]:
-    triggers = list(summary.flow.triggers.all())
-    texts = [str(each) if open_addresses else mask_path_tokens(str(each)) for each in triggers]
-    crons = [each for each in triggers if each.kind == "cron" and each.enabled and not summary.flow.archived_at]
-    fires = [at for each in crons for at in schedules.next_fires(each)]
-    return {
-        "flow": summary.flow,
-        "triggers": [{"text": text, "enabled": each.enabled} for text, each in zip(texts, triggers, strict=True)],
-        "live_runs": summary.live_runs,
-        "next_fires": sorted(fires)[:SHOWN_FIRES],
-        "stop": stops.get(summary.flow.slug),
-    }
-
-
-@page(STOP_FLOWS)
-@require_POST
-def stop_flow(request: HttpRequest, organization: Organization, slug: str, mode: str) -> HttpResponse:
-    """Pause, drain or resume a flow, and show the list again."""
-    by = request.user.get_username()
-    try:
-        subject = pauses.flow(organization, slug)
-        if mode == "resume":
-            pauses.resume(subject, by=by)
-        elif mode in {"pause", "drain"}:
-            pauses.stop(subject, mode=mode, by=by)  # type: ignore[arg-type]
-        else:
-            raise Http404
-    except FlowNotFound as error:
-        raise Http404(str(error)) from None
-    except WorkflowsError as error:
-        messages.error(request, str(error))
-    return redirect("headrace:flows")
 
 
 @page()
@@ -84,7 +32,7 @@ def approvals_page(request: HttpRequest, organization: Organization) -> HttpResp
         }
         for each in found
     ]
-    return render(request, "headrace/approvals.html", {"approvals": rows})
+    return render(request, "headrace/approvals.html", {"approvals": rows, "has_more": len(found) >= approvals.MAX_OPEN})
 
 
 @page()

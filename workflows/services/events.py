@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from workflows.definitions.json_schema import compile_schema, stored_schema
 from workflows.engine.events import receive
 from workflows.engine.events.receive import NewEvent
-from workflows.errors import InvalidInput, WorkflowsError
+from workflows.errors import EventNotFound, InvalidInput, WorkflowsError
 from workflows.models import AccessKey, Event, EventSchema, Organization
 from workflows.models.event import SYSTEM
 from workflows.payload import MAX_SCHEMA_BYTES, dump, text_fault
@@ -102,6 +102,25 @@ def send(organization: Organization, payload: Any) -> list[UUID]:
         _keep(organization, parsed, misfits)
         raise EventsRefused([problem for found in misfits.values() for problem in found])
     return receive.receive(organization.id, [_new(event) for event in parsed])
+
+
+def resend(organization: Organization, event_id: UUID) -> UUID:
+    """Send a stored event again, as a new one that happens now. Returns its id.
+
+    One that came at a webhook's address starts that flow alone again; any other goes to all that listen to its name,
+    and must fit the schema that the name has now. Raises EventNotFound, InvalidInput (the system's own), EventsRefused.
+    """
+    event = Event.objects.filter(org_id=organization.id, id=event_id).first()
+    if event is None:
+        raise EventNotFound
+    if event.name.startswith(SYSTEM):
+        raise InvalidInput(
+            f"{event.name} is an event of the system: it tells what happened once, and is not sent again."
+        )
+    if event.trigger_id is None:
+        return send(organization, {"name": event.name, "data": event.data, "user": event.user})[0]
+    new = NewEvent(name=event.name, data=event.data, user=event.user, trigger_id=event.trigger_id)
+    return receive.receive(organization.id, [new])[0]
 
 
 def plain(listed: Sequence[Any]) -> list[NewEvent] | None:

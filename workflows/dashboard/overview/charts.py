@@ -62,17 +62,17 @@ FORMS = (
         ),
     ),
     _Form(
-        key="failed", title="Failure rate", unit="% of the runs", kind="lines", behind="failed",
+        key="failed", title="Failure rate", unit="% of the runs", kind="bars", behind="failed",
         peak=lambda each: each.failure_percent,
         series=(Series(label="failed", color="bar-failed", value=lambda each: each.failure_percent),),
     ),
     _Form(
-        key="retried", title="Retry rate", unit="% of the tries", kind="lines", behind="retried",
+        key="retried", title="Retry rate", unit="% of the tries", kind="bars", behind="retried",
         peak=lambda each: each.retry_percent,
         series=(Series(label="tried again", color="bar-retry-wait", value=lambda each: each.retry_percent),),
     ),
     _Form(
-        key="waited", title="Throttling overhead", unit="s from ready to start: longest, mean", kind="lines",
+        key="waited", title="Throttling overhead", unit="s from ready to start: longest, mean", kind="bars",
         behind="waited", peak=lambda each: _seconds(each.longest_wait_ms) if each.tries else None,
         series=(
             Series(label="longest", color="bar-throttled",

@@ -42,8 +42,9 @@ def _context(request: HttpRequest, organization: Organization) -> dict[str, Any]
     parts = measured.buckets(organization, span, timezone.now())
     state = measured.now(organization)
     added: dict[str, Any] = {}
-    for _, values in signals.overview_shown.send(sender=None, organization=organization):
-        added.update(values)
+    answers: list[tuple[Any, Any]] = signals.overview_shown.send(sender=None, organization=organization)
+    for _, values in answers:
+        added |= values
     return {
         "span": span,
         "spans": list(measured.SPANS.values()),

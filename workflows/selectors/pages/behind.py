@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -100,7 +101,7 @@ UNION ALL
 
 
 def _tried(organization: Organization, kind: str, since: dt.datetime, until: dt.datetime) -> Behind:
-    given = {
+    given: dict[str, Any] = {
         "org": organization.id, "first": first_id(since.timestamp()), "next": first_id(until.timestamp()),
         "most": MOST_TRIES, "shown": SHOWN, "waited": kind == "waited",
     }  # fmt: skip

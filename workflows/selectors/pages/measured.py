@@ -100,7 +100,7 @@ def buckets(organization: Organization, span: Span, now: dt.datetime | None = No
     until_s = (now or timezone.now()).timestamp() // whole * whole + (0 if span.bucket == MINUTE else whole)
     until = dt.datetime.fromtimestamp(until_s, dt.UTC)
     since = until - span.length
-    given = {"bucket": span.bucket, "since": since, "until": until}
+    given: dict[str, Any] = {"bucket": span.bucket, "since": since, "until": until}
     with connection.cursor() as cursor:
         cursor.execute(_COUNTED, {**given, "org": NIL_UUID})
         counted = {row[0] for row in cursor.fetchall()}

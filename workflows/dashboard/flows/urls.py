@@ -1,0 +1,10 @@
+from django.urls import path
+
+from workflows.dashboard.flows import actions, views
+
+urlpatterns = [
+    path("", views.flows, name="flows"),
+    path("<slug:slug>/", views.flow, name="flow"),
+    path("<slug:slug>/triggers/<uuid:trigger_id>/<slug:mode>/", actions.switch_trigger, name="switch_trigger"),
+    path("<slug:slug>/<slug:mode>/", actions.act, name="act_on_flow"),
+]
