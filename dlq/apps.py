@@ -12,8 +12,10 @@ class DeadLettersConfig(AppConfig):
         from dlq import of_flows, repairs, services, tasks  # noqa: PLC0415  (models must be loaded)
         from dlq.alerting import evaluation  # noqa: PLC0415
         from dlq.alerting.default_rules import ship  # noqa: PLC0415
+        from dlq.dashboard.entries import ENTRIES  # noqa: PLC0415
         from dlq.record_failures import bury  # noqa: PLC0415
         from dlq.system_events import SOURCE  # noqa: PLC0415
+        from workflows.dashboard import navigation  # noqa: PLC0415
         from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
         from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
         from workflows.services import bulk, system_events  # noqa: PLC0415
@@ -37,6 +39,7 @@ class DeadLettersConfig(AppConfig):
         post_migrate.connect(ship, sender=self, dispatch_uid="dlq.ship")
         system_events.register({"dead letters": SOURCE})
         bulk.register(services.BULK_ACTIONS)
+        navigation.register(*ENTRIES)
         periodic_jobs.register(
             Job(name="automatic replays", every_s=5.0, work=services.replay_due),
             Job(name="repairs that have ended", every_s=2.0, work=repairs.settle),
