@@ -27,5 +27,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("login/", dashboard_login, name="login"),
     *of_programs,
+    path("letters/", include("dlq.dashboard.urls")),
     path("", include("workflows.dashboard.urls")),
 ]

@@ -20,9 +20,11 @@ class DeadLettersConfig(AppConfig):
         )
         from dlq.alerting import evaluation  # noqa: PLC0415
         from dlq.alerting.default_rules import ship  # noqa: PLC0415
+        from dlq.dashboard.entries import ENTRIES  # noqa: PLC0415
         from dlq.record_failures import bury  # noqa: PLC0415
         from dlq.system_events import SOURCE  # noqa: PLC0415
         from workflows.edge import redaction  # noqa: PLC0415
+        from workflows.dashboard import navigation  # noqa: PLC0415
         from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
         from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
         from workflows.engine.retention import ages  # noqa: PLC0415
@@ -55,6 +57,7 @@ class DeadLettersConfig(AppConfig):
         system_events.register({"dead letters": SOURCE})
         bulk.register(services.BULK_ACTIONS)
         redaction.register({"dead letters": selectors.runs_of})
+        navigation.register(*ENTRIES)
         periodic_jobs.register(
             Job(name="automatic replays", every_s=5.0, work=services.replay_due),
             Job(name="repairs that have ended", every_s=2.0, work=repairs.settle),

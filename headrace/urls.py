@@ -20,5 +20,10 @@ def nothing(request: HttpRequest, rest: str) -> HttpResponse:
 
 
 urlpatterns: list[URLPattern | URLResolver] = mounted(
-    [*of_programs, path("api/<path:rest>", nothing), path("", include("workflows.dashboard.urls"))]
+    [
+        *of_programs,
+        path("api/<path:rest>", nothing),
+        path("letters/", include("dlq.dashboard.urls")),
+        path("", include("workflows.dashboard.urls")),
+    ]
 )

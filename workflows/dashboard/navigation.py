@@ -43,6 +43,13 @@ ENTRIES = (
     Entry(group="Elsewhere", label="API", url="headrace-api:openapi-view", icon="api"),
     Entry(group="Elsewhere", label="Components", url="headrace:design", icon="design", staff=True),
 )
+REGISTERED: dict[str, Entry] = {}
+"""The entries of other apps, by their addresses' names."""
+
+
+def register(*entries: Entry) -> None:
+    """Add the entries of an app, after ours of the same group."""
+    REGISTERED.update({entry.url: entry for entry in entries})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +73,8 @@ class Group:
 
 def groups(request: HttpRequest) -> list[Group]:
     """What the login of a request may open, by group; groups without a link are left out."""
-    shown = [(entry, address) for entry in ENTRIES if (address := _address(entry, request)) is not None]
+    entries = (*ENTRIES, *REGISTERED.values())
+    shown = [(entry, address) for entry in entries if (address := _address(entry, request)) is not None]
     current = _current(request.path, [address for _, address in shown])
     made = []
     for name in GROUPS:

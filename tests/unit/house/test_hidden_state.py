@@ -23,6 +23,7 @@ ALLOWED = {
     "workflows.steps.registry.REGISTRY": "the step types: each registers itself when its module is imported",
     "workflows.engine.maintenance.periodic_jobs.JOBS": "the jobs of each app, from the table in its `apps.py`",
     "workflows.services.bulk.ACTIONS": "the actions of each app, from one table each",
+    "workflows.dashboard.navigation.REGISTERED": "the links of each app, from one table each",
     "workflows.services.system_events.SOURCES": "the system events of each app, from one table each",
     "workflows.steps.tools.TOOLS": "what step types ask of the layers above, put in once by `apps.py`",
     "workflows.functions.flows._REGISTRY": "the flows in Python: each registers itself when its module is imported",

@@ -1,0 +1,7 @@
+"""The links of dead letters in the navigation."""
+
+from __future__ import annotations
+
+from workflows.dashboard.navigation import Entry
+
+ENTRIES = (Entry(group="Operate", label="Dead letters", url="headrace-letters:causes", icon="letters", key="d"),)
