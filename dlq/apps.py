@@ -23,8 +23,8 @@ class DeadLettersConfig(AppConfig):
         from dlq.dashboard.entries import ENTRIES  # noqa: PLC0415
         from dlq.record_failures import bury  # noqa: PLC0415
         from dlq.system_events import SOURCE  # noqa: PLC0415
-        from workflows.edge import redaction  # noqa: PLC0415
         from workflows.dashboard import navigation  # noqa: PLC0415
+        from workflows.edge import redaction  # noqa: PLC0415
         from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
         from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
         from workflows.engine.retention import ages  # noqa: PLC0415

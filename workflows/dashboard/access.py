@@ -59,7 +59,7 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponseBas
     return decorate
 
 
-def refused(request: HttpRequest, error: WorkflowsError) -> HttpResponseBase:
+def refused(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
     """The page that says why not."""
     return render(request, "headrace/refused.html", {"reason": str(error), "status": error.status}, status=error.status)
 
