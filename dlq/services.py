@@ -16,6 +16,7 @@ from dlq.errors import AlreadyHandled, DeadLetterNotFound, GroupNotFound
 from dlq.models import DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
 from dlq.record_failures import MAX_AUTO_REPLAY_S
 from workflows.duration import MAX_MS
+from workflows.edge import hidden
 from workflows.edge.unavailable import may_pass
 from workflows.engine.maintenance import sweeps
 from workflows.engine.repair import chain
@@ -63,6 +64,8 @@ def replay(
             raise AlreadyHandled("The dead letter is ignored; reopen it to replay it.")
         if letter.status == Status.REPROCESSED and not force:
             raise _repaired(letter)
+        if data is not KEEP:  # what was shown hidden is the letter's own
+            data = hidden.restored(organization.id, data, letter.event_data, what="input", ids=[letter.run_id])
         if letter.status == Status.HANDLED:
             return repair.fork_run(
                 organization, letter.run_id, [letter.step_key], new_input=data, version=version or "same",

@@ -23,8 +23,9 @@ from workflows.dashboard.run.read import detail_of
 from workflows.definitions.compiled import CompiledFlow
 from workflows.edge.access import CHANGE_RUNS
 from workflows.errors import InvalidInput, WorkflowsError
-from workflows.models import Organization
+from workflows.models import Organization, Run
 from workflows.payload import MAX_EVENT_BYTES
+from workflows.presenters import redaction
 from workflows.selectors.runs import RunDetail
 from workflows.services import repair
 from workflows.services.repair import Repeat
@@ -56,12 +57,18 @@ def input_schema(flow: CompiledFlow | None) -> dict[str, str]:
     return {"schema_json": json.dumps(schema.source, default=dict) if schema else ""}
 
 
+def editable_input(run: Run) -> str:
+    """The input of a run as JSON that somebody may change: what the organization's rules hide is `***` in it."""
+    value = redaction.editable(run.org_id, repair.own_input(run), "input", [run.id])
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
 @page(CHANGE_RUNS)
 @require_http_methods(["GET", "POST"])
 def repeat(request: HttpRequest, organization: Organization, run_id: UUID) -> HttpResponse:
     """The form; what it would do; and the new run."""
     detail = detail_of(organization, run_id)
-    original = json.dumps(repair.own_input(detail.run), indent=2, ensure_ascii=False)
+    original = editable_input(detail.run)
     wanted = _wanted(request, detail, original)
     context: dict[str, Any] = {
         "run": detail.run,
