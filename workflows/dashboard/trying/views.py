@@ -148,9 +148,8 @@ def events(request: HttpRequest, organization: Organization) -> HttpResponse:
         try:
             value = begin.meant(_json(text, "events"))
             ids = services.send_events(organization, value)
-            examples.remember(
-                organization, user_id(request), kind="event", name="", text=_as_sent(text, value)
-            )  # fmt: skip
+            sent_text = _as_sent(text, value)
+            examples.remember(organization, user_id(request), kind="event", name="", text=sent_text)
             chosen = ",".join(str(id_) for id_ in ids[:SHOWN_EVENTS])
             messages.success(request, f"{len(ids)} event{'s are' if len(ids) != 1 else ' is'} received.")
             return redirect(f"{reverse('headrace:sent_events')}?ids={chosen}")

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Exists, Max, Model, OuterRef, Q, QuerySet
 
 from throttling.models import ThrottleChange
-from workflows.engine.sql import retention as sql
+from workflows.engine.sql import upkeep as sql
 from workflows.models import AuditEntry, BulkOperation, CronFire, ImportedRun, LoginTry, OperationChange, PrunedCount
 from workflows.models.run import first_id
 
