@@ -24,6 +24,12 @@ def restored(org_id: UUID, given: Any, original: Any, *, what: str, ids: Iterabl
     if not _has_mask(given) or not redaction.rules_of(org_id):
         return given
     known = [*redaction.rules_of(org_id).values({what: original}, original), *redaction.known_values([*ids])]
+    return put_in(given, original, known, what=what)
+
+
+def put_in(given: Any, original: Any, known: Sequence[str] = (), *, what: str) -> Any:
+    """The given value with the original's where it has a mask; `known`: texts that are hidden wherever they stand.
+    Raises InvalidInput."""
     return _Original(known).take(given, original, what)
 
 
