@@ -23,6 +23,7 @@ from dlq.models import (
     DeadLetterComment,
     DeadLetterGroup,
 )
+from workflows.admin.bounded import BoundedAdmin, CategoryFilter, StepTypeFilter
 from workflows.admin.checked import CheckedAdmin
 from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
@@ -40,16 +41,15 @@ class ChangeInline(ReadOnlyInline):
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ReadOnlyAdmin):
+class DeadLetterAdmin(BoundedAdmin):
     scope = Scope(path="org_id")
     action_rights: ClassVar = dict.fromkeys(
         ("replay", "resume", "ignore", "reopen", "replay_once_more", "resume_once_more"), access.CHANGE_LETTERS
     )
     list_display = ("id", "flow", "step_key", "category", "error_message_short", "attempts", "status", "failed_at")
-    list_filter = ("status", "category", "step_type", "flow")
+    list_filter = ("status", CategoryFilter, StepTypeFilter, "flow")
     list_select_related = ("flow",)
     search_fields = ("error_message", "event_name")
-    show_full_result_count = False
     inlines = (ChangeInline,)
     actions = ("replay", "resume", "ignore", "reopen", "replay_once_more", "resume_once_more")
     fields = (

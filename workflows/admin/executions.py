@@ -3,11 +3,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
 from workflows import services
+from workflows.admin.bounded import BoundedAdmin, EventNameFilter, QueueFilter, StartedByFilter, TypeFilter
 from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.admin.scoped import Scope
@@ -54,16 +56,27 @@ class ShownStatusFilter(admin.SimpleListFilter):
             return queryset.none()
 
 
+class RunChangeList(ChangeList):
+    """The runs of a page, each with the status that is shown."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        page = list(self.result_list)
+        statuses = run_lists.shown_statuses(page)
+        for run in page:
+            run.shown = statuses[run.id]
+        self.result_list = page
+
+
 @admin.register(Run)
-class RunAdmin(ReadOnlyAdmin):
+class RunAdmin(BoundedAdmin):
     scope = Scope(path="org_id")
     action_rights: ClassVar = dict.fromkeys(
         ("cancel", "replay", "resume", "replay_once_more", "resume_once_more"), access.CHANGE_RUNS
     )
     list_display = ("id", "flow", "shown_status", "trigger", "priority", "created_at", "ended_at")
-    list_filter = (ShownStatusFilter, "trigger", "flow")
+    list_filter = (ShownStatusFilter, StartedByFilter, "flow")
     list_select_related = ("flow",)
-    show_full_result_count = False
     inlines = (StepRunInline,)
     actions = ("cancel", "replay", "resume", "replay_once_more", "resume_once_more")
     fields = (
@@ -90,12 +103,12 @@ class RunAdmin(ReadOnlyAdmin):
         "parent_id",
     )
 
-    def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).annotate(at_work=run_lists.busy())
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return RunChangeList
 
     @admin.display(description="status", ordering="status")
     def shown_status(self, run: Any) -> str:
-        return run_lists.WAITING if run.is_live and not run.at_work else str(run.status)
+        return str(getattr(run, "shown", "") or run_lists.shown_statuses([run])[run.id])
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return self.may_act(request, "cancel")
@@ -157,7 +170,7 @@ class RunAdmin(ReadOnlyAdmin):
         return json_block(obj.error)
 
 
-class OfRunsAdmin(ReadOnlyAdmin):
+class OfRunsAdmin(BoundedAdmin):
     """Rows of runs; what is left of one that was deleted is not shown."""
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -169,13 +182,18 @@ class AttemptInline(ReadOnlyInline):
     fields = ("number", "status", "ready_at", "started_at", "ended_at", "error")
     readonly_fields = fields
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """Those of the step's run: the index of attempts begins with it."""
+        step = str(request.resolver_match.kwargs.get("object_id", "")) if request.resolver_match else ""
+        runs = StepRun.objects.filter(pk=step).values_list("run_id", flat=True) if step else ()
+        return super().get_queryset(request).filter(run_id__in=list(runs))
+
 
 @admin.register(StepRun)
 class StepRunAdmin(OfRunsAdmin):
     scope = Scope(path="org_id")
     list_display = ("key", "run_id", "type", "status", "attempt", "losses", "ready_at", "ended_at")
-    list_filter = ("status", "type", "queue")
-    show_full_result_count = False
+    list_filter = ("status", TypeFilter, QueueFilter)
     inlines = (AttemptInline,)
 
 
@@ -184,15 +202,13 @@ class AttemptAdmin(OfRunsAdmin):
     scope = Scope(path="org_id")
     list_display = ("step_run_id", "number", "status", "started_at", "ended_at")
     list_filter = ("status",)
-    show_full_result_count = False
 
 
 @admin.register(Event)
-class EventAdmin(ReadOnlyAdmin):
+class EventAdmin(BoundedAdmin):
     scope = Scope(path="org_id")
     list_display = ("name", "id", "ts", "received_at", "matched_at", "rejected")
-    list_filter = ("name",)
-    show_full_result_count = False
+    list_filter = (EventNameFilter,)
 
 
 @admin.register(Worker)
@@ -206,7 +222,7 @@ class LeaderLeaseAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Wait)
-class WaitAdmin(ReadOnlyAdmin):
+class WaitAdmin(BoundedAdmin):
     """What waiting steps wait for."""
 
     scope = Scope(path="org_id")
@@ -224,7 +240,7 @@ class FanOutAdmin(OfRunsAdmin):
 
 
 @admin.register(TriggerOutcome)
-class TriggerOutcomeAdmin(ReadOnlyAdmin):
+class TriggerOutcomeAdmin(BoundedAdmin):
     """Why events and requests have no runs of their own."""
 
     scope = Scope(path="org_id")

@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from workflows.admin.bounded import BoundedPaginator
 from workflows.admin.readonly import ReadOnlyAdmin
 from workflows.admin.scoped import Scope
 from workflows.errors import InvalidInput
@@ -41,6 +42,7 @@ class ObservedTaskAdmin(ReadOnlyAdmin):
     list_filter = (ShownStateFilter,)
     search_fields = ("=id", "=name", "=root_id")
     show_full_result_count = False
+    paginator = BoundedPaginator
     readonly_fields = ("shown", "duration")
 
     @admin.display(description="state")
@@ -59,4 +61,5 @@ class CeleryTaskAdmin(ReadOnlyAdmin):
     scope = Scope(path="org_id")
     list_display = ("task_id", "name", "state", "sends", "created_at", "sent_at", "ended_at", "ended_by")
     show_full_result_count = False
+    paginator = BoundedPaginator
     exclude = ("end",)

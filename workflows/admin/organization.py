@@ -7,8 +7,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest
 
+from workflows.admin.bounded import BoundedAdmin
 from workflows.admin.checked import CheckedAdmin
-from workflows.admin.readonly import ReadOnlyAdmin
 from workflows.admin.scoped import Scope
 from workflows.edge import access, redaction
 from workflows.edge.access import RIGHTS, WHAT
@@ -263,10 +263,9 @@ class SecretAdmin(CheckedAdmin):
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(ReadOnlyAdmin):
+class AuditEntryAdmin(BoundedAdmin):
     """Who changed what. Nobody changes an entry; retention alone deletes."""
 
     list_display = ("at", "actor_kind", "actor", "verb", "object_kind", "object_id", "org_id")
     list_filter = ("actor_kind",)
     search_fields = ("=actor", "=object_id", "=verb")
-    show_full_result_count = False

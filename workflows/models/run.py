@@ -22,6 +22,9 @@ DECIDED = frozenset({"completed", "failed", "skipped"})
 """Of steps: the need of a successor is decided by them."""
 ENDED_STEP = DECIDED | {"cancelled"}
 
+STARTED_BY = ("api", "cli", "cron", "event", "invoke", "manual", "on_failure", "task", "webhook")
+"""What starts runs: the values of `Run.trigger`."""
+
 
 def first_id(at_s: float) -> UUID:
     """The smallest uuid7 of a moment (epoch seconds): what was made since then has larger ones."""

@@ -285,14 +285,20 @@ class QueueCounts:
 
 
 _COUNTS = """
-WITH live AS (
-    SELECT r.status, NOT EXISTS (SELECT 1 FROM headrace_workflows_steprun s
-                                  WHERE s.run_id = r.id AND s.status IN ('ready', 'running')) AS asleep
-      FROM headrace_workflows_run r WHERE r.org_id = %(org)s AND r.status IN ('queued', 'running')
+WITH at_work AS MATERIALIZED (
+    SELECT run_id FROM headrace_workflows_steprun WHERE status = 'running' AND org_id = %(org)s
+    UNION
+    SELECT run_id FROM headrace_workflows_steprun WHERE status = 'ready' AND waiting_for = '' AND org_id = %(org)s
+    UNION
+    SELECT run_id FROM headrace_workflows_steprun WHERE status = 'ready' AND waiting_for = 'limit' AND org_id = %(org)s
+), awake AS MATERIALIZED (
+    SELECT count(*) FILTER (WHERE r.status = 'queued') AS queued,
+           count(*) FILTER (WHERE r.status = 'running') AS running
+      FROM at_work a JOIN headrace_workflows_run r ON r.id = a.run_id WHERE r.status IN ('queued', 'running')
 )
-SELECT (SELECT count(*) FROM live WHERE NOT asleep AND status = 'queued'),
-       (SELECT count(*) FROM live WHERE NOT asleep AND status = 'running'),
-       (SELECT count(*) FROM live WHERE asleep),
+SELECT awake.queued, awake.running,
+       (SELECT count(*) FROM headrace_workflows_run WHERE org_id = %(org)s AND status IN ('queued', 'running'))
+       - awake.queued - awake.running,
        (SELECT count(*) FROM headrace_workflows_run WHERE org_id = %(org)s AND status = 'completed'
            AND ended_at IS NOT NULL AND ended_at > %(now)s - interval '24 hours')
        + (SELECT COALESCE(sum(runs), 0) FROM headrace_workflows_prunedcount WHERE org_id = %(org)s
@@ -301,6 +307,7 @@ SELECT (SELECT count(*) FROM live WHERE NOT asleep AND status = 'queued'),
            AND ended_at IS NOT NULL AND ended_at > %(now)s - interval '7 days')
        + (SELECT COALESCE(sum(runs), 0) FROM headrace_workflows_prunedcount WHERE org_id = %(org)s
              AND status = 'failed' AND minute > %(now)s - interval '7 days')
+  FROM awake
 """
 
 

@@ -89,6 +89,7 @@ class DocumentedAPI(NinjaAPI):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.add_decorator(as_given)
+        self._documents: dict[str, OpenAPISchema] = {}
 
     def create_temporal_response(self, request: HttpRequest) -> HttpResponse:
         """Every operation asks for this once its key has been checked, before it reads its parameters."""
@@ -112,6 +113,13 @@ class DocumentedAPI(NinjaAPI):
         }
 
     def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
+        """The document. It is made once for each address that the API has, which takes a fraction of a second."""
+        key = repr(sorted(options.items()))
+        if key not in self._documents:
+            self._documents[key] = self._made_document(options)
+        return self._documents[key]
+
+    def _made_document(self, options: dict[str, Any]) -> OpenAPISchema:
         document = super().get_openapi_schema(**options)
         document["components"].setdefault("schemas", {})["Problem"] = PROBLEM
         for path, methods in document["paths"].items():
