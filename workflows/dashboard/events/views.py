@@ -21,6 +21,7 @@ from workflows.models.event import SYSTEM
 from workflows.presenters import redaction
 from workflows.selectors import events as selectors
 from workflows.selectors.pages import events as page_selectors
+from workflows.selectors.upkeep.absence import absence
 from workflows.services import events as services
 
 SHOWN_CHARACTERS = 200_000
@@ -62,8 +63,8 @@ def event(request: HttpRequest, organization: Organization, event_id: UUID) -> H
     """One event: its payload, the runs that it made, and why there are no more."""
     try:
         detail = selectors.event_detail(organization, event_id)
-    except EventNotFound as error:
-        raise Http404(str(error)) from None
+    except EventNotFound:
+        raise Http404(absence(organization, event_id, "event")) from None
     found = detail.event
     row = page_selectors.EventRow(event=found, runs=len(detail.runs))
     body = json.dumps(redaction.payload(organization.id, found.data, "data"), indent=2, ensure_ascii=False)

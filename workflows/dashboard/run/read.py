@@ -14,6 +14,7 @@ from workflows.errors import RunNotFound
 from workflows.models import Organization
 from workflows.presenters import redaction
 from workflows.selectors.runs import RunDetail, StepDetail
+from workflows.selectors.upkeep.absence import absence
 
 BODIES = ("input", "output")
 
@@ -22,16 +23,16 @@ def detail_of(organization: Organization, run_id: UUID, *, bodies: bool = False)
     """The run with its steps. Raises Http404."""
     try:
         return selectors.run_detail(organization, run_id, bodies=bodies)
-    except RunNotFound as error:
-        raise Http404(str(error)) from None
+    except RunNotFound:
+        raise Http404(absence(organization, run_id, "run")) from None
 
 
 def step_of(organization: Organization, run_id: UUID, key: str) -> StepDetail:
     """One step with its tries. Raises Http404."""
     try:
         return selectors.step_detail(organization, run_id, key)
-    except RunNotFound as error:
-        raise Http404(str(error)) from None
+    except RunNotFound:
+        raise Http404(absence(organization, run_id, "run")) from None
 
 
 def run_value(detail: RunDetail, what: str) -> Any:
