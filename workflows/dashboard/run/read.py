@@ -11,7 +11,7 @@ from django.http import Http404, HttpResponse
 from workflows import presenters, selectors
 from workflows.dashboard.run.page import input_of, shown_body
 from workflows.errors import RunNotFound
-from workflows.models import Organization
+from workflows.models import Organization, Run
 from workflows.presenters import redaction
 from workflows.selectors.runs import RunDetail, StepDetail
 from workflows.selectors.upkeep.absence import absence
@@ -32,6 +32,8 @@ def step_of(organization: Organization, run_id: UUID, key: str) -> StepDetail:
     try:
         return selectors.step_detail(organization, run_id, key)
     except RunNotFound:
+        if Run.objects.filter(org_id=organization.id, id=run_id).exists():
+            raise Http404("The run has no such step.") from None
         raise Http404(absence(organization, run_id, "run")) from None
 
 
