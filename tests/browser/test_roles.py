@@ -114,7 +114,21 @@ def test_each_sees_its_organizations_and_clicks_what_its_role_may(
     assert status_of(his, "/admin/") == 200  # the login of the admin: he is no staff
     expect(his.locator("#login-form, form#login-form")).to_be_visible()
 
-    look_as_viewer(contexts[0], hers, red, blue)
+    # Anna switches to blue, where she is a viewer: no button, and a refusal for who tries without one.
+    assert status_of(hers, f"/runs/{red.run_id}/") == 200
+    expect(hers.get_by_role("button", name="Cancel")).to_be_visible()
+    switch(hers, blue)
+    expect(hers.locator("tbody")).to_contain_text("blue-flow")
+    assert status_of(hers, f"/runs/{red.run_id}/") == 404
+    assert status_of(hers, f"/runs/{blue.run_id}/") == 200
+    expect(hers.get_by_role("heading", name="blue-flow")).to_be_visible()
+    expect(hers.get_by_role("button", name="Cancel")).to_have_count(0)
+    tried = contexts[0].request.post(
+        f"/runs/{blue.run_id}/cancel/",
+        headers={"X-CSRFToken": csrf(contexts[0]), "Referer": hers.url},
+    )
+    assert (tried.status, "it is viewer of" in tried.text()) == (403, True)
+    assert Run.objects.get(id=blue.run_id).cancel_requested_at is None
 
     # Back in red she cancels, and removes Bert: his next page is refused.
     switch(hers, red)
@@ -126,24 +140,6 @@ def test_each_sees_its_organizations_and_clicks_what_its_role_may(
     hers.locator("tr", has_text=bert.username).get_by_role("button", name="Remove").click()
     expect(hers.locator("main")).to_contain_text("no member any more")
     assert status_of(his, "/") == 403
-
-
-def look_as_viewer(context: BrowserContext, hers: Page, red: Place, blue: Place) -> None:
-    """Anna switches to blue, where she is a viewer: no button, and a refusal for who tries without one."""
-    assert status_of(hers, f"/runs/{red.run_id}/") == 200
-    expect(hers.get_by_role("button", name="Cancel")).to_be_visible()
-    switch(hers, blue)
-    expect(hers.locator("tbody")).to_contain_text("blue-flow")
-    assert status_of(hers, f"/runs/{red.run_id}/") == 404
-    assert status_of(hers, f"/runs/{blue.run_id}/") == 200
-    expect(hers.get_by_role("heading", name="blue-flow")).to_be_visible()
-    expect(hers.get_by_role("button", name="Cancel")).to_have_count(0)
-    tried = context.request.post(
-        f"/runs/{blue.run_id}/cancel/",
-        headers={"X-CSRFToken": csrf(context), "Referer": hers.url},
-    )
-    assert (tried.status, "it is viewer of" in tried.text()) == (403, True)
-    assert Run.objects.get(id=blue.run_id).cancel_requested_at is None
 
 
 def csrf(context: BrowserContext) -> str:

@@ -115,7 +115,8 @@ def trigger(
         new, refused = _controlled(flow, org_id, new) if controlled and new else (new, {})
         if refused and keyed:
             _give_keys_back(flow, org_id, wanted, refused)
-        if refusals := [*refused.values(), *_duplicates(runs, stands_for)]:
+        refusals = [*refused.values(), *_duplicates(runs, stands_for)]
+        if refusals:
             controls.record_refusals(flow.flow_id, org_id, refusals)
         ready = _insert(flow, org_id, new, kind=kind, lineage=lineage)
         dispatcher.start_after_commit(ready)

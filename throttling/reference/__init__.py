@@ -1,1 +1,0 @@
-"""The limits in Python: what the Lua scripts do, for tests and forecasts."""
