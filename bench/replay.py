@@ -1,7 +1,8 @@
 """What one entry of a journal costs that is only replayed, in µs: `python -m bench.replay [--entries 10000]`.
 
-A flow is visited whose journal has all of its steps, without a database: what is timed is the code between them, the tools
-and the journal, and apart from it the loading of the rows. The lowest of several rounds counts: others only add.
+A flow is visited whose journal has all of its steps, without a database: what is timed is the code between them,
+the tools and the journal, and apart from it the loading of the rows. The lowest of several rounds counts: others only
+add.
 """
 
 from __future__ import annotations
