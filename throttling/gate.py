@@ -74,17 +74,11 @@ class PastStarts:
 
 
 @cache
-def _files() -> dict[str, str]:
-    """All scripts by their names, read at the first use of one: while a process runs, the files may become those of the
-    next release."""
-    return {path.stem: path.read_text("utf-8") for path in LUA_DIR.rglob("*.lua")}
-
-
-@cache
 def script(verb: str) -> str:
     """The text of a verb: the shared part and its own file."""
     head = f"local RESTORING = {'true' if verb == 'restore' else 'false'}\n"
-    return head + "".join(_files()[name] for name in (*CORE, verb))
+    files = [*(LUA_DIR / "core" / f"{name}.lua" for name in CORE), LUA_DIR / f"{verb}.lua"]
+    return head + "".join(file.read_text("utf-8") for file in files)
 
 
 class Gate:
@@ -116,7 +110,7 @@ class Gate:
             if path.stem != "epoch"
         }
         self._sending = SendingConnections(self.client.connection_pool)
-        self._epoch = self.client.register_script(_files()["epoch"])
+        self._epoch = self.client.register_script((LUA_DIR / "epoch.lua").read_text("utf-8"))
 
     def _verify(self, connection: AbstractConnection) -> None:
         """On every (re)connect: which server is this? A restored snapshot may look sound and have lost its windows."""

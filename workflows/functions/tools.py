@@ -20,15 +20,13 @@ from pydantic import BaseModel
 
 from workflows.definitions.discovered import CallOptions
 from workflows.duration import parse_ms
-from workflows.engine.waits import rows
 from workflows.errors import ConfigurationFailure
 from workflows.functions import calls, payloads
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepCallRefused
-from workflows.functions.surroundings import Surroundings
+from workflows.functions.performing.looking import Look, primary_key
 from workflows.steps import callback_urls
 from workflows.steps.context import AttemptLog, StepContext
-from workflows.steps.outcome import Outcome, Sleep
 from workflows.steps.types import celery_task
 
 
@@ -265,8 +263,8 @@ class Step:
         call = Call(
             name=calls.check_name(name),
             options=calls.options_of("python"),
-            handler=_Look(queryset, every_s, (_duration(timeout) or 0) / 1000, self._driver.run.around),
-            value_of=_pk,
+            handler=Look(queryset, every_s, (_duration(timeout) or 0) / 1000, self._driver.run.around),
+            value_of=primary_key,
         )
         return self._driver.call(call)
 
@@ -365,21 +363,6 @@ class Step:
         return self._driver.call(calls.typed_call(name, type_, config, checked, value_of=value_of))
 
 
-class _Look:
-    """The handler of `wait_for_model`: a row, or another look later."""
-
-    def __init__(self, queryset: QuerySet[Any], every_s: float, timeout_s: float, around: Surroundings) -> None:
-        self._queryset, self._every_s, self._timeout_s, self._around = queryset, every_s, timeout_s, around
-
-    def __call__(self, context: StepContext) -> Outcome | dict[str, Any]:
-        left_s = self._around.await_rows(context, rows.tables_read(self._queryset), self._timeout_s)  # before it looks
-        found = self._queryset.all().values_list("pk", flat=True).first()
-        if found is not None:
-            return {"pk": payloads.plain(found) if isinstance(found, int | str) else str(found)}
-        every_s = min(self._every_s, 2.0 ** min(context.wake_seq, 16))  # who writes may not know of the wait yet
-        return Sleep(seconds=min(every_s, left_s)) if left_s > 0 else {"pk": None}
-
-
 def _split_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(options of the step, everything else)."""
     names = ("retries", "retry", "throttling")
@@ -403,7 +386,3 @@ def _event_id(value: Any) -> str:
 
 def _event_ids(value: Any) -> list[str]:
     return [str(id_) for id_ in value["eventIds"]]
-
-
-def _pk(value: Any) -> Any:
-    return value["pk"]

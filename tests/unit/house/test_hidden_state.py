@@ -33,7 +33,6 @@ ALLOWED = {
     "workflows.engine.state.database._local": "the connection of each thread; one from before a fork is known by its pid",
     "workflows.engine.pipeline.dispatcher._somebody_waits": "a context variable: each request and each thread has its own",
     # memories of functions that always answer the same
-    "throttling.gate._files()": "the texts of files",
     "workflows.engine.state.database._files()": "the texts of files",
     "workflows.engine.state.database.statement()": "the text of a file",
     "workflows.engine.state.database.numbered()": "the same, in another form",
