@@ -50,6 +50,8 @@ WITH_BODY = (413,)
 WITH_ID = (404,)
 WITH_PLACE = (405,)
 """An address with an empty part is another one, which may take other methods."""
+STARTS = (507,)
+"""Of what brings something new in: the organization stores more than its quota."""
 CHANGES = (403, 404, 409, 429)
 """A change may be refused by rights, by what it is about, by its state, and by a limit."""
 
@@ -131,6 +133,7 @@ def problems_of(method: str, path: str, operation: dict[str, Any]) -> list[int]:
     found.update(WITH_ID if "{" in path or any(_is_id(each) for each in operation.get("parameters", [])) else ())
     found.update(WITH_PLACE if "{" in path else ())
     found.update(CHANGES if method != "get" else ())
+    found.update(STARTS if path.endswith("/run") else ())
     return sorted(found)
 
 
