@@ -53,6 +53,8 @@ WITH_BODY = (413,)
 WITH_ID = (404,)
 WITH_PLACE = (405,)
 """An address with an empty part is another one, which may take other methods."""
+STARTS = (507,)
+"""Of what brings something new in: the organization stores more than its quota."""
 CHANGES = (403, 404, 409, 429)
 """A change may be refused by rights, by what it is about, by its state, and by a limit."""
 
@@ -154,6 +156,7 @@ def problems_of(method: str, path: str, operation: dict[str, Any]) -> list[int]:
     found.update(WITH_PLACE if "{" in path else ())
     found.update(CHANGES if method != "get" else ())
     found.update(WITH_SCOPE if operations.operation_of(method.upper(), path) else ())
+    found.update(STARTS if path.endswith("/run") else ())
     return sorted(found)
 
 
