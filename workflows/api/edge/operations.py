@@ -129,12 +129,12 @@ def _write(request: Any, operation: Operation, given: Mapping[str, Any], done: A
         actor,
         operation.verb,
         kind=operation.kind,
-        id=given.get(operation.id) or _made(done),
+        id=given.get(operation.id) or _id_of_new(done),
         details={**request.GET.dict(), **_body(request)},
     )
 
 
-def _made(done: Any) -> str:
+def _id_of_new(done: Any) -> str:
     """The id of what was made: a key, an operation."""
     answer = done.value if isinstance(done, Status) else done
     return str(answer.get("id") or "") if isinstance(answer, dict) else ""

@@ -1,5 +1,5 @@
--- What API keys in force that may start flows start: the published versions of flows that start what arrives, by key and
--- slug.
+-- What API keys in force that may start flows start: the published versions of flows that start what arrives, by key
+-- and slug.
 -- Parameters: digests text[], slugs text[] (one each per wanted run).
 -- Returns: digest text, slug text, version_id uuid.
 -- Indexes: the unique one of the digest; flow_slug.
