@@ -51,7 +51,8 @@ def _write(
     verb, kind, id_ = VERBS.get(name, (f"page.{name}", "", ""))
     actor = audit.of_request(request, AuditEntry.Actor.LOGIN, request.user.get_username())
     given = {key: str(value) for key, value in kwargs.items()}
-    details = {**given, **request.POST.dict()}
+    form = {name: text for name, text in request.POST.items() if name != "csrfmiddlewaretoken"}
+    details = {**given, **form}
     audit.record(organization.id, actor, verb.format_map(given), kind=kind, id=given.get(id_, ""), details=details)
 
 

@@ -78,6 +78,8 @@ def as_given(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
         operation = operations.operation_of(*_operation_of(request))
         made = operations.audited(request, operation, lambda: view(request, **values), values)
         status, body = (made.status_code, made.value) if isinstance(made, Status) else (200, made)
+        if callable(body):  # it is read once the change is committed: what follows from that is in the answer
+            body = body()
         if request.auth.organization.redaction:  # type: ignore[attr-defined]
             body = redaction.answer(request.auth.organization_id, body)  # type: ignore[attr-defined]
         return HttpResponse(RENDERER.render(request, body, response_status=status), MEDIA_TYPE_JSON, status)
