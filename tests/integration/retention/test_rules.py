@@ -112,7 +112,8 @@ def test_rules_are_set_and_taken_back_by_command(org: Organization) -> None:
     def command(*arguments: str) -> dict[str, Any]:
         out = io.StringIO()
         call_command("retention", *arguments, "--org", org.slug, "--json", stdout=out)
-        return json.loads(out.getvalue())
+        answer: dict[str, Any] = json.loads(out.getvalue())
+        return answer
 
     answer = command("set", "failed", "90")
     assert [rule["days"] for rule in answer["rules"] if rule["subject"] == "failed"] == [90]
