@@ -21,6 +21,7 @@ ALLOWED = {
     # tables that are filled while the application starts, and read from then on
     "workflows.steps.registry.REGISTRY": "the step types: each registers itself when its module is imported",
     "workflows.engine.maintenance.periodic_jobs.JOBS": "the jobs of each app, from the table in its `apps.py`",
+    "workflows.engine.retention.ages.TABLES": "the tables of each app whose rows go by their age",
     "workflows.services.bulk.ACTIONS": "the actions of each app, from one table each",
     "workflows.services.system_events.SOURCES": "the system events of each app, from one table each",
     "workflows.steps.tools.TOOLS": "what step types ask of the layers above, put in once by `apps.py`",
