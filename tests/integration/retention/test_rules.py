@@ -97,7 +97,7 @@ def test_rules_are_set_and_taken_back_over_rest(org: Organization, api_key: str,
         ("nothing", {"days": 1}, "not kept by a rule"), ("completed", {"days": 0}, "ten years"),
         ("audit", {"days": 1}, "all organizations"),
     ):  # fmt: skip
-        assert_problem(api.put(f"/organization/retention/{subject}", body), 400, "invalid_input", says)
+        assert_problem(api.put(f"/organization/retention/{subject}", body), 422, "invalid_input", says)
     assert api.put("/organization/retention/completed", {}).status_code == 422
     assert_problem(
         api.put("/organization/retention/audit", {"days": 1, "organization": "all"}), 403, "forbidden", "operator's key"
