@@ -14,6 +14,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
+from django.db.models import Q
 from django.test import Client
 from django.utils import timezone
 from django_celery_results.models import TaskResult
@@ -105,7 +106,7 @@ def test_rules_are_set_and_taken_back_over_rest(org: Organization, api_key: str,
     operator = RulesApi(AccessKey.issue(org, AccessKey.Kind.API, "op", operator=True)[1])
     assert operator.put("/organization/retention/audit", {"days": 400, "organization": "all"}).status_code == 200
     assert operator.delete("/organization/retention/audit", "?organization=all").status_code == 200
-    assert not RetentionRule.objects.exists()
+    assert not RetentionRule.objects.filter(Q(organization=None) | Q(organization=org)).exists()
 
 
 def test_rules_are_set_and_taken_back_by_command(org: Organization) -> None:

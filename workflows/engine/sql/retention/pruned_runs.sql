@@ -1,5 +1,5 @@
--- Runs that were deleted and of which something may be left, the earliest first. They are locked: who deletes at the same
--- time takes others.
+-- Runs that were deleted and of which something may be left, the earliest first. They are locked: who deletes at the
+-- same time takes others.
 -- Parameters: batch bigint.
 -- Returns: run_id uuid.
 -- Index: pruned_run_by_time.
