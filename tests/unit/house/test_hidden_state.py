@@ -22,6 +22,7 @@ ALLOWED = {
     "workflows.edge.redaction.RUNS_OF": "rows that are about runs: each app adds its own when it is ready",
     "workflows.steps.registry.REGISTRY": "the step types: each registers itself when its module is imported",
     "workflows.engine.maintenance.periodic_jobs.JOBS": "the jobs of each app, from the table in its `apps.py`",
+    "workflows.engine.retention.ages.TABLES": "the tables of each app whose rows go by their age",
     "workflows.services.bulk.ACTIONS": "the actions of each app, from one table each",
     "workflows.dashboard.navigation.REGISTERED": "the links of each app, from one table each",
     "workflows.services.system_events.SOURCES": "the system events of each app, from one table each",
