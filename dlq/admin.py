@@ -23,9 +23,9 @@ from dlq.models import (
     DeadLetterComment,
     DeadLetterGroup,
 )
+from workflows.admin.actions.once_more import confirmation
 from workflows.admin.bounded import BoundedAdmin, CategoryFilter, StepTypeFilter
 from workflows.admin.checked import CheckedAdmin
-from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.admin.scoped import Scope
 from workflows.edge import access

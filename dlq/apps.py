@@ -9,24 +9,13 @@ class DeadLettersConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from dlq import (  # noqa: PLC0415  (models must be loaded)
-            of_flows,
-            overview,
-            repairs,
-            retention,
-            selectors,
-            services,
-            tasks,
-        )
-        from dlq.alerting import evaluation  # noqa: PLC0415
+        from dlq import of_flows, overview, repairs, retention, selectors, services  # noqa: PLC0415  (models first)
         from dlq.alerting.default_rules import ship  # noqa: PLC0415
         from dlq.dashboard.entries import ENTRIES  # noqa: PLC0415
-        from dlq.record_failures import bury  # noqa: PLC0415
+        from dlq.failures.record_failures import bury  # noqa: PLC0415
         from dlq.system_events import SOURCE  # noqa: PLC0415
         from workflows.dashboard import navigation  # noqa: PLC0415
         from workflows.edge import redaction  # noqa: PLC0415
-        from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
-        from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
         from workflows.engine.retention import ages  # noqa: PLC0415
         from workflows.services import bulk, system_events  # noqa: PLC0415
         from workflows.signals import (  # noqa: PLC0415
@@ -48,7 +37,7 @@ class DeadLettersConfig(AppConfig):
         runs_deleted.connect(of_flows.delete_of_runs, dispatch_uid="dlq.delete_of_runs")
         flow_deleted.connect(of_flows.delete_of_flow, dispatch_uid="dlq.delete_of_flow")
         overview_shown.connect(overview.shown, dispatch_uid="dlq.overview")
-        steps_failed.connect(bury, dispatch_uid="dlq.record_failures")
+        steps_failed.connect(bury, dispatch_uid="dlq.failures.record_failures")
         failures_handled.connect(services.note_handled, dispatch_uid="dlq.failures_handled")
         repair_begins.connect(repairs.failures_to_repair, dispatch_uid="dlq.repair_begins")
         run_letters.connect(selectors.letters_of_run, dispatch_uid="dlq.run_letters")
@@ -58,10 +47,19 @@ class DeadLettersConfig(AppConfig):
         bulk.register(services.BULK_ACTIONS)
         redaction.register({"dead letters": selectors.runs_of})
         navigation.register(*ENTRIES)
-        periodic_jobs.register(
-            Job(name="automatic replays", every_s=5.0, work=services.replay_due),
-            Job(name="repairs that have ended", every_s=2.0, work=repairs.settle),
-            Job(name="alerts of failures", every_s=2.0, work=evaluation.alert_of_failures),
-            Job(name="alert rules", every_s=60.0, work=tasks.evaluate_without_beat, budget_s=60.0),
-            Job(name="alert delivery", every_s=2.0, work=tasks.deliver_soon),
-        )
+        _register_jobs()
+
+
+def _register_jobs() -> None:
+    from dlq import repairs, services, tasks  # noqa: PLC0415
+    from dlq.alerting import evaluation  # noqa: PLC0415
+    from workflows.engine.maintenance import periodic_jobs  # noqa: PLC0415
+    from workflows.engine.maintenance.periodic_jobs import Job  # noqa: PLC0415
+
+    periodic_jobs.register(
+        Job(name="automatic replays", every_s=5.0, work=services.replay_due),
+        Job(name="repairs that have ended", every_s=2.0, work=repairs.settle),
+        Job(name="alerts of failures", every_s=2.0, work=evaluation.alert_of_failures),
+        Job(name="alert rules", every_s=60.0, work=tasks.evaluate_without_beat, budget_s=60.0),
+        Job(name="alert delivery", every_s=2.0, work=tasks.deliver_soon),
+    )

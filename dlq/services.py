@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from dlq import selectors
 from dlq.errors import AlreadyHandled, DeadLetterNotFound, GroupNotFound
+from dlq.failures.record_failures import MAX_AUTO_REPLAY_S
 from dlq.models import DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
-from dlq.record_failures import MAX_AUTO_REPLAY_S
 from workflows.duration import MAX_MS
+from workflows.edge import hidden
 from workflows.edge.unavailable import may_pass
 from workflows.engine.maintenance import sweeps
 from workflows.engine.repair import chain
@@ -65,8 +66,8 @@ def replay(
             raise _repaired(letter)
         if letter.status == Status.HANDLED:
             return repair.fork_run(
-                organization, letter.run_id, [letter.step_key], new_input=data, version=version or "same",
-                dry_run=dry_run,
+                organization, letter.run_id, [letter.step_key], new_input=_meant(letter, data),
+                version=version or "same", dry_run=dry_run,
             )  # fmt: skip
         if auto and any(each.auto_replay_at is None for each in letters if each.status == Status.FAILED):
             raise AlreadyHandled("Another failure of the run is for a person to decide.")
@@ -75,7 +76,7 @@ def replay(
             letter.run_id if force else chain.latest(letter.first_run_id),
             by=by,
             mode=mode,
-            new_input=data,
+            new_input=_meant(letter, data),
             version=version,
             force=force,
             extra={"_dlqReprocessed": True, "_dlqItemId": str(letter.id)},
@@ -85,6 +86,13 @@ def replay(
             repaired = DeadLetter.objects.filter(first_run_id=letter.first_run_id, replay_run_id=repeat.run_id)
             repaired.update(auto_replays=letter.auto_replays + 1)
     return repeat
+
+
+def _meant(letter: DeadLetter, data: Json) -> Json:
+    """The payload as it is meant: a value that was sent back hidden is the letter's own."""
+    if data is KEEP:
+        return data
+    return hidden.restored(letter.org_id, data, letter.event_data, what="input", ids=[letter.run_id])
 
 
 def note_handled(*, step_run_ids: Sequence[UUID], **_: Any) -> None:

@@ -13,7 +13,7 @@ from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
 
 import config.urls  # noqa: F401  (with it the pages of the admin are loaded)
-from tests.support import forks
+from tests.support.processes import forks
 from tests.support.workers import WorkerPool, leave_nothing, open_queues
 from throttling import overrides
 from throttling.defaults import BY_TYPE, NO_SIZE

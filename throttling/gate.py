@@ -8,21 +8,17 @@ import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import redis
 from redis.connection import AbstractConnection
 
-from throttling import clocks
+from throttling import clocks, scripts
 from throttling.answers import Answer, Explanation, SendingConnections, Sent
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.limits import LimitSet
 
 T = TypeVar("T")
-LUA_DIR = Path(__file__).parent / "lua"
-CORE = ("definitions", "windows", "shares", "permits", "waiting", "answer")
 ANSWER_WITHIN_S = 2.0
 DEFAULT_PREFIX = "headrace"
 
@@ -73,14 +69,6 @@ class PastStarts:
     count: int = 1
 
 
-@cache
-def script(verb: str) -> str:
-    """The text of a verb: the shared part and its own file."""
-    head = f"local RESTORING = {'true' if verb == 'restore' else 'false'}\n"
-    files = [*(LUA_DIR / "core" / f"{name}.lua" for name in CORE), LUA_DIR / f"{verb}.lua"]
-    return head + "".join(file.read_text("utf-8") for file in files)
-
-
 class Gate:
     """One per process; safe for threads and forks. Every method raises StoreUnavailable or EpochClosed."""
 
@@ -105,12 +93,10 @@ class Gate:
             redis_connect_func=self._verify,
         )
         self._scripts = {
-            path.stem: self.client.register_script(script(path.stem))
-            for path in LUA_DIR.glob("*.lua")
-            if path.stem != "epoch"
+            verb: self.client.register_script(scripts.script(verb)) for verb in scripts.verbs() if verb != "epoch"
         }
         self._sending = SendingConnections(self.client.connection_pool)
-        self._epoch = self.client.register_script((LUA_DIR / "epoch.lua").read_text("utf-8"))
+        self._epoch = self.client.register_script(scripts.files()["epoch"])
 
     def _verify(self, connection: AbstractConnection) -> None:
         """On every (re)connect: which server is this? A restored snapshot may look sound and have lost its windows."""

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -50,6 +51,13 @@ def _await_port(port: int) -> None:
     raise RuntimeError(f"nobody listens on port {port}")
 
 
+def _end(stop_all: Callable[[], object], between: Between | None) -> bool:
+    stop_all()
+    if between is not None:
+        between.stop()
+    return True
+
+
 def _serve(effects: Effects, between: Between | None) -> None:
     from django.conf import settings  # noqa: PLC0415
     from django.core.management import call_command  # noqa: PLC0415
@@ -65,12 +73,6 @@ def _serve(effects: Effects, between: Between | None) -> None:
         place.start_worker()
     if os.environ.get("BENCH_FLOWER") == "1":
         place.processes.start("flower", place.commands["flower"], FLOWER_BASIC_AUTH="bench:bench")
-
-    def end() -> bool:
-        place.processes.stop_all()
-        if between is not None:
-            between.stop()
-        return True
 
     serve(
         {
@@ -100,6 +102,6 @@ def _serve(effects: Effects, between: Between | None) -> None:
             "soak_capacity": partial(soak.capacity, place),
             "soak": partial(soak.soak, place),
             "work": place.work,
-            "end": end,
+            "end": partial(_end, place.processes.stop_all, between),
         }
     )

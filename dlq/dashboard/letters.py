@@ -25,6 +25,7 @@ from workflows.edge.values import identifier
 from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import Organization
 from workflows.payload import Json
+from workflows.presenters import redaction
 from workflows.services.repair import KEEP, Repeat
 
 FILTERS = ("status", "flow", "category", "type", "step", "event", "search", "run")
@@ -69,7 +70,7 @@ def letter(request: HttpRequest, organization: Organization, letter_id: UUID) ->
 
 def _context(found: listing.Letter) -> dict[str, Any]:
     row = found.letter
-    text = _text(row.event_data)
+    text = _text(_shown(row, row.event_data))
     return {
         "letter": row,
         "changes": found.changes,
@@ -82,6 +83,11 @@ def _context(found: listing.Letter) -> dict[str, Any]:
     }
 
 
+def _shown(row: DeadLetter, value: Json) -> Json:
+    """A payload of the letter as people see it, and may change it: without what the organization's rules hide."""
+    return redaction.editable(row.org_id, value, "input", [row.run_id])
+
+
 def _text(value: Json, *, sort: bool = False) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, default=str, sort_keys=sort)
 
@@ -92,7 +98,7 @@ def _text(value: Json, *, sort: bool = False) -> str:
 def download(request: HttpRequest, organization: Organization, letter_id: UUID) -> HttpResponse:
     """The payload, whole."""
     row = selectors.detail(organization, letter_id).letter
-    answer = HttpResponse(_text(row.event_data), content_type="application/json")
+    answer = HttpResponse(_text(_shown(row, row.event_data)), content_type="application/json")
     answer["Content-Disposition"] = f'attachment; filename="{row.id}-input.json"'
     return answer
 
@@ -125,8 +131,8 @@ def repair(request: HttpRequest, organization: Organization, letter_id: UUID) ->
 
 
 def _plan(row: DeadLetter, repeat: Repeat, data: Json, given: str | None, mode: str) -> dict[str, Any]:
-    after = row.event_data if data is KEEP else data
-    before, after = _text(row.event_data, sort=True), _text(after, sort=True)
+    shown = _shown(row, row.event_data)
+    before, after = _text(shown, sort=True), _text(shown if data is KEEP else _shown(row, data), sort=True)
     return {"letter": row, "repeat": repeat, "before": before, "after": after, "data": given, "mode": mode,
             "word": WORDS.get(mode, mode)}  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import reaper
+from tests.support.processes import reaper
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Each lane of a run in several (pytest-xdist) has services, workers and logs of its own; it inherits the addresses of

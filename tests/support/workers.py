@@ -18,7 +18,7 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
-from tests.support import forks
+from tests.support.processes import forks
 from throttling.defaults import SHIPPED_SIZE
 from throttling.environment import global_run_policy
 from throttling.overrides import Snapshot

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from workflows.admin import audited
+from workflows.admin.actions import audited
 from workflows.admin.checked import CheckedAdmin
 from workflows.edge import access
 from workflows.errors import WorkflowsError

@@ -20,7 +20,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 
 from throttling.errors import ThrottlingError
-from workflows.admin import audited
+from workflows.admin.actions import audited
 from workflows.admin.scoped import ScopedAdmin
 from workflows.edge import redaction
 from workflows.edge.unavailable import missing_service

@@ -9,8 +9,8 @@ from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 
 from workflows import services
+from workflows.admin.actions.once_more import confirmation
 from workflows.admin.bounded import BoundedAdmin, EventNameFilter, QueueFilter, StartedByFilter, TypeFilter
-from workflows.admin.once_more import confirmation
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.admin.scoped import Scope
 from workflows.edge import access

@@ -23,7 +23,7 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 
-from workflows.admin import audited
+from workflows.admin.actions import audited
 from workflows.admin.checked import CheckedAdmin
 from workflows.edge import access
 from workflows.errors import Forbidden, WorkflowsError

@@ -8,7 +8,7 @@ from typing import Any, Concatenate
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.template.response import SimpleTemplateResponse
@@ -51,6 +51,8 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponseBas
                 )
             except WorkflowsError as error:  # what the view has no better answer to
                 return refused(request, error)
+            except Http404 as error:
+                return not_found(request, error)
             return redacted(answer, kwargs)
 
         checked.is_page = True  # type: ignore[attr-defined]
@@ -62,6 +64,12 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponseBas
 def refused(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
     """The page that says why not."""
     return render(request, "headrace/refused.html", {"reason": str(error), "status": error.status}, status=error.status)
+
+
+def not_found(request: HttpRequest, error: Http404) -> HttpResponse:
+    """The page that says what is not there."""
+    reason = str(error.args[0]) if error.args and isinstance(error.args[0], str) else "There is no such page here."
+    return render(request, "headrace/refused.html", {"reason": reason, "status": 404}, status=404)
 
 
 def user_id(request: HttpRequest) -> int:

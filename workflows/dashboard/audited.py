@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,15 +15,47 @@ from workflows.models import AuditEntry, Organization
 from workflows.services.access import audit
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+LETTERS = "headrace-letters"
+"""The app of the pages of dead letters: their names begin with `letters:` here."""
 VERBS: Mapping[str, tuple[str, str, str]] = {
     "cancel": ("run.cancel", "run", "run_id"),
-    "replay": ("run.{mode}", "run", "run_id"),
-    "stop_flow": ("flow.{mode}", "flow", "slug"),
+    "replay": ("run.replay", "run", "run_id"),
+    "repeat": ("run.{mode}", "run", "run_id"),
+    "chosen_runs": ("runs.{action}", "runs", ""),
+    "matching_runs": ("runs.{action}", "operation", ""),
+    "turn_operation": ("operation.{what}", "operation", "operation_id"),
+    "save_view": ("view.save", "view", "name"),
+    "delete_view": ("view.delete", "view", "view_id"),
+    "test": ("flow.run", "flow", "flow"),
+    "test_events": ("event.send", "event", ""),
+    "resend_event": ("event.resend", "event", "event_id"),
+    "event_schemas": ("event_schema.set", "event schema", "name"),
+    "delete_schema": ("event_schema.delete", "event schema", "name"),
+    "act_on_flow": ("flow.{mode}", "flow", "slug"),
+    "switch_trigger": ("trigger.switch", "trigger", "trigger_id"),
     "approval": ("approval.decide", "approval", "step_run_id"),
+    "put_member": ("member.set", "member", "member"),
+    "remove_member": ("member.remove", "member", "member"),
+    "letters:assign": ("group.assign", "dead letter group", "group_id"),
+    "letters:comment": ("group.comment", "dead letter group", "group_id"),
+    "letters:snooze": ("group.snooze", "dead letter group", "group_id"),
+    "letters:automatic": ("group.auto_replay", "dead letter group", "group_id"),
+    "letters:chosen": ("dead_letters.{action}", "dead letters", ""),
+    "letters:start": ("dead_letters.{action}", "operation", ""),
+    "letters:turn": ("operation.{verb}", "operation", "operation_id"),
+    "letters:repair": ("dead_letter.replay", "dead letter", "letter_id"),
+    "letters:ignore": ("dead_letter.ignore", "dead letter", "letter_id"),
+    "letters:reopen": ("dead_letter.reopen", "dead letter", "letter_id"),
 }
-"""By the name of a page: the verb, and what it is done to. Of another one it is `page.<its name>`."""
-BY_PARTS = frozenset({"delete_flow"})
-"""Pages with several transactions: their entries are written after the last one."""
+"""By the name of a page: the verb, and what it is done to, as the API has them; `{name}`: a word of the address or of
+the form. A page that is not here is `page.<its name>`, and a test names it."""
+SAME = {"start": "replay", "resume": "replay"}
+"""Ways of repeating runs and letters, by the word of their verb: the details say which."""
+BY_PARTS = frozenset({"chosen_runs", "matching_runs", "letters:chosen", "letters:start", "act_on_flow delete"})
+"""Pages with several transactions, or with a long look before them: their entries are written after the last one."""
+PREVIEWS = frozenset({"repeat", "letters:repair"})
+"""Pages that show first what they would do: they have done it where they lead on to another page."""
+_WORD = re.compile(r"[a-z][a-z_-]{0,29}")
 
 
 def page(
@@ -31,9 +64,8 @@ def page(
     """The answer of a page; with it, where it has changed something, the entry."""
     if request.method in SAFE:
         return view()
-    match = request.resolver_match
-    name = match.url_name if match is not None and match.url_name else "page"
-    if name in BY_PARTS:
+    name = name_of(request)
+    if not BY_PARTS.isdisjoint({name, f"{name} {kwargs.get('mode', '')}"}):
         response = view()
         _write(request, organization, name, kwargs, response)
         return response
@@ -43,20 +75,38 @@ def page(
     return response
 
 
+def name_of(request: HttpRequest) -> str:
+    """The name of the page that a request is for, as VERBS has it."""
+    match = request.resolver_match
+    name = match.url_name if match is not None and match.url_name else "page"
+    return f"letters:{name}" if match is not None and LETTERS in match.app_names else name
+
+
 def _write(
     request: HttpRequest, organization: Organization, name: str, kwargs: Mapping[str, Any], response: HttpResponseBase
 ) -> None:
-    if response.status_code >= 400 or _is_refused(request):
+    if response.status_code >= 400 or (name in PREVIEWS and response.status_code < 300) or _is_refused(request):
         return
-    verb, kind, id_ = VERBS.get(name, (f"page.{name}", "", ""))
+    verb, kind, id_ = VERBS.get(name, (f"page.{name.replace(':', '.')}", "", ""))
     actor = audit.of_request(request, AuditEntry.Actor.LOGIN, request.user.get_username())
-    given = {key: str(value) for key, value in kwargs.items()}
-    form = {name: text for name, text in request.POST.items() if name != "csrfmiddlewaretoken"}
-    details = {**given, **form}
-    audit.record(organization.id, actor, verb.format_map(given), kind=kind, id=given.get(id_, ""), details=details)
+    form = {
+        key: values[0] if len(values) == 1 else values
+        for key, values in request.POST.lists()
+        if key != "csrfmiddlewaretoken"
+    }
+    given = {**form, **{key: str(value) for key, value in kwargs.items()}}
+    details = {key: value for key, value in given.items() if value not in ("", [])}
+    words = re.sub(r"{(\w+)}", lambda named: _word(name, given.get(named[1])), verb)
+    audit.record(organization.id, actor, words, kind=kind, id=given.get(id_, ""), details=details)
+
+
+def _word(name: str, given: Any) -> str:
+    """A word of a verb: nothing that somebody may have made up."""
+    word = given if isinstance(given, str) and _WORD.fullmatch(given) else "change"
+    return SAME.get(word, word) if name not in {"turn_operation", "letters:turn", "act_on_flow"} else word
 
 
 def _is_refused(request: HttpRequest) -> bool:
-    """Whether the page says that it could not be done: pages say so in a message, and show the list again."""
+    """Whether the page says that nothing could be done: pages say so in a message, and show the list again."""
     said = getattr(messages.get_messages(request), "_queued_messages", ())  # reading them would use them up
-    return any(each.level >= messages.WARNING for each in said)
+    return bool(said) and all(each.level >= messages.WARNING for each in said)

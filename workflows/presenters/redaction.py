@@ -98,6 +98,20 @@ def payload(org_id: UUID, value: Any, name: str) -> Any:
     return redaction.rules_of(org_id).masked({name: value})[name]
 
 
+def editable(org_id: UUID, value: Any, name: str, ids: Iterable[UUID] = ()) -> Any:
+    """A payload that somebody may change and send back: hidden values are `***` as JSON texts, wherever they stand.
+
+    `workflows.edge.hidden.restored` puts them in again. `name`: what it is; empty where its own names say so (events).
+    """
+    rules = redaction.rules_of(org_id)
+    if not rules:
+        return value
+    named = {name: value} if name else value
+    known = _Known([*rules.values(named), *redaction.known_values([*ids])])
+    masked = rules.masked(named)
+    return known.hide(masked[name] if name else masked)
+
+
 def text(shown: str, ids: Iterable[UUID]) -> str:
     """A text about these runs, such as an alert's."""
     return Secrets(redaction.known_values(list(ids))).mask(shown)

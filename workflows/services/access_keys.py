@@ -85,7 +85,14 @@ def find_valid(key: str, kind: str) -> AccessKey | None:
 
 def has_right(key: AccessKey, right: str) -> bool:
     """Whether the key's scopes allow a right (a word of `access.RIGHTS`). One without scopes has every right."""
-    return not key.scopes or right in key.scopes
+    return not key.scopes or right in _with_included(key.scopes)
+
+
+def _with_included(scopes: Collection[str]) -> set[str]:
+    """The scopes, and those that one of them includes, as the rights of logins do."""
+    named = {permission: word for word, permission in access.RIGHTS.items()}
+    included = {named[less] for less, more in access.INCLUDED.items() if named[more] in scopes}
+    return {*scopes, *included}
 
 
 def issue(
@@ -137,7 +144,7 @@ def _refuse_more(
         raise Forbidden("Only an operator's key issues an operator's key.")
     if by.scopes:
         wanted = scopes or (access.RIGHTS if kind == AccessKey.Kind.API else ["run_flows"])
-        missing = [word for word in wanted if word not in by.scopes]
+        missing = [word for word in wanted if word not in _with_included(by.scopes)]
         if missing:
             raise Forbidden(f"This key has no scope {', '.join(missing)}, so it can't issue a key that has.")
     if by.expires_at is not None and (expires_at is None or expires_at > by.expires_at):

@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 
 from workflows import selectors, services, signals
 from workflows.definitions.compiled import CompiledFlow
+from workflows.edge import hidden
 from workflows.engine.pipeline.trigger import NewRun, trigger
 from workflows.engine.repair import chain, fork
 from workflows.engine.repair.chain import Repair
@@ -95,6 +96,7 @@ def replay(
         once_more = force and position.later is not None
         failures = _open_failures(run, position.root_id, force=once_more)
         is_repair = bool(failures) or mode == "resume" or run.status != Run.Status.COMPLETED or once_more
+        new_input = _meant(run, new_input)
         lineage = Lineage(
             origin_id=run.id,
             origin_kind="replay" if mode == "start" else "resume",
@@ -194,6 +196,7 @@ def fork_run(
             named = f"{unknown[0]!r} is no step of the {what}" if unknown else "name at least one"
             raise InvalidInput(f"fromSteps: {named}; it has {', '.join(known)}.")
         lineage = Lineage(origin_id=run.id, origin_kind="fork")
+        new_input = _meant(run, new_input)
         wanted = Wanted(run=run, flow=flow, lineage=lineage, new_input=new_input, dry_run=dry_run)
         until = min((positions.get(key, 0) for key in from_steps), default=None) if positions else None
         return _planned(wanted, _plan(run, flow, from_steps), until=until)
@@ -289,6 +292,13 @@ def own_input(run: Run) -> Json:
     if not isinstance(run.input, dict):
         return run.input
     return {name: value for name, value in run.input.items() if name not in MARKS}
+
+
+def _meant(run: Run, new_input: Json) -> Json:
+    """The input as it is meant: a value that was sent back hidden is that of the run."""
+    if new_input is KEEP:
+        return new_input
+    return hidden.restored(run.org_id, new_input, own_input(run), what="input", ids=[run.id])
 
 
 def _cancel_one(operation: BulkOperation, organization: Organization, run_id: UUID) -> None:

@@ -18,8 +18,8 @@ from django.db.models import Avg, F
 
 from throttling.limits import ConcurrencyLimit, Limit, LimitSet, RateLimit, queue_limit
 from throttling.names import Kind, LimitInstance
-from throttling.reference_gate import ReferenceGate
-from throttling.reference_state import Item, ReferenceState, Rule
+from throttling.reference.gate import ReferenceGate
+from throttling.reference.state import Item, ReferenceState, Rule
 from workflows import selectors
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine.pipeline import admit

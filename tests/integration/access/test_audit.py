@@ -19,17 +19,23 @@ from tests.integration.access.test_keys import issued
 from tests.integration.api.test_access import login
 from tests.integration.commands.test_commands_walk import COMMANDS, verbs
 from tests.support.admin_site import staff
+from tests.support.openapi import OPERATIONS
+from tests.support.pages import pages
 from tests.support.workers import publish
 from workflows import services
 from workflows.api.edge import operations
-from workflows.dashboard.urls import urlpatterns
+from workflows.dashboard import audited
+from workflows.edge.access import RIGHTS
 from workflows.errors import ScopeMissing
 from workflows.models import AuditEntry, Flow, Organization
 from workflows.selectors.access.audit import AuditFilter, entries
 from workflows.services.access import audit
 
 NOOP = [{"id": "a", "type": "noop"}]
-NOT_BY_PAGE = {"logout": "Django's signal writes it (services.access.sign_ins)"}
+NOT_BY_PAGE = {
+    "logout": "Django's signal writes it (services.access.sign_ins)",
+    "switch": "which organization a session looks at: nothing of it changes",
+}
 
 
 def of(org: Organization) -> list[AuditEntry]:
@@ -43,14 +49,27 @@ def of(org: Organization) -> list[AuditEntry]:
 def test_every_operation_of_the_api_is_written_down_or_says_why_not() -> None:
     silent = {key for key, each in operations.OPERATIONS.items() if bool(each.verb) == bool(each.not_audited)}
     assert silent == set()
+    there = {(method.upper(), path.removeprefix("/api")) for method, path, _ in OPERATIONS}
+    assert {key for key in there if key[0] not in operations.SAFE} - operations.OPERATIONS.keys() == set()
+    assert operations.OPERATIONS.keys() - there == set(), "these are no operations any more"
+    assert {each.right for each in operations.OPERATIONS.values()} <= RIGHTS.keys()
     unknown = operations.operation_of("POST", "/api/something/new")
     assert unknown is not None
     assert unknown.verb == "post /something/new"
 
 
 def test_every_page_is_one_that_writes_its_changes_down() -> None:
-    others = {each.name for each in urlpatterns if not getattr(each.callback, "is_page", False)}
+    others = {each.name for each in pages() if not getattr(each.pattern.callback, "is_page", False)}
     assert others == NOT_BY_PAGE.keys()
+
+
+def test_every_form_of_a_page_has_a_verb_and_what_it_is_done_to() -> None:
+    unsafe = {each.name for each in pages() if each.is_unsafe} - NOT_BY_PAGE.keys()
+    assert unsafe - audited.VERBS.keys() == set(), "say in workflows/dashboard/audited.py what it does"
+    assert audited.VERBS.keys() - unsafe == set(), "these take no form, or are no pages any more"
+    names = {each.partition(" ")[0] for each in (*audited.BY_PARTS, *audited.PREVIEWS)}
+    assert names <= audited.VERBS.keys()
+    assert all(verb and kind for verb, kind, _ in audited.VERBS.values())
 
 
 def test_every_verb_of_a_command_is_written_down_or_says_why_not() -> None:

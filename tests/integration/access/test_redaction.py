@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
@@ -20,15 +21,17 @@ from tests.integration.access.test_keys import Api, issued
 from tests.integration.api.test_access import login
 from tests.support.admin_site import staff
 from tests.support.openapi import OPERATIONS
+from tests.support.pages import methods_of, pages
 from tests.support.workers import await_end, await_that, publish
 from workflows import services, this_process
 from workflows.api.door.plain import Hosts
 from workflows.api.door.reading import PlainRead
-from workflows.dashboard.urls import urlpatterns
 from workflows.edge import redaction
 from workflows.edge.redaction import AnyRules, KnownRules
-from workflows.models import AccessKey, Event, Organization, Run, StepRun
+from workflows.models import AccessKey, AuditEntry, Event, Organization, Run, StepRun
+from workflows.services import bulk
 from workflows.services.access import redacting
+from workflows.services.own import examples
 from workflows.streams.changes import OrganizationStream, RunStream
 
 CARD = "4111-1111-2222-9876"
@@ -43,8 +46,12 @@ STEPS = [
         "retry": {"attempts": 1},
     },
 ]
-WITHOUT_RUNS = {"flows", "stop_flow", "cancel", "replay", "logout", "approval"}
-"""Pages that show no run, or take a form."""
+SHOWS_NOTHING = {
+    "logout": "it ends the session",
+    "approval": "this run has none",
+    "step_items": "this run has no container",
+}
+"""Pages that take a GET and that this run does not open."""
 
 
 @pytest.fixture
@@ -113,22 +120,164 @@ def test_the_short_way_to_a_run_shows_it_neither(org: Organization, ended: Run) 
 
 def test_no_page_shows_it(org: Organization, ended: Run) -> None:
     client, shown = login(superuser=True), 0
-    values: dict[str, Any] = {"run_id": ended.id, "key": "echo", "mode": "start", "slug": ended.flow.slug}
+    values = values_of(org, ended)
+    examples.remember(org, user_of(client), kind="flow", name=ended.flow.slug, text=json.dumps(ended.input))
+    event = Event.objects.get(id=values["event_id"])
+    sent = json.dumps([{"name": event.name, "data": event.data}])
+    examples.remember(org, user_of(client), kind="event", name="", text=sent)
+    queries = ["part=problem&part=output&line=all&action=replay", f"like={ended.id}&flow={ended.flow.slug}",
+               f"ids={event.id}&after={event.id}&with={ended.id}&q={CARD}", f"flow={ended.flow.slug}&tab=runs"]  # fmt: skip
     tried = set()
-    for pattern in urlpatterns:
-        if pattern.name in WITHOUT_RUNS:
+    for each in pages():
+        if "GET" not in methods_of(each.pattern.callback) or each.name == "logout":
             continue
-        names = pattern.pattern.converters.keys()
-        for what in ("input", "output") if "what" in names else ("",):
+        names = each.pattern.pattern.converters.keys()
+        for what in ("input", "output", "run") if "what" in names else ("",):
             wanted = {name: values.get(name, what) for name in names}
-            address = reverse(f"headrace:{pattern.name}", kwargs={**wanted, **(pattern.default_args or {})})
-            answer = client.get(f"{address}?org={org.slug}&part=problem&part=output&line=all")
-            assert answer.status_code == 200, address
-            tried.add(pattern.name)
-            assert_hidden(answer.content.decode(), address)
-            shown += SHOWN in answer.content.decode()
-    assert {"runs", "run", "run_parts", "step_body", "step_download", "run_download"} <= tried
-    assert shown >= 3
+            address = reverse(each.view_name, kwargs={**wanted, **(each.pattern.default_args or {})})
+            answers = [client.get(f"{address}?org={org.slug}&{query}") for query in queries]
+            assert {answer.status_code for answer in answers} <= {200, 302, 404, 422}, address
+            texts = [text_of(answer) for answer in answers if answer.status_code == 200]
+            tried.update({each.name} if texts else ())
+            for query, text in zip(queries, texts, strict=False):
+                assert_hidden(text.replace(f"q={CARD}", "").replace(f'value="{CARD}"', ""), f"{address}?{query}")
+                shown += SHOWN in text
+    left = {each.name for each in pages() if "GET" in methods_of(each.pattern.callback)} - tried
+    assert left <= SHOWS_NOTHING.keys(), "no query of this test opens them"
+    assert shown >= 12
+
+
+def text_of(answer: Any) -> str:
+    return b"".join(answer.streaming_content).decode() if answer.streaming else answer.content.decode()
+
+
+def user_of(client: Client) -> int:
+    return int(client.session["_auth_user_id"])
+
+
+def values_of(org: Organization, run: Run) -> dict[str, Any]:
+    """What stands for the parameters of the pages' addresses."""
+    letter = DeadLetter.objects.get(run_id=run.id)
+    operation = bulk.start(org, "cancel_runs", {"status": "waiting"}, by="me")
+    assert run.event_id is not None
+    return {
+        "run_id": run.id, "key": "echo", "mode": "start", "slug": run.flow.slug, "event_id": run.event_id,
+        "letter_id": letter.id, "group_id": letter.group_id, "operation_id": operation.id, "kind": "json",
+        "action": "replay", "step_run_id": StepRun.objects.filter(run_id=run.id)[0].id,
+    }  # fmt: skip
+
+
+# --- what is sent back ----------------------------------------------------------------------------------------------
+
+
+def textarea(answer: Any, name: str) -> str:
+    found = re.search(rf'<textarea[^>]* name="{name}"[^>]*>(.*?)</textarea>', answer.content.decode(), re.DOTALL)
+    assert found is not None
+    return html.unescape(found[1])
+
+
+def edited(text: str) -> str:
+    """The JSON of a form with another word in it; what is hidden stays as it was shown."""
+    assert CARD not in text
+    assert PIN not in text
+    value = text.replace(SHOWN, "another-value")
+    assert value.count(f'"{redaction.MASK}"') >= 2
+    return value
+
+
+def assert_kept(value: Any) -> None:
+    assert (value["card"], value["plain"]) == ({"number": CARD, "pin": PIN}, "another-value")
+
+
+def test_a_run_that_is_repeated_with_changes_keeps_what_was_hidden(org: Organization, ended: Run) -> None:
+    client = login(superuser=True)
+    address = f"/runs/{ended.id}/repeat/?org={org.slug}"
+    form = {
+        "mode": "start",
+        "version": "current",
+        "seen": "failed",
+        "input": edited(textarea(client.get(address), "input")),
+    }
+    preview = client.post(address, {**form, "go": "preview"})
+    assert_hidden(preview.content.decode(), "the preview")
+    digest = re.search(r'name="previewed" value="(\w+)"', preview.content.decode())
+    assert digest is not None
+    assert client.post(address, {**form, "go": "make", "previewed": digest[1]}).status_code == 302
+    assert_kept(Run.objects.get(origin_id=ended.id).input)
+    moved = json.dumps({"card": {}, "elsewhere": redaction.MASK})
+    refused = client.post(address, {**form, "input": moved, "go": "preview", "force": "yes"})
+    assert refused.status_code == 422
+    assert "input.elsewhere" in refused.content.decode()
+    assert not AuditEntry.objects.filter(org_id=org.id, details__icontains=CARD).exists()
+
+
+def test_an_input_that_comes_back_by_the_api_keeps_what_was_hidden(org: Organization, ended: Run) -> None:
+    _, api = issued(org)
+    given = api.get(f"/runs/{ended.id}").json()["input"]
+    answer = api.post(f"/runs/{ended.id}/fork", {"fromSteps": ["echo"], "input": {**given, "plain": "another-value"}})
+    assert answer.status_code == 202, answer.content
+    assert_kept(Run.objects.get(id=answer.json()["runId"]).input)
+    wrong = api.post(f"/runs/{ended.id}/fork", {"fromSteps": ["echo"], "input": {"number": "***"}})
+    assert wrong.status_code == 422
+    assert "input.number" in wrong.json()["detail"]
+
+
+def test_a_letter_that_is_replayed_with_changes_keeps_what_was_hidden(org: Organization, ended: Run) -> None:
+    client = login(superuser=True)
+    letter = DeadLetter.objects.get(run_id=ended.id)
+    shown = edited(textarea(client.get(f"/letters/{letter.id}/?org={org.slug}"), "data"))
+    form = {"data": shown, "mode": "start", "seen": "failed"}
+    address = f"/letters/{letter.id}/repair/?org={org.slug}"
+    preview = client.post(address, {**form, "preview": "yes"})
+    assert_hidden(preview.content.decode(), "the preview")
+    assert not Run.objects.filter(origin_id=ended.id).exists()
+    assert client.post(address, form).status_code == 302
+    assert_kept(Run.objects.get(origin_id=ended.id).input)
+
+
+def test_the_test_page_begins_with_a_run_or_an_earlier_try_and_keeps_what_was_hidden(
+    org: Organization, ended: Run
+) -> None:
+    client, slug = login(superuser=True), ended.flow.slug
+    page = client.get(f"/test/?org={org.slug}&flow={slug}&like={ended.id}")
+    form = {"flow": slug, "like": str(ended.id), "input": edited(textarea(page, "input"))}
+    assert client.post(f"/test/?org={org.slug}", form).status_code == 302
+    first = Run.objects.filter(org_id=org.id).order_by("-id")[0]
+    assert_kept(first.input)
+    again = client.get(f"/test/?org={org.slug}&flow={slug}")
+    assert_hidden(again.content.decode(), "an earlier try")
+    example = re.search(r'name="example" value="([\w-]+)"', again.content.decode())
+    assert example is not None
+    form = {"flow": slug, "example": example[1], "input": textarea(again, "input")}
+    assert client.post(f"/test/?org={org.slug}", form).status_code == 302
+    second = Run.objects.filter(org_id=org.id).order_by("-id")[0]
+    assert second.id != first.id
+    assert_kept(second.input)
+    made_up = client.post(f"/test/?org={org.slug}", {"flow": slug, "input": '{"card": {"number": "***"}}'})
+    assert made_up.status_code == 422
+    assert "input.card.number" in made_up.content.decode()
+
+
+def test_events_that_are_sent_again_keep_what_was_hidden(org: Organization, ended: Run) -> None:
+    client = login(superuser=True)
+    assert client.post(f"/events/{ended.event_id}/resend/?org={org.slug}").status_code == 302
+    data = {"card": {"number": CARD, "pin": PIN}, "plain": SHOWN}
+    sent = Event.objects.filter(org_id=org.id, name="shop/paid").exclude(id=ended.event_id).get()
+    assert sent.data == data
+    first = json.dumps([{"name": "shop/tried", "data": data}])
+    assert client.post(f"/test/events/?org={org.slug}", {"events": first}).status_code == 302
+    page = client.get(f"/test/events/?org={org.slug}")
+    assert_hidden(page.content.decode(), "an earlier try")
+    example = re.search(r'name="example" value="([\w-]+)"', page.content.decode())
+    assert example is not None
+    form = {"example": example[1], "events": edited(textarea(page, "events"))}
+    assert client.post(f"/test/events/?org={org.slug}", form).status_code == 302
+    found = Event.objects.filter(org_id=org.id, name="shop/tried").order_by("-id")
+    assert_kept(found[0].data)
+    assert {each.verb for each in AuditEntry.objects.filter(org_id=org.id)} == {"event.send", "event.resend"}
+    said = json.dumps([each.details for each in AuditEntry.objects.filter(org_id=org.id)])
+    assert_hidden(said, "the audit log")
+    assert SHOWN not in said
 
 
 def test_no_page_of_the_admin_shows_it(org: Organization, ended: Run) -> None:

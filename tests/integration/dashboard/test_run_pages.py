@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import uuid
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from tests.support.admin_site import staff
 from tests.support.by_hand import claim, start
@@ -18,6 +20,7 @@ from tests.support.workers import leave_nothing
 from workflows.engine.pipeline.record import record
 from workflows.engine.state.records import StepResult
 from workflows.models import Organization, StepRun
+from workflows.models.run import first_id
 from workflows.steps.outcome import Completed
 
 STEPS = [{"id": "a", "type": "noop"}, {"id": "b", "type": "delay", "config": {"for": "1h"}}]
@@ -53,6 +56,21 @@ def test_nonsense_names_no_part(reader: Client, run_id: uuid.UUID, name: str, te
                                   "secret.json", "steps/💩/", "steps/a%0Ab/input.json"])  # fmt: skip
 def test_what_is_not_there_is_not_found(reader: Client, run_id: uuid.UUID, path: str) -> None:
     assert reader.get(f"/runs/{run_id}/{path}").status_code in {404, 422}
+
+
+def test_a_link_to_a_run_or_event_that_is_deleted_says_so(reader: Client) -> None:
+    made_at = timezone.now() - dt.timedelta(days=40)
+    old, fresh = first_id(made_at.timestamp()), first_id((timezone.now() - dt.timedelta(days=1)).timestamp())
+    for path in (f"/runs/{old}/", f"/runs/{old}/steps/a/", f"/events/{old}/"):
+        answer = reader.get(path)
+        assert answer.status_code == 404, path
+        said = answer.content.decode()
+        assert f"made on {made_at:%Y-%m-%d}" in said, path
+        assert "are kept for 30 days here" in said
+    for id_ in (fresh, uuid.uuid4()):
+        said = reader.get(f"/runs/{id_}/").content.decode()
+        assert "There is no such run in this organization." in said
+        assert "made on" not in said
 
 
 def test_another_organization_sees_nothing_of_it(run_id: uuid.UUID, other: Organization) -> None:

@@ -22,6 +22,7 @@ from tests.support.workers import publish
 from throttling.models import ThrottleChange, ThrottleOverride
 from workflows.models import (
     AccessKey,
+    BulkOperation,
     Event,
     EventSchema,
     Membership,
@@ -31,7 +32,9 @@ from workflows.models import (
     Trigger,
     Wait,
 )
-from workflows.services import limits, pauses
+from workflows.services import bulk, limits, pauses
+from workflows.services.access import audit
+from workflows.services.own import examples, views
 
 JSON = "application/json"
 
@@ -64,13 +67,18 @@ class Tenant(World):
         )
         pauses.stop(pauses.flow(self.org, self.flow_slug), by="test")
         ThrottleChange.objects.filter(org_id=self.org.id).update(at=dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
-        token = Trigger.objects.get(flow__slug=self.flow_slug, kind="webhook").token
+        trigger = Trigger.objects.get(flow__slug=self.flow_slug, kind="webhook")
+        token = trigger.token
+        started = bulk.start(self.org, "ignore_dead_letters", {"search": mark}, by="me", options={"reason": "x"})
+        BulkOperation.objects.filter(id=started.id).update(status="stopped")
+        self.letters_operation = str(started.id)
         self.member = f"member-{mark}"
         self.known = {
             "run_id": str(self.run_id), "reference": str(self.run_id), "slug": self.flow_slug, "key": self.step.key,
             "what": "input", "step_run_id": str(self.step.id), "operation_id": str(self.running.id),
             "name": self.schema.name, "event_id": str(self.event.id), "task_id": self.observed.id,
             "group": str(letter.group_id), "letter_id": str(letter.id), "mode": "pause", "token": token,
+            "group_id": str(letter.group_id), "trigger_id": str(trigger.id), "kind": "csv", "action": "cancel", "verb": "resume",
         }  # fmt: skip
         self.wait_id = str(self.wait.step_run_id)
         self.marks = {
@@ -83,6 +91,13 @@ class Tenant(World):
         self.event_key = AccessKey.issue(self.org, "event", f"key {mark}")[1]
         self.by_key = Client(headers={"authorization": f"Bearer {self.api_key}"}, raise_request_exception=False)
         self.in_browser = staff(of=self.org, role="admin")
+        mine = self.in_browser.session["_auth_user_id"]
+        self.view = views.save(self.org, int(mine), f"view-{mark}", "status=failed")
+        examples.remember(self.org, int(mine), kind="flow", name=self.flow_slug, text=f'{{"tried": "{mark}"}}')
+        self.known["view_id"] = str(self.view.id)
+        self.known |= {"key_id": str(AccessKey.issue(self.org, "api", f"spare {mark}")[0].id), "subject": "events"}
+        audit.record(self.org.id, audit.of_command(), "own.entry", kind="entry", id=mark)
+        self.marks |= {str(self.view.id), self.view.name, self.letters_operation, str(trigger.id), mark}
         colleague = User.objects.create_user(self.member)
         Membership.objects.create(organization=self.org, user=colleague, role="viewer")
 
@@ -90,7 +105,16 @@ class Tenant(World):
         """What stands for the parameters of a route."""
         if "approvals" in route:
             return {**self.known, "step_run_id": self.wait_id}
-        return {**self.known, "mode": "start"} if "replay" in route else self.known
+        others = {
+            "/replay/": {"mode": "start"},
+            "/triggers/": {"mode": "off"},
+            "operations/<operation_id>/<what>/": {"what": "resume"},
+            "letters/bulk/": {"operation_id": self.letters_operation},
+        }
+        return {
+            **self.known,
+            **{name: value for part, more in others.items() if part in route for name, value in more.items()},
+        }
 
     def fingerprint(self) -> dict[str, str]:
         """By table, a digest of all rows of the organization: whoever changes one of them changes it."""

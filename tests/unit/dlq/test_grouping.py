@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dlq.grouping import fingerprint, group_id, location, normalise
+from dlq.failures.grouping import fingerprint, group_id, location, normalise
 from workflows.errors import Category
 from workflows.steps.outcome import StepError
 

@@ -57,12 +57,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/operations/{operation_id}/resume"): _on("change_runs", "operation", "operation_id", "operation.resume"),
     ("POST", "/approvals/{step_run_id}"): _on("change_runs", "approval", "step_run_id", "approval.decide"),
     ("POST", "/scheduler/refresh"): _on("change_flows", "schedules", "", "schedules.refresh"),
-    ("POST", "/workflows/{slug}/pause"): _on("change_flows", "flow", "slug", "flow.pause"),
-    ("POST", "/workflows/{slug}/resume"): _on("change_flows", "flow", "slug", "flow.resume"),
-    ("POST", "/organization/pause"): _on("change_flows", "organization", "", "organization.pause"),
-    ("POST", "/organization/resume"): _on("change_flows", "organization", "", "organization.resume"),
-    ("POST", "/queues/{name}/pause"): _on("change_flows", "queue", "name", "queue.pause"),
-    ("POST", "/queues/{name}/resume"): _on("change_flows", "queue", "name", "queue.resume"),
+    ("POST", "/workflows/{slug}/pause"): _on("stop_flows", "flow", "slug", "flow.pause"),
+    ("POST", "/workflows/{slug}/resume"): _on("stop_flows", "flow", "slug", "flow.resume"),
+    ("POST", "/organization/pause"): _on("stop_flows", "organization", "", "organization.pause"),
+    ("POST", "/organization/resume"): _on("stop_flows", "organization", "", "organization.resume"),
+    ("POST", "/queues/{name}/pause"): _on("stop_flows", "queue", "name", "queue.pause"),
+    ("POST", "/queues/{name}/resume"): _on("stop_flows", "queue", "name", "queue.resume"),
     ("POST", "/workflows/{slug}/archive"): _on("change_flows", "flow", "slug", "flow.archive"),
     ("POST", "/workflows/{slug}/unarchive"): _on("change_flows", "flow", "slug", "flow.unarchive"),
     ("DELETE", "/workflows/{slug}"): _on("delete_flows", "flow", "slug", "flow.delete", own_transactions=True),
@@ -87,6 +87,10 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/keys/{key_id}/revoke"): _on("change_keys", "key", "key_id", "key.revoke"),
     ("GET", "/audit"): Operation(right="change_organization", not_audited="It changes nothing."),
     ("GET", "/redaction"): Operation(right="change_organization", not_audited="It changes nothing."),
+    ("PUT", "/organization/retention/{subject}"): _on("change_organization", "retention", "subject", "retention.set"),
+    ("DELETE", "/organization/retention/{subject}"): _on(
+        "change_organization", "retention", "subject", "retention.clear"
+    ),
     ("PUT", "/redaction"): _on("change_organization", "organization", "", "redaction.set"),
 }
 

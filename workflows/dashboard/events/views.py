@@ -18,8 +18,10 @@ from workflows.edge.values import identifier
 from workflows.errors import EventNotFound, WorkflowsError
 from workflows.models import Organization
 from workflows.models.event import SYSTEM
+from workflows.presenters import redaction
 from workflows.selectors import events as selectors
 from workflows.selectors.pages import events as page_selectors
+from workflows.selectors.upkeep.absence import absence
 from workflows.services import events as services
 
 SHOWN_CHARACTERS = 200_000
@@ -61,11 +63,11 @@ def event(request: HttpRequest, organization: Organization, event_id: UUID) -> H
     """One event: its payload, the runs that it made, and why there are no more."""
     try:
         detail = selectors.event_detail(organization, event_id)
-    except EventNotFound as error:
-        raise Http404(str(error)) from None
+    except EventNotFound:
+        raise Http404(absence(organization, event_id, "event")) from None
     found = detail.event
     row = page_selectors.EventRow(event=found, runs=len(detail.runs))
-    body = json.dumps(found.data, indent=2, ensure_ascii=False)
+    body = json.dumps(redaction.payload(organization.id, found.data, "data"), indent=2, ensure_ascii=False)
     context: dict[str, Any] = {
         "event": found, "state": row.state, "runs": presenters.run_summaries(detail.runs),
         "outcomes": [presenters.outcome_out(each, detail.flows) for each in detail.outcomes],
@@ -85,7 +87,8 @@ def download(request: HttpRequest, organization: Organization, event_id: UUID) -
         found = selectors.event_detail(organization, event_id).event
     except EventNotFound as error:
         raise Http404(str(error)) from None
-    answer = JsonResponse(presenters.event_out(found), json_dumps_params={"indent": 2, "ensure_ascii": False})
+    shown = redaction.answer(organization.id, presenters.event_out(found))
+    answer = JsonResponse(shown, json_dumps_params={"indent": 2, "ensure_ascii": False})
     answer["Content-Disposition"] = f'attachment; filename="event-{event_id}.json"'
     return answer
 

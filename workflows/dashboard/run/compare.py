@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET
 from workflows import presenters
 from workflows.dashboard.access import page
 from workflows.dashboard.run.page import MAX_SHOWN
-from workflows.dashboard.run.read import detail_of
+from workflows.dashboard.run.read import detail_of, run_value
 from workflows.edge.values import identifier
 from workflows.models import Organization
 from workflows.selectors.around_run.good_run import MOST_READ, last_good_run
@@ -41,8 +41,8 @@ def compare(request: HttpRequest, organization: Organization, run_id: UUID) -> H
         "other": other.run,
         "sides": [presenters.run_summary(other.run, other.status), presenters.run_summary(detail.run, detail.status)],
         "steps": _steps(detail, other),
-        "inputs": (_bounded(other.run.input), _bounded(detail.run.input)),
-        "outputs": (_bounded(presenters.run_output(other)), _bounded(presenters.run_output(detail))),
+        "inputs": (_bounded(run_value(other, "input")), _bounded(run_value(detail, "input"))),
+        "outputs": (_bounded(run_value(other, "output")), _bounded(run_value(detail, "output"))),
     }
     return render(request, "headrace/compare.html", context)
 

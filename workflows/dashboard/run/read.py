@@ -11,9 +11,10 @@ from django.http import Http404, HttpResponse
 from workflows import presenters, selectors
 from workflows.dashboard.run.page import input_of, shown_body
 from workflows.errors import RunNotFound
-from workflows.models import Organization
+from workflows.models import Organization, Run
 from workflows.presenters import redaction
 from workflows.selectors.runs import RunDetail, StepDetail
+from workflows.selectors.upkeep.absence import absence
 
 BODIES = ("input", "output")
 
@@ -22,16 +23,18 @@ def detail_of(organization: Organization, run_id: UUID, *, bodies: bool = False)
     """The run with its steps. Raises Http404."""
     try:
         return selectors.run_detail(organization, run_id, bodies=bodies)
-    except RunNotFound as error:
-        raise Http404(str(error)) from None
+    except RunNotFound:
+        raise Http404(absence(organization, run_id, "run")) from None
 
 
 def step_of(organization: Organization, run_id: UUID, key: str) -> StepDetail:
     """One step with its tries. Raises Http404."""
     try:
         return selectors.step_detail(organization, run_id, key)
-    except RunNotFound as error:
-        raise Http404(str(error)) from None
+    except RunNotFound:
+        if Run.objects.filter(org_id=organization.id, id=run_id).exists():
+            raise Http404("The run has no such step.") from None
+        raise Http404(absence(organization, run_id, "run")) from None
 
 
 def run_value(detail: RunDetail, what: str) -> Any:

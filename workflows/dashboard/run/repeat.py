@@ -18,13 +18,14 @@ from django.views.decorators.http import require_http_methods
 
 from workflows import services
 from workflows.dashboard.access import page
-from workflows.dashboard.run.actions import has_changed, made
+from workflows.dashboard.run.actions import has_changed, what_it_made
 from workflows.dashboard.run.read import detail_of
 from workflows.definitions.compiled import CompiledFlow
 from workflows.edge.access import CHANGE_RUNS
 from workflows.errors import InvalidInput, WorkflowsError
-from workflows.models import Organization
+from workflows.models import Organization, Run
 from workflows.payload import MAX_EVENT_BYTES
+from workflows.presenters import redaction
 from workflows.selectors.runs import RunDetail
 from workflows.services import repair
 from workflows.services.repair import Repeat
@@ -56,12 +57,18 @@ def input_schema(flow: CompiledFlow | None) -> dict[str, str]:
     return {"schema_json": json.dumps(schema.source, default=dict) if schema else ""}
 
 
+def editable_input(run: Run) -> str:
+    """The input of a run as JSON that somebody may change: what the organization's rules hide is `***` in it."""
+    value = redaction.editable(run.org_id, repair.own_input(run), "input", [run.id])
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
 @page(CHANGE_RUNS)
 @require_http_methods(["GET", "POST"])
 def repeat(request: HttpRequest, organization: Organization, run_id: UUID) -> HttpResponse:
     """The form; what it would do; and the new run."""
     detail = detail_of(organization, run_id)
-    original = json.dumps(repair.own_input(detail.run), indent=2, ensure_ascii=False)
+    original = editable_input(detail.run)
     wanted = _wanted(request, detail, original)
     context: dict[str, Any] = {
         "run": detail.run,
@@ -84,7 +91,7 @@ def repeat(request: HttpRequest, organization: Organization, run_id: UUID) -> Ht
     except WorkflowsError as error:
         return render(request, "headrace/repeat.html", {**context, "error": str(error)}, status=error.status)
     if done.run_id is not None:
-        messages.success(request, made(done))
+        messages.success(request, what_it_made(done))
         return redirect("headrace:run", run_id=done.run_id)
     context |= {"plan": done, "before": json.loads(original), "after": json.loads(wanted.text)}
     return render(request, "headrace/repeat.html", context)

@@ -21,6 +21,7 @@ from workflows.dashboard.run.page import SMALL, RunPage, opened, run_page
 from workflows.dashboard.run.read import BODIES, body_of, detail_of, download, run_value
 from workflows.dashboard.run.timeline import WORDS
 from workflows.models import Organization
+from workflows.presenters import redaction
 from workflows.presenters.step_metrics import ms
 from workflows.selectors.around_run.history import history, relatives
 from workflows.selectors.around_run.letters import letters_of
@@ -115,7 +116,8 @@ def run_body(request: HttpRequest, organization: Organization, run_id: UUID, wha
 def run_download(request: HttpRequest, organization: Organization, run_id: UUID, what: str) -> HttpResponse:
     """The input or output of a run as a file; `run`: all of it, as the REST API shows it."""
     if what == "run":
-        return download(presenters.run_out(detail_of(organization, run_id, bodies=True)), f"{run_id}.json")
+        shown = presenters.run_out(detail_of(organization, run_id, bodies=True))
+        return download(redaction.answer(organization.id, shown), f"{run_id}.json")
     return download(run_value(detail_of(organization, run_id), what), f"{run_id}-{what}.json")
 
 

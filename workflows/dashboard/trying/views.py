@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,12 +17,12 @@ from throttling.policy import PRIORITY_LEVELS
 from workflows import presenters, selectors, services
 from workflows.dashboard.access import page, user_id
 from workflows.dashboard.run.repeat import input_schema
+from workflows.dashboard.trying.begun import begin_of, shown_examples
 from workflows.edge.access import RUN_FLOWS
 from workflows.edge.values import identifier
 from workflows.errors import EventNotFound, InvalidInput, WorkflowsError
-from workflows.models import Organization
+from workflows.models import Example, Organization
 from workflows.selectors.events import event_detail, event_schemas, is_unmatched
-from workflows.services import repair
 from workflows.services.own import examples
 
 MAX_CHARACTERS = 1_000_000
@@ -38,22 +38,26 @@ def flow(request: HttpRequest, organization: Organization) -> HttpResponse:
     flows = [summary.flow for summary in selectors.flows(organization)]
     slugs = [each.slug for each in flows if each.current_id]
     slug = given.get("flow", "") or (slugs[0] if slugs else "")
+    kept = examples.of(organization, user_id(request), "flow", slug)
     context: dict[str, Any] = {
         "slugs": slugs,
         "slug": slug,
         "levels": sorted(PRIORITY_LEVELS, key=lambda name: -PRIORITY_LEVELS[name]),
         "given": given,
-        "examples": examples.of(organization, user_id(request), "flow", slug),
-        "base": request.build_absolute_uri(reverse("headrace:runs")),
-        "organization": organization,
+        "examples": shown_examples(organization, kept, name="input"),
+        **_elsewhere(request, organization),
     }
     try:
         if slug:
             context |= input_schema(services.published(organization, slug))
-        context["text"] = given["input"] if request.method == "POST" else _first_text(request, organization, context)
+        begin = begin_of(organization, _with_last(request, kept), kept, name="input")
+        context["begin"] = begin
+        context["text"] = given["input"] if request.method == "POST" else begin.text or _first_text(context)
         if request.method == "POST":
-            run_id = _start(request, organization, slug, request.POST)
-            examples.remember(organization, user_id(request), kind="flow", name=slug, text=request.POST["input"])
+            value = begin.meant(_json(request.POST["input"], "input"))
+            run_id = _start(request, organization, slug, value)
+            text = _as_sent(request.POST["input"], value)
+            examples.remember(organization, user_id(request), kind="flow", name=slug, text=text)
             messages.success(request, f"A run of {slug} is made. This page follows it.")
             return redirect("headrace:run", run_id=run_id)
     except KeyError:
@@ -63,17 +67,28 @@ def flow(request: HttpRequest, organization: Organization) -> HttpResponse:
     return render(request, "headrace/test/flow.html", context, status=422 if context.get("error") else 200)
 
 
-def _first_text(request: HttpRequest, organization: Organization, context: Mapping[str, Any]) -> str:
-    """The input that the form begins with: of a run, of an example, or of the schema's own example and defaults."""
-    like, example = request.GET.get("like", ""), request.GET.get("example", "")
-    if like:
-        run = services.get_run(organization, identifier(like, "like"))
-        return json.dumps(repair.own_input(run), indent=2, ensure_ascii=False)
-    found = next((each.text for each in context["examples"] if str(each.id) == example), None)
-    if found is None and context["examples"] and not request.GET.get("new"):
-        found = context["examples"][0].text
-    if found is not None:
-        return str(found)
+def _elsewhere(request: HttpRequest, organization: Organization) -> dict[str, Any]:
+    """What the lines say that do the same from elsewhere."""
+    return {"base": request.build_absolute_uri(reverse("headrace:runs")), "organization": organization}
+
+
+def _with_last(request: HttpRequest, kept: Sequence[Example]) -> Mapping[str, Any]:
+    """What the form begins with: what it names itself; where it names nothing, the last try."""
+    if request.method == "POST":
+        return request.POST
+    asked = {name: request.GET.get(name, "") for name in ("like", "example")}
+    if not any(asked.values()) and kept and not request.GET.get("new"):
+        asked["example"] = str(kept[0].id)
+    return asked
+
+
+def _as_sent(text: str, value: Any) -> str:
+    """The text of a try that is remembered: as it was written, unless hidden values were put into it."""
+    return text if value == json.loads(text or "{}") else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _first_text(context: Mapping[str, Any]) -> str:
+    """The input of a new form: the schema's own example, or its defaults."""
     schema = json.loads(context.get("schema_json") or "{}")
     shown = schema.get("examples") if isinstance(schema.get("examples"), list) else None
     value = shown[0] if shown else _defaults(schema)
@@ -87,12 +102,13 @@ def _defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {name: each["default"] for name, each in fields.items() if isinstance(each, dict) and "default" in each}
 
 
-def _start(request: HttpRequest, organization: Organization, slug: str, form: Mapping[str, Any]) -> UUID:
+def _start(request: HttpRequest, organization: Organization, slug: str, value: Any) -> UUID:
     """Start the run that the form describes. Raises WorkflowsError for what is wrong with it."""
+    form: Mapping[str, Any] = request.POST
     started = services.trigger(
         organization,
         slug,
-        _json(form["input"], "input"),
+        value,
         priority=form.get("priority") or None,
         delay=form.get("delay") or None,
         idempotency_key=form.get("key", "")[:200],
@@ -118,20 +134,22 @@ def _json(text: str, name: str) -> Any:
 def events(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Send one event or an array of them, and follow the runs that they make."""
     kept = examples.of(organization, user_id(request), "event", "")
-    example = next((each.text for each in kept if str(each.id) == request.GET.get("example")), "")
-    first = example or (kept[0].text if kept and not request.GET.get("new") else json.dumps(EVENT, indent=2))
+    begin = begin_of(organization, {**_with_last(request, kept), "like": ""}, kept, name="")
+    first = begin.text or json.dumps(EVENT, indent=2)
     text = request.POST.get("events", "") if request.method == "POST" else first
     context: dict[str, Any] = {
         "text": text,
-        "examples": kept,
+        "begin": begin,
+        "examples": shown_examples(organization, kept, name=""),
         "names": _names(organization),
-        "base": request.build_absolute_uri(reverse("headrace:runs")),
-        "organization": organization,
+        **_elsewhere(request, organization),
     }
     if request.method == "POST":
         try:
-            ids = services.send_events(organization, _json(text, "events"))
-            examples.remember(organization, user_id(request), kind="event", name="", text=text)
+            value = begin.meant(_json(text, "events"))
+            ids = services.send_events(organization, value)
+            sent_text = _as_sent(text, value)
+            examples.remember(organization, user_id(request), kind="event", name="", text=sent_text)
             chosen = ",".join(str(id_) for id_ in ids[:SHOWN_EVENTS])
             messages.success(request, f"{len(ids)} event{'s are' if len(ids) != 1 else ' is'} received.")
             return redirect(f"{reverse('headrace:sent_events')}?ids={chosen}")

@@ -116,8 +116,7 @@ def trigger(
         new, refused = _controlled(flow, org_id, new) if controlled and new else (new, {})
         if refused and keyed:
             _give_keys_back(flow, org_id, wanted, refused)
-        refusals = [*refused.values(), *_duplicates(runs, stands_for)]
-        if refusals:
+        if refusals := [*refused.values(), *_duplicates(runs, stands_for)]:
             controls.record_refusals(flow.flow_id, org_id, refusals)
         ready = _insert(flow, org_id, new, kind=kind, lineage=lineage)
         dispatcher.start_after_commit(ready)

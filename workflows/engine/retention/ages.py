@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.apps import apps
+from django.db import transaction
 from django.db.models import Exists, Max, Model, OuterRef, Q, QuerySet
 
 from throttling.models import ThrottleChange
-from workflows.models import BulkOperation, CronFire, ImportedRun, LoginTry, OperationChange, PrunedCount
+from workflows.engine.sql import upkeep as sql
+from workflows.models import AuditEntry, BulkOperation, CronFire, ImportedRun, LoginTry, OperationChange, PrunedCount
 from workflows.models.run import first_id
 
 Old = Callable[[dt.datetime], "QuerySet[Any]"]
@@ -21,13 +23,15 @@ Old = Callable[[dt.datetime], "QuerySet[Any]"]
 class AgedTable:
     """`old` gives the rows of a table that are older than a time and that nothing needs. A table without a subject has
     a bound of its own, and gets the time of now. Rows are deleted in the order of `by`, with the rows of other tables
-    that refer to them by a foreign key (`with_rows`: (model, field))."""
+    that refer to them by a foreign key (`with_rows`: (model, field)). `guarded`: Postgres lets nobody but retention
+    delete them."""
 
     name: str
     subject: str
     old: Old
     by: str = "pk"
     with_rows: Sequence[tuple[type[Model], str]] = ()
+    guarded: bool = False
 
     def delete(self, before: dt.datetime, limit: int) -> int:
         """Delete a page of old rows. Returns how many."""
@@ -37,7 +41,10 @@ class AgedTable:
             return 0
         for model, field in self.with_rows:
             delete_raw(model._default_manager.filter(**{f"{field}__in": ids}))
-        return delete_raw(rows.model._default_manager.filter(pk__in=ids))
+        with transaction.atomic():
+            if self.guarded:
+                sql.allow_deletion()
+            return delete_raw(rows.model._default_manager.filter(pk__in=ids))
 
     def count(self, before: dt.datetime) -> int:
         """How many there are."""
@@ -70,6 +77,10 @@ def _limit_history(before: dt.datetime) -> QuerySet[Any]:
     """The latest stays: its id is the revision of the policies."""
     latest = ThrottleChange.objects.aggregate(latest=Max("id"))["latest"] or 0
     return ThrottleChange.objects.filter(at__lt=before, id__lt=latest)
+
+
+def _audit(before: dt.datetime) -> QuerySet[Any]:
+    return AuditEntry.objects.filter(at__lt=before)
 
 
 def _counts(now: dt.datetime) -> QuerySet[Any]:
@@ -124,6 +135,7 @@ OF_WORKFLOWS = (
         with_rows=((OperationChange, "operation"),),
     ),
     AgedTable(name="headrace_throttling_throttlechange", subject="limit_history", old=_limit_history),
+    AgedTable(name="headrace_workflows_auditentry", subject="audit", old=_audit, by="at", guarded=True),
     AgedTable(name="headrace_workflows_logintry", subject="", old=_login_tries, by="at"),
     AgedTable(name="headrace_workflows_prunedcount", subject="", old=_counts, by="minute"),
     AgedTable(name="headrace_workflows_importedrun", subject="", old=_imported, by="kept_until"),

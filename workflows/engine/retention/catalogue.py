@@ -52,6 +52,8 @@ CATALOGUE: dict[str, Bound] = {
     "headrace_workflows_discoveredstep": Bound("versions", "With its version"),
     # of a moment
     "headrace_workflows_wait": Bound("", "One for each step that waits; gone with the step's outcome"),
+    "headrace_workflows_modelwait": Bound("", "One for each step that waits for a row of a table; gone with the step's "
+                                          "outcome"),
     "headrace_workflows_celerytask": Bound("", "One for each Celery task that a step waits for; gone with its outcome"),
     "headrace_workflows_runstart": Bound("", "31 days, the longest period of a rate limit of runs"),
     "headrace_workflows_idempotencykey": Bound("", "The window of the key: 24 hours, or what a flow says, 366 days at "
@@ -66,14 +68,22 @@ CATALOGUE: dict[str, Bound] = {
     "headrace_workflows_retentionstate": Bound("", "One row"),
     "headrace_workflows_prunedrun": Bound("", "Until what belonged to the deleted run is deleted: moments"),
     "headrace_workflows_prunedcount": Bound("", "A row a minute, organization and status, for 8 days"),
+    "headrace_workflows_minutecounts": Bound("", "A row a minute and organization in which something happened, for 8 "
+                                             "days; the leader deletes the older ones"),
+    "headrace_workflows_measuredhour": Bound("", "A row an hour, as far back as there are rows, five years at most"),
+    "headrace_workflows_storedbytes": Bound("", "A row an hour and organization, while there are rows of that hour"),
     "headrace_workflows_importedrun": Bound("", "Until the imported run is deleted, or its time is over"),
     "django_session": Bound("sessions", "From its expiry on"),
+    "headrace_workflows_auditentry": Bound("audit", "By its age; nothing else deletes or changes an entry"),
     "django_admin_log": Bound("audit", "By its age"),
     "django_celery_results_taskresult": Bound("task_results", "From its end on"),
     "django_celery_results_groupresult": Bound("task_results", "From its end on"),
     "django_celery_results_chordcounter": Bound("", "While its chord is open; steps use no chords"),
     # what people make
     "headrace_workflows_organization": Bound("", _BY_HAND),
+    "headrace_workflows_membership": Bound("", f"{_BY_HAND}, one for each login or team; goes with it"),
+    "headrace_workflows_savedview": Bound("", "50 for each login in an organization; goes with either"),
+    "headrace_workflows_example": Bound("", "The last 10 for each login and flow, and for events; goes with the login"),
     "headrace_workflows_accesskey": Bound("", _BY_HAND),
     "headrace_workflows_secret": Bound("", _BY_HAND),
     "headrace_workflows_oauthcredential": Bound("", "One for each credential that flows name. Never deleted: a renewed "

@@ -61,7 +61,7 @@ SUBJECTS: dict[str, Subject] = {
         Subject(name="alerts", days=90, meaning="An alert that has recovered, with its notifications."),
         Subject(name="versions", days=365, meaning="A version of a flow that was followed, and that no run has."),
         Subject(name="limit_history", days=365, meaning="Who changed a limit, and how; the latest change stays."),
-        Subject(name="audit", days=365, meaning="What people and keys did: the admin's log of changes."),
+        Subject(name="audit", days=365, meaning="What people, keys and commands did: audit log, and the admin's own."),
         Subject(name="task_results", days=7, meaning="The results of Celery tasks (django-celery-results)."),
         Subject(name="sessions", days=1, meaning="A login's session, from its expiry on."),
     )

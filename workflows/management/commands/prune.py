@@ -24,6 +24,8 @@ class Command(HeadraceCommand):
         "moment and begun again. It deletes in the week of dry runs after an upgrade too: look with --dry-run before."
     )
 
+    changes_by_parts = ("",)
+
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.set_defaults(org=None)  # all of them

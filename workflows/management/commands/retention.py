@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
-from workflows.management.output import HeadraceCommand, table
+from workflows.management.output import READS, HeadraceCommand, table
 from workflows.models import Organization
 from workflows.presenters.retention import retention_out
 from workflows.selectors.upkeep import retention as selectors
@@ -18,6 +19,9 @@ BY = "the command line"
 
 class Command(HeadraceCommand):
     help = "Show how long things are kept, and change it: for an organization (--org), or for all of them (--all)."
+
+    changes = ("set", "clear")
+    not_audited: ClassVar[Mapping[str, str]] = {"list": READS}
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

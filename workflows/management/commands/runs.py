@@ -25,7 +25,7 @@ from workflows.templatetags.headrace import duration, pretty
 class Command(HeadraceCommand):
     help = "List, show, cancel, replay and fork runs."
     changes = ("fork",)
-    changes_by_parts = ("cancel", "replay")
+    changes_by_parts = ("cancel", "replay", "import")
     not_audited: ClassVar[Mapping[str, str]] = dict.fromkeys(("list", "show", "export-journal"), READS)
 
     def add_arguments(self, parser: CommandParser) -> None:

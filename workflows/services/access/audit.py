@@ -26,8 +26,8 @@ from workflows.payload import text_fault
 
 MAX_DETAILS = 4_000
 MAX_TEXT = 500
-HIDDEN = frozenset({"input", "triggerdata", "data", "value", "password", "password1", "password2", "secret", "token",
-                    "url", "csrfmiddlewaretoken"})  # fmt: skip
+HIDDEN = frozenset({"input", "triggerdata", "data", "events", "value", "password", "password1", "password2", "secret",
+                    "token", "url", "csrfmiddlewaretoken"})  # fmt: skip
 """Names of what is not written down, only that it was given."""
 _REQUEST_ID = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 

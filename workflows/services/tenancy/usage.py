@@ -10,11 +10,12 @@ import datetime as dt
 import time
 
 import structlog
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from workflows import this_process
 from workflows.engine.sql import usage as sql
-from workflows.models import MeasuredHour
+from workflows.models import MeasuredHour, StoredBytes
 from workflows.models.run import first_id
 
 log = structlog.get_logger(__name__)
@@ -70,6 +71,7 @@ def _in_turn(this_hour: dt.datetime) -> list[dt.datetime]:
     """The hours in which there may be rows, those first that were measured longest ago."""
     (oldest,) = sql.oldest_row()
     known = MeasuredHour.objects.filter(hour__lt=this_hour - HOUR)
+    first = this_hour
     if oldest.id is not None:
         made_at = dt.datetime.fromtimestamp((oldest.id.int >> 80) / 1000, dt.UTC)
         first = max(made_at.replace(minute=0, second=0, microsecond=0), this_hour - MOST_HOURS * HOUR)
@@ -77,4 +79,6 @@ def _in_turn(this_hour: dt.datetime) -> list[dt.datetime]:
         if known.filter(hour__gte=first).count() < count:
             hours = [MeasuredHour(hour=first + place * HOUR, measured_at=NEVER) for place in range(count)]
             MeasuredHour.objects.bulk_create(hours, ignore_conflicts=True, batch_size=1_000)
+    measured = StoredBytes.objects.filter(hour=OuterRef("hour"))
+    known.filter(~Exists(measured), hour__lt=first).delete()  # their rows are deleted, and nothing is counted there
     return list(known.order_by("measured_at").values_list("hour", flat=True)[:1_000])

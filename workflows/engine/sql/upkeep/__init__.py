@@ -10,6 +10,15 @@ from uuid import UUID
 from workflows.engine.state import database
 
 
+class AllowDeletionRow(NamedTuple):
+    allowed: str
+
+
+def allow_deletion(cursor: database.Cursor | None = None) -> list[AllowDeletionRow]:
+    """Let the open transaction delete entries of the audit log, which a trigger refuses otherwise."""
+    return database.fetch("allow_deletion", {}, AllowDeletionRow._make, cursor)
+
+
 class BacklogRow(NamedTuple):
     is_backlogged: bool
 

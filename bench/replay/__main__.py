@@ -32,12 +32,12 @@ def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     os.environ.setdefault("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
-    sys.path.insert(0, str(Path(__file__).parent / "handlers"))
+    sys.path.insert(0, str(Path(__file__).parent.parent / "handlers"))
     os.environ.setdefault("HEADRACE_SECRET_KEY", "of a bench that signs nothing")
     import django  # noqa: PLC0415
 
     django.setup()
-    from bench import replayed_flows as flows  # noqa: PLC0415
+    from bench.replay import flows  # noqa: PLC0415
 
     if given.profile:
         flows.set_count(given.entries)
@@ -58,7 +58,7 @@ def main() -> int:
 
 def lowest(flow: Any, entries: int) -> float:
     """µs an entry, of the quickest round."""
-    from bench import replayed_flows as flows  # noqa: PLC0415
+    from bench.replay import flows  # noqa: PLC0415
 
     flows.set_count(entries)
     took = []
@@ -75,7 +75,7 @@ def visit(flow: Any, entries: int) -> Callable[[], object]:
     """One visit of the flow, with a journal of so many steps that have completed."""
     import structlog  # noqa: PLC0415
 
-    from bench import replayed_flows as flows  # noqa: PLC0415
+    from bench.replay import flows  # noqa: PLC0415
     from workflows.engine.pipeline import perform  # noqa: PLC0415
     from workflows.engine.pipeline.perform import Visit  # noqa: PLC0415
     from workflows.functions.flows import MAIN  # noqa: PLC0415

@@ -15,13 +15,13 @@ from pathlib import Path
 
 MARK = "TESTS_OF"
 """The variable that every process of a test run has, those of instances with a var directory of their own too."""
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def start(var: Path) -> None:
     """Have this process watched. The watcher ignores the terminal's signals and has no part in this process' group."""
     watcher = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.reaper", str(os.getpid()), str(var)],
+        [sys.executable, "-m", "tests.support.processes.reaper", str(os.getpid()), str(var)],
         cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True, env={"PATH": os.environ.get("PATH", "")},
     )  # fmt: skip

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 _MOST_BYTES = 100_000
 
 
@@ -70,7 +70,7 @@ class ForkServer:
         self._control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with other:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.forks", str(other.fileno())],
+                [sys.executable, "-m", "tests.support.processes.forks", str(other.fileno())],
                 env=dict(environment), cwd=ROOT, pass_fds=[other.fileno()], start_new_session=True,
             )  # fmt: skip
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import psycopg
 
-from dlq.grouping import fingerprint, group_id
+from dlq.failures.grouping import fingerprint, group_id
 from throttling.environment import whole_number
 from workflows.engine.state.records import StepFailed
 
-_SQL = (Path(__file__).parent / "sql" / "bury.sql").read_text(encoding="utf-8")
+_SQL = (Path(__file__).parent.parent / "sql" / "bury.sql").read_text(encoding="utf-8")
 
 
 MAX_AUTO_REPLAY_S = 7 * 86_400

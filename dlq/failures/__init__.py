@@ -1,0 +1,1 @@
+"""Failures as they become dead letters, and causes."""

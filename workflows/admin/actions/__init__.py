@@ -1,0 +1,1 @@
+"""What actions of the admin share: asking once more, and what is written down."""
