@@ -46,6 +46,7 @@ def flow(request: HttpRequest, organization: Organization) -> HttpResponse:
         "examples": examples.of(organization, user_id(request), "flow", slug),
         "base": request.build_absolute_uri(reverse("headrace:runs")),
         "organization": organization,
+        "root": services.__name__.removesuffix(".services"),
     }
     try:
         if slug:
@@ -127,6 +128,7 @@ def events(request: HttpRequest, organization: Organization) -> HttpResponse:
         "names": _names(organization),
         "base": request.build_absolute_uri(reverse("headrace:runs")),
         "organization": organization,
+        "root": services.__name__.removesuffix(".services"),
     }
     if request.method == "POST":
         try:
