@@ -44,6 +44,11 @@ def texts(answer: Any) -> str:
     return " ".join(str(message) for message in get_messages(answer.wsgi_request))
 
 
+def exported(client: Client, kind: str, **filters: str) -> str:
+    answer: Any = client.get(f"/runs/export.{kind}", filters)
+    return b"".join(answer.streaming_content).decode()
+
+
 @pytest.fixture
 def three(org: Organization, published: list[Any]) -> list[str]:
     """Completed, failed and live; newest first."""
@@ -205,13 +210,12 @@ def test_a_view_is_kept_by_name_for_its_login_only(reader: Client, org: Organiza
 
 
 def test_the_list_is_exported_as_it_is_filtered(reader: Client, three: list[str]) -> None:
-    answer = reader.get("/runs/export.csv", {"flow": "listed"})
-    rows = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode())))
+    rows = list(csv.DictReader(io.StringIO(exported(reader, "csv", flow="listed"))))
     assert [row["id"] for row in rows] == three
     assert rows[1]["error"] == "card declined"
-    found = json.loads(b"".join(reader.get("/runs/export.json", {"text": "apple"}).streaming_content))
+    found = json.loads(exported(reader, "json", text="apple"))
     assert [row["id"] for row in found] == [three[0], three[2]]
-    assert json.loads(b"".join(reader.get("/runs/export.json", {"flow": "none"}).streaming_content)) == []
+    assert json.loads(exported(reader, "json", flow="none")) == []
     assert reader.get("/runs/export.xls").status_code == 404
 
 
