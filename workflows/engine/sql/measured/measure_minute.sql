@@ -1,5 +1,5 @@
--- What became of runs and tries within one minute, by organization, and the sum of all under the nil id. A minute that is
--- there already stays as it is.
+-- What became of runs and tries within one minute, by organization, and the sum of all under the nil id. A minute that
+-- is there already stays as it is.
 -- Parameters: at timestamptz, first uuid (the smallest uuid7 of the minute), next uuid (that of the minute after),
 --   looks bool (count the steps that wait now, too).
 -- Returns: nothing.
