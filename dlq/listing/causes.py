@@ -33,7 +33,6 @@ HOURS = 24
 DAYS = 7
 MOST_COMMENTS = 200
 STATUSES = DeadLetter.Status.values
-LIKE = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ def page(
         raise InvalidInput(f"page: from 1 to {LOOKED_AT // PER_PAGE}.")
     rows = _rows(
         "causes", org=organization.id, statuses=statuses, at_most=LOOKED_AT, snoozed=snoozed, assigned=assigned,
-        search=f"%{search.translate(LIKE)}%" if search else None, first=(number - 1) * PER_PAGE, number=PER_PAGE + 1,
+        search=_pattern(search), first=(number - 1) * PER_PAGE, number=PER_PAGE + 1,
     )  # fmt: skip
     ids = [row[0] for row in rows[:PER_PAGE]]
     groups = DeadLetterGroup.objects.in_bulk(ids)
@@ -109,6 +108,12 @@ def page(
         causes=causes, number=number, has_next=len(rows) > PER_PAGE,
         is_cut=bool(rows) and rows[0][2] >= LOOKED_AT, is_history_cut=is_history_cut,
     )  # fmt: skip
+
+
+def _pattern(search: str) -> str | None:
+    """For ILIKE: what has this text in it; None for no text."""
+    plain = search.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{plain}%" if plain else None
 
 
 def _statuses(status: str) -> list[str]:

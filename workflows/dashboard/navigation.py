@@ -33,6 +33,7 @@ ENTRIES = (
     Entry(group="Operate", label="Runs", url="headrace:runs", icon="runs", key="r"),
     Entry(group="Operate", label="Approvals", url="headrace:approvals", icon="approvals", key="a"),
     Entry(group="Build", label="Flows", url="headrace:flows", icon="flows", key="f"),
+    Entry(group="Control", label="Limits", url="headrace:limits", icon="limits", key="l"),
     Entry(group="Control", label="Organization", url="headrace:organization", icon="members"),
     Entry(group="Elsewhere", label="Admin", url="admin:index", icon="admin", staff=True),
     Entry(group="Elsewhere", label="API", url="headrace-api:openapi-view", icon="api"),

@@ -1,4 +1,4 @@
-from django.urls import path
+from django.urls import include, path
 
 from workflows.dashboard import design, operations, organization, run_views, views
 from workflows.dashboard.login import DashboardLogout
@@ -20,6 +20,7 @@ urlpatterns = [
     path("flows/<slug:slug>/<slug:mode>/", operations.stop_flow, name="stop_flow"),
     path("approvals/", operations.approvals_page, name="approvals"),
     path("approvals/<uuid:step_run_id>/", operations.approval, name="approval"),
+    path("limits/", include("workflows.dashboard.limits.urls")),
     path("organization/", organization.organization_page, name="organization"),
     path("organization/members/", organization.put_member, name="put_member"),
     path("organization/members/remove/", organization.remove_member, name="remove_member"),

@@ -109,8 +109,7 @@ def code_line(text: str, label: str = "command") -> SafeString:
 @register.simple_tag
 def diff_view(before: Any, after: Any) -> SafeString:
     """What differs between two values (as JSON) or texts, line by line."""
-    lines = [_lines(before), _lines(after)]
-    found = list(difflib.unified_diff(*lines, lineterm="", n=3))[2 : MAX_DIFF_LINES + 2]
+    found = list(difflib.unified_diff(_lines(before), _lines(after), lineterm="", n=3))[2 : MAX_DIFF_LINES + 2]
     if not found:
         return mark_safe('<p class="muted">No difference.</p>')
     kinds = {"+": "added", "-": "removed", "@": "place"}
