@@ -257,3 +257,23 @@ def test_the_keyboard_reaches_the_pages(seen: Page, letters: list[DeadLetter]) -
     seen.keyboard.press("j")
     seen.keyboard.press("x")
     expect(seen.locator(".selection")).to_contain_text("1 letter chosen")
+
+
+def test_the_page_of_alerts_is_looked_at_and_a_rule_is_switched_off(seen: Page, tenant: Organization) -> None:  # noqa: F811
+    from dlq.models import Alert, AlertChannel, AlertRule
+
+    name = f"slow-{uuid.uuid4().hex[:6]}"
+    rule = AlertRule.objects.create(name=name, metric="processing_time", threshold=60, org_id=tenant.id)
+    channel = AlertChannel(name=f"chat-{uuid.uuid4().hex[:6]}", org_id=tenant.id)
+    channel.url = "json://localhost:1/"
+    channel.save()
+    now = timezone.now()
+    facts: dict[str, Any] = {"org_id": tenant.id, "rule": rule, "severity": "critical", "fired_at": now, "seen_at": now}
+    Alert.objects.create(title=f"{name}: runs take 75.0 s", message="An average run takes longer than 60 s.", **facts)
+    look(seen, "/alerts/", "alerts")
+    seen.get_by_role("button", name=f"Switch {name} off").click()
+    seen.get_by_role("button", name="Yes, switch off").click()
+    expect(seen.locator(".message.success")).to_contain_text(f"The rule {name} is off.")
+    seen.get_by_role("button", name=f"Try {channel.name}").click()
+    seen.get_by_role("button", name="Yes, send it").click()
+    expect(seen.locator(".message.error")).to_contain_text("was not delivered", timeout=15_000)
