@@ -198,7 +198,12 @@ def test_a_cause_is_cared_for_on_its_page(seen: Page, letters: list[DeadLetter])
 def limited(tenant: Organization, workers: WorkerPool) -> str:  # noqa: F811
     """A flow with limits of several kinds, at which runs wait; the addresses of its pages are known by its slug."""
     steps = [
-        {"id": "call-bank", "type": "delay", "config": {"for": "1h"}, "throttling": {"concurrency": 1}},
+        {
+            "id": "call-bank",
+            "type": "delay",
+            "config": {"for": "1h"},
+            "throttling": {"concurrency": 1, "rate": {"limit": 1, "period": "1h"}},
+        },
         {"id": "book", "type": "noop"},
     ]
     slug = publish(tenant, steps, slug="transfer", concurrency=[{"limit": 2}])
@@ -221,7 +226,7 @@ def test_a_limit_is_tried_on_last_week_and_changed(seen: Page, limited: str, ten
     seen.get_by_label("A flow").select_option("transfer")
     seen.locator(".panel form").first.get_by_role("button", name="Go on").click()
     expect(seen.get_by_role("heading", name="Limit the flow transfer")).to_be_visible()
-    seen.get_by_label("Starts").fill("2")
+    seen.locator("[name=rate_limit]").fill("2")
     seen.get_by_label("in a period of").fill("60s")
     seen.get_by_label("Why").fill("the bank asked for it")
     seen.get_by_role("button", name="Try it on last week").click()
@@ -244,16 +249,20 @@ def test_a_limit_is_tried_on_last_week_and_changed(seen: Page, limited: str, ten
 
 def test_the_keyboard_reaches_the_pages(seen: Page, letters: list[DeadLetter]) -> None:
     seen.goto("/limits/")
+    seen.wait_for_load_state("load")
     seen.keyboard.press("g")
     seen.keyboard.press("d")
     expect(seen.get_by_role("heading", name="Dead letters")).to_be_visible()
+    seen.wait_for_load_state("load")
     seen.keyboard.press("/")
+    expect(seen.get_by_label("Search")).to_be_focused()
     seen.keyboard.type("RuntimeError")
     seen.keyboard.press("Enter")
     expect(seen.locator("tbody tr")).to_have_count(1)
     seen.keyboard.press("j")
     seen.keyboard.press("Enter")
     expect(seen.get_by_role("heading", name="RuntimeError")).to_be_visible()
+    seen.wait_for_load_state("load")
     seen.keyboard.press("j")
     seen.keyboard.press("x")
     expect(seen.locator(".selection")).to_contain_text("1 letter chosen")
