@@ -195,13 +195,13 @@ class Gate:
         definitions: Mapping[str, str] | None = None,
     ) -> Explanation:
         """Why a step waits, and how limits stand (those named, and with `everything` those with waiters)."""
-        call: dict[str, Any] = {
-            "define": dict(definitions or {}),
-            "limits": list(instances),
-            "all": everything,
-            **({"id": step} if step else {}),
-        }
+        call: dict[str, Any] = {"define": dict(definitions or {}), "limits": list(instances), "all": everything}
+        call |= {"id": step} if step else {}
         return Explanation.of(self._call("explain", call))
+
+    def waiters(self, instance: str) -> dict[str, int]:
+        """How many wait at a limit, by tenant: 200 tenants at most."""
+        return {tenant: int(number) for tenant, number in self._call("waiters", {"limit": instance})[4]}
 
     # --- the epoch --------------------------------------------------------------------------------------------
 

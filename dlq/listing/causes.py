@@ -96,7 +96,7 @@ def page(
         raise InvalidInput(f"page: from 1 to {LOOKED_AT // PER_PAGE}.")
     rows = _rows(
         "causes", org=organization.id, statuses=statuses, at_most=LOOKED_AT, snoozed=snoozed, assigned=assigned,
-        search=f"%{_literal(search)}%" if search else None, first=(number - 1) * PER_PAGE, number=PER_PAGE + 1,
+        search=_pattern(search), first=(number - 1) * PER_PAGE, number=PER_PAGE + 1,
     )  # fmt: skip
     ids = [row[0] for row in rows[:PER_PAGE]]
     groups = DeadLetterGroup.objects.in_bulk(ids)
@@ -110,9 +110,10 @@ def page(
     )  # fmt: skip
 
 
-def _literal(text: str) -> str:
-    """A text as `LIKE` takes it by its letter."""
-    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+def _pattern(search: str) -> str | None:
+    """For ILIKE: what has this text in it; None for no text."""
+    plain = search.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{plain}%" if plain else None
 
 
 def _statuses(status: str) -> list[str]:
