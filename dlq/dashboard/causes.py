@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
@@ -101,7 +102,7 @@ def _spelling(seconds: int | None) -> str:
 Change = Callable[[HttpRequest, Organization, UUID], str]
 
 
-def _changing(change: Change) -> Callable[..., HttpResponse]:
+def _changing(change: Change) -> Callable[..., HttpResponseBase]:
     """A view that makes a change of a cause, says the sentence that it returns, and shows the cause again."""
 
     @page(CHANGE_LETTERS)
