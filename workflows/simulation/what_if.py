@@ -143,7 +143,7 @@ def _figures(forecast: Forecast) -> Figures:
         last_start_ms=round(1_000 * forecast.starts_s[-1]) if forecast.starts_s else 0,
         most_at_once=forecast.most_steps,
         most_a_minute=fullest_window(forecast.starts_s, 60),
-        binding=[(limit, round(100 * share)) for limit, share in forecast.binding[:3]],
+        binding=[(limit, round(100 * share)) for limit, share in forecast.binding[:3] if share >= 0.01],
     )
 
 
