@@ -28,7 +28,7 @@ from workflows.simulation.forecast import Forecast, Mixture, Part, fullest_windo
 
 HOURS = 7 * 24
 HOUR_S = 3_600
-COUNTED = 2_000
+COUNTED = 300
 """Runs of an hour that are counted; of a fuller one, how soon it had so many."""
 MAX_RUNS = 2_000
 MAX_STEPS_REPLAYED = 6_000
