@@ -28,7 +28,7 @@ from workflows.simulation.forecast import Forecast, Mixture, Part, fullest_windo
 
 HOURS = 7 * 24
 HOUR_S = 3_600
-COUNTED = 2_000
+COUNTED = 300
 """Runs of an hour that are counted; of a fuller one, how soon it had so many."""
 MAX_RUNS = 2_000
 MAX_STEPS_REPLAYED = 6_000
@@ -143,7 +143,7 @@ def _figures(forecast: Forecast) -> Figures:
         last_start_ms=round(1_000 * forecast.starts_s[-1]) if forecast.starts_s else 0,
         most_at_once=forecast.most_steps,
         most_a_minute=fullest_window(forecast.starts_s, 60),
-        binding=[(limit, round(100 * share)) for limit, share in forecast.binding[:3]],
+        binding=[(limit, round(100 * share)) for limit, share in forecast.binding[:3] if share >= 0.01],
     )
 
 
