@@ -82,7 +82,7 @@ def test_the_overview_leads_to_the_runs_behind_a_point(
     watched.goto("/")
     watched.get_by_role("link", name="Overview").click()
     expect(watched.locator("hr-chart canvas").first).to_be_visible()
-    expect(watched.locator(".tiles")).to_contain_text("places in use")
+    expect(watched.locator("#now .tiles")).to_contain_text("places in use")
     look(watched, "/overview/", "overview", "Overview")
     chart = watched.locator("#chart-ended hr-chart")
     before = chart.get_attribute("data-points") or ""
