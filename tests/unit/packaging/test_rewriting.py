@@ -16,6 +16,7 @@ NAMES = {
     "workflows.steps": frozenset(),
     "workflows.steps.types": frozenset(),
     "workflows.dashboard.links": frozenset({"flower"}),
+    "workflows.dashboard.login": frozenset({"braked"}),
     "dlq.tasks": frozenset({"deliver"}),
 }
 

@@ -30,7 +30,7 @@ SHOWN_PROBLEMS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Action:
+class Button:
     """What a button does: `name` of the bulk action with its options; `done` in the message afterwards."""
 
     name: str
@@ -44,21 +44,21 @@ class Action:
         return repair.options(self.mode, None, force=False) if self.mode else {}
 
 
-ACTIONS = {
-    "cancel": Action(
+BUTTONS = {
+    "cancel": Button(
         name="cancel_runs",
         label="Cancel",
         done="cancelled",
         effect="Those of them that are live are cancelled: their open steps stop.",
     ),
-    "replay": Action(
+    "replay": Button(
         name="replay_runs",
         label="Replay",
         done="replayed",
         mode="start",
         effect="Of each that has ended a new run is made, with the same input, in the current version.",
     ),
-    "resume": Action(
+    "resume": Button(
         name="replay_runs",
         label="Resume",
         done="resumed",
@@ -75,10 +75,10 @@ def chosen(request: HttpRequest, organization: Organization, action: str) -> Htt
 
     `run`: an id with the status that was seen (`id:status`); a run that is another one by now is left.
     """
-    if action not in ACTIONS:
+    if action not in BUTTONS:
         raise Http404
     done, left = 0, []
-    act = _cancel if action == "cancel" else _repeat(ACTIONS[action].mode)
+    act = _cancel if action == "cancel" else _repeat(BUTTONS[action].mode)
     for text in request.POST.getlist("run")[:MAX_PAGE]:
         id_, _, seen = text.partition(":")
         try:
@@ -91,7 +91,7 @@ def chosen(request: HttpRequest, organization: Organization, action: str) -> Htt
             left.append(f"{id_[:40]}: this is no id.")
         except WorkflowsError as error:
             left.append(f"{id_}: {error}")
-    _say(request, ACTIONS[action], done, left)
+    _say(request, BUTTONS[action], done, left)
     return HttpResponseRedirect(_back(request))
 
 
@@ -107,7 +107,7 @@ def _repeat(mode: str) -> Callable[[Organization, Run, str], None]:
     return act
 
 
-def _say(request: HttpRequest, action: Action, done: int, left: list[str]) -> None:
+def _say(request: HttpRequest, action: Button, done: int, left: list[str]) -> None:
     if done:
         messages.success(request, f"{done} run{'s are' if done != 1 else ' is'} {action.done}.")
     for text in left[:SHOWN_PROBLEMS]:
@@ -129,9 +129,9 @@ def _back(request: HttpRequest) -> str:
 @require_http_methods(["GET", "POST"])
 def matching(request: HttpRequest, organization: Organization, action: str) -> HttpResponse:
     """Ask once, with how many runs match and at which pace; then start the operation and show how it goes."""
-    if action not in ACTIONS:
+    if action not in BUTTONS:
         raise Http404
-    wanted = ACTIONS[action]
+    wanted = BUTTONS[action]
     filters = {name: value for name, value in query.chosen(request.GET).items() if name in query.BULK}
     for name in ("since", "until"):  # "24h" is so long ago now, and not when the operation looks
         if at := query.moment_of(filters.get(name, ""), name, timezone.now()):

@@ -23,11 +23,11 @@ from workflows.errors import InvalidInput, RunNotFound
 from workflows.models import Organization, Run
 from workflows.selectors import run_lists
 from workflows.selectors.searching.histogram import histogram
-from workflows.selectors.searching.walk import Found, find, rows_of
+from workflows.selectors.searching.walk import SearchPage, find, rows_of
 from workflows.services.own import views as saved_views
 
 TRIGGERS = ("manual", "api", "cli", "event", "cron", "webhook", "invoke")
-NOTHING = Found(runs=[], next_cursor="")
+NOTHING = SearchPage(runs=[], next_cursor="")
 
 
 @page()

@@ -26,7 +26,7 @@ WALK = "search"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class SearchPage:
     """Some runs, and the cursor from which to go on (empty at the end).
 
     `searched_to`: how far back it came, of a search that was stopped before it had a page. `problem`: the first error
@@ -42,14 +42,14 @@ class Found:
 
 def find(
     organization: Organization, criteria: Criteria, *, sort: str = "created", limit: int = 50, cursor: str = ""
-) -> Found:
+) -> SearchPage:
     """A page of the runs that match. What no index knows is searched, newest first, whatever `sort` says.
 
     Raises InvalidInput for bad criteria, a bad sort or a bad cursor.
     """
     if not criteria.is_walk:
         page = runs_page(organization, criteria.where, sort=sort, limit=limit, cursor=cursor)
-        return Found(runs=page.runs, next_cursor=page.next_cursor)
+        return SearchPage(runs=page.runs, next_cursor=page.next_cursor)
     check_limit(limit)
     last = decode_cursor(cursor, WALK, {"id": UUID})["id"] if cursor else None
     return _Walk(organization, criteria, limit, last).go()
@@ -66,7 +66,7 @@ class _Walk:
         self._found: list[Run] = []
         self._read, self._problem = 0, ""
 
-    def go(self) -> Found:
+    def go(self) -> SearchPage:
         """Read on until there is a page, nothing is left, or the bounds are reached."""
         size, is_whole = FIRST if self._criteria.reads_bodies else MOST, False
         while len(self._found) < self._limit and self._read < MAX_READ and time.monotonic() < self._until_s:
@@ -80,7 +80,7 @@ class _Walk:
             size = min(size * 2, MOST) if time.monotonic() - begun < FAST_S else max(FIRST, size // 2)
         at = None if is_whole or self._last is None else _made_at(self._last)
         is_full = len(self._found) >= self._limit
-        return Found(
+        return SearchPage(
             runs=self._found,
             next_cursor=encode_cursor(WALK, {"id": self._last}) if at else "",
             read=self._read,
