@@ -27,6 +27,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("login/", dashboard_login, name="login"),
     *of_programs,
+    path("alerts/", include("dlq.dashboard.alerts.urls")),
     path("letters/", include("dlq.dashboard.urls")),
     path("", include("workflows.dashboard.urls")),
 ]

@@ -23,6 +23,7 @@ urlpatterns: list[URLPattern | URLResolver] = mounted(
     [
         *of_programs,
         path("api/<path:rest>", nothing),
+        path("alerts/", include("dlq.dashboard.alerts.urls")),
         path("letters/", include("dlq.dashboard.urls")),
         path("", include("workflows.dashboard.urls")),
     ]

@@ -8,21 +8,17 @@ import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import redis
 from redis.connection import AbstractConnection
 
-from throttling import clocks
+from throttling import clocks, scripts
 from throttling.answers import Answer, Explanation, SendingConnections, Sent
 from throttling.errors import EpochClosed, StoreUnavailable
 from throttling.limits import LimitSet
 
 T = TypeVar("T")
-LUA_DIR = Path(__file__).parent / "lua"
-CORE = ("definitions", "windows", "shares", "permits", "waiting", "answer")
 ANSWER_WITHIN_S = 2.0
 DEFAULT_PREFIX = "headrace"
 
@@ -73,20 +69,6 @@ class PastStarts:
     count: int = 1
 
 
-@cache
-def _files() -> dict[str, str]:
-    """All scripts by their names, read at the first use of one: while a process runs, the files may become those of the
-    next release."""
-    return {path.stem: path.read_text("utf-8") for path in LUA_DIR.rglob("*.lua")}
-
-
-@cache
-def script(verb: str) -> str:
-    """The text of a verb: the shared part and its own file."""
-    head = f"local RESTORING = {'true' if verb == 'restore' else 'false'}\n"
-    return head + "".join(_files()[name] for name in (*CORE, verb))
-
-
 class Gate:
     """One per process; safe for threads and forks. Every method raises StoreUnavailable or EpochClosed."""
 
@@ -111,12 +93,10 @@ class Gate:
             redis_connect_func=self._verify,
         )
         self._scripts = {
-            path.stem: self.client.register_script(script(path.stem))
-            for path in LUA_DIR.glob("*.lua")
-            if path.stem != "epoch"
+            verb: self.client.register_script(scripts.script(verb)) for verb in scripts.verbs() if verb != "epoch"
         }
         self._sending = SendingConnections(self.client.connection_pool)
-        self._epoch = self.client.register_script(_files()["epoch"])
+        self._epoch = self.client.register_script(scripts.files()["epoch"])
 
     def _verify(self, connection: AbstractConnection) -> None:
         """On every (re)connect: which server is this? A restored snapshot may look sound and have lost its windows."""
@@ -215,13 +195,13 @@ class Gate:
         definitions: Mapping[str, str] | None = None,
     ) -> Explanation:
         """Why a step waits, and how limits stand (those named, and with `everything` those with waiters)."""
-        call: dict[str, Any] = {
-            "define": dict(definitions or {}),
-            "limits": list(instances),
-            "all": everything,
-            **({"id": step} if step else {}),
-        }
+        call: dict[str, Any] = {"define": dict(definitions or {}), "limits": list(instances), "all": everything}
+        call |= {"id": step} if step else {}
         return Explanation.of(self._call("explain", call))
+
+    def waiters(self, instance: str) -> dict[str, int]:
+        """How many wait at a limit, by tenant: 200 tenants at most."""
+        return {tenant: int(number) for tenant, number in self._call("waiters", {"limit": instance})[4]}
 
     # --- the epoch --------------------------------------------------------------------------------------------
 

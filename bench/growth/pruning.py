@@ -132,7 +132,9 @@ def main() -> None:
     try:
         filled = contender.do("fill_expired", runs=options.expired)
         fast = contender.do("prune_fast", seconds=options.fast)
-        alone, besides, deleted = [], [], []
+        alone: list[float] = []
+        besides: list[float] = []
+        deleted: list[float] = []
         for number in range(options.pairs):
             for per_s in (0, options.pace) if number % 2 == 0 else (options.pace, 0):
                 found = contender.do("prune_beside", runs=options.runs, per_s=per_s)

@@ -34,7 +34,7 @@ def send(notification: AlertNotification) -> str | None:
     if notification.channel == SENTRY:
         return _to_sentry(alert, title, recovered)
     try:
-        urls = _urls(notification.channel)
+        urls = addresses(notification.channel)
     except WorkflowsError as error:
         return str(error)
     if not urls:
@@ -59,7 +59,8 @@ def say(urls: list[str], title: str, body: str, kind: str) -> str | None:
     return None if sent else "apprise could not deliver it (its log line says why)"
 
 
-def _urls(channel: str) -> list[str]:
+def addresses(channel: str) -> list[str]:
+    """Where a channel sends to; nothing where it is off or gone."""
     if channel == ENVIRONMENT:
         return list(configuration().alert_urls)
     found = AlertChannel.objects.filter(name=channel, enabled=True).first()

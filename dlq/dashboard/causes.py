@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
@@ -68,14 +69,17 @@ def cause(request: HttpRequest, organization: Organization, group_id: UUID) -> H
     """One cause: how often, since when, who looks after it, what was found out; and its letters."""
     found = listing.one(organization, group_id)
     status = request.GET.get("status", "") or DeadLetter.Status.FAILED
-    given = {"status": status, "group": str(group_id)}
     context: dict[str, Any] = {
         "cause": found,
         "tabs": [(name, label, found.counts[name]) for name, label in TABS],
         "status": status,
-        "letters": letter_listing.page(organization, given, cursor=request.GET.get("cursor", "")),
+        "letters": letter_listing.page(
+            organization, {"status": status}, group_id=group_id, cursor=request.GET.get("cursor", "")
+        ),
         "looked_at": letter_listing.LOOKED_AT,
         "points": _points(found.history),
+        "drawn": listing.DRAWN,
+        "is_history_cut": any(count.number >= listing.DRAWN for count in found.counts.values()),
         "snoozes": SNOOZES,
         "automatic": AUTOMATIC,
         "automatic_now": _spelling(found.group.auto_replay_s),
@@ -101,7 +105,7 @@ def _spelling(seconds: int | None) -> str:
 Change = Callable[[HttpRequest, Organization, UUID], str]
 
 
-def _changing(change: Change) -> Callable[..., HttpResponse]:
+def _changing(change: Change) -> Callable[..., HttpResponseBase]:
     """A view that makes a change of a cause, says the sentence that it returns, and shows the cause again."""
 
     @page(CHANGE_LETTERS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from dlq.errors import GroupNotFound
@@ -23,16 +23,18 @@ from workflows.models import Organization
 
 SQL = Path(__file__).parent / "sql"
 PER_PAGE = 50
-LOOKED_AT = 10_000
-"""Letters of each status that the list of causes is made from, the latest first."""
-COUNTED = 1_000
-"""A count in the list says `1,000+` from here on."""
+LOOKED_AT = 5_000
+"""Letters that the list of causes, or the history of one, is made from: the latest, by equal parts of each status."""
+COUNTED = 500
+"""A count in the list says `500+` from here on."""
 COUNTED_ALONE = 10_000
 """The same of a group's own page."""
 HOURS = 24
 DAYS = 7
 MOST_COMMENTS = 200
 STATUSES = DeadLetter.Status.values
+DRAWN = LOOKED_AT // len(STATUSES)
+"""Letters of each status that the history of one cause is made from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +97,8 @@ def page(
     if not 1 <= number <= LOOKED_AT // PER_PAGE:
         raise InvalidInput(f"page: from 1 to {LOOKED_AT // PER_PAGE}.")
     rows = _rows(
-        "causes", org=organization.id, statuses=statuses, at_most=LOOKED_AT, snoozed=snoozed, assigned=assigned,
-        search=f"%{_literal(search)}%" if search else None, first=(number - 1) * PER_PAGE, number=PER_PAGE + 1,
+        "causes", org=organization.id, statuses=statuses, at_most=_part(statuses), snoozed=snoozed, assigned=assigned,
+        search=_pattern(search), first=(number - 1) * PER_PAGE, number=PER_PAGE + 1,
     )  # fmt: skip
     ids = [row[0] for row in rows[:PER_PAGE]]
     groups = DeadLetterGroup.objects.in_bulk(ids)
@@ -106,13 +108,18 @@ def page(
     ]  # fmt: skip
     return CausePage(
         causes=causes, number=number, has_next=len(rows) > PER_PAGE,
-        is_cut=bool(rows) and rows[0][2] >= LOOKED_AT, is_history_cut=is_history_cut,
+        is_cut=bool(rows) and rows[0][2] >= _part(statuses), is_history_cut=is_history_cut,
     )  # fmt: skip
 
 
-def _literal(text: str) -> str:
-    """A text as `LIKE` takes it by its letter."""
-    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+def _part(statuses: Sequence[str]) -> int:
+    return max(1, LOOKED_AT // len(statuses))
+
+
+def _pattern(search: str) -> str | None:
+    """For ILIKE: what has this text in it; None for no text."""
+    plain = search.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{plain}%" if plain else None
 
 
 def _statuses(status: str) -> list[str]:
@@ -130,7 +137,7 @@ def one(organization: Organization, group_id: UUID) -> Cause:
     seen = [latest.filter(status=status).first() for status in STATUSES]
     start = _this_hour() - dt.timedelta(hours=DAYS * 24 - 1)
     hours = [0] * (DAYS * 24)
-    for hour, number in _rows("cause_history", group=group_id, statuses=STATUSES, since=start, at_most=LOOKED_AT):
+    for hour, number in _rows("cause_history", group=group_id, statuses=STATUSES, since=start, at_most=DRAWN):
         hours[_place(hour, start, len(hours))] += number
     cause = _cause(
         group, _counts([group_id], COUNTED_ALONE)[group_id], max((at for at in seen if at), default=None), hours
@@ -176,6 +183,7 @@ def _place(hour: dt.datetime, start: dt.datetime, size: int) -> int:
 
 
 def _rows(name: str, **parameters: Any) -> list[Any]:
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL jit = off")  # compiling takes longer than these statements do
         cursor.execute((SQL / f"{name}.sql").read_text(encoding="utf-8"), parameters)
         return list(cursor.fetchall())

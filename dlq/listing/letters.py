@@ -18,7 +18,7 @@ from workflows.errors import WorkflowsError
 from workflows.models import Attempt, Organization, Run
 
 PER_PAGE = 50
-LOOKED_AT = 10_000
+LOOKED_AT = 5_000
 """Letters that a page looks at, whatever the filter matches."""
 MOST_TRIES = 100
 MOST_CHANGES = 200
@@ -35,27 +35,30 @@ class LetterPage:
     searched_to: dt.datetime | None = None
 
 
-def page(organization: Organization, given: Mapping[str, Any], *, cursor: str = "") -> LetterPage:
-    """The letters that a filter matches, of one status (`failed`), newest first. Raises InvalidInput.
+def page(
+    organization: Organization, given: Mapping[str, Any], *, group_id: UUID | None = None, cursor: str = ""
+) -> LetterPage:
+    """The letters that a filter matches, of one status (`failed`) and perhaps of one group, newest first.
 
-    At most LOOKED_AT letters are looked at; the cursor goes on where that ended.
+    At most LOOKED_AT letters are looked at; the cursor goes on where that ended. Raises InvalidInput.
     """
     where = {**given, "status": given.get("status") or "failed"}
-    known = {name: where[name] for name in ("status", "group") if where.get(name)}
-    base = selectors.matching(organization, known)
+    base = selectors.matching(organization, {"status": where["status"]})
     found = selectors.matching(organization, where).select_related("flow", "group").defer("event_data", "error_stack")
+    if group_id is not None:
+        base, found = base.filter(group_id=group_id), found.filter(group_id=group_id)
     if cursor:
         before = identifier(cursor, "cursor")
         base, found = base.filter(id__lt=before), found.filter(id__lt=before)
-    last = base.order_by("-id").values_list("id", "failed_at")[LOOKED_AT - 1 : LOOKED_AT]
-    end: tuple[UUID, dt.datetime] | None = next(iter(last), None)
+    end = next(iter(base.order_by("-id").values_list("id", flat=True)[LOOKED_AT - 1 : LOOKED_AT]), None)
     if end is not None:
-        found = found.filter(id__gte=end[0])
+        found = found.filter(id__gte=end)
     letters = list(found.order_by("-id")[: PER_PAGE + 1])
     if len(letters) > PER_PAGE:
         return LetterPage(letters=letters[:PER_PAGE], next_cursor=str(letters[PER_PAGE - 1].id))
     if end is not None:
-        return LetterPage(letters=letters, next_cursor=str(end[0]), searched_to=end[1])
+        at = DeadLetter.objects.filter(id=end).values_list("failed_at", flat=True).first()
+        return LetterPage(letters=letters, next_cursor=str(end), searched_to=at)
     return LetterPage(letters=letters, next_cursor="")
 
 

@@ -1,8 +1,8 @@
 // Keeps the live parts of pages fresh: elements with `data-live`, the milliseconds between polls. Where they have
 // `data-followed` too, the organization's stream tells of their changes, and polls are rarer.
 //
-// All tabs of a browser share one stream: over HTTP/1.1 a browser opens six connections to a host, and a stream in each
-// tab would take them all. The tab that holds a Web Lock reads the stream and tells the others over a broadcast channel;
+// All tabs of a browser that show one organization share one stream: over HTTP/1.1 a browser opens six connections to a
+// host, and a stream in each tab would take them all. The tab that holds a Web Lock reads the stream and tells the others over a broadcast channel;
 // when it closes, the next one gets the lock. Where there is no lock (plain HTTP, but for localhost), no stream, or it
 // is refused, each tab polls.
 (() => {
@@ -13,7 +13,9 @@
   const SILENT_MS = 70000; // without a word for so long there is no stream: a hidden tab may speak once a minute only
   const REFUSED_MS = 30000;
 
-  const channel = "BroadcastChannel" in window ? new BroadcastChannel("headrace-stream") : null;
+  const organization = document.body.dataset.organization; // each has a stream of its own
+  const shared = "headrace-stream " + organization;
+  const channel = "BroadcastChannel" in window ? new BroadcastChannel(shared) : null;
   let heardAt = -Infinity;
   let lastId = "";
   let isWaiting = false;
@@ -48,7 +50,8 @@
 
   function read(turn) {
     if (turn.isOver) return;
-    const source = new EventSource(document.body.dataset.api + "stream" + (lastId ? "?lastEventId=" + encodeURIComponent(lastId) : ""));
+    const query = new URLSearchParams({ org: organization, ...(lastId ? { lastEventId: lastId } : {}) });
+    const source = new EventSource(document.body.dataset.api + "stream?" + query);
     const pulse = setInterval(() => source.readyState === EventSource.OPEN && tell({}), PULSE_MS);
     turn.source = source;
     turn.pulse = pulse;
@@ -79,7 +82,7 @@
         resolve();
       };
     });
-    navigator.locks.request("headrace-stream", () => (read(turn), ended)).catch(() => {});
+    navigator.locks.request(shared, () => (read(turn), ended)).catch(() => {});
   }
 
   // A tab that nobody looks at gives the stream to one that somebody does; where all are hidden, it is closed.

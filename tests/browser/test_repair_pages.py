@@ -189,3 +189,100 @@ def test_a_cause_is_cared_for_on_its_page(seen: Page, letters: list[DeadLetter])
     seen.get_by_label("snoozed ones too").check()
     seen.get_by_role("button", name="Show").click()
     expect(seen.locator("tbody tr")).to_have_count(2)
+
+
+# --- limits ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(tenant: Organization, workers: WorkerPool) -> str:  # noqa: F811
+    """A flow with limits of several kinds, at which runs wait; the addresses of its pages are known by its slug."""
+    steps = [
+        {
+            "id": "call-bank",
+            "type": "delay",
+            "config": {"for": "1h"},
+            "throttling": {"concurrency": 1, "rate": {"limit": 1, "period": "1h"}},
+        },
+        {"id": "book", "type": "noop"},
+    ]
+    slug = publish(tenant, steps, slug="transfer", concurrency=[{"limit": 2}])
+    for number in range(5):
+        services.trigger(tenant, slug, {"number": number})
+    return slug
+
+
+def test_the_pages_of_limits_are_looked_at(seen: Page, limited: str) -> None:
+    look(seen, "/limits/", "limits")
+    seen.get_by_role("link", name="the concurrency limit of step call-bank").click()
+    expect(seen.get_by_role("heading", name="The concurrency limit of step call-bank")).to_be_visible()
+    look(seen, seen.url, "limits-one")
+    look(seen, "/limits/history/", "limits-history")
+
+
+def test_a_limit_is_tried_on_last_week_and_changed(seen: Page, limited: str, tenant: Organization) -> None:  # noqa: F811
+    seen.goto("/limits/")
+    seen.get_by_text("Limit something…").click()
+    seen.get_by_label("A flow").select_option("transfer")
+    seen.locator(".panel form").first.get_by_role("button", name="Go on").click()
+    expect(seen.get_by_role("heading", name="Limit the flow transfer")).to_be_visible()
+    seen.locator("[name=rate_limit]").fill("2")
+    seen.get_by_label("in a period of").fill("60s")
+    seen.get_by_label("Why").fill("the bank asked for it")
+    seen.get_by_role("button", name="Try it on last week").click()
+    expect(seen.get_by_role("heading", name="Last week, if it had been so: 2 starts in 1m")).to_be_visible()
+    for theme in THEMES:
+        seen.emulate_media(color_scheme=theme)
+        for width in WIDTHS:
+            seen.set_viewport_size({"width": width, "height": 900})
+            shoot(seen, f"limits-preview-{theme}-{width}")
+    seen.set_viewport_size({"width": 1280, "height": 900})
+    seen.get_by_role("button", name="Save: 2 starts in 1m").click()
+    expect(seen.locator(".message.success")).to_contain_text("It holds on all workers within a second")
+    seen.goto("/limits/change/?scope=flow&flow=transfer")
+    expect(seen.locator("table")).to_contain_text("the bank asked for it")
+    seen.get_by_role("button", name="Remove this value").click()
+    expect(seen.locator("dialog#confirm")).to_contain_text("holds again for the flow transfer")
+    seen.get_by_role("button", name="Yes, remove this value").click()
+    expect(seen.locator(".message.success")).to_contain_text("holds again for the flow transfer")
+
+
+def test_the_keyboard_reaches_the_pages(seen: Page, letters: list[DeadLetter]) -> None:
+    seen.goto("/limits/")
+    seen.wait_for_load_state("load")
+    seen.keyboard.press("g")
+    seen.keyboard.press("d")
+    expect(seen.get_by_role("heading", name="Dead letters")).to_be_visible()
+    seen.wait_for_load_state("load")
+    seen.keyboard.press("/")
+    expect(seen.get_by_label("Search")).to_be_focused()
+    seen.keyboard.type("RuntimeError")
+    seen.keyboard.press("Enter")
+    expect(seen.locator("tbody tr")).to_have_count(1)
+    seen.keyboard.press("j")
+    seen.keyboard.press("Enter")
+    expect(seen.get_by_role("heading", name="RuntimeError")).to_be_visible()
+    seen.wait_for_load_state("load")
+    seen.keyboard.press("j")
+    seen.keyboard.press("x")
+    expect(seen.locator(".selection")).to_contain_text("1 letter chosen")
+
+
+def test_the_page_of_alerts_is_looked_at_and_a_rule_is_switched_off(seen: Page, tenant: Organization) -> None:  # noqa: F811
+    from dlq.models import Alert, AlertChannel, AlertRule
+
+    name = f"slow-{uuid.uuid4().hex[:6]}"
+    rule = AlertRule.objects.create(name=name, metric="processing_time", threshold=60, org_id=tenant.id)
+    channel = AlertChannel(name=f"chat-{uuid.uuid4().hex[:6]}", org_id=tenant.id)
+    channel.url = "json://localhost:1/"
+    channel.save()
+    now = timezone.now()
+    facts: dict[str, Any] = {"org_id": tenant.id, "rule": rule, "severity": "critical", "fired_at": now, "seen_at": now}
+    Alert.objects.create(title=f"{name}: runs take 75.0 s", message="An average run takes longer than 60 s.", **facts)
+    look(seen, "/alerts/", "alerts")
+    seen.get_by_role("button", name=f"Switch {name} off").click()
+    seen.get_by_role("button", name="Yes, switch off").click()
+    expect(seen.locator(".message.success")).to_contain_text(f"The rule {name} is off.")
+    seen.get_by_role("button", name=f"Try {channel.name}").click()
+    seen.get_by_role("button", name="Yes, send it").click()
+    expect(seen.locator(".message.error")).to_contain_text("was not delivered", timeout=15_000)

@@ -165,7 +165,7 @@ def test_a_flow_is_tried_from_its_form_and_followed(
 def test_runs_are_searched_chosen_repaired_and_saved_as_a_view(
     walker: Page, tenant: Organization, workers: WorkerPool  # noqa: F811
 ) -> None:  # fmt: skip
-    failed, waits = runs_of(tenant)
+    _, waits = runs_of(tenant)
     walker.goto("/")
     walker.keyboard.press("/")
     walker.keyboard.type("status:failed division")
@@ -186,7 +186,6 @@ def test_runs_are_searched_chosen_repaired_and_saved_as_a_view(
     expect(walker.locator("#operation .status").first).to_have_text("completed", timeout=20_000)
     walker.goto(f"/runs/{waits}/")
     expect(walker.get_by_role("heading", name="asks cancelled")).to_be_visible()
-    assert failed
 
 
 def test_the_list_moves_by_itself_but_never_under_a_pointer(

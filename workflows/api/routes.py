@@ -157,10 +157,10 @@ def get_run(request: ApiRequest, run_id: UUID) -> dict[str, Any]:
 
 
 @router.post("/runs/{uuid:run_id}/cancel", response={202: RunOut}, tags=["runs"])
-def cancel_run(request: ApiRequest, run_id: UUID, payload: CancelIn | None = None) -> Status[dict[str, Any]]:
+def cancel_run(request: ApiRequest, run_id: UUID, payload: CancelIn | None = None) -> Status[Any]:
     """Cancel a run."""
     services.cancel_run(request.organization, run_id, reason=payload.reason if payload else "")
-    return Status(202, presenters.run_out(selectors.run_detail(request.organization, run_id)))
+    return Status(202, lambda: presenters.run_out(selectors.run_detail(request.organization, run_id)))
 
 
 @router.post("/runs/{uuid:run_id}/replay", response={202: RepeatOut}, tags=["runs"])

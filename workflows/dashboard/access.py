@@ -15,7 +15,7 @@ from django.template.response import SimpleTemplateResponse
 from django.utils.functional import SimpleLazyObject
 
 from workflows.dashboard import audited
-from workflows.edge import access, redaction
+from workflows.edge import access
 from workflows.errors import WorkflowsError
 from workflows.models import Organization
 from workflows.presenters import redaction as masking
@@ -53,7 +53,7 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponseBas
                 return refused(request, error)
             except Http404 as error:
                 return not_found(request, error)
-            return redacted(answer, kwargs)
+            return redacted(answer, organization, kwargs)
 
         checked.is_page = True  # type: ignore[attr-defined]
         return login_required(checked)
@@ -83,10 +83,10 @@ def switchable(request: HttpRequest) -> list[Organization]:
     return list(access.organizations_of(request.user).order_by("slug")[:MOST_SHOWN])
 
 
-def redacted(response: HttpResponseBase, kwargs: Mapping[str, Any]) -> HttpResponseBase:
+def redacted(response: HttpResponseBase, organization: Organization, kwargs: Mapping[str, Any]) -> HttpResponseBase:
     """The page without the values that the rules of its organization hide. (What is streamed does that itself.)"""
     kind = response.get("Content-Type", "").partition(";")[0]
-    if not isinstance(response, HttpResponse) or kind not in MASKED or not redaction.are_there_any():
+    if not organization.redaction or not isinstance(response, HttpResponse) or kind not in MASKED:
         return response
     ids = [each for each in kwargs.values() if isinstance(each, UUID)]
 

@@ -89,7 +89,11 @@ def _write(
         return
     verb, kind, id_ = VERBS.get(name, (f"page.{name.replace(':', '.')}", "", ""))
     actor = audit.of_request(request, AuditEntry.Actor.LOGIN, request.user.get_username())
-    form = {key: values[0] if len(values) == 1 else values for key, values in request.POST.lists()}
+    form = {
+        key: values[0] if len(values) == 1 else values
+        for key, values in request.POST.lists()
+        if key != "csrfmiddlewaretoken"
+    }
     given = {**form, **{key: str(value) for key, value in kwargs.items()}}
     details = {key: value for key, value in given.items() if value not in ("", [])}
     words = re.sub(r"{(\w+)}", lambda named: _word(name, given.get(named[1])), verb)

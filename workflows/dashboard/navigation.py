@@ -38,6 +38,8 @@ ENTRIES = (
     Entry(group="Build", label="Flows", url="headrace:flows", icon="flows", key="f"),
     Entry(group="Build", label="Schedules", url="headrace:schedules", icon="schedules", key="s"),
     Entry(group="Build", label="Webhooks", url="headrace:webhooks", icon="replay", key="w"),
+    Entry(group="Control", label="Limits", url="headrace:limits", icon="limits", key="l"),
+    Entry(group="Control", label="Workers", url="headrace:workers", icon="workers"),
     Entry(group="Control", label="Organization", url="headrace:organization", icon="members"),
     Entry(group="Elsewhere", label="Admin", url="admin:index", icon="admin", staff=True),
     Entry(group="Elsewhere", label="API", url="headrace-api:openapi-view", icon="api"),

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from throttling.errors import ThrottlingError
 from workflows.definitions.discovered import CallOptions
+from workflows.duration import parse_ms
 from workflows.errors import ResourceExhausted
 from workflows.functions import payloads
 from workflows.functions.failures import DeadlinePassed, StepCallRefused
@@ -30,6 +31,26 @@ CELERY_TASK = "celery_task"
 TOO_LATE = "The step did not end by its deadline."
 PATCH = "patched "
 """Begins the names of markers of `step.patched`."""
+
+Duration = str | int | dt.timedelta
+"""`"10m"`, milliseconds, or a timedelta."""
+
+
+def duration_ms(value: Duration | None) -> int | None:
+    """Milliseconds. Raises StepCallRefused for what is no duration."""
+    return None if value is None else _text_ms(value) if type(value) is str else _ms(value)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _text_ms(value: str) -> int:
+    return _ms(value)
+
+
+def _ms(value: Duration) -> int:
+    try:
+        return parse_ms(round(value.total_seconds() * 1000) if isinstance(value, dt.timedelta) else value)
+    except ValueError as error:
+        raise StepCallRefused(str(error)) from None
 
 
 def _same(value: Any) -> Any:

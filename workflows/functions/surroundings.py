@@ -14,7 +14,7 @@ from workflows.definitions.discovered import CallOptions
 from workflows.engine.calls import inline
 from workflows.engine.calls.inline import FunctionVisit
 from workflows.engine.pipeline.perform import Visit
-from workflows.engine.sql import waits as waits_sql
+from workflows.engine.sql import rows as rows_sql
 from workflows.engine.state import database, flow_cache, secret_sources
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions.calls import NewCall
@@ -97,7 +97,7 @@ class Engine:
 
     def await_rows(self, context: StepContext, tables: Sequence[str], timeout_s: float) -> float:
         with database.borrowed():
-            (row,) = waits_sql.await_rows(
+            (row,) = rows_sql.await_rows(
                 step=context.step_run_id, org=context.org_id, tables=tables, timeout_s=timeout_s
             )
         return row.left_s

@@ -6,7 +6,6 @@ In an async flow every tool that gives a value is awaited.
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import random
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,16 +18,13 @@ from django.db.models import QuerySet
 from pydantic import BaseModel
 
 from workflows.definitions.discovered import CallOptions
-from workflows.duration import parse_ms
-from workflows.engine.waits import rows
 from workflows.errors import ConfigurationFailure
 from workflows.functions import calls, payloads
-from workflows.functions.calls import Call
+from workflows.functions.calls import Call, Duration
 from workflows.functions.failures import StepCallRefused
-from workflows.functions.surroundings import Surroundings
+from workflows.functions.performing.looking import Look, primary_key
 from workflows.steps import callback_urls
 from workflows.steps.context import AttemptLog, StepContext
-from workflows.steps.outcome import Outcome, Sleep
 from workflows.steps.types import celery_task
 
 
@@ -52,26 +48,6 @@ class StepDriver(Protocol):
     def just(self, value: Any) -> Any: ...
     def parallel(self, branches: Sequence[Any], *, return_exceptions: bool = False) -> Any: ...
     def map(self, calls: Sequence[Call], *, parallelism: int | None, return_exceptions: bool) -> Any: ...
-
-
-Duration = str | int | dt.timedelta
-"""`"10m"`, milliseconds, or a timedelta."""
-
-
-def _duration(value: Duration | None) -> int | None:
-    return None if value is None else _text_ms(value) if type(value) is str else _ms(value)
-
-
-@functools.lru_cache(maxsize=1_000)
-def _text_ms(value: str) -> int:
-    return _ms(value)
-
-
-def _ms(value: Duration) -> int:
-    try:
-        return parse_ms(round(value.total_seconds() * 1000) if isinstance(value, dt.timedelta) else value)
-    except ValueError as error:
-        raise StepCallRefused(str(error)) from None
 
 
 class Step:
@@ -127,7 +103,7 @@ class Step:
         StepFailed once its tries are used up, or its deadline has passed (`error` is `DeadlinePassed`).
         """
         options = calls.options_of(
-            type, timeout=_duration(timeout), retries=retries, retry=retry, throttling=throttling
+            type, timeout=calls.duration_ms(timeout), retries=retries, retry=retry, throttling=throttling
         )
         call = calls.function_call(name, function, args, kwargs, options, output=output)
         return self._driver.call(call if deadline is None else calls.with_deadline(call, deadline))
@@ -174,7 +150,7 @@ class Step:
             config = celery_task.config_of(task, *args, **kwargs)
         except ConfigurationFailure as error:
             raise StepCallRefused(f"step.task({name!r}): {error}") from None
-        options = {"retries": retries, "retry": retry, "timeout": _duration(timeout), "throttling": throttling}
+        options = {"retries": retries, "retry": retry, "timeout": calls.duration_ms(timeout), "throttling": throttling}
         return self._typed(name, calls.CELERY_TASK, config, options)
 
     def parallel(self, *branches: Any, return_exceptions: bool = False) -> Any:
@@ -203,7 +179,7 @@ class Step:
         if parallelism is not None and parallelism < 1:
             raise StepCallRefused(f"step.map({name!r}): parallelism is at least 1, not {parallelism}")
         options = calls.options_of(
-            type, timeout=_duration(timeout), retries=retries, retry=retry, throttling=throttling
+            type, timeout=calls.duration_ms(timeout), retries=retries, retry=retry, throttling=throttling
         )
         made = [calls.function_call(name, function, (item,), {}, options) for item in items]
         return self._driver.map(made, parallelism=parallelism, return_exceptions=return_exceptions)
@@ -212,7 +188,7 @@ class Step:
 
     def sleep(self, name: str, duration: Duration) -> Any:
         """Wait, holding neither a worker nor a permit."""
-        return self._typed(name, "delay", {"for": _duration(duration)}, value_of=_nothing)
+        return self._typed(name, "delay", {"for": calls.duration_ms(duration)}, value_of=_nothing)
 
     def sleep_until(self, name: str, when: dt.datetime | str) -> Any:
         """Wait until a time with its zone; one that has passed is no wait."""
@@ -233,13 +209,13 @@ class Step:
 
         `match`: a path that is equal in the event that started the run; `if_`: CEL over `event` and `async`.
         """
-        config = {"event": event, "match": match, "if": if_, "timeout": _duration(timeout),
-                  "lookback": _duration(lookback), "on_timeout": on_timeout}  # fmt: skip
+        config = {"event": event, "match": match, "if": if_, "timeout": calls.duration_ms(timeout),
+                  "lookback": calls.duration_ms(lookback), "on_timeout": on_timeout}  # fmt: skip
         return self._typed(name, "wait_for_event", config, value_of=_received)
 
     def wait_for_approval(self, name: str, *, timeout: Duration | None = None, **config: Any) -> Any:
         """A person's decision: `{approved, by, comment, at}`. The fields are those of the step type."""
-        return self._typed(name, "wait_for_approval", {**config, "timeout": _duration(timeout)})
+        return self._typed(name, "wait_for_approval", {**config, "timeout": calls.duration_ms(timeout)})
 
     def callback_url(self, name: str) -> str:
         """The address that `wait_for_callback` of this name waits for. It is good before that is reached, too."""
@@ -248,7 +224,7 @@ class Step:
 
     def wait_for_callback(self, name: str, *, timeout: Duration | None = None, on_timeout: str | None = None) -> Any:
         """The JSON body with which `callback_url(name)` is called, once; None after `timeout`."""
-        config = {"timeout": _duration(timeout), "on_timeout": on_timeout}
+        config = {"timeout": calls.duration_ms(timeout), "on_timeout": on_timeout}
         return self._typed(name, "wait_for_callback", config)
 
     def wait_for_model(
@@ -261,12 +237,12 @@ class Step:
         `update()` and bulk writes change sends no signal, and models of subqueries are not known: so they are also
         looked at every `poll` (a second at least), in the first seconds more often.
         """
-        every_s = max(1.0, (_duration(poll) or 0) / 1000)
+        every_s = max(1.0, (calls.duration_ms(poll) or 0) / 1000)
         call = Call(
             name=calls.check_name(name),
             options=calls.options_of("python"),
-            handler=_Look(queryset, every_s, (_duration(timeout) or 0) / 1000, self._driver.run.around),
-            value_of=_pk,
+            handler=Look(queryset, every_s, (calls.duration_ms(timeout) or 0) / 1000, self._driver.run.around),
+            value_of=primary_key,
         )
         return self._driver.call(call)
 
@@ -306,9 +282,9 @@ class Step:
         priority: str | int | None = None,
     ) -> Any:
         """Run another flow (its id, or the flow itself) and give its output; without `wait`, `{runId}` at once."""
-        config = {"flow": getattr(flow, "slug", flow), "data": data, "wait": wait, "timeout": _duration(timeout),
-                  "on_timeout": on_timeout, "on_failure": on_failure, "on_cancel": on_cancel,
-                  "priority": priority}  # fmt: skip
+        config = {"flow": getattr(flow, "slug", flow), "data": data, "wait": wait,
+                  "timeout": calls.duration_ms(timeout), "on_timeout": on_timeout, "on_failure": on_failure,
+                  "on_cancel": on_cancel, "priority": priority}  # fmt: skip
         return self._typed(name, "invoke_flow", config)
 
     # --- what has no row of its own -----------------------------------------------------------------------------------
@@ -365,27 +341,12 @@ class Step:
         return self._driver.call(calls.typed_call(name, type_, config, checked, value_of=value_of))
 
 
-class _Look:
-    """The handler of `wait_for_model`: a row, or another look later."""
-
-    def __init__(self, queryset: QuerySet[Any], every_s: float, timeout_s: float, around: Surroundings) -> None:
-        self._queryset, self._every_s, self._timeout_s, self._around = queryset, every_s, timeout_s, around
-
-    def __call__(self, context: StepContext) -> Outcome | dict[str, Any]:
-        left_s = self._around.await_rows(context, rows.tables_read(self._queryset), self._timeout_s)  # before it looks
-        found = self._queryset.all().values_list("pk", flat=True).first()
-        if found is not None:
-            return {"pk": payloads.plain(found) if isinstance(found, int | str) else str(found)}
-        every_s = min(self._every_s, 2.0 ** min(context.wake_seq, 16))  # who writes may not know of the wait yet
-        return Sleep(seconds=min(every_s, left_s)) if left_s > 0 else {"pk": None}
-
-
 def _split_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(options of the step, everything else)."""
     names = ("retries", "retry", "throttling")
     options = {name: given[name] for name in names if given.get(name) is not None}
     if given.get("step_timeout") is not None:
-        options["timeout"] = _duration(given["step_timeout"])
+        options["timeout"] = calls.duration_ms(given["step_timeout"])
     return options, {name: value for name, value in given.items() if name not in (*names, "step_timeout")}
 
 
@@ -403,7 +364,3 @@ def _event_id(value: Any) -> str:
 
 def _event_ids(value: Any) -> list[str]:
     return [str(id_) for id_ in value["eventIds"]]
-
-
-def _pk(value: Any) -> Any:
-    return value["pk"]

@@ -18,7 +18,7 @@ def api_page() -> str:
         "`Authorization: Bearer <API key>`. JSON is camelCase, times are ISO 8601, durations milliseconds. Errors are "
         "problem documents (RFC 9457): `{type, title, status, code, detail}`. Every operation may answer 400, 401, "
         "422 and 503; one with an id 404 (405 where that is empty); one with a body 413; one that changes something 403, "
-        "404, 409 and 429. Try the routes at `/api/docs`.",
+        "404, 409 and 429; the start of runs 507. Try the routes at `/api/docs`.",
         "A query may hold the parameters that the operation declares, each once. Any other name, and one that is given "
         "twice, is refused (422) with the names that there are. A flow is `flow` everywhere; filters still read the old "
         "`workflow`, and answers keep it beside `flow`. (`/e`, `/hooks` and callbacks take whatever senders append.)",

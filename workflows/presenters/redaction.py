@@ -34,7 +34,7 @@ _SHOWN_ATTRIBUTE = re.compile(r'(\s(?:title|value|content|alt|placeholder|aria-l
 
 def answer(org_id: UUID, shown: Any) -> Any:
     """An answer (plain JSON values, UUIDs and times) of an organization, without what its rules hide."""
-    rules = redaction.rules_of(org_id)
+    rules = redaction.rules_of(org_id) if redaction.are_there_any() else None
     if not rules:
         return shown
     ids = [found for text in _texts(shown) for found in _ID.findall(text)]

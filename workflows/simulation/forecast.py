@@ -10,16 +10,17 @@ import itertools
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Avg, F
 
 from throttling.limits import ConcurrencyLimit, Limit, LimitSet, RateLimit, queue_limit
 from throttling.names import Kind, LimitInstance
-from throttling.reference_gate import ReferenceGate
-from throttling.reference_state import Item, ReferenceState, Rule
+from throttling.reference.gate import ReferenceGate
+from throttling.reference.state import Item, ReferenceState, Rule
 from workflows import selectors
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine.pipeline import admit
@@ -116,31 +117,42 @@ def permits_of_queues() -> dict[str, int]:
     return dict(found)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A flow of a simulation: whose it is, its runs' inputs (they take turns), and how long its steps take."""
+
+    organization: Organization
+    flow: CompiledFlow
+    inputs: Sequence[Json] = ({},)
+    durations_s: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass(kw_only=True)
 class _Run:
     id: str
     index: int
+    part: Part
     left: dict[str, int]
     open: int
     sets: dict[str, LimitSet]
     started: bool = False
 
 
-class Simulation:
-    """One simulation of a flow under the policies of this moment."""
+class Mixture:
+    """One simulation of runs of several flows, of one organization or more.
+
+    `limits_of`: the limits of a step, by its version and key; those of this moment, where nothing else is said.
+    """
 
     def __init__(
         self,
-        organization: Organization,
-        flow: CompiledFlow,
+        parts: Sequence[Part],
         *,
-        inputs: Sequence[Json] = ({},),
-        durations_s: Mapping[str, float] | None = None,
         default_s: float = 0.01,
         permits: Mapping[str, int] | None = None,
+        limits_of: Callable[[UUID, str], admit.StepLimits] = admit.limits_of,
     ) -> None:
-        self.organization, self.flow, self.inputs = organization, flow, list(inputs) or [{}]
-        self.durations = {key: (durations_s or {}).get(key, default_s) for key in flow.top}
+        self.parts, self._limits_of = list(parts), limits_of
         self.model = ReferenceGate(state=ReferenceState(now_us=1))
         self.permits = dict(permits or {})
         self._events: list[tuple[int, int, str, Any]] = []
@@ -151,24 +163,26 @@ class Simulation:
         self._starts: list[float] = []
         self._run_starts: list[float] = []
         self._forecasts = {
-            key: StepForecast(key=key, type=flow.steps[key].type.name, duration_s=self.durations[key])
-            for key in flow.top
+            (part.flow.version_id, key): StepForecast(
+                key=key, type=part.flow.steps[key].type.name, duration_s=part.durations_s.get(key, default_s)
+            )
+            for part in self.parts
+            for key in part.flow.top
         }
-        self._cache: dict[tuple[str, int], LimitSet] = {}
+        self._cache: dict[tuple[UUID, str, int], LimitSet] = {}
 
-    def run(self, arrivals_s: Iterator[float] | Sequence[float]) -> Forecast:
-        """Let runs arrive at these times. Raises InvalidInput for more than MAX_STEPS steps."""
-        times = list(arrivals_s)
-        if len(times) * len(self.flow.top) > MAX_STEPS:
+    def replay(self, arrivals: Sequence[tuple[float, int]]) -> Forecast:
+        """Let runs arrive: each at a time, and of a part. Raises InvalidInput for more than MAX_STEPS steps."""
+        if sum(len(self.parts[part].flow.top) for _, part in arrivals) > MAX_STEPS:
             raise InvalidInput(f"That is more than {MAX_STEPS:,} steps; simulate a shorter time or a lower rate.")
-        for index, moment in enumerate(times):
-            self._later(round(moment * 1e6) + 1, "arrive", index)
+        for index, (moment, part) in enumerate(arrivals):
+            self._later(round(moment * 1e6) + 1, "arrive", (index, self.parts[part]))
         ended = 0
         while self._events:
             moment, _, kind, value = heapq.heappop(self._events)
             self.model.state.now_us = max(self.model.state.now_us, moment)
             if kind == "arrive":
-                self._arrive(value)
+                self._arrive(*value)
             elif kind == "end":
                 ended = self.model.state.now_us
                 self._end(*value)
@@ -176,7 +190,7 @@ class Simulation:
                 self._start(self.model.wake())
             self._plan_wake()
         return Forecast(
-            runs=len(times),
+            runs=len(arrivals),
             steps=list(self._forecasts.values()),
             starts_s=sorted(self._starts),
             run_starts_s=sorted(self._run_starts),
@@ -196,32 +210,34 @@ class Simulation:
         if due < float("inf") and not (self._events and self._events[0][0] <= due):
             self._later(max(int(due), self.model.state.now_us), "wake")
 
-    def _arrive(self, index: int) -> None:
-        number = index % len(self.inputs)
+    def _arrive(self, index: int, part: Part) -> None:
+        flow, number = part.flow, index % len(part.inputs)
         run = _Run(
             id=f"r{index}",
             index=index,
-            left={key: len(self.flow.steps[key].needs) for key in self.flow.top},
-            open=len(self.flow.top),
-            sets={key: self._limits(key, number) for key in self.flow.top},
+            part=part,
+            left={key: len(flow.steps[key].needs) for key in flow.top},
+            open=len(flow.top),
+            sets={key: self._limits(part, key, number) for key in flow.top},
         )
         self._runs[run.id] = run
         self._ask([self._item(run, key) for key, left in run.left.items() if left == 0])
 
-    def _limits(self, key: str, number: int) -> LimitSet:
-        found = self._cache.get((key, number))
+    def _limits(self, part: Part, key: str, number: int) -> LimitSet:
+        place = (part.flow.version_id, key, number)
+        found = self._cache.get(place)
         if found is None:
-            entry = admit.limits_of(self.flow.version_id, key)
-            lane = self.flow.steps[key].facts.lane
+            entry = self._limits_of(part.flow.version_id, key)
+            lane = part.flow.steps[key].facts.lane
             queue = queue_limit(lane, self.permits.get(lane) or DEFAULT_PERMITS)
             limits = (*[limit for limit in entry.limits if limit.source != "queue"], queue)
-            data = self.inputs[number]
+            data = part.inputs[number]
             scope = {
                 "input": data,
                 "event": {"name": "", "data": data, "user": {}, "id": "", "ts": 0},
-                "org": {"id": str(self.organization.id), "slug": self.organization.slug},
+                "org": {"id": str(part.organization.id), "slug": part.organization.slug},
             }
-            found = admit.evaluate(
+            found = self._evaluate(
                 admit.StepLimits(
                     revision=entry.revision, limits=limits, keyed=True, fixed=entry.fixed, slack_us=entry.slack_us,
                     lane=lane,
@@ -229,10 +245,14 @@ class Simulation:
                 ),
                 scope,
             )  # fmt: skip
-            self._cache[key, number] = found
+            self._cache[place] = found
             for limit in limits:
                 self._define(limit, found)
         return found
+
+    def _evaluate(self, limits: admit.StepLimits, scope: Mapping[str, Any]) -> LimitSet:
+        """The limits with their keys. Raises ConfigurationFailure."""
+        return admit.evaluate(limits, scope)
 
     def _define(self, limit: Limit, found: LimitSet) -> None:
         for instance in (*found.steps, *found.runs):
@@ -249,7 +269,7 @@ class Simulation:
                 )
 
     def _item(self, run: _Run, key: str) -> Item:
-        limits, step = run.sets[key], self.flow.steps[key]
+        limits, step = run.sets[key], run.part.flow.steps[key]
         id_ = f"{run.id}/{key}"
         self._ready_us[id_] = self.model.state.now_us
         return Item(
@@ -258,7 +278,7 @@ class Simulation:
             runs=limits.runs,
             run=run.id if limits.runs else "",
             lane=step.facts.lane,
-            tenant=self.organization.id.hex,
+            tenant=run.part.organization.id.hex,
         )
 
     def _ask(self, items: Sequence[Item]) -> None:
@@ -278,14 +298,15 @@ class Simulation:
             self._running += 1
             self._most_steps = max(self._most_steps, self._running)
             self._starts.append((now - 1) / 1e6)
-            self._forecasts[key].delays_s.append((now - self._ready_us.pop(id_)) / 1e6)
-            self._later(now + max(1, round(self.durations[key] * 1e6)), "end", (run, key))
+            forecast = self._forecasts[run.part.flow.version_id, key]
+            forecast.delays_s.append((now - self._ready_us.pop(id_)) / 1e6)
+            self._later(now + max(1, round(forecast.duration_s * 1e6)), "end", (run, key))
 
     def _end(self, run: _Run, key: str) -> None:
         self._running -= 1
         run.open -= 1
         ready: list[Item] = []
-        for successor in self.flow.steps[key].successors:
+        for successor in run.part.flow.steps[key].successors:
             run.left[successor] -= 1
             if run.left[successor] == 0:
                 ready.append(self._item(run, successor))
@@ -294,6 +315,27 @@ class Simulation:
             del self._runs[run.id]
         ended = [run.id] if run.open == 0 else []
         self._start(self.model.release({"s": [f"{run.id}/{key}"]}, ready, runs=ended)[0])
+
+
+class Simulation(Mixture):
+    """One simulation of a flow under the policies of this moment."""
+
+    def __init__(
+        self,
+        organization: Organization,
+        flow: CompiledFlow,
+        *,
+        inputs: Sequence[Json] = ({},),
+        durations_s: Mapping[str, float] | None = None,
+        default_s: float = 0.01,
+        permits: Mapping[str, int] | None = None,
+    ) -> None:
+        part = Part(organization=organization, flow=flow, inputs=list(inputs) or [{}], durations_s=durations_s or {})
+        super().__init__([part], default_s=default_s, permits=permits)
+
+    def run(self, arrivals_s: Iterator[float] | Sequence[float]) -> Forecast:
+        """Let runs arrive at these times. Raises InvalidInput for more than MAX_STEPS steps."""
+        return self.replay([(moment, 0) for moment in arrivals_s])
 
 
 def steady(rate_per_s: float, seconds: float) -> list[float]:

@@ -2,6 +2,7 @@
 // list, and offered with a button else. Choosing rows, the times of the filters (in the viewer's zone; the address has
 // UTC), and zooming by the chart.
 const COUNTS_EVERY_MS = 20000;
+const PAGE = 50;
 let isAsking = false;
 let waiting = []; // new rows that are not shown yet
 let countedAt = performance.now();
@@ -61,7 +62,8 @@ function take(told) {
 }
 
 function show() {
-  if (!body()) { // the first run of an empty list: the table comes with it
+  // The first run of an empty list: the table comes with it. More than a page: there may be some between.
+  if (!body() || waiting.length >= PAGE) {
     waiting = [];
     return void window.htmx?.ajax("GET", `${location.pathname}?${list().dataset.query}`, "#runs");
   }
@@ -80,7 +82,7 @@ function sayFresh() {
   const button = document.querySelector("#runs .fresh");
   if (!button) return;
   button.hidden = waiting.length === 0;
-  button.querySelector("[data-fresh]").textContent = waiting.length >= 50 ? "50 or more" : waiting.length;
+  button.querySelector("[data-fresh]").textContent = waiting.length >= PAGE ? "50 or more" : waiting.length;
 }
 
 function count() {

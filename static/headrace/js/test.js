@@ -20,7 +20,7 @@ function python(value, depth = 0) {
 }
 
 function lines() {
-  const { kind, base, org } = form.dataset;
+  const { kind, base, org, root } = form.dataset;
   const area = form.querySelector("textarea");
   let value;
   try {
@@ -28,8 +28,8 @@ function lines() {
   } catch {
     return null;
   }
-  const organization = org === "default" ? "Organization.objects.get(slug=\"default\")" : `Organization.objects.get(slug=${JSON.stringify(org)})`;
-  const head = "from workflows import services\nfrom workflows.models import Organization\n\n";
+  const organization = `Organization.objects.get(slug=${JSON.stringify(org)})`;
+  const head = `from ${root} import services\nfrom ${root}.models import Organization\n\n`;
   if (kind === "event") {
     const body = JSON.stringify(value);
     return {

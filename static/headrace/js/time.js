@@ -1,7 +1,7 @@
 // <hr-time><time datetime="…">: in the viewer's zone, the exact time (and UTC) on hover. `data-relative`: "3 min ago".
 // <hr-ticks data-since="…">: the time since then, each second. Deadlines (`data-deadline`) say "in 5 min" and "since".
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
-const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
+const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "long" });
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 function two(number) {
@@ -17,7 +17,7 @@ export function clock(at, isLong = true) {
 export function since(at, nowMs = Date.now()) {
   const seconds = (at.getTime() - nowMs) / 1000;
   const [unit, size] = UNITS.find(([, length]) => Math.abs(seconds) >= length) ?? UNITS[3];
-  return relative.format(Math.trunc(seconds / size), unit);
+  return relative.format(Math.round(seconds / size), unit);
 }
 
 export function duration(milliseconds) {

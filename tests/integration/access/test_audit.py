@@ -98,6 +98,17 @@ def test_what_a_key_changes_is_written_with_who_and_from_where(org: Organization
     assert (entry.details, entry.request_id, len(entry.origin)) == ({"reason": "too loud"}, "req-1", 16)
 
 
+def test_what_was_made_is_named_and_a_body_that_nobody_reads_does_no_harm(org: Organization) -> None:
+    _, api = issued(org)
+    made = api.post("/keys", {"name": "n", "scopes": ["run_flows"]}).json()
+    assert [(each.verb, each.object_id) for each in of(org)] == [("key.issue", made["id"])]
+    assert of(org)[0].details == {"name": "n", "scopes": ["run_flows"]}
+    publish(org, NOOP, slug="garbled")
+    answer = Client().post("/api/workflows/garbled/archive", "{no json", "application/json", headers=api.headers)
+    assert answer.status_code == 200
+    assert of(org)[-1].verb == "flow.archive"
+
+
 def test_what_is_refused_or_only_tried_is_not_written(org: Organization) -> None:
     _, api = issued(org)
     slug = publish(org, NOOP)

@@ -274,9 +274,9 @@ def test_doctor_counts_what_is_under_old_keys_and_under_none(
     with contextlib.suppress(SystemExit):
         call_command("doctor", "--json", stdout=out)
     found = json.loads(out.getvalue())
-    assert found["unreadableSecrets"] == 1
+    assert found["unreadableSecrets"] >= 1
     assert found["secretsUnderOldKeys"] >= 1
-    assert str(lost.pk) in found["unreadable"][0]
+    assert any(str(lost.pk) in row for row in found["unreadable"])
     lost.delete()
 
 

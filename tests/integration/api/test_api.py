@@ -72,7 +72,7 @@ def test_a_run_is_started_and_read(api: Api, org: Organization, workers: WorkerP
     assert answer.status_code == 202
     body = answer.json()
     assert body == {
-        "success": True, "queued": True, "jobId": body["runId"], "runId": body["runId"], "existing": False,
+        "success": True, "queued": True, "jobId": body["runId"], "runId": body["runId"], "existing": False, "pruned": False,
         "message": "Workflow queued for execution",
     }  # fmt: skip
     await_that(lambda: _ended(api, body["runId"]))

@@ -19,7 +19,7 @@ from tests.support.workers import await_end, await_that, by_key, publish, run_to
 from workflows import services
 from workflows.engine.events import receive
 from workflows.engine.events.receive import NewEvent
-from workflows.models import AccessKey, BulkOperation, Organization, Run
+from workflows.models import AccessKey, BulkOperation, Membership, Organization, Run
 
 pytestmark = pytest.mark.usefixtures("workers")
 RAISES = {"id": "b", "type": "raises", "config": {"how": "final"}}
@@ -388,6 +388,7 @@ def test_a_viewer_may_not_act_in_the_admin(org: Organization) -> None:
     letter = failed(org)
     user = User.objects.create_user(f"viewer-{uuid.uuid4().hex[:8]}", is_staff=True)
     user.user_permissions.add(Permission.objects.get(codename="view_deadletter"))
+    Membership.objects.create(organization=org, user=user, role="viewer")
     client = Client()
     client.force_login(user)
     assert client.get("/admin/headrace_dlq/deadletter/").status_code == 200

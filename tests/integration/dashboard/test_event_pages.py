@@ -183,7 +183,8 @@ def test_a_schema_takes_the_right_to_change_flows(org: Organization, other: Orga
     assert EventSchema.objects.filter(organization=org).count() == 1
 
 
-def test_a_schedule_shows_its_last_and_next_fire_times(org: Organization) -> None:
+def test_a_schedule_shows_its_last_and_next_fire_times(org: Organization, own_workers: WorkerPool) -> None:
+    """No worker runs, which would fire it."""
     publish(org, STEPS, slug="nightly", on=[{"cron": "0 3 * * *", "timezone": "Europe/Berlin"}])
     flow = Flow.objects.get(organization=org, slug="nightly")
     at = timezone.now() - dt.timedelta(days=1)

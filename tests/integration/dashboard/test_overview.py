@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from dlq.models import Alert, AlertRule
 from tests.support.admin_site import staff
+from tests.support.workers import WorkerPool
 from workflows.definitions.compiled import NIL_UUID
 from workflows.engine.maintenance import measuring
 from workflows.engine.telemetry import usage
@@ -112,7 +113,8 @@ def test_what_no_chart_shows_any_more_is_deleted(live_db: None) -> None:
     assert not MinuteCounts.objects.filter(at=old).exists()
 
 
-def test_the_backlog_is_counted_with_its_age(org: Organization, live_db: None) -> None:
+def test_the_backlog_is_counted_with_its_age(org: Organization, own_workers: WorkerPool) -> None:
+    """No worker runs, which would start the step, or count the minute."""
     flow, version = flow_of(org)
     run = ended(org, flow, version, timezone.now())
     now = timezone.now().replace(second=30)

@@ -18,7 +18,7 @@ from tests.integration.functions.test_code_flows import start
 from tests.support.python_flows import more
 from tests.support.workers import await_end, await_that
 from workflows import this_process
-from workflows.engine.sql import waits as sql
+from workflows.engine.sql import rows as sql
 from workflows.engine.waits import rows
 from workflows.models import ModelWait, Organization, Run, StepRun
 

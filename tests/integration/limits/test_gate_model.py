@@ -23,8 +23,8 @@ from hypothesis.stateful import (
 from throttling.gate import Capacity, Gate, Held, Pause, Request
 from throttling.limits import Algorithm, ConcurrencyLimit, Limit, LimitSet, RateLimit
 from throttling.names import Definition, LimitName, run_of_permit
-from throttling.reference_gate import ReferenceGate
-from throttling.reference_state import Item, Rule
+from throttling.reference.gate import ReferenceGate
+from throttling.reference.state import Item, Rule
 from workflows.this_process.configuration import configuration
 
 LANE = "q"

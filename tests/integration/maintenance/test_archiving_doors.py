@@ -25,6 +25,7 @@ from workflows.models import (
     Attempt,
     Flow,
     IdempotencyKey,
+    Membership,
     Organization,
     Run,
     TriggerOutcome,
@@ -111,6 +112,7 @@ def test_the_admin_offers_it_to_those_who_may(org: Organization) -> None:
         name = f"user-{uuid.uuid4().hex[:8]}"
         user = get_user_model().objects.create_user(name, password="secret", is_staff=True)
         user.user_permissions.set(Permission.objects.filter(codename__in=("view_flow", *codenames)))
+        Membership.objects.create(organization=org, user=user, role="viewer")
         client = Client()
         client.login(username=name, password="secret")
         page = client.get(listed).content.decode()

@@ -19,6 +19,7 @@ from dlq.models import DeadLetter
 from tests.integration.retention.history import ended, failed
 from workflows import signals
 from workflows.engine.retention import history
+from workflows.engine.sql import retention as sql
 from workflows.errors import RunNotFound, WorkflowsError
 from workflows.models import Organization, PrunedRun, Run, StepRun
 from workflows.services import repair
@@ -144,14 +145,14 @@ def held_open() -> Iterator[tuple[threading.Event, threading.Event]]:
 def test_a_fork_between_the_pick_and_the_locks_is_seen(org: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was picked by a look from before is looked at again by a statement after the locks."""
     run_id = ended(org)
-    locked = history.sql.lock_expired_runs
+    locked = sql.lock_expired_runs
 
     def fork_then_lock(**parameters: Any) -> Any:
         thread, _ = in_thread(lambda: _fork(org, run_id))
         thread.join(PATIENCE_S)
         return locked(**parameters)
 
-    monkeypatch.setattr(history.sql, "lock_expired_runs", fork_then_lock)
+    monkeypatch.setattr(sql, "lock_expired_runs", fork_then_lock)
     assert delete(run_id).held == {"a repeat of it, or what handles its failure, is open": 1}
 
 

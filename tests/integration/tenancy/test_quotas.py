@@ -17,7 +17,7 @@ from django.utils import timezone
 from tests.support.workers import await_that, leave_nothing, publish
 from throttling.errors import StoreUnavailable
 from throttling.gate import Gate
-from throttling.meter import Meter
+from throttling.meters.meter import Meter
 from throttling.models import ThrottleChange, ThrottleOverride
 from workflows import services
 from workflows.engine.intake.meters import meter

@@ -20,6 +20,7 @@ ALLOWED = {
     "workflows.this_process global _parts": "set by the hook that runs in a forked child",
     # tables that are filled while the application starts, and read from then on
     "workflows.edge.redaction.RUNS_OF": "rows that are about runs: each app adds its own when it is ready",
+    "workflows.engine.retention.ages.TABLES": "the tables whose rows age, of each app from one table each",
     "workflows.steps.registry.REGISTRY": "the step types: each registers itself when its module is imported",
     "workflows.engine.maintenance.periodic_jobs.JOBS": "the jobs of each app, from the table in its `apps.py`",
     "workflows.services.bulk.ACTIONS": "the actions of each app, from one table each",
@@ -33,11 +34,11 @@ ALLOWED = {
     "workflows.engine.state.database._local": "the connection of each thread; one from before a fork is known by its pid",
     "workflows.engine.pipeline.dispatcher._somebody_waits": "a context variable: each request and each thread has its own",
     # memories of functions that always answer the same
-    "throttling.gate._files()": "the texts of files",
+    "throttling.scripts.files()": "the texts of files",
     "workflows.engine.state.database._files()": "the texts of files",
     "workflows.engine.state.database.statement()": "the text of a file",
     "workflows.engine.state.database.numbered()": "the same, in another form",
-    "throttling.gate.script()": "the text of a file",
+    "throttling.scripts.script()": "the text of a file",
     "throttling.environment.global_policy()": "from the environment, which does not change",
     "throttling.environment.global_run_policy()": "from the environment and its argument",
     "throttling.names._parsed()": "the parts of a name",
@@ -50,7 +51,7 @@ ALLOWED = {
     "workflows.functions.calls._plain_options()": "the options of a step that gives none",
     "workflows.functions.calls._simple_options()": "the same, by plain values; bounded",
     "workflows.functions.calls._plain_config()": "a configuration of plain values, which is frozen; bounded",
-    "workflows.functions.tools._text_ms()": "a duration in milliseconds; bounded",
+    "workflows.functions.calls._text_ms()": "a duration in milliseconds; bounded",
     "workflows.functions.calls._annotated_model()": "what a function says it returns; bounded",
     "workflows.functions.calls.check_name()": "a name that was checked; bounded",
     # before there is an application

@@ -1,5 +1,5 @@
--- A meter: so many units a second, evenly, and at most those of one second at once. A request of more units than that is
--- taken where the meter is full, and those after it wait until it is paid for. Run without the core.
+-- A meter: so many units a second, evenly, and at most those of one second at once. A request of more units than that
+-- is taken where the meter is full, and those after it wait until it is paid for. Run without the core.
 --
 -- KEYS[1] the meter   ARGV[1] units a second   ARGV[2] units asked for; 0 only looks
 -- Result  {µs to wait, or 0 where they were taken; units used of those of one second}

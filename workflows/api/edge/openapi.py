@@ -53,6 +53,8 @@ WITH_BODY = (413,)
 WITH_ID = (404,)
 WITH_PLACE = (405,)
 """An address with an empty part is another one, which may take other methods."""
+STARTS = (507,)
+"""Of what brings something new in: the organization stores more than its quota."""
 CHANGES = (403, 404, 409, 429)
 """A change may be refused by rights, by what it is about, by its state, and by a limit."""
 
@@ -76,6 +78,8 @@ def as_given(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
         operation = operations.operation_of(*_operation_of(request))
         made = operations.audited(request, operation, lambda: view(request, **values), values)
         status, body = (made.status_code, made.value) if isinstance(made, Status) else (200, made)
+        if callable(body):  # it is read once the change is committed: what follows from that is in the answer
+            body = body()
         if request.auth.organization.redaction:  # type: ignore[attr-defined]
             body = redaction.answer(request.auth.organization_id, body)  # type: ignore[attr-defined]
         return HttpResponse(RENDERER.render(request, body, response_status=status), MEDIA_TYPE_JSON, status)
@@ -154,6 +158,7 @@ def problems_of(method: str, path: str, operation: dict[str, Any]) -> list[int]:
     found.update(WITH_PLACE if "{" in path else ())
     found.update(CHANGES if method != "get" else ())
     found.update(WITH_SCOPE if operations.operation_of(method.upper(), path) else ())
+    found.update(STARTS if path.endswith("/run") else ())
     return sorted(found)
 
 

@@ -7,16 +7,17 @@ written down by its method and path; a test names those that are missing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
 from django.http import HttpRequest
+from ninja import Status
 
+from workflows import payload
 from workflows.edge.access import RIGHTS, WHAT
-from workflows.errors import ScopeMissing
+from workflows.errors import ScopeMissing, WorkflowsError
 from workflows.models import AccessKey, AuditEntry
 from workflows.services import access_keys
 from workflows.services.access import audit
@@ -116,15 +117,15 @@ def audited(request: HttpRequest, operation: Operation | None, act: Callable[[],
         return act()
     if operation.own_transactions:
         done = act()
-        _write(request, operation, given)
+        _write(request, operation, given, done)
         return done
     with transaction.atomic():
         done = act()
-        _write(request, operation, given)
+        _write(request, operation, given, done)
     return done
 
 
-def _write(request: Any, operation: Operation, given: Mapping[str, Any]) -> None:
+def _write(request: Any, operation: Operation, given: Mapping[str, Any], done: Any) -> None:
     key: AccessKey = request.auth
     actor = audit.of_request(request, AuditEntry.Actor.KEY, f"{key.prefix}… ({key.name})")
     audit.record(
@@ -132,15 +133,24 @@ def _write(request: Any, operation: Operation, given: Mapping[str, Any]) -> None
         actor,
         operation.verb,
         kind=operation.kind,
-        id=given.get(operation.id, ""),
+        id=given.get(operation.id) or _id_of_new(done),
         details={**request.GET.dict(), **_body(request)},
     )
+
+
+def _id_of_new(done: Any) -> str:
+    """The id of what was made: a key, an operation."""
+    answer = done.value if isinstance(done, Status) else done
+    return str(answer.get("id") or "") if isinstance(answer, dict) else ""
 
 
 def _body(request: HttpRequest) -> dict[str, Any]:
     if not request.body or len(request.body) > MAX_BODY:
         return {}
-    found = json.loads(request.body)  # it was read before
+    try:
+        found = payload.parse(request.body)
+    except WorkflowsError:  # of an operation that takes no body, and has not looked at it
+        return {}
     return found if isinstance(found, dict) else {}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from django.contrib import messages
@@ -27,7 +28,7 @@ LISTS = ("flows", "schedules", "webhooks")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class FlowRequest:
     """What a form asks for."""
 
     organization: Organization
@@ -37,7 +38,7 @@ class Asked:
     arrivals: str
 
 
-def _stop(asked: Asked, mode: pauses.Mode) -> str:
+def _stop(asked: FlowRequest, mode: pauses.Mode) -> str:
     if asked.arrivals not in {"queue", "skip"}:
         raise InvalidInput(f"arrivals {asked.arrivals!r} is unknown; use queue or skip.")
     subject = pauses.flow(asked.organization, asked.flow.slug)
@@ -49,31 +50,39 @@ def _stop(asked: Asked, mode: pauses.Mode) -> str:
     return f"{asked.flow.slug} drains: the runs that have started go on to their ends, no other starts. {later}"
 
 
-def _resume(asked: Asked) -> str:
+def _pause(asked: FlowRequest) -> str:
+    return _stop(asked, "pause")
+
+
+def _drain(asked: FlowRequest) -> str:
+    return _stop(asked, "drain")
+
+
+def _resume(asked: FlowRequest) -> str:
     pauses.resume(pauses.flow(asked.organization, asked.flow.slug), by=asked.by)
     return f"{asked.flow.slug} goes on: what waited starts in its old order."
 
 
-def _archive(asked: Asked) -> str:
+def _archive(asked: FlowRequest) -> str:
     archiving.archive(asked.organization, asked.flow.slug, by=asked.by)
     return f"{asked.flow.slug} is archived: it starts nothing. Its versions and runs stay; publishing brings it back."
 
 
-def _unarchive(asked: Asked) -> str:
+def _unarchive(asked: FlowRequest) -> str:
     archiving.unarchive(asked.organization, asked.flow.slug, by=asked.by)
     return f"{asked.flow.slug} is back, with the triggers that it had. What its schedules missed is not caught up."
 
 
-def _delete(asked: Asked) -> str:
+def _delete(asked: FlowRequest) -> str:
     removal = archiving.delete(asked.organization, asked.flow.slug, history="delete", by=asked.by)
     if removal.is_done:
         return f"{asked.flow.slug} is deleted, with its versions, runs and dead letters."
     return f"{asked.flow.slug} is being deleted: its history goes in the background."
 
 
-ACTIONS: dict[str, tuple[str, Callable[[Asked], str]]] = {
-    "pause": (STOP_FLOWS, lambda asked: _stop(asked, "pause")),
-    "drain": (STOP_FLOWS, lambda asked: _stop(asked, "drain")),
+VERBS_OF_FLOWS: Final[Mapping[str, tuple[str, Callable[[FlowRequest], str]]]] = {
+    "pause": (STOP_FLOWS, _pause),
+    "drain": (STOP_FLOWS, _drain),
     "resume": (STOP_FLOWS, _resume),
     "archive": (CHANGE_FLOWS, _archive),
     "unarchive": (CHANGE_FLOWS, _unarchive),
@@ -85,15 +94,15 @@ ACTIONS: dict[str, tuple[str, Callable[[Asked], str]]] = {
 @require_POST
 def act(request: HttpRequest, organization: Organization, slug: str, mode: str) -> HttpResponse:
     """Pause, drain, resume, archive, bring back or delete a flow, and say what was done."""
-    if mode not in ACTIONS:
+    if mode not in VERBS_OF_FLOWS:
         raise Http404
-    right, action = ACTIONS[mode]
+    right, action = VERBS_OF_FLOWS[mode]
     back = _back(request, slug)
     try:
         access.require(request.user, right, organization)
         flow = selectors.find_flow(organization, slug)
         _check_seen(request, organization, flow)
-        asked = Asked(
+        asked = FlowRequest(
             organization=organization, flow=flow, by=request.user.get_username(),
             reason=request.POST.get("reason", "").strip(), arrivals=request.POST.get("arrivals", "queue"),
         )  # fmt: skip

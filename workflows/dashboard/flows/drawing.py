@@ -135,7 +135,7 @@ def _place(rows: dict[int, int], column: int) -> tuple[int, int]:
 
 def _line(places: Sequence[tuple[int, int]]) -> str:
     """From the right side of the first place to the left side of the last, straight through those between."""
-    parts = []
+    parts: list[str] = []
     for (x, y), (end_x, end_y) in pairwise(places):
         x1, y1, x2, y2 = x + WIDTH, y + HEIGHT // 2, end_x, end_y + HEIGHT // 2
         bend = (x2 - x1) // 2

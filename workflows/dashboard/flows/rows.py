@@ -44,14 +44,14 @@ def flow_row(
 
 def trigger_row(trigger: Trigger, *, in_clear: bool, fires: int = SHOWN_FIRES) -> dict[str, Any]:
     """A trigger: what it is in words, when it fires next, and the address of a webhook (masked without the right)."""
-    text = str(trigger)
+    text = f"webhook {trigger.event_name}" if trigger.kind == Trigger.Kind.WEBHOOK else str(trigger)
     address = f"{configuration().public_url}/hooks/{trigger.token}" if trigger.token else ""
     config = trigger.config
     return {
         "id": trigger.id,
         "key": trigger.key,
         "kind": trigger.kind,
-        "text": text if in_clear else mask_path_tokens(text),
+        "text": text,
         "event_name": trigger.event_name,
         "condition": trigger.condition,
         "enabled": trigger.enabled,

@@ -24,38 +24,45 @@ SHOWN_WORKERS = 8
 @require_GET
 def overview(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The page. `?span=1h`, `24h` or `7d`."""
-    return render(request, "headrace/overview/overview.html", _context(request, organization))
+    span = _span(request)
+    context = {
+        **_state(organization, measured.now(organization)), **_charts(organization, span),
+        "spans": list(measured.SPANS.values()), "has_runs": measured.has_runs(organization),
+    }  # fmt: skip
+    return render(request, "headrace/overview/overview.html", context)
 
 
 @page()
 @require_GET
 def now(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """What is live: the numbers, and the charts where another minute was counted since `?counted=`."""
-    context = _context(request, organization)
-    counted_at = context["now"].counted_at
-    context["is_swap"] = (counted_at.isoformat() if counted_at else "") != request.GET.get("counted", "")
+    """What is live; and what is made of minutes, where another one was counted since `?counted=`."""
+    span, state = _span(request), measured.now(organization)
+    context = {**_state(organization, state), "span": span}
+    if (state.counted_at.isoformat() if state.counted_at else "") != request.GET.get("counted", ""):
+        context |= {**_charts(organization, span), "is_swap": True}
     return render(request, "headrace/overview/_now.html", context)
 
 
-def _context(request: HttpRequest, organization: Organization) -> dict[str, Any]:
-    span = measured.SPANS.get(request.GET.get("span", ""), measured.SPANS["1h"])
+def _span(request: HttpRequest) -> measured.Span:
+    return measured.SPANS.get(request.GET.get("span", ""), measured.SPANS["1h"])
+
+
+def _charts(organization: Organization, span: measured.Span) -> dict[str, Any]:
     parts = measured.buckets(organization, span, timezone.now())
-    state = measured.now(organization)
+    return {"span": span, "charts": charts.charts(parts, span), "total": measured.total(parts)}
+
+
+def _state(organization: Organization, state: measured.Now) -> dict[str, Any]:
     added: dict[str, Any] = {}
     answers: list[tuple[Any, Any]] = signals.overview_shown.send(sender=None, organization=organization)
     for _, values in answers:
         added |= values
     return {
-        "span": span,
-        "spans": list(measured.SPANS.values()),
-        "charts": charts.charts(parts, span),
-        "total": measured.total(parts),
         "now": state,
         "most": measured.MOST_COUNTED,
         "capacity": services.capacity(active=state.running, waiting=state.queued),
         "shown_workers": [_worker(each) for each in state.workers[:SHOWN_WORKERS]],
         "more_workers": max(0, len(state.workers) - SHOWN_WORKERS),
-        "has_runs": measured.has_runs(organization),
         **added,
     }
 

@@ -28,7 +28,7 @@ def has_changed(run: Run, seen: str) -> str:
     return f"Nothing was done: the run was {seen} on your page, and is {run.status} now. Look at it again first."
 
 
-def what_it_made(repeat: Repeat) -> str:
+def sentence_of(repeat: Repeat) -> str:
     """What a repeat has done."""
     kept = f", and takes over the outcomes of {len(repeat.kept)}" if repeat.kept else ""
     return f"This is the new run, in version {repeat.version}: it runs {len(repeat.runs)} steps{kept}."
@@ -50,7 +50,7 @@ def replay(request: HttpRequest, organization: Organization, run_id: UUID, mode:
     except WorkflowsError as error:  # not ended yet, or an input that the flow takes no more
         messages.error(request, str(error))
         return redirect("headrace:run", run_id=run_id)
-    messages.success(request, what_it_made(repeat))
+    messages.success(request, sentence_of(repeat))
     return redirect("headrace:run", run_id=repeat.run_id)
 
 

@@ -37,7 +37,6 @@ class Line:
     """
 
     key: str
-    step_run_id: str
     type: str
     status: str
     tries: int
@@ -45,7 +44,6 @@ class Line:
     progress: dict[str, Any] | None
     failed_items: int
     reason: str
-    waiting_for: str
     waiting_reason: str
     until: dt.datetime | None
     until_word: str
@@ -199,7 +197,6 @@ def _lines(detail: RunDetail, waiting: dict[Any, Reason]) -> list[Line]:
         lines.append(
             Line(
                 key=row.key,
-                step_run_id=str(row.id),
                 type=row.type,
                 status=row.status,
                 tries=len(step.attempts),
@@ -207,7 +204,6 @@ def _lines(detail: RunDetail, waiting: dict[Any, Reason]) -> list[Line]:
                 progress=presenters.progress(step),
                 failed_items=step.fan_out.failed if step.fan_out else 0,
                 reason=row.reason,
-                waiting_for=row.waiting_for if row.status == "waiting" else "",
                 waiting_reason=reason.plain or reason.sentence,
                 until=reason.until,
                 until_word=reason.until_word,

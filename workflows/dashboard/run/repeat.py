@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods
 
 from workflows import services
 from workflows.dashboard.access import page
-from workflows.dashboard.run.actions import has_changed, what_it_made
+from workflows.dashboard.run.actions import has_changed, sentence_of
 from workflows.dashboard.run.read import detail_of
 from workflows.definitions.compiled import CompiledFlow
 from workflows.edge.access import CHANGE_RUNS
@@ -91,7 +91,7 @@ def repeat(request: HttpRequest, organization: Organization, run_id: UUID) -> Ht
     except WorkflowsError as error:
         return render(request, "headrace/repeat.html", {**context, "error": str(error)}, status=error.status)
     if done.run_id is not None:
-        messages.success(request, what_it_made(done))
+        messages.success(request, sentence_of(done))
         return redirect("headrace:run", run_id=done.run_id)
     context |= {"plan": done, "before": json.loads(original), "after": json.loads(wanted.text)}
     return render(request, "headrace/repeat.html", context)

@@ -30,7 +30,7 @@ SHOWN_PROBLEMS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Action:
+class Button:
     """What a button does: `name` of the bulk action with its options; `done` in the message afterwards."""
 
     name: str
@@ -45,20 +45,20 @@ class Action:
 
 
 BUTTONS = {
-    "cancel": Action(
+    "cancel": Button(
         name="cancel_runs",
         label="Cancel",
         done="cancelled",
         effect="Those of them that are live are cancelled: their open steps stop.",
     ),
-    "replay": Action(
+    "replay": Button(
         name="replay_runs",
         label="Replay",
         done="replayed",
         mode="start",
         effect="Of each that has ended a new run is made, with the same input, in the current version.",
     ),
-    "resume": Action(
+    "resume": Button(
         name="replay_runs",
         label="Resume",
         done="resumed",
@@ -107,7 +107,7 @@ def _repeat(mode: str) -> Callable[[Organization, Run, str], None]:
     return act
 
 
-def _say(request: HttpRequest, action: Action, done: int, left: list[str]) -> None:
+def _say(request: HttpRequest, action: Button, done: int, left: list[str]) -> None:
     if done:
         messages.success(request, f"{done} run{'s are' if done != 1 else ' is'} {action.done}.")
     for text in left[:SHOWN_PROBLEMS]:

@@ -69,7 +69,11 @@ def flow(request: HttpRequest, organization: Organization) -> HttpResponse:
 
 def _elsewhere(request: HttpRequest, organization: Organization) -> dict[str, Any]:
     """What the lines say that do the same from elsewhere."""
-    return {"base": request.build_absolute_uri(reverse("headrace:runs")), "organization": organization}
+    return {
+        "base": request.build_absolute_uri(reverse("headrace:runs")),
+        "organization": organization,
+        "root": services.__name__.removesuffix(".services"),
+    }
 
 
 def _with_last(request: HttpRequest, kept: Sequence[Example]) -> Mapping[str, Any]:

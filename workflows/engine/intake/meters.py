@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from throttling.meter import Meter
+from throttling.meters.meter import Meter
 from workflows import this_process
 from workflows.engine.pipeline import admit
 

@@ -24,6 +24,8 @@ LATE = dt.timedelta(seconds=8)
 """After its end: so long what was done in a minute may take to commit."""
 TURN_S = 2.0
 BATCH = 5_000
+MOST_WAITING = 200_000
+"""More steps that wait are not counted, so that a long queue costs the leader no more."""
 
 
 def measure(now: dt.datetime | None = None) -> bool:
@@ -35,7 +37,7 @@ def measure(now: dt.datetime | None = None) -> bool:
         if time.monotonic() > until:
             return True
         first, following = first_id(at.timestamp()), first_id((at + MINUTE).timestamp())
-        sql.measure_minute(at=at, first=first, next=following, looks=at + MINUTE == last)
+        sql.measure_minute(at=at, first=first, next=following, looks=at + MINUTE == last, most=MOST_WAITING)
         at += MINUTE
     return len(sql.forget_minutes(until=moment - KEPT_FOR, batch=BATCH)) == BATCH
 

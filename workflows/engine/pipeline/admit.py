@@ -162,6 +162,11 @@ def _find(current: Policies, facts: StepFacts) -> StepLimits:
     )
 
 
+def limits_under(others: Policies, facts: StepFacts) -> StepLimits:
+    """The limits of a step by other policies than those that hold: what if they did?"""
+    return _find(others, facts)
+
+
 def known_definitions() -> Iterable[tuple[str, str]]:
     """(name, definition) of every limit in memory."""
     for entry in list(this_process.own(KnownLimits).values()):

@@ -32,6 +32,7 @@ from workflows.payload import MAX_EVENT_BYTES, Json, dump
 
 log = structlog.get_logger(__name__)
 SLACK_BYTES = 1024
+NONE: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,20 +116,17 @@ def trigger(
         new, refused = _controlled(flow, org_id, new) if controlled and new else (new, {})
         if refused and keyed:
             _give_keys_back(flow, org_id, wanted, refused)
-        refusals = [*refused.values(), *_duplicates(runs, stands_for)]
-        if refusals:
+        if refusals := [*refused.values(), *_duplicates(runs, stands_for)]:
             controls.record_refusals(flow.flow_id, org_id, refusals)
         ready = _insert(flow, org_id, new, kind=kind, lineage=lineage)
         dispatcher.start_after_commit(ready)
         if _starts_soon(new) or any(each.code == "batched" for each in refused.values()):
             dispatcher.hint_after_commit()
-    made = {run.id for run in new}
     instead = {run_id: each.run_id for run_id, each in refused.items() if each.run_id}
     ids = [instead.get(owner, owner) for owner in (stands_for.get(run.id, run.id) for run in runs)]
-    existing = frozenset(ids) - made
-    return Triggered(
-        run_ids=ids, existing_ids=existing, pruned_ids=_deleted(existing) if keyed else frozenset(), refused=refused
-    )
+    existing = frozenset(ids) - {run.id for run in new}
+    deleted = _deleted(existing) if keyed else NONE
+    return Triggered(run_ids=ids, existing_ids=existing, pruned_ids=deleted, refused=refused)
 
 
 def _deleted(run_ids: Collection[UUID]) -> frozenset[UUID]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from workflows import signals
 from workflows.engine.sql import retention as sql
@@ -36,7 +37,7 @@ class Outcome:
 def delete_runs(ids: Sequence[UUID], *, before: dt.datetime, export: Export | None = None) -> Outcome:
     """Delete those of these runs that ended before a time and that nothing refers to. `export` is called with their ids
     before; where it raises, nothing is deleted."""
-    with transaction.atomic():
+    with _lazily_committed():
         locked = [row.id for row in sql.lock_expired_runs(ids=ids, before=before)]
         held = held_runs(locked)
         free = [id_ for id_ in locked if id_ not in held]
@@ -66,7 +67,7 @@ def held_runs(ids: Sequence[UUID]) -> dict[UUID, str]:
 
 def delete_events(ids: Sequence[UUID]) -> Outcome:
     """Delete those of these matched events that nothing refers to."""
-    with transaction.atomic():
+    with _lazily_committed():
         locked = [row.id for row in sql.lock_events(ids=ids)]
         held = {row.id: row.reason for row in sql.held_events(ids=locked)}
         free = [id_ for id_ in locked if id_ not in held]
@@ -75,19 +76,29 @@ def delete_events(ids: Sequence[UUID]) -> Outcome:
 
 
 def delete_remains(budget: int) -> dict[str, int]:
-    """Delete what is left of deleted runs, so many rows at most, each statement by itself. Returns rows by table;
-    nothing where there is no rest. Whoever dies in between loses nothing: the rows of `PrunedRun` say what is left."""
-    runs = [row.run_id for row in sql.pruned_runs(batch=RUNS_AT_ONCE)]
-    if not runs:
-        return {}
-    done: dict[str, int] = {}
-    for table, delete in REMAINS.items():
-        wanted = budget - sum(done.values())
-        done[table] = delete(runs, wanted)
-        if done[table] == wanted:  # there may be more
-            return done
-    done["headrace_workflows_prunedrun"] = len(sql.forget_pruned_runs(runs=runs))
+    """Delete what is left of deleted runs, so many rows at most, in one transaction. Returns rows by table; nothing
+    where there is no rest. Whoever dies in between loses nothing: the rows of `PrunedRun` say what is left."""
+    with _lazily_committed():
+        runs = [row.run_id for row in sql.pruned_runs(batch=RUNS_AT_ONCE)]
+        if not runs:
+            return {}
+        done: dict[str, int] = {}
+        for table, delete in REMAINS.items():
+            wanted = budget - sum(done.values())
+            done[table] = delete(runs, wanted)
+            if done[table] == wanted:  # there may be more
+                return done
+        done["headrace_workflows_prunedrun"] = len(sql.forget_pruned_runs(runs=runs))
     return done
+
+
+@contextmanager
+def _lazily_committed() -> Iterator[None]:
+    """A transaction whose commit waits for no disk: should it be lost in a crash, the next pass deletes once more."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL synchronous_commit = off")
+        yield
 
 
 REMAINS: dict[str, Callable[[Sequence[UUID], int], int]] = {

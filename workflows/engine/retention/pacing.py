@@ -34,7 +34,7 @@ LOOK_EVERY_S = 30.0
 """While nothing is due, the state is read so often."""
 TURN_S = 0.2
 SAVE_EVERY_S = 5.0
-ROWS_PER_S = 2_000
+ROWS_PER_S = 1_000
 MOST_ROWS_PER_S = 100_000
 BACKLOG = 200
 """With so many steps waiting for a worker, a tenth of the pace is taken: never nothing, or a queue that is always long

@@ -21,7 +21,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save
 
 from workflows import this_process
 from workflows.engine.pipeline import hints
-from workflows.engine.sql import waits as sql
+from workflows.engine.sql import rows as sql
 
 log = structlog.get_logger(__name__)
 LOOK_EVERY_S = 1.0
@@ -94,12 +94,12 @@ def connect() -> None:
 
 def _on_instance(sender: type[Model], using: str, raw: bool = False, **_: Any) -> None:
     if not raw:  # a fixture is loaded: its rows may be incomplete
-        _note(tables_of(sender), using)
+        _remember_change(tables_of(sender), using)
 
 
 def _on_relation(sender: type[Model], using: str, action: str, **_: Any) -> None:
     if action.startswith("post_"):
-        _note(tables_of(sender), using)
+        _remember_change(tables_of(sender), using)
 
 
 def tables_of(model: type[Model]) -> set[str]:
@@ -114,7 +114,7 @@ def tables_read(queryset: QuerySet[Any]) -> list[str]:
     return sorted({part.table_name for part in query.alias_map.values() if part.table_name})
 
 
-def _note(tables: set[str], using: str) -> None:
+def _remember_change(tables: set[str], using: str) -> None:
     """Never raises: the application's own write goes on."""
     with contextlib.suppress(Exception):
         connection, open_ = transaction.get_connection(using), this_process.own(Open).by_alias

@@ -38,7 +38,7 @@ class Command(HeadraceCommand):
             help="only this; several times for more",
         )
         parser.add_argument("--older-than", help="instead of what the rules say, such as 90d; an hour at least")
-        parser.add_argument("--pace", type=int, help="rows a second (HEADRACE_RETENTION_ROWS_PER_S, or 2,000)")
+        parser.add_argument("--pace", type=int, help="rows a second (HEADRACE_RETENTION_ROWS_PER_S, or 1,000)")
         parser.add_argument("--export", type=Path, metavar="DIR", help="write runs to a file in this folder before")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -55,6 +55,8 @@ class Command(HeadraceCommand):
                 done = pruning.prune(request, tell=tell)
             except ExportFailed as error:
                 raise CommandError(str(error)) from None
+            except KeyboardInterrupt:
+                raise CommandError("Stopped. Call it again, and it goes on.") from None
         if options["as_json"]:
             self.print_json(progress_out(done, dry_run=request.dry_run))
             return

@@ -88,11 +88,14 @@ def stream(organization: Organization, *, name: str = "", kind: str = "", cursor
 
 def _with_results(organization: Organization, events: Sequence[Event]) -> list[EventRow]:
     rows = {event.id: EventRow(event=event) for event in events}
-    for event_id in Run.objects.filter(event_id__in=rows, org_id=organization.id).values_list("event_id", flat=True):
-        rows[event_id].runs += 1
+    runs = Run.objects.filter(event_id__in=rows, org_id=organization.id)
+    for made_by in runs.values_list("event_id", flat=True):
+        if made_by is not None:
+            rows[made_by].runs += 1
     outcomes = TriggerOutcome.objects.filter(event_id__in=rows, org_id=organization.id)
-    for event_id, code in outcomes.values_list("event_id", "code"):
-        rows[event_id].outcomes[code] += 1
+    for joined, code in outcomes.values_list("event_id", "code"):
+        if joined is not None:
+            rows[joined].outcomes[code] += 1
     return list(rows.values())
 
 

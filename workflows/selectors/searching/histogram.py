@@ -13,7 +13,7 @@ from workflows.models.run import LIVE_RUN
 from workflows.selectors.searching.criteria import Criteria
 
 MOST_READ = 10_000
-BARS = 60
+BARS, FEWEST = 60, 12
 STEPS_S = (1, 5, 10, 30, 60, 300, 600, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400, 604_800)
 COLORS = {"completed": "bar-running", "failed": "bar-failed", "cancelled": "cancelled", "live": "running"}
 
@@ -55,6 +55,7 @@ def _counted(rows: list[tuple[dt.datetime, str]], criteria: Criteria, now: dt.da
     step_s = next((each for each in STEPS_S if span_s / each <= BARS), math.ceil(span_s / BARS / 86_400) * 86_400)
     first = int(since.timestamp()) // step_s
     bars = max(int(until.timestamp()) // step_s - first + 1, 1)
+    first, bars = first - max(FEWEST - bars, 0), max(bars, FEWEST)
     values = {name: [0] * bars for name in COLORS if counts[name]}
     for at, status in rows:
         values[status][min(max(int(at.timestamp()) // step_s - first, 0), bars - 1)] += 1

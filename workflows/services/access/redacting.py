@@ -14,4 +14,5 @@ def set_rules(organization: Organization, rules: Collection[str]) -> list[str]:
     checked = redaction.checked(rules)
     Organization.objects.filter(id=organization.id).update(redaction=checked)
     this_process.forget(redaction.KnownRules)
+    this_process.forget(redaction.AnyRules)
     return checked

@@ -43,7 +43,7 @@ class HistoryTable:
 
 
 _VERSIONS = "SELECT version_id FROM headrace_workflows_run WHERE id = ANY(%(runs)s)"
-TABLES: dict[str, HistoryTable] = {
+HISTORY_TABLES: dict[str, HistoryTable] = {
     table.kind: table
     for table in (
         HistoryTable(kind="version", name="headrace_workflows_flowversion", where=f"id IN ({_VERSIONS})"),
@@ -112,7 +112,7 @@ def _line(value: dict[str, Any]) -> bytes:
 
 def _rows(run_ids: Sequence[UUID]) -> Iterator[tuple[str, str]]:
     """Kind and row, as JSON text; read page by page, so that a large run takes no memory."""
-    for table in TABLES.values():
+    for table in HISTORY_TABLES.values():
         with connection.chunked_cursor() as cursor:
             cursor.execute(
                 f"SELECT to_jsonb(t)::text FROM {table.name} t WHERE {table.where} ORDER BY {table.order}",

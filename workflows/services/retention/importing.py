@@ -26,7 +26,7 @@ from workflows.models import FlowVersion, ImportedRun, Organization, PrunedCount
 from workflows.models.flow import Flow
 from workflows.models.retention import MAX_DAYS, MIN_DAYS
 from workflows.models.run import ENDED_STEP, LIVE_RUN
-from workflows.services.retention.exporting import FORMAT, TABLES, UNREADABLE, VERSION
+from workflows.services.retention.exporting import FORMAT, HISTORY_TABLES, UNREADABLE, VERSION
 
 ROWS_AT_ONCE = 500
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -119,13 +119,13 @@ def _read(path: Path, value: Any, page: _Page | None) -> _Page:
             raise ImportRefused(f"{path.name} is no export of runs.")
         if value.get("version") != VERSION:
             raise ImportRefused(f"{path.name} has the version {value.get('version')!r}; this release reads {VERSION}.")
-        return _Page(runs=frozenset(map(str, value["runs"])), rows={kind: [] for kind in TABLES})
+        return _Page(runs=frozenset(map(str, value["runs"])), rows={kind: [] for kind in HISTORY_TABLES})
     if "end" in value:
         counts = {kind: len(rows) for kind, rows in page.rows.items() if rows}
         if counts != value["end"]:
             raise ImportRefused(f"{path.name}: a page has {counts}, and says {value['end']}: it was changed.")
         return page
-    if value.get("kind") not in TABLES or not isinstance(value.get("row"), dict):
+    if value.get("kind") not in HISTORY_TABLES or not isinstance(value.get("row"), dict):
         raise ImportRefused(f"{path.name}: a line is no row of a table that is exported.")
     page.rows[value["kind"]].append(value["row"])
     return page
@@ -216,7 +216,7 @@ def _versions_here(ids: Collection[UUID]) -> list[UUID]:
 
 def _insert(kind: str, rows: Sequence[Row]) -> None:
     """Those that are there already stay as they are."""
-    name = TABLES[kind].name
+    name = HISTORY_TABLES[kind].name
     for first in range(0, len(rows), ROWS_AT_ONCE):
         page = json.dumps([_whole(kind, row) for row in rows[first : first + ROWS_AT_ONCE]])
         with connection.cursor() as cursor:
@@ -229,7 +229,7 @@ def _insert(kind: str, rows: Sequence[Row]) -> None:
 
 def _whole(kind: str, row: Mapping[str, Any]) -> Row:
     """The row with the columns that its table has got since, at their defaults."""
-    return {**_defaults(TABLES[kind].name), **row}
+    return {**_defaults(HISTORY_TABLES[kind].name), **row}
 
 
 def _defaults(table: str) -> Row:

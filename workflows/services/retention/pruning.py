@@ -77,15 +77,17 @@ def prune(request: Request, *, tell: Callable[[Progress], None] = lambda _: None
     request.wanted(None)
     with _exporter(request) as exporter:
         wanted = request.wanted(exporter)
-        began_at, saved_at = timezone.now(), time.monotonic()
-        for piece in _at_pace(Walk(wanted, now=began_at).pieces(), pace, wanted):
-            progress.add(piece)
-            tell(progress)
-            if not wanted.dry and time.monotonic() - saved_at > SAVE_EVERY_S:
-                saved_at = time.monotonic()
+        saved_at = time.monotonic()
+        try:
+            for piece in _at_pace(Walk(wanted, now=timezone.now()).pieces(), pace, wanted):
+                progress.add(piece)
+                tell(progress)
+                if not wanted.dry and time.monotonic() - saved_at > SAVE_EVERY_S:
+                    saved_at = time.monotonic()
+                    progress.save()
+        finally:
+            if not wanted.dry:
                 progress.save()
-    if not wanted.dry:
-        progress.save()
     return progress
 
 

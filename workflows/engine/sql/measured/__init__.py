@@ -20,7 +20,8 @@ def forget_minutes(*, until: datetime, batch: int, cursor: database.Cursor | Non
 
 
 def measure_minute(
-    *, at: datetime, first: UUID, next: UUID, looks: bool, cursor: database.Cursor | None = None
+    *, at: datetime, first: UUID, next: UUID, looks: bool, most: int, cursor: database.Cursor | None = None
 ) -> None:
     """What became of runs and tries within one minute, by organization, and the sum of all under the nil id."""
-    database.fetch("measure_minute", {"at": at, "first": first, "next": next, "looks": looks}, tuple, cursor)
+    parameters = {"at": at, "first": first, "next": next, "looks": looks, "most": most}
+    database.fetch("measure_minute", parameters, tuple, cursor)

@@ -1,7 +1,7 @@
--- What became of runs and tries within one minute, by organization, and the sum of all under the nil id. A minute that is
--- there already stays as it is.
+-- What became of runs and tries within one minute, by organization, and the sum of all under the nil id. A minute that
+-- is there already stays as it is.
 -- Parameters: at timestamptz, first uuid (the smallest uuid7 of the minute), next uuid (that of the minute after),
---   looks bool (count the steps that wait now, too).
+--   looks bool (count the steps that wait now, too), most bigint (so many of each kind of them at most).
 -- Returns: nothing.
 -- Indexes: run_ended (three ranges for each organization), primary key of attempts, step_run_ready, step_run_parked.
 INSERT INTO headrace_workflows_minutecounts (org_id, at, completed, failed, cancelled, tries, retries, waited_ms,
@@ -32,11 +32,11 @@ SELECT COALESCE(p.org_id, '00000000-0000-0000-0000-000000000000'), %(at)s,
      UNION ALL
     SELECT w.org_id, 0, 0, 0, 0, 0, 0, NULL, count(*),
            extract(epoch FROM clock_timestamp() - min(w.ready_at))::float8 * 1000
-      FROM (SELECT s.org_id, s.ready_at FROM headrace_workflows_steprun s
-             WHERE s.status = 'ready' AND s.waiting_for = '' AND %(looks)s
+      FROM ((SELECT s.org_id, s.ready_at FROM headrace_workflows_steprun s
+              WHERE s.status = 'ready' AND s.waiting_for = '' AND %(looks)s LIMIT %(most)s)
              UNION ALL
-            SELECT s.org_id, s.ready_at FROM headrace_workflows_steprun s
-             WHERE s.status = 'ready' AND s.waiting_for = 'limit' AND %(looks)s) w
+            (SELECT s.org_id, s.ready_at FROM headrace_workflows_steprun s
+              WHERE s.status = 'ready' AND s.waiting_for = 'limit' AND %(looks)s ORDER BY s.id LIMIT %(most)s)) w
      GROUP BY w.org_id
   ) p
  GROUP BY GROUPING SETS ((p.org_id), ())

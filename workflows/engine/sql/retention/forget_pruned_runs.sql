@@ -1,4 +1,4 @@
--- Runs of which nothing is left. (Who deletes at the same time may have left something: those are looked at again.)
+-- Runs of which nothing is left.
 -- Parameters: runs uuid[].
 -- Returns: run_id uuid.
 -- Indexes: primary key, attempt_by_run, step_run_identity, fan_out_by_run.

@@ -12,27 +12,6 @@ from workflows.engine.state import database
 from workflows.payload import Json
 
 
-class AwaitRowsRow(NamedTuple):
-    left_s: float
-
-
-def await_rows(
-    *, step: UUID, org: UUID, tables: Iterable[str], timeout_s: float, cursor: database.Cursor | None = None
-) -> list[AwaitRowsRow]:
-    """A step looks for a row of the application."""
-    parameters = {"step": step, "org": org, "tables": list(tables), "timeout_s": timeout_s}
-    return database.fetch("await_rows", parameters, AwaitRowsRow._make, cursor)
-
-
-class AwaitedTablesRow(NamedTuple):
-    table_name: str
-
-
-def awaited_tables(cursor: database.Cursor | None = None) -> list[AwaitedTablesRow]:
-    """The tables whose rows steps wait for, each once, however many do."""
-    return database.fetch("awaited_tables", {}, AwaitedTablesRow._make, cursor)
-
-
 def drop_waits(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -> None:
     """Waits whose steps have ended."""
     database.fetch("drop_waits", {"ids": list(ids)}, tuple, cursor)
@@ -57,15 +36,6 @@ class ExpireWaitsRow(NamedTuple):
 def expire_waits(*, batch: int, cursor: database.Cursor | None = None) -> list[ExpireWaitsRow]:
     """Take the waits whose time is up."""
     return database.fetch("expire_waits", {"batch": batch}, ExpireWaitsRow._make, cursor)
-
-
-class ForgetModelWaitsRow(NamedTuple):
-    id: int
-
-
-def forget_model_waits(*, batch: int, cursor: database.Cursor | None = None) -> list[ForgetModelWaitsRow]:
-    """Delete what steps waited for that have ended."""
-    return database.fetch("forget_model_waits", {"batch": batch}, ForgetModelWaitsRow._make, cursor)
 
 
 class InsertWaitsRow(NamedTuple):
@@ -103,15 +73,6 @@ def left_over_waits(
     return database.fetch("left_over_waits", parameters, LeftOverWaitsRow._make, cursor)
 
 
-class LookAfterChangesRow(NamedTuple):
-    id: UUID
-
-
-def look_after_changes(*, batch: int, cursor: database.Cursor | None = None) -> list[LookAfterChangesRow]:
-    """Steps that began to wait for rows while those changed."""
-    return database.fetch("look_after_changes", {"batch": batch}, LookAfterChangesRow._make, cursor)
-
-
 class LookBackRow(NamedTuple):
     step_run_id: UUID
     run_id: UUID
@@ -144,18 +105,6 @@ def look_back(
 def looked_back(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -> None:
     """What came before these waits was looked at."""
     database.fetch("looked_back", {"ids": list(ids)}, tuple, cursor)
-
-
-class RowsChangedRow(NamedTuple):
-    soon_s: float
-
-
-def rows_changed(
-    *, tables: Iterable[str], every_s: float, batch: int, cursor: database.Cursor | None = None
-) -> list[RowsChangedRow]:
-    """Rows of these tables have changed."""
-    parameters = {"tables": list(tables), "every_s": every_s, "batch": batch}
-    return database.fetch("rows_changed", parameters, RowsChangedRow._make, cursor)
 
 
 class TakeWaitsRow(NamedTuple):

@@ -1,6 +1,6 @@
 -- Rows of these tables have changed: the steps that wait for some look at them now, or a second after their last look.
--- Of a step that is about to wait only the change is noted: `look_after_changes` sees it. Those that are being changed by
--- another look at all of it.
+-- Of a step that is about to wait only the change is noted: `look_after_changes` sees it. Rows that another transaction
+-- holds are left out: the same is being done to them, or their step is about to look.
 -- Parameters: tables text[], every_s float8 (from one look of a step to the next), batch bigint.
 -- Returns: soon_s float8 (seconds until a step wakes).
 -- Indexes: model_wait_by_table, primary key.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from throttling import clocks
 from throttling.names import RATE_KINDS, Kind, kind_of, queue_instance, run_of_permit, run_permit
-from throttling.reference_state import START_COSTS_S, Item, Permit, ReferenceState, Rule, is_place
+from throttling.reference.state import START_COSTS_S, Item, Permit, ReferenceState, Rule, is_place
 
 
 @dataclass(kw_only=True)

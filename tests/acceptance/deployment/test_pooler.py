@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from config.env import BASE_DIR
-from tests.support.pooler import BINARY, SERVERS, Pooler
+from tests.support.packaging.pooler import BINARY, SERVERS, Pooler
 from tests.support.python_flows import basic, more
 from tests.support.python_flows.basic import told
 from tests.support.web import Web

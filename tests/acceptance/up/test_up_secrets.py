@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from devtools.embedded.shared import command_line
-from tests.acceptance.test_up import _ready
+from tests.acceptance.up.test_up import _ready
 from tests.support.instance import Instance, running
 from tests.support.workers import await_that
 

@@ -24,7 +24,7 @@ def test_nothing_is_deleted_by_surprise(tmp_path: Path) -> None:
         installed.start()
         statement = "SELECT would_delete FROM headrace_workflows_retentionstate WHERE announced_at IS NOT NULL"
         (counted,) = await_that(lambda: installed.sql(statement), WITHIN_S, "the announcement")
-        assert counted["completed"] > 0
+        assert sum(counted.values()) > 0, counted
         state = "SELECT dry_until > now() + interval '6 days', deleted FROM headrace_workflows_retentionstate"
         assert installed.sql(state) == [(True, {})]
         told = json.loads(installed.command("doctor", "--json").stdout)["retention"]

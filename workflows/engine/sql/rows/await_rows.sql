@@ -1,5 +1,5 @@
--- A step looks for a row of the application: keep that it waits for changes of these tables, before it looks. Changes up
--- to now count as seen. Returns how long it may go on waiting.
+-- A step looks for a row of the application: keep that it waits for changes of these tables, before it looks. Changes
+-- up to now count as seen. Returns how long it may go on waiting.
 -- Parameters: step uuid (step run), org uuid, tables text[], timeout_s float8 (from the first look).
 -- Returns: left_s float8.
 -- Index: model_wait_identity.

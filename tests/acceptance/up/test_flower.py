@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.acceptance.test_up import _ended
+from tests.acceptance.up.test_up import _ended
 from tests.browser.test_dashboard import SHOTS, browser  # noqa: F401  (fixture)
 from tests.support.instance import Instance
 from tests.support.workers import await_that

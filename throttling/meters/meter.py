@@ -11,7 +11,7 @@ import redis
 from throttling.errors import StoreUnavailable
 from throttling.gate import Gate
 
-LUA = Path(__file__).parent / "lua" / "meters" / "meter.lua"
+LUA = Path(__file__).parents[1] / "lua" / "meters" / "meter.lua"
 SILENT_S = 1.0
 """After a call that the store did not answer, it is not asked for so long: requests do not queue up behind it."""
 

@@ -1,0 +1,1 @@
+"""Counts of what organizations bring, beside the gate."""
