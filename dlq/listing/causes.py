@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 
 from dlq.errors import GroupNotFound
@@ -133,15 +133,15 @@ def one(organization: Organization, group_id: UUID) -> Cause:
     group = DeadLetterGroup.objects.filter(org_id=organization.id, id=group_id).first()
     if group is None:
         raise GroupNotFound
+    counts = _counts([group_id], COUNTED_ALONE)[group_id]
+    present = [status for status in STATUSES if counts[status]]  # looking for the latest of none reads all letters
     latest = DeadLetter.objects.filter(group_id=group_id).order_by("-id").values_list("failed_at", flat=True)
-    seen = [latest.filter(status=status).first() for status in STATUSES]
+    seen = [latest.filter(status=status).first() for status in present]
     start = _this_hour() - dt.timedelta(hours=DAYS * 24 - 1)
     hours = [0] * (DAYS * 24)
-    for hour, number in _rows("cause_history", group=group_id, statuses=STATUSES, since=start, at_most=DRAWN):
+    for hour, number in _rows("cause_history", group=group_id, statuses=present, since=start, at_most=DRAWN):
         hours[_place(hour, start, len(hours))] += number
-    cause = _cause(
-        group, _counts([group_id], COUNTED_ALONE)[group_id], max((at for at in seen if at), default=None), hours
-    )
+    cause = _cause(group, counts, max((at for at in seen if at), default=None), hours)
     cause.comments.extend(reversed(group.comments.order_by("-id")[:MOST_COMMENTS]))
     return cause
 
@@ -183,7 +183,6 @@ def _place(hour: dt.datetime, start: dt.datetime, size: int) -> int:
 
 
 def _rows(name: str, **parameters: Any) -> list[Any]:
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL jit = off")  # compiling takes longer than these statements do
+    with connection.cursor() as cursor:
         cursor.execute((SQL / f"{name}.sql").read_text(encoding="utf-8"), parameters)
         return list(cursor.fetchall())

@@ -351,7 +351,8 @@ SELECT (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'running'
            SELECT 1 FROM headrace_workflows_steprun s WHERE s.run_id = r.id
               AND s.status IN ('pending', 'ready', 'running', 'waiting'))) AS "stuckRuns",
        (SELECT count(*) FROM headrace_workflows_steprun s JOIN headrace_workflows_run r ON r.id = s.run_id
-         WHERE s.status IN ('ready', 'running', 'waiting') AND r.status NOT IN ('queued', 'running')) AS "orphanSteps",
+         WHERE ((s.status = 'ready' AND s.waiting_for = '') OR (s.status = 'ready' AND s.waiting_for = 'limit')
+                OR s.status = 'running' OR s.status = 'waiting') AND r.status NOT IN ('queued', 'running')) AS "orphanSteps",
        (SELECT count(*) FROM headrace_workflows_event WHERE matched_at IS NULL
            AND received_at < clock_timestamp() - make_interval(secs => %(left_over_s)s)) AS "unmatchedEvents",
        (SELECT count(*) FROM headrace_workflows_sweepfailure WHERE kind = 'fails' AND item = '') AS "failingSweeps",
@@ -360,7 +361,8 @@ SELECT (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'running'
            AS "failingItems",
        (SELECT count(*) FROM headrace_workflows_sweepfailure WHERE kind = 'overran') AS "overBudget",
        (SELECT count(*) FROM headrace_workflows_sweepfailure WHERE given_up_at IS NOT NULL) AS "givenUp",
-       (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'ready') AS ready,
+       (SELECT count(*) FROM headrace_workflows_steprun
+         WHERE (status = 'ready' AND waiting_for = '') OR (status = 'ready' AND waiting_for = 'limit')) AS ready,
        (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'ready' AND waiting_for = 'limit')
            AS "waitingForLimits",
        (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'running') AS running,
