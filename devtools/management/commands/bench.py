@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from django.core.management.base import CommandError, CommandParser
 
@@ -13,6 +14,9 @@ from workflows.management.output import HeadraceCommand, table
 
 class Command(HeadraceCommand):
     help = "Fill a database with copies of executed runs, and measure every page and GET on it. Never for production."
+    not_audited: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("seed", "pages"), "It fills the embedded database of a checkout, for measurements."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)

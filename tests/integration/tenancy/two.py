@@ -81,9 +81,13 @@ class Tenant(World):
             "group_id": str(letter.group_id), "trigger_id": str(trigger.id), "kind": "csv", "action": "cancel", "verb": "resume",
         }  # fmt: skip
         self.wait_id = str(self.wait.step_run_id)
+        self._give_people_and_keys(mark, trigger, token)
+
+    def _give_people_and_keys(self, mark: str, trigger: Trigger, token: str) -> None:
+        """Keys, members, saved views and audit entries of the organization; and all that is its own, as `marks`."""
         self.marks = {
             str(self.org.id), self.org.slug, self.flow_slug, str(self.run_id), str(self.step.id), self.schema.name,
-            str(self.event.id), self.event.name, self.observed.id, str(letter.id), str(letter.group_id), self.wait_id,
+            str(self.event.id), self.event.name, self.observed.id, self.known["letter_id"], self.known["group"], self.wait_id,
             str(self.running.id), str(self.alert.id), self.alert.title, str(self.flow.id), token, self.member, f"limit-{mark}",
         }  # fmt: skip
         Organization.objects.filter(id=self.org.id).update(events_per_s=1_000_000)
