@@ -176,7 +176,7 @@ def test_the_log_is_read_page_by_page_with_filters_by_those_who_may(org: Organiz
 def test_what_a_login_changes_on_a_page_is_written(org: Organization) -> None:
     slug = publish(org, NOOP)
     run_id = services.trigger(org, slug, delay="1h").run_ids[0]
-    client = login(superuser=True)
+    client = login(is_superuser=True)
     assert client.post(f"/runs/{run_id}/cancel/?org={org.slug}").status_code == 302
     (entry,) = of(org)
     assert (entry.actor_kind, entry.verb, entry.object_id) == ("login", "run.cancel", str(run_id))

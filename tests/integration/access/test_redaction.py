@@ -119,7 +119,7 @@ def test_the_short_way_to_a_run_shows_it_neither(org: Organization, ended: Run) 
 
 
 def test_no_page_shows_it(org: Organization, ended: Run) -> None:
-    client, shown = login(superuser=True), 0
+    client, shown = login(is_superuser=True), 0
     values = values_of(org, ended)
     examples.remember(org, user_of(client), kind="flow", name=ended.flow.slug, text=json.dumps(ended.input))
     event = Event.objects.get(id=values["event_id"])
@@ -190,7 +190,7 @@ def assert_kept(value: Any) -> None:
 
 
 def test_a_run_that_is_repeated_with_changes_keeps_what_was_hidden(org: Organization, ended: Run) -> None:
-    client = login(superuser=True)
+    client = login(is_superuser=True)
     address = f"/runs/{ended.id}/repeat/?org={org.slug}"
     form = {
         "mode": "start",
@@ -223,7 +223,7 @@ def test_an_input_that_comes_back_by_the_api_keeps_what_was_hidden(org: Organiza
 
 
 def test_a_letter_that_is_replayed_with_changes_keeps_what_was_hidden(org: Organization, ended: Run) -> None:
-    client = login(superuser=True)
+    client = login(is_superuser=True)
     letter = DeadLetter.objects.get(run_id=ended.id)
     shown = edited(textarea(client.get(f"/letters/{letter.id}/?org={org.slug}"), "data"))
     form = {"data": shown, "mode": "start", "seen": "failed"}
@@ -238,7 +238,7 @@ def test_a_letter_that_is_replayed_with_changes_keeps_what_was_hidden(org: Organ
 def test_the_test_page_begins_with_a_run_or_an_earlier_try_and_keeps_what_was_hidden(
     org: Organization, ended: Run
 ) -> None:
-    client, slug = login(superuser=True), ended.flow.slug
+    client, slug = login(is_superuser=True), ended.flow.slug
     page = client.get(f"/test/?org={org.slug}&flow={slug}&like={ended.id}")
     form = {"flow": slug, "like": str(ended.id), "input": edited(textarea(page, "input"))}
     assert client.post(f"/test/?org={org.slug}", form).status_code == 302
@@ -259,7 +259,7 @@ def test_the_test_page_begins_with_a_run_or_an_earlier_try_and_keeps_what_was_hi
 
 
 def test_events_that_are_sent_again_keep_what_was_hidden(org: Organization, ended: Run) -> None:
-    client = login(superuser=True)
+    client = login(is_superuser=True)
     assert client.post(f"/events/{ended.event_id}/resend/?org={org.slug}").status_code == 302
     data = {"card": {"number": CARD, "pin": PIN}, "plain": SHOWN}
     sent = Event.objects.filter(org_id=org.id, name="shop/paid").exclude(id=values_of(org, ended)["event_id"]).get()
