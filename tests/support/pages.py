@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from django.urls import URLPattern, URLResolver
 
+from dlq.dashboard.alerts.urls import urlpatterns as of_alerts
 from dlq.dashboard.urls import urlpatterns as of_letters
 from workflows.dashboard.urls import urlpatterns as of_workflows
 
@@ -28,7 +29,11 @@ class Page(NamedTuple):
 
 def pages() -> Iterator[Page]:
     """All pages of the dashboard, those of other apps included."""
-    for found, prefix, space in ((of_workflows, "", "headrace"), (of_letters, "letters:", "headrace-letters")):
+    for found, prefix, space in (
+        (of_workflows, "", "headrace"),
+        (of_letters, "letters:", "headrace-letters"),
+        (of_alerts, "alerts:", "headrace-alerts"),
+    ):
         for each in _patterns(found):
             yield Page(name=f"{prefix}{each.name}", view_name=f"{space}:{each.name}", pattern=each)
 

@@ -15,8 +15,8 @@ from workflows.models import AuditEntry, Organization
 from workflows.services.access import audit
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-LETTERS = "headrace-letters"
-"""The app of the pages of dead letters: their names begin with `letters:` here."""
+PREFIXES: Mapping[str, str] = {"headrace-letters": "letters:", "headrace-alerts": "alerts:"}
+"""By the app of pages that lie elsewhere: how their names begin here."""
 VERBS: Mapping[str, tuple[str, str, str]] = {
     "cancel": ("run.cancel", "run", "run_id"),
     "replay": ("run.replay", "run", "run_id"),
@@ -36,6 +36,13 @@ VERBS: Mapping[str, tuple[str, str, str]] = {
     "approval": ("approval.decide", "approval", "step_run_id"),
     "put_member": ("member.set", "member", "member"),
     "remove_member": ("member.remove", "member", "member"),
+    "change_limit": ("limit.set", "limit", ""),
+    "remove_limit": ("limit.delete", "limit", ""),
+    "turn_queue": ("queue.{verb}", "queue", "name"),
+    "turn_organization": ("organization.{verb}", "organization", ""),
+    "alerts:rule": ("alert_rule.{verb}", "alert rule", "name"),
+    "alerts:channel": ("channel.{verb}", "channel", "channel_id"),
+    "alerts:try_configured": ("channel.test", "channel", ""),
     "letters:assign": ("group.assign", "dead letter group", "group_id"),
     "letters:comment": ("group.comment", "dead letter group", "group_id"),
     "letters:snooze": ("group.snooze", "dead letter group", "group_id"),
@@ -51,9 +58,15 @@ VERBS: Mapping[str, tuple[str, str, str]] = {
 the form. A page that is not here is `page.<its name>`, and a test names it."""
 SAME = {"start": "replay", "resume": "replay"}
 """Ways of repeating runs and letters, by the word of their verb: the details say which."""
-BY_PARTS = frozenset({"chosen_runs", "matching_runs", "letters:chosen", "letters:start", "act_on_flow delete"})
-"""Pages with several transactions, or with a long look before them: their entries are written after the last one."""
-PREVIEWS = frozenset({"repeat", "letters:repair"})
+REPEATS = frozenset({"repeat", "chosen_runs", "matching_runs", "letters:chosen", "letters:start"})
+"""Pages whose words are SAME."""
+BY_PARTS = frozenset({
+    "chosen_runs", "matching_runs", "letters:chosen", "letters:start", "act_on_flow delete", "change_limit",
+    "alerts:channel", "alerts:try_configured",
+})  # fmt: skip
+"""Pages with several transactions, with a long look before them, or that call the network: their entries are written
+after the last one."""
+PREVIEWS = frozenset({"repeat", "letters:repair", "change_limit"})
 """Pages that show first what they would do: they have done it where they lead on to another page."""
 _WORD = re.compile(r"[a-z][a-z_-]{0,29}")
 
@@ -79,7 +92,8 @@ def name_of(request: HttpRequest) -> str:
     """The name of the page that a request is for, as VERBS has it."""
     match = request.resolver_match
     name = match.url_name if match is not None and match.url_name else "page"
-    return f"letters:{name}" if match is not None and LETTERS in match.app_names else name
+    apps = match.app_names if match is not None else []
+    return next((prefix for app, prefix in PREFIXES.items() if app in apps), "") + name
 
 
 def _write(
@@ -103,7 +117,7 @@ def _write(
 def _word(name: str, given: Any) -> str:
     """A word of a verb: nothing that somebody may have made up."""
     word = given if isinstance(given, str) and _WORD.fullmatch(given) else "change"
-    return SAME.get(word, word) if name not in {"turn_operation", "letters:turn", "act_on_flow"} else word
+    return SAME.get(word, word) if name in REPEATS else word
 
 
 def _is_refused(request: HttpRequest) -> bool:

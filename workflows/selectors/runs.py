@@ -352,8 +352,8 @@ SELECT (SELECT count(*) FROM headrace_workflows_steprun WHERE status = 'running'
               AND s.status IN ('pending', 'ready', 'running', 'waiting'))) AS "stuckRuns",
        (SELECT count(*) FROM headrace_workflows_steprun s JOIN headrace_workflows_run r ON r.id = s.run_id
          WHERE ((s.status = 'ready' AND s.waiting_for = '') OR (s.status = 'ready' AND s.waiting_for = 'limit')
-                OR s.status = 'running' OR s.status = 'waiting') AND r.status NOT IN ('queued', 'running'))
-           AS "orphanSteps",
+                OR s.status = 'running' OR s.status = 'waiting')
+            AND r.status NOT IN ('queued', 'running')) AS "orphanSteps",
        (SELECT count(*) FROM headrace_workflows_event WHERE matched_at IS NULL
            AND received_at < clock_timestamp() - make_interval(secs => %(left_over_s)s)) AS "unmatchedEvents",
        (SELECT count(*) FROM headrace_workflows_sweepfailure WHERE kind = 'fails' AND item = '') AS "failingSweeps",

@@ -50,6 +50,11 @@ SHOWS_NOTHING = {
     "logout": "it ends the session",
     "approval": "this run has none",
     "step_items": "this run has no container",
+    "design": "examples of our own, in development only",
+    "runs_behind": "it leads on to the list of runs",
+    "letters:operation": "this operation is one on runs; it has numbers only",
+    "limit": "a limit has no payload",
+    "change_limit": "a limit has no payload",
 }
 """Pages that take a GET and that this run does not open."""
 

@@ -44,6 +44,7 @@ OF_NOBODY = {
     "api/step-types": "the step types of the installation, the same for all",
     "api/queues/<name>/pause": "a queue is the installation's: test_a_queue_takes_an_operators_key",
     "api/queues/<name>/resume": "a queue is the installation's: test_a_queue_takes_an_operators_key",
+    "workers/queues/<name>/<verb>/": "a queue is the installation's: it takes an operator of it",
     "e/<key>": "the key is the organization's own: test_a_key_leads_to_its_own_organization",
     "hooks/<token>": "the token is the trigger's own: test_a_key_leads_to_its_own_organization",
     "callbacks/<token>": "the token is the step's own: test_a_key_leads_to_its_own_organization",
@@ -58,7 +59,7 @@ SAYS_NOTHING = {
     "letters/bulk/trial/": "what a repair would do to some letters of the filter, by number",
 }
 """Lists without anything that could name its organization, and why."""
-NAMES_NOTHING = {"kind", "action", "subject"}
+NAMES_NOTHING = {"kind", "action", "subject", "verb"}
 """Parameters that are words of ours, and name no object."""
 """Lists that name nothing: of an organization without anything they are all zero (test_counts_are_of_ones_own)."""
 NOT_404 = {
@@ -73,7 +74,8 @@ SPEAKS_OF_ITSELF = {"api/organization/pause", "api/organization/resume", "api/sc
                     "api/runs/bulk/replay", "api/dlq/replay", "api/dlq/ignore", "api/keys", "api/redaction",
                     "api/organization/retention/<subject>", "runs/chosen/<action>/", "runs/matching/<action>/",
                     "runs/views/", "test/", "test/events/", "events/schemas/", "events/schemas/delete/",
-                    "letters/chosen/", "letters/bulk/start/"}  # fmt: skip
+                    "letters/chosen/", "letters/bulk/start/", "limits/change/", "limits/change/remove/",
+                    "alerts/channels/environment/test/", "workers/organization/<verb>/"}  # fmt: skip
 """Addresses without an object that change something: whatever they do, nothing of another organization changes."""
 BODIES: dict[str, Any] = {
     "api/runs/<run_id>/fork": {"fromSteps": ["a"], "dryRun": True},

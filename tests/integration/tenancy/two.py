@@ -15,7 +15,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from dlq.models import Alert, AlertRule
+from dlq.models import Alert, AlertChannel, AlertRule
 from tests.integration.admin.world import NOOP, ROWS, World
 from tests.support.admin_site import staff
 from tests.support.workers import publish
@@ -98,7 +98,9 @@ class Tenant(World):
         mine = self.in_browser.session["_auth_user_id"]
         self.view = views.save(self.org, int(mine), f"view-{mark}", "status=failed")
         examples.remember(self.org, int(mine), kind="flow", name=self.flow_slug, text=f'{{"tried": "{mark}"}}')
-        self.known["view_id"] = str(self.view.id)
+        self.rule, self.channel = ROWS[AlertRule](self), ROWS[AlertChannel](self)
+        self.known["view_id"], self.known["channel_id"] = str(self.view.id), str(self.channel.pk)
+        self.marks |= {self.rule.name, self.channel.name}
         self.known |= {"key_id": str(AccessKey.issue(self.org, "api", f"spare {mark}")[0].id), "subject": "events"}
         audit.record(self.org.id, audit.of_command(), "own.entry", kind="entry", id=mark)
         self.marks |= {str(self.view.id), self.view.name, self.letters_operation, str(trigger.id), mark}
@@ -114,6 +116,9 @@ class Tenant(World):
             "/triggers/": {"mode": "off"},
             "operations/<operation_id>/<what>/": {"what": "resume"},
             "letters/bulk/": {"operation_id": self.letters_operation},
+            "alerts/rules/": {"name": self.rule.name, "verb": "off"},
+            "alerts/channels/": {"channel_id": str(self.channel.pk), "verb": "off"},
+            "workers/organization/": {"verb": "pause"},
         }
         return {
             **self.known,

@@ -138,7 +138,7 @@ def _json(text: str, name: str) -> Any:
 def events(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Send one event or an array of them, and follow the runs that they make."""
     kept = examples.of(organization, user_id(request), "event", "")
-    begin = begin_of(organization, {**_with_last(request, kept), "like": ""}, kept, name="")
+    begin = begin_of(organization, {"example": _with_last(request, kept).get("example", "")}, kept, name="")
     first = begin.text or json.dumps(EVENT, indent=2)
     text = request.POST.get("events", "") if request.method == "POST" else first
     context: dict[str, Any] = {
