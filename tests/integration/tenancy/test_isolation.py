@@ -44,6 +44,7 @@ OF_NOBODY = {
     "api/step-types": "the step types of the installation, the same for all",
     "api/queues/<name>/pause": "a queue is the installation's: test_a_queue_takes_an_operators_key",
     "api/queues/<name>/resume": "a queue is the installation's: test_a_queue_takes_an_operators_key",
+    "alerts/channels/environment/test/": "the addresses are the environment's: it takes an operator of it",
     "workers/queues/<name>/<verb>/": "a queue is the installation's: it takes an operator of it",
     "e/<key>": "the key is the organization's own: test_a_key_leads_to_its_own_organization",
     "hooks/<token>": "the token is the trigger's own: test_a_key_leads_to_its_own_organization",
@@ -55,6 +56,7 @@ SAYS_NOTHING = {
     "api/redaction": "the rules are the key's organization's own",
     "api/organization/retention": "the rules are the key's organization's own; what is deleted is one count for all",
     "runs/counts/": "numbers for each status: test_counts_of_pages_are_of_ones_own",
+    "overview/now/": "numbers of the organization, by minute and status: tests/integration/dashboard/test_overview.py",
     "events/new/": "one number: test_counts_of_pages_are_of_ones_own",
     "letters/bulk/trial/": "what a repair would do to some letters of the filter, by number",
 }
@@ -75,7 +77,7 @@ SPEAKS_OF_ITSELF = {"api/organization/pause", "api/organization/resume", "api/sc
                     "api/organization/retention/<subject>", "runs/chosen/<action>/", "runs/matching/<action>/",
                     "runs/views/", "test/", "test/events/", "events/schemas/", "events/schemas/delete/",
                     "letters/chosen/", "letters/bulk/start/", "limits/change/", "limits/change/remove/",
-                    "alerts/channels/environment/test/", "workers/organization/<verb>/"}  # fmt: skip
+                    "workers/organization/<verb>/"}  # fmt: skip
 """Addresses without an object that change something: whatever they do, nothing of another organization changes."""
 BODIES: dict[str, Any] = {
     "api/runs/<run_id>/fork": {"fromSteps": ["a"], "dryRun": True},
@@ -100,6 +102,8 @@ BODIES: dict[str, Any] = {
     "runs/<run_id>/repeat/": [("mode", "start"), ("version", "current"), ("input", "{}"), ("go", "preview")],
     "runs/chosen/<action>/": [("run", "run_id")],
     "runs/matching/<action>/": [("pace", "5")],
+    "limits/change/": [("scope", "org"), ("concurrency", "5"), ("do", "preview"), ("seen", "")],
+    "limits/change/remove/": [("scope", "org"), ("seen", "")],
     "runs/views/": [("name", "mine"), ("query", "status=failed")],
     "test/": [("flow", "slug"), ("input", "{}")],
     "test/events/": [("events", '{"name": "own/x"}')],
@@ -127,6 +131,9 @@ QUERIES = {
 LIST_QUERIES = {
     "events/new/": "after=00000000-0000-7000-8000-000000000000",
     "test/events/sent/": "ids={event_id}",
+    "limits/change/": "scope=flow&flow={slug}",
+    "limits/one/": "scope=flow&flow={slug}",
+    "overview/runs/": "status=failed",
     "test/": "like={run_id}&flow={slug}",
     "letters/bulk/": "action=ignore&group={group_id}",
     "letters/bulk/trial/": "action=replay&group={group_id}",

@@ -182,6 +182,8 @@ def address(route: str, values: dict[str, str]) -> str:
 
 def text_of(answer: Any) -> str:
     """The body of an answer, and where it sends to."""
+    if answer.streaming and "attachment" in answer.headers.get("Content-Disposition", ""):
+        return b"".join(answer.streaming_content).decode()
     if answer.streaming:
         answer.close()
         return ""
