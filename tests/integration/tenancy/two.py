@@ -97,6 +97,9 @@ class Tenant(World):
         self.rule, self.channel = ROWS[AlertRule](self), ROWS[AlertChannel](self)
         self.known["view_id"], self.known["channel_id"] = str(self.view.id), str(self.channel.pk)
         self.marks |= {self.rule.name, self.channel.name}
+        hour, now = dt.timedelta(hours=1), timezone.now()
+        self.known |= {"limit_name": f"limit-{mark}", "hour_ago": f"{now - hour:%Y-%m-%dT%H:%M:%SZ}",
+                       "hour_on": f"{now + hour:%Y-%m-%dT%H:%M:%SZ}"}  # fmt: skip
         self.known |= {"key_id": str(AccessKey.issue(self.org, "api", f"spare {mark}")[0].id), "subject": "events"}
         audit.record(self.org.id, audit.of_command(), "own.entry", kind="entry", id=mark)
         self.marks |= {str(self.view.id), self.view.name, self.letters_operation, str(trigger.id), mark}
