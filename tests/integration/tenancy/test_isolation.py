@@ -44,6 +44,7 @@ OF_NOBODY = {
     "api/step-types": "the step types of the installation, the same for all",
     "api/queues/<name>/pause": "a queue is the installation's: test_a_queue_takes_an_operators_key",
     "api/queues/<name>/resume": "a queue is the installation's: test_a_queue_takes_an_operators_key",
+    "alerts/channels/environment/test/": "the addresses are the environment's: it takes an operator of it",
     "workers/queues/<name>/<verb>/": "a queue is the installation's: it takes an operator of it",
     "e/<key>": "the key is the organization's own: test_a_key_leads_to_its_own_organization",
     "hooks/<token>": "the token is the trigger's own: test_a_key_leads_to_its_own_organization",
@@ -55,10 +56,13 @@ SAYS_NOTHING = {
     "api/redaction": "the rules are the key's organization's own",
     "api/organization/retention": "the rules are the key's organization's own; what is deleted is one count for all",
     "runs/counts/": "numbers for each status: test_counts_of_pages_are_of_ones_own",
+    "overview/now/": "numbers of the organization, by minute and status: tests/integration/dashboard/test_overview.py",
     "events/new/": "one number: test_counts_of_pages_are_of_ones_own",
     "letters/bulk/trial/": "what a repair would do to some letters of the filter, by number",
 }
 """Lists without anything that could name its organization, and why."""
+NOT_OF_NOW = {"limits/one/": "only limits that somebody uses at the moment have a page"}
+"""Lists that have nothing of the own organization either in these tests, and why."""
 NAMES_NOTHING = {"kind", "action", "subject", "verb"}
 """Parameters that are words of ours, and name no object."""
 """Lists that name nothing: of an organization without anything they are all zero (test_counts_are_of_ones_own)."""
@@ -75,7 +79,7 @@ SPEAKS_OF_ITSELF = {"api/organization/pause", "api/organization/resume", "api/sc
                     "api/organization/retention/<subject>", "runs/chosen/<action>/", "runs/matching/<action>/",
                     "runs/views/", "test/", "test/events/", "events/schemas/", "events/schemas/delete/",
                     "letters/chosen/", "letters/bulk/start/", "limits/change/", "limits/change/remove/",
-                    "alerts/channels/environment/test/", "workers/organization/<verb>/"}  # fmt: skip
+                    "workers/organization/<verb>/"}  # fmt: skip
 """Addresses without an object that change something: whatever they do, nothing of another organization changes."""
 BODIES: dict[str, Any] = {
     "api/runs/<run_id>/fork": {"fromSteps": ["a"], "dryRun": True},
@@ -100,6 +104,8 @@ BODIES: dict[str, Any] = {
     "runs/<run_id>/repeat/": [("mode", "start"), ("version", "current"), ("input", "{}"), ("go", "preview")],
     "runs/chosen/<action>/": [("run", "run_id")],
     "runs/matching/<action>/": [("pace", "5")],
+    "limits/change/": [("scope", "limit"), ("name", "limit_name"), ("concurrency", "5"), ("do", "save")],
+    "limits/change/remove/": [("scope", "org"), ("seen", "")],
     "runs/views/": [("name", "mine"), ("query", "status=failed")],
     "test/": [("flow", "slug"), ("input", "{}")],
     "test/events/": [("events", '{"name": "own/x"}')],
@@ -127,13 +133,16 @@ QUERIES = {
 LIST_QUERIES = {
     "events/new/": "after=00000000-0000-7000-8000-000000000000",
     "test/events/sent/": "ids={event_id}",
+    "limits/change/": "scope=flow&flow={slug}",
+    "limits/one/": "limit={limit_name}",
+    "overview/runs/": "kind=ended&since={hour_ago}&until={hour_on}",
     "test/": "like={run_id}&flow={slug}",
     "letters/bulk/": "action=ignore&group={group_id}",
     "letters/bulk/trial/": "action=replay&group={group_id}",
 }
 """What a list is asked for, of the organization whose it is; another one's ids are asked for too."""
 DELETES = {"api/limits": "scope=org"}
-NAMES_THEIRS = {"switch/", "test/", "events/schemas/", "letters/bulk/start/"}
+NAMES_THEIRS = {"limits/change/", "switch/", "test/", "events/schemas/", "letters/bulk/start/"}
 """Forms that name something of the other organization, and may be refused as a whole for that."""
 AFTER = {
     ("post", "api/organization/resume"): ("post", "api/organization/pause"),
@@ -254,12 +263,13 @@ def test_a_list_has_nothing_of_another_organization(route: str, method: str, the
         shown = text_of(answer)
         given = {mark for mark in theirs.marks if mark in query}
         assert not [mark for mark in theirs.marks - given if mark in shown], query
+    if route in NOT_OF_NOW:
+        return
     own = client_of(theirs, route).get(f"{path}?{asked}")
-    assert own.status_code == 200, text_of(own)[:300]
+    shown = text_of(own)
+    assert own.status_code == 200, shown[:300]
     if route not in NUMBERS | SAYS_NOTHING.keys():
-        assert [mark for mark in theirs.marks if mark in text_of(own)], (
-            "it shows nothing of its own organization either"
-        )
+        assert [mark for mark in theirs.marks if mark in shown], "it shows nothing of its own organization either"
 
 
 @pytest.mark.parametrize(("route", "method"), CHANGES, ids=[f"{method} {route}" for route, method in CHANGES])

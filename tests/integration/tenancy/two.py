@@ -101,6 +101,9 @@ class Tenant(World):
         self.rule, self.channel = ROWS[AlertRule](self), ROWS[AlertChannel](self)
         self.known["view_id"], self.known["channel_id"] = str(self.view.id), str(self.channel.pk)
         self.marks |= {self.rule.name, self.channel.name}
+        hour, now = dt.timedelta(hours=1), timezone.now()
+        self.known |= {"limit_name": f"limit-{mark}", "hour_ago": f"{now - hour:%Y-%m-%dT%H:%M:%SZ}",
+                       "hour_on": f"{now + hour:%Y-%m-%dT%H:%M:%SZ}"}  # fmt: skip
         self.known |= {"key_id": str(AccessKey.issue(self.org, "api", f"spare {mark}")[0].id), "subject": "events"}
         audit.record(self.org.id, audit.of_command(), "own.entry", kind="entry", id=mark)
         self.marks |= {str(self.view.id), self.view.name, self.letters_operation, str(trigger.id), mark}
@@ -186,6 +189,8 @@ def address(route: str, values: dict[str, str]) -> str:
 
 def text_of(answer: Any) -> str:
     """The body of an answer, and where it sends to."""
+    if answer.streaming and "attachment" in answer.headers.get("Content-Disposition", ""):
+        return b"".join(answer.streaming_content).decode()
     if answer.streaming:
         answer.close()
         return ""
