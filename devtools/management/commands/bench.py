@@ -11,6 +11,8 @@ from django.core.management.base import CommandError, CommandParser
 from bench.volume import filling, pages, templates
 from workflows.management.output import HeadraceCommand, table
 
+MOST_RUNS = 100_000_000
+
 
 class Command(HeadraceCommand):
     help = "Fill a database with copies of executed runs, and measure every page and GET on it. Never for production."
@@ -37,8 +39,8 @@ class Command(HeadraceCommand):
             self._pages(organization, options)
 
     def _seed(self, organization: Any, options: dict[str, Any]) -> None:
-        if options["runs"] < 1 or not 1 <= options["steps"] <= 100:
-            raise CommandError("Give --runs 1 or more, and --steps 1 to 100.")
+        if not 1 <= options["runs"] <= MOST_RUNS or not 1 <= options["steps"] <= 100:
+            raise CommandError(f"Give --runs 1 to {MOST_RUNS:,}, and --steps 1 to 100.")
         try:
             copied = templates.execute(organization, options["steps"])
         except templates.NoWorker as error:

@@ -76,6 +76,7 @@ def test_every_answer_is_as_documented(call: Caller, org: Organization, monkeypa
     letters(call, org)
     observed(call, org)
     access(call)
+    of_the_organization(call)
     assert not call.missing()
 
 
@@ -126,6 +127,15 @@ def access(call: Caller) -> None:
     call("put", "/redaction", {"rules": ["password"]})
     call("get", "/redaction")
     assert call("get", "/audit", limit=2)["nextCursor"]
+
+
+def of_the_organization(call: Caller) -> None:
+    call("get", "/organization")
+    call("get", "/organization/members")
+    assert call("get", "/organization/quotas")
+    assert call("get", "/organization/retention")
+    call("put", "/organization/retention/{subject}", {"days": 90}, subject="completed")
+    call("delete", "/organization/retention/{subject}", subject="completed")
 
 
 def runs(call: Caller, org: Organization) -> None:

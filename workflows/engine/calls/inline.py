@@ -135,6 +135,9 @@ class Inline:
             step_log.log_configuration([visit])
             step_events.received([(claim, visit.flow.slug)])
             self._in_flight.add([visit])
+        if visit.claim.id not in self._permits.may_start([visit]):
+            self._results.hand_back(visit)
+            return None
         return visit
 
     def _abandon(self, asked: Ahead | None, ended: StepResult | None) -> None:

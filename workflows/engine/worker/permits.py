@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 
 NOTHING: Leases = {}
+MAX_RENEWALS = 5
+"""So often a stamp is renewed whose answer comes too late to start by; then the step is handed back."""
 GIVE_BACK_AFTER_S = 0.001
 """A short handler ends in that time: the call that follows it gives the permit of the step before it back."""
 
@@ -227,13 +229,26 @@ class Permits:
             publish.dispatch([_ready_again(claim) for claim in claims if statuses.get(claim.id) == "ready"])
 
     def may_start(self, visits: Sequence[Visit]) -> set[UUID]:
-        """Those whose stamp is young enough, or could be renewed: a start counts in a window when it really is."""
-        now = time.monotonic()
-        late = [visit for visit in visits if now > visit.start_by]
+        """Those whose stamp is young enough, or could be renewed: a start counts in a window when it really is.
+
+        An answer may itself come so late that its stamp is too old: the gate is asked again then, a few times.
+        """
         may = {visit.claim.id for visit in visits}
+        for _ in range(MAX_RENEWALS):
+            now = time.monotonic()
+            late = [visit for visit in visits if visit.claim.id in may and now > visit.start_by]
+            if not late:
+                return may
+            may -= self._renew_stamps(late)
+        now = time.monotonic()
+        return may - {visit.claim.id for visit in visits if now > visit.start_by}
+
+    def _renew_stamps(self, late: Sequence[Visit]) -> set[UUID]:
+        """Have steps that are held already start now, by the gate's clock. Returns those that may not."""
         by_lease: dict[UUID | None, list[Visit]] = {}
         for visit in late:
             by_lease.setdefault(visit.claim.lease, []).append(visit)
+        found: set[UUID] = set()
         for lease, group in by_lease.items():
             requested_at = time.monotonic()
             try:
@@ -243,8 +258,8 @@ class Permits:
                 log.info("nothing may start now, steps are handed back", steps=len(group), reason=str(error))
                 refused = [visit.claim.id.hex for visit in group]
             self.set_start_by(group, requested_at)
-            may -= {UUID(id_) for id_ in refused}
-        return may
+            found |= {UUID(id_) for id_ in refused}
+        return found
 
     def set_start_by(self, visits: Sequence[Visit], requested_at: float) -> None:
         """Set until when each of the visits may start, whose permits were asked for at `requested_at`."""

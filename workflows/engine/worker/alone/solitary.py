@@ -29,6 +29,7 @@ from workflows.engine.pipeline import perform as execute
 from workflows.engine.state import database
 from workflows.engine.state.records import Claim, StepResult
 from workflows.steps import sandbox
+from workflows.steps.outcome import HandBack
 from workflows.steps.registry import Mode
 from workflows.steps.sandbox_launcher import FIRST_TO_GO
 
@@ -38,6 +39,8 @@ READY_WITHIN_S = 60.0
 IDLE_S = 60.0
 PARENT_LOOK_S = 1.0
 PR_SET_PDEATHSIG = 1
+START, LEAVE = "start", "leave"
+"""What the worker says of a step that its process could start now."""
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -73,8 +76,11 @@ class SolitaryProcess:
             return self._connection.poll(READY_WITHIN_S) and self._connection.recv() == ("ready", None)
         return False
 
-    def perform(self, claim: Claim, report: Report) -> StepResult | None:
+    def perform(self, claim: Claim, report: Report, may_start: Callable[[], bool]) -> StepResult | None:
         """The result of the step; None where the process had ended before it took the step.
+
+        `may_start` is asked once the process has all that the step needs, so that the step starts at the moment at
+        which the gate has counted it, and not after its context was loaded; else the step is handed back.
 
         Raises ProcessLost where the process ended while it performed it, and RuntimeError where it could not be
         performed at all.
@@ -86,6 +92,11 @@ class SolitaryProcess:
                 kind, value = self._connection.recv()
                 if kind == "began":
                     began = True
+                elif kind == "rendered":
+                    is_allowed = may_start()
+                    self._connection.send(START if is_allowed else LEAVE)
+                    if not is_allowed:
+                        return StepResult(claim=claim, outcome=HandBack())
                 elif kind == "progress":
                     report(value)
                 elif kind == "result":
@@ -133,7 +144,10 @@ def serve(handle: int, parent: int) -> None:
             connection.send(("began", None))
             answer: tuple[str, Any]
             try:
-                answer = ("result", _perform(claim, loop, lambda report: connection.send(("progress", report))))
+                result = _perform(claim, loop, connection)
+                if result is None:
+                    continue
+                answer = ("result", result)
             except Exception as error:
                 log.exception("a step could not be performed alone", step_run_id=str(claim.id))
                 answer = ("error", f"{type(error).__name__}: {error}")
@@ -143,14 +157,18 @@ def serve(handle: int, parent: int) -> None:
     sandbox.close()
 
 
-def _perform(claim: Claim, loop: asyncio.AbstractEventLoop, report: Report) -> StepResult:
+def _perform(claim: Claim, loop: asyncio.AbstractEventLoop, connection: Connection) -> StepResult | None:
+    """The result of the step; None where the worker says that it may not start."""
     (visit,) = execute.open_visits([claim])
     rendered = execute.render(visit)
     if isinstance(rendered, StepResult):
         return rendered
+    connection.send(("rendered", None))
+    if connection.recv() != START:
+        return None
     visit.performed_since = time.monotonic()
     rendered.context.deadline = visit.deadline
-    rendered.context.report = report
+    rendered.context.report = lambda report: connection.send(("progress", report))
     if visit.step.mode is Mode.ASYNC:
         return loop.run_until_complete(execute.perform_async(rendered))
     return execute.perform(rendered)

@@ -5,6 +5,7 @@ A step that kills its process kills nobody's neighbours a second time, and only 
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 import time
@@ -96,13 +97,14 @@ class Suspects:
             process = self._process_of_this_thread()
             if visit.is_closed or self._in_flight.get(visit.claim.id) is not visit:
                 return None  # handed back, or given up, meanwhile
-            if not self._permits.may_start([visit]):
-                return StepResult(claim=visit.claim, outcome=HandBack())
             visit.performed_since = time.monotonic()
-            step_events.started(visit.claim)  # its process tells nobody
             visit.stoppers.append(process.kill)
             try:
-                result = process.perform(visit.claim, lambda report: setattr(visit, "progress", report))
+                result = process.perform(
+                    visit.claim,
+                    lambda report: setattr(visit, "progress", report),
+                    functools.partial(self._may_start, visit),
+                )
             except ProcessLost as lost:
                 self._drop_process()
                 return self._charge(visit, lost)
@@ -112,6 +114,14 @@ class Suspects:
                 return result
             self._drop_process()  # it was idle for so long that it ended
         return StepResult(claim=visit.claim, outcome=HandBack())
+
+    def _may_start(self, visit: Visit) -> bool:
+        """Whether the step may start now; the monitors are told, since its process tells nobody."""
+        if not self._permits.may_start([visit]):
+            return False
+        visit.performed_since = time.monotonic()
+        step_events.started(visit.claim)
+        return True
 
     def _charge(self, visit: Visit, lost: ProcessLost) -> StepResult | None:
         """What follows where a step's own process has ended: by us (a cancel, a deadline), or by what the step does."""

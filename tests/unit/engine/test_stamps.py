@@ -1,0 +1,62 @@
+"""A step starts by a stamp that is young enough when it starts, not when its renewal was asked for."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from workflows.engine.pipeline import admit, publish
+from workflows.engine.worker import permits
+from workflows.engine.worker.permits import MAX_RENEWALS, Permits
+
+SLACK_S = 0.05
+
+
+class Gate:
+    """Renews every stamp; its first answers come later than a step may start by them."""
+
+    def __init__(self, late: int, refuses: bool = False) -> None:
+        self.late, self.refuses, self.asked = late, refuses, 0
+
+    def confirm(self, lease: str, ids: list[str], *, again: bool) -> tuple[Any, list[str]]:
+        assert again
+        self.asked += 1
+        if self.asked <= self.late:
+            time.sleep(SLACK_S * 1.2)
+        return None, ids if self.refuses else []
+
+
+def may_start(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> bool:
+    monkeypatch.setattr(admit, "gate", lambda: gate)
+    monkeypatch.setattr(admit, "is_on", lambda: True)
+    monkeypatch.setattr(admit, "slack_s", lambda *_: SLACK_S)
+    monkeypatch.setattr(publish, "publish_granted", lambda _: None)
+    claim = SimpleNamespace(id=uuid.uuid4(), lease=uuid.uuid4(), version_id=uuid.uuid4(), key="a")
+    visit: Any = SimpleNamespace(claim=claim, start_by=float("-inf"))
+    parts: Any = (None, None, None)
+    found = Permits(*parts).may_start([visit])
+    assert found <= {claim.id}
+    assert not found or time.monotonic() < visit.start_by + SLACK_S
+    return bool(found)
+
+
+def test_a_renewal_whose_answer_comes_too_late_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(late=2)
+    assert may_start(monkeypatch, gate)
+    assert gate.asked == 3
+
+
+def test_a_step_whose_renewals_all_come_too_late_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(late=permits.MAX_RENEWALS)
+    assert not may_start(monkeypatch, gate)
+    assert gate.asked == MAX_RENEWALS
+
+
+def test_a_step_that_the_gate_refuses_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(late=0, refuses=True)
+    assert not may_start(monkeypatch, gate)
+    assert gate.asked == 1
