@@ -12,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser.test_dashboard import browser, shoot  # noqa: F401  (a fixture)
+from tests.browser.test_dashboard import browser, confirm, shoot  # noqa: F401  (a fixture)
 from tests.support.workers import leave_nothing, publish
 from workflows import services
 from workflows.models import Membership, Organization, Run
@@ -96,9 +96,9 @@ def test_an_admin_adds_an_operator_who_sees_that_organization_only(
     assert status_of(his, "/flows/") == 200
     expect(his.locator("tbody")).to_contain_text("red-flow")
     expect(his.get_by_label("Organization", exact=True)).to_have_count(0)
-    his.get_by_role("button", name="Pause").click()
-    expect(his.get_by_role("button", name="Resume")).to_be_visible()
-    his.get_by_role("button", name="Resume").click()
+    confirm(his, "Pause")
+    confirm(his, "Resume")
+    expect(his.get_by_role("button", name="Pause", exact=True)).to_be_visible()
     assert status_of(his, f"/runs/{blue.run_id}/") == 404
     assert status_of(his, f"/?org={blue.org.slug}") == 404
     assert status_of(his, "/organization/") == 200
@@ -139,7 +139,7 @@ def test_an_admin_of_one_organization_is_a_viewer_of_another_by_its_team(
 
     switch(hers, red)
     hers.goto(f"/runs/{red.run_id}/")
-    hers.get_by_role("button", name="Cancel").click()
+    confirm(hers, "Cancel")
     expect(hers.get_by_role("heading", name="red-flow")).to_be_visible()
     assert Run.objects.get(id=red.run_id).cancel_requested_at is not None
 

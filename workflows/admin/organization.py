@@ -266,6 +266,7 @@ class SecretAdmin(CheckedAdmin):
 class AuditEntryAdmin(BoundedAdmin):
     """Who changed what. Nobody changes an entry; retention alone deletes."""
 
+    scope = Scope(path="org_id", see=access.CHANGE_ORGANIZATION)
     list_display = ("at", "actor_kind", "actor", "verb", "object_kind", "object_id", "org_id")
     list_filter = ("actor_kind",)
     search_fields = ("=actor", "=object_id", "=verb")

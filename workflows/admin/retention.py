@@ -12,6 +12,8 @@ from django.http import HttpRequest
 
 from workflows.admin.checked import CheckedAdmin
 from workflows.admin.readonly import ReadOnlyAdmin
+from workflows.admin.scoped import Scope
+from workflows.edge import access
 from workflows.engine.retention.subjects import SUBJECTS, checked_days, subject_of
 from workflows.errors import InvalidInput
 from workflows.models import RetentionRule, RetentionState
@@ -50,6 +52,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
 class RetentionRuleAdmin(CheckedAdmin):
     """A change holds from the next pass on, within ten minutes."""
 
+    scope = Scope(path="organization_id", change=access.CHANGE_ORGANIZATION)
     form = RuleForm
     list_display = ("subject", "organization", "days", "meaning", "changed_by", "changed_at")
     list_filter = ("subject",)

@@ -92,9 +92,9 @@ def test_a_django_permission_adds_its_right_where_the_login_is_a_member(org: Org
 def test_the_address_of_a_webhook_is_shown_to_those_only_who_may_change_flows(org: Organization, run: Run) -> None:
     token = Trigger.objects.get(organization=org).token
     for role, shown in [("viewer", False), ("operator", False), ("editor", True)]:
-        page = login(of=org, role=role).get("/flows/").content.decode()
+        page = login(of=org, role=role).get("/webhooks/").content.decode()
         assert (token in page, "/hooks/***" in page) == (shown, not shown), role
-    assert token in login("headrace_workflows.change_flow", of=org).get("/flows/").content.decode()
+    assert token in login("headrace_workflows.change_flow", of=org).get("/webhooks/").content.decode()
 
 
 def test_an_approval_that_names_nobody_takes_the_right_and_a_named_login_needs_none(

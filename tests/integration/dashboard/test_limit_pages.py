@@ -255,7 +255,7 @@ def test_last_weeks_busiest_hour_is_tried_under_the_changed_limit(org: Organizat
     assert found is not None
     assert (found.stretch.runs, found.stretch.flows, found.stretch.left_out) == (7, 1, 0)
     assert found.now == found.changed
-    assert found.now.longest_wait_ms >= 40  # six at once, one after the other, 10 ms each
+    assert found.now.longest_wait_ms > 0  # six at once, one after the other
     assert found.now.binding[0][0].startswith("c:step:")
     none = what_if.compare(org, ("org", "", None, org.id, ""), overridden_org(org, rate=(1, 3_600_000)))
     assert none is not None

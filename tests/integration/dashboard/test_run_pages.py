@@ -58,9 +58,14 @@ def test_what_is_not_there_is_not_found(reader: Client, run_id: uuid.UUID, path:
     assert reader.get(f"/runs/{run_id}/{path}").status_code in {404, 422}
 
 
+def id_of(at: dt.datetime) -> uuid.UUID:
+    """A uuid7 of a moment."""
+    return uuid.UUID(int=first_id(at.timestamp()).int | 7 << 76 | 2 << 62)
+
+
 def test_a_link_to_a_run_or_event_that_is_deleted_says_so(reader: Client) -> None:
     made_at = timezone.now() - dt.timedelta(days=40)
-    old, fresh = first_id(made_at.timestamp()), first_id((timezone.now() - dt.timedelta(days=1)).timestamp())
+    old, fresh = (id_of(at) for at in (made_at, timezone.now() - dt.timedelta(days=1)))
     for path in (f"/runs/{old}/", f"/runs/{old}/steps/a/", f"/events/{old}/"):
         answer = reader.get(path)
         assert answer.status_code == 404, path

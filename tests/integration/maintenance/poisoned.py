@@ -360,6 +360,8 @@ WITHOUT_ITEMS = {
     "left-over functions": "one statement over columns of the engine; what it wakes is dispatched in halves",
     "orphan steps": "one statement over columns of the engine",
     "orphan waits": "one statement over columns of the engine",
+    "waits for rows": "two statements over columns of the engine",
+    "stored bytes": "sums by statement: sizes of columns, whatever they hold",
     "run marks": "one statement over columns of the engine",
     "idempotency keys": "one statement over columns of the engine",
     "workers that are gone": "one statement over columns of the engine",

@@ -25,6 +25,7 @@ from workflows.models import (
     Event,
     FanOut,
     Flow,
+    ModelWait,
     Organization,
     Run,
     StepRun,
@@ -33,7 +34,7 @@ from workflows.models import (
 )
 
 NAMED = {*leader.RESCUES, *due_work.JOBS} - leader.ALWAYS - {leader.QUEUE_SIZES}
-BY_HAND = {"lost joins", "lost messages", "Celery tasks"}
+BY_HAND = {"lost joins", "lost messages", "Celery tasks", "waits for rows"}
 
 
 @pytest.fixture
@@ -71,6 +72,17 @@ def test_a_lost_join_is_named(org: Organization) -> None:
     run_id = start(org, [{"id": "a", "type": "noop"}, {"id": "b", "type": "noop"}])
     damage("UPDATE headrace_workflows_steprun SET needs_left = 0 WHERE run_id = %s AND key = 'b' RETURNING 1", run_id)
     assert "lost joins" in due_work.look().names
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_step_that_waits_for_a_row_is_named(org: Organization) -> None:
+    run_id = start(org, [{"id": "a", "type": "noop"}])
+    step = StepRun.objects.get(run_id=run_id)
+    ModelWait.objects.create(
+        step_run_id=step.id, org_id=org.id, table_name="shop_order", looked_at=timezone.now(), expires_at=timezone.now()
+    )
+    assert "waits for rows" in due_work.look().names
+    ModelWait.objects.filter(step_run_id=step.id).delete()
 
 
 @pytest.mark.usefixtures("nothing_left")

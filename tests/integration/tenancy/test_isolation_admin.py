@@ -35,6 +35,7 @@ INSTALLATION = {
     "django_celery_beat.ClockedSchedule": "times, shared by all",
     "headrace_workflows.Worker": "processes of the installation",
     "headrace_workflows.LeaderLease": "processes of the installation",
+    "headrace_workflows.RetentionState": "one row: how far deleting is, for all",
 }
 """Pages whose rows are of no organization: no role of one opens them."""
 PAGES: dict[type[Model], Any] = dict(admin.site._registry)

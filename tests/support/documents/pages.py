@@ -19,7 +19,7 @@ from config.env import BASE_DIR
 
 PAGES = [BASE_DIR / "README.md", *sorted((BASE_DIR / "docs" / "tutorial").glob("*.md")),
          *sorted((BASE_DIR / "docs" / "howto").glob("*.md"))]  # fmt: skip
-COMMANDS, FILES, OUTPUT = {"console", "bash"}, {"yaml", "python", "ts"}, {"", "json"}
+COMMANDS, FILES, OUTPUT = {"console", "bash"}, {"yaml", "python", "ts", "ini"}, {"", "json"}
 END_OF_FILE = "END-OF-THE-FILE"
 MARK = "@@@ block of line "
 

@@ -140,7 +140,7 @@ def deadlines(event: ReceivedEvent, step: Step) -> Any:
     where, ended = event.data["dir"], []
     now = dt.datetime.fromisoformat(step.run("now", lambda: dt.datetime.now(dt.UTC).isoformat()))
     step.run("in-time", tell, where, "in-time", deadline=now + dt.timedelta(minutes=5))
-    for name, deadline in (("passed", now - dt.timedelta(seconds=1)), ("slow", now + dt.timedelta(seconds=6))):
+    for name, deadline in (("passed", now - dt.timedelta(seconds=1)), ("slow", now + dt.timedelta(seconds=4))):
         try:
             step.run(name, tell_slowly, where, name, deadline=deadline)
         except StepFailed as failure:
@@ -153,7 +153,7 @@ async def async_deadlines(event: ReceivedEvent, step: Step) -> Any:
     """The same, async: alone and side by side."""
     where = event.data["dir"]
     now = dt.datetime.fromisoformat(await step.run("now", lambda: dt.datetime.now(dt.UTC).isoformat()))
-    late, soon = now - dt.timedelta(seconds=1), now + dt.timedelta(seconds=6)
+    late, soon = now - dt.timedelta(seconds=1), now + dt.timedelta(seconds=4)
     ended = await asyncio.gather(
         step.run("passed", tell_later, where, "passed", deadline=late),
         step.run("slow", tell_later, where, "slow", deadline=soon),
@@ -164,7 +164,7 @@ async def async_deadlines(event: ReceivedEvent, step: Step) -> Any:
 
 def tell_slowly(where: str, what: str) -> None:
     tell(where, what)
-    time.sleep(8)
+    time.sleep(15)
 
 
 async def tell_later(where: str, what: str) -> None:

@@ -98,8 +98,8 @@ def act(request: HttpRequest, organization: Organization, slug: str, mode: str) 
         raise Http404
     right, action = VERBS_OF_FLOWS[mode]
     back = _back(request, slug)
+    access.require(request.user, right, organization)
     try:
-        access.require(request.user, right, organization)
         flow = selectors.find_flow(organization, slug)
         _check_seen(request, organization, flow)
         asked = FlowRequest(
