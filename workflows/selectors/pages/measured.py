@@ -15,7 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 from workflows.definitions.compiled import NIL_UUID
-from workflows.models import MinuteCounts, Organization, Run, Worker
+from workflows.models import LeaderLease, MinuteCounts, Organization, Run, Worker
 from workflows.models.worker import SILENT_AFTER_S
 
 MINUTE = dt.timedelta(minutes=1)
@@ -156,6 +156,7 @@ class Now:
     oldest_ready_at: dt.datetime | None
     counted_at: dt.datetime | None
     is_late: bool
+    has_leader: bool = True
     workers: list[Worker] = field(default_factory=list)
 
     @property
@@ -205,6 +206,7 @@ def now(organization: Organization) -> Now:
         oldest_ready_at=counted_at - dt.timedelta(milliseconds=age_ms) if counted_at and age_ms is not None else None,
         counted_at=counted_at,
         is_late=is_late,
+        has_leader=not is_late or LeaderLease.objects.filter(expires_at__gt=moment).exists(),
         workers=list(
             Worker.objects.filter(seen_at__gt=moment - dt.timedelta(seconds=SILENT_AFTER_S)).order_by("name", "id")
         ),
