@@ -10,9 +10,11 @@ SELECT ARRAY(
                      UNION
                     SELECT r.version_id FROM headrace_workflows_run r
                      WHERE r.org_id = %(org)s AND r.status IN ('queued', 'running'))) AS lookbacks,
-    least((SELECT min(s.ready_at) FROM headrace_workflows_steprun s
-            WHERE s.org_id = %(org)s AND s.type = 'wait_for_event'
-              AND ((s.status = 'ready' AND s.waiting_for = '') OR (s.status = 'ready' AND s.waiting_for = 'limit')
-                   OR s.status = 'running')),
+    least((SELECT min(s.ready_at) FROM headrace_workflows_steprun s WHERE s.org_id = %(org)s
+              AND s.type = 'wait_for_event' AND s.status = 'ready' AND s.waiting_for = ''),
+          (SELECT min(s.ready_at) FROM headrace_workflows_steprun s WHERE s.org_id = %(org)s
+              AND s.type = 'wait_for_event' AND s.status = 'ready' AND s.waiting_for = 'limit'),
+          (SELECT min(s.ready_at) FROM headrace_workflows_steprun s WHERE s.org_id = %(org)s
+              AND s.type = 'wait_for_event' AND s.status = 'running'),
           (SELECT min(w.since) FROM headrace_workflows_wait w
             WHERE w.org_id = %(org)s AND NOT w.looked_back AND w.kind = 'event')) AS ready_at
