@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Any, NamedTuple
-from uuid import UUID
 
 from workflows.functions import ReceivedEvent, Step, flow
+from workflows.functions.replay.recorded import StepRecord
 
 _count = [0]
 
@@ -17,22 +16,8 @@ def set_count(count: int) -> None:
     _count[0] = count
 
 
-class Row(NamedTuple):
-    """As `load_journal` gives them."""
-
-    id: UUID
-    key: str
-    type: str
-    position: int
-    status: str
-    attempt: int
-    output: Any
-    error: Any
-    ended_at: dt.datetime | None
-
-
-def row(number: int, type_: str, now: dt.datetime) -> Row:
-    return Row(uuid.uuid4(), f"s{number}", type_, number, "completed", 1, {"ok": True}, None, now)
+def row(number: int, type_: str, now: dt.datetime) -> StepRecord:
+    return StepRecord(uuid.uuid4(), f"s{number}", type_, number, "completed", 1, {"ok": True}, None, now)
 
 
 def work(number: int) -> dict[str, bool]:

@@ -13,7 +13,6 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from dlq import selectors, services
-from dlq.dashboard.answers import refusing
 from dlq.listing import letters as listing
 from workflows.dashboard.access import page
 from workflows.edge.access import CHANGE_LETTERS
@@ -67,7 +66,6 @@ def _pace(given: QueryDict) -> float | None:
 
 @page(CHANGE_LETTERS)
 @require_GET
-@refusing
 def preview(request: HttpRequest, organization: Organization) -> HttpResponse:
     """What a bulk operation would do: to how many letters, at which pace, for how long; with a try on some."""
     kind, where = _kind(request.GET), _where(request.GET)
@@ -97,7 +95,6 @@ def _words(organization: Organization, where: dict[str, Any]) -> dict[str, str]:
 
 @page(CHANGE_LETTERS)
 @require_GET
-@refusing
 def trial(request: HttpRequest, organization: Organization) -> HttpResponse:
     """A part of the preview: what a repair would do to some of the letters."""
     kind = _kind(request.GET)
@@ -108,7 +105,6 @@ def trial(request: HttpRequest, organization: Organization) -> HttpResponse:
 
 @page(CHANGE_LETTERS)
 @require_POST
-@refusing
 def start(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Start it, and show how it comes along."""
     kind, where = _kind(request.POST), _where(request.POST)
@@ -135,7 +131,6 @@ def operations(request: HttpRequest, organization: Organization) -> HttpResponse
 
 @page()
 @require_GET
-@refusing
 def operation(request: HttpRequest, organization: Organization, operation_id: UUID) -> HttpResponse:
     """How an operation comes along; the part that changes alone for htmx."""
     found = bulk.get(organization, operation_id)
@@ -162,7 +157,6 @@ def _shown(row: BulkOperation) -> dict[str, Any]:
 
 @page(CHANGE_LETTERS)
 @require_POST
-@refusing
 def turn(request: HttpRequest, organization: Organization, operation_id: UUID, verb: str) -> HttpResponse:
     """Stop an operation, or go on with it."""
     if verb not in {"stop", "resume"}:

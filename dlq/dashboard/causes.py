@@ -15,7 +15,6 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from dlq import services
-from dlq.dashboard.answers import refusing
 from dlq.listing import causes as listing
 from dlq.listing import letters as letter_listing
 from dlq.models import DeadLetter, DeadLetterGroup
@@ -36,7 +35,6 @@ TABS = (("failed", "Open"), ("reprocessed", "Reprocessed"), ("ignored", "Ignored
 
 @page()
 @require_GET
-@refusing
 def causes(request: HttpRequest, organization: Organization) -> HttpResponse:
     """What failed for good, by cause."""
     chosen = {name: str(request.GET.get(name, "")) for name in ("status", "search", "care", "snoozed")}
@@ -64,7 +62,6 @@ def causes(request: HttpRequest, organization: Organization) -> HttpResponse:
 
 @page()
 @require_GET
-@refusing
 def cause(request: HttpRequest, organization: Organization, group_id: UUID) -> HttpResponse:
     """One cause: how often, since when, who looks after it, what was found out; and its letters."""
     found = listing.one(organization, group_id)
@@ -115,7 +112,7 @@ def _changing(change: Change) -> Callable[..., HttpResponseBase]:
             messages.success(request, change(request, organization, group_id))
         except WorkflowsError as error:
             if error.status == 404:
-                return render(request, "headrace/refused.html", {"reason": str(error)}, status=404)
+                raise
             messages.error(request, str(error))
         return redirect("headrace-letters:cause", group_id=group_id)
 

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from dlq import selectors, services
-from dlq.dashboard.answers import back_of, refusing
+from dlq.dashboard.answers import back_of
 from dlq.dashboard.causes import TABS
 from dlq.listing import letters as listing
 from dlq.models import DeadLetter
@@ -39,7 +39,6 @@ WORDS = {"start": "replayed from the start", "resume": "resumed from the failed 
 
 @page()
 @require_GET
-@refusing
 def letters(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Dead letters one by one, newest first."""
     chosen = {name: str(request.GET.get(name, "")).strip() for name in FILTERS}
@@ -61,7 +60,6 @@ def letters(request: HttpRequest, organization: Organization) -> HttpResponse:
 
 @page()
 @require_GET
-@refusing
 def letter(request: HttpRequest, organization: Organization, letter_id: UUID) -> HttpResponse:
     """One letter: what failed, with what input, how often it was tried, and what was done about it."""
     found = listing.one(organization, letter_id)
@@ -94,7 +92,6 @@ def _text(value: Json, *, sort: bool = False) -> str:
 
 @page()
 @require_GET
-@refusing
 def download(request: HttpRequest, organization: Organization, letter_id: UUID) -> HttpResponse:
     """The payload, whole."""
     row = selectors.detail(organization, letter_id).letter
@@ -105,7 +102,6 @@ def download(request: HttpRequest, organization: Organization, letter_id: UUID) 
 
 @page(CHANGE_LETTERS)
 @require_POST
-@refusing
 def repair(request: HttpRequest, organization: Organization, letter_id: UUID) -> HttpResponse:
     """Replay or resume a letter, with another payload where one is given; `preview`: say what that would do."""
     found = listing.one(organization, letter_id)
@@ -160,7 +156,6 @@ def _check_seen(row: DeadLetter, seen: str) -> None:
 
 @page(CHANGE_LETTERS)
 @require_POST
-@refusing
 def ignore(request: HttpRequest, organization: Organization, letter_id: UUID) -> HttpResponse:
     """Take a letter off the list for good, with the reason."""
     reason = request.POST.get("reason", "")
@@ -170,7 +165,6 @@ def ignore(request: HttpRequest, organization: Organization, letter_id: UUID) ->
 
 @page(CHANGE_LETTERS)
 @require_POST
-@refusing
 def reopen(request: HttpRequest, organization: Organization, letter_id: UUID) -> HttpResponse:
     """Put an ignored letter back on the list."""
     return _turned(request, organization, letter_id, lambda by: services.reopen(organization, letter_id, by=by))
@@ -191,7 +185,6 @@ def _turned(
 
 @page(CHANGE_LETTERS)
 @require_POST
-@refusing
 def chosen(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Do one thing to the letters that are chosen, and say for each that was refused why."""
     seen = list(dict.fromkeys(request.POST.getlist("letter")))

@@ -50,9 +50,9 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponseBas
                     request, organization, lambda: view(request, organization, *args, **kwargs), kwargs
                 )
             except WorkflowsError as error:  # what the view has no better answer to
-                return refused(request, error)
+                answer = refused(request, error)
             except Http404 as error:
-                return not_found(request, error)
+                answer = not_found(request, error)
             return redacted(answer, organization, kwargs)
 
         checked.is_page = True  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 from dlq import selectors
 from dlq.alerting import care, channels, texts
 from dlq.alerting.care import Reach
-from workflows.dashboard.access import page, refused
+from workflows.dashboard.access import page
 from workflows.edge import access
 from workflows.edge.access import CHANGE_ALERTS
 from workflows.errors import WorkflowsError
@@ -57,7 +57,7 @@ def _done(request: HttpRequest, act: Callable[[], str]) -> HttpResponse:
         messages.success(request, act())
     except WorkflowsError as error:
         if error.status == 404:
-            return refused(request, error)
+            raise
         messages.error(request, str(error))
     return redirect("headrace-alerts:alerts")
 

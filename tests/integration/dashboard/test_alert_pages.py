@@ -6,28 +6,19 @@ import uuid
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 from pytest_httpserver import HTTPServer
 
 from dlq.models import Alert, AlertChannel, AlertNotification, AlertRule
-from tests.integration.dashboard.test_letter_pages import member
+from tests.integration.dashboard.people import member, operator_of_all
 from tests.support.admin_site import said, successes
 from workflows.models import Organization
 
 
 @pytest.fixture
-def editor(org: Organization) -> Client:
-    return member(org, "editor")
-
-
-@pytest.fixture
 def operator(org: Organization) -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser(f"root-{uuid.uuid4().hex[:8]}"))
-    client.get(f"/alerts/?org={org.slug}")
-    return client
+    return operator_of_all(org)
 
 
 def channel(url: str, org: Organization | None) -> AlertChannel:

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from tests.integration.dashboard.test_flow_pages import member
+from tests.integration.dashboard.people import member
 from tests.support.admin_site import successes
 from tests.support.workers import WorkerPool, await_that, publish
 from workflows.models import CronFire, Event, EventSchema, Flow, Organization, Run, Secret, Trigger, TriggerOutcome

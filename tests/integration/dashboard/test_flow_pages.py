@@ -6,29 +6,20 @@ import uuid
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from tests.integration.dashboard.people import member
 from tests.support.admin_site import staff, successes
 from tests.support.workers import publish
 from workflows.dashboard.flows import drawing
-from workflows.models import Flow, Membership, Organization, Trigger
+from workflows.models import Flow, Organization, Trigger
 from workflows.selectors.pages import flows as selectors
 from workflows.services import pauses
 from workflows.services.flows import archiving
 
 ON = [{"event": "order/created", "if": "event.data.n > 1"}, {"cron": "0 3 * * *"}, {"webhook": "none", "name": "x.y"}]
 STEPS = [{"id": "a", "type": "noop"}, {"id": "b", "type": "noop"}]
-
-
-def member(org: Organization, role: str) -> Client:
-    user = User.objects.create_user(f"m-{uuid.uuid4().hex[:8]}")
-    Membership.objects.create(organization=org, user=user, role=role)
-    client = Client(raise_request_exception=False)
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from dlq.listing import causes, letters
 from dlq.models import DeadLetter, DeadLetterGroup
+from tests.integration.dashboard.people import member
 from tests.support.admin_site import said, staff, successes
 from tests.support.by_hand import claim, end, fail, start
 from tests.support.workers import leave_nothing, publish
 from workflows import services
-from workflows.models import BulkOperation, Membership, Organization, Run
+from workflows.models import BulkOperation, Organization, Run
 from workflows.services import bulk
 
 STEPS = [{"id": "before", "type": "noop"}, {"id": "a", "type": "noop"}]
@@ -43,14 +43,6 @@ def failed(org: Organization, data: Any = None) -> DeadLetter:
 @pytest.fixture
 def operator(org: Organization) -> Client:
     return member(org, "operator")
-
-
-def member(org: Organization, role: str) -> Client:
-    user = User.objects.create_user(f"{role}-{uuid.uuid4().hex[:8]}")
-    Membership.objects.create(organization=org, user=user, role=role)
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 def pages(letter: DeadLetter) -> list[str]:

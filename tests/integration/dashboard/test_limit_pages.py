@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 
-from tests.integration.dashboard.test_letter_pages import member
+from tests.integration.dashboard.people import member, operator_of_all
 from tests.support.admin_site import successes
 from tests.support.by_hand import start
 from tests.support.workers import leave_nothing, publish
@@ -33,17 +32,8 @@ VALUES = {"do": "save", "concurrency": "7", "rate_limit": "", "rate_period": "",
 
 
 @pytest.fixture
-def editor(org: Organization) -> Client:
-    return member(org, "editor")
-
-
-@pytest.fixture
 def operator(org: Organization) -> Client:
-    """An operator of the installation, who looks at the organization."""
-    client = Client()
-    client.force_login(User.objects.create_superuser(f"root-{uuid.uuid4().hex[:8]}"))
-    client.get(f"/limits/?org={org.slug}")
-    return client
+    return operator_of_all(org)
 
 
 @pytest.fixture

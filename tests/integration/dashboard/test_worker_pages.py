@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from tests.integration.dashboard.test_letter_pages import member
+from tests.integration.dashboard.people import member
 from tests.support.admin_site import said, successes
 from throttling.models import ThrottleOverride
 from workflows.models import Organization, Worker

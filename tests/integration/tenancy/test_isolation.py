@@ -171,13 +171,6 @@ CHANGES = [case for case in CASES if case not in OBJECTS and case[1] != "get"]
 
 
 @pytest.fixture(scope="module")
-def theirs(live_db: None) -> Iterator[Tenant]:
-    made = Tenant()
-    yield made
-    leave_nothing(made.org)
-
-
-@pytest.fixture(scope="module")
 def neighbour(live_db: None) -> Iterator[Tenant]:
     """Ours, for what changes nothing."""
     made = Tenant()

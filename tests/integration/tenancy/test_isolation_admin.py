@@ -48,13 +48,6 @@ def labels(models: list[type[Model]]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def theirs(live_db: None) -> Iterator[Tenant]:
-    made = Tenant()
-    yield made
-    leave_nothing(made.org)
-
-
-@pytest.fixture(scope="module")
 def ours(live_db: None) -> Iterator[Tenant]:
     made = Tenant()
     yield made

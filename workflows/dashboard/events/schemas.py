@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_POST
 
-from workflows.dashboard.access import page, refused
+from workflows.dashboard.access import page
 from workflows.definitions import document
 from workflows.edge import access
 from workflows.edge.access import CHANGE_FLOWS
@@ -32,10 +32,7 @@ def schemas(request: HttpRequest, organization: Organization) -> HttpResponse:
     if request.method == "POST":
         return _put(request, organization)
     name = request.GET.get("name")
-    try:
-        chosen = page_selectors.schema(organization, name) if name else None
-    except WorkflowsError as error:
-        return refused(request, error)
+    chosen = page_selectors.schema(organization, name) if name else None
     text = json.dumps(chosen.schema, indent=2, ensure_ascii=False) if chosen else EXAMPLE
     return _show(request, organization, name=name, text=text, chosen=chosen)
 

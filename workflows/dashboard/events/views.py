@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from workflows import presenters
-from workflows.dashboard.access import page, refused
+from workflows.dashboard.access import page
 from workflows.edge.access import RUN_FLOWS
 from workflows.edge.values import identifier
 from workflows.errors import EventNotFound, WorkflowsError
@@ -32,10 +32,7 @@ SHOWN_CHARACTERS = 200_000
 def events(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The stream: `?name=`, `?kind=rejected` or `unheard`, page by page."""
     name, kind, cursor = (request.GET.get(each, "").strip() for each in ("name", "kind", "cursor"))
-    try:
-        found = page_selectors.stream(organization, name=name, kind=kind, cursor=cursor)
-    except WorkflowsError as error:
-        return refused(request, error)
+    found = page_selectors.stream(organization, name=name, kind=kind, cursor=cursor)
     is_top = not (cursor or name or kind)
     context = {
         "rows": found.rows, "following": found.following, "searched_to": found.searched_to, "name": name, "kind": kind,
@@ -48,10 +45,7 @@ def events(request: HttpRequest, organization: Organization) -> HttpResponse:
 @require_GET
 def new_events(request: HttpRequest, organization: Organization) -> HttpResponse:
     """How many events came after `?after=`: the list itself doesn't move under the reader."""
-    try:
-        after = identifier(request.GET.get("after", ""), "after")
-    except WorkflowsError as error:
-        return refused(request, error)
+    after = identifier(request.GET.get("after", ""), "after")
     count = page_selectors.count_new(organization, after)
     context = {"newest": str(after), "count": count, "most": page_selectors.MOST_NEW}
     return render(request, "headrace/events/_new.html", context)

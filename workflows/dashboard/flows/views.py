@@ -10,12 +10,12 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from workflows import presenters
-from workflows.dashboard.access import page, refused
+from workflows.dashboard.access import page
 from workflows.dashboard.flows import drawing, rows
 from workflows.definitions import document
 from workflows.edge import access
 from workflows.edge.access import CHANGE_FLOWS
-from workflows.errors import FlowNotFound, InvalidInput
+from workflows.errors import FlowNotFound
 from workflows.models import Flow, FlowVersion, Organization
 from workflows.selectors.pages import flows as selectors
 from workflows.services import pauses
@@ -36,12 +36,9 @@ def flows(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The flows: how they do, what starts them, when next, and whether they are paused."""
     archived = request.GET.get("archived") == "true"
     search = request.GET.get("q", "").strip()
-    try:
-        found = selectors.flow_page(
-            organization, archived=archived, search=search, after=request.GET.get("after", "")
-        )  # fmt: skip
-    except InvalidInput as error:
-        return refused(request, error)
+    found = selectors.flow_page(
+        organization, archived=archived, search=search, after=request.GET.get("after", "")
+    )  # fmt: skip
     stops = _stops(organization)
     health = selectors.health(found.flows)
     live, is_cut = selectors.live_runs(organization)

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from throttling import overrides
 from throttling.errors import ThrottlingError
 from throttling.models import ThrottleOverride
-from workflows.dashboard.access import page, refused
+from workflows.dashboard.access import page
 from workflows.dashboard.limits.views import address_of, may_change
 from workflows.duration import format_ms, parse_ms
 from workflows.edge import access
@@ -59,11 +59,8 @@ def subject_of(organization: Organization, given: Mapping[str, str]) -> Subject:
 def change(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The form of a limit; its preview (`do=preview`); or it is saved (`do=save`)."""
     given = request.POST if request.method == "POST" else request.GET
-    try:
-        subject = subject_of(organization, given)
-        _require(request, organization, subject)
-    except WorkflowsError as error:
-        return refused(request, error)
+    subject = subject_of(organization, given)
+    _require(request, organization, subject)
     stored = limit_subjects.row_of(subject)
     context = _context(subject, stored)
     if request.method == "GET":
@@ -204,11 +201,8 @@ def _preview(organization: Organization, subject: Subject, row: ThrottleOverride
 @require_POST
 def remove(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Remove an override: what is shipped, configured or defined holds again."""
-    try:
-        subject = subject_of(organization, request.POST)
-        _require(request, organization, subject)
-    except WorkflowsError as error:
-        return refused(request, error)
+    subject = subject_of(organization, request.POST)
+    _require(request, organization, subject)
     stored = limit_subjects.row_of(subject)
     try:
         _check_seen(stored, request.POST.get("seen", ""))

@@ -10,10 +10,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from workflows import presenters, services, signals
-from workflows.dashboard.access import page, refused
+from workflows.dashboard.access import page
 from workflows.dashboard.overview import charts
 from workflows.edge.values import moment
-from workflows.errors import WorkflowsError
 from workflows.models import Organization
 from workflows.selectors.pages import behind, measured
 
@@ -84,12 +83,9 @@ def _worker(worker: Any) -> dict[str, Any]:
 @require_GET
 def runs_behind(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The runs behind a point: `?kind=failed&since=…&until=…`."""
-    try:
-        kind = request.GET.get("kind", "ended")
-        since, until = (moment(request.GET.get(name, ""), name) for name in ("since", "until"))
-        found = behind.runs_behind(organization, kind, since, until, cursor=request.GET.get("cursor", ""))
-    except WorkflowsError as error:
-        return refused(request, error)
+    kind = request.GET.get("kind", "ended")
+    since, until = (moment(request.GET.get(name, ""), name) for name in ("since", "until"))
+    found = behind.runs_behind(organization, kind, since, until, cursor=request.GET.get("cursor", ""))
     notes = {str(run_id): note for run_id, note in found.notes.items()}
     rows = [{**each, "note": notes.get(each["id"], "")} for each in presenters.run_summaries(found.runs)]
     context = {

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from throttling.names import Scope
 from workflows import selectors
-from workflows.dashboard.access import page, refused
+from workflows.dashboard.access import page
 from workflows.edge import access
 from workflows.edge.access import STOP_FLOWS
 from workflows.errors import Forbidden, WorkflowsError
@@ -62,13 +62,8 @@ def turn_queue(request: HttpRequest, organization: Organization, name: str, verb
     if verb not in {"pause", "resume"}:
         raise Http404
     if not access.is_operator(request.user):
-        return refused(
-            request, Forbidden("A queue serves all organizations: an operator of the installation stops it.")
-        )
-    try:
-        subject = pauses.queue(name)
-    except WorkflowsError as error:
-        return refused(request, error)
+        raise Forbidden("A queue serves all organizations: an operator of the installation stops it.")
+    subject = pauses.queue(name)
     return _turned(request, subject, verb)
 
 

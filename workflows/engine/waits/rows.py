@@ -18,6 +18,7 @@ import structlog
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Model, QuerySet
 from django.db.models.signals import m2m_changed, post_delete, post_save
+from psycopg.errors import UndefinedTable
 
 from workflows import this_process
 from workflows.engine.pipeline import hints
@@ -66,6 +67,9 @@ class Changes:
         try:
             tables = known.among(self.tables)
             woken = sql.rows_changed(tables=tables, every_s=LOOK_EVERY_S, batch=BATCH) if tables else []
+        except UndefinedTable:  # the database is being migrated
+            known.pause()
+            return
         except Exception as error:  # whatever it is: the steps look by themselves
             log.info("steps that wait for rows can't be woken", error=f"{type(error).__name__}: {error}")
             known.pause()
