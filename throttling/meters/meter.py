@@ -33,11 +33,14 @@ class Meter:
         self._silent_until = 0.0
 
     def take(self, name: str, per_s: int, count: int) -> Reading:
-        """Take so many units, or none of them. Raises StoreUnavailable."""
+        """Take so many units, or none of them. Another rate is another meter, which begins empty.
+
+        Raises StoreUnavailable.
+        """
         if time.monotonic() < self._silent_until:
             raise StoreUnavailable
         try:
-            wait_us, used = self._script(keys=[self._prefix + name], args=[per_s, count])
+            wait_us, used = self._script(keys=[f"{self._prefix}{name}:{per_s}"], args=[per_s, count])
         except (redis.RedisError, OSError) as error:
             self._silent_until = time.monotonic() + SILENT_S
             raise StoreUnavailable from error

@@ -38,6 +38,12 @@ class BoundedAdmin(ReadOnlyAdmin):
     ordering: ClassVar = ("-pk",)
     list_per_page = 50
 
+    def response_action(self, request: HttpRequest, queryset: Any, *args: Any, **more: Any) -> Any:
+        """ "All rows" of the list are those that it has pages for."""
+        if request.POST.get("select_across") == "1":
+            queryset = queryset.filter(pk__in=list(queryset.order_by("-pk").values_list("pk", flat=True)[:MOST_LISTED]))
+        return super().response_action(request, queryset, *args, **more)
+
 
 class OneOf(admin.SimpleListFilter):
     """A filter by a field whose values are known without reading the table."""

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.db.models import Exists, OuterRef
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
@@ -174,7 +175,8 @@ class OfRunsAdmin(BoundedAdmin):
     """Rows of runs; what is left of one that was deleted is not shown."""
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).exclude(run_id__in=PrunedRun.objects.values("run_id"))
+        gone = PrunedRun.objects.filter(run_id=OuterRef("run_id"))
+        return super().get_queryset(request).filter(~Exists(gone))
 
 
 class AttemptInline(ReadOnlyInline):

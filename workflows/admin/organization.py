@@ -161,8 +161,8 @@ class OrganizationAdmin(CheckedAdmin):
             each.user, each.group = made.user, made.group  # the history of the page says who it is
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """No role of an organization makes another one: Django's own permission does."""
-        return request.user.has_perm("headrace_workflows.add_organization")
+        """No role of an organization makes another one: operators of the installation do."""
+        return access.is_operator(request.user)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is not None and any(
@@ -200,20 +200,25 @@ class AccessKeyAdmin(CheckedAdmin):
     readonly_fields = ("prefix", "created_at", "last_used_at", "replaces", "revoked_at")
     actions = ("rotate", "revoke")
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Only operators of the installation issue an operator's key."""
+        return self.readonly_fields if access.is_operator(request.user) else (*self.readonly_fields, "operator")
+
     def has_change_permission(self, request: HttpRequest, obj: AccessKey | None = None) -> bool:
         return obj is None and super().has_change_permission(request, obj)
 
     def save_model(self, request: HttpRequest, obj: AccessKey, form: Any, change: bool) -> None:
         row, key = access_keys.issue(
-            obj.organization, obj.kind, obj.name, scopes=obj.scopes, operator=obj.operator, expires_at=obj.expires_at
-        )
+            obj.organization, obj.kind, obj.name, scopes=obj.scopes, operator=obj.operator, expires_at=obj.expires_at,
+            as_operator=access.is_operator(request.user),
+        )  # fmt: skip
         obj.pk, obj.prefix, obj.digest = row.pk, row.prefix, row.digest
         messages.warning(request, f"The new key, shown this once: {key}")
 
     @admin.action(description="Rotate the selected keys (the old ones hold for another day)", permissions=["add"])
     def rotate(self, request: HttpRequest, keys: Any) -> None:
         def rotate(row: AccessKey) -> None:
-            _, key = access_keys.rotate(row.organization, row.id)
+            _, key = access_keys.rotate(row.organization, row.id, as_operator=access.is_operator(request.user))
             messages.info(request, f"The successor of {row}, shown this once: {key}")
 
         self.apply(request, keys.select_related("organization"), "keys rotated", rotate)

@@ -18,6 +18,7 @@ from workflows.errors import Forbidden, InvalidInput, KeyExpired, KeyNotFound, K
 from workflows.models import AccessKey, Organization
 from workflows.payload import text_fault
 from workflows.services.access import key_uses
+from workflows.this_process.configuration import PRESET_KEYS
 
 MAX_NAME = 100
 LONGEST = dt.timedelta(days=3_653)
@@ -104,10 +105,12 @@ def issue(
     operator: bool = False,
     expires_at: dt.datetime | None = None,
     by: AccessKey | None = None,
+    as_operator: bool = False,
 ) -> tuple[AccessKey, str]:
     """A new key of the organization: its row, and the key itself, which is shown this once.
 
     `scopes`: the rights of an API key; none: all of them. `by`: the key that asks, which gives no more than it has.
+    `as_operator`: an operator of the installation asks; nobody else issues an operator's key.
     Raises InvalidInput, Forbidden.
     """
     name = name.strip()
@@ -121,8 +124,9 @@ def issue(
     now = timezone.now()
     if expires_at is not None and not now < expires_at <= now + LONGEST:
         raise InvalidInput("expires: give a time that lies ahead, within ten years.")
+    _refuse_operator(operator, by, as_operator=as_operator)
     if by is not None:
-        _refuse_more(by, kind, wanted, operator, expires_at)
+        _refuse_more(by, kind, wanted, expires_at)
     return AccessKey.issue(organization, kind, name, operator=operator, scopes=wanted, expires_at=expires_at)
 
 
@@ -136,12 +140,14 @@ def checked_scopes(kind: str, scopes: Collection[str]) -> list[str]:
     return [word for word in access.RIGHTS if word in scopes]
 
 
-def _refuse_more(
-    by: AccessKey, kind: str, scopes: Collection[str], operator: bool, expires_at: dt.datetime | None
-) -> None:
+def _refuse_operator(operator: bool, by: AccessKey | None, *, as_operator: bool) -> None:
+    """Raises Forbidden where an operator's key is asked for by another than an operator."""
+    if operator and not (as_operator or (by is not None and by.operator)):
+        raise Forbidden("Only an operator of the installation, or an operator's key, issues an operator's key.")
+
+
+def _refuse_more(by: AccessKey, kind: str, scopes: Collection[str], expires_at: dt.datetime | None) -> None:
     """Raises Forbidden where a key would give more than it has."""
-    if operator and not by.operator:
-        raise Forbidden("Only an operator's key issues an operator's key.")
     if by.scopes:
         wanted = scopes or (access.RIGHTS if kind == AccessKey.Kind.API else ["run_flows"])
         missing = [word for word in wanted if word not in _with_included(by.scopes)]
@@ -154,11 +160,17 @@ def _refuse_more(
 
 
 def rotate(
-    organization: Organization, key_id: UUID, *, overlap: dt.timedelta = DEFAULT_OVERLAP, by: AccessKey | None = None
+    organization: Organization,
+    key_id: UUID,
+    *,
+    overlap: dt.timedelta = DEFAULT_OVERLAP,
+    by: AccessKey | None = None,
+    as_operator: bool = False,
 ) -> tuple[AccessKey, str]:
     """A successor with the same rights, and its key; the old one expires after the overlap.
 
-    The successor of a key with an expiry lives as long from now on as the old one was to.
+    The successor of a key with an expiry lives as long from now on as the old one was to. `by` and `as_operator`: as
+    `issue` has them.
     Raises KeyNotFound, KeyNotInForce, InvalidInput, Forbidden.
     """
     if not dt.timedelta(0) <= overlap <= MAX_OVERLAP:
@@ -169,9 +181,13 @@ def rotate(
         _refuse_ended(old, now)
         if old.successors.filter(revoked_at=None).exists():
             raise KeyNotInForce("The key was rotated already: rotate its successor.")
-        expires_at = None if old.expires_at is None else now + (old.expires_at - old.created_at)
+        if old.name in PRESET_KEYS:
+            raise KeyNotInForce(f"The environment sets this key: give {old.name} another value, and start anew.")
+        expires_at = _expiry_of_successor(old, now)
+        if by is None or by.id != old.id:
+            _refuse_operator(old.operator, by, as_operator=as_operator)
         if by is not None and by.id != old.id:
-            _refuse_more(by, old.kind, old.scopes, old.operator, expires_at)
+            _refuse_more(by, old.kind, old.scopes, expires_at)
         made = AccessKey.issue(
             organization, old.kind, old.name, operator=old.operator, scopes=old.scopes, expires_at=expires_at,
             replaces=old,
@@ -179,6 +195,13 @@ def rotate(
         old.expires_at = min(now + overlap, old.expires_at or now + overlap)
         old.save(update_fields=["expires_at"])
     return made
+
+
+def _expiry_of_successor(old: AccessKey, now: dt.datetime) -> dt.datetime | None:
+    """As long from now on as the key was to live. Where it was rotated before, and its successor was revoked, its own
+    expiry is that of the overlap: the successor says how long it was to be."""
+    meant = old.successors.order_by("created_at").first() or old
+    return None if meant.expires_at is None else now + (meant.expires_at - meant.created_at)
 
 
 def revoke(organization: Organization, key_id: UUID) -> AccessKey:

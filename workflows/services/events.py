@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
@@ -85,9 +85,12 @@ class EventsRefused(WorkflowsError):
         self.problems = list(problems[:MAX_PROBLEMS])
 
 
-def send(organization: Organization, payload: Any) -> list[UUID]:
+def send(
+    organization: Organization, payload: Any, *, before_storing: Callable[[int], None] | None = None
+) -> list[UUID]:
     """Take in one event or an array of them, all or none. Returns their ids, in order.
 
+    `before_storing` gets their number once each of them has the form of an event; what it raises refuses them.
     Raises EventsRefused (each problem with its path; what does not fit the schema of its name is kept as rejected),
     PayloadTooLarge or InvalidOutput.
     """
@@ -97,6 +100,8 @@ def send(organization: Organization, payload: Any) -> list[UUID]:
     parsed, problems = _parse(listed)
     if problems:
         raise EventsRefused(problems)
+    if before_storing is not None:
+        before_storing(len(parsed))
     misfits = _misfits(organization, parsed)
     if misfits:
         _keep(organization, parsed, misfits)

@@ -12,6 +12,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from tests.support.admin_site import act, staff
 from tests.support.openapi import OPERATIONS
 from tests.support.workers import await_that
 from workflows import this_process
@@ -20,7 +21,7 @@ from workflows.definitions.validate import parse
 from workflows.edge import access
 from workflows.engine.sql import intake as intake_sql
 from workflows.errors import Forbidden, InvalidInput, KeyExpired, KeyNotInForce
-from workflows.models import AccessKey, Organization
+from workflows.models import AccessKey, AuditEntry, Organization
 from workflows.selectors.access import keys as key_selectors
 from workflows.services import access_keys, apply_definition, intake
 from workflows.services.access.key_uses import KeyUses
@@ -274,3 +275,51 @@ def test_keys_that_want_a_look_are_named(org: Organization) -> None:
     assert {str(soon), str(idle)} <= named.keys()
     assert "90 days" in named[str(idle)]
     assert not {str(later), str(rotated)} & named.keys()
+
+
+# --- operators' keys, and successors ----------------------------------------------------------------------------------
+
+
+def test_only_an_operator_of_the_installation_makes_an_operators_key_in_the_admin(org: Organization) -> None:
+    form = {"organization": str(org.id), "kind": "api", "name": "mine", "operator": "on", "scopes": []}
+    admin = staff(of=org, role="admin")
+    assert admin.post("/admin/headrace_workflows/accesskey/add/", form).status_code == 302
+    assert not AccessKey.objects.get(organization=org, name="mine").operator
+    theirs, _ = AccessKey.issue(org, "api", "of the operator", operator=True)
+    act(admin, "/admin/headrace_workflows/accesskey/", "rotate", theirs.id)
+    assert not theirs.successors.exists()
+    assert staff(superuser=True).post(
+        "/admin/headrace_workflows/accesskey/add/", {**form, "name": "everywhere"}
+    ).status_code == 302  # fmt: skip
+    assert AccessKey.objects.get(organization=org, name="everywhere").operator
+
+
+def test_no_verb_gives_an_operators_key_to_another(org: Organization) -> None:
+    with pytest.raises(Forbidden):
+        access_keys.issue(org, "api", "n", operator=True)
+    operators, _ = access_keys.issue(org, "api", "n", operator=True, as_operator=True)
+    with pytest.raises(Forbidden):
+        access_keys.rotate(org, operators.id)
+    assert access_keys.rotate(org, operators.id, as_operator=True)[0].operator
+
+
+def test_the_successor_of_a_lost_successor_lives_as_long_as_the_first_was_to(org: Organization) -> None:
+    row, _ = issued(org)
+    AccessKey.objects.filter(id=row.id).update(created_at=timezone.now() - dt.timedelta(days=7))
+    lost, _ = access_keys.rotate(org, row.id)
+    access_keys.revoke(org, lost.id)
+    again, _ = access_keys.rotate(org, row.id)
+    assert again.expires_at is None
+
+
+def test_a_key_of_the_environment_is_not_rotated_here(org: Organization) -> None:
+    row, _ = AccessKey.issue(org, "api", "INNGEST_API_KEY", operator=True)
+    with pytest.raises(KeyNotInForce, match="environment"):
+        access_keys.rotate(org, row.id, as_operator=True)
+
+
+def test_a_change_is_written_down_whatever_its_body_says(org: Organization) -> None:
+    apply_definition(org, FLOW)
+    _, api = issued(org)
+    assert api.post("/workflows/keyed/archive", {"dryRun": True}).status_code == 200
+    assert AuditEntry.objects.filter(org_id=org.id, verb="flow.archive", object_id="keyed").exists()

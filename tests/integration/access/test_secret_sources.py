@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -321,3 +322,14 @@ def test_open_runs_go_on_over_a_rotation_and_a_lost_key_fails_its_step_alone(
     assert gone.attempts[-1].error["category"] == "configuration"
     assert "HEADRACE_ENCRYPTION_KEYS_OLD" in gone.attempts[-1].error["message"]
     assert "127.0.0.1" in good.attempts[-1].error["message"]  # it had its secret, and was not let to a private address
+
+
+def test_a_variable_that_two_organizations_may_mean_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = f"s{uuid.uuid4().hex[:8]}"
+    short = Organization.objects.create(slug=mark, name="short")
+    longer = Organization.objects.create(slug=f"{mark}--eu", name="longer")
+    monkeypatch.setenv(f"HEADRACE_SECRET_{told.variable_part(mark)}__EU__STRIPE_KEY", "of-the-longer-one")
+    for org in (short, longer):
+        values, _ = secrets_of(org.id)
+        assert not {"EU__STRIPE_KEY", "STRIPE_KEY"} & values.keys(), org
+        assert "several organizations" in values.failed_sources[0]

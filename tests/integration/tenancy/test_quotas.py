@@ -283,3 +283,19 @@ def test_a_refusal_says_what_was_wanted(org: Organization) -> None:
     meter().take(org.id.hex, 2, 100)
     with pytest.raises(TooManyEvents, match="send these 7"):
         quotas.charge(org, 7)
+
+
+def test_a_raised_quota_holds_at_once(live_db: None) -> None:
+    name = uuid.uuid4().hex
+    assert meter().take(name, 1, 500).wait_s == 0  # 500 seconds' worth
+    assert meter().take(name, 1, 1).wait_s > 0
+    assert meter().take(name, 1_000, 1).wait_s == 0
+
+
+def test_what_is_no_event_uses_nothing_of_the_quota(tenant: Organization) -> None:
+    quotas.set_quotas(tenant, events_per_s=5, by="test")
+    doors = Doors(tenant)
+    for body in (json.dumps([1] * 5_001), json.dumps([1] * 50), '[{"name": ""}]'):
+        answer = Client().post(f"/e/{doors.event_key}", body, content_type="text/plain")
+        assert answer.status_code == 400, answer.content
+    assert doors.event(5).status_code == 200

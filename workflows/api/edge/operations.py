@@ -113,7 +113,7 @@ def refuse_scope(key: AccessKey, operation: Operation | None) -> None:
 
 def audited(request: HttpRequest, operation: Operation | None, act: Callable[[], Any], given: Mapping[str, Any]) -> Any:
     """What `act` gives; with it, in one transaction, the entry of what it has done."""
-    if operation is None or not operation.verb or _is_trial(request):
+    if operation is None or not operation.verb or _is_trial(given):
         return act()
     if operation.own_transactions:
         done = act()
@@ -154,11 +154,6 @@ def _body(request: HttpRequest) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_trial(request: HttpRequest) -> bool:
-    """Whether it only asks what would be done."""
-    return (
-        bool(request.body)
-        and len(request.body) <= MAX_BODY
-        and b"dry" in request.body
-        and (_body(request).get("dryRun", _body(request).get("dry_run")) is True)
-    )
+def _is_trial(given: Mapping[str, Any]) -> bool:
+    """Whether it only asks what would be done, by what the operation has read of its request."""
+    return any(getattr(each, "dry_run", False) is True for each in given.values())

@@ -132,10 +132,12 @@ def _add_environment(values: Values, slug: str) -> None:
 
 
 def _is_ambiguous(slug: str) -> bool:
-    """Whether another organization has the same name in variables (`a-b` and `a_b`)."""
-    part = variable_part(slug)
+    """Whether a variable of it may be read as one of another organization: both have the same name in variables (`a-b`
+    and `a_b`), or the name of one, with the two lines that end it, begins the other's (`a` and `a--b`)."""
+    start = f"{variable_part(slug)}__"
     others = Organization.objects.exclude(slug=slug).values_list("slug", flat=True)
-    return any(variable_part(each) == part for each in others)
+    starts = [f"{variable_part(each)}__" for each in others]
+    return any(each.startswith(start) or start.startswith(each) for each in starts)
 
 
 class _Kept:

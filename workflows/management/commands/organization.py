@@ -107,6 +107,7 @@ class Command(HeadraceCommand):
             scopes=options["scope"],
             operator=options["operator"],
             expires_at=_expiry(options["expires"]),
+            as_operator=True,
         )
         self._show({"key": key, "id": str(row.id)}, options)
 
@@ -129,7 +130,9 @@ class Command(HeadraceCommand):
     def _rotate(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)
         overlap = dt.timedelta(milliseconds=_milliseconds(options["overlap"], "--overlap"))
-        row, key = access_keys.rotate(organization, _id_of(organization, options["key"]), overlap=overlap)
+        row, key = access_keys.rotate(
+            organization, _id_of(organization, options["key"]), overlap=overlap, as_operator=True
+        )
         self._show({"key": key, "id": str(row.id)}, options)
 
     def _revoke(self, options: dict[str, Any]) -> None:
