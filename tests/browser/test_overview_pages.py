@@ -87,7 +87,7 @@ def test_the_overview_leads_to_the_runs_behind_a_point(
     chart = watched.locator("#chart-ended hr-chart")
     before = chart.get_attribute("data-points") or ""
     MinuteCounts.objects.filter(at__gt=timezone.now() - dt.timedelta(minutes=30)).delete()
-    expect(chart).not_to_have_attribute("data-points", before, timeout=25_000)  # the open page gets it by itself
+    expect(chart).not_to_have_attribute("data-points", before, timeout=60_000)  # the open page gets it by itself
     expect(chart.locator("canvas")).to_be_visible()
     watched.get_by_role("link", name="24 hours").click()
     expect(watched.locator("#chart-ended canvas")).to_be_visible()
