@@ -7,7 +7,7 @@ found nothing to act on. It also offers a deletion that it refuses once it is as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from django.contrib import messages
@@ -87,15 +87,15 @@ class CheckedAdmin(ScopedAdmin):
     # --- the audit log (each of these is called by Django, or by `report`, for whatever a page has changed) -------
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        audited.written(request, self.opts, "add", [obj])
+        audited.written(request, self, "add", [obj])
         return super().log_addition(request, obj, message)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        audited.written(request, self.opts, "change", [obj], message)
+        audited.written(request, self, "change", [obj], message)
         return super().log_change(request, obj, message)
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        audited.written(request, self.opts, "delete", queryset)
+        audited.written(request, self, "delete", queryset)
         return super().log_deletions(request, queryset)
 
     # --- actions --------------------------------------------------------------------------------------------------
@@ -111,12 +111,12 @@ class CheckedAdmin(ScopedAdmin):
             return None
         return super().response_action(request, queryset, *args, **more)
 
-    def report(self, request: HttpRequest, done: int, what: str, refused: Iterable[str] = ()) -> None:
-        """Say how many it was done to ("3 runs cancelled."), and why not to the others."""
+    def report(self, request: HttpRequest, done: Sequence[Any], what: str, refused: Iterable[str] = ()) -> None:
+        """Write down and say which rows it was done to ("3 runs cancelled."), and say why not to the others."""
         reasons = sorted(set(refused))
         if done:
             audited.action(request, self, done)
-            self.message_user(request, f"{done} {what}.", messages.SUCCESS)
+            self.message_user(request, f"{len(done)} {what}.", messages.SUCCESS)
         for reason in reasons[:MAX_REASONS]:
             self.message_user(request, reason, messages.WARNING)
         if len(reasons) > MAX_REASONS:
@@ -126,11 +126,11 @@ class CheckedAdmin(ScopedAdmin):
 
     def apply(self, request: HttpRequest, rows: Iterable[Any], what: str, act: Callable[[Any], Any]) -> None:
         """Do it to each row; one that a verb refuses keeps no other from it."""
-        done, refused = 0, []
+        done, refused = [], []
         for row in rows:
             try:
                 act(row)
-                done += 1
+                done.append(row)
             except REFUSALS as error:
                 if missing_service(error):
                     raise
@@ -193,6 +193,6 @@ def _delete_what_can_go(page: CheckedAdmin, request: HttpRequest, rows: QuerySet
     going = rows.exclude(pk__in=[row.pk for row in kept])
     if not going.exists():
         if not kept:
-            page.report(request, 0, "deleted")
+            page.report(request, (), "deleted")
         return None
     return delete_selected(page, request, going)

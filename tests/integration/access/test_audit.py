@@ -18,7 +18,7 @@ from django.utils import timezone
 from tests.integration.access.test_keys import issued
 from tests.integration.api.test_access import login
 from tests.integration.commands.test_commands_walk import COMMANDS, verbs
-from tests.support.admin_site import staff
+from tests.support.admin_site import act, staff
 from tests.support.openapi import OPERATIONS
 from tests.support.pages import pages
 from tests.support.workers import publish
@@ -29,6 +29,7 @@ from workflows.edge.access import RIGHTS
 from workflows.errors import ScopeMissing
 from workflows.models import AuditEntry, Flow, Organization
 from workflows.selectors.access.audit import AuditFilter, entries
+from workflows.services import schedules
 from workflows.services.access import audit
 
 NOOP = [{"id": "a", "type": "noop"}]
@@ -196,6 +197,31 @@ def test_what_the_admin_saves_and_deletes_is_written(org: Organization) -> None:
     assert [each.verb for each in of(org)] == ["admin.secret.add", "admin.secret.delete"]
     assert "a-secret-value" not in json.dumps([each.details for each in of(org)])
     assert boss.get("/admin/headrace_workflows/auditentry/").status_code == 200
+
+
+def test_an_action_of_the_admin_is_written_for_what_it_was_done_to_alone(
+    org: Organization, other: Organization
+) -> None:
+    mine, done, theirs = (publish(each, NOOP, slug=slug) for each, slug in ((org, "a"), (org, "b"), (other, "c")))
+    runs = [services.trigger(org, slug, delay="1h").run_ids[0] for slug in (mine, done)]
+    strange = services.trigger(other, theirs, delay="1h").run_ids[0]
+    services.cancel_run(org, runs[1])
+    act(staff(of=org, role="operator"), "/admin/headrace_workflows/run/", "cancel", *runs, strange)
+    assert [(each.verb, each.object_id, each.details) for each in of(org)] == [
+        ("admin.run.cancel", str(runs[0]), {"done": 1, "rows": [str(runs[0])]})
+    ]
+    assert of(other) == []  # its row was posted, and is none of the login's
+    act(staff(superuser=True), "/admin/headrace_workflows/run/", "replay", *runs, strange)
+    assert [each.details["rows"] for each in of(other)] == []
+    act(staff(superuser=True), "/admin/headrace_workflows/run/", "cancel", strange)
+    assert [each.details["rows"] for each in of(other)] == [[str(strange)]]
+
+
+def test_the_switch_of_a_schedule_is_written_for_the_organization_of_its_flow(org: Organization) -> None:
+    publish(org, NOOP, on={"cron": "0 3 * * *"})
+    row = schedules.beat_rows([org]).get()
+    act(staff(superuser=True), "/admin/django_celery_beat/periodictask/", "disable_tasks", row.pk)
+    assert [(each.verb, each.details["done"]) for each in of(org)] == [("admin.periodictask.disable_tasks", 1)]
 
 
 def test_what_a_command_changes_is_written_and_a_failed_one_is_not(org: Organization) -> None:
