@@ -15,6 +15,7 @@ from uuid import UUID
 
 from workflows.edge import redaction
 from workflows.edge.redaction import MASK, Rules
+from workflows.services.access.hidden import Known
 from workflows.steps.masking import Secrets
 
 PAYLOADS = frozenset({
@@ -38,30 +39,11 @@ def answer(org_id: UUID, shown: Any) -> Any:
     if not rules:
         return shown
     ids = [found for text in _texts(shown) for found in _ID.findall(text)]
-    known = _Known([*rules.values(shown), *redaction.known_values(_uuids(ids))])
+    known = Known([*rules.values(shown), *redaction.known_values(_uuids(ids))])
     return _answer(shown, rules, known)
 
 
-class _Known:
-    """Values that are masked wherever they stand: within texts, and as numbers within payloads."""
-
-    def __init__(self, values: Iterable[str]) -> None:
-        self._exact = set(values)
-        self._secrets = Secrets(self._exact)
-
-    def hide(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._secrets.mask(value) if self._exact else value
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return MASK if str(value) in self._exact else value
-        if isinstance(value, dict):
-            return {self.hide(name): self.hide(item) for name, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.hide(item) for item in value]
-        return value
-
-
-def _answer(shown: Any, rules: Rules, known: _Known) -> Any:
+def _answer(shown: Any, rules: Rules, known: Known) -> Any:
     if isinstance(shown, dict):
         return {name: _field(str(name), item, rules, known) for name, item in shown.items()}
     if isinstance(shown, list | tuple):
@@ -69,7 +51,7 @@ def _answer(shown: Any, rules: Rules, known: _Known) -> Any:
     return known.hide(shown) if isinstance(shown, str) else shown
 
 
-def _field(name: str, value: Any, rules: Rules, known: _Known) -> Any:
+def _field(name: str, value: Any, rules: Rules, known: Known) -> Any:
     folded = name.casefold()
     if folded in PAYLOADS:
         return known.hide(rules.masked({name: value})[name])
@@ -96,20 +78,6 @@ def _uuids(texts: Iterable[str]) -> list[UUID]:
 def payload(org_id: UUID, value: Any, name: str) -> Any:
     """A payload that is shown by itself; `name`: what it is (`input`, `output`, `data`)."""
     return redaction.rules_of(org_id).masked({name: value})[name]
-
-
-def editable(org_id: UUID, value: Any, name: str, ids: Iterable[UUID] = ()) -> Any:
-    """A payload that somebody may change and send back: hidden values are `***` as JSON texts, wherever they stand.
-
-    `workflows.edge.hidden.restored` puts them in again. `name`: what it is; empty where its own names say so (events).
-    """
-    rules = redaction.rules_of(org_id)
-    if not rules:
-        return value
-    named = {name: value} if name else value
-    known = _Known([*rules.values(named), *redaction.known_values([*ids])])
-    masked = rules.masked(named)
-    return known.hide(masked[name] if name else masked)
 
 
 def text(shown: str, ids: Iterable[UUID]) -> str:
