@@ -22,7 +22,7 @@ from django.template.response import TemplateResponse
 from throttling.errors import ThrottlingError
 from workflows.admin.actions import audited
 from workflows.admin.scoped import ScopedAdmin
-from workflows.edge import redaction
+from workflows.edge import access, redaction
 from workflows.edge.unavailable import missing_service
 from workflows.errors import WorkflowsError
 from workflows.presenters import redaction as masking
@@ -43,17 +43,17 @@ class CheckedAdmin(ScopedAdmin):
     # --- refusals -------------------------------------------------------------------------------------------------
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return _redacted(self._or_refusal(request, super().changeform_view, *args, **kwargs))
+        return _redacted(request, self._or_refusal(request, super().changeform_view, *args, **kwargs))
 
     def history_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return _redacted(super().history_view(request, *args, **kwargs))
+        return _redacted(request, super().history_view(request, *args, **kwargs))
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return self._or_refusal(request, super().delete_view, *args, **kwargs)
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         try:
-            return _redacted(self._or_refusal(request, super().changelist_view, *args, **kwargs))
+            return _redacted(request, self._or_refusal(request, super().changelist_view, *args, **kwargs))
         except DataError:  # a filter's value that Postgres has no form for
             if request.method != "GET" or not request.GET:
                 raise
@@ -172,11 +172,12 @@ class CheckedAdmin(ScopedAdmin):
         return actions
 
 
-def _redacted(response: Any) -> Any:
-    """The page without the values that the rules of the organizations hide whose runs it names."""
+def _redacted(request: HttpRequest, response: Any) -> Any:
+    """The page without the values that the rules of the login's organizations hide in the runs that it names."""
+    of = None if access.is_operator(request.user) else set(access.roles_of(request.user))
 
     def mask(rendered: TemplateResponse) -> None:
-        rendered.content = masking.page(rendered.content.decode()).encode()
+        rendered.content = masking.page(rendered.content.decode(), of=of).encode()
 
     if isinstance(response, TemplateResponse) and redaction.are_there_any():
         response.add_post_render_callback(mask)

@@ -51,9 +51,21 @@ def editable(org_id: UUID, value: Any, name: str, ids: Iterable[UUID] = ()) -> A
     if not rules or value is NOTHING:
         return value
     named = {name: value} if name else value
-    known = Known([*rules.values(named), *redaction.known_values([*ids])])
+    own, found = rules.values(named), redaction.find_values([*ids], {org_id})
     masked = rules.masked(named)
-    return known.hide(masked[name] if name else masked)
+    shown = masked[name] if name else masked
+    if len(own) >= redaction.MOST_VALUES or found.unread:
+        return _whole(shown)
+    return Known([*own, *found.values]).hide(shown)
+
+
+def _whole(value: Any) -> Any:
+    """The value without its leaves, where it is not known which of them are hidden."""
+    if isinstance(value, dict):
+        return {name: _whole(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    return value if value is None or isinstance(value, bool) else MASK
 
 
 def restored(org_id: UUID, given: Any, original: Any, *, name: str, ids: Iterable[UUID] = ()) -> Any:
