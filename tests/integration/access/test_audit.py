@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
 import json
@@ -27,10 +28,12 @@ from workflows.api.edge import operations
 from workflows.dashboard import audited
 from workflows.edge.access import RIGHTS
 from workflows.errors import ScopeMissing
+from workflows.management.commands import runs
 from workflows.models import AuditEntry, Flow, Organization
 from workflows.selectors.access.audit import AuditFilter, entries
 from workflows.services import schedules
 from workflows.services.access import audit
+from workflows.services.retention import pruning
 
 NOOP = [{"id": "a", "type": "noop"}]
 NOT_BY_PAGE = {
@@ -237,6 +240,66 @@ def test_what_a_command_changes_is_written_and_a_failed_one_is_not(org: Organiza
     out = io.StringIO()
     call_command("audit", "list", f"--org={org.slug}", "--json", stdout=out)
     assert [each["verb"] for each in json.loads(out.getvalue())["entries"]] == ["organization.key", "pauses.pause"]
+
+
+def entry_of(*line: str) -> AuditEntry | None:
+    """What a command has added to the log; None where it has added nothing."""
+    before = AuditEntry.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    with contextlib.suppress(CommandError, KeyboardInterrupt):
+        call_command(*line, stdout=io.StringIO())
+    added = list(AuditEntry.objects.filter(id__gt=before, actor_kind="command"))
+    assert len(added) <= 1
+    return added[0] if added else None
+
+
+def test_a_command_is_written_in_the_organization_it_was_done_to_with_what(org: Organization) -> None:
+    slug, at = publish(org, NOOP), f"--org={org.slug}"
+    run = services.trigger(org, slug, delay="1h").run_ids[0]
+    new = f"new-{uuid.uuid4().hex[:8]}"
+    for line, kind, of_what in (
+        (["pauses", "pause", at, f"--flow={slug}"], "flow", slug),
+        (["pauses", "resume", at, f"--flow={slug}"], "flow", slug),
+        (["runs", "cancel", str(run), at], "run", str(run)),
+        (["retention", "set", "failed", "9", at], "retention", "failed"),
+        (["flows", "archive", slug, at], "flow", slug),
+        (["organization", "redaction", "password", at], "organization", org.slug),
+        (["organization", "redaction", "--clear", at], "organization", org.slug),
+    ):
+        found = entry_of(*line)
+        assert found is not None, line
+        assert (found.org_id, found.object_kind, found.object_id) == (org.id, kind, of_what), line
+    made = entry_of("organization", "create", new)
+    assert made is not None
+    assert (made.org_id, made.object_id) == (Organization.objects.get(slug=new).id, new)
+    for verb in (["set", "failed", "9"], ["clear", "failed"]):
+        found = entry_of("retention", *verb, "--all", at)
+        assert found is not None, verb
+        assert found.org_id is None, "it holds for all"
+
+
+def test_a_command_that_only_shows_is_not_written(org: Organization) -> None:
+    publish(org, NOOP)
+    for line in (["organization", "redaction"], ["organization", "quotas"], ["retention", "list"]):
+        assert entry_of(*line, f"--org={org.slug}") is None, line
+
+
+def test_a_long_command_that_is_stopped_is_written_as_done_in_part(
+    org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    assert entry_of("runs", "cancel", f"--org={org.slug}") is None, "it names no run: nothing was begun"
+    assert entry_of("prune", f"--org={org.slug}", "--older-than=1s", "--json") is None, "it is refused"
+    monkeypatch.setattr(pruning, "prune", stop)
+    found = entry_of("prune", f"--org={org.slug}", "--json")
+    assert found is not None
+    assert (found.org_id, found.object_kind, found.details["ended"]) == (org.id, "retention", "in part")
+    monkeypatch.setattr(runs, "watch", stop)
+    found = entry_of("runs", "cancel", "--all", f"--org={org.slug}")
+    assert found is not None
+    assert (found.object_kind, found.details["ended"]) == ("operation", "in part")
+    assert str(uuid.UUID(found.object_id)) == found.object_id
 
 
 def test_logins_and_logouts_are_written_and_wrong_passwords_are_not(org: Organization) -> None:
