@@ -16,7 +16,6 @@ from dlq.errors import AlreadyHandled, DeadLetterNotFound, GroupNotFound
 from dlq.failures.record_failures import MAX_AUTO_REPLAY_S
 from dlq.models import DeadLetter, DeadLetterChange, DeadLetterComment, DeadLetterGroup
 from workflows.duration import MAX_MS
-from workflows.edge import hidden
 from workflows.edge.unavailable import may_pass
 from workflows.engine.maintenance import sweeps
 from workflows.engine.repair import chain
@@ -24,6 +23,7 @@ from workflows.errors import AlreadyRepaired, InvalidInput, RunNotEnded, Workflo
 from workflows.models import BulkOperation, Organization, Run
 from workflows.payload import Json
 from workflows.services import bulk, repair
+from workflows.services.access import hidden
 from workflows.services.repair import KEEP, Repeat
 
 log = structlog.get_logger(__name__)
@@ -92,7 +92,7 @@ def _meant(letter: DeadLetter, data: Json) -> Json:
     """The payload as it is meant: a value that was sent back hidden is the letter's own."""
     if data is KEEP:
         return data
-    return hidden.restored(letter.org_id, data, letter.event_data, what="input", ids=[letter.run_id])
+    return hidden.restored(letter.org_id, data, letter.event_data, name="input", ids=[letter.run_id])
 
 
 def note_handled(*, step_run_ids: Sequence[UUID], **_: Any) -> None:

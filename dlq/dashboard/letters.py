@@ -25,7 +25,7 @@ from workflows.edge.values import identifier
 from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import Organization
 from workflows.payload import Json
-from workflows.presenters import redaction
+from workflows.services.access import hidden
 from workflows.services.repair import KEEP, Repeat
 
 FILTERS = ("status", "flow", "category", "type", "step", "event", "search", "run")
@@ -83,7 +83,7 @@ def _context(found: listing.Letter) -> dict[str, Any]:
 
 def _shown(row: DeadLetter, value: Json) -> Json:
     """A payload of the letter as people see it, and may change it: without what the organization's rules hide."""
-    return redaction.editable(row.org_id, value, "input", [row.run_id])
+    return hidden.editable(row.org_id, value, "input", [row.run_id])
 
 
 def _text(value: Json, *, sort: bool = False) -> str:

@@ -120,11 +120,11 @@ class ArchivingActions(CheckedAdmin):
         return None
 
     def _do(self, request: HttpRequest, flows: QuerySet[Flow], do: Callable[[Flow], str]) -> None:
-        done = 0
+        done = []
         for flow in flows.select_related("organization"):
             try:
                 messages.success(request, f"{flow.slug}: {do(flow)}")
-                done += 1
+                done.append(flow)
             except WorkflowsError as error:
                 messages.error(request, f"{flow.slug}: {error}")
         if done:

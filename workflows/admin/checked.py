@@ -7,7 +7,7 @@ found nothing to act on. It also offers a deletion that it refuses once it is as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from django.contrib import messages
@@ -22,7 +22,7 @@ from django.template.response import TemplateResponse
 from throttling.errors import ThrottlingError
 from workflows.admin.actions import audited
 from workflows.admin.scoped import ScopedAdmin
-from workflows.edge import redaction
+from workflows.edge import access, redaction
 from workflows.edge.unavailable import missing_service
 from workflows.errors import WorkflowsError
 from workflows.presenters import redaction as masking
@@ -43,17 +43,17 @@ class CheckedAdmin(ScopedAdmin):
     # --- refusals -------------------------------------------------------------------------------------------------
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return _redacted(self._or_refusal(request, super().changeform_view, *args, **kwargs))
+        return _redacted(request, self._or_refusal(request, super().changeform_view, *args, **kwargs))
 
     def history_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return _redacted(super().history_view(request, *args, **kwargs))
+        return _redacted(request, super().history_view(request, *args, **kwargs))
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return self._or_refusal(request, super().delete_view, *args, **kwargs)
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         try:
-            return _redacted(self._or_refusal(request, super().changelist_view, *args, **kwargs))
+            return _redacted(request, self._or_refusal(request, super().changelist_view, *args, **kwargs))
         except DataError:  # a filter's value that Postgres has no form for
             if request.method != "GET" or not request.GET:
                 raise
@@ -87,15 +87,15 @@ class CheckedAdmin(ScopedAdmin):
     # --- the audit log (each of these is called by Django, or by `report`, for whatever a page has changed) -------
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        audited.written(request, self.opts, "add", [obj])
+        audited.written(request, self, "add", [obj])
         return super().log_addition(request, obj, message)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        audited.written(request, self.opts, "change", [obj], message)
+        audited.written(request, self, "change", [obj], message)
         return super().log_change(request, obj, message)
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        audited.written(request, self.opts, "delete", queryset)
+        audited.written(request, self, "delete", queryset)
         return super().log_deletions(request, queryset)
 
     # --- actions --------------------------------------------------------------------------------------------------
@@ -111,12 +111,12 @@ class CheckedAdmin(ScopedAdmin):
             return None
         return super().response_action(request, queryset, *args, **more)
 
-    def report(self, request: HttpRequest, done: int, what: str, refused: Iterable[str] = ()) -> None:
-        """Say how many it was done to ("3 runs cancelled."), and why not to the others."""
+    def report(self, request: HttpRequest, done: Sequence[Any], what: str, refused: Iterable[str] = ()) -> None:
+        """Write down and say which rows it was done to ("3 runs cancelled."), and say why not to the others."""
         reasons = sorted(set(refused))
         if done:
             audited.action(request, self, done)
-            self.message_user(request, f"{done} {what}.", messages.SUCCESS)
+            self.message_user(request, f"{len(done)} {what}.", messages.SUCCESS)
         for reason in reasons[:MAX_REASONS]:
             self.message_user(request, reason, messages.WARNING)
         if len(reasons) > MAX_REASONS:
@@ -126,11 +126,11 @@ class CheckedAdmin(ScopedAdmin):
 
     def apply(self, request: HttpRequest, rows: Iterable[Any], what: str, act: Callable[[Any], Any]) -> None:
         """Do it to each row; one that a verb refuses keeps no other from it."""
-        done, refused = 0, []
+        done, refused = [], []
         for row in rows:
             try:
                 act(row)
-                done += 1
+                done.append(row)
             except REFUSALS as error:
                 if missing_service(error):
                     raise
@@ -172,11 +172,12 @@ class CheckedAdmin(ScopedAdmin):
         return actions
 
 
-def _redacted(response: Any) -> Any:
-    """The page without the values that the rules of the organizations hide whose runs it names."""
+def _redacted(request: HttpRequest, response: Any) -> Any:
+    """The page without the values that the rules of the login's organizations hide in the runs that it names."""
+    of = None if access.is_operator(request.user) else set(access.roles_of(request.user))
 
     def mask(rendered: TemplateResponse) -> None:
-        rendered.content = masking.page(rendered.content.decode()).encode()
+        rendered.content = masking.page(rendered.content.decode(), of=of).encode()
 
     if isinstance(response, TemplateResponse) and redaction.are_there_any():
         response.add_post_render_callback(mask)
@@ -193,6 +194,6 @@ def _delete_what_can_go(page: CheckedAdmin, request: HttpRequest, rows: QuerySet
     going = rows.exclude(pk__in=[row.pk for row in kept])
     if not going.exists():
         if not kept:
-            page.report(request, 0, "deleted")
+            page.report(request, (), "deleted")
         return None
     return delete_selected(page, request, going)

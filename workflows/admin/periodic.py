@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django_celery_beat.admin import (
     ClockedScheduleAdmin,
@@ -62,6 +63,11 @@ class GuardedPeriodicTaskAdmin(CheckedAdmin, PeriodicTaskAdmin):  # type: ignore
         own = schedules.beat_rows(access.organizations_of(request.user))
         return rows.exclude(pk__in=schedules.beat_rows().exclude(pk__in=own.values("pk")).values("pk"))
 
+    def owner_of(self, row: Model) -> UUID | None:
+        """That of the trigger, for the schedule of a flow."""
+        trigger = schedules.trigger_of(row) if isinstance(row, PeriodicTask) else None
+        return trigger.organization_id if trigger else None
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is not None and (_is_flows(obj) or obj.task == CLEANUP):
             return False
@@ -95,11 +101,13 @@ class GuardedPeriodicTaskAdmin(CheckedAdmin, PeriodicTaskAdmin):  # type: ignore
     def run_tasks(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
         flows = [row for row in queryset if _is_flows(row)]
         others = queryset.exclude(pk__in=[row.pk for row in flows])
-        if flows or not others.exists():
-            self.report(request, 0, "run", [f"{row.name}: {TaskNotRun()}" for row in flows])
-        if others.exists():
+        chosen = list(others)
+        if flows or not chosen:
+            self.report(request, (), "run", [f"{row.name}: {TaskNotRun()}" for row in flows])
+        if chosen:
             super().run_tasks(request, others)
-            audited.action(request, self, others.count())
+            if all(row.task in self.celery_app.tasks for row in chosen):  # else beat's page has run none of them
+                audited.action(request, self, chosen)
 
 
 def _is_flows(row: PeriodicTask) -> bool:

@@ -78,6 +78,10 @@ class ScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     action_rights: ClassVar[Mapping[str, str]] = {}
     """By the name of an action, the right that it takes in the organization of each row."""
 
+    def owner_of(self, row: Model) -> UUID | None:
+        """The id of the row's organization; None for what is the installation's."""
+        return self.scope.owner_of(row) if self.scope is not None else None
+
     # --- which rows -----------------------------------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

@@ -91,7 +91,8 @@ def redacted(response: HttpResponseBase, organization: Organization, kwargs: Map
     ids = [each for each in kwargs.values() if isinstance(each, UUID)]
 
     def mask(rendered: HttpResponse) -> None:
-        rendered.content = masking.page(rendered.content.decode(rendered.charset), ids).encode(rendered.charset)
+        text = masking.page(rendered.content.decode(rendered.charset), ids, {organization.id})
+        rendered.content = text.encode(rendered.charset)
 
     if isinstance(response, SimpleTemplateResponse):
         response.add_post_render_callback(mask)  # at once, where it is rendered already

@@ -11,10 +11,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from cachetools import TTLCache
+from django.db.models import F, Func, IntegerField, QuerySet
+from django.db.models.functions import Coalesce
 
 from workflows import this_process
 from workflows.errors import InvalidInput
@@ -193,11 +196,14 @@ def are_there_any() -> bool:
     return this_process.own(AnyRules).ask()
 
 
-MOST_IDS = 500
-MOST_RUNS = 5
-"""Of so few runs the outputs of steps are looked at too, not only what they began with."""
-MOST_READ = 100
+MOST_IDS = 2_000
+MOST_RUNS = 500
+MOST_STEPS = 5_000
 """Rows whose payloads are looked at, the latest runs first."""
+MOST_BYTES = 8 * 1024 * 1024
+"""What these payloads may have together, as they are stored."""
+MOST_KNOWN = 1_000
+"""Values that are known at once. What is beyond any of these bounds is named, so that its texts are not shown."""
 
 
 RunsOf = Callable[[Collection[UUID]], Iterable[UUID]]
@@ -212,29 +218,113 @@ def register(runs_of: Mapping[str, RunsOf]) -> None:
             raise ValueError(f"the runs of {name!r} are registered twice")
 
 
-def known_values(ids: Collection[UUID]) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Texts that are masked wherever they stand, and the ids (of runs, steps and events) that were not looked at."""
+
+    values: Sequence[str] = ()
+    unread: frozenset[UUID] = frozenset()
+
+
+def find_values(ids: Collection[UUID], of: Collection[UUID] | None = None) -> Found:
     """The texts at the places of the rules in what these runs (or the runs of these steps and events) are about: each
-    by the rules of its own organization, to be masked in other texts, such as errors."""
+    by the rules of its own organization, to be masked in other texts, such as errors. `of`: of these organizations
+    only."""
     if not ids or not are_there_any():
-        return []
-    some = list(ids)[:MOST_IDS]
-    of_others = {run_id for find in RUNS_OF.values() for run_id in find(some)}
-    of_steps = StepRun.objects.filter(id__in=some).values_list("run_id", flat=True)
-    ruled = Organization.objects.exclude(redaction=[]).values("id")
-    runs = Run.objects.filter(id__in={*some, *of_others, *of_steps}, org_id__in=ruled)
-    events, run_ids, found = {*some}, [], dict[str, None]()
-    wanted = runs.order_by("-id").values_list("id", "org_id", "input", "output", "event_id")
-    for run_id, org_id, given, output, event_id in wanted[:MOST_READ]:
-        found |= dict.fromkeys(rules_of(org_id).values({"input": given, "output": output}))
-        run_ids.append(run_id)
-        events.update([event_id] if event_id is not None else ())
-        if len(found) >= MOST_VALUES:
-            return list(found)[:MOST_VALUES]
-    of_events = Event.objects.filter(id__in=events, org_id__in=ruled)
-    for org_id, data, user in of_events.values_list("org_id", "data", "user")[:MOST_READ]:
-        found |= dict.fromkeys(rules_of(org_id).values({"data": data, "user": user}))
-    if len(run_ids) <= MOST_RUNS:
-        steps = StepRun.objects.filter(run_id__in=run_ids).exclude(output=None)
-        for org_id, output in steps.values_list("org_id", "output")[:MOST_READ]:
-            found |= dict.fromkeys(rules_of(org_id).values({"output": output}))
-    return list(found)[:MOST_VALUES]
+        return Found()
+    some = list(dict.fromkeys(ids))
+    look = _Look(some[:MOST_IDS], Organization.objects.exclude(redaction=[]), of)
+    look.at_runs()
+    look.at_events()
+    look.at_steps()
+    return Found(values=list(look.found), unread=frozenset({*look.unread, *some[MOST_IDS:]}))
+
+
+class _Look:
+    """What is found within the bounds, and what is beyond them."""
+
+    def __init__(self, ids: list[UUID], ruled: QuerySet[Organization], of: Collection[UUID] | None) -> None:
+        ruled = ruled if of is None else ruled.filter(id__in=of)
+        self._ids, self._ruled = ids, list(ruled.values_list("id", flat=True))
+        self._events: set[UUID] = set(ids)
+        self._runs: list[UUID] = []
+        self._bytes = 0
+        self._runs_of_steps = dict(
+            StepRun.objects.filter(id__in=ids, org_id__in=self._ruled).values_list("id", "run_id")
+        )
+        self.found: dict[str, None] = {}
+        self.unread: set[UUID] = set()
+
+    def at_runs(self) -> None:
+        """Inputs and outputs of the runs."""
+        of_others = {run_id for find in RUNS_OF.values() for run_id in find(self._ids)}
+        wanted = {*self._ids, *of_others, *self._runs_of_steps.values()}
+        runs = Run.objects.filter(id__in=wanted, org_id__in=self._ruled).order_by("-id")
+        sized = runs.annotate(bytes=_bytes("input") + _bytes("output")).values_list("id", "bytes", "event_id")
+        chosen: list[UUID] = []
+        for position, (run_id, size, event_id) in enumerate(sized):
+            if position < MOST_RUNS and self._has_room(size):
+                chosen.append(run_id)
+            else:
+                self._leave(run_id)
+            self._events.update([event_id] if event_id is not None else ())
+        rows = runs.filter(id__in=chosen).values_list("id", "org_id", "input", "output")
+        for run_id, org_id, given, output in rows:
+            self._runs.append(run_id)
+            self._take(run_id, org_id, {"input": given, "output": output})
+
+    def at_events(self) -> None:
+        """The data of the events, of those that the runs began with too."""
+        events = Event.objects.filter(id__in=self._events, org_id__in=self._ruled).order_by("-id")
+        for event_id, size in events.annotate(bytes=_bytes("data") + _bytes("user")).values_list("id", "bytes"):
+            if not self._has_room(size):
+                self._leave(event_id)
+        rows = events.exclude(id__in=self.unread).values_list("id", "org_id", "data", "user")
+        for event_id, org_id, data, user in rows:
+            self._take(event_id, org_id, {"data": data, "user": user})
+        runs = Run.objects.filter(event_id__in=self.unread & self._events, id__in=self._runs)
+        for run_id in runs.values_list("id", flat=True):
+            self._leave(run_id)
+
+    def at_steps(self) -> None:
+        """Outputs of the steps."""
+        steps = StepRun.objects.filter(run_id__in=self._runs, org_id__in=self._ruled).exclude(output=None)
+        sized = steps.order_by("-run_id").annotate(bytes=_bytes("output")).values_list("id", "run_id", "bytes")
+        chosen: list[UUID] = []
+        rows = list(sized[: MOST_STEPS + 1])
+        if len(rows) > MOST_STEPS:
+            last = rows.pop()[1]
+            for run_id in self._runs:
+                if run_id <= last:
+                    self._leave(run_id)
+        for step_id, run_id, size in rows:
+            if self._has_room(size):
+                chosen.append(step_id)
+            else:
+                self._leave(run_id)
+        for run_id, org_id, output in steps.filter(id__in=chosen).values_list("run_id", "org_id", "output"):
+            self._take(run_id, org_id, {"output": output})
+
+    def _has_room(self, size: int | None) -> bool:
+        if self._bytes + (size or 0) > MOST_BYTES:
+            return False
+        self._bytes += size or 0
+        return True
+
+    def _take(self, row_id: UUID, org_id: UUID, payloads: dict[str, Any]) -> None:
+        """Add the values of a row; one with too many of them is unread."""
+        values = rules_of(org_id).values(payloads)
+        new = [value for value in values if value not in self.found]
+        if len(values) >= MOST_VALUES or len(self.found) + len(new) > MOST_KNOWN:
+            self._leave(row_id)
+        else:
+            self.found.update(dict.fromkeys(new))
+
+    def _leave(self, row_id: UUID) -> None:
+        self.unread.add(row_id)
+        self.unread.update(step_id for step_id, run_id in self._runs_of_steps.items() if run_id == row_id)
+
+
+def _bytes(column: str) -> Coalesce:
+    """What a column has, as it is stored: nothing is read for it."""
+    return Coalesce(Func(F(column), function="pg_column_size", output_field=IntegerField()), 0)

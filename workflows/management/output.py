@@ -6,8 +6,10 @@ import json
 import sys
 from argparse import SUPPRESS
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -16,7 +18,7 @@ from django.db import DataError, transaction
 from throttling.errors import ThrottlingError
 from workflows.edge.extras import extra
 from workflows.edge.unavailable import command_sentence, missing_service
-from workflows.errors import WorkflowsError
+from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import Organization
 from workflows.payload import parse, text_fault
 from workflows.presenters import redaction
@@ -32,8 +34,19 @@ NOT_OF_A_VERB = frozenset({
 })  # fmt: skip
 """Options that say nothing of what is changed."""
 READS = "It only reads."
+IN_PART = "in part"
+"""How a command ended that failed, or was stopped, after it had begun to change things."""
 WIDTH = 220
 MAX_SHOWN = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a command does, for the audit log: to what, and in whose organization (None: in no one's, or in all)."""
+
+    kind: str
+    id: str
+    org_id: UUID | None
 
 
 class HeadraceCommand(BaseCommand):
@@ -41,7 +54,9 @@ class HeadraceCommand(BaseCommand):
 
     requires_system_checks = ()  # they import the web, which takes half a second; `up`, `check` and CI run them
     _owner: Organization | None = None
-    """Whose data is printed."""
+    """Whose data is printed, and changed unless `doing` names another one."""
+    _change: Change | None = None
+    _changed_nothing = False
     changes: Collection[str] = ()
     """The verbs that change something, each in one transaction with its entry in the audit log."""
     changes_by_parts: Collection[str] = ()
@@ -84,6 +99,7 @@ class HeadraceCommand(BaseCommand):
     def _audited(self, args: Any, options: dict[str, Any]) -> str | None:
         """The command's output; what it has changed is in the audit log then."""
         verb = str(options.get("verb") or "")
+        self._owner, self._change, self._changed_nothing = None, None, False
         if verb in self.changes and not options.get("dry_run"):
             with transaction.atomic():
                 said = super().execute(*args, **options)
@@ -92,23 +108,46 @@ class HeadraceCommand(BaseCommand):
         by_parts = verb in self.changes_by_parts and not options.get("dry_run")
         try:
             said = super().execute(*args, **options)
-        except SystemExit:  # it was done in part
-            if by_parts:
-                self._write_down(verb, options)
+        except BaseException as error:  # Ctrl-C too
+            is_begun = self._change is not None and not isinstance(error, InvalidInput)
+            if by_parts and (is_begun or isinstance(error, SystemExit)):
+                self._write_down(verb, {**options, "ended": IN_PART})
             raise
         if by_parts:
             self._write_down(verb, options)
         return said
 
     def _write_down(self, verb: str, options: dict[str, Any]) -> None:
+        if self._changed_nothing:
+            return
         name = self.__module__.rpartition(".")[2]
-        owner = Organization.objects.filter(slug=options.get("org")).first()
+        made = self._change or Change(kind="", id="", org_id=self._owner.id if self._owner else None)
         given = {
             key: value
             for key, value in options.items()
             if key not in NOT_OF_A_VERB and value not in (None, "", False, [], ())
         }
-        audit.record(owner.id if owner else None, audit.of_command(), f"{name}.{verb}".rstrip("."), details=given)
+        done = f"{name}.{verb}".rstrip(".")
+        audit.record(made.org_id, audit.of_command(), done, kind=made.kind, id=made.id, details=given)
+
+    def doing(
+        self,
+        kind: str,
+        id: object = "",  # noqa: A002
+        *,
+        owner: Organization | None = None,
+        of_all: bool = False,
+    ) -> None:
+        """Say what is changed, for the audit log. It is written even where the command fails from here on.
+
+        `owner`: the organization in which it is done, where that is not the one of `--org`; `of_all`: in all of them.
+        """
+        whose = None if of_all else owner or self._owner
+        self._change = Change(kind=kind, id=str(id), org_id=whose.id if whose else None)
+
+    def changed_nothing(self) -> None:
+        """Say that the verb only showed something this time: nothing is written down."""
+        self._changed_nothing = True
 
     def organization(self, options: dict[str, Any]) -> Organization:
         found = Organization.objects.filter(slug=options["org"]).first()

@@ -13,7 +13,6 @@ from django.db import IntegrityError, transaction
 
 from workflows import selectors, services, signals
 from workflows.definitions.compiled import CompiledFlow
-from workflows.edge import hidden
 from workflows.engine.pipeline.trigger import NewRun, trigger
 from workflows.engine.repair import chain, fork
 from workflows.engine.repair.chain import Repair
@@ -26,6 +25,7 @@ from workflows.errors import FlowArchived, FlowNotPublished, InvalidInput, RunNo
 from workflows.models import BulkOperation, Organization, Run, StepRun
 from workflows.payload import MAX_EVENT_BYTES, Json
 from workflows.services import bulk
+from workflows.services.access import hidden
 
 MODES = ("start", "resume")
 MARKS = frozenset({"_dlqReprocessed", "_dlqItemId"})
@@ -298,7 +298,7 @@ def _meant(run: Run, new_input: Json) -> Json:
     """The input as it is meant: a value that was sent back hidden is that of the run."""
     if new_input is KEEP:
         return new_input
-    return hidden.restored(run.org_id, new_input, own_input(run), what="input", ids=[run.id])
+    return hidden.restored(run.org_id, new_input, own_input(run), name="input", ids=[run.id])
 
 
 def _cancel_one(operation: BulkOperation, organization: Organization, run_id: UUID) -> None:

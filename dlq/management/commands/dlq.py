@@ -138,6 +138,7 @@ class Command(HeadraceCommand):
             data=KEEP if options["data"] is None else json_argument(options["data"], "--data"),
             dry_run=options["dry_run"],
         )
+        self.doing("dead letter", options["letter"])
         if options["as_json"]:
             self.print_json(repeat_out(repeat))
             return
@@ -151,10 +152,12 @@ class Command(HeadraceCommand):
         if options["dry_run"]:
             raise CommandError("--dry-run belongs to a filter.")
         services.ignore(self.organization(options), options["letter"], by="the command line", reason=options["reason"])
+        self.doing("dead letter", options["letter"])
         self._show(options)
 
     def _reopen(self, options: dict[str, Any]) -> None:
         services.reopen(self.organization(options), options["letter"], by="the command line")
+        self.doing("dead letter", options["letter"])
         self._show(options)
 
     def _in_bulk(self, action: str, options: dict[str, Any], chosen: dict[str, Any]) -> None:
@@ -172,6 +175,7 @@ class Command(HeadraceCommand):
         started = bulk.start(
             organization, action, where, by="the command line", options=chosen, per_second=options["rate"]
         )
+        self.doing("operation", started.id)
         ended = watch(self, started, wait=options["wait"], quiet=options["as_json"])
         if options["as_json"]:
             self.print_json(operation_out(ended))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
 import json
@@ -18,7 +19,7 @@ from django.utils import timezone
 from tests.integration.access.test_keys import issued
 from tests.integration.api.test_access import login
 from tests.integration.commands.test_commands_walk import COMMANDS, verbs
-from tests.support.admin_site import staff
+from tests.support.admin_site import act, staff
 from tests.support.openapi import OPERATIONS
 from tests.support.pages import pages
 from tests.support.workers import publish
@@ -27,9 +28,12 @@ from workflows.api.edge import operations
 from workflows.dashboard import audited
 from workflows.edge.access import RIGHTS
 from workflows.errors import ScopeMissing
+from workflows.management.commands import runs
 from workflows.models import AuditEntry, Flow, Organization
 from workflows.selectors.access.audit import AuditFilter, entries
+from workflows.services import schedules
 from workflows.services.access import audit
+from workflows.services.retention import pruning
 
 NOOP = [{"id": "a", "type": "noop"}]
 NOT_BY_PAGE = {
@@ -198,6 +202,31 @@ def test_what_the_admin_saves_and_deletes_is_written(org: Organization) -> None:
     assert boss.get("/admin/headrace_workflows/auditentry/").status_code == 200
 
 
+def test_an_action_of_the_admin_is_written_for_what_it_was_done_to_alone(
+    org: Organization, other: Organization
+) -> None:
+    mine, done, theirs = (publish(each, NOOP, slug=slug) for each, slug in ((org, "a"), (org, "b"), (other, "c")))
+    runs = [services.trigger(org, slug, delay="1h").run_ids[0] for slug in (mine, done)]
+    strange = services.trigger(other, theirs, delay="1h").run_ids[0]
+    services.cancel_run(org, runs[1])
+    act(staff(of=org, role="operator"), "/admin/headrace_workflows/run/", "cancel", *runs, strange)
+    assert [(each.verb, each.object_id, each.details) for each in of(org)] == [
+        ("admin.run.cancel", str(runs[0]), {"done": 1, "rows": [str(runs[0])]})
+    ]
+    assert of(other) == []  # its row was posted, and is none of the login's
+    act(staff(superuser=True), "/admin/headrace_workflows/run/", "replay", *runs, strange)
+    assert [each.details["rows"] for each in of(other)] == []
+    act(staff(superuser=True), "/admin/headrace_workflows/run/", "cancel", strange)
+    assert [each.details["rows"] for each in of(other)] == [[str(strange)]]
+
+
+def test_the_switch_of_a_schedule_is_written_for_the_organization_of_its_flow(org: Organization) -> None:
+    publish(org, NOOP, on={"cron": "0 3 * * *"})
+    row = schedules.beat_rows([org]).get()
+    act(staff(superuser=True), "/admin/django_celery_beat/periodictask/", "disable_tasks", row.pk)
+    assert [(each.verb, each.details["done"]) for each in of(org)] == [("admin.periodictask.disable_tasks", 1)]
+
+
 def test_what_a_command_changes_is_written_and_a_failed_one_is_not(org: Organization) -> None:
     slug = publish(org, NOOP)
     call_command("pauses", "pause", f"--org={org.slug}", f"--flow={slug}", stdout=io.StringIO())
@@ -211,6 +240,66 @@ def test_what_a_command_changes_is_written_and_a_failed_one_is_not(org: Organiza
     out = io.StringIO()
     call_command("audit", "list", f"--org={org.slug}", "--json", stdout=out)
     assert [each["verb"] for each in json.loads(out.getvalue())["entries"]] == ["organization.key", "pauses.pause"]
+
+
+def entry_of(*line: str) -> AuditEntry | None:
+    """What a command has added to the log; None where it has added nothing."""
+    before = AuditEntry.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    with contextlib.suppress(CommandError, KeyboardInterrupt):
+        call_command(*line, stdout=io.StringIO())
+    added = list(AuditEntry.objects.filter(id__gt=before, actor_kind="command"))
+    assert len(added) <= 1
+    return added[0] if added else None
+
+
+def test_a_command_is_written_in_the_organization_it_was_done_to_with_what(org: Organization) -> None:
+    slug, at = publish(org, NOOP), f"--org={org.slug}"
+    run = services.trigger(org, slug, delay="1h").run_ids[0]
+    new = f"new-{uuid.uuid4().hex[:8]}"
+    for line, kind, of_what in (
+        (["pauses", "pause", at, f"--flow={slug}"], "flow", slug),
+        (["pauses", "resume", at, f"--flow={slug}"], "flow", slug),
+        (["runs", "cancel", str(run), at], "run", str(run)),
+        (["retention", "set", "failed", "9", at], "retention", "failed"),
+        (["flows", "archive", slug, at], "flow", slug),
+        (["organization", "redaction", "password", at], "organization", org.slug),
+        (["organization", "redaction", "--clear", at], "organization", org.slug),
+    ):
+        found = entry_of(*line)
+        assert found is not None, line
+        assert (found.org_id, found.object_kind, found.object_id) == (org.id, kind, of_what), line
+    made = entry_of("organization", "create", new)
+    assert made is not None
+    assert (made.org_id, made.object_id) == (Organization.objects.get(slug=new).id, new)
+    for verb in (["set", "failed", "9"], ["clear", "failed"]):
+        found = entry_of("retention", *verb, "--all", at)
+        assert found is not None, verb
+        assert found.org_id is None, "it holds for all"
+
+
+def test_a_command_that_only_shows_is_not_written(org: Organization) -> None:
+    publish(org, NOOP)
+    for line in (["organization", "redaction"], ["organization", "quotas"], ["retention", "list"]):
+        assert entry_of(*line, f"--org={org.slug}") is None, line
+
+
+def test_a_long_command_that_is_stopped_is_written_as_done_in_part(
+    org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    assert entry_of("runs", "cancel", f"--org={org.slug}") is None, "it names no run: nothing was begun"
+    assert entry_of("prune", f"--org={org.slug}", "--older-than=1s", "--json") is None, "it is refused"
+    monkeypatch.setattr(pruning, "prune", stop)
+    found = entry_of("prune", f"--org={org.slug}", "--json")
+    assert found is not None
+    assert (found.org_id, found.object_kind, found.details["ended"]) == (org.id, "retention", "in part")
+    monkeypatch.setattr(runs, "watch", stop)
+    found = entry_of("runs", "cancel", "--all", f"--org={org.slug}")
+    assert found is not None
+    assert (found.object_kind, found.details["ended"]) == ("operation", "in part")
+    assert str(uuid.UUID(found.object_id)) == found.object_id
 
 
 def test_logins_and_logouts_are_written_and_wrong_passwords_are_not(org: Organization) -> None:

@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import io
 import json
+import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
@@ -128,6 +130,57 @@ def test_while_aws_is_away_the_last_values_do_for_a_while(
     this_process.forget(SecretValues)
     with pytest.raises(ConfigurationFailure, match="AWS Secrets Manager"):
         secrets_of(org.id)[0]["KEY"]
+
+
+def test_an_outage_is_asked_about_once_in_a_while_and_holds_up_no_other_secret(
+    manager: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager.create_secret(Name="there", SecretString='{"KEY": "a-value"}')
+    kept, asked = AwsSecrets(), []
+    read, begun, go_on = aws.read_secret, threading.Event(), threading.Event()
+
+    def slow(name: str, by: Any = None) -> dict[str, str] | None:
+        asked.append(name)
+        if name == "there":
+            return read(name, by)
+        begun.set()
+        assert go_on.wait(30)
+        raise aws.AwsUnavailable
+
+    monkeypatch.setattr(aws, "read_secret", slow)
+    with ThreadPoolExecutor(3) as threads:
+        away = [threads.submit(kept.read, "away") for _ in range(2)]
+        assert begun.wait(30)
+        try:
+            assert threads.submit(kept.read, "there").result(30) == {"KEY": "a-value"}
+        finally:
+            go_on.set()
+        assert [type(each.exception(30)) for each in away] == [aws.AwsUnavailable] * 2
+    for _ in range(3):
+        with pytest.raises(aws.AwsUnavailable):
+            kept.read("away")
+    assert asked.count("away") == 1
+    monkeypatch.setattr(secret_sources, "KEPT_S", -1.0)
+    for _ in range(2):
+        kept._kept["away"].retry_at = 0.0
+        with pytest.raises(aws.AwsUnavailable):
+            kept.read("away")
+    assert asked.count("away") == 3
+
+
+def test_while_old_values_do_aws_is_not_asked_at_each_step(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager.create_secret(Name="there", SecretString='{"KEY": "a-value"}')
+    kept, asked = AwsSecrets(), []
+    assert kept.read("there") == {"KEY": "a-value"}
+
+    def away(name: str, *_: Any) -> None:
+        asked.append(name)
+        raise aws.AwsUnavailable
+
+    monkeypatch.setattr(aws, "read_secret", away)
+    monkeypatch.setattr(secret_sources, "KEPT_OF_AWS_S", -1.0)
+    assert [kept.read("there") for _ in range(4)] == [{"KEY": "a-value"}] * 4
+    assert asked == ["there"]
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"A": 1}'])

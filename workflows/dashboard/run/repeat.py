@@ -25,9 +25,9 @@ from workflows.edge.access import CHANGE_RUNS
 from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import Organization, Run
 from workflows.payload import MAX_EVENT_BYTES
-from workflows.presenters import redaction
 from workflows.selectors.runs import RunDetail
 from workflows.services import repair
+from workflows.services.access import hidden
 from workflows.services.repair import Repeat
 
 MODES = ("start", "resume", "fork")
@@ -59,7 +59,7 @@ def input_schema(flow: CompiledFlow | None) -> dict[str, str]:
 
 def editable_input(run: Run) -> str:
     """The input of a run as JSON that somebody may change: what the organization's rules hide is `***` in it."""
-    value = redaction.editable(run.org_id, repair.own_input(run), "input", [run.id])
+    value = hidden.editable(run.org_id, repair.own_input(run), "input", [run.id])
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 

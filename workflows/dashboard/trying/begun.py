@@ -9,11 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from workflows import services
-from workflows.edge import hidden
 from workflows.edge.values import identifier
 from workflows.models import Example, Organization
-from workflows.presenters import redaction
 from workflows.services import repair
+from workflows.services.access import hidden
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +37,12 @@ class Begin:
         """As the form shows it; empty for a new one."""
         if self.value is hidden.NOTHING:
             return ""
-        shown = redaction.editable(self.organization.id, self.value, self.name, self._runs)
+        shown = hidden.editable(self.organization.id, self.value, self.name, self._runs)
         return json.dumps(shown, indent=2, ensure_ascii=False)
 
     def meant(self, given: Any) -> Any:
         """The value that the form sends back, with what was hidden. Raises InvalidInput."""
-        what = self.name or "events"
-        return hidden.restored(self.organization.id, given, self.value, what=what, ids=self._runs)
+        return hidden.restored(self.organization.id, given, self.value, name=self.name, ids=self._runs)
 
 
 def begin_of(organization: Organization, given: Mapping[str, Any], kept: Sequence[Example], *, name: str) -> Begin:

@@ -141,34 +141,77 @@ def _is_ambiguous(slug: str) -> bool:
 
 
 class _Kept:
-    def __init__(self, values: Mapping[str, str], at: float) -> None:
-        self.values, self.at = values, at
+    """What AWS has said last of one secret, and from when on it is asked once more."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.values: Mapping[str, str] | None = None
+        self.at = 0.0
+        self.retry_at = 0.0
+        self.error: WorkflowsError | None = None
+
+    def is_fresh(self, now: float) -> bool:
+        return self.values is not None and now - self.at < KEPT_OF_AWS_S
+
+    def serve(self, now: float) -> Mapping[str, str] | None:
+        """The last values, as long as they do. Raises the failure of the last try, until the next one is due."""
+        if self.is_fresh(now):
+            return self.values
+        if now >= self.retry_at:
+            return None
+        return self.last(now)
+
+    def last(self, now: float) -> Mapping[str, str] | None:
+        """The last values where they are not too old, else the failure; None before the first try has ended."""
+        if self.values is not None and now - self.at <= STALE_S:
+            return self.values
+        if self.error is not None:
+            raise self.error
+        return None
 
 
 class AwsSecrets:
-    """What AWS has for organizations, by the name of the secret there, and the client that reads it."""
+    """What AWS has for organizations, by the name of the secret there, and the client that reads it.
+
+    While AWS is away, an organization waits for its own secret alone, once in KEPT_S; the others have their own.
+    """
 
     def __init__(self) -> None:
         self._kept: LRUCache[str, _Kept] = LRUCache(MOST_ORGANIZATIONS)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the dict: nothing is asked under it
         self._client: Any = None
 
     def read(self, name: str) -> Mapping[str, str]:
         """The names and texts. Raises AwsUnavailable, MissingExtra where it can't be read and was not lately."""
-        with self._lock:  # one thread asks; the others have its answer
-            kept, now = self._kept.get(name), time.monotonic()
-            if kept is not None and now - kept.at < KEPT_OF_AWS_S:
-                return kept.values
-            try:
-                self._client = self._client or aws.client()
-                found = aws.read_secret(name, self._client) or {}
-            except WorkflowsError as error:
-                if kept is None or now - kept.at > STALE_S:
-                    raise
-                log.warning("secrets of AWS are read later: the last ones do", secret=name, error=str(error))
-                return kept.values
-            self._kept[name] = _Kept(found, now)
-            return found
+        with self._lock:
+            kept = self._kept.setdefault(name, _Kept())
+        served = kept.serve(time.monotonic())
+        if served is not None:
+            return served
+        if not kept.lock.acquire(blocking=False):  # another thread asks: its answer does, or the last one
+            served = kept.values if kept.values is not None and time.monotonic() - kept.at <= STALE_S else None
+            if served is not None:
+                return served
+            kept.lock.acquire()
+        try:
+            served = kept.serve(time.monotonic())
+            return served if served is not None else self._ask(name, kept)
+        finally:
+            kept.lock.release()
+
+    def _ask(self, name: str, kept: _Kept) -> Mapping[str, str]:
+        try:
+            self._client = self._client or aws.client()
+            found = aws.read_secret(name, self._client) or {}
+        except WorkflowsError as error:
+            now = time.monotonic()
+            kept.error, kept.retry_at = error, now + KEPT_S
+            served = kept.last(now)
+            assert served is not None, "the failure was raised"
+            log.warning("secrets of AWS are read later: the last ones do", secret=name, error=str(error))
+            return served
+        kept.values, kept.at, kept.error, kept.retry_at = found, time.monotonic(), None, 0.0
+        return found
 
 
 def _add_aws(values: Values, name: str) -> None:

@@ -66,18 +66,21 @@ def _stopped(ids: list[UUID]) -> None:
     if not ids or not lines.are_wanted(logging.ERROR):
         return
     with database.borrowed_from_django():
-        hidden = Secrets(redaction.known_values(ids))
+        found = redaction.find_values(ids)
+    hidden = Secrets(found.values)
     for row in sql.stopped_jobs(ids=ids):
         names = {"jobId": str(row.id), "jobType": row.slug}
         if row.status == "failed":
             error = row.error or {}
+            said = f"{error.get('name', '')}: {error.get('message', '')}"
+            is_known = row.id not in found.unread
             log.error(
                 "job failed",
                 **names,
                 step=error.get("step"),
                 category=error.get("category"),
-                error=hidden.mask(f"{error.get('name', '')}: {error.get('message', '')}"),
-                stack=hidden.mask(error.get("traceback") or "") or None,
+                error=hidden.mask(said) if is_known else redaction.MASK,
+                stack=(hidden.mask(error.get("traceback") or "") if is_known else "") or None,
             )
         else:
             log.info("job cancelled", **names, reason=row.cancel_reason or None)

@@ -37,8 +37,10 @@ class Command(HeadraceCommand):
             return
         if options["verb"] == "stop":
             operation = bulk.stop(organization, options["operation"], by="the command line")
+            self.doing("operation", operation.id)
         elif options["verb"] == "resume":
             operation = bulk.resume(organization, options["operation"], by="the command line")
+            self.doing("operation", operation.id)
             operation = watch(self, operation, wait=options["wait"], quiet=options["as_json"])
         else:
             operation = bulk.get(organization, options["operation"])

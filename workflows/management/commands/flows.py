@@ -87,8 +87,14 @@ class Command(HeadraceCommand):
             raise CommandError("\n".join(str(problem) for problem in error.problems)) from None
         if not published:
             raise CommandError("There are no flows in Python: write them into flows.py of an installed app.")
+        self._published([each.flow.slug for each in published if each.changed])
         for each in published:
             self.stdout.write(f"{each.flow.slug}: version {each.number}{'' if each.changed else ' (unchanged)'}")
+
+    def _published(self, slugs: list[str]) -> None:
+        self.doing("flow", slugs[0] if len(slugs) == 1 else "")
+        if not slugs:
+            self.changed_nothing()
 
     def _replay_check(self, options: dict[str, Any]) -> None:
         replay_check.run(self, options)
@@ -138,6 +144,7 @@ class Command(HeadraceCommand):
             applied = [
                 (each.path, services.apply_definition(organization, each.spec, source=each.source)) for each in read
             ]
+        self._published([each.flow.slug for _, each in applied if each.changed or each.unarchived])
         if options["as_json"]:
             self.print_json(
                 [
@@ -185,10 +192,12 @@ class Command(HeadraceCommand):
 
     def _archive(self, options: dict[str, Any]) -> None:
         flow = archiving.archive(self.organization(options), options["slug"], by=BY)
+        self.doing("flow", flow.slug)
         self._say(options, {"flow": flow.slug, "archived": True}, f"{flow.slug}: archived; it starts nothing any more")
 
     def _unarchive(self, options: dict[str, Any]) -> None:
         flow = archiving.unarchive(self.organization(options), options["slug"], by=BY)
+        self.doing("flow", flow.slug)
         self._say(options, {"flow": flow.slug, "archived": False}, f"{flow.slug}: back, with its triggers")
 
     def _delete(self, options: dict[str, Any]) -> None:
@@ -196,6 +205,7 @@ class Command(HeadraceCommand):
         if not options["yes"]:
             self._confirm(f"Delete the flow {slug!r}" + (" with ALL its history?" if history == "delete" else "?"))
         removal = archiving.delete(organization, slug, history=history, by=BY)
+        self.doing("flow", slug)
         done = removal.is_done
         while not done:
             time.sleep(LOOK_AGAIN_S)  # for a transaction that is open, or for the leader, which deletes too

@@ -162,6 +162,7 @@ class Command(HeadraceCommand):
             weight=options["weight"],
             note=options["note"],
         )
+        self.doing("limit", row, of_all=row.org_id is None)
         limits.put_limit(row, by=BY)
         self._say(f"{row} is overridden.", {"set": str(row)}, options)
 
@@ -169,6 +170,7 @@ class Command(HeadraceCommand):
         row = ThrottleOverride.objects.filter(**self._subject(organization, options)).first()
         if row is None:
             raise CommandError("There is no such override; `limits list` shows what there is.")
+        self.doing("limit", row, of_all=row.org_id is None)
         limits.delete_limit(row, by=BY)
         self._say(f"{row} is no longer overridden.", {"unset": str(row)}, options)
 

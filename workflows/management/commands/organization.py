@@ -96,6 +96,7 @@ class Command(HeadraceCommand):
             raise CommandError(
                 f"There is an organization {made.slug!r} already; `organization key` issues keys for it."
             )
+        self.doing("organization", made.slug, owner=made)
         keys = {kind: access_keys.issue(made, kind, "first")[1] for kind in AccessKey.Kind.values}
         self._show({"organization": made.slug, "apiKey": keys["api"], "eventKey": keys["event"]}, options)
 
@@ -109,6 +110,7 @@ class Command(HeadraceCommand):
             expires_at=_expiry(options["expires"]),
             as_operator=True,
         )
+        self.doing("key", row.id)
         self._show({"key": key, "id": str(row.id)}, options)
 
     def _keys(self, options: dict[str, Any]) -> None:
@@ -130,21 +132,24 @@ class Command(HeadraceCommand):
     def _rotate(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)
         overlap = dt.timedelta(milliseconds=_milliseconds(options["overlap"], "--overlap"))
-        row, key = access_keys.rotate(
-            organization, _id_of(organization, options["key"]), overlap=overlap, as_operator=True
-        )
+        rotated = _id_of(organization, options["key"])
+        self.doing("key", rotated)
+        row, key = access_keys.rotate(organization, rotated, overlap=overlap, as_operator=True)
         self._show({"key": key, "id": str(row.id)}, options)
 
     def _revoke(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)
         row = access_keys.revoke(organization, _id_of(organization, options["key"]))
+        self.doing("key", row.id)
         self._show({"revoked": str(row)}, options)
 
     def _redaction(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)
+        self.doing("organization", organization.slug)
         if options["rules"] or options["clear"]:
             rules = redacting.set_rules(organization, [] if options["clear"] else options["rules"])
         else:
+            self.changed_nothing()
             rules = list(organization.redaction)
         if options["as_json"]:
             self.print_json({"rules": rules})
@@ -181,11 +186,13 @@ class Command(HeadraceCommand):
     def _add(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)
         row = members.put(organization, options["member"], options["role"], by=BY, as_operator=True)
+        self.doing("member", row.member)
         self._show({"organization": organization.slug, "member": row.member, "role": row.role}, options)
 
     def _remove(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)
         row = members.remove(organization, options["member"], by=BY, as_operator=True)
+        self.doing("member", row.member)
         self._show({"organization": organization.slug, "removed": row.member, "role": row.role}, options)
 
     def _quotas(self, options: dict[str, Any]) -> None:
@@ -199,7 +206,10 @@ class Command(HeadraceCommand):
         if any(value < 0 for value in new.values()):
             raise CommandError("A quota is a whole number; 0 takes it away.")
         if new:
+            self.doing("organization", organization.slug)
             quotas.set_quotas(organization, **new, by=BY)
+        else:
+            self.changed_nothing()
         found = quota_selectors.quotas(organization)
         if options["as_json"]:
             self.print_json([quota_out(each) for each in found])

@@ -42,6 +42,9 @@ class Command(HeadraceCommand):
             self._list(pauses.stopped(self.organization(options)), options)
             return
         subject = self._subject(options)
+        kind = "flow" if subject.flow else "queue" if subject.queue else "organization"
+        named = subject.flow or subject.organization
+        self.doing(kind, named.slug if named else subject.queue)
         if options["verb"] == "resume":
             pauses.resume(subject, by=BY)
             self._said({"resumed": True}, f"The {subject} goes on.", options)

@@ -50,6 +50,7 @@ class Command(HeadraceCommand):
             export=options["export"],
             dry_run=options["dry_run"],
         )
+        self.doing("retention")
         with _shown(self, quiet=options["as_json"]) as tell:
             try:
                 done = pruning.prune(request, tell=tell)

@@ -37,6 +37,8 @@ class Command(HeadraceCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         organization = self.organization(options)
         whose: Organization | None = None if options.get("all") else organization
+        if options["verb"] != "list":
+            self.doing("retention", options["subject"], of_all=whose is None)
         if options["verb"] == "set":
             rules.set_rule(whose, options["subject"], options["days"], by=BY)
         elif options["verb"] == "clear":

@@ -113,7 +113,9 @@ class Command(HeadraceCommand):
         self.print_json(recorded.to_json(stored.load(self.organization(options), options["run"])))
 
     def _import(self, options: dict[str, Any]) -> None:
-        done = importing.import_runs(self.organization(options), options["file"], keep_days=options["keep_days"])
+        organization = self.organization(options)
+        self.doing("runs", options["file"].name)
+        done = importing.import_runs(organization, options["file"], keep_days=options["keep_days"])
         if options["as_json"]:
             self.print_json(
                 {"runs": done.runs, "known": done.known, "rows": dict(done.rows), "cutOff": done.is_cut_off}
@@ -128,6 +130,7 @@ class Command(HeadraceCommand):
             self._in_bulk("cancel_runs", options, {"reason": options["reason"]})
             return
         services.cancel_run(self.organization(options), options["run"], reason=options["reason"])
+        self.doing("run", options["run"])
         self._show(options)
 
     def _replay(self, options: dict[str, Any]) -> None:
@@ -146,6 +149,7 @@ class Command(HeadraceCommand):
             new_input=_new_input(options),
             dry_run=options["dry_run"],
         )
+        self.doing("run", options["run"])
         self.print_json(presenters.repeat_out(repeat))
 
     def _fork(self, options: dict[str, Any]) -> None:
@@ -157,6 +161,7 @@ class Command(HeadraceCommand):
             new_input=_new_input(options),
             dry_run=options["dry_run"],
         )
+        self.doing("run", options["run"])
         self.print_json(presenters.repeat_out(repeat))
 
     def _in_bulk(self, action: str, options: dict[str, Any], chosen: dict[str, Any]) -> None:
@@ -171,6 +176,7 @@ class Command(HeadraceCommand):
         started = bulk.start(
             organization, action, where, by="the command line", options=chosen, per_second=options["rate"]
         )
+        self.doing("operation", started.id)
         ended = watch(self, started, wait=options["wait"], quiet=options["as_json"])
         if options["as_json"]:
             self.print_json(presenters.operation_out(ended))

@@ -46,8 +46,10 @@ class Command(HeadraceCommand):
                     f"{options['name']} has fewer than {SHORTEST} characters: it is masked only where it stands alone."
                 )
             secrets.set_secret(organization, options["name"], value)
+            self.doing("secret", options["name"])
         elif options["verb"] == "delete":
             secrets.delete_secret(organization, options["name"])
+            self.doing("secret", options["name"])
         else:
             found = Secret.objects.filter(organization=organization).order_by("name")
             if options["as_json"]:
@@ -60,6 +62,7 @@ class Command(HeadraceCommand):
 
     def _rotate(self, options: dict[str, Any]) -> None:
         """Exit code 1 where something is left that no key opens."""
+        self.doing("secrets")
         result = secrets.rotate()
         if options["as_json"]:
             self.print_json({
