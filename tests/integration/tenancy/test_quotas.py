@@ -22,7 +22,7 @@ from throttling.models import ThrottleChange, ThrottleOverride
 from workflows import services
 from workflows.engine.intake.meters import meter
 from workflows.engine.pipeline import admit
-from workflows.errors import InvalidInput
+from workflows.errors import InvalidInput, TooManyChanges
 from workflows.models import AccessKey, Event, MeasuredHour, Organization, Run, StoredBytes, Trigger
 from workflows.selectors.tenancy import quotas as quota_selectors
 from workflows.services import intake, limits
@@ -194,6 +194,40 @@ def test_the_organizations_own_limit_can_not_be_above_its_quota(tenant: Organiza
     quotas.set_quotas(tenant, concurrent_steps=2, by="test")
     quotas.set_quotas(tenant, concurrent_steps=NO_QUOTA, by="test")
     assert own_limit(tenant) is None
+
+
+def test_an_operator_sets_a_quota_however_many_changes_the_tenant_has_made(
+    tenant: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_CHANGES", 0)
+    quotas.set_quotas(tenant, concurrent_steps=4, by="test")
+    assert own_limit(tenant) == 4
+    quotas.set_quotas(tenant, concurrent_steps=NO_QUOTA, by="test")
+    assert own_limit(tenant) is None
+    with pytest.raises(TooManyChanges):
+        put(tenant, concurrency=2)
+
+
+def test_a_quota_of_steps_is_stored_with_its_limit_or_not_at_all(tenant: Organization) -> None:
+    put(tenant, concurrency=3, key="event.data.customer")  # such a limit can't be the quota
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match="takes no key"):
+            quotas.set_quotas(tenant, events_per_s=7, concurrent_steps=2, by="test")
+        tenant.refresh_from_db()
+        assert (tenant.events_per_s, tenant.concurrent_steps, own_limit(tenant)) == (None, None, 3)
+    limits.delete_limit(limits.find_limit(tenant, "org"), by="tenant")
+    Organization.objects.filter(id=tenant.id).update(concurrent_steps=2)  # what an earlier version left behind
+    quotas.set_quotas(tenant, concurrent_steps=2, by="test")
+    assert own_limit(tenant) == 2
+    changes = ThrottleChange.objects.filter(org_id=tenant.id).count()
+    quotas.set_quotas(tenant, concurrent_steps=2, by="test")
+    assert ThrottleChange.objects.filter(org_id=tenant.id).count() == changes
+
+
+def test_a_limit_of_a_rate_alone_stays_where_there_was_no_quota_to_take_away(tenant: Organization) -> None:
+    put(tenant, rate_limit=100, rate_period_ms=1_000, weight=2.0)
+    quotas.set_quotas(tenant, concurrent_steps=NO_QUOTA, by="test")
+    assert limits.find_limit(tenant, "org").rate_limit == 100
 
 
 def test_a_tenants_key_meets_the_quota(tenant: Organization) -> None:
