@@ -35,8 +35,8 @@ def put_limit(
     """Store an override; it holds on all workers within a second. Raises InvalidInput with what to do.
 
     `instead_of`: the one that was edited; where it was for another subject, it is removed. `keep_weight`: the caller is
-    no operator, so the weight that an operator gave the organization stays. `for_quota`: an operator sets the quota that
-    this limit is, however many changes the organization has made.
+    no operator, so the weight that an operator gave the organization stays. `for_quota`: an operator sets the quota
+    that this limit is, however many changes the organization has made.
     """
     if not for_quota:
         check_pace(row.org_id)

@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
+from tests.support.admin_site import staff
 from tests.support.workers import await_that, leave_nothing, publish
 from throttling.errors import StoreUnavailable
 from throttling.gate import Gate
@@ -23,7 +24,7 @@ from workflows import services
 from workflows.engine.intake.meters import meter
 from workflows.engine.pipeline import admit
 from workflows.errors import InvalidInput, TooManyChanges
-from workflows.models import AccessKey, Event, MeasuredHour, Organization, Run, StoredBytes, Trigger
+from workflows.models import AccessKey, Event, IdempotencyKey, MeasuredHour, Organization, Run, StoredBytes, Trigger
 from workflows.selectors.tenancy import quotas as quota_selectors
 from workflows.services import intake, limits
 from workflows.services.tenancy import quotas, usage
@@ -135,6 +136,59 @@ def test_the_quick_door_leaves_an_organization_with_a_quota_to_the_ordinary_way(
     assert ask() == [True, True]
     Organization.objects.filter(id=tenant.id).update(is_full=True)
     assert ask() == [False, False]
+
+
+@pytest.mark.parametrize("quota", ["events", "bytes"])
+def test_a_repeat_of_a_stored_run_is_answered_with_its_id_above_a_quota(tenant: Organization, quota: str) -> None:
+    """Who asks again because the answer was lost learns that the run is stored."""
+    publish(tenant, [{"id": "a", "type": "noop"}], slug="keyed", idempotency="input.order")
+    doors = Doors(tenant)
+
+    def run(slug: str, body: Any) -> Any:
+        return doors.keyed.post(f"/api/workflows/{slug}/run", json.dumps(body), content_type="application/json")
+
+    one, by_flow = {"delay": "1h", "idempotencyKey": "one"}, {"delay": "1h", "triggerData": {"order": 7}}
+    many = [{"delay": "1h", "idempotencyKey": f"many-{number}"} for number in range(3)]
+    wanted = [("counted", one), ("keyed", by_flow), ("counted", many)]
+    stored = [run(slug, body).json() for slug, body in wanted]
+    if quota == "events":
+        quotas.set_quotas(tenant, events_per_s=1, by="test")
+        meter().take(tenant.id.hex, 1, 100)
+    else:
+        Organization.objects.filter(id=tenant.id).update(is_full=True)
+    refused = 429 if quota == "events" else 507
+    for (slug, body), before in zip(wanted, stored, strict=True):
+        answer = run(slug, body)
+        assert (answer.status_code, ids_of(answer.json())) == (202, ids_of(before))
+    assert run("counted", {**one, "idempotencyKey": "two"}).status_code == refused
+    assert run("counted", {**one, "force": True}).status_code == refused
+    assert run("counted", [*many, {"delay": "1h"}]).status_code == refused
+    assert run("nowhere", one).status_code == 404
+    IdempotencyKey.objects.filter(org_id=tenant.id).update(expires_at=timezone.now())
+    assert run("counted", one).status_code == refused, "the key stands for its run no longer"
+
+
+def ids_of(answer: dict[str, Any]) -> list[str]:
+    """The ids of the runs in the answer to a start."""
+    return [str(value) for value in answer["runIds"]] if "runIds" in answer else [str(answer["runId"])]
+
+
+@pytest.mark.parametrize("quota", ["events", "bytes"])
+def test_the_test_pages_are_asked_for_too(tenant: Organization, quota: str) -> None:
+    operator = staff(of=tenant, role="operator")
+    sent = {"/test/": {"flow": "counted", "input": "{}"}, "/test/events/": {"events": '[{"name": "a"}, {"name": "b"}]'}}
+    if quota == "events":
+        quotas.set_quotas(tenant, events_per_s=1, by="test")
+        meter().take(tenant.id.hex, 1, 100)
+    else:
+        Organization.objects.filter(id=tenant.id).update(is_full=True)
+    for path, form in sent.items():
+        page = operator.post(path, form)
+        assert (page.status_code, f"The organization {tenant.slug}" in page.content.decode()) == (422, True)
+    assert (Event.objects.filter(org_id=tenant.id).count(), Run.objects.filter(org_id=tenant.id).count()) == (0, 0)
+    quotas.set_quotas(tenant, events_per_s=NO_QUOTA, by="test")
+    Organization.objects.filter(id=tenant.id).update(is_full=False)
+    assert [operator.post(path, form).status_code for path, form in sent.items()] == [302, 302]
 
 
 def test_without_the_store_everything_is_taken_in(tenant: Organization, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,15 @@
 """Quotas: how much an organization may take of the installation. Operators of the installation set them.
 
-What comes from outside (events, deliveries of webhooks, runs that the API starts) is asked for; what the system starts
-itself (children, schedules, replays) is not, and nothing that runs is harmed.
+What comes from outside (events, deliveries of webhooks, runs that the API or the test page starts) is asked for, but for a
+run that repeats a stored one. What the system starts itself (children, schedules, replays) is not, and nothing that runs
+is harmed.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 from django.db import transaction
@@ -70,6 +73,11 @@ def charge(organization: Organization, count: int) -> None:
             f"{count:,} in {math.ceil(reading.wait_s)} s.",
             retry_after_s=reading.wait_s,
         )
+
+
+def charge_of(organization: Organization) -> Callable[[int], None]:
+    """The charge of an organization, for verbs that find out by themselves how much is new (`services.trigger`)."""
+    return partial(charge, organization)
 
 
 def set_quotas(
