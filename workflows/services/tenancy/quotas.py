@@ -1,8 +1,8 @@
 """Quotas: how much an organization may take of the installation. Operators of the installation set them.
 
-What comes from outside (events, deliveries of webhooks, runs that the API or the test page starts) is asked for, but for a
-run that repeats a stored one. What the system starts itself (children, schedules, replays) is not, and nothing that runs
-is harmed.
+What comes from outside (events, deliveries of webhooks, runs that the API or the test page starts) is asked for, but
+for a run that repeats a stored one. What the system starts itself (children, schedules, replays) is not, and nothing
+that runs is harmed.
 """
 
 from __future__ import annotations
