@@ -156,6 +156,26 @@ def test_who_can_not_log_in_is_no_admin_that_is_left(org: Organization, anna: Us
     assert f"user:{anna.username}" not in roles(org)
 
 
+def test_a_page_of_another_organization_than_the_sessions_does_nothing_there(
+    org: Organization, other: Organization, anna: User
+) -> None:
+    for each in (org, other):
+        members.put(each, anna.username, "admin", by="test", may_give=members.any_role)
+    bert = User.objects.create_user(f"bert-{uuid.uuid4().hex[:8]}")
+    client = client_of(anna)
+    client.post("/switch/", {"organization": other.slug})
+    form = {"member": bert.username, "role": "viewer"}
+    answer = client.post("/organization/members/", {**form, "org": org.slug})
+    assert (answer.status_code, answer["X-Headrace-Organization"]) == (409, other.slug)
+    assert f"This page shows {org.slug}; your session is at {other.slug} now" in answer.content.decode()
+    assert client.get("/?rows=", headers={"X-Headrace-Organization": org.slug}).status_code == 409
+    Membership.objects.filter(user=anna, organization=other).delete()
+    assert client.post("/organization/members/", {**form, "org": other.slug}).status_code == 409, "it is at org now"
+    assert not Membership.objects.filter(user=bert).exists()
+    assert client.post("/organization/members/", {**form, "org": org.slug}).status_code == 302
+    assert roles(org)[f"user:{bert.username}"] == "viewer"
+
+
 def run(*words: str) -> str:
     out = io.StringIO()
     call_command("organization", *words, stdout=out)
