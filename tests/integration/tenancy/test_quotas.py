@@ -20,7 +20,7 @@ from throttling.errors import StoreUnavailable
 from throttling.gate import Gate
 from throttling.meters.meter import Meter
 from throttling.models import ThrottleChange, ThrottleOverride
-from workflows import services
+from workflows import services, this_process
 from workflows.engine.intake.meters import meter
 from workflows.engine.pipeline import admit
 from workflows.errors import InvalidInput, TooManyChanges
@@ -105,6 +105,13 @@ def test_an_array_counts_as_many_as_it_has(tenant: Organization) -> None:
     assert doors.event(500).status_code == 200
     assert int(doors.run(1)["Retry-After"]) > 60
     assert quota_selectors.quotas(tenant)[0].is_reached
+
+
+def test_where_nothing_is_counted_no_use_is_shown(tenant: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
+    quotas.set_quotas(tenant, events_per_s=5, by="test")
+    assert quota_selectors.quotas(tenant)[0].used == 0
+    monkeypatch.setattr(admit, "is_on", lambda: False)
+    assert quota_selectors.quotas(tenant)[0].used is None
 
 
 def test_an_unsigned_delivery_uses_nothing_of_the_quota(tenant: Organization) -> None:
@@ -320,6 +327,21 @@ def test_payloads_are_summed_and_above_the_quota_nothing_new_comes_in(tenant: Or
     usage.measure_now(timezone.now())
     assert stored(tenant) < 1_000_000
     assert doors.event().status_code == 200
+
+
+def test_a_measurement_that_fails_is_not_tried_again_at_once(live_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Any] = []
+
+    def fail(now: Any) -> None:
+        begun.append(now)
+        raise RuntimeError
+
+    monkeypatch.setattr(usage, "measure_now", fail)
+    monkeypatch.setattr(this_process.own(usage._Pace), "next_at", 0.0)
+    with pytest.raises(RuntimeError):
+        usage.measure()
+    assert usage.measure() is False
+    assert len(begun) == 1
 
 
 def test_old_hours_are_measured_in_turn_and_shrink_when_rows_go(tenant: Organization) -> None:
