@@ -15,7 +15,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.browser.test_dashboard import browser, confirm, shoot  # noqa: F401  (a fixture)
 from tests.support.workers import leave_nothing, publish
 from workflows import services
-from workflows.models import Membership, Organization, Run
+from workflows.models import AuditEntry, Membership, Organization, Run
 
 PASSWORD = "correct horse"
 DELAY = [{"id": "nap", "type": "delay", "config": {"for": "1h"}}]
@@ -142,6 +142,43 @@ def test_an_admin_of_one_organization_is_a_viewer_of_another_by_its_team(
     confirm(hers, "Cancel")
     expect(hers.get_by_role("heading", name="red-flow")).to_be_visible()
     assert Run.objects.get(id=red.run_id).cancel_requested_at is not None
+
+
+def test_a_tab_that_shows_another_organization_than_the_session_is_at_changes_nothing(
+    contexts: list[BrowserContext], places: tuple[Place, Place]
+) -> None:
+    red, blue = places
+    anna, bert = person("anna"), person("bert")
+    for place in places:
+        Membership.objects.create(organization=place.org, user=anna, role="admin")
+    here = log_in(contexts[0], anna)
+    switch(here, red)
+    listed = contexts[0].new_page()
+    listed.goto("/")
+    expect(listed.locator("tbody")).to_contain_text("red-flow")
+    polled = contexts[0].new_page()
+    polled.goto("/limits/")
+    here.goto("/organization/")
+    here.get_by_label("Login or team").fill(bert.username)
+    there = contexts[0].new_page()
+    there.goto("/")
+    switch(there, blue)
+
+    here.get_by_role("button", name="Add").click()
+    words = f"This page shows {red.org.slug}; your session is at {blue.org.slug} now"
+    expect(here.get_by_role("alert")).to_contain_text(words)
+    assert not Membership.objects.filter(user=bert).exists()
+    for each in (listed, polled):
+        expect(each.locator("#switched")).to_contain_text(words, timeout=15_000)
+    expect(listed.locator("tbody")).not_to_contain_text("blue-flow")
+
+    switch(here, red)  # the page that refuses has the switch
+    here.goto("/organization/")
+    here.get_by_label("Login or team").fill(bert.username)
+    here.get_by_role("button", name="Add").click()
+    expect(here.locator("main")).to_contain_text(f"user:{bert.username} is viewer now.")
+    assert [each.organization for each in Membership.objects.filter(user=bert)] == [red.org]
+    assert "org" not in AuditEntry.objects.get(org_id=red.org.id, verb="member.set").details
 
 
 def csrf(context: BrowserContext) -> str:

@@ -12,7 +12,7 @@ from workflows.admin.checked import CheckedAdmin
 from workflows.admin.scoped import Scope
 from workflows.edge import access, redaction
 from workflows.edge.access import RIGHTS, WHAT
-from workflows.errors import Forbidden, InvalidInput, WorkflowsError
+from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import AccessKey, AuditEntry, Event, Flow, Membership, Organization, Run, Secret
 from workflows.services import access_keys
 from workflows.services.access import redacting
@@ -84,13 +84,6 @@ class MembershipInline(Inline):
         return obj is not None and access.allows(request.user, access.CHANGE_ORGANIZATION, obj)
 
 
-def _check_reach(request: HttpRequest, organization: Organization, role: str, pk: Any = None) -> None:
-    """Raises Forbidden where the role, or the one that the member had, is stronger than one's own."""
-    before = Membership.objects.filter(pk=pk).values_list("role", flat=True).first() if pk else None
-    if not all(access.may_give(request.user, each, organization) for each in (role, before) if each):
-        raise Forbidden("Your rights do not reach as far as this role: an admin of the organization may give it.")
-
-
 class LinesField(forms.CharField):
     """Texts, one a line."""
 
@@ -148,16 +141,13 @@ class OrganizationAdmin(CheckedAdmin):
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
         """Memberships go through the verbs that page and command call."""
         formset.save(commit=False)
-        by, as_operator = f"user {request.user.get_username()}", access.is_operator(request.user)
+        caller = access.changes_members(request.user, form.instance)
         for row in formset.deleted_objects:
-            _check_reach(request, form.instance, row.role)
-            members.remove(form.instance, row.member, by=by, as_operator=as_operator)
+            members.remove(form.instance, row.member, **caller)
         for row, _ in formset.changed_objects:
-            _check_reach(request, form.instance, row.role, row.pk)
-            members.put(form.instance, row.member, row.role, by=by, as_operator=as_operator)
+            members.put(form.instance, row.member, row.role, **caller)
         for each in formset.new_objects:
-            _check_reach(request, form.instance, each.role)
-            made = members.put(form.instance, each.named, each.role, by=by, as_operator=as_operator)
+            made = members.put(form.instance, each.named, each.role, **caller)
             each.user, each.group = made.user, made.group  # the history of the page says who it is
 
     def has_add_permission(self, request: HttpRequest) -> bool:

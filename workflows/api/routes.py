@@ -77,7 +77,6 @@ def queue_stats(request: ApiRequest) -> dict[str, Any]:
 def run_workflow(request: ApiRequest, slug: str, payload: RunsOrNone = None) -> Status[dict[str, Any]]:
     """Start a run, or with an array up to 5,000 of them, all or none. They are stored when this answers; they end
     whatever happens to the workers or the broker."""
-    quotas.charge(request.organization, len(payload) if isinstance(payload, list) else 1)
     if isinstance(payload, list):
         return Status(202, _start_many(request.organization, slug, payload))
     wanted = payload or RunIn.model_validate({})
@@ -92,6 +91,7 @@ def run_workflow(request: ApiRequest, slug: str, payload: RunsOrNone = None) -> 
         force=wanted.force,
         user_id=wanted.user_id,
         kind="api",
+        charge=quotas.charge_of(request.organization),
     )
     run_id = triggered.run_ids[0]
     message = "An earlier run has this idempotency key" if triggered.existing else presenters.QUEUED
@@ -117,7 +117,8 @@ def _start_many(organization: Organization, slug: str, wanted: list[RunIn]) -> d
         )
         for each in wanted
     ]
-    triggered = services.trigger_runs_of(organization, slug, runs, force=wanted[0].force, kind="api")
+    charge = quotas.charge_of(organization)
+    triggered = services.trigger_runs_of(organization, slug, runs, force=wanted[0].force, kind="api", charge=charge)
     refused = [
         {"index": index, "code": refusal.code, "reason": refusal.reason}
         for index, run in enumerate(runs)

@@ -22,14 +22,24 @@ from workflows.presenters import redaction as masking
 
 MOST_SHOWN = 200
 """So many organizations the switcher lists; an operator reaches the others by `?org=`."""
+SHOWN_FIELD, SHOWN_HEADER = "org", "X-Headrace-Organization"
+"""In these a form and a request of a page's script name the organization that the page shows."""
 MASKED = {"text/html", "application/json"}
 View = Callable[Concatenate[HttpRequest, Organization, ...], HttpResponseBase]
+
+
+class OtherOrganization(WorkflowsError):
+    """The page shows another organization than the session is at now: reload it."""
+
+    status, code = 409, "other_organization"
 
 
 def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponseBase]]:
     """The view for logins only, with the organization that the login sees; `permission`: which it must have besides.
 
-    On the request: `organization`, `may` (its rights there), and `organizations` (those that it can switch to).
+    A request of a page that shows another organization than the session is at now (it was switched in another tab) is
+    refused. On the request: `organization`, `may` (its rights there), and `organizations` (those that it can switch
+    to).
     """
 
     def decorate(view: View) -> Callable[..., HttpResponseBase]:
@@ -38,13 +48,12 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponseBas
             try:
                 asked = request.GET.get("org", "")
                 organization = access.choose(request, asked) if asked else access.organization_of_request(request)
+                _show(request, organization)
+                _check_shown(request, organization)
                 if permission:
                     access.require(request.user, permission, organization)
             except WorkflowsError as error:
                 return refused(request, error)
-            request.organization = organization  # type: ignore[attr-defined]  # the header of the pages names it
-            request.may = access.Rights(request.user, organization)  # type: ignore[attr-defined]
-            request.organizations = SimpleLazyObject(lambda: switchable(request))  # type: ignore[attr-defined]
             try:
                 answer = audited.page(
                     request, organization, lambda: view(request, organization, *args, **kwargs), kwargs
@@ -61,9 +70,32 @@ def page(permission: str = "") -> Callable[[View], Callable[..., HttpResponseBas
     return decorate
 
 
+def _show(request: HttpRequest, organization: Organization) -> None:
+    """Have the frame of the page show the organization."""
+    request.organization = organization  # type: ignore[attr-defined]  # the header of the pages names it
+    request.may = access.Rights(request.user, organization)  # type: ignore[attr-defined]
+    request.organizations = SimpleLazyObject(lambda: switchable(request))  # type: ignore[attr-defined]
+
+
+def _check_shown(request: HttpRequest, organization: Organization) -> None:
+    """Raises OtherOrganization where the page that sent the request shows another organization than this one."""
+    shown = request.headers.get(SHOWN_HEADER, "")
+    if request.method == "POST":
+        shown = request.POST.get(SHOWN_FIELD, "") or shown
+    if shown and shown != organization.slug:
+        raise OtherOrganization(
+            f"This page shows {shown[:100]}; your session is at {organization.slug} now, so nothing was done: reload "
+            f"it, or switch back to {shown[:100]} and send it again."
+        )
+
+
 def refused(request: HttpRequest, error: WorkflowsError) -> HttpResponse:
     """The page that says why not."""
-    return render(request, "headrace/refused.html", {"reason": str(error), "status": error.status}, status=error.status)
+    context = {"reason": str(error), "status": error.status}
+    answer = render(request, "headrace/refused.html", context, status=error.status)
+    if isinstance(error, OtherOrganization):
+        answer[SHOWN_HEADER] = request.organization.slug  # type: ignore[attr-defined]
+    return answer
 
 
 def not_found(request: HttpRequest, error: Http404) -> HttpResponse:

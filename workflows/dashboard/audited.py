@@ -62,12 +62,14 @@ REPEATS = frozenset({"repeat", "chosen_runs", "matching_runs", "letters:chosen",
 """Pages whose words are SAME."""
 BY_PARTS = frozenset({
     "chosen_runs", "matching_runs", "letters:chosen", "letters:start", "act_on_flow delete", "change_limit",
-    "alerts:channel", "alerts:try_configured",
+    "alerts:channel", "alerts:try_configured", "test", "test_events",
 })  # fmt: skip
 """Pages with several transactions, with a long look before them, or that call the network: their entries are written
 after the last one."""
 PREVIEWS = frozenset({"repeat", "letters:repair", "change_limit"})
 """Pages that show first what they would do: they have done it where they lead on to another page."""
+OF_FRAME = frozenset({"csrfmiddlewaretoken", "org"})
+"""Fields of every form: they say nothing of the change."""
 _WORD = re.compile(r"[a-z][a-z_-]{0,29}")
 
 
@@ -104,9 +106,7 @@ def _write(
     verb, kind, id_ = VERBS.get(name, (f"page.{name.replace(':', '.')}", "", ""))
     actor = audit.of_request(request, AuditEntry.Actor.LOGIN, request.user.get_username())
     form = {
-        key: values[0] if len(values) == 1 else values
-        for key, values in request.POST.lists()
-        if key != "csrfmiddlewaretoken"
+        key: values[0] if len(values) == 1 else values for key, values in request.POST.lists() if key not in OF_FRAME
     }
     given = {**form, **{key: str(value) for key, value in kwargs.items()}}
     details = {key: value for key, value in given.items() if value not in ("", [])}

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 from workflows.dashboard.access import page, refused
 from workflows.edge import access
 from workflows.edge.access import CHANGE_ORGANIZATION
-from workflows.errors import Forbidden, WorkflowsError
+from workflows.errors import WorkflowsError
 from workflows.models import Organization
 from workflows.selectors.tenancy import members as member_selectors
 from workflows.selectors.tenancy import quotas as quota_selectors
@@ -48,8 +48,7 @@ def put_member(request: HttpRequest, organization: Organization) -> HttpResponse
     """Add a login or a team, or give it another role."""
     member, role = request.POST.get("member", ""), request.POST.get("role", "")
     try:
-        _check_reach(request, organization, member, role)
-        row = members.put(organization, member, role, by=_by(request), as_operator=access.is_operator(request.user))
+        row = members.put(organization, member, role, **access.changes_members(request.user, organization))
         messages.info(request, f"{row.member} is {row.role} now.")
     except WorkflowsError as error:
         messages.error(request, str(error))
@@ -62,21 +61,8 @@ def remove_member(request: HttpRequest, organization: Organization) -> HttpRespo
     """End a membership."""
     member = request.POST.get("member", "")
     try:
-        _check_reach(request, organization, member, access.Role.VIEWER)
-        row = members.remove(organization, member, by=_by(request), as_operator=access.is_operator(request.user))
+        row = members.remove(organization, member, **access.changes_members(request.user, organization))
         messages.info(request, f"{row.member} is no member any more.")
     except WorkflowsError as error:
         messages.error(request, str(error))
     return redirect("headrace:organization")
-
-
-def _by(request: HttpRequest) -> str:
-    return f"user {request.user.get_username()}"
-
-
-def _check_reach(request: HttpRequest, organization: Organization, member: str, role: str) -> None:
-    """Raises Forbidden where the role that is given, or the one that the member has, is stronger than one's own."""
-    row = members.find(organization, member)
-    for given in (role, row.role if row is not None else access.Role.VIEWER):
-        if not access.may_give(request.user, given, organization):
-            raise Forbidden(f"Your rights do not reach as far as the role {given!s}: an admin of the organization may.")

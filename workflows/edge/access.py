@@ -9,8 +9,9 @@ nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any, TypedDict
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
@@ -237,12 +238,21 @@ def may_give(user: User, role: str, organization: Organization) -> bool:
     return all(allows(user, permission, organization) for permission in RIGHTS_OF.get(role, ()))
 
 
-def organizations_with(user: User, permission: str) -> QuerySet[Organization]:
-    """The organizations in which the login has a permission."""
-    if is_operator(user):
-        return Organization.objects.all()
-    having = [org_id for org_id in roles_of(user) if allows_in(user, permission, org_id)]
-    return Organization.objects.filter(id__in=having)
+class MemberChanger(TypedDict):
+    """How a login changes members: what the verbs of `services.tenancy.members` ask of their caller."""
+
+    by: str
+    may_give: Callable[[str], bool]
+    as_operator: bool
+
+
+def changes_members(user: User, organization: Organization) -> MemberChanger:
+    """How the login changes members of the organization: as itself, and no further than its own rights reach."""
+    return MemberChanger(
+        by=f"user {user.get_username()}",
+        may_give=partial(may_give, user, organization=organization),
+        as_operator=is_operator(user),
+    )
 
 
 def allows_somewhere(user: User, permission: str) -> bool:

@@ -25,14 +25,21 @@ KEY_NAMES = frozenset({"event", "input", "org"})
 
 
 def put_limit(
-    row: ThrottleOverride, *, by: str, instead_of: ThrottleOverride | None = None, keep_weight: bool = False
+    row: ThrottleOverride,
+    *,
+    by: str,
+    instead_of: ThrottleOverride | None = None,
+    keep_weight: bool = False,
+    for_quota: bool = False,
 ) -> ThrottleOverride:
     """Store an override; it holds on all workers within a second. Raises InvalidInput with what to do.
 
     `instead_of`: the one that was edited; where it was for another subject, it is removed. `keep_weight`: the caller is
-    no operator, so the weight that an operator gave the organization stays.
+    no operator, so the weight that an operator gave the organization stays. `for_quota`: an operator sets the quota
+    that this limit is, however many changes the organization has made.
     """
-    check_pace(row.org_id)
+    if not for_quota:
+        check_pace(row.org_id)
     try:
         with transaction.atomic():
             _keep_below_quota(row)
@@ -62,13 +69,14 @@ def check_pace(org_id: UUID | None) -> None:
         raise TooManyChanges
 
 
-def delete_limit(row: ThrottleOverride, *, by: str, keep_weight: bool = False) -> None:
+def delete_limit(row: ThrottleOverride, *, by: str, keep_weight: bool = False, for_quota: bool = False) -> None:
     """Remove an override: the shipped, configured or defined value holds again. `keep_weight`: its weight stays. Of an
-    organization with a quota of steps at once, that quota stays as its limit."""
+    organization with a quota of steps at once, that quota stays as its limit. `for_quota`: as `put_limit` has it."""
     if row.scope == "org" and row.org_id is not None and quota_of_steps(row.org_id) is not None:
         put_limit(ThrottleOverride(scope="org", org_id=row.org_id), by=by, keep_weight=keep_weight)
         return
-    check_pace(row.org_id)
+    if not for_quota:
+        check_pace(row.org_id)
     announce(overrides.delete(row, by=by, keep_weight=keep_weight))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -43,6 +43,8 @@ from workflows.services import schedules
 from workflows.services.flows import archiving, trigger_rows
 
 MAX_RUNS_AT_ONCE = 5_000
+Charge = Callable[[int], None]
+"""Counts so many runs towards quotas, or raises."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +175,7 @@ def trigger(
     parent: UUID | None = None,
     on_parent_cancel: Literal["cancel", "abandon"] = "cancel",
     awaited: bool = False,
+    charge: Charge | None = None,
 ) -> Triggered:
     """Start one run of a flow. Inside a transaction the run belongs to it, and starts when it commits.
 
@@ -182,8 +185,9 @@ def trigger(
     otherwise; with `awaited` it waits for this one.
 
     A flow's `singleton`, `debounce` or `batch` gives the run that stands in the place of a new one; the answer's
-    `refused` says why. Raises FlowNotFound, FlowArchived, FlowNotPublished, FlowPaused, RunRateLimited,
-    InvalidInput, PayloadTooLarge, IdempotencyConflict.
+    `refused` says why. `charge`: counts it towards the organization's quotas (`tenancy.quotas.charge_of`), unless it
+    repeats an earlier run. Raises FlowNotFound, FlowArchived, FlowNotPublished, FlowPaused, RunRateLimited,
+    InvalidInput, PayloadTooLarge, IdempotencyConflict, and what `charge` raises.
     """
     flow = published(organization, slug)
     value = {} if data is None else data
@@ -199,6 +203,7 @@ def trigger(
         run_at=starts_at,
         force=force,
         lineage=lineage,
+        charge=charge,
     )
     for refusal in made.refused.values():
         if refusal.code == "rate_limited":
@@ -234,13 +239,20 @@ def new_run(
 
 
 def trigger_runs_of(
-    organization: Organization, slug: str, runs: Sequence[NewRun], *, force: bool = False, kind: str = "manual"
+    organization: Organization,
+    slug: str,
+    runs: Sequence[NewRun],
+    *,
+    force: bool = False,
+    kind: str = "manual",
+    charge: Charge | None = None,
 ) -> Triggered:
     """Start runs of a flow at once, all or none. Raises as `trigger` does, but for
     RunRateLimited: the answer's `refused` says which runs are not made."""
     if not 1 <= len(runs) <= MAX_RUNS_AT_ONCE:
         raise InvalidInput(f"Give 1 to {MAX_RUNS_AT_ONCE:,} runs, not {len(runs):,}.")
-    return trigger_runs(published(organization, slug), runs, org_id=organization.id, kind=kind, force=force)
+    flow = published(organization, slug)
+    return trigger_runs(flow, runs, org_id=organization.id, kind=kind, force=force, charge=charge)
 
 
 def _priority(given: str | int | None) -> int | None:

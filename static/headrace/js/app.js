@@ -1,4 +1,5 @@
 // What every page has: custom elements (they start by themselves, after a swap too), the menu, themes, keys, copying.
+import "./organization.js";
 import "./time.js";
 import "./json.js";
 import "./tabs.js";

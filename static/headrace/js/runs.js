@@ -1,6 +1,8 @@
 // The list of runs: rows that change are swapped by their ids, new ones are put in front while nobody points at the
 // list, and offered with a button else. Choosing rows, the times of the filters (in the viewer's zone; the address has
 // UTC), and zooming by the chart.
+import { hasAnswerSwitched, shown as shownOrganization } from "./organization.js";
+
 const COUNTS_EVERY_MS = 20000;
 const PAGE = 50;
 let isAsking = false;
@@ -34,7 +36,8 @@ async function refresh() {
     const rows = [...document.querySelectorAll("#runs tbody tr[id]")];
     const known = [...rows.map((row) => `${row.id.slice(4)}:${row.dataset.hash}`), ...waiting.map((each) => `${each.id}:new`)];
     const separator = shown.dataset.rowsUrl.includes("?") && !shown.dataset.rowsUrl.endsWith("?") ? "&" : "";
-    const answer = await fetch(`${shown.dataset.rowsUrl}${separator}shown=${known.slice(0, 200).join(",")}`, { cache: "no-store" });
+    const answer = await fetch(`${shown.dataset.rowsUrl}${separator}shown=${known.slice(0, 200).join(",")}`, { cache: "no-store", headers: shownOrganization });
+    if (hasAnswerSwitched(answer)) return;
     if (answer.redirected || answer.status === 403) return void location.reload();
     if (!answer.ok || shown !== list()) return;
     take(await answer.json());

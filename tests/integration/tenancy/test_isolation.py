@@ -15,12 +15,15 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import URLPattern
 
+from dlq.alerting import channels
 from headrace.api import api as ninja_api
 from tests.integration.tenancy.two import Tenant, address, parameters, patterns, send, text_of
+from tests.support.admin_site import staff
 from tests.support.pages import methods_of as methods_of_page
 from tests.support.workers import leave_nothing
+from throttling.models import ThrottleOverride
 from workflows.api.streams import routes as stream_routes
-from workflows.models import AccessKey, Event, Membership, Organization
+from workflows.models import AccessKey, Event, Membership, Organization, Run
 from workflows.services import bulk
 from workflows.streams.changes import OrganizationStream
 from workflows.streams.holders import Holder, revoked
@@ -44,14 +47,15 @@ OF_NOBODY = {
     "api/step-types": "the step types of the installation, the same for all",
     "api/queues/<name>/pause": "a queue is the installation's: test_a_queue_takes_an_operators_key",
     "api/queues/<name>/resume": "a queue is the installation's: test_a_queue_takes_an_operators_key",
-    "alerts/channels/environment/test/": "the addresses are the environment's: it takes an operator of it",
-    "workers/queues/<name>/<verb>/": "a queue is the installation's: it takes an operator of it",
+    "alerts/channels/environment/test/": "the environment's: test_what_is_the_installations_takes_an_operator_of_it",
+    "workers/queues/<name>/<verb>/": "the installation's: test_what_is_the_installations_takes_an_operator_of_it",
     "e/<key>": "the key is the organization's own: test_a_key_leads_to_its_own_organization",
     "hooks/<token>": "the token is the trigger's own: test_a_key_leads_to_its_own_organization",
     "callbacks/<token>": "the token is the step's own: test_a_key_leads_to_its_own_organization",
 }
 """Patterns that show and change nothing of an organization, and why."""
 NUMBERS = {"api/workflows/queue/stats", "api/dlq/stats", "api/limits/report", "api/organization/quotas"}
+"""Lists that name nothing: of an organization without anything they are all zero (test_counts_are_of_ones_own)."""
 SAYS_NOTHING = {
     "api/redaction": "the rules are the key's organization's own",
     "api/organization/retention": "the rules are the key's organization's own; what is deleted is one count for all",
@@ -65,7 +69,6 @@ NOT_OF_NOW = {"limits/one/": "only limits that somebody uses at the moment have 
 """Lists that have nothing of the own organization either in these tests, and why."""
 NAMES_NOTHING = {"kind", "action", "subject", "verb"}
 """Parameters that are words of ours, and name no object."""
-"""Lists that name nothing: of an organization without anything they are all zero (test_counts_are_of_ones_own)."""
 NOT_404 = {
     ("put", "api/events/schemas/<name>"): "a name is each organization's own: it makes its own schema",
     ("delete", "api/events/schemas/<name>"): "a name is each organization's own: there is nothing to remove",
@@ -290,6 +293,45 @@ def test_counts_are_of_ones_own(route: str, theirs: Tenant, other: Organization)
     assert not [number for number in numbers_in(answer) if number], answer
     own = theirs.by_key.get(f"/{route}").json()
     assert route == "api/limits/report" or [number for number in numbers_in(own) if number], "nor does it count its own"
+
+
+def test_counts_of_pages_are_of_ones_own(theirs: Tenant, other: Organization) -> None:
+    asked = {"runs/counts/": "", "events/new/": LIST_QUERIES["events/new/"]}
+    assert {route for route, why in SAYS_NOTHING.items() if "test_counts_of_pages" in why} == asked.keys()
+
+    def counted(client: Client) -> list[int]:
+        pages = [client.get(f"/{route}?{query}") for route, query in asked.items()]
+        return [pages[0].context["drawn"].total, pages[1].context["count"]]
+
+    assert counted(staff(of=other, role="admin")) == [0, 0]
+    own = [model.objects.filter(org_id=theirs.org.id).count() for model in (Run, Event)]
+    assert all(own)
+    assert counted(theirs.in_browser) == own
+
+
+@pytest.mark.parametrize("role", Membership.Role.values)
+def test_what_is_the_installations_takes_an_operator_of_it(
+    role: str, other: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(channels, "addresses", lambda channel: ["json://localhost:1/"])
+    monkeypatch.setattr(channels, "say", lambda *given: sent.append(given))
+    member, boss = staff(of=other, role=role), staff(superuser=True, of=other)
+    queue, trial = "/workers/queues/headrace.io", "/alerts/channels/environment/test/"
+    paused = ThrottleOverride.objects.filter(scope="pause", name="headrace.io")
+    assert member.post(f"{queue}/pause/").status_code == 403
+    assert not paused.exists()
+    try:
+        assert boss.post(f"{queue}/pause/").status_code == 302
+        assert paused.exists()
+        assert member.post(f"{queue}/resume/").status_code == 403
+        assert paused.exists()
+    finally:
+        assert boss.post(f"{queue}/resume/").status_code == 302
+    assert member.post(trial).status_code in {403, 404}
+    assert sent == []
+    assert boss.post(trial).status_code == 302
+    assert len(sent) == 1
 
 
 def numbers_in(value: Any) -> Iterator[float]:

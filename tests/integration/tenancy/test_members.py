@@ -66,17 +66,17 @@ def test_a_member_is_a_login_or_a_team_and_once_only(org: Organization, anna: Us
 
 def test_members_come_get_another_role_and_go(org: Organization, anna: User) -> None:
     team = Group.objects.create(name=f"team-{uuid.uuid4().hex[:8]}")
-    members.put(org, anna.username, "admin", by="test")
-    members.put(org, f"group:{team.name}", "viewer", by="test")
-    members.put(org, f" group:{team.name} ", "operator", by="test")
+    members.put(org, anna.username, "admin", by="test", may_give=members.any_role)
+    members.put(org, f"group:{team.name}", "viewer", by="test", may_give=members.any_role)
+    members.put(org, f" group:{team.name} ", "operator", by="test", may_give=members.any_role)
     assert roles(org) == {f"user:{anna.username}": "admin", f"group:{team.name}": "operator"}
     with pytest.raises(LastAdmin):
-        members.put(org, anna.username, "viewer", by="test")
+        members.put(org, anna.username, "viewer", by="test", may_give=members.any_role)
     with pytest.raises(LastAdmin):
-        members.remove(org, f"user:{anna.username}", by="test")
-    members.remove(org, anna.username, by="test", as_operator=True)
+        members.remove(org, f"user:{anna.username}", by="test", may_give=members.any_role)
+    members.remove(org, anna.username, by="test", may_give=members.any_role, as_operator=True)
     with pytest.raises(MemberNotFound):
-        members.remove(org, anna.username, by="test")
+        members.remove(org, anna.username, by="test", may_give=members.any_role)
     assert roles(org) == {f"group:{team.name}": "operator"}
 
 
@@ -85,13 +85,13 @@ def test_members_come_get_another_role_and_go(org: Organization, anna: User) -> 
 )
 def test_a_name_of_nobody_is_refused_with_a_reason(org: Organization, name: str) -> None:
     with pytest.raises((InvalidInput, LoginNotFound)):
-        members.put(org, name, "viewer", by="test")
+        members.put(org, name, "viewer", by="test", may_give=members.any_role)
     assert roles(org) == {}
 
 
 def test_an_unknown_role_is_refused(org: Organization, anna: User) -> None:
     with pytest.raises(InvalidInput, match="viewer, operator, editor, admin"):
-        members.put(org, anna.username, "king", by="test")
+        members.put(org, anna.username, "king", by="test", may_give=members.any_role)
 
 
 def test_the_page_shows_members_to_all_and_changes_them_for_admins(org: Organization, anna: User) -> None:
@@ -123,6 +123,57 @@ def test_nobody_gives_more_than_it_has(org: Organization, anna: User) -> None:
     page = client.post("/organization/members/remove/", {"member": bert.username}, follow=True)
     assert "do not reach" in page.content.decode()
     assert roles(org) == {f"user:{anna.username}": "viewer", f"user:{bert.username}": "admin"}
+
+
+def test_a_role_is_taken_away_by_those_only_who_could_give_it_whatever_the_form_says(
+    org: Organization, anna: User
+) -> None:
+    """The form of the admin deletes a row whose role it sends itself: the stored one counts."""
+    mine = staff(["headrace_workflows.change_organization"], of=org)
+    members.put(org, anna.username, "admin", by="test", may_give=members.any_role)
+    keeper = User.objects.create_user(f"keeper-{uuid.uuid4().hex[:8]}")
+    members.put(org, keeper.username, "admin", by="test", may_give=members.any_role)
+    path, form = admin_form(mine, org)
+    ids = {value[0]: name for name, value in form.items() if name.endswith("-id")}
+    row = ids[str(Membership.objects.get(organization=org, user=anna).pk)].removesuffix("-id")
+    page = mine.post(path, {**form, f"{row}-role": "viewer", f"{row}-DELETE": "on"}, follow=True)
+    assert "do not reach" in page.content.decode()
+    assert roles(org)[f"user:{anna.username}"] == "admin"
+
+
+def test_who_can_not_log_in_is_no_admin_that_is_left(org: Organization, anna: User) -> None:
+    team = Group.objects.create(name=f"team-{uuid.uuid4().hex[:8]}")
+    gone = User.objects.create_user(f"gone-{uuid.uuid4().hex[:8]}", is_active=False)
+    for name in (anna.username, gone.username, f"group:{team.name}"):
+        members.put(org, name, "admin", by="test", may_give=members.any_role)
+    gone.groups.add(team)
+    with pytest.raises(LastAdmin):
+        members.put(org, anna.username, "viewer", by="test", may_give=members.any_role)
+    with pytest.raises(LastAdmin):
+        members.remove(org, anna.username, by="test", may_give=members.any_role)
+    User.objects.create_user(f"here-{uuid.uuid4().hex[:8]}").groups.add(team)
+    members.remove(org, anna.username, by="test", may_give=members.any_role)
+    assert f"user:{anna.username}" not in roles(org)
+
+
+def test_a_page_of_another_organization_than_the_sessions_does_nothing_there(
+    org: Organization, other: Organization, anna: User
+) -> None:
+    for each in (org, other):
+        members.put(each, anna.username, "admin", by="test", may_give=members.any_role)
+    bert = User.objects.create_user(f"bert-{uuid.uuid4().hex[:8]}")
+    client = client_of(anna)
+    client.post("/switch/", {"organization": other.slug})
+    form = {"member": bert.username, "role": "viewer"}
+    answer = client.post("/organization/members/", {**form, "org": org.slug})
+    assert (answer.status_code, answer["X-Headrace-Organization"]) == (409, other.slug)
+    assert f"This page shows {org.slug}; your session is at {other.slug} now" in answer.content.decode()
+    assert client.get("/?rows=", headers={"X-Headrace-Organization": org.slug}).status_code == 409
+    Membership.objects.filter(user=anna, organization=other).delete()
+    assert client.post("/organization/members/", {**form, "org": other.slug}).status_code == 409, "it is at org now"
+    assert not Membership.objects.filter(user=bert).exists()
+    assert client.post("/organization/members/", {**form, "org": org.slug}).status_code == 302
+    assert roles(org)[f"user:{bert.username}"] == "viewer"
 
 
 def run(*words: str) -> str:

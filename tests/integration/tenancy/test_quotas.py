@@ -14,16 +14,17 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
+from tests.support.admin_site import staff
 from tests.support.workers import await_that, leave_nothing, publish
 from throttling.errors import StoreUnavailable
 from throttling.gate import Gate
 from throttling.meters.meter import Meter
 from throttling.models import ThrottleChange, ThrottleOverride
-from workflows import services
+from workflows import services, this_process
 from workflows.engine.intake.meters import meter
 from workflows.engine.pipeline import admit
-from workflows.errors import InvalidInput
-from workflows.models import AccessKey, Event, MeasuredHour, Organization, Run, StoredBytes, Trigger
+from workflows.errors import InvalidInput, TooManyChanges
+from workflows.models import AccessKey, Event, IdempotencyKey, MeasuredHour, Organization, Run, StoredBytes, Trigger
 from workflows.selectors.tenancy import quotas as quota_selectors
 from workflows.services import intake, limits
 from workflows.services.tenancy import quotas, usage
@@ -106,6 +107,13 @@ def test_an_array_counts_as_many_as_it_has(tenant: Organization) -> None:
     assert quota_selectors.quotas(tenant)[0].is_reached
 
 
+def test_where_nothing_is_counted_no_use_is_shown(tenant: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
+    quotas.set_quotas(tenant, events_per_s=5, by="test")
+    assert quota_selectors.quotas(tenant)[0].used == 0
+    monkeypatch.setattr(admit, "is_on", lambda: False)
+    assert quota_selectors.quotas(tenant)[0].used is None
+
+
 def test_an_unsigned_delivery_uses_nothing_of_the_quota(tenant: Organization) -> None:
     publish(tenant, NOOP, slug="signed", on=[{"webhook": "hmac", "name": "quota/signed", "secret": "NOT_STORED"}])
     quotas.set_quotas(tenant, events_per_s=1, by="test")
@@ -135,6 +143,59 @@ def test_the_quick_door_leaves_an_organization_with_a_quota_to_the_ordinary_way(
     assert ask() == [True, True]
     Organization.objects.filter(id=tenant.id).update(is_full=True)
     assert ask() == [False, False]
+
+
+@pytest.mark.parametrize("quota", ["events", "bytes"])
+def test_a_repeat_of_a_stored_run_is_answered_with_its_id_above_a_quota(tenant: Organization, quota: str) -> None:
+    """Who asks again because the answer was lost learns that the run is stored."""
+    publish(tenant, [{"id": "a", "type": "noop"}], slug="keyed", idempotency="input.order")
+    doors = Doors(tenant)
+
+    def run(slug: str, body: Any) -> Any:
+        return doors.keyed.post(f"/api/workflows/{slug}/run", json.dumps(body), content_type="application/json")
+
+    one, by_flow = {"delay": "1h", "idempotencyKey": "one"}, {"delay": "1h", "triggerData": {"order": 7}}
+    many = [{"delay": "1h", "idempotencyKey": f"many-{number}"} for number in range(3)]
+    wanted = [("counted", one), ("keyed", by_flow), ("counted", many)]
+    stored = [run(slug, body).json() for slug, body in wanted]
+    if quota == "events":
+        quotas.set_quotas(tenant, events_per_s=1, by="test")
+        meter().take(tenant.id.hex, 1, 100)
+    else:
+        Organization.objects.filter(id=tenant.id).update(is_full=True)
+    refused = 429 if quota == "events" else 507
+    for (slug, body), before in zip(wanted, stored, strict=True):
+        answer = run(slug, body)
+        assert (answer.status_code, ids_of(answer.json())) == (202, ids_of(before))
+    assert run("counted", {**one, "idempotencyKey": "two"}).status_code == refused
+    assert run("counted", {**one, "force": True}).status_code == refused
+    assert run("counted", [*many, {"delay": "1h"}]).status_code == refused
+    assert run("nowhere", one).status_code == 404
+    IdempotencyKey.objects.filter(org_id=tenant.id).update(expires_at=timezone.now())
+    assert run("counted", one).status_code == refused, "the key stands for its run no longer"
+
+
+def ids_of(answer: dict[str, Any]) -> list[str]:
+    """The ids of the runs in the answer to a start."""
+    return [str(value) for value in answer["runIds"]] if "runIds" in answer else [str(answer["runId"])]
+
+
+@pytest.mark.parametrize("quota", ["events", "bytes"])
+def test_the_test_pages_are_asked_for_too(tenant: Organization, quota: str) -> None:
+    operator = staff(of=tenant, role="operator")
+    sent = {"/test/": {"flow": "counted", "input": "{}"}, "/test/events/": {"events": '[{"name": "a"}, {"name": "b"}]'}}
+    if quota == "events":
+        quotas.set_quotas(tenant, events_per_s=1, by="test")
+        meter().take(tenant.id.hex, 1, 100)
+    else:
+        Organization.objects.filter(id=tenant.id).update(is_full=True)
+    for path, form in sent.items():
+        page = operator.post(path, form)
+        assert (page.status_code, f"The organization {tenant.slug}" in page.content.decode()) == (422, True)
+    assert (Event.objects.filter(org_id=tenant.id).count(), Run.objects.filter(org_id=tenant.id).count()) == (0, 0)
+    quotas.set_quotas(tenant, events_per_s=NO_QUOTA, by="test")
+    Organization.objects.filter(id=tenant.id).update(is_full=False)
+    assert [operator.post(path, form).status_code for path, form in sent.items()] == [302, 302]
 
 
 def test_without_the_store_everything_is_taken_in(tenant: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +257,40 @@ def test_the_organizations_own_limit_can_not_be_above_its_quota(tenant: Organiza
     assert own_limit(tenant) is None
 
 
+def test_an_operator_sets_a_quota_however_many_changes_the_tenant_has_made(
+    tenant: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_CHANGES", 0)
+    quotas.set_quotas(tenant, concurrent_steps=4, by="test")
+    assert own_limit(tenant) == 4
+    quotas.set_quotas(tenant, concurrent_steps=NO_QUOTA, by="test")
+    assert own_limit(tenant) is None
+    with pytest.raises(TooManyChanges):
+        put(tenant, concurrency=2)
+
+
+def test_a_quota_of_steps_is_stored_with_its_limit_or_not_at_all(tenant: Organization) -> None:
+    put(tenant, concurrency=3, key="event.data.customer")  # such a limit can't be the quota
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match="takes no key"):
+            quotas.set_quotas(tenant, events_per_s=7, concurrent_steps=2, by="test")
+        tenant.refresh_from_db()
+        assert (tenant.events_per_s, tenant.concurrent_steps, own_limit(tenant)) == (None, None, 3)
+    limits.delete_limit(limits.find_limit(tenant, "org"), by="tenant")
+    Organization.objects.filter(id=tenant.id).update(concurrent_steps=2)  # what an earlier version left behind
+    quotas.set_quotas(tenant, concurrent_steps=2, by="test")
+    assert own_limit(tenant) == 2
+    changes = ThrottleChange.objects.filter(org_id=tenant.id).count()
+    quotas.set_quotas(tenant, concurrent_steps=2, by="test")
+    assert ThrottleChange.objects.filter(org_id=tenant.id).count() == changes
+
+
+def test_a_limit_of_a_rate_alone_stays_where_there_was_no_quota_to_take_away(tenant: Organization) -> None:
+    put(tenant, rate_limit=100, rate_period_ms=1_000, weight=2.0)
+    quotas.set_quotas(tenant, concurrent_steps=NO_QUOTA, by="test")
+    assert limits.find_limit(tenant, "org").rate_limit == 100
+
+
 def test_a_tenants_key_meets_the_quota(tenant: Organization) -> None:
     quotas.set_quotas(tenant, concurrent_steps=4, by="test")
     keyed = Doors(tenant).keyed
@@ -232,6 +327,21 @@ def test_payloads_are_summed_and_above_the_quota_nothing_new_comes_in(tenant: Or
     usage.measure_now(timezone.now())
     assert stored(tenant) < 1_000_000
     assert doors.event().status_code == 200
+
+
+def test_a_measurement_that_fails_is_not_tried_again_at_once(live_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Any] = []
+
+    def fail(now: Any) -> None:
+        begun.append(now)
+        raise RuntimeError
+
+    monkeypatch.setattr(usage, "measure_now", fail)
+    monkeypatch.setattr(this_process.own(usage._Pace), "next_at", 0.0)
+    with pytest.raises(RuntimeError):
+        usage.measure()
+    assert usage.measure() is False
+    assert len(begun) == 1
 
 
 def test_old_hours_are_measured_in_turn_and_shrink_when_rows_go(tenant: Organization) -> None:

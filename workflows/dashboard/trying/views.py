@@ -24,6 +24,7 @@ from workflows.errors import EventNotFound, InvalidInput, WorkflowsError
 from workflows.models import Example, Organization
 from workflows.selectors.events import event_detail, event_schemas, is_unmatched
 from workflows.services.own import examples
+from workflows.services.tenancy import quotas
 
 MAX_CHARACTERS = 1_000_000
 SHOWN_EVENTS = 20
@@ -118,6 +119,7 @@ def _start(request: HttpRequest, organization: Organization, slug: str, value: A
         idempotency_key=form.get("key", "")[:200],
         user_id=form.get("userId", "")[:200],
         kind="manual",
+        charge=quotas.charge_of(organization),
     )
     if started.refused:
         messages.warning(request, f"No new run was made: {next(iter(started.refused.values())).reason}")
@@ -151,6 +153,7 @@ def events(request: HttpRequest, organization: Organization) -> HttpResponse:
     if request.method == "POST":
         try:
             value = begin.meant(_json(text, "events"))
+            quotas.charge(organization, len(value) if isinstance(value, list) else 1)
             ids = services.send_events(organization, value)
             sent_text = _as_sent(text, value)
             examples.remember(organization, user_id(request), kind="event", name="", text=sent_text)

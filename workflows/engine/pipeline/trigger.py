@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -91,22 +91,27 @@ def trigger(
     force: bool = False,
     lineage: Lineage = NO_LINEAGE,
     limit_bytes: int = MAX_EVENT_BYTES,
+    charge: Callable[[int], None] | None = None,
 ) -> Triggered:
     """Make runs of a version, within the caller's transaction where there is one; dispatch them after the commit.
 
     A run is not made where an earlier run has its idempotency key (unless by `force`), or where the flow's controls
     refuse it (debounce, batch, singleton, rate_limit). Replays, resumes and forks are checked by neither.
+    `charge`: called once with how many runs repeat no earlier one, after their check and before any is stored; what it
+    raises refuses all. (It may call a store: then the caller has no transaction open.)
     Raises InvalidInput (by the flow's input_schema), PayloadTooLarge, or IdempotencyConflict where another open
     transaction holds a key.
     """
     texts = {run.id: _checked(flow, run, limit_bytes) for run in runs}
     keyed = not lineage.repeats and (flow.idempotency is not None or any(run.keys for run in runs))
     controlled = flow.controls.any and not lineage.repeats
+    wanted = [_wanted(flow, run, org_id, event_name, user_id, force) for run in runs] if keyed else []
+    if charge is not None and (count := len(runs) - idempotency.count_known(flow, org_id, wanted)):
+        charge(count)
     together = connection.in_atomic_block or keyed or controlled or lineage.parent_policy == "cancel"
     with transaction.atomic() if together else contextlib.nullcontext():  # else one statement, a transaction by itself
         if lineage.parent_policy == "cancel":
             _check_parent(org_id, lineage.parent_id)
-        wanted = [_wanted(flow, run, org_id, event_name, user_id, force) for run in runs] if keyed else []
         stands_for = idempotency.reserve_keys(flow, org_id, wanted) if keyed else {}
         new: Sequence[Candidate] = [
             _candidate(flow, run, texts[run.id], org_id, event_name, user_id, run_at, controlled=controlled)
@@ -122,10 +127,19 @@ def trigger(
         dispatcher.start_after_commit(ready)
         if _starts_soon(new) or any(each.code == "batched" for each in refused.values()):
             dispatcher.hint_after_commit()
+    return _answer(runs, new, stands_for, refused)
+
+
+def _answer(
+    runs: Sequence[NewRun],
+    new: Sequence[Candidate],
+    stands_for: Mapping[UUID, UUID],
+    refused: Mapping[UUID, Refusal],
+) -> Triggered:
     instead = {run_id: each.run_id for run_id, each in refused.items() if each.run_id}
     ids = [instead.get(owner, owner) for owner in (stands_for.get(run.id, run.id) for run in runs)]
     existing = frozenset(ids) - {run.id for run in new}
-    deleted = _deleted(existing) if keyed else NONE
+    deleted = _deleted(existing) if stands_for else NONE
     return Triggered(run_ids=ids, existing_ids=existing, pruned_ids=deleted, refused=refused)
 
 

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import psycopg
 from django.db import connection
+from django.db.models.functions import Now
 
 from throttling.errors import ThrottlingError
 from throttling.limits import key_text
@@ -23,6 +24,7 @@ from workflows.definitions.compiled import CompiledFlow
 from workflows.engine.sql import run_controls as sql
 from workflows.errors import ExpressionError, IdempotencyConflict, InvalidInput, MissingField
 from workflows.expressions import Expression
+from workflows.models import IdempotencyKey
 
 WINDOW_S = 24 * 3_600.0
 WAIT_MS = 2_000
@@ -131,6 +133,17 @@ def reserve_keys(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> 
                 runs=[pair[1] for pair in unmade.values()],
             )
     return stands_for
+
+
+def count_known(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> int:
+    """How many of the runs have a key that an earlier run holds: they will not be made."""
+    asked = [each for each in wanted if each.keys and not each.force]
+    if not asked:
+        return 0
+    keys = {key for each in asked for key, _ in each.keys}
+    held = IdempotencyKey.objects.filter(org_id=org_id, flow_id=flow.flow_id, key__in=keys, expires_at__gt=Now())
+    known = set(held.values_list("key", flat=True))
+    return sum(any(key in known for key, _ in each.keys) for each in asked)
 
 
 def _reserve(

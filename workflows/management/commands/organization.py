@@ -185,13 +185,15 @@ class Command(HeadraceCommand):
 
     def _add(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)
-        row = members.put(organization, options["member"], options["role"], by=BY, as_operator=True)
+        row = members.put(
+            organization, options["member"], options["role"], by=BY, may_give=members.any_role, as_operator=True
+        )
         self.doing("member", row.member)
         self._show({"organization": organization.slug, "member": row.member, "role": row.role}, options)
 
     def _remove(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)
-        row = members.remove(organization, options["member"], by=BY, as_operator=True)
+        row = members.remove(organization, options["member"], by=BY, may_give=members.any_role, as_operator=True)
         self.doing("member", row.member)
         self._show({"organization": organization.slug, "removed": row.member, "role": row.role}, options)
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from throttling.errors import StoreUnavailable
 from workflows.engine.intake.meters import meter
+from workflows.engine.pipeline import admit
 from workflows.models import Organization, StepRun
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """`most`: None for any number. `used`: None where the store does not answer. `at`: when it was measured."""
+    """`most`: None for any number. `used`: None where nothing is counted, or the store does not answer. `at`: when it
+    was measured."""
 
     name: str
     what: str
@@ -52,7 +54,7 @@ def quotas(organization: Organization) -> list[Quota]:
 
 
 def _events_used(organization: Organization) -> int | None:
-    if organization.events_per_s is None:
+    if organization.events_per_s is None or not admit.is_on():  # the charge counts nothing either
         return None
     try:
         return meter().look(organization.id.hex, organization.events_per_s).used

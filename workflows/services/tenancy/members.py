@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, PermissionsMixin
 from django.db import transaction
+from django.db.models import Q
 
-from workflows.errors import InvalidInput, WorkflowsError
+from workflows.errors import Forbidden, InvalidInput, WorkflowsError
 from workflows.models import Membership, Organization
 from workflows.payload import text_fault
 
@@ -32,17 +34,31 @@ class LoginNotFound(WorkflowsError):
 
 
 class LastAdmin(WorkflowsError):
-    """It is the last admin of the organization: make another member an admin first. (An operator of the installation
-    may leave it without one.)"""
+    """It is the last admin of the organization that can log in: make another member an admin first. (An operator of the
+    installation may leave it without one.)"""
 
     status, code = 409, "last_admin"
 
 
-def put(organization: Organization, member: str, role: str, *, by: str, as_operator: bool = False) -> Membership:
+def any_role(role: str) -> bool:
+    """True: a person at the command line may give every role."""
+    return True
+
+
+def put(
+    organization: Organization,
+    member: str,
+    role: str,
+    *,
+    by: str,
+    may_give: Callable[[str], bool],
+    as_operator: bool = False,
+) -> Membership:
     """Make a login (`anna` or `user:anna`) or a team (`group:finance`) a member, or give the member another role.
 
+    `may_give`: whether the caller may give a role, or take it away; asked of the new role and of the stored one.
     `as_operator`: it is done for the installation, so the last admin may become something else.
-    Raises InvalidInput, LoginNotFound, LastAdmin.
+    Raises InvalidInput, LoginNotFound, Forbidden, LastAdmin.
     """
     if role not in ROLES:
         raise InvalidInput(f"role {role[:50]!r} is none: use {', '.join(ROLES)}.")
@@ -51,6 +67,7 @@ def put(organization: Organization, member: str, role: str, *, by: str, as_opera
         _lock(organization)
         row = Membership.objects.filter(organization=organization, **who).first()
         before = row.role if row is not None else ""
+        _check_reach(may_give, role, before)
         if row is None:
             row = Membership(organization=organization, role=role, added_by=by[:200], **who)
         elif before != role:
@@ -63,12 +80,15 @@ def put(organization: Organization, member: str, role: str, *, by: str, as_opera
     return row
 
 
-def remove(organization: Organization, member: str, *, by: str, as_operator: bool = False) -> Membership:
-    """End a membership. Raises MemberNotFound, LoginNotFound, LastAdmin."""
+def remove(
+    organization: Organization, member: str, *, by: str, may_give: Callable[[str], bool], as_operator: bool = False
+) -> Membership:
+    """End a membership. Raises MemberNotFound, LoginNotFound, Forbidden, LastAdmin."""
     who = _who(member)
     with transaction.atomic():
         _lock(organization)
         row = get(organization, **who)
+        _check_reach(may_give, row.role)
         if not as_operator:
             _keep_an_admin(row)
         Membership.objects.filter(pk=row.pk).delete()
@@ -79,11 +99,6 @@ def remove(organization: Organization, member: str, *, by: str, as_operator: boo
 def check(member: str) -> None:
     """Raises InvalidInput or LoginNotFound where the name is that of no login and no team."""
     _who(member)
-
-
-def find(organization: Organization, member: str) -> Membership | None:
-    """The membership of a login or a team; None where it is none. Raises LoginNotFound."""
-    return Membership.objects.filter(organization=organization, **_who(member)).first()
 
 
 def get(organization: Organization, **who: Any) -> Membership:
@@ -99,9 +114,22 @@ def _lock(organization: Organization) -> None:
     Organization.objects.select_for_update().filter(pk=organization.pk).first()
 
 
+def _check_reach(may_give: Callable[[str], bool], *roles: str) -> None:
+    """Raises Forbidden where one of the roles is stronger than what the caller has."""
+    for role in roles:
+        if role and not may_give(role):
+            raise Forbidden(f"Your rights do not reach as far as the role {role}: an admin of the organization may.")
+
+
 def _keep_an_admin(row: Membership) -> None:
-    admins = Membership.objects.filter(organization_id=row.organization_id, role=Membership.Role.ADMIN)
-    if row.role == Membership.Role.ADMIN and not admins.exclude(pk=row.pk).exists():
+    """Raises LastAdmin where no other admin can log in: a deactivated login is none, nor is a team without members."""
+    if row.role != Membership.Role.ADMIN:
+        return
+    others = Membership.objects.filter(organization_id=row.organization_id, role=row.role).exclude(pk=row.pk)
+    can_log_in = Q(user__is_active=True)
+    if issubclass(get_user_model(), PermissionsMixin):
+        can_log_in |= Q(group__user__is_active=True)
+    if not others.filter(can_log_in).exists():
         raise LastAdmin
 
 

@@ -1,12 +1,15 @@
 """Quotas: how much an organization may take of the installation. Operators of the installation set them.
 
-What comes from outside (events, deliveries of webhooks, runs that the API starts) is asked for; what the system starts
-itself (children, schedules, replays) is not, and nothing that runs is harmed.
+What comes from outside (events, deliveries of webhooks, runs that the API or the test page starts) is asked for, but
+for a run that repeats a stored one. What the system starts itself (children, schedules, replays) is not, and nothing
+that runs is harmed.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 from django.db import transaction
@@ -72,6 +75,11 @@ def charge(organization: Organization, count: int) -> None:
         )
 
 
+def charge_of(organization: Organization) -> Callable[[int], None]:
+    """The charge of an organization, for verbs that find out by themselves how much is new (`services.trigger`)."""
+    return partial(charge, organization)
+
+
 def set_quotas(
     organization: Organization,
     *,
@@ -82,7 +90,7 @@ def set_quotas(
 ) -> Organization:
     """Set quotas; NO_QUOTA takes one away, KEEP leaves it. They hold for the next request, for steps within a second.
 
-    Raises InvalidInput.
+    All of them are set, with the limit that the quota of steps is, or none. Raises InvalidInput.
     """
     new = {
         "events_per_s": _checked("events per second", events_per_s, 1, MAX_LIMIT),
@@ -97,8 +105,8 @@ def set_quotas(
                 setattr(row, name, value or None)
         row.is_full = row.stored_bytes_most is not None and row.stored_bytes >= row.stored_bytes_most
         row.save(update_fields=[*new, "is_full"])
-    if row.concurrent_steps != before:
-        _bring_limit(row, before, by=by)
+        if concurrent_steps != KEEP:
+            _bring_limit(row, before, by=by)
     log.info(
         "quotas are set",
         org=row.slug,
@@ -121,12 +129,13 @@ def _bring_limit(organization: Organization, before: int | None, *, by: str) -> 
     row = limits.find_limit(organization, "org")
     quota = organization.concurrent_steps
     if quota is None:
-        if row is not None and row.concurrency == before:  # it was the quota, and no limit of its own
+        if row is not None and before is not None and row.concurrency == before:  # it was the quota, none of its own
             row.concurrency = None
             only_that = row.rate_limit is None and row.weight is None
-            limits.delete_limit(row, by=by) if only_that else limits.put_limit(row, by=by)
+            (limits.delete_limit if only_that else limits.put_limit)(row, by=by, for_quota=True)
         return
     row = row or ThrottleOverride(scope="org", org_id=organization.id)
-    if row.concurrency is None or row.concurrency > quota or row.concurrency == before:
+    is_of_quota = row.concurrency is None or row.concurrency > quota or row.concurrency == before
+    if is_of_quota and row.concurrency != quota:
         row.concurrency = quota
-        limits.put_limit(row, by=by)
+        limits.put_limit(row, by=by, for_quota=True)

@@ -26,7 +26,7 @@ SHARE = 0.05
 WITHIN_S = 3.0
 """One look at the hours in turn begins no further hour after so long."""
 MOST_HOURS = 24 * 366 * 5
-"""Rows that are older count with the oldest hour that is looked at."""
+"""Hours that are older when they are first looked for are not counted; one that was measured once stays in turn."""
 NEVER = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -42,9 +42,11 @@ def measure() -> bool:
     pace = this_process.own(_Pace)
     begun = time.monotonic()
     if begun >= pace.next_at:
-        measure_now(timezone.now())
-        took_s = time.monotonic() - begun
-        pace.next_at = begun + max(EVERY_S, took_s / SHARE)
+        try:
+            measure_now(timezone.now())
+        finally:  # one that failed took its time too
+            took_s = time.monotonic() - begun
+            pace.next_at = begun + max(EVERY_S, took_s / SHARE)
     return False
 
 
