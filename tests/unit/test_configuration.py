@@ -35,6 +35,15 @@ def test_a_value_that_can_not_be_used_names_its_variable(settings: Any) -> None:
         configuration()
 
 
+def test_an_encryption_key_that_could_not_become_an_old_one_is_refused(settings: Any) -> None:
+    settings.HEADRACE = {"ENCRYPTION_KEY": "first,second"}
+    with pytest.raises(EnvironmentValueError, match="HEADRACE_ENCRYPTION_KEY holds a comma") as caught:
+        configuration()
+    assert "first" not in str(caught.value)
+    settings.HEADRACE = {"ENCRYPTION_KEY": "newest", "ENCRYPTION_KEYS_OLD": "first,second"}
+    assert told.encryption_keys() == ("newest", "first", "second")
+
+
 def test_a_name_that_there_is_not_stops_the_start(settings: Any) -> None:
     settings.HEADRACE = {"REDIS": "redis://a"}
     with pytest.raises(ImproperlyConfigured, match="knows no REDIS; it knows ALERT_URLS"):

@@ -11,6 +11,7 @@ from pydantic import Field, StrictInt, StrictStr
 from throttling.errors import ThrottlingError
 from throttling.limits import checked_weight
 from throttling.models import ThrottleOverride
+from workflows.api.edge import operations
 from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.schemas.answers import (
     LimitChangeOut,
@@ -23,7 +24,7 @@ from workflows.api.schemas.answers import (
 from workflows.api.schemas.requests import Body, milliseconds
 from workflows.engine.pipeline import admit
 from workflows.errors import Forbidden, InvalidInput, LimitNotFound
-from workflows.models import Organization
+from workflows.models import Flow, Organization
 from workflows.presenters.runs import change_out, line_out, override_out, reason_out
 from workflows.selectors import limits as limit_selectors
 from workflows.selectors import waiting_reasons
@@ -80,8 +81,18 @@ def _subject(request: ApiRequest, scope: str, organization: str) -> Organization
                 "This limit holds for all organizations: it takes an operator's key "
                 "(`manage.py organization key api --operator`)."
             )
+        operations.written_in(request, None)
         return None
     return request.organization
+
+
+def _flow(request: ApiRequest, organization: Organization | None, slug: str) -> Flow | None:
+    """The flow of a slug, if one is named; its organization is the one in which something is changed."""
+    if not slug:
+        return None
+    flow = limits.flow_of(organization, slug)
+    operations.written_in(request, flow.organization_id)
+    return flow
 
 
 def _refuse_weight(weight: Any) -> None:
@@ -118,11 +129,12 @@ def put_limit(request: ApiRequest, payload: LimitIn) -> dict[str, Any]:
     """Set an override. It holds on all workers within a second; steps that wait start at once where they may."""
     _refuse_weight(payload.weight)
     organization = _subject(request, payload.scope, payload.organization)
+    flow = _flow(request, organization, payload.flow)
     retry = payload.retry or RetryIn()
     row = ThrottleOverride(
         scope=payload.scope,
         type=payload.type,
-        flow_id=limits.flow_of(organization, payload.flow).id if payload.flow else None,
+        flow_id=flow.id if flow else None,
         org_id=organization.id if organization else None,
         name=payload.name,
         concurrency=payload.concurrency,
@@ -151,6 +163,7 @@ def delete_limit(
 ) -> dict[str, Any]:
     """Remove an override: what is shipped, configured or defined holds again."""
     owner = _subject(request, scope, organization)
+    _flow(request, owner, flow)
     row = limits.find_limit(owner, scope, type_=type, flow=flow, name=name)
     if row is None:
         raise LimitNotFound

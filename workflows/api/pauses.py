@@ -7,6 +7,7 @@ from typing import Any, Literal
 from ninja import Router
 from pydantic import Field
 
+from workflows.api.edge import operations
 from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.schemas.answers import PauseOut, ResumedOut
 from workflows.api.schemas.requests import Body
@@ -72,6 +73,7 @@ def resume_queue(request: ApiRequest, name: str) -> dict[str, bool]:
 def _only_operators(request: ApiRequest) -> None:
     if not request.auth.operator:
         raise Forbidden("A queue serves all organizations: an operator's key may pause it.")
+    operations.written_in(request, None)
 
 
 def _stop(request: ApiRequest, subject: Subject, payload: PauseIn | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from ninja import Router
 from pydantic import Field
 
+from workflows.api.edge import operations
 from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.schemas.requests import Body
 from workflows.api.schemas.runs import Out
@@ -64,6 +65,7 @@ def _whose(request: ApiRequest, organization: str) -> Organization | None:
             "This rule holds for all organizations: it takes an operator's key "
             "(`manage.py organization key api --operator`)."
         )
+    operations.written_in(request, None)
     return None
 
 

@@ -219,25 +219,25 @@ def register(runs_of: Mapping[str, RunsOf]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class HiddenValues:
     """Texts that are masked wherever they stand, and the ids (of runs, steps and events) that were not looked at."""
 
     values: Sequence[str] = ()
     unread: frozenset[UUID] = frozenset()
 
 
-def find_values(ids: Collection[UUID], of: Collection[UUID] | None = None) -> Found:
+def find_values(ids: Collection[UUID], of: Collection[UUID] | None = None) -> HiddenValues:
     """The texts at the places of the rules in what these runs (or the runs of these steps and events) are about: each
     by the rules of its own organization, to be masked in other texts, such as errors. `of`: of these organizations
     only."""
     if not ids or not are_there_any():
-        return Found()
+        return HiddenValues()
     some = list(dict.fromkeys(ids))
     look = _Look(some[:MOST_IDS], Organization.objects.exclude(redaction=[]), of)
     look.at_runs()
     look.at_events()
     look.at_steps()
-    return Found(values=list(look.found), unread=frozenset({*look.unread, *some[MOST_IDS:]}))
+    return HiddenValues(values=list(look.found), unread=frozenset({*look.unread, *some[MOST_IDS:]}))
 
 
 class _Look:

@@ -174,7 +174,7 @@ SETTINGS = (
     Setting(
         "`HEADRACE_ENCRYPTION_KEY`",
         "`HEADRACE_SECRET_KEY`",
-        "Encrypts stored secrets. A new one takes the old one into `HEADRACE_ENCRYPTION_KEYS_OLD`, and then `manage.py secret rotate`.",
+        "Encrypts stored secrets; it holds no comma. A new one takes the old one into `HEADRACE_ENCRYPTION_KEYS_OLD`, and then `manage.py secret rotate`.",
     ),
     Setting(
         "`HEADRACE_ENCRYPTION_KEYS_OLD`",

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from workflows.edge import redaction
-from workflows.edge.redaction import MASK, Found, Rules
+from workflows.edge.redaction import MASK, HiddenValues, Rules
 from workflows.services.access.hidden import Known
 from workflows.steps.masking import Secrets
 
@@ -153,7 +153,7 @@ def page(content: str, ids: Iterable[UUID] = (), of: Collection[UUID] | None = N
     return _Page(found, given).html(content) if _is_any(found) else content
 
 
-def _is_any(found: Found) -> bool:
+def _is_any(found: HiddenValues) -> bool:
     return bool(found.unread or any(len(value) >= SHORTEST_ON_PAGES for value in found.values))
 
 
@@ -177,7 +177,7 @@ class _Page:
     """A page without the known values. Where it is about an id that was not looked at, no text of its rows is shown: of
     the row of a table that names it, or of the page where it stands elsewhere."""
 
-    def __init__(self, found: Found, ids: Collection[UUID]) -> None:
+    def __init__(self, found: HiddenValues, ids: Collection[UUID]) -> None:
         self._secrets = Secrets(value for value in found.values if len(value) >= SHORTEST_ON_PAGES)
         self._unread = found.unread
         self._is_about_unread = not found.unread.isdisjoint(ids)

@@ -159,12 +159,14 @@ def find_limit(
 
 
 def flow_of(organization: Organization | None, slug: str) -> Flow:
-    """The flow of a slug. Raises FlowNotFound."""
+    """The flow of a slug; without an organization, the only one of any. Raises FlowNotFound, InvalidInput."""
     flows = Flow.objects.filter(slug=slug)
-    found = (flows.filter(organization=organization) if organization else flows).first()
-    if found is None:
+    found = list((flows.filter(organization=organization) if organization else flows)[:2])
+    if not found:
         raise FlowNotFound(f"There is no flow {slug!r}: an override needs one that exists.")
-    return found
+    if len(found) > 1:
+        raise InvalidInput(f"Several organizations have a flow {slug!r}: set its limit in each one.")
+    return found[0]
 
 
 def overrides_for(organization: Organization) -> list[ThrottleOverride]:

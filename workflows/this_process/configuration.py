@@ -157,7 +157,7 @@ def read(env: Mapping[str, str]) -> Configuration:
         broker_url=env.get("BROKER_URL", "") or redis_url,
         gate_lease_s=_gate_lease_s(env),
         gate_reservation_s=seconds(env, "HEADRACE_GATE_RESERVATION_S", clocks.RESERVATION_S, low=low, high=high),
-        encryption_key=env.get("HEADRACE_ENCRYPTION_KEY", ""),
+        encryption_key=_encryption_key(env),
         encryption_keys_old=names(env, "HEADRACE_ENCRYPTION_KEYS_OLD"),
         aws_secrets_prefix=_aws_prefix(env),
         allowed_private_hosts=names(env, "HEADRACE_ALLOWED_PRIVATE_HOSTS"),
@@ -253,6 +253,16 @@ def _pooler(env: Mapping[str, str]) -> bool:
             f"HEADRACE_DB_POOLER={given!r}: say `transaction` behind pgbouncer in that mode, else nothing."
         )
     return given == "transaction"
+
+
+def _encryption_key(env: Mapping[str, str]) -> str:
+    key = env.get("HEADRACE_ENCRYPTION_KEY", "")
+    if "," in key:
+        raise EnvironmentValueError(
+            "HEADRACE_ENCRYPTION_KEY holds a comma, which stands between keys in HEADRACE_ENCRYPTION_KEYS_OLD: it "
+            "could never be replaced. Choose a key without one"
+        )
+    return key
 
 
 def _aws_prefix(env: Mapping[str, str]) -> str:

@@ -113,6 +113,25 @@ def test_what_was_made_is_named_and_a_body_that_nobody_reads_does_no_harm(org: O
     assert of(org)[-1].verb == "flow.archive"
 
 
+def test_what_an_operators_key_changes_elsewhere_is_written_there(org: Organization, other: Organization) -> None:
+    _, api = issued(org, operator=True)
+    slug = publish(other, NOOP, slug=f"theirs-{uuid.uuid4().hex[:8]}")
+    limit = {"scope": "flow", "flow": slug, "concurrency": 3, "organization": "all"}
+    before = AuditEntry.objects.filter(org_id=None).count()
+    assert api.send("PUT", "/limits", limit).status_code == 200
+    assert [each.verb for each in of(other)] == ["limit.set"]
+    for_all = {"days": 9, "organization": "all"}
+    assert api.send("PUT", "/organization/retention/failed", for_all).status_code == 200
+    assert api.send("DELETE", "/organization/retention/failed?organization=all").status_code == 200
+    assert api.post("/queues/io/pause").status_code == 200
+    assert api.post("/queues/io/resume").status_code == 200
+    found = AuditEntry.objects.filter(org_id=None).order_by("id")[before:]
+    assert [each.verb for each in found] == ["retention.set", "retention.clear", "queue.pause", "queue.resume"]
+    assert of(org) == []
+    publish(org, NOOP, slug=slug)
+    assert api.send("PUT", "/limits", limit).status_code == 422, "two organizations have it"
+
+
 def test_what_is_refused_or_only_tried_is_not_written(org: Organization) -> None:
     _, api = issued(org)
     slug = publish(org, NOOP)

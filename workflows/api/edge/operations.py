@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.http import HttpRequest
@@ -125,11 +126,16 @@ def audited(request: HttpRequest, operation: Operation | None, act: Callable[[],
     return done
 
 
+def written_in(request: Any, org_id: UUID | None) -> None:
+    """Say in whose log the request's change belongs, where that is not the key's organization; None: it is for all."""
+    request.written_in = org_id
+
+
 def _write(request: Any, operation: Operation, given: Mapping[str, Any], done: Any) -> None:
     key: AccessKey = request.auth
     actor = audit.of_request(request, AuditEntry.Actor.KEY, f"{key.prefix}… ({key.name})")
     audit.record(
-        key.organization_id,
+        getattr(request, "written_in", key.organization_id),
         actor,
         operation.verb,
         kind=operation.kind,
