@@ -125,7 +125,7 @@ def _reason(given: QueryDict) -> str:
 @require_GET
 def operations(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The latest bulk operations on dead letters."""
-    rows = [_shown(each) for each in bulk.recent(organization, limit=200) if each.action in services.BULK_ACTIONS]
+    rows = [_shown(each) for each in bulk.recent(organization, actions=services.BULK_ACTIONS, limit=200)]
     return render(request, "headrace/letters/operations.html", {"operations": rows})
 
 
@@ -166,7 +166,7 @@ def turn(request: HttpRequest, organization: Organization, operation_id: UUID, v
         raise OperationNotFound
     act, wanted = (bulk.stop, "stopped") if verb == "stop" else (bulk.resume, "running")
     row = act(organization, operation_id, by=request.user.get_username())
-    if row.status == wanted:
+    if row.status == wanted != found.status:
         messages.success(request, "It is stopped." if verb == "stop" else "It goes on.")
     else:
         messages.warning(request, f"It is {row.status}: there is nothing to {verb}.")

@@ -92,11 +92,15 @@
     else if (release && performance.now() - hiddenAt > HIDDEN_MS) release();
   }
 
+  // While a dialog is open nothing is swapped: the form that it asks about, or its own, may be in a live part.
+  const isAsked = () => document.querySelector("dialog[open]") !== null;
+
   function tick() {
     const parts = document.querySelectorAll("[data-live]");
     rest();
     if (document.hidden) return;
     if (document.querySelector("[data-followed]")) follow();
+    if (isAsked()) return;
     const now = performance.now();
     const isFollowing = now - heardAt < SILENT_MS;
     for (const part of parts) {
@@ -109,6 +113,14 @@
       htmx.trigger(part, "refresh");
     }
   }
+
+  // What was asked for before the dialog opened, and comes now: it is asked for again afterwards.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const part = event.detail.requestConfig?.elt;
+    if (!part?.matches("[data-live]") || !isAsked()) return;
+    event.detail.shouldSwap = false;
+    changed.add(part);
+  });
 
   setInterval(tick, TICK_MS);
   document.addEventListener("visibilitychange", tick);

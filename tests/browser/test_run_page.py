@@ -172,3 +172,43 @@ def test_every_page_fits_a_phone(page: Page, tenant: Organization, workers: Work
         assert wide <= width, (path, wide)
     services.cancel_run(tenant, run_id)
     services.cancel_run(tenant, waits)
+
+
+def napping(tenant: Organization) -> uuid.UUID:  # noqa: F811
+    steps = [
+        {"id": "nap", "type": "delay", "config": {"for": "6s"}},
+        {"id": "long", "type": "delay", "config": {"for": "1h"}},
+    ]
+    run_id = services.trigger(tenant, publish(tenant, steps, slug="napping")).run_ids[0]
+    await_that(lambda: StepRun.objects.filter(run_id=run_id, key="nap", status="waiting").exists())
+    return run_id
+
+
+def test_a_run_that_goes_on_while_it_is_asked_about_is_cancelled(
+    page: Page, tenant: Organization, workers: WorkerPool  # noqa: F811
+) -> None:  # fmt: skip
+    run_id = napping(tenant)
+    log_in(page)
+    page.goto(f"/runs/{run_id}/")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    await_that(lambda: StepRun.objects.filter(run_id=run_id, key="nap", status="completed").exists())
+    with page.expect_response(re.compile(r"/parts/\?.*part=actions")) as parts:  # asked for just before, say
+        page.evaluate("() => document.getElementById('run').dispatchEvent(new Event('refresh'))")
+    parts.value.finished()
+    page.locator("#confirm [data-yes]").click()
+    expect(page.get_by_role("heading", name="napping cancelled")).to_be_visible()
+
+
+def test_a_question_about_what_has_left_the_page_says_that_nothing_was_done(
+    page: Page, tenant: Organization, workers: WorkerPool  # noqa: F811
+) -> None:  # fmt: skip
+    run_id = napping(tenant)
+    log_in(page)
+    page.goto(f"/runs/{run_id}/")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.evaluate("() => document.querySelector('form[action$=\"/cancel/\"]').remove()")
+    page.locator("#confirm [data-yes]").click()
+    expect(page.locator("#confirm")).to_contain_text("nothing was done")
+    page.locator("#confirm [data-yes]").click()
+    confirm(page, "Cancel")
+    expect(page.get_by_role("heading", name="napping cancelled")).to_be_visible()

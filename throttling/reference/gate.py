@@ -133,13 +133,13 @@ class ReferenceGate:
                     permit.state, permit.expires_us = "l", math.inf
                 else:
                     touched |= self._drop(id_)
-        self._pump_all(touched | {waiter.limit for waiter in self.state.waiters.values()})
+        self._pump_all(touched | {*self.state.waited_for()})
         return self._end()[0]
 
     def next_due_us(self) -> float:
         """When `wake` has something to do next."""
         times = [permit.expires_us for permit in self.state.permits.values()]
-        times += [self.state.next_free(waiter.limit) for waiter in self.state.waiters.values()]
+        times += [self.state.next_free(limit) for limit in self.state.waited_for()]
         return min(times, default=math.inf)
 
     # --- the parts of a verb ----------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ class ReferenceGate:
 
     def _end(self) -> tuple[list[str], list[str], list[str]]:
         for limit in [limit for limit in self.state.virtual if self.state.is_timed(limit)]:
-            if not self.state.waiting(limit) and not self.state.in_use(limit):
+            if not self.state.has_waiters(limit) and not self.state.in_use(limit):
                 self.state.forget_shares(limit)
         return self.granted, self.taken, self.parked
 
@@ -164,7 +164,7 @@ class ReferenceGate:
         for limit in item.steps:
             place = int(limit in places and kind_of(limit) == Kind.CONCURRENCY)
             is_paused = self.state.pauses.get(limit, 0) > self.state.now_us
-            if self.state.waiting(limit) or self.state.is_timed(limit) or is_paused:
+            if self.state.has_waiters(limit) or self.state.is_timed(limit) or is_paused:
                 return False
             if self.state.room(limit) + place < 1:
                 return False
@@ -201,7 +201,7 @@ class ReferenceGate:
         if run and run.state == "s":
             wanted = [*filter(is_place, run.item.runs), *item.steps]
         for limit in wanted:
-            if (ahead and self.state.waiting(limit)) or self.state.room(limit) < 1:
+            if (ahead and self.state.has_waiters(limit)) or self.state.room(limit) < 1:
                 return limit
             if self.state.is_timed(limit) and self.state.share_left(limit, item.tenant) < 1:
                 return limit
@@ -277,7 +277,8 @@ class ReferenceGate:
 
     def _pump(self, limit: str) -> set[str]:
         moved: set[str] = set()
-        while (here := self.state.waiting(limit)) and self.state.room(limit) >= 1:
+        while self.state.has_waiters(limit) and self.state.room(limit) >= 1:
+            here = self.state.waiting(limit)
             times = self.state.virtual[limit]
             tenants = {w.item.tenant for w in here}
             if self.state.is_timed(limit):
@@ -295,6 +296,6 @@ class ReferenceGate:
             self._grant(first.item, first.score, limit)
             self.state.served[limit] = times[tenant]
             times[tenant] += START_COSTS_S / first.item.weight
-        if not self.state.waiting(limit) and not self.state.is_timed(limit):
+        if not self.state.has_waiters(limit) and not self.state.is_timed(limit):
             self.state.forget_shares(limit)
         return moved

@@ -150,6 +150,13 @@ class ReferenceState:
     def waiting(self, limit: str) -> list[Waiter]:
         return [*self.queues.get(limit, {}).values()]
 
+    def has_waiters(self, limit: str) -> bool:
+        return bool(self.queues.get(limit))
+
+    def waited_for(self) -> list[str]:
+        """The limits that somebody waits for."""
+        return [limit for limit, queue in self.queues.items() if queue]
+
     def next_free(self, limit: str) -> float:
         if self.pauses.get(limit, 0) > self.now_us:
             return self.pauses[limit]
@@ -197,7 +204,7 @@ class ReferenceState:
 
     def park(self, item: Item, limit: str, score: int) -> None:
         times = self.virtual.setdefault(limit, {})
-        if not any(waiter.item.tenant == item.tenant for waiter in self.waiting(limit)):
+        if not any(waiter.item.tenant == item.tenant for waiter in self.queues.get(limit, {}).values()):
             times[item.tenant] = max(times.get(item.tenant, 0.0), self.served.get(limit, 0.0))
         waiter = Waiter(item=item, limit=limit, score=score, since_us=self.now_us)
         self.waiters[item.id] = self.queues.setdefault(limit, {})[item.id] = waiter

@@ -19,7 +19,7 @@ def first(*names: tuple[str, list[Any]]) -> str:
 
 def letter(letter_id: object) -> str:
     """The page of a dead letter; in the admin where the dashboard has none."""
-    return first(("headrace:letter", [letter_id]), ("admin:headrace_dlq_deadletter_change", [letter_id]))
+    return first(("headrace-letters:letter", [letter_id]), ("admin:headrace_dlq_deadletter_change", [letter_id]))
 
 
 def event(event_id: object) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -118,8 +118,14 @@ def get(organization: Organization, operation_id: UUID) -> BulkOperation:
     return found
 
 
-def recent(organization: Organization, *, limit: int = 50) -> list[BulkOperation]:
-    return list(BulkOperation.objects.filter(org_id=organization.id).order_by("-id")[:limit])
+def recent(
+    organization: Organization, *, actions: Collection[str] | None = None, limit: int = 50
+) -> list[BulkOperation]:
+    """The latest operations, newest first; `actions`: of these actions only."""
+    found = BulkOperation.objects.filter(org_id=organization.id)
+    if actions is not None:
+        found = found.filter(action__in=[*actions])
+    return list(found.prefetch_related("changes").order_by("-id")[:limit])
 
 
 def stop(organization: Organization, operation_id: UUID, *, by: str) -> BulkOperation:

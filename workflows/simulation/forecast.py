@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -31,6 +32,10 @@ from workflows.payload import Json
 
 MAX_STEPS = 50_000
 DEFAULT_PERMITS = 400
+TOO_LONG = (
+    "Trying it took too long, since very many steps wait at once: nothing was changed. Save it without a try, or "
+    "simulate fewer arrivals: `manage.py limits simulate`."
+)
 HISTORY_S = 7 * 24 * 3_600.0
 
 
@@ -171,14 +176,19 @@ class Mixture:
         }
         self._cache: dict[tuple[UUID, str, int], LimitSet] = {}
 
-    def replay(self, arrivals: Sequence[tuple[float, int]]) -> Forecast:
-        """Let runs arrive: each at a time, and of a part. Raises InvalidInput for more than MAX_STEPS steps."""
+    def replay(self, arrivals: Sequence[tuple[float, int]], *, until_s: float = math.inf) -> Forecast:
+        """Let runs arrive: each at a time, and of a part.
+
+        Raises InvalidInput for more than MAX_STEPS steps, and where it is not done by `until_s` (of time.monotonic).
+        """
         if sum(len(self.parts[part].flow.top) for _, part in arrivals) > MAX_STEPS:
             raise InvalidInput(f"That is more than {MAX_STEPS:,} steps; simulate a shorter time or a lower rate.")
         for index, (moment, part) in enumerate(arrivals):
             self._later(round(moment * 1e6) + 1, "arrive", (index, self.parts[part]))
         ended = 0
         while self._events:
+            if time.monotonic() > until_s:
+                raise InvalidInput(TOO_LONG)
             moment, _, kind, value = heapq.heappop(self._events)
             self.model.state.now_us = max(self.model.state.now_us, moment)
             if kind == "arrive":
@@ -207,7 +217,7 @@ class Mixture:
         if not self.model.state.waiters:
             return
         due = self.model.next_due_us()
-        if due < float("inf") and not (self._events and self._events[0][0] <= due):
+        if due < math.inf and not (self._events and self._events[0][0] <= due):
             self._later(max(int(due), self.model.state.now_us), "wake")
 
     def _arrive(self, index: int, part: Part) -> None:

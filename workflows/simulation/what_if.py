@@ -1,7 +1,7 @@
 """What a changed limit would have done to the runs that came within the last week.
 
 The busiest hour of the week is found by its ids (they begin with the time); its first runs are let arrive as they did,
-under the limits of now and under the changed ones. All of it is bounded by MAX_RUNS, MAX_STEPS_REPLAYED and MAX_FLOWS.
+under the limits of now and under the changed ones. It is bounded by MAX_RUNS, MAX_STEPS_REPLAYED, MAX_FLOWS and MAX_S.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ COUNTED = 300
 MAX_RUNS = 2_000
 MAX_STEPS_REPLAYED = 6_000
 MAX_FLOWS = 30
+MAX_S = 10.0
+"""Both replays together; somebody waits for them."""
 SAMPLED = 20
 """Runs of a flow that say how long its steps take."""
 INPUTS = 50
@@ -99,8 +101,10 @@ class Comparison:
 def compare(organization: Organization | None, subject: tuple[Any, ...], changed: Override | None) -> Comparison | None:
     """What an override (None: none) of a subject would do to the busiest hour of the last week.
 
-    `organization`: whose runs; None: everybody's. None where no run came, or none that can be replayed.
+    `organization`: whose runs; None: everybody's. None where no run came, or none that can be replayed. Raises
+    InvalidInput where the replays take longer than MAX_S.
     """
+    until_s = time.monotonic() + MAX_S
     stretch = busiest(organization)
     if stretch is None:
         return None
@@ -109,11 +113,11 @@ def compare(organization: Organization | None, subject: tuple[Any, ...], changed
     if changed is not None:
         overrides[changed.subject] = changed
     permits = permits_of_queues()
-    now = _figures(_Replay(stretch.parts, policies, permits).replay(stretch.arrivals))
-    other = replace(policies, overrides=overrides)
-    return Comparison(
-        stretch=stretch, now=now, changed=_figures(_Replay(stretch.parts, other, permits).replay(stretch.arrivals))
+    now, then = (
+        _figures(_Replay(stretch.parts, each, permits).replay(stretch.arrivals, until_s=until_s))
+        for each in (policies, replace(policies, overrides=overrides))
     )
+    return Comparison(stretch=stretch, now=now, changed=then)
 
 
 class _Replay(Mixture):

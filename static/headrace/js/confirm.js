@@ -15,13 +15,26 @@ function dialog() {
   });
   made.querySelector("[data-yes]").addEventListener("click", () => {
     const { form, submitter } = made;
+    if (made.dataset.isStale) return void location.reload();
+    if (!form.isConnected || submitter?.isConnected === false) return void sayStale(made);
     asking = null;
     made.close();
     form.dataset.confirmed = "yes";
-    form.requestSubmit(submitter?.isConnected ? submitter : undefined);
+    form.requestSubmit(submitter ?? undefined);
   });
   document.body.append(made);
   return made;
+}
+
+// The form has left the page (a part of it was replaced): a browser would send nothing, and say nothing.
+function sayStale(shown) {
+  shown.dataset.isStale = "yes";
+  shown.querySelector("header").textContent = "The page has changed";
+  shown.querySelector(".content").textContent = "What you were asked about has changed meanwhile: nothing was done. Look at it as it is now, then ask for it again.";
+  const yes = shown.querySelector("[data-yes]");
+  yes.textContent = "Show it as it is now";
+  yes.classList.remove("danger");
+  yes.focus();
 }
 
 document.addEventListener("submit", (event) => {
@@ -36,6 +49,7 @@ document.addEventListener("submit", (event) => {
   event.stopImmediatePropagation();
   const shown = dialog();
   const label = submitter?.dataset.confirmLabel ?? form.dataset.confirmLabel ?? submitter?.textContent.trim() ?? "Yes";
+  delete shown.dataset.isStale;
   shown.form = form;
   shown.submitter = submitter;
   asking = submitter;

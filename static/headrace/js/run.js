@@ -22,6 +22,7 @@ function draw() {
 }
 
 function isInUse(element) {
+  if (document.querySelector("dialog[open]")) return true; // a question is open: its form must stay in the page
   if (element.contains(document.activeElement)) return true;
   const selection = document.getSelection();
   if (selection && !selection.isCollapsed && selection.rangeCount && selection.getRangeAt(0).intersectsNode(element)) return true;

@@ -22,8 +22,12 @@ function parse(html) {
   return made.content.firstElementChild;
 }
 
+// A dialog is open: what it asks about stays as it is.
+const isAsked = () => document.querySelector("dialog[open]") !== null;
+
 // Under a pointer, a focus or a choice nothing moves.
 function isHeld() {
+  if (isAsked()) return true;
   const table = document.querySelector("#runs .table");
   return Boolean(table && (table.matches(":hover") || table.contains(document.activeElement) || table.querySelector("input:checked") || document.querySelector("#runs tr.cursor")));
 }
@@ -39,7 +43,7 @@ async function refresh() {
     const answer = await fetch(`${shown.dataset.rowsUrl}${separator}shown=${known.slice(0, 200).join(",")}`, { cache: "no-store", headers: shownOrganization });
     if (hasAnswerSwitched(answer)) return;
     if (answer.redirected || answer.status === 403) return void location.reload();
-    if (!answer.ok || shown !== list()) return;
+    if (!answer.ok || shown !== list() || isAsked()) return;
     take(await answer.json());
   } catch {
     // The server is away for a moment; the next poll tries again.

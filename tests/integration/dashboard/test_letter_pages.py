@@ -256,6 +256,7 @@ def test_a_bulk_operation_is_stopped_and_goes_on(operator: Client, org: Organiza
     operator.post("/letters/bulk/start/", fields)
     operation = BulkOperation.objects.get(org_id=org.id)
     assert successes(operator.post(f"/letters/bulk/{operation.id}/stop/", follow=True)) == ["It is stopped."]
+    assert successes(operator.post(f"/letters/bulk/{operation.id}/stop/", follow=True)) == [], "it was before"
     assert "stopped" in operator.get("/letters/bulk/all/").content.decode()
     assert successes(operator.post(f"/letters/bulk/{operation.id}/resume/", follow=True)) == ["It goes on."]
     assert operator.post(f"/letters/bulk/{operation.id}/delete/").status_code == 404

@@ -276,6 +276,18 @@ def test_a_change_is_tried_on_its_page_before_it_is_saved(
     leave_nothing(org)
 
 
+def test_a_try_that_takes_too_long_says_so_and_changes_nothing(
+    org: Organization, published: list[Any], editor: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived(org, "flow", [5_000.0] * 3)
+    monkeypatch.setattr(what_if, "MAX_S", 0.0)
+    answer = editor.post("/limits/change/", {**VALUES, "scope": "org", "do": "preview"})
+    assert answer.status_code == 422
+    assert "took too long" in answer.context["error"]
+    assert not ThrottleOverride.objects.filter(org_id=org.id).exists()
+    leave_nothing(org)
+
+
 def test_the_busiest_hour_is_bounded(org: Organization, published: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     arrived(org, "flow", [50_000.0, 49_000.0, 48_900.0, 20_000.0])
     monkeypatch.setattr(what_if, "MAX_RUNS", 2)

@@ -175,6 +175,23 @@ def test_runs_that_ended_in_the_same_instant_are_paged_without_loss(org: Organiz
     assert set(seen) == made
 
 
+def test_tries_of_others_that_fill_what_is_looked_at_are_said(
+    org: Organization, other: Organization, counted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow, version = flow_of(other)
+    theirs = ended(other, flow, version, AT + 2 * MINUTE)
+    last = tried(theirs, AT + MINUTE + dt.timedelta(seconds=50))
+    monkeypatch.setattr(behind, "MOST_TRIES", 1)
+    found = behind.runs_behind(org, "waited", AT + MINUTE, AT + 2 * MINUTE)
+    assert (found.runs, found.read_until) == ([], last.ended_at)
+    address = "/overview/runs/?kind=waited&since=2031-05-05T10:01:00Z&until=2031-05-05T10:02:00Z"
+    page = reader(org).get(address).content.decode()
+    assert "None of the tries that were looked at" in page
+    assert "No run lies behind this point" not in page
+    Attempt.objects.filter(org_id=other.id).delete()
+    Run.objects.filter(org_id=other.id).delete()
+
+
 @pytest.mark.parametrize("query", ["", "kind=x&since=2031-05-05T10:00:00Z&until=2031-05-05T10:01:00Z", "since=a&until=b",
                                    "since=2031-05-05T10:00:00Z&until=2031-05-05T10:00:00Z",
                                    "since=2030-05-05T10:00:00Z&until=2031-05-05T10:00:00Z",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from django.contrib.messages import get_messages
 from django.test import Client
+from django.utils import timezone
 
 from tests.support.admin_site import staff
 from tests.support.by_hand import claim, end, start
@@ -21,7 +22,10 @@ from workflows import services
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.errors import NonRetriable
 from workflows.models import BulkOperation, Organization, Run, SavedView
+from workflows.selectors.searching import histogram as histograms
 from workflows.selectors.searching import walk
+from workflows.selectors.searching.criteria import Criteria
+from workflows.services import bulk
 
 STEPS = [{"id": "a", "type": "noop"}]
 
@@ -224,6 +228,39 @@ def test_counts_are_by_status_and_lead_to_their_runs(reader: Client, three: list
     assert re.search(r'href="\?status=failed"[^>]*>failed <b>1</b>', page)
     assert "live <b>1</b>" in page
     assert "<b>" not in reader.get("/runs/counts/", {"flow": "none"}).content.decode()
+
+
+def test_counts_of_a_search_are_among_so_many_of_the_newest_runs(
+    reader: Client, org: Organization, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run.objects.filter(id=three[-1]).update(priority=77)
+    monkeypatch.setattr(histograms, "MOST_READ", 2)
+    drawn = histograms.histogram(org, Criteria(priority_from=77), now=timezone.now())
+    assert (drawn.total, drawn.among, drawn.is_partial) == (0, 2, True), "the third is not looked at"
+    assert "None among the newest 2 runs" in reader.get("/runs/counts/", {"priority": ">=77"}).content.decode()
+    monkeypatch.setattr(histograms, "MOST_READ", 3)
+    drawn = histograms.histogram(org, Criteria(priority_from=77), now=timezone.now())
+    assert (drawn.total, drawn.among, drawn.is_partial) == (1, 0, False)
+
+
+def test_an_operation_that_has_ended_is_not_said_to_stop(reader: Client, org: Organization, three: list[str]) -> None:
+    ended = bulk.start(org, "replay_runs", {"status": "failed"}, by="test")
+    BulkOperation.objects.filter(id=ended.id).update(status="completed")
+    assert "there is nothing to stop" in texts(reader.post(f"/operations/{ended.id}/stop/"))
+    given_up = BulkOperation.objects.filter(id=ended.id)
+    given_up.update(problems=[{"id": str(ended.id), "reason": "It was stopped, since it can't go on."}])
+    page = reader.get(f"/operations/{ended.id}/").content.decode()
+    assert "can&#x27;t go on" in page
+    assert f"/runs/{ended.id}/" not in page, "it is no run"
+
+
+def test_operations_on_letters_have_pages_of_their_own(reader: Client, org: Organization, three: list[str]) -> None:
+    other = bulk.start(org, "ignore_dead_letters", {}, by="test", options={"reason": "a test"})
+    assert str(other.id) not in reader.get("/operations/").content.decode()
+    assert reader.get(f"/operations/{other.id}/").status_code == 404
+    assert reader.post(f"/operations/{other.id}/stop/").status_code == 404
+    assert bulk.get(org, other.id).status == "running"
+    bulk.stop(org, other.id, by="test")
 
 
 def test_another_organization_sees_and_changes_nothing(three: list[str], other: Organization) -> None:

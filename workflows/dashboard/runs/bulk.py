@@ -23,7 +23,7 @@ from workflows.dashboard.runs import query
 from workflows.edge.access import CHANGE_RUNS
 from workflows.edge.values import MAX_PAGE
 from workflows.errors import InvalidInput, OperationNotFound, WorkflowsError
-from workflows.models import Organization, Run
+from workflows.models import BulkOperation, Organization, Run
 from workflows.services import bulk, repair
 
 SHOWN_PROBLEMS = 10
@@ -142,15 +142,13 @@ def matching(request: HttpRequest, organization: Organization, action: str) -> H
     }  # fmt: skip
     try:
         pace = float(context["pace"]) if context["pace"] else None
-        draft = bulk.draft(organization, wanted.name, filters, options=wanted.options, per_second=pace)
-        context |= {"draft": draft, "seconds": draft.matched / draft.per_second}
         if request.method == "POST":
             by = request.user.get_username()
-            begun = bulk.start(
-                organization, wanted.name, filters, by=by, options=wanted.options, per_second=draft.per_second
-            )
+            begun = bulk.start(organization, wanted.name, filters, by=by, options=wanted.options, per_second=pace)
             messages.success(request, f"{begun.matched:,} runs will be {wanted.done}, {begun.per_second:g} a second.")
             return redirect("headrace:operation", operation_id=begun.id)
+        draft = bulk.draft(organization, wanted.name, filters, options=wanted.options, per_second=pace)
+        context |= {"draft": draft, "seconds": draft.matched / draft.per_second}
     except ValueError:
         context["error"] = f"pace: {context['pace'][:40]!r} is no number; write how many a second, as 20."
     except WorkflowsError as error:
@@ -161,35 +159,45 @@ def matching(request: HttpRequest, organization: Organization, action: str) -> H
 @page()
 @require_GET
 def operations(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """The bulk operations, the latest first."""
-    return render(request, "headrace/runs/operations.html", {"operations": _rows(bulk.recent(organization))})
+    """The bulk operations on runs, the latest first."""
+    rows = _rows(bulk.recent(organization, actions=repair.BULK_ACTIONS))
+    return render(request, "headrace/runs/operations.html", {"operations": rows})
 
 
 @page()
 @require_GET
 def operation(request: HttpRequest, organization: Organization, operation_id: UUID) -> HttpResponse:
     """One operation: how far it is, who asked for it, and what was left; the part alone for htmx."""
-    try:
-        (shown,) = _rows([bulk.get(organization, operation_id)])
-    except OperationNotFound as error:
-        raise Http404(str(error)) from None
+    (shown,) = _rows([_on_runs(organization, operation_id)])
     template = "headrace/runs/_operation.html" if request.headers.get("HX-Request") else "headrace/runs/operation.html"
     return render(request, template, {"operation": shown})
+
+
+def _on_runs(organization: Organization, operation_id: UUID) -> BulkOperation:
+    """Raises Http404 for what is no operation on runs: those on dead letters have pages of their own."""
+    try:
+        found = bulk.get(organization, operation_id)
+    except OperationNotFound as error:
+        raise Http404(str(error)) from None
+    if found.action not in repair.BULK_ACTIONS:
+        raise Http404(str(OperationNotFound()))
+    return found
 
 
 @page(CHANGE_RUNS)
 @require_POST
 def turn(request: HttpRequest, organization: Organization, operation_id: UUID, what: str) -> HttpResponse:
     """Stop an operation, or go on with it."""
-    verbs = {"stop": bulk.stop, "resume": bulk.resume}
-    if what not in verbs:
+    if what not in {"stop", "resume"}:
         raise Http404
-    try:
-        verbs[what](organization, operation_id, by=request.user.get_username())
-    except OperationNotFound as error:
-        raise Http404(str(error)) from None
-    text = "It stops after the runs under way." if what == "stop" else "It goes on after the last run it looked at."
-    messages.success(request, text)
+    found = _on_runs(organization, operation_id)
+    act, wanted = (bulk.stop, "stopped") if what == "stop" else (bulk.resume, "running")
+    now = act(organization, operation_id, by=request.user.get_username()).status
+    if now == wanted != found.status:
+        text = "It stops after the runs under way." if what == "stop" else "It goes on after the last run it looked at."
+        messages.success(request, text)
+    else:
+        messages.warning(request, f"It is {now}: there is nothing to {what}.")
     return redirect("headrace:operation", operation_id=operation_id)
 
 

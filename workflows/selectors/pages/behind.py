@@ -91,12 +91,14 @@ WITH tries AS MATERIALIZED (
     SELECT t.run_id, max(t.number) AS number, count(*) FILTER (WHERE t.number > 1) AS again,
            max(extract(epoch FROM t.started_at - t.ready_at))::float8 AS waited_s
       FROM tries t WHERE t.org_id = %(org)s GROUP BY t.run_id
+), own_first AS (
+    SELECT run_id, number, again, waited_s, CASE WHEN %(waited)s THEN waited_s ELSE again END AS rank FROM own
+     WHERE CASE WHEN %(waited)s THEN waited_s IS NOT NULL ELSE again > 0 END
+     ORDER BY rank DESC, run_id DESC LIMIT %(shown)s
 )
-(SELECT run_id, number, again, waited_s, (SELECT count(*) FROM tries), (SELECT min(ended_at) FROM tries) FROM own
-  WHERE %(waited)s AND waited_s IS NOT NULL ORDER BY waited_s DESC, run_id LIMIT %(shown)s)
-UNION ALL
-(SELECT run_id, number, again, waited_s, (SELECT count(*) FROM tries), (SELECT min(ended_at) FROM tries) FROM own
-  WHERE NOT %(waited)s AND again > 0 ORDER BY again DESC, run_id DESC LIMIT %(shown)s)
+SELECT o.run_id, o.number, o.again, o.waited_s, looked_at.number, looked_at.until
+  FROM (SELECT count(*) AS number, min(ended_at) AS until FROM tries) looked_at LEFT JOIN own_first o ON true
+ ORDER BY o.rank DESC, o.run_id DESC
 """
 
 
@@ -108,6 +110,8 @@ def _tried(organization: Organization, kind: str, since: dt.datetime, until: dt.
     with connection.cursor() as cursor:
         cursor.execute(_TRIED, given)
         rows = cursor.fetchall()
+    is_cut, until_at = rows[0][4] >= MOST_TRIES, rows[0][5]  # other organizations' tries count, too
+    rows = [row for row in rows if row[0] is not None]
     runs = Run.objects.filter(org_id=organization.id).prefetch_related("flow", "version").defer("input", "output")
     by_id = runs.in_bulk([row[0] for row in rows])
     notes = {
@@ -116,7 +120,6 @@ def _tried(organization: Organization, kind: str, since: dt.datetime, until: dt.
         else f"{row[2]} more tries, up to the {row[1]}."
         for row in rows
     }
-    is_cut = bool(rows) and rows[0][4] >= MOST_TRIES
     return Behind(
-        runs=[by_id[row[0]] for row in rows if row[0] in by_id], notes=notes, read_until=rows[0][5] if is_cut else None
+        runs=[by_id[row[0]] for row in rows if row[0] in by_id], notes=notes, read_until=until_at if is_cut else None
     )
