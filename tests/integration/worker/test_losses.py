@@ -222,9 +222,11 @@ def test_a_step_that_is_late_is_closed_before_its_process_is_ended(
 
 
 def test_a_step_whose_start_fails_takes_no_other_along(
-    org: Organization, published: list[ReadyStep], idle: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    org: Organization, published: list[ReadyStep], idle: Runtime, monkeypatch: pytest.MonkeyPatch,
+    worker_environment: dict[str, str],
+) -> None:  # fmt: skip
     """Its process would wait for an answer still, and take the next claim for that."""
+    monkeypatch.setenv("DATABASE_URL", worker_environment["DATABASE_URL"])
     answers = iter([RuntimeError("the gate's answer can't be read")])
 
     def may_start(visits: list[perform.Visit]) -> set[uuid.UUID]:
