@@ -79,6 +79,7 @@ def _register_jobs() -> None:
         Job(name="deletion of flows", every_s=5.0, work=archiving.delete_rest),
         Job(name="Celery tasks", every_s=2.0, work=tidy.tidy),
         Job(name="waits for rows", every_s=1.0, work=rows.look_after),
+        Job(name="ended waits for rows", every_s=60.0, work=rows.forget_ended),
         Job(name="bulk", every_s=0.5, work=bulk.pump),
         Job(name="retention", every_s=pacing.EVERY_S, work=pacing.prune_a_little),
         Job(name="minutes", every_s=20.0, work=measuring.measure),

@@ -27,6 +27,7 @@ class ModelWait(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["table_name"], name="model_wait_by_table"),
+            models.Index(fields=["table_name"], name="model_wait_unchanged", condition=Q(changed_at=None)),
             models.Index(fields=["changed_at"], name="model_wait_changed", condition=~Q(changed_at=None)),
         ]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db.models import DurationField, ExpressionWrapper, F, Model, Q, QuerySet
+from django.db.models import DurationField, Exists, ExpressionWrapper, F, Model, OuterRef, Q, QuerySet
 from django.db.models.fields.tuple_lookups import Tuple, TupleLessThan
 from django.utils import timezone
 
@@ -39,11 +39,18 @@ FEW = 2_000
 SPAN = ExpressionWrapper(F("ended_at") - F("created_at"), output_field=DurationField())
 
 
+AT_WORK_INDEXES: tuple[dict[str, str], ...] = (
+    {"status": "running"},
+    {"status": "ready", "waiting_for": ""},
+    {"status": "ready", "waiting_for": "limit"},
+)
+"""Of steps that are ready or run: the conditions of their partial indexes."""
+
+
 def at_work(steps: QuerySet[StepRun]) -> QuerySet[Any, Any]:
     """The runs of those of these steps that are ready or run, each read from its own partial index."""
-    running, ready = steps.order_by().filter(status="running"), steps.order_by().filter(status="ready")
-    published, parked = ready.filter(waiting_for=""), ready.filter(waiting_for="limit")
-    return running.values("run_id").union(published.values("run_id"), parked.values("run_id"))
+    first, *others = (steps.order_by().filter(**each).values("run_id") for each in AT_WORK_INDEXES)
+    return first.union(*others)
 
 
 def with_status(runs: QuerySet[Run], status: str, *, org_id: UUID | None = None) -> QuerySet[Run]:
@@ -53,7 +60,8 @@ def with_status(runs: QuerySet[Run], status: str, *, org_id: UUID | None = None)
     """
     steps = StepRun.objects.filter(**({"org_id": org_id} if org_id else {}))
     if status == WAITING:
-        return runs.filter(~Q(id__in=at_work(steps)), status__in=LIVE_RUN)
+        of_it = steps.order_by().filter(run_id=OuterRef("pk"))
+        return runs.filter(*(~Exists(of_it.filter(**each)) for each in AT_WORK_INDEXES), status__in=LIVE_RUN)
     if status not in Run.Status.values:
         raise InvalidInput(f"status {status!r} is unknown; use {', '.join([*Run.Status.values, WAITING])}.")
     if status in LIVE_RUN:

@@ -5,7 +5,6 @@ A call is stored as an event, so that it is neither lost nor counted twice, whet
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from django.db import transaction
@@ -15,8 +14,6 @@ from workflows.engine.sql import services as sql
 from workflows.errors import WorkflowsError
 from workflows.models import Event, Run
 from workflows.steps.callback_urls import event_name, run_of
-
-NAMESPACE = uuid.UUID("6f3c1d7e-52a4-4b0e-9f0c-2f6e6a1d0c11")
 
 
 class CallbackNotFound(WorkflowsError):
@@ -37,10 +34,10 @@ def receive_callback(token: str, body: dict[str, Any]) -> None:
     run = Run.objects.filter(id=run_id).first() if run_id else None
     if run is None:
         raise CallbackNotFound
-    event = receive.NewEvent(id=uuid.uuid5(NAMESPACE, token), name=event_name(token), data=body)
+    event = receive.NewEvent(name=event_name(token), data=body)
     with transaction.atomic():
-        # of two calls at once one comes after the other
+        # of two calls at once one comes after the other; the name is that of this address alone
         sql.lock_controls(flow=run.flow_id, keys=[event.name])
-        if not run.is_live or Event.objects.filter(id=event.id).exists():
+        if not run.is_live or Event.objects.filter(org_id=run.org_id, name=event.name).exists():
             raise CallbackUsed
         receive.receive(run.org_id, [event])

@@ -27,7 +27,8 @@ from workflows.engine.events.names import patterns
 from workflows.engine.events.receive import NewEvent
 from workflows.engine.maintenance import sweeps
 from workflows.models import CancelRule, Event, FlowVersion, Run, SystemFeed, Trigger, Wait
-from workflows.models.event import SYSTEM
+from workflows.models.event import SYSTEM, event_id
+from workflows.models.run import first_id
 
 log = structlog.get_logger(__name__)
 NAMESPACE = uuid.UUID("0a8d3f52-7a2c-4a53-9d0b-b6a3cf9b5a77")
@@ -52,6 +53,11 @@ class Emission:
 
     @property
     def id(self) -> UUID:
+        return event_id(first_id(self.at.timestamp()), self.former_id)
+
+    @property
+    def former_id(self) -> UUID:
+        """The id that releases before this one gave it, which may run beside this one during an upgrade."""
         return uuid.uuid5(NAMESPACE, f"{self.name} {self.identity}")
 
 
@@ -142,11 +148,12 @@ def _emit(wanted: _Feed) -> bool:
             return False  # another leader does it
         feed = locked
         page = list(SOURCES[name].since(org_id, feed.emitted_until - OVERLAP, wanted.heard, PAGE))
-        known = set(Event.objects.filter(id__in=[emission.id for emission in page]).values_list("id", flat=True))
+        ids = [id_ for emission in page for id_ in (emission.id, emission.former_id)]
+        known = set(Event.objects.filter(id__in=ids).values_list("id", flat=True))
         new = [
             NewEvent(id=emission.id, name=emission.name, data=emission.data, ts=emission.at)
             for emission in page
-            if emission.id not in known
+            if known.isdisjoint({emission.id, emission.former_id})
         ]
         _receive(org_id, new)
         full = len(page) == PAGE

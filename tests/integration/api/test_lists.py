@@ -17,6 +17,7 @@ from django.utils import timezone
 from tests.support.workers import publish
 from workflows import selectors
 from workflows.models import Flow, Organization, Run
+from workflows.selectors import run_lists
 from workflows.selectors.run_lists import RunFilter
 
 RUNS = 200_000
@@ -177,6 +178,12 @@ def test_a_later_page_reads_few_pages_too(crowd: Organization, sort: str) -> Non
     pages, plans = pages_read(lambda: selectors.runs_page(crowd, RunFilter(), sort=sort, cursor=cursor))
     assert pages < MOST_PAGES, plans
     assert "Seq Scan headrace_workflows_run" not in plans, plans
+
+
+def test_waiting_runs_are_found_without_a_list_of_all_that_are_busy(crowd: Organization) -> None:
+    """Such a list is compared with each run, one by one, where it is too long for the working memory."""
+    runs = run_lists.with_status(Run.objects.filter(org_id=crowd.id), "waiting", org_id=crowd.id)
+    assert "SubPlan" not in runs.order_by("-id").explain()
 
 
 def test_the_numbers_above_the_list_read_few_pages(crowd: Organization) -> None:

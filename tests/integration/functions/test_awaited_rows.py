@@ -62,7 +62,8 @@ def test_a_commit_wakes_the_step_and_a_rollback_does_not(org: Organization, name
         user = User.objects.create(username=name)
         assert Run.objects.get(id=run_id).is_live
     assert await_end(org, run_id).run.output == user.pk
-    await_that(lambda: not ModelWait.objects.filter(step_run_id=step.id).exists(), 30, "that it is forgotten")
+    rows.forget_ended()
+    assert not ModelWait.objects.filter(step_run_id=step.id).exists()
 
 
 def test_a_relation_wakes_the_step(org: Organization, name: str) -> None:
@@ -128,3 +129,23 @@ def test_tables_are_those_that_a_query_joins() -> None:
     assert rows.tables_read(Permission.objects.filter(content_type__model="user")) == [
         "auth_permission", "django_content_type",
     ]  # fmt: skip
+
+
+def test_steps_that_do_not_sleep_yet_take_no_place_of_those_that_do(
+    org: Organization, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "BATCH", 3)
+    _, step = asleep(org, name=name)
+    now = timezone.now()
+    with transaction.atomic():  # so that no leader sees it
+        for number in range(10):  # of steps that have ended, or are about to sleep
+            ModelWait.objects.create(
+                step_run_id=uuid.UUID(int=number), org_id=org.id, table_name=name, looked_at=now, changed_at=now,
+                expires_at=now,
+            )  # fmt: skip
+        ModelWait.objects.filter(step_run_id=step.id).update(changed_at=now + dt.timedelta(seconds=1))
+        rows.look_after()
+        wake_at = StepRun.objects.get(id=step.id).wake_at
+        transaction.set_rollback(True)
+    assert wake_at is not None
+    assert wake_at <= timezone.now()

@@ -81,6 +81,7 @@ def test_a_step_that_waits_for_a_row_is_named(org: Organization) -> None:
     ModelWait.objects.create(
         step_run_id=step.id, org_id=org.id, table_name="shop_order", looked_at=timezone.now(), expires_at=timezone.now()
     )
+    ModelWait.objects.filter(step_run_id=step.id).update(changed_at=timezone.now())
     assert "waits for rows" in due_work.look().names
     ModelWait.objects.filter(step_run_id=step.id).delete()
 

@@ -24,7 +24,7 @@ from workflows.engine.state.transitions import steps as step_transitions
 from workflows.engine.worker.alone import suspects
 from workflows.engine.worker.runtime import Runtime
 from workflows.models import Attempt, Organization, Run, StepRun
-from workflows.steps.outcome import HandBack
+from workflows.steps.outcome import Completed, HandBack
 
 
 @pytest.fixture
@@ -219,3 +219,38 @@ def test_a_step_that_is_late_is_closed_before_its_process_is_ended(
     idle.heartbeat._end_overdue()
     assert closed == [True]
     assert idle.results.get_nowait().claim == visit.claim
+
+
+def test_a_step_whose_start_fails_takes_no_other_along(
+    org: Organization, published: list[ReadyStep], idle: Runtime, monkeypatch: pytest.MonkeyPatch,
+    worker_environment: dict[str, str],
+) -> None:  # fmt: skip
+    """Its process would wait for an answer still, and take the next claim for that."""
+    monkeypatch.setenv("DATABASE_URL", worker_environment["DATABASE_URL"])
+    answers = iter([RuntimeError("the gate's answer can't be read")])
+
+    def may_start(visits: list[perform.Visit]) -> set[uuid.UUID]:
+        for error in answers:
+            raise error
+        return {visit.claim.id for visit in visits}
+
+    monkeypatch.setattr(idle._permits, "may_start", may_start)
+    first, second = visit_of(idle, org), visit_of(idle, org)
+    try:
+        with pytest.raises(RuntimeError, match="can't be read"):
+            idle.suspects._result(first)
+        result = idle.suspects._result(second)
+        assert result is not None
+        assert isinstance(result.outcome, Completed)
+    finally:
+        idle.suspects._drop_process()
+
+
+def test_a_suspect_that_is_closed_while_it_loads_does_not_start(
+    org: Organization, published: list[ReadyStep], idle: Runtime
+) -> None:
+    visit = visit_of(idle, org)
+    visit.start_by = time.monotonic() + 100
+    assert idle.suspects._may_start(visit)
+    visit.close()
+    assert not idle.suspects._may_start(visit)

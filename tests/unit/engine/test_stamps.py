@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from throttling.answers import Answer
 from workflows.engine.pipeline import admit, publish
 from workflows.engine.worker import permits
 from workflows.engine.worker.permits import MAX_RENEWALS, Permits
@@ -21,26 +23,37 @@ class Gate:
 
     def __init__(self, late: int, refuses: bool = False) -> None:
         self.late, self.refuses, self.asked = late, refuses, 0
+        self.granted: list[str] = []
 
     def confirm(self, lease: str, ids: list[str], *, again: bool) -> tuple[Any, list[str]]:
         assert again
         self.asked += 1
         if self.asked <= self.late:
             time.sleep(SLACK_S * 1.2)
-        return None, ids if self.refuses else []
+        answer = Answer(now_us=0, revision=0, more=False, granted=self.granted)
+        return answer, ids if self.refuses else []
 
 
-def may_start(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> bool:
+def late_visit() -> Any:
+    claim = SimpleNamespace(id=uuid.uuid4(), lease=uuid.uuid4(), version_id=uuid.uuid4(), key="a")
+    return SimpleNamespace(claim=claim, start_by=float("-inf"), leave_for_s=None)
+
+
+def permits_of(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> Permits:
     monkeypatch.setattr(admit, "gate", lambda: gate)
     monkeypatch.setattr(admit, "is_on", lambda: True)
     monkeypatch.setattr(admit, "slack_s", lambda *_: SLACK_S)
-    monkeypatch.setattr(publish, "publish_granted", lambda _: None)
-    claim = SimpleNamespace(id=uuid.uuid4(), lease=uuid.uuid4(), version_id=uuid.uuid4(), key="a")
-    visit: Any = SimpleNamespace(claim=claim, start_by=float("-inf"))
+    monkeypatch.setattr(admit, "sync_revision", lambda _: False)
     parts: Any = (None, None, None)
-    found = Permits(*parts).may_start([visit])
-    assert found <= {claim.id}
+    return Permits(*parts)
+
+
+def may_start(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> bool:
+    visit = late_visit()
+    found = permits_of(monkeypatch, gate).may_start([visit])
+    assert found <= {visit.claim.id}
     assert not found or time.monotonic() < visit.start_by + SLACK_S
+    assert (visit.leave_for_s is None) == (bool(found) or gate.refuses), "it rests only where the gate is too slow"
     return bool(found)
 
 
@@ -60,3 +73,26 @@ def test_a_step_that_the_gate_refuses_is_not_asked_for_again(monkeypatch: pytest
     gate = Gate(late=0, refuses=True)
     assert not may_start(monkeypatch, gate)
     assert gate.asked == 1
+
+
+def test_a_step_does_not_wait_until_what_its_renewal_grants_to_others_is_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, published, may_publish = Gate(late=0), list[str](), threading.Event()
+    gate.granted = ["another"]
+
+    def publish_granted(answer: Answer) -> None:
+        assert may_publish.wait(10)
+        published.extend(answer.granted)
+
+    monkeypatch.setattr(publish, "publish_granted", publish_granted)
+    found = permits_of(monkeypatch, gate)
+    thread = threading.Thread(target=found.work)
+    thread.start()
+    visit = late_visit()
+    assert found.may_start([visit]) == {visit.claim.id}
+    assert not published
+    may_publish.set()
+    found.end()
+    thread.join()
+    assert published == ["another"]

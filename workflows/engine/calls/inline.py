@@ -25,6 +25,7 @@ from workflows.engine.state.records import Claim, ReadyStep, Recorded, StepResul
 from workflows.engine.state.transitions import calls
 from workflows.engine.state.transitions.calls import NewCall
 from workflows.engine.telemetry import step_events, step_log
+from workflows.engine.worker import ending
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
 from workflows.engine.worker.permits import NOTHING, Permits
 from workflows.engine.worker.profile import WorkerProfile
@@ -108,7 +109,8 @@ class Inline:
 
     def begin(self, function: FunctionVisit, call: NewCall) -> Visit | None:
         """Record the step before, and begin this one. None where it has no permit (it is dispatched when it gets one),
-        or where the visit has lost its lease: `function.visit` is closed then."""
+        where it has ended meanwhile (its run is cancelled, say), or where the visit has lost its lease:
+        `function.visit` is closed then."""
         ended = function.take()
         with database.borrowed():
             asked = self._ask(function, call, ended)
@@ -130,15 +132,26 @@ class Inline:
             visit = Visit(
                 claim=claim, flow=function.visit.flow, step=call.step, scope=function.visit.scope, around=function.visit
             )
-            visit.performed_since = time.monotonic()
+            self._in_flight.add([visit])
+            return visit if self._may_start(visit, requested_at) else None
+
+    def _may_start(self, visit: Visit, requested_at: float) -> bool:
+        """Whether a step that has begun may be performed now; else it went back, or another has ended it meanwhile."""
+        try:
             self._permits.set_start_by([visit], requested_at)
             step_log.log_configuration([visit])
-            step_events.received([(claim, visit.flow.slug)])
-            self._in_flight.add([visit])
-        if visit.claim.id not in self._permits.may_start([visit]):
+            step_events.received([(visit.claim, visit.flow.slug)])
+            may_start = self._permits.may_start([visit])
+        except BaseException as error:
             self._results.hand_back(visit)
-            return None
-        return visit
+            ending.raise_if_ending(error)
+            log.warning("a step is handed back", step_run_id=str(visit.claim.id), exc_info=error)
+            return False
+        if not may_start:
+            self._results.hand_back(visit)
+            return False
+        visit.performed_since = time.monotonic()
+        return not visit.is_closed
 
     def _abandon(self, asked: Ahead | None, ended: StepResult | None) -> None:
         """The step does not begin: its permit goes back, and the one before is recorded by itself."""

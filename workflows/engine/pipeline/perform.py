@@ -72,6 +72,8 @@ class Visit:
     task: asyncio.Task[Any] | None = None
     start_by: float = math.inf
     """When its stamp at the gate gets too old to start by, by the monotonic clock."""
+    leave_for_s: float | None = None
+    """Seconds that the step rests where it is handed back: no worker could start it now."""
     started: float | None = None
     around: Visit | None = None
     """The visit of the function that performs the step itself."""
@@ -93,6 +95,10 @@ class Visit:
         with self._lock:
             first, self._closed = not self._closed, True
             return first
+
+    def handed_back(self) -> StepResult:
+        """The result where this worker could not start or finish the step: another may take it."""
+        return StepResult(claim=self.claim, outcome=HandBack(after_s=self.leave_for_s))
 
 
 def open_visits(claims: list[Claim]) -> list[Visit]:

@@ -30,6 +30,9 @@ ROWS = 500
 """A piece of work deletes at most so many rows."""
 BUDGET_S = 60.0
 """Seconds that a page of runs may take, its export included."""
+OF_NO_TIME = dt.timedelta(days=1)
+"""Ids of events from so long after now on are of no time: those that releases of before made of what they report."""
+LAST_ID = UUID(int=(1 << 128) - 1)
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -150,12 +153,18 @@ class Walk:
 
     def _events(self, org_id: UUID) -> Iterator[Piece]:
         before = self.cutoff("events", org_id)
-        if before is None or not sql.expired_events(
-            org=org_id, before=first_id(before.timestamp()), after=NIL_UUID, batch=1
-        ):
+        if before is None:
             return
-        last, after = first_id(self._needed_events_from(org_id, before).timestamp()), NIL_UUID
-        while page := sql.expired_events(org=org_id, before=last, after=after, batch=PAGE):
+        for span in (NIL_UUID, first_id(before.timestamp())), (first_id((self.now + OF_NO_TIME).timestamp()), LAST_ID):
+            yield from self._events_between(org_id, before, *span)
+
+    def _events_between(self, org_id: UUID, before: dt.datetime, after: UUID, last: UUID) -> Iterator[Piece]:
+        """Those whose ids lie between two: of old ones that are in the order of time, or of those that are of none."""
+        if not sql.expired_events(org=org_id, before=last, after=after, received_before=before, batch=1):
+            return
+        needed_from = self._needed_events_from(org_id, before)
+        last = last if after > NIL_UUID else first_id(needed_from.timestamp())  # no id is of later than its receipt
+        while page := sql.expired_events(org=org_id, before=last, after=after, received_before=needed_from, batch=PAGE):
             ids = [row.id for row in page]
             after = ids[-1]
             if self.wanted.dry:

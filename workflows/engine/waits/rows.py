@@ -133,7 +133,11 @@ def _remember_change(tables: set[str], using: str) -> None:
 
 
 def look_after() -> bool:
-    """A job of the leader: wake steps that began to wait while rows changed, and forget what has ended. True where
-    there may be more."""
-    sql.look_after_changes(batch=BATCH)
+    """A job of the leader: wake steps that began to wait while rows changed. True where there may be more."""
+    return len(sql.look_after_changes(batch=BATCH)) == BATCH
+
+
+def forget_ended() -> bool:
+    """A job of the leader, which reads all waits for rows: forget those of steps that have ended. True where there may
+    be more."""
     return len(sql.forget_model_waits(batch=BATCH)) == BATCH

@@ -181,7 +181,7 @@ class ResultQueue:
 
     def hand_back(self, visit: Visit) -> None:
         """Close a visit without an attempt: another worker may take its step."""
-        self.finish(visit, StepResult(claim=visit.claim, outcome=HandBack()))
+        self.finish(visit, visit.handed_back())
 
     def end(self) -> None:
         """Say that no result follows."""

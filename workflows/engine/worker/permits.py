@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ log = structlog.get_logger(__name__)
 NOTHING: Leases = {}
 MAX_RENEWALS = 5
 """So often a stamp is renewed whose answer comes too late to start by; then the step is handed back."""
+LATE_WAIT_S = 2.0
+"""A step that could not start by any of its stamps rests for so long, or twice as long: the gate, or this machine, is
+too slow now."""
 GIVE_BACK_AFTER_S = 0.001
 """A short handler ends in that time: the call that follows it gives the permit of the step before it back."""
 
@@ -54,6 +58,7 @@ class Permits:
         self._claimer = claimer
         self._lock = threading.Lock()
         self._owed: list[Leases] = []
+        self._unpublished: list[Answer] = []
         self._is_owed = threading.Event()
         self._is_over = False
 
@@ -133,14 +138,33 @@ class Permits:
             owed, self._owed = self._owed, []
         return together(*owed)
 
+    def _publish_soon(self, answer: Answer) -> None:
+        """Have the thread of its own publish what else a call has granted. The caller goes on at once."""
+        if not (answer.granted or answer.parked or answer.more):
+            return
+        with self._lock:
+            self._unpublished.append(answer)
+        self._is_owed.set()
+
+    def _publish_granted(self) -> None:
+        with self._lock:
+            answers, self._unpublished = self._unpublished, []
+        for answer in answers:
+            try:
+                publish.publish_granted(answer)
+            except Exception:
+                log.exception("what was granted could not be published; rescue will", permits=len(answer.granted))
+
     def work(self) -> None:
-        """Give back what no other call has given back, until `end`. On a thread of its own."""
+        """Give back what no other call has given back, and publish what was granted, until `end`. On a thread of its
+        own."""
         database.adopt()
         while not self._is_over:
             self._is_owed.wait()
             self._is_owed.clear()
             if not self._is_over:
                 time.sleep(GIVE_BACK_AFTER_S)
+            self._publish_granted()
             leases = self.take_owed()
             try:
                 if leases:
@@ -231,7 +255,8 @@ class Permits:
     def may_start(self, visits: Sequence[Visit]) -> set[UUID]:
         """Those whose stamp is young enough, or could be renewed: a start counts in a window when it really is.
 
-        An answer may itself come so late that its stamp is too old: the gate is asked again then, a few times.
+        An answer may itself come so late that its stamp is too old: the gate is asked again then, a few times. Nothing
+        but the gate is waited for: what its answers grant to others is published by another thread.
         """
         may = {visit.claim.id for visit in visits}
         for _ in range(MAX_RENEWALS):
@@ -241,7 +266,12 @@ class Permits:
                 return may
             may -= self._renew_stamps(late)
         now = time.monotonic()
-        return may - {visit.claim.id for visit in visits if now > visit.start_by}
+        late = [visit for visit in visits if visit.claim.id in may and now > visit.start_by]
+        if late:
+            log.warning("no stamp was renewed in time, steps are handed back", steps=len(late), renewals=MAX_RENEWALS)
+        for visit in late:
+            visit.leave_for_s = random.uniform(1.0, 2.0) * LATE_WAIT_S
+        return may - {visit.claim.id for visit in late}
 
     def _renew_stamps(self, late: Sequence[Visit]) -> set[UUID]:
         """Have steps that are held already start now, by the gate's clock. Returns those that may not."""
@@ -253,7 +283,8 @@ class Permits:
             requested_at = time.monotonic()
             try:
                 answer, refused = admit.gate().confirm(str(lease), [v.claim.id.hex for v in group], again=True)
-                publish.publish_granted(answer)
+                admit.sync_revision(answer)  # before the slack is read
+                self._publish_soon(answer)
             except publish.GATE_ERRORS as error:
                 log.info("nothing may start now, steps are handed back", steps=len(group), reason=str(error))
                 refused = [visit.claim.id.hex for visit in group]

@@ -20,7 +20,6 @@ from workflows.engine.worker.permits import NOTHING, Continuation, Permits
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.progress import Progress
 from workflows.engine.worker.recorder import Recorder
-from workflows.steps.outcome import HandBack
 from workflows.steps.registry import Mode
 
 log = structlog.get_logger(__name__)
@@ -192,4 +191,4 @@ def _close(visit: Visit, result: StepResult, results: list[StepResult]) -> None:
 
 
 def _hand_back(visit: Visit, results: list[StepResult]) -> None:
-    _close(visit, StepResult(claim=visit.claim, outcome=HandBack()), results)
+    _close(visit, visit.handed_back(), results)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
+from workflows.models.event import event_id
 from workflows.steps.context import StepContext
 from workflows.steps.registry import Mode, StepConfig, StepType, register
 from workflows.steps.tools import TOOLS
@@ -45,7 +46,10 @@ class PublishEventConfig(StepConfig):
         if self.events is None:
             assert self.name is not None
             return [(step_run_id, SentEvent(name=self.name, data=self.data, user=self.user))]
-        return [(uuid.uuid5(step_run_id, f"event:{number}"), event) for number, event in enumerate(self.events)]
+        return [
+            (event_id(step_run_id, uuid.uuid5(step_run_id, f"event:{number}")), event)
+            for number, event in enumerate(self.events)
+        ]
 
 
 def output_of(config: PublishEventConfig, step_run_id: UUID) -> dict[str, Any]:

@@ -47,7 +47,7 @@ SELECT ARRAY(SELECT w.name FROM (VALUES
          WHERE taken_at IS NULL AND remind_at IS NOT NULL AND remind_at <= clock_timestamp() AND kind = 'approval')),
     ('deletion of flows', EXISTS (SELECT FROM headrace_workflows_flow WHERE deletion_asked_at IS NOT NULL)),
     ('Celery tasks', EXISTS (SELECT FROM headrace_workflows_celerytask)),
-    ('waits for rows', EXISTS (SELECT FROM headrace_workflows_modelwait)),
+    ('waits for rows', EXISTS (SELECT FROM headrace_workflows_modelwait WHERE changed_at IS NOT NULL)),
     ('bulk', EXISTS (SELECT FROM headrace_workflows_bulkoperation WHERE status = 'running'))
     ) AS w (name, is_due) WHERE w.is_due) AS names,
     EXISTS (SELECT FROM headrace_workflows_steprun

@@ -76,10 +76,16 @@ class ExpiredEventsRow(NamedTuple):
 
 
 def expired_events(
-    *, org: UUID, before: UUID, after: UUID, batch: int, cursor: database.Cursor | None = None
+    *,
+    org: UUID,
+    before: UUID,
+    after: UUID,
+    received_before: datetime,
+    batch: int,
+    cursor: database.Cursor | None = None,
 ) -> list[ExpiredEventsRow]:
     """Matched events of an organization from before a time, the earliest first, from a place on."""
-    parameters = {"org": org, "before": before, "after": after, "batch": batch}
+    parameters = {"org": org, "before": before, "after": after, "received_before": received_before, "batch": batch}
     return database.fetch("expired_events", parameters, ExpiredEventsRow._make, cursor)
 
 

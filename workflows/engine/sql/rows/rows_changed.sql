@@ -3,7 +3,7 @@
 -- holds are left out: the same is being done to them, or their step is about to look.
 -- Parameters: tables text[], every_s float8 (from one look of a step to the next), batch bigint.
 -- Returns: soon_s float8 (seconds until a step wakes).
--- Indexes: model_wait_by_table, primary key.
+-- Indexes: model_wait_unchanged, primary key.
 WITH due AS (
     SELECT w.id FROM headrace_workflows_modelwait w
      WHERE w.table_name = ANY (%(tables)s::text[]) AND w.changed_at IS NULL

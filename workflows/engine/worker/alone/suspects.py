@@ -108,16 +108,19 @@ class Suspects:
             except ProcessLost as lost:
                 self._drop_process()
                 return self._charge(visit, lost)
+            except BaseException:  # it may wait for an answer still, and would take the next claim for that
+                self._drop_process()
+                raise
             finally:
                 visit.stoppers.remove(process.kill)
             if result is not None:
-                return result
+                return visit.handed_back() if isinstance(result.outcome, HandBack) else result
             self._drop_process()  # it was idle for so long that it ended
         return StepResult(claim=visit.claim, outcome=HandBack())
 
     def _may_start(self, visit: Visit) -> bool:
         """Whether the step may start now; the monitors are told, since its process tells nobody."""
-        if not self._permits.may_start([visit]):
+        if visit.is_closed or not self._permits.may_start([visit]) or visit.is_closed:
             return False
         visit.performed_since = time.monotonic()
         step_events.started(visit.claim)
