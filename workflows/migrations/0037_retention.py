@@ -9,15 +9,30 @@ from django.db import migrations, models
 from django.utils import timezone
 
 DRY_RUN = dt.timedelta(days=7)
+OF_THE_PROJECT = (
+    "django_admin_log", "django_session", "django_celery_results_taskresult", "django_celery_results_groupresult",
+)  # fmt: skip
+"""Tables of other apps that retention deletes old rows of: a project may have had them for years."""
 
 
 def begin(apps: Any, schema_editor: Any) -> None:
     """The row of the state; a dry run of a week where the database was in use before."""
     names = ("Run", "Event", "CronFire", "BulkOperation")
     in_use = any(apps.get_model("headrace_workflows", name).objects.exists() for name in names)
+    in_use = in_use or _project_has_rows(schema_editor.connection)
     apps.get_model("headrace_workflows", "RetentionState").objects.get_or_create(
         id=1, defaults={"dry_until": timezone.now() + DRY_RUN if in_use else None}
     )
+
+
+def _project_has_rows(connection: Any) -> bool:
+    """Whether the project that Headrace is added to has rows that retention would delete by their age."""
+    with connection.cursor() as cursor:
+        for table in set(OF_THE_PROJECT).intersection(connection.introspection.table_names(cursor)):
+            cursor.execute(f"SELECT EXISTS (SELECT FROM {connection.ops.quote_name(table)})")
+            if cursor.fetchone()[0]:
+                return True
+    return False
 
 
 class Migration(migrations.Migration):
