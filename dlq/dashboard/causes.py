@@ -19,7 +19,7 @@ from dlq.listing import causes as listing
 from dlq.listing import letters as letter_listing
 from dlq.models import DeadLetter, DeadLetterGroup
 from workflows.dashboard.access import page
-from workflows.duration import parse_ms
+from workflows.duration import format_ms, parse_ms
 from workflows.edge.access import CHANGE_LETTERS
 from workflows.edge.values import whole_number
 from workflows.errors import InvalidInput, WorkflowsError
@@ -78,7 +78,7 @@ def cause(request: HttpRequest, organization: Organization, group_id: UUID) -> H
         "drawn": listing.DRAWN,
         "is_history_cut": any(count.number >= listing.DRAWN for count in found.counts.values()),
         "snoozes": SNOOZES,
-        "automatic": AUTOMATIC,
+        "automatic": _choices(found.group.auto_replay_s),
         "automatic_now": _spelling(found.group.auto_replay_s),
         "where": f"group={group_id}",
         "back": request.get_full_path(),
@@ -97,6 +97,12 @@ def _spelling(seconds: int | None) -> str:
     if seconds is None:
         return ""
     return next((text for text, _ in AUTOMATIC if text and parse_ms(text) == seconds * 1_000), f"{seconds}s")
+
+
+def _choices(seconds: int | None) -> tuple[tuple[str, str], ...]:
+    """The choices of the form, with the one that holds now: saved as it stands, the form changes nothing."""
+    now = _spelling(seconds)
+    return AUTOMATIC if now in dict(AUTOMATIC) else (*AUTOMATIC, (now, f"after {format_ms((seconds or 0) * 1_000)}"))
 
 
 Change = Callable[[HttpRequest, Organization, UUID], str]

@@ -72,7 +72,7 @@ def _context(found: listing.Letter) -> dict[str, Any]:
     return {
         "letter": row,
         "changes": found.changes,
-        "tries": [presenters.attempt_out(each) for each in found.tries],
+        "tries": [presenters.attempt_line(each) for each in found.tries],
         "repair": found.repair,
         "input": text[:SHOWN],
         "is_cut": len(text) > SHOWN,

@@ -1,6 +1,7 @@
 """What the faces show, as JSON; the most used of it stands here."""
 
 from workflows.presenters.runs import (
+    attempt_line,
     attempt_out,
     event_out,
     event_schema_out,
@@ -24,6 +25,7 @@ from workflows.presenters.step_metrics import ms
 
 __all__ = [
     "QUEUED",
+    "attempt_line",
     "attempt_out",
     "event_out",
     "event_schema_out",

@@ -183,6 +183,12 @@ def _input(step: StepDetail) -> Any:
 
 
 def attempt_out(attempt: Attempt) -> dict[str, Any]:
+    """A try with the lines that it logged."""
+    return {**attempt_line(attempt), "logs": attempt.logs or []}
+
+
+def attempt_line(attempt: Attempt) -> dict[str, Any]:
+    """A try without its log: nothing that lists leave in the database."""
     return {
         "number": attempt.number,
         "status": attempt.status,
@@ -192,7 +198,6 @@ def attempt_out(attempt: Attempt) -> dict[str, Any]:
         "duration": ms(attempt.started_at, attempt.ended_at),
         "queued": ms(attempt.ready_at, attempt.started_at),
         "error": attempt.error,
-        "logs": attempt.logs or [],
     }
 
 

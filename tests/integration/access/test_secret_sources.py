@@ -29,6 +29,7 @@ from workflows.engine.state import secret_sources
 from workflows.engine.state.secret_sources import AwsSecrets, SecretValues, secrets_of, value_of
 from workflows.errors import ConfigurationFailure, InvalidInput
 from workflows.models import OAuthCredential, Organization, Secret, encryption
+from workflows.selectors.pages.schedules import missing_secrets
 from workflows.services.access import secrets
 from workflows.steps.http import oauth
 from workflows.this_process import configuration as told
@@ -84,6 +85,23 @@ def test_the_database_comes_first_then_the_environment_then_aws(
     assert dict(values) == {"A": "of-database", "B": "of-environment", "C": "of-aws-C"}
     assert masked.mask("x of-aws-C of-environment") == "x *** ***"
     assert [value_of(org.id, name) for name in "ABCD"] == ["of-database", "of-environment", "of-aws-C", None]
+
+
+def test_a_secret_of_any_source_is_not_said_to_be_missing(
+    org: Organization, manager: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_secret(org, "A", "of-database")
+    monkeypatch.setenv(f"HEADRACE_SECRET_{told.variable_part(org.slug)}__B", "of-environment")
+    prefix(monkeypatch, "headrace/")
+    manager.create_secret(Name=f"headrace/{org.slug}", SecretString='{"C": "of-aws"}')
+    assert missing_secrets(org, {"A", "B", "C", "D"}) == {"D"}
+    forget()
+    monkeypatch.setattr(AwsSecrets, "read", _away)
+    assert missing_secrets(org, {"A", "B", "C", "D"}) == set(), "nobody can tell"
+
+
+def _away(*_: Any) -> Any:
+    raise ConfigurationFailure("AWS does not answer.")
 
 
 def test_an_organization_has_only_its_own(

@@ -217,7 +217,7 @@ def test_a_webhook_shows_its_address_to_those_who_may_change_flows(org: Organiza
     assert token not in member(org, "operator").get("/webhooks/").content.decode()
     page = member(org, "editor").get("/webhooks/").content.decode()
     assert f"/hooks/{token}" in page
-    assert "is not stored: deliveries are answered with 503" in page
+    assert "is not stored, and no other source has it: deliveries are answered with 503" in page
     secret = Secret(organization=org, name="GITHUB_SECRET")
     secret.value = "x" * 20
     secret.save()

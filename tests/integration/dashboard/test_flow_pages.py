@@ -212,3 +212,20 @@ def test_a_flow_that_is_being_deleted_says_so(org: Organization, slug: str, monk
 
 def test_staff_without_a_membership_sees_no_flow(org: Organization, slug: str) -> None:
     assert staff(["headrace_workflows.view_flow"]).get(f"/flows/{slug}/").status_code == 403
+
+
+def test_a_count_of_live_runs_that_is_cut_says_so(
+    org: Organization, slug: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "MOST_COUNTED", 0)
+    assert "0 or more live" in member(org, "viewer").get(f"/flows/{slug}/").content.decode()
+
+
+def test_pages_that_name_flows_count_no_runs_and_read_no_definition(org: Organization, slug: str) -> None:
+    client = member(org, "editor")
+    for path in ("/", "/limits/", "/test/events/"):
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(path).status_code == 200
+        texts = [query["sql"] for query in queries]
+        assert not [text for text in texts if '"definition"' in text], path
+        assert not [text for text in texts if 'GROUP BY "headrace_workflows_run"."flow_id"' in text], path

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import uuid6
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -19,7 +20,7 @@ from tests.support.admin_site import said, staff, successes
 from tests.support.by_hand import claim, end, fail, start
 from tests.support.workers import leave_nothing, publish
 from workflows import services
-from workflows.models import BulkOperation, Organization, Run
+from workflows.models import Attempt, BulkOperation, Organization, Run
 from workflows.services import bulk
 
 STEPS = [{"id": "before", "type": "noop"}, {"id": "a", "type": "noop"}]
@@ -218,6 +219,22 @@ def test_a_cause_is_cared_for(operator: Client, letter: DeadLetter) -> None:
     assert str(letter.group_id) not in operator.get("/letters/?snoozed=yes&care=nobody").content.decode()
     assert successes(operator.post(f"{path}/snooze/", {"for": ""}, follow=True))
     assert str(letter.group_id) in operator.get("/letters/").content.decode()
+
+
+def test_the_form_of_a_cause_has_the_value_that_holds(operator: Client, letter: DeadLetter) -> None:
+    DeadLetterGroup.objects.filter(id=letter.group_id).update(auto_replay_s=420)
+    page = operator.get(f"/letters/causes/{letter.group_id}/").content.decode()
+    assert '<option value="420s" selected>after 7m</option>' in page
+
+
+def test_a_letter_with_many_tries_reads_no_log(operator: Client, letter: DeadLetter) -> None:
+    (first,) = Attempt.objects.filter(step_run_id=letter.step_run_id)
+    for number in range(2, 12):
+        first.id, first.number, first._state.adding = uuid6.uuid7(), number, True
+        first.save(force_insert=True)
+    with CaptureQueriesContext(connection) as queries:
+        assert len(operator.get(f"/letters/{letter.id}/").context["tries"]) == 11
+    assert not [query["sql"] for query in queries if '"logs"' in query["sql"]]
 
 
 def test_all_letters_of_a_cause_are_resumed_in_bulk_and_later_ones_are_not(

@@ -149,6 +149,11 @@ def test_a_chart_tells_nothing_from_not_counted(org: Organization, counted: Any)
     assert (len(week), week[-1].ended) == (168, 5)
 
 
+def test_a_backlog_that_nobody_counted_is_not_drawn_as_none(org: Organization, counted: Any) -> None:
+    parts = measured.buckets(org, measured.SPANS["1h"], AT + 3 * MINUTE)
+    assert [part.backlog for part in parts[-4:]] == [None, None, None, 0], "only in the last one somebody looked"
+
+
 @pytest.mark.parametrize(("kind", "names"), [("failed", ["failed"]), ("ended", ["slow", "failed"]),
                                              ("retried", ["failed"]), ("waited", ["slow", "failed"])])  # fmt: skip
 def test_the_runs_behind_a_point_are_shown(org: Organization, counted: Any, kind: str, names: list[str]) -> None:

@@ -168,6 +168,46 @@ def test_a_flow_is_run_from_its_form_and_what_was_tried_is_remembered(
     assert "&quot;n&quot;: 11" not in stranger.get("/test/", {"flow": "tried"}).content.decode()
 
 
+def test_a_try_that_makes_no_run_does_not_say_that_one_is_made(
+    reader: Client, org: Organization, published: list[Any]
+) -> None:
+    publish(org, STEPS, slug="keyed", input_schema=SCHEMA)
+    fields = {"flow": "keyed", "input": '{"n": 7}', "key": "once"}
+    first = reader.post("/test/", fields)
+    again = reader.post("/test/", fields)
+    assert again["Location"] == first["Location"]
+    shown = reader.get(again["Location"]).content.decode()
+    assert "this earlier run has the key" in shown
+    assert shown.count("A run of keyed is made") == 1, "of the first try"
+    run_id = first["Location"].split("/")[2]
+    leave_nothing(org)
+    Run.objects.filter(id=run_id).delete()
+    gone = reader.post("/test/", fields)
+    assert gone["Location"] == "/test/?flow=keyed"
+    assert "has ended and is deleted" in reader.get(gone["Location"]).content.decode()
+    for name in ("key", "userId"):
+        assert f"{name}: at most 200" in reader.post("/test/", {**fields, name: "x" * 201}).content.decode()
+
+
+def test_a_refused_try_leads_to_the_run_in_its_place(reader: Client, org: Organization, published: list[Any]) -> None:
+    publish(org, STEPS, slug="single", singleton={})
+    first = reader.post("/test/", {"flow": "single", "input": "{}"})
+    assert "A run of single is made" in reader.get(first["Location"]).content.decode()
+    again = reader.post("/test/", {"flow": "single", "input": "{}"})
+    shown = reader.get(again["Location"]).content.decode()
+    assert again["Location"] == first["Location"]
+    assert "No new run was made" in shown
+    assert "is made. This page" not in shown
+
+
+def test_a_text_that_is_no_json_stands_for_no_input_where_it_is_too_large_to_edit(
+    reader: Client, broken: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeats, "MAX_EVENT_BYTES", 1)
+    answer = reader.post(f"/runs/{broken}/repeat/", {"mode": "start", "input": "{"})
+    assert (answer.status_code, answer.context["after"]) == (200, answer.context["before"])
+
+
 BAD = [
     ({"input": "{"}, "no JSON"), ({"input": '{"n": "x"}'}, "input.n"), ({}, "the form has none"), ({"input": "1" * 1_000_001}, "use the API"),
     ({"input": '{"n": 1}', "delay": "soon"}, "delay"), ({"input": '{"n": 1}', "priority": "now"}, "priority"),

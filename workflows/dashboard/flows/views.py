@@ -70,10 +70,11 @@ def flow(request: HttpRequest, organization: Organization, slug: str) -> HttpRes
     stop = _stops(organization).get(slug)
     in_clear = access.allows(request.user, CHANGE_FLOWS, organization)
     triggers = [rows.trigger_row(each, in_clear=in_clear, fires=SHOWN_FIRES) for each in found.triggers.all()]
+    live, is_cut = selectors.live_runs(organization)
     context: dict[str, Any] = {
         "flow": found, "tab": tab, "tabs": TABS.items(), "state": rows.state_of(found, stop), "stop": stop,
         "triggers": triggers, "health": selectors.health([found])[found.id], "most": selectors.MOST_COUNTED,
-        "runs_count": selectors.count_runs(found), "live_runs": selectors.live_runs(organization)[0].get(found.id, 0),
+        "runs_count": selectors.count_runs(found), "live_runs": f"{live.get(found.id, 0)} or more" if is_cut else live.get(found.id, 0),
     }  # fmt: skip
     parts = {"overview": _overview, "definition": _definition, "versions": _versions, "triggers": _fires,
              "limits": _limits}  # fmt: skip

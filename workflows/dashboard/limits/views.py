@@ -13,7 +13,6 @@ from throttling.answers import LimitState
 from throttling.defaults import BY_TYPE
 from throttling.errors import ThrottlingError
 from throttling.names import Kind, LimitInstance, Scope
-from workflows import selectors
 from workflows.dashboard.access import page, refused
 from workflows.edge import access
 from workflows.edge.access import CHANGE_LIMITS
@@ -22,6 +21,7 @@ from workflows.models import Organization
 from workflows.selectors import limit_subjects
 from workflows.selectors import limits as limit_selectors
 from workflows.selectors.limits import LimitLine
+from workflows.selectors.pages import flows as flow_selectors
 from workflows.steps.registry import REGISTRY
 
 GROUPS = (
@@ -52,7 +52,7 @@ def limits(request: HttpRequest, organization: Organization) -> HttpResponse:
     context |= {
         "never_binding": limit_selectors.never_binding(organization),
         "types": sorted({*BY_TYPE, *REGISTRY}),
-        "flows": [summary.flow.slug for summary in selectors.flows(organization)],
+        "flows": [*flow_selectors.slugs(organization).values()],
         "may_change": access.allows(request.user, CHANGE_LIMITS, organization),
     }
     return render(request, "headrace/limits/limits.html", context)
@@ -63,7 +63,7 @@ def _most_wanted_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _flow_names(organization: Organization, lines: list[LimitLine]) -> dict[Any, str]:
-    return {summary.flow.id: summary.flow.slug for summary in selectors.flows(organization)} if lines else {}
+    return {**flow_selectors.slugs(organization)} if lines else {}
 
 
 def _row(line: LimitLine, flows: dict[Any, str]) -> dict[str, Any]:

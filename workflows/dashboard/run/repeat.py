@@ -93,7 +93,8 @@ def repeat(request: HttpRequest, organization: Organization, run_id: UUID) -> Ht
     if done.run_id is not None:
         messages.success(request, sentence_of(done))
         return redirect("headrace:run", run_id=done.run_id)
-    context |= {"plan": done, "before": json.loads(original), "after": json.loads(wanted.text)}
+    before = json.loads(original)
+    context |= {"plan": done, "before": before, "after": before if value is repair.KEEP else value}
     return render(request, "headrace/repeat.html", context)
 
 

@@ -22,6 +22,7 @@ from workflows.edge.values import MAX_PAGE
 from workflows.errors import InvalidInput, RunNotFound
 from workflows.models import Organization, Run
 from workflows.selectors import run_lists
+from workflows.selectors.pages import flows as flow_selectors
 from workflows.selectors.searching.histogram import histogram
 from workflows.selectors.searching.walk import SearchPage, find, rows_of
 from workflows.services.own import views as saved_views
@@ -46,7 +47,7 @@ def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
         "statuses": [*Run.Status.values, run_lists.WAITING],
         "triggers": TRIGGERS,
         "sorts": run_lists.SORTS,
-        "flows": [summary.flow for summary in selectors.flows(organization)],
+        "flows": [*flow_selectors.slugs(organization).values()],
         "columns_all": columns.COLUMNS,
         "views": saved_views.of(organization, user_id(request)),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import messages
@@ -14,19 +15,22 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods
 
 from throttling.policy import PRIORITY_LEVELS
-from workflows import presenters, selectors, services
+from workflows import presenters, services
 from workflows.dashboard.access import page, user_id
 from workflows.dashboard.run.repeat import input_schema
 from workflows.dashboard.trying.begun import begin_of, shown_examples
 from workflows.edge.access import RUN_FLOWS
 from workflows.edge.values import identifier
+from workflows.engine.pipeline.trigger import Triggered
 from workflows.errors import EventNotFound, InvalidInput, WorkflowsError
 from workflows.models import Example, Organization
 from workflows.selectors.events import event_detail, event_schemas, is_unmatched
+from workflows.selectors.pages import flows as flow_selectors
 from workflows.services.own import examples
 from workflows.services.tenancy import quotas
 
 MAX_CHARACTERS = 1_000_000
+MAX_TEXT = 200
 SHOWN_EVENTS = 20
 EVENT = {"name": "order/created", "data": {"orderId": "A-1"}}
 
@@ -36,8 +40,7 @@ EVENT = {"name": "order/created", "data": {"orderId": "A-1"}}
 def flow(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Run a flow: the form, and the new run. `?like=`: with the input of that run, `?example=`: of an earlier try."""
     given = request.POST if request.method == "POST" else request.GET
-    flows = [summary.flow for summary in selectors.flows(organization)]
-    slugs = [each.slug for each in flows if each.current_id]
+    slugs = [*flow_selectors.slugs(organization, published=True).values()]
     slug = given.get("flow", "") or (slugs[0] if slugs else "")
     kept = examples.of(organization, user_id(request), "flow", slug)
     context: dict[str, Any] = {
@@ -56,11 +59,10 @@ def flow(request: HttpRequest, organization: Organization) -> HttpResponse:
         context["text"] = given["input"] if request.method == "POST" else begin.text or _first_text(context)
         if request.method == "POST":
             value = begin.meant(_json(request.POST["input"], "input"))
-            run_id = _start(request, organization, slug, value)
+            started = _start(request, organization, slug, value)
             text = _as_sent(request.POST["input"], value)
             examples.remember(organization, user_id(request), kind="flow", name=slug, text=text)
-            messages.success(request, f"A run of {slug} is made. This page follows it.")
-            return redirect("headrace:run", run_id=run_id)
+            return _to_run(request, slug, started)
     except KeyError:
         context |= {"error": "input: the form has none; write {} for an empty one.", "text": "{}"}
     except WorkflowsError as error:
@@ -107,23 +109,46 @@ def _defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {name: each["default"] for name, each in fields.items() if isinstance(each, dict) and "default" in each}
 
 
-def _start(request: HttpRequest, organization: Organization, slug: str, value: Any) -> UUID:
+def _start(request: HttpRequest, organization: Organization, slug: str, value: Any) -> Triggered:
     """Start the run that the form describes. Raises WorkflowsError for what is wrong with it."""
     form: Mapping[str, Any] = request.POST
-    started = services.trigger(
+    return services.trigger(
         organization,
         slug,
         value,
         priority=form.get("priority") or None,
         delay=form.get("delay") or None,
-        idempotency_key=form.get("key", "")[:200],
-        user_id=form.get("userId", "")[:200],
+        idempotency_key=_short(form, "key"),
+        user_id=_short(form, "userId"),
         kind="manual",
         charge=quotas.charge_of(organization),
     )
-    if started.refused:
-        messages.warning(request, f"No new run was made: {next(iter(started.refused.values())).reason}")
-    return started.run_ids[0]
+
+
+def _short(form: Mapping[str, Any], name: str) -> str:
+    text = str(form.get(name, ""))
+    if len(text) > MAX_TEXT:
+        raise InvalidInput(f"{name}: at most {MAX_TEXT} characters.")
+    return text
+
+
+def _to_run(request: HttpRequest, slug: str, started: Triggered) -> HttpResponse:
+    """To the run that was made, or to the one in its place, with what became of the try; else to the form."""
+    run_id: UUID | None = started.run_ids[0]
+    refusal = next(iter(started.refused.values()), None)
+    if refusal is not None:
+        run_id = refusal.run_id
+        messages.warning(request, f"No new run was made: {refusal.reason}")
+    elif started.pruned:
+        run_id = None
+        messages.warning(request, "No new run was made: an earlier run has this key; it has ended and is deleted.")
+    elif started.existing:
+        messages.warning(request, "No new run was made: this earlier run has the key.")
+    else:
+        messages.success(request, f"A run of {slug} is made. This page follows it.")
+    if run_id is None:
+        return redirect(f"{reverse('headrace:test')}?{urlencode({'flow': slug})}")
+    return redirect("headrace:run", run_id=run_id)
 
 
 def _json(text: str, name: str) -> Any:
@@ -167,9 +192,7 @@ def events(request: HttpRequest, organization: Organization) -> HttpResponse:
 
 def _names(organization: Organization) -> list[str]:
     """The names of events that somebody listens to, or that have a schema."""
-    triggers = [each for summary in selectors.flows(organization) for each in summary.flow.triggers.all()]
-    heard = {each.event_name for each in triggers if each.event_name}
-    return sorted(heard | {each.name for each in event_schemas(organization)})
+    return sorted(flow_selectors.heard_events(organization) | {each.name for each in event_schemas(organization)})
 
 
 @page()

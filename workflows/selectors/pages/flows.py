@@ -87,6 +87,20 @@ def flow_page(organization: Organization, *, archived: bool = False, search: str
     return FlowPage(flows=rows[:FLOWS_SHOWN], following=rows[FLOWS_SHOWN - 1].slug if len(rows) > FLOWS_SHOWN else "")
 
 
+def slugs(organization: Organization, *, published: bool = False) -> dict[UUID, str]:
+    """By id, the slugs of the flows in use, in their order; `published`: of those that have a version."""
+    found = Flow.objects.filter(organization=organization, archived_at=None)
+    if published:
+        found = found.filter(current__isnull=False)
+    return dict(found.order_by("slug").values_list("id", "slug"))
+
+
+def heard_events(organization: Organization) -> set[str]:
+    """The names of events that flows in use listen to."""
+    heard = Trigger.objects.filter(organization=organization, flow__archived_at=None).exclude(event_name="")
+    return set(heard.values_list("event_name", flat=True))
+
+
 def find_flow(organization: Organization, slug: str) -> Flow:
     """Raises FlowNotFound."""
     found = Flow.objects.select_related("current").filter(organization=organization, slug=slug).first()

@@ -89,8 +89,9 @@ SELECT date_bin(%(bucket)s, m.at, %(since)s), sum(m.completed), sum(m.failed), s
  GROUP BY 1
 """
 _COUNTED = """
-SELECT DISTINCT date_bin(%(bucket)s, m.at, %(since)s) FROM headrace_workflows_minutecounts m
+SELECT date_bin(%(bucket)s, m.at, %(since)s), bool_or(m.backlog IS NOT NULL) FROM headrace_workflows_minutecounts m
  WHERE m.org_id = %(org)s AND m.at >= %(since)s AND m.at < %(until)s
+ GROUP BY 1
 """
 
 
@@ -103,16 +104,17 @@ def buckets(organization: Organization, span: Span, now: dt.datetime | None = No
     given: dict[str, Any] = {"bucket": span.bucket, "since": since, "until": until}
     with connection.cursor() as cursor:
         cursor.execute(_COUNTED, {**given, "org": NIL_UUID})
-        counted = {row[0] for row in cursor.fetchall()}
+        counted = dict(cursor.fetchall())
         cursor.execute(_SUMS, {**given, "org": organization.id})
         rows = {row[0]: row[1:] for row in cursor.fetchall()}
     times = [since + number * span.bucket for number in range(round(span.length / span.bucket))]
-    return [_bucket(at, rows.get(at), is_counted=at in counted) for at in times]
+    return [_bucket(at, rows.get(at), is_counted=at in counted, looked=counted.get(at, False)) for at in times]
 
 
-def _bucket(at: dt.datetime, row: Sequence[Any] | None, *, is_counted: bool) -> Bucket:
+def _bucket(at: dt.datetime, row: Sequence[Any] | None, *, is_counted: bool, looked: bool) -> Bucket:
+    """`looked`: what waited was counted, too; of minutes that are counted later it is not known any more."""
     if row is None:
-        return Bucket(at=at, is_counted=is_counted, backlog=0 if is_counted else None)
+        return Bucket(at=at, is_counted=is_counted, backlog=0 if looked else None)
     values = [int(value) if value is not None else None for value in row]
     sums = [value or 0 for value in values[:7]]
     return Bucket(
@@ -194,15 +196,17 @@ def now(organization: Organization) -> Now:
         cursor.execute(_LIVE, {"org": organization.id, "most": MOST_COUNTED})
         running, queued, oldest = cursor.fetchone()
     counted_at, is_late = counted_until(moment)
-    last = None
+    last, looked = None, False
     if counted_at is not None:
-        last = MinuteCounts.objects.filter(org_id=organization.id, at=counted_at - MINUTE).first()
+        of_minute = MinuteCounts.objects.filter(at=counted_at - MINUTE, org_id__in=[organization.id, NIL_UUID])
+        rows = {row.org_id: row for row in of_minute}
+        last, looked = rows.get(organization.id), rows[NIL_UUID].backlog is not None if NIL_UUID in rows else False
     age_ms = last.oldest_ms if last else None
     return Now(
         running=running,
         queued=queued,
         oldest_queued_at=oldest,
-        backlog=(last.backlog if last else 0) if counted_at else None,
+        backlog=(last.backlog if last else 0) if looked else None,
         oldest_ready_at=counted_at - dt.timedelta(milliseconds=age_ms) if counted_at and age_ms is not None else None,
         counted_at=counted_at,
         is_late=is_late,

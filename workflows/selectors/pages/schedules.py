@@ -11,6 +11,7 @@ from django.db import connection
 from django.db.models import Q, QuerySet
 
 from workflows.edge.values import refuse_unstorable
+from workflows.engine.state.secret_sources import secrets_of
 from workflows.models import Organization, Secret, Trigger
 
 SHOWN = 200
@@ -99,6 +100,10 @@ def last_events(organization: Organization, names: set[str]) -> dict[str, tuple[
 
 
 def missing_secrets(organization: Organization, names: set[str]) -> set[str]:
-    """Those of the names under which no secret is stored."""
+    """Those of the names that no source of secrets has; none of them while a source can't be read."""
     stored = Secret.objects.filter(organization=organization, name__in=names).values_list("name", flat=True)
-    return names - set(stored)
+    others = names - set(stored)
+    if not others:
+        return others
+    values, _ = secrets_of(organization.id)
+    return set() if values.failed_sources else others - values.keys() - values.unreadable.keys()
