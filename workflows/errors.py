@@ -338,6 +338,12 @@ class ResourceExhausted(StepFailure):
     category = Category.RESOURCE
 
 
+class DeadlinePassed(NonRetriable):
+    """The deadline of the step has passed, or comes before its next try."""
+
+    category = Category.RESOURCE
+
+
 class ConfigurationFailure(StepFailure):
     """The step's configuration can't be used."""
 

@@ -16,14 +16,13 @@ from typing import Any
 
 from bench.paired import estimate, ratios
 
-OLD_DAYS = 40
-AT_ONCE = 10_000
+OLD_DAYS, OLDEST_DAYS = 40, 70
 
 
 def fill(site: Any, *, runs: int) -> dict[str, float]:
     """So many expired runs of five steps, in an organization of their own: copies of one that was executed."""
-    from django.db import connection  # noqa: PLC0415  (the driver sets the environment first)
-
+    from bench.volume import filling  # noqa: PLC0415  (the driver sets the environment first)
+    from bench.volume.templates import Template  # noqa: PLC0415
     from workflows import services  # noqa: PLC0415
     from workflows.definitions.validate import parse  # noqa: PLC0415
     from workflows.models import Organization, Run  # noqa: PLC0415
@@ -35,35 +34,9 @@ def fill(site: Any, *, runs: int) -> dict[str, float]:
     while not Run.objects.filter(id=run_id).exclude(ended_at=None).exists():
         time.sleep(0.05)
     began = time.monotonic()
-    with connection.cursor() as cursor:
-        for _ in range(0, runs, AT_ONCE):
-            cursor.execute("DROP TABLE IF EXISTS expired_ids")
-            cursor.execute(
-                "CREATE TEMP TABLE expired_ids AS SELECT headrace_uuid7() AS run FROM generate_series(1, %s)", [AT_ONCE]
-            )
-            at = f"clock_timestamp() - interval '{OLD_DAYS} days'"
-            for table, own, whose in (
-                ("run", {"id": "g.run", "ended_at": at, "created_at": at}, "id"),
-                ("steprun", {"id": "headrace_uuid7()", "run_id": "g.run"}, "run_id"),
-                ("attempt", {"id": "headrace_uuid7()", "run_id": "g.run", "step_run_id": "headrace_uuid7()"}, "run_id"),
-            ):
-                _copy(cursor, f"headrace_workflows_{table}", own, whose, run_id)
-        cursor.execute(
-            "VACUUM (ANALYZE) headrace_workflows_run, headrace_workflows_steprun, headrace_workflows_attempt"
-        )
+    span = filling.Span(newest_days=OLD_DAYS, oldest_days=OLDEST_DAYS)
+    filling.fill([Template(run_id, 1.0)], runs, lambda _: None, span)
     return {"runs": runs, "seconds": time.monotonic() - began}
-
-
-def _copy(cursor: Any, table: str, own: dict[str, str], whose: str, run_id: Any) -> None:
-    from django.db import connection  # noqa: PLC0415
-
-    columns = [each.name for each in connection.introspection.get_table_description(cursor, table)]
-    names = ", ".join(map(connection.ops.quote_name, columns))
-    values = ", ".join(own.get(column, f't."{column}"') for column in columns)
-    cursor.execute(
-        f"INSERT INTO {table} ({names}) SELECT {values} FROM {table} t CROSS JOIN expired_ids g WHERE t.{whose} = %s",
-        [run_id],
-    )
 
 
 def _passes(*, per_s: int, until: threading.Event) -> dict[str, float]:

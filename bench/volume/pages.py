@@ -7,6 +7,7 @@ import logging
 import math
 import re
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -71,22 +72,29 @@ class Measured(NamedTuple):
 
 def measure(organization: Organization, repeats: int) -> tuple[list[Measured], list[str]]:
     """Request every address so often, as a superuser and with an API key. Returns also those that have no sample."""
-    login, _ = get_user_model().objects.get_or_create(
-        username="bench", defaults={"is_superuser": True, "is_staff": True}
-    )
-    key_row, key = AccessKey.issue(organization, "api", "bench pages", operator=True)
-    client = Client(HTTP_HOST="127.0.0.1", headers={"authorization": f"Bearer {key}"})
-    client.force_login(login)
-    client.get(f"/?org={organization.slug}")
     addresses, missing = _addresses(_samples(organization))
     logging.getLogger("django.request").setLevel(logging.ERROR)  # what takes no GET says so each time
-    try:
+    with _operator(organization) as client:
+        client.get(f"/?org={organization.slug}")
         answered = [
             address for address in addresses if client.get(address).status_code != HTTPStatus.METHOD_NOT_ALLOWED
         ]
         return [_measure(client, address, repeats) for address in answered], missing
+
+
+@contextmanager
+def _operator(organization: Organization) -> Iterator[Client]:
+    """A client with a superuser's session and an operator's key, both of its own and gone afterwards."""
+    login = get_user_model().objects.create(username=f"bench-{uuid.uuid4()}", is_superuser=True, is_staff=True)
+    try:
+        key_row, key = AccessKey.issue(organization, "api", "bench pages", operator=True)
+        try:
+            client = Client(HTTP_HOST="127.0.0.1", headers={"authorization": f"Bearer {key}"})
+            client.force_login(login)
+            yield client
+        finally:
+            key_row.delete()
     finally:
-        key_row.delete()
         login.delete()
 
 

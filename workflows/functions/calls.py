@@ -20,15 +20,15 @@ from pydantic import BaseModel, ValidationError
 from throttling.errors import ThrottlingError
 from workflows.definitions.discovered import CallOptions
 from workflows.duration import parse_ms
-from workflows.errors import ResourceExhausted
+from workflows.engine.pipeline.perform import TOO_LATE
+from workflows.errors import DeadlinePassed
 from workflows.functions import payloads
-from workflows.functions.failures import DeadlinePassed, StepCallRefused
+from workflows.functions.failures import StepCallRefused
 from workflows.steps.context import StepContext
 from workflows.steps.registry import REGISTRY, StepConfig
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f:/\[\]'\"\\]{1,90}")
 CELERY_TASK = "celery_task"
-TOO_LATE = "The step did not end by its deadline."
 PATCH = "patched "
 """Begins the names of markers of `step.patched`."""
 
@@ -201,8 +201,8 @@ def with_deadline(call: Call, deadline: dt.datetime) -> Call:
 
 
 def handler_of(call: Call) -> Callable[[StepContext], Any]:
-    """What performs the call. Where that has a deadline, it raises DeadlinePassed from then on, and a try that is under
-    way then has used up its time."""
+    """What performs the call. Where that has a deadline, it raises DeadlinePassed from then on, a try that is under way
+    is ended then, and none follows that would begin later."""
     if call.deadline is None:
         return call.handler
     if not call.is_async:
@@ -215,12 +215,13 @@ def handler_of(call: Call) -> Callable[[StepContext], Any]:
 
     async def perform_async(context: StepContext) -> Any:
         left_s = _left_s(call, context)
+        context.end_by(time.monotonic() + left_s)
         try:
             async with asyncio.timeout(left_s) as timer:
                 return await call.handler(context)
         except TimeoutError:
             if timer.expired():
-                raise ResourceExhausted(TOO_LATE) from None
+                raise DeadlinePassed(TOO_LATE) from None
             raise
 
     return perform_async
@@ -269,7 +270,7 @@ def typed_call(
     step_type = REGISTRY[type_]
     types = tuple(map(type, config.values()))
     try:
-        if _PLAIN.issuperset(types):
+        if _PLAIN.issuperset(types) and sum(map(len, filter(_is_text, config.values()))) <= MOST_REMEMBERED:
             checked = _plain_config(type_, tuple(config.items()), types)
         else:
             checked = _checked_config(type_, config)
@@ -291,6 +292,12 @@ def typed_call(
 
 
 _PLAIN = frozenset({int, str, bool, float, type(None)})
+MOST_REMEMBERED = 1_000
+"""Characters of a configuration that is remembered: thousands are, and each may be of another run's data."""
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
 
 
 @functools.lru_cache(maxsize=4_000)

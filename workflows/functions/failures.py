@@ -35,12 +35,6 @@ class StepFailed(NonRetriable):
         )
 
 
-class DeadlinePassed(NonRetriable):
-    """The deadline of the step has passed: it was not begun any more."""
-
-    category = Category.RESOURCE
-
-
 class Nondeterminism(ConfigurationFailure):
     """The code asks for other steps than those that the run's journal has."""
 

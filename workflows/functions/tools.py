@@ -98,9 +98,10 @@ class Step:
 
         `retries`, `retry` (a preset or the fields of a definition's `retry`), `timeout` of one try, `throttling` (as in
         a definition): options of this name. `deadline`: a time with its zone by which the step has to end, however
-        many tries it has left; from then on no try begins. `type`: whose limits and retries hold. What it returns is
-        kept as JSON; a pydantic model is given back as one (`output`, or what the function says it returns). Raises
-        StepFailed once its tries are used up, or its deadline has passed (`error` is `DeadlinePassed`).
+        many tries it has left; a try that would begin later does not. `type`: whose limits and retries hold. What it
+        returns is kept as JSON; a pydantic model is given back as one (`output`, or what the function says it
+        returns). Raises StepFailed once its tries are used up, or its deadline leaves it no time (`error` is
+        `DeadlinePassed`).
         """
         options = calls.options_of(
             type, timeout=calls.duration_ms(timeout), retries=retries, retry=retry, throttling=throttling

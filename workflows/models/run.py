@@ -275,6 +275,7 @@ class StepRun(models.Model):
             ),
             models.Index(fields=["id"], name="step_run_parked", condition=Q(status="ready", waiting_for="limit")),
             models.Index(fields=["id"], name="step_run_unmarked", condition=Q(status="pending", needs_left=0)),
+            models.Index(fields=["org_id", "id"], name="step_run_with_logs", condition=~Q(kept_logs=None)),
         ]
 
     def __str__(self) -> str:

@@ -127,6 +127,16 @@ def refused_options(event: ReceivedEvent, step: Step) -> dict[str, str]:
     return told
 
 
+@flow("kit-no-time", retry={"retries": 5, "delay": "1h", "backoff": "fixed"})
+def no_time(event: ReceivedEvent, step: Step) -> list[Any]:
+    """A step that fails, and whose next try would begin after its deadline."""
+    try:
+        step.run("fails", int, "x", deadline=step.now() + dt.timedelta(minutes=30))
+    except StepFailed as failure:
+        return [failure.error, failure.attempts, failure.message]
+    return []
+
+
 @flow("kit-late")
 def late(event: ReceivedEvent, step: Step) -> list[Any]:
     """A step within its deadline, and one after it."""

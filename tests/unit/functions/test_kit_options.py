@@ -19,6 +19,12 @@ def test_the_kit_has_deadlines_by_its_own_clock(flow_kit: FlowKit) -> None:
     assert run.output == [1, "DeadlinePassed"]
 
 
+def test_no_try_follows_that_would_begin_after_the_deadline(flow_kit: FlowKit) -> None:
+    error, attempts, message = flow_kit.start(kit.no_time).output
+    assert (error, attempts) == ("DeadlinePassed", 1)
+    assert "ValueError: invalid literal" in message
+
+
 def test_the_kit_sends_several_events(flow_kit: FlowKit) -> None:
     run = flow_kit.start(kit.several)
     assert [(event.name, event.data) for event in flow_kit.sent] == [("kit/a", {"n": 1}), ("kit/b", {})]

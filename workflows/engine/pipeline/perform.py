@@ -23,7 +23,14 @@ from workflows.engine.state import flow_cache, needs, secret_sources
 from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.telemetry import step_events
 from workflows.engine.worker import ending
-from workflows.errors import ConfigurationFailure, ResourceExhausted, StepCancelled, StepFailure, WorkflowsError
+from workflows.errors import (
+    ConfigurationFailure,
+    DeadlinePassed,
+    ResourceExhausted,
+    StepCancelled,
+    StepFailure,
+    WorkflowsError,
+)
 from workflows.payload import dump
 from workflows.steps import failure_category
 from workflows.steps.context import AttemptLog, StepContext
@@ -46,6 +53,7 @@ from workflows.steps.registry import StepConfig
 log = structlog.get_logger("workflows.steps")
 _OUTCOMES = (Completed, Failed, Retry, Sleep, WaitFor, FanOut, Suspended, Skipped, Cancelled, HandBack)
 _NO_SCOPE: scope.Scope = {}
+TOO_LATE = "The step did not end by its deadline."
 
 
 @dataclass(kw_only=True, eq=False)
@@ -269,9 +277,10 @@ def _judge_performed(rendered: RenderedStep, error: BaseException) -> StepResult
     return replace(result, pause_s=rendered.context.pause_s, logs=kept_logs(rendered.context))
 
 
-def timed_out(visit: Visit) -> ResourceExhausted:
+def timed_out(visit: Visit) -> StepFailure:
+    """The failure of a step whose time is up."""
     if visit.due_at < math.inf and visit.deadline >= visit.due_at:
-        return ResourceExhausted("The step did not end by its deadline.")
+        return DeadlinePassed(TOO_LATE)
     return ResourceExhausted(f"The step did not end within its timeout of {visit.claim.timeout_ms} ms.")
 
 
@@ -348,7 +357,8 @@ def _server_wait_s(error: BaseException) -> float | None:
 def judge_error(
     visit: Visit, error: BaseException, secrets: Secrets | None = None, kept_input: str | None = None
 ) -> StepResult:
-    """The result of a handler that has raised: the category, the step's policy and the tries so far decide."""
+    """The result of a handler that has raised: the category, the step's policy, the tries so far and the step's own
+    deadline decide."""
     described = retry_decision.describe(error, secrets or ())
     outcome = retry_decision.decide(
         described,
@@ -358,6 +368,10 @@ def judge_error(
         retry_after_s=_server_wait_s(error),
         final=retry_decision.is_final(error),
     )
+    if isinstance(outcome, Retry) and time.monotonic() + outcome.delay_s >= visit.due_at:
+        last = f"The next try would begin after the deadline of the step. {described.name}: {described.message}"
+        described = retry_decision.describe(DeadlinePassed(last))
+        outcome = Failed(error=described)
     log.info(
         "retry attempt" if isinstance(outcome, Retry) else "step failed",
         flow=visit.flow.slug,

@@ -86,6 +86,7 @@ class Walk:
                 yield from self._runs(org_id, status)
             yield from self._events(org_id)
             yield from self._logs(org_id)
+            yield from self._kept_logs(org_id)
             yield from self._outcomes(org_id)
         if self.wanted.org_ids is None:
             yield from self._aged()
@@ -195,6 +196,19 @@ class Walk:
                 return
             after = page.last
             yield Piece(subject="logs", deleted={"log lines of attempts": page.cleared}, examined=ROWS)
+
+    def _kept_logs(self, org_id: UUID) -> Iterator[Piece]:
+        """Those that steps kept while they waited: most are among their attempts' too, which may outlive them."""
+        before = self.cutoff("logs", org_id)
+        if before is None or self.wanted.dry:
+            return
+        last, after = first_id(before.timestamp()), NIL_UUID
+        while True:
+            (page,) = upkeep_sql.clear_kept_logs(org=org_id, before=last, after=after, ended_before=before, batch=ROWS)
+            if page.last is None:
+                return
+            after = page.last
+            yield Piece(subject="logs", deleted={"log lines of steps": page.cleared}, examined=ROWS)
 
     def _outcomes(self, org_id: UUID) -> Iterator[Piece]:
         before = self.cutoff("outcomes", org_id)

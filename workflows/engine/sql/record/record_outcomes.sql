@@ -49,9 +49,11 @@ WITH outcome AS (
            started_at = COALESCE(greatest(clock_timestamp() - make_interval(secs => o.ran), s.ready_at), s.started_at),
            dispatched_at = CASE WHEN o.status = 'ready' THEN NULL ELSE s.dispatched_at END,
            kept_logs = CASE WHEN o.logs IS NULL OR o.status <> 'waiting' OR o.waiting_for = 'retry' THEN s.kept_logs
+                            WHEN (s.kept_logs ->> 'try')::int = s.attempt + s.told_waits
+                                 AND octet_length((s.kept_logs -> 'lines')::text) > 32000
+                            THEN s.kept_logs  -- full: the same value is not written again
                             ELSE (SELECT jsonb_build_object('try', s.attempt + s.told_waits, 'lines', CASE
                                          WHEN k.lines IS NULL THEN o.logs
-                                         WHEN octet_length(k.lines::text) > 32000 THEN k.lines
                                          WHEN octet_length(k.lines::text) + octet_length(o.logs::text) <= 32000
                                          THEN k.lines || o.logs
                                          ELSE k.lines || o.logs || jsonb_build_object('at', clock_timestamp(), 'level',

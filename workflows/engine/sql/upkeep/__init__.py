@@ -28,6 +28,19 @@ def backlog(*, at_least: int, cursor: database.Cursor | None = None) -> list[Bac
     return database.fetch("backlog", {"at_least": at_least}, BacklogRow._make, cursor)
 
 
+class ClearKeptLogsRow(NamedTuple):
+    last: UUID | None
+    cleared: int
+
+
+def clear_kept_logs(
+    *, org: UUID, before: UUID, after: UUID, ended_before: datetime, batch: int, cursor: database.Cursor | None = None
+) -> list[ClearKeptLogsRow]:
+    """Take the log lines off steps of an organization's ended runs that were kept while they waited."""
+    parameters = {"org": org, "before": before, "after": after, "ended_before": ended_before, "batch": batch}
+    return database.fetch("clear_kept_logs", parameters, ClearKeptLogsRow._make, cursor)
+
+
 class ClearLogsRow(NamedTuple):
     last: UUID | None
     cleared: int

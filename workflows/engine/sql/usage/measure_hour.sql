@@ -10,7 +10,7 @@ WITH payloads AS (
     SELECT org_id, pg_column_size(input) + COALESCE(pg_column_size(output), 0) + COALESCE(pg_column_size(error), 0)
       FROM headrace_workflows_run WHERE id >= %(first)s AND id < %(last)s
     UNION ALL
-    SELECT org_id, COALESCE(pg_column_size(output), 0)
+    SELECT org_id, COALESCE(pg_column_size(output), 0) + COALESCE(pg_column_size(kept_logs), 0)
       FROM headrace_workflows_steprun WHERE id >= %(first)s AND id < %(last)s
     UNION ALL
     SELECT org_id, COALESCE(pg_column_size(input), 0) + COALESCE(pg_column_size(logs), 0)

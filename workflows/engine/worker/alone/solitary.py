@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import socket
@@ -76,11 +77,14 @@ class SolitaryProcess:
             return self._connection.poll(READY_WITHIN_S) and self._connection.recv() == ("ready", None)
         return False
 
-    def perform(self, claim: Claim, report: Report, may_start: Callable[[], bool]) -> StepResult | None:
+    def perform(
+        self, claim: Claim, report: Report, may_start: Callable[[], bool], end_by: Callable[[float], None]
+    ) -> StepResult | None:
         """The result of the step; None where the process had ended before it took the step.
 
         `may_start` is asked once the process has all that the step needs, so that the step starts at the moment at
-        which the gate has counted it, and not after its context was loaded; else the step is handed back.
+        which the gate has counted it, and not after its context was loaded; else the step is handed back. `end_by` is
+        called with the monotonic time by which the step has to end, where it has such a one.
 
         Raises ProcessLost where the process ended while it performed it, and RuntimeError where it could not be
         performed at all.
@@ -99,6 +103,8 @@ class SolitaryProcess:
                         return StepResult(claim=claim, outcome=HandBack())
                 elif kind == "progress":
                     report(value)
+                elif kind == "left":
+                    end_by(time.monotonic() + value)
                 elif kind == "result":
                     result: StepResult = value
                     return result
@@ -169,9 +175,16 @@ def _perform(claim: Claim, loop: asyncio.AbstractEventLoop, connection: Connecti
     visit.performed_since = time.monotonic()
     rendered.context.deadline = visit.deadline
     rendered.context.report = lambda report: connection.send(("progress", report))
+    rendered.context.end_by = functools.partial(_end_by, visit, connection)
     if visit.step.mode is Mode.ASYNC:
         return loop.run_until_complete(execute.perform_async(rendered))
     return execute.perform(rendered)
+
+
+def _end_by(visit: execute.Visit, connection: Connection, due_at: float) -> None:
+    """Keep a step's own deadline, and tell the worker, which ends this process where its handler does not end."""
+    visit.due_at = due_at
+    connection.send(("left", due_at - time.monotonic()))
 
 
 def end_with(parent: int) -> None:

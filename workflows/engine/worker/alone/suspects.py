@@ -104,6 +104,7 @@ class Suspects:
                     visit.claim,
                     lambda report: setattr(visit, "progress", report),
                     functools.partial(self._may_start, visit),
+                    functools.partial(setattr, visit, "due_at"),
                 )
             except ProcessLost as lost:
                 self._drop_process()
