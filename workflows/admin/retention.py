@@ -50,7 +50,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(RetentionRule)
 class RetentionRuleAdmin(CheckedAdmin):
-    """A change holds from the next pass on, within ten minutes."""
+    """What is kept for longer is kept within half a minute; what may go sooner goes with the next pass."""
 
     scope = Scope(path="organization_id", change=access.CHANGE_ORGANIZATION)
     form = RuleForm

@@ -21,6 +21,9 @@ from workflows.services.retention import rules
 router = Router(auth=ApiKeyAuth(), tags=["organization"], by_alias=True)
 
 
+OF_OPERATORS = "Of all organizations together: null unless the key is an operator's."
+
+
 class RuleIn(Body):
     days: float | str | None = Field(description="From an hour (0.0417) to 3650; null or `forever`: for ever.")
     organization: Literal["this", "all"] = Field("this", description="`all` needs an operator's key.")
@@ -39,7 +42,7 @@ class RuleOut(Out):
 class PassOut(Out):
     began_at: dt.datetime | None
     ended_at: dt.datetime | None
-    deleted: dict[str, int] = Field(description="Rows by table.")
+    deleted: dict[str, int] | None = Field(description=f"Rows by table. {OF_OPERATORS}")
 
 
 class RetentionOut(Out):
@@ -48,12 +51,14 @@ class RetentionOut(Out):
     rows_per_second: int
     dry_run_until: dt.datetime | None = Field(description="Until then nothing is deleted by itself.")
     announcement: str = Field(description="What is to be told while the first deletion lies ahead; else empty.")
-    would_delete: dict[str, int] = Field(description="By subject: what the dry run has counted.")
+    would_delete: dict[str, int] | None = Field(description=f"By subject: what the dry run has counted. {OF_OPERATORS}")
     last_pass: PassOut
     next_pass_at: dt.datetime | None
-    deleted: dict[str, int] = Field(description="Rows by table since the installation.")
-    held: dict[str, int] = Field(description="By reason: expired runs and events that the last pass kept.")
-    runs_being_deleted: int
+    deleted: dict[str, int] | None = Field(description=f"Rows by table since the installation. {OF_OPERATORS}")
+    held: dict[str, int] | None = Field(
+        description=f"By reason: expired runs and events that the last pass kept. {OF_OPERATORS}"
+    )
+    runs_being_deleted: int = Field(description="Of the organization: runs whose steps are still to be deleted.")
 
 
 def _whose(request: ApiRequest, organization: str) -> Organization | None:
@@ -72,18 +77,18 @@ def _whose(request: ApiRequest, organization: str) -> Organization | None:
 @router.get("/retention", response=RetentionOut)
 def get_retention(request: ApiRequest) -> dict[str, Any]:
     """How long everything is kept, what that means, and how far deleting is."""
-    return retention_out(retention(request.organization))
+    return retention_out(retention(request.organization), of_installation=request.auth.operator)
 
 
 @router.put("/retention/{subject}", response=RetentionOut)
 def set_retention(request: ApiRequest, subject: str, payload: RuleIn) -> dict[str, Any]:
     """Keep a subject for so many days: in the organization, or (`organization: all`) in all without a rule."""
     rules.set_rule(_whose(request, payload.organization), subject, payload.days, by=who(request))
-    return retention_out(retention(request.organization))
+    return retention_out(retention(request.organization), of_installation=request.auth.operator)
 
 
 @router.delete("/retention/{subject}", response=RetentionOut)
 def clear_retention(request: ApiRequest, subject: str, organization: Literal["this", "all"] = "this") -> dict[str, Any]:
     """Take a rule back: the one for all, the environment or the default holds again."""
     rules.clear_rule(_whose(request, organization), subject, by=who(request))
-    return retention_out(retention(request.organization))
+    return retention_out(retention(request.organization), of_installation=request.auth.operator)

@@ -208,7 +208,8 @@ class Step:
     ) -> Any:
         """The next event of this name, as ReceivedEvent; None after `timeout`, or StepFailed (`on_timeout="fail"`).
 
-        `match`: a path that is equal in the event that started the run; `if_`: CEL over `event` and `async`.
+        `match`: a path that is equal in the event that started the run; `if_`: CEL over `event` and `async`. `lookback`
+        reaches as far back as events are kept (retention: 30 days, by a rule for more), since nobody knows it before.
         """
         config = {"event": event, "match": match, "if": if_, "timeout": calls.duration_ms(timeout),
                   "lookback": calls.duration_ms(lookback), "on_timeout": on_timeout}  # fmt: skip

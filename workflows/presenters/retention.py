@@ -10,21 +10,25 @@ from workflows.selectors.upkeep.bloat import TableSize
 from workflows.selectors.upkeep.retention import Retention
 
 
-def retention_out(found: Retention) -> dict[str, Any]:
-    """The rules of an organization, and how far deleting is."""
+def retention_out(found: Retention, *, of_installation: bool) -> dict[str, Any]:
+    """The rules of an organization, and how far deleting is; numbers over all organizations for operators only."""
     state = found.state
+    numbers = {
+        "wouldDelete": state.would_delete,
+        "lastPass": {"beganAt": state.began_at, "endedAt": state.ended_at, "deleted": state.last_pass},
+        "deleted": state.deleted,
+        "held": state.held,
+    }
+    hidden = {**dict.fromkeys(numbers), "lastPass": {**numbers["lastPass"], "deleted": None}}
     return {
         "rules": [rule_out(kept, found) for kept in found.rules],
         "on": found.is_on,
         "rowsPerSecond": found.rows_per_s,
         "dryRunUntil": state.dry_until,
-        "announcement": found.announcement,
-        "wouldDelete": state.would_delete,
-        "lastPass": {"beganAt": state.began_at, "endedAt": state.ended_at, "deleted": state.last_pass},
+        "announcement": found.announcement if of_installation else found.announcement_without_numbers,
         "nextPassAt": state.next_at,
-        "deleted": state.deleted,
-        "held": state.held,
         "runsBeingDeleted": found.being_deleted,
+        **(numbers if of_installation else hidden),
     }
 
 

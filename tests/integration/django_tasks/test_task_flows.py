@@ -26,7 +26,7 @@ from workflows.django_tasks import task_options
 from workflows.engine.state import database, flow_cache
 from workflows.engine.state.records import ReadyStep
 from workflows.errors import FlowNotPublished
-from workflows.models import Flow, FlowVersion, Organization, Run
+from workflows.models import Flow, FlowVersion, Organization, Run, Step
 from workflows.services.django_tasks import flows
 
 ENQUEUE = """
@@ -310,3 +310,23 @@ def test_a_long_path_has_a_slug(ready: list[ReadyStep], monkeypatch: pytest.Monk
     result = getattr(functions, name).enqueue()
     assert len(flow_of(result).slug) <= 100
     assert functions.add.enqueue(1).id != result.id
+
+
+def test_a_version_that_is_not_the_current_one_is_published_again_where_it_was_deleted(
+    ready: list[ReadyStep], tasks: Organization
+) -> None:
+    """As retention does with one that no run has; this process remembers it."""
+    name = queue()
+    bound = functions.add.using(queue_name=name, backend="another")
+    run = Run.objects.get(id=bound.enqueue(1).id)
+    flow = Flow.objects.get(id=run.flow_id)
+    later = FlowVersion.objects.get(id=run.version_id)
+    later.id, later.number, later.checksum = uuid.uuid4(), later.number + 1, "another"
+    later.save(force_insert=True)
+    Flow.objects.filter(id=flow.id).update(current_id=later.id)
+    Run.objects.filter(id=run.id).delete()
+    Step.objects.filter(version_id=run.version_id).delete()
+    FlowVersion.objects.filter(id=run.version_id).delete()
+    again = Run.objects.get(id=bound.enqueue(2).id)
+    assert again.version_id != run.version_id
+    assert FlowVersion.objects.filter(id=again.version_id).exists()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -21,7 +22,6 @@ from tests.integration.api.test_api import Api
 from tests.integration.retention.history import LONG_AGO, NOOP, aged, ended, failed, old_event, prune
 from tests.support.by_hand import start
 from tests.support.workers import await_that
-from workflows.engine.retention import walking
 from workflows.models import (
     Event,
     Flow,
@@ -32,6 +32,7 @@ from workflows.models import (
     Run,
     Step,
     StepRun,
+    SweepFailure,
 )
 from workflows.services import repair
 from workflows.services.retention import exporting, importing, pruning
@@ -82,7 +83,7 @@ def test_a_version_that_is_gone_comes_back_with_its_runs(org: Organization, tmp_
     start(org, [{**NOOP, "id": "b"}])
     FlowVersion.objects.filter(flow__organization=org).update(created_at=timezone.now() - LONG_AGO * 20)
     path = exported(org, tmp_path)
-    walking._delete_versions([version])
+    assert not FlowVersion.objects.filter(id=version).exists()
     importing.import_runs(org, path)
     assert FlowVersion.objects.get(id=version).number == 1
     assert Step.objects.filter(version_id=version).count() == 1
@@ -154,6 +155,93 @@ def test_a_file_that_is_cut_off_gives_its_whole_pages(org: Organization, tmp_pat
         importing.import_runs(org, noise)
 
 
+def test_a_page_that_fails_is_cut_off_and_the_next_ones_come_back(
+    org: Organization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (ended(org) for _ in range(3))
+    path, exporter = tmp_path / "runs.jsonl.gz", exporting.Exporter(tmp_path / "runs.jsonl.gz")
+    exporter.write([first])
+    size, rows = path.stat().st_size, exporting._rows
+
+    def breaks(ids: Any) -> Any:
+        yield next(rows(ids))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "_rows", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        exporter.write([second])
+    assert path.stat().st_size == size
+    monkeypatch.undo()
+    exporter.write([third])
+    exporter.close()
+    Run.objects.filter(id__in=[first, second, third]).delete()
+    done = importing.import_runs(org, path)
+    assert (done.runs, done.is_cut_off) == (2, False)
+    assert set(Run.objects.filter(org_id=org.id).values_list("id", flat=True)) == {first, third}
+
+
+def _with_two_pages(org: Organization, path: Path) -> tuple[int, list[UUID]]:
+    """Where the second page begins, and the runs, which are deleted."""
+    ids = [ended(org) for _ in range(2)]
+    exporter = exporting.Exporter(path)
+    exporter.write(ids[:1])
+    begin = path.stat().st_size
+    exporter.write(ids[1:])
+    exporter.close()
+    Run.objects.filter(id__in=ids).delete()
+    return begin, ids
+
+
+def test_a_page_without_its_end_before_another_is_left_out(org: Organization, tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl.gz"
+    begin, ids = _with_two_pages(org, path)
+    content = path.read_bytes()
+    half = gzip.compress(b"".join(gzip.decompress(content[:begin]).splitlines(keepends=True)[:-1]))
+    path.write_bytes(half + content[begin:])
+    done = importing.import_runs(org, path)
+    assert (done.runs, done.is_cut_off) == (1, True)
+    assert list(Run.objects.filter(org_id=org.id).values_list("id", flat=True)) == ids[1:]
+
+
+def test_damage_is_told_and_is_no_file_that_is_cut_off(org: Organization, tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl.gz"
+    begin, ids = _with_two_pages(org, path)
+    content = bytearray(path.read_bytes())
+    for place in range(begin + 40, begin + 60):
+        content[place] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(CommandError, match="damaged after 1 runs"):
+        command("runs", "import", str(path), "--org", org.slug)
+    assert list(Run.objects.filter(org_id=org.id).values_list("id", flat=True)) == ids[:1]
+
+
+def test_a_run_with_a_row_that_can_t_be_brought_back_is_kept(
+    org: Organization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, other_run = ended(org), ended(org)
+    Run.objects.filter(id=large).update(output={"text": "x" * 20_000})
+    monkeypatch.setattr(exporting, "MAX_LINE_BYTES", 10_000)
+    path = exported(org, tmp_path)
+    assert set(Run.objects.filter(org_id=org.id).values_list("id", flat=True)) == {large}
+    assert "RowTooLarge" in SweepFailure.objects.get(sweep="retention", item=str(large)).error
+    assert importing.import_runs(org, path).runs == 1
+    assert Run.objects.filter(id=other_run).exists()
+    SweepFailure.objects.filter(sweep="retention").delete()
+
+
+def test_a_full_disk_is_a_sentence(org: Organization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = ended(org)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")  # as the kernel's own: it names no file
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(exporting, "sync_folder", lambda _: None)
+    with pytest.raises(CommandError, match="can't be written: No space left on device"):
+        command("prune", "--org", org.slug, "--export", str(tmp_path))
+    assert Run.objects.filter(id=run_id).exists()
+
+
 def test_what_can_t_be_exported_is_not_deleted(
     org: Organization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +293,8 @@ def test_the_command_counts_and_refuses(org: Organization, tmp_path: Path) -> No
         ["--older-than", "5m"],
         ["--older-than", "soon"],
         ["--pace", "0"],
+        ["--what", "audit"],
+        ["--what", "letters"],
         ["--org", "nobody"],
         ["--org", ""],
         ["--export", str(tmp_path / "none")],

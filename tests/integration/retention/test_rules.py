@@ -27,7 +27,7 @@ from throttling.models import ThrottleChange
 from workflows.engine.retention import ages, subjects
 from workflows.engine.retention.rules import Rules
 from workflows.errors import InvalidInput
-from workflows.models import AccessKey, BulkOperation, CronFire, Flow, Organization, RetentionRule
+from workflows.models import AccessKey, BulkOperation, CeleryTask, CronFire, Flow, Organization, RetentionRule
 from workflows.models.run import first_id
 from workflows.services import bulk
 from workflows.services.retention import rules
@@ -121,6 +121,8 @@ def test_rules_are_set_and_taken_back_by_command(org: Organization) -> None:
     with pytest.raises(CommandError, match="ten years"):
         command("set", "failed", "4000")
     command("clear", "failed")
+    with pytest.raises(CommandError, match="one rule for all"):
+        command("clear", "audit")
     assert not RetentionRule.objects.filter(organization=org).exists()
     out = io.StringIO()
     call_command("retention", "list", "--org", org.slug, stdout=out)
@@ -229,11 +231,23 @@ def test_rows_of_django_and_celery_go_by_their_age(org: Organization) -> None:
     )
     LogEntry.objects.filter(id=entry.id).update(action_time=LONG_AGO)
     Session.objects.create(session_key=f"old-{org.slug}"[:40], session_data="", expire_date=LONG_AGO)
-    result = TaskResult.objects.create(task_id=f"t-{org.slug}")
+    result = TaskResult.objects.create(task_id=f"t-{org.slug}", status="FAILURE")
     TaskResult.objects.filter(id=result.id).update(date_done=LONG_AGO)
     recent = TaskResult.objects.create(task_id=f"r-{org.slug}")
+    running, awaited = (
+        TaskResult.objects.create(task_id=f"{name}-{org.slug}", status=status)
+        for name, status in (("s", "STARTED"), ("w", "SUCCESS"))
+    )
+    TaskResult.objects.filter(id__in=[running.id, awaited.id]).update(date_done=LONG_AGO)
+    sent = CeleryTask.objects.create(
+        task_id=awaited.task_id, step_run_id=uuid6.uuid7(), org_id=org.id, run_id=uuid6.uuid7(), name="x", state="sent",
+        created_at=LONG_AGO, taken_at=LONG_AGO,
+    )  # fmt: skip
     for name in ("django_admin_log", "django_session", "django_celery_results_taskresult"):
         expire(name)
     assert not LogEntry.objects.filter(user=user).exists()
     assert not Session.objects.filter(session_key__startswith="old-").exists()
-    assert list(TaskResult.objects.filter(task_id__endswith=org.slug)) == [recent]
+    assert set(TaskResult.objects.filter(task_id__endswith=org.slug)) == {recent, running, awaited}
+    sent.delete()
+    expire("django_celery_results_taskresult")
+    assert set(TaskResult.objects.filter(task_id__endswith=org.slug)) == {recent, running}

@@ -342,6 +342,7 @@ def test_log_lines_go_before_their_runs_where_a_rule_says_so(org: Organization) 
         old = UUID(int=int(at.timestamp() * 1000) << 80 | attempt.id.int % 2**80)
         Attempt.objects.filter(id=attempt.id).update(id=old, logs=[{"message": "hello"}])
     rules.set_rule(org, "logs", 1, by="me")
+    assert prune(org, dry=True)[0]["log lines of attempts"] == 1
     prune(org)
     assert Attempt.objects.get(run_id=run_id).logs is None
     assert Attempt.objects.get(run_id=live).logs  # it is open

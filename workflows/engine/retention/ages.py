@@ -7,13 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from celery.states import READY_STATES
 from django.apps import apps
 from django.db import transaction
 from django.db.models import Exists, Max, Model, OuterRef, Q, QuerySet
 
 from throttling.models import ThrottleChange
 from workflows.engine.sql import upkeep as sql
-from workflows.models import AuditEntry, BulkOperation, CronFire, ImportedRun, LoginTry, OperationChange, PrunedCount
+from workflows.models import (
+    AuditEntry,
+    BulkOperation,
+    CeleryTask,
+    CronFire,
+    ImportedRun,
+    LoginTry,
+    OperationChange,
+    PrunedCount,
+)
 from workflows.models.run import first_id
 
 Old = Callable[[dt.datetime], "QuerySet[Any]"]
@@ -34,17 +44,24 @@ class AgedTable:
     guarded: bool = False
 
     def delete(self, before: dt.datetime, limit: int) -> int:
-        """Delete a page of old rows. Returns how many."""
+        """Delete a page of old rows. Returns how many.
+
+        They are locked, but for those that somebody has locked, and then looked at again by a statement that sees what
+        was committed before: one that is needed by now (an operation that was resumed) stays, with its own rows.
+        """
         rows = self.old(before)
         ids = list(rows.order_by(self.by).values_list("pk", flat=True)[:limit])
         if not ids:
             return 0
-        for model, field in self.with_rows:
-            delete_raw(model._default_manager.filter(**{f"{field}__in": ids}))
+        of_page = rows.model._default_manager.filter(pk__in=ids)
         with transaction.atomic():
+            locked = list(of_page.select_for_update(skip_locked=True).order_by("pk").values_list("pk", flat=True))
+            free = list(rows.filter(pk__in=locked).values_list("pk", flat=True))
             if self.guarded:
                 sql.allow_deletion()
-            return delete_raw(rows.model._default_manager.filter(pk__in=ids))
+            for model, field in self.with_rows:
+                delete_raw(model._default_manager.filter(**{f"{field}__in": free}))
+            return delete_raw(rows.model._default_manager.filter(pk__in=free))
 
     def count(self, before: dt.datetime) -> int:
         """How many there are."""
@@ -53,7 +70,7 @@ class AgedTable:
 
 def delete_raw(rows: QuerySet[Any]) -> int:
     """Delete rows by one statement, without loading them. Returns how many there were."""
-    return int(rows._raw_delete(using=rows.db))
+    return int(rows._raw_delete(using=rows.db) or 0)  # None, where the query is known to have none
 
 
 def _cron_fires(before: dt.datetime) -> QuerySet[Any]:
@@ -98,6 +115,14 @@ def _imported(now: dt.datetime) -> QuerySet[Any]:
     return ImportedRun.objects.filter(kept_until__lt=now - dt.timedelta(days=1))
 
 
+def _task_results(before: dt.datetime) -> QuerySet[Any]:
+    """Those of ended tasks: `date_done` moves with each state. One of a task that a step waits for stays, since the
+    step may not have read it."""
+    results = apps.get_model("django_celery_results.TaskResult")._default_manager
+    awaited = CeleryTask.objects.filter(task_id=OuterRef("task_id"))
+    return results.filter(~Exists(awaited), date_done__lt=before, status__in=READY_STATES)
+
+
 def _of(model: str, **where: str) -> Old:
     """The rows of a model of another app, where it is installed; `where` names the field of the time."""
     (field,) = where.values()
@@ -111,17 +136,16 @@ def _of(model: str, **where: str) -> Old:
 
 def _others() -> list[AgedTable]:
     """Those of apps that a project need not have."""
-    tables = (
-        ("admin", "django_admin_log", "audit", "admin.LogEntry", "action_time"),
-        ("sessions", "django_session", "sessions", "sessions.Session", "expire_date"),
-        ("django_celery_results", "django_celery_results_taskresult", "task_results",
-         "django_celery_results.TaskResult", "date_done"),
+    tables: tuple[tuple[str, str, str, Old, str], ...] = (
+        ("admin", "django_admin_log", "audit", _of("admin.LogEntry", field="action_time"), "action_time"),
+        ("sessions", "django_session", "sessions", _of("sessions.Session", field="expire_date"), "expire_date"),
+        ("django_celery_results", "django_celery_results_taskresult", "task_results", _task_results, "date_done"),
         ("django_celery_results", "django_celery_results_groupresult", "task_results",
-         "django_celery_results.GroupResult", "date_done"),
+         _of("django_celery_results.GroupResult", field="date_done"), "date_done"),
     )  # fmt: skip
     return [
-        AgedTable(name=name, subject=subject, old=_of(model, field=field), by=field)
-        for app, name, subject, model, field in tables
+        AgedTable(name=name, subject=subject, old=old, by=by)
+        for app, name, subject, old, by in tables
         if any(config.label == app for config in apps.get_app_configs())
     ]
 

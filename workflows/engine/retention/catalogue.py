@@ -76,7 +76,8 @@ CATALOGUE: dict[str, Bound] = {
     "django_session": Bound("sessions", "From its expiry on"),
     "headrace_workflows_auditentry": Bound("audit", "By its age; nothing else deletes or changes an entry"),
     "django_admin_log": Bound("audit", "By its age"),
-    "django_celery_results_taskresult": Bound("task_results", "From its end on"),
+    "django_celery_results_taskresult": Bound("task_results", "From its end on, while no step waits for its task; "
+                                              "one that says of no end stays"),
     "django_celery_results_groupresult": Bound("task_results", "From its end on"),
     "django_celery_results_chordcounter": Bound("", "While its chord is open; steps use no chords"),
     # what people make

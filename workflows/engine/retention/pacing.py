@@ -114,7 +114,12 @@ class Pruner:
         if self._pieces is None and not self._begin():
             return
         while self._pace.allowed() > 0 and time.monotonic() < until:
-            piece = next(self._pieces, None) if self._pieces is not None else None
+            try:
+                piece = next(self._pieces, None) if self._pieces is not None else None
+            except BaseException:  # the generator is over, and the pass is not: the next turn begins another
+                self._pieces = None
+                self._look_at = time.monotonic() + LOOK_EVERY_S
+                raise
             if piece is None:
                 self._end()
                 return

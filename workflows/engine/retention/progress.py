@@ -24,6 +24,7 @@ class Progress:
         self.deleted: Counter[str] = Counter()
         self.by_subject: Counter[str] = Counter()
         self.held: Counter[str] = Counter()
+        self.failures: list[str] = []
         self._saved: Counter[str] = Counter()
 
     def add(self, piece: Piece) -> None:
@@ -32,9 +33,12 @@ class Progress:
         if rows:
             self.by_subject[piece.subject] += rows
         self.held.update(piece.held)
+        if piece.failed:
+            self.failures.append(piece.failed)
 
     def save(self, *, dry: bool = False, **values: dt.datetime | None) -> None:
-        """Write it, with fields of the state: rows that are new since the last time are added to those of ever."""
+        """Write it as the leader's pass, with fields of the state: rows that are new since the last time are added to
+        those of ever."""
         new = self.deleted - self._saved
         with transaction.atomic():
             state()
@@ -50,6 +54,16 @@ class Progress:
             row.save()
         if not dry:
             self._saved = Counter(self.deleted)
+
+    def save_total(self) -> None:
+        """Add the rows that are new since the last time to those of ever. The leader's numbers of its pass stay."""
+        new = self.deleted - self._saved
+        with transaction.atomic():
+            state()
+            row = RetentionState.objects.select_for_update().get(id=1)
+            row.deleted = _sum(row.deleted, new)
+            row.save(update_fields=["deleted"])
+        self._saved = Counter(self.deleted)
 
 
 def _sum(before: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
@@ -26,14 +27,24 @@ class Kept:
         return None if self.days is None else now - dt.timedelta(days=self.days)
 
 
+REREAD_AFTER_S = 30.0
+
+
 class Rules:
-    """The rules, read once."""
+    """The rules, read again every half a minute: a pass may take hours, and what is to be kept for longer since it
+    began is kept."""
 
     def __init__(self) -> None:
+        self._read()
+
+    def _read(self) -> None:
         self._rows = {(row.organization_id, row.subject): row.days for row in RetentionRule.objects.all()}
+        self._read_at = time.monotonic()
 
     def kept(self, name: str, org_id: UUID | None = None) -> Kept:
         """How long the subject of this name is kept for an organization, or where none has a rule of its own."""
+        if time.monotonic() - self._read_at > REREAD_AFTER_S:
+            self._read()
         subject = SUBJECTS[name]
         places: tuple[tuple[UUID | None, Source], ...] = ((org_id, "organization"), (None, "installation"))
         for place, source in places if org_id and subject.by_organization else places[1:]:

@@ -5,27 +5,30 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
+from throttling.errors import EnvironmentValueError
 from workflows.definitions.compiled import NIL_UUID
 from workflows.duration import parse_ms
+from workflows.edge.unavailable import is_database_away
 from workflows.engine.maintenance import sweeps
 from workflows.engine.retention import ages, history
 from workflows.engine.retention.rules import Kept, Rules
 from workflows.engine.retention.subjects import RUN_STATUSES
 from workflows.engine.sql import retention as sql
 from workflows.engine.sql import upkeep as upkeep_sql
-from workflows.models import DiscoveredStep, Flow, FlowVersion, Organization, Run, Step, TriggerOutcome
+from workflows.models import Attempt, DiscoveredStep, Flow, FlowVersion, Organization, Run, Step, TriggerOutcome
 from workflows.models.run import first_id
 
 NAME = "retention"
 """Of the sweep whose items are the runs that can't be deleted."""
 PAGE = 100
+LOG_LINES = "log lines of attempts"
 ROWS = 500
 """A piece of work deletes at most so many rows."""
 BUDGET_S = 60.0
@@ -60,6 +63,8 @@ class Piece:
     deleted: dict[str, int] = field(default_factory=dict)
     held: Counter[str] = field(default_factory=Counter)
     examined: int = 0
+    failed: str = ""
+    """The part of the pass that was left, since it raised."""
 
     @property
     def cost(self) -> int:
@@ -83,14 +88,37 @@ class Walk:
         for org_id in list(chosen):
             yield Piece(subject="organizations")  # a pass may stop between any two, though it has found nothing
             for status in RUN_STATUSES:
-                yield from self._runs(org_id, status)
-            yield from self._events(org_id)
-            yield from self._logs(org_id)
-            yield from self._kept_logs(org_id)
-            yield from self._outcomes(org_id)
+                yield from self._isolated(status, self._runs(org_id, status), org_id)
+            yield from self._isolated("events", self._events(org_id), org_id)
+            yield from self._isolated("logs", self._logs(org_id), org_id)
+            yield from self._isolated("kept logs", self._kept_logs(org_id), org_id)
+            yield from self._isolated("outcomes", self._outcomes(org_id), org_id)
         if self.wanted.org_ids is None:
-            yield from self._aged()
-        yield from self._versions()
+            for table in ages.all_tables():
+                yield from self._isolated(table.name, self._aged(table))
+        yield from self._isolated("versions", self._versions())
+
+    def _isolated(self, part: str, pieces: Iterator[Piece], org_id: UUID | None = None) -> Iterator[Piece]:
+        """The pieces of a part. What it raises is noted for `doctor`, and the other parts have their turn.
+
+        Raises only where the database is away, an export can't be written, or the environment can't be read.
+        """
+        sweep, item = f"{NAME} of {part}", str(org_id) if org_id else sweeps.THE_WHOLE
+        while True:
+            try:
+                piece = next(pieces, None)
+            except (OSError, EnvironmentValueError):
+                raise
+            except Exception as error:
+                if is_database_away(error):
+                    raise
+                sweeps.ledger().note(sweep, [sweeps.Failure(item, org_id, error)])
+                yield Piece(subject=part, failed=part)
+                return
+            if piece is None:
+                sweeps.ledger().forget(sweep, [item])
+                return
+            yield piece
 
     def cutoff(self, subject: str, org_id: UUID | None = None) -> dt.datetime | None:
         """What is older may go; None: nothing of it."""
@@ -108,14 +136,14 @@ class Walk:
             yield Piece(subject="rest", deleted=done)
 
     def _runs(self, org_id: UUID, status: str) -> Iterator[Piece]:
-        before = self.cutoff(status, org_id)
-        if before is None:
-            return
         after_at, after_id = EPOCH, NIL_UUID
-        while page := sql.expired_runs(
-            org=org_id, status=status, before=before, after_at=after_at, after_id=after_id, batch=PAGE,
-            put_off=sweeps.ledger().put_off(NAME),
-        ):  # fmt: skip
+        while before := self.cutoff(status, org_id):
+            page = sql.expired_runs(
+                org=org_id, status=status, before=before, after_at=after_at, after_id=after_id, batch=PAGE,
+                put_off=sweeps.ledger().put_off(NAME),
+            )  # fmt: skip
+            if not page:
+                return
             after_at, after_id = page[-1].ended_at, page[-1].id
             ids = [row.id for row in page]
             outcome = self._count_runs(ids) if self.wanted.dry else self._delete_runs(org_id, ids, before)
@@ -153,19 +181,21 @@ class Walk:
         return whole
 
     def _events(self, org_id: UUID) -> Iterator[Piece]:
-        before = self.cutoff("events", org_id)
-        if before is None:
-            return
-        for span in (NIL_UUID, first_id(before.timestamp())), (first_id((self.now + OF_NO_TIME).timestamp()), LAST_ID):
-            yield from self._events_between(org_id, before, *span)
+        of_no_time = first_id((self.now + OF_NO_TIME).timestamp())
+        yield from self._events_between(org_id, NIL_UUID, lambda before: first_id(before.timestamp()))
+        yield from self._events_between(org_id, of_no_time, lambda _: LAST_ID)
 
-    def _events_between(self, org_id: UUID, before: dt.datetime, after: UUID, last: UUID) -> Iterator[Piece]:
+    def _events_between(self, org_id: UUID, after: UUID, last_of: Callable[[dt.datetime], UUID]) -> Iterator[Piece]:
         """Those whose ids lie between two: of old ones that are in the order of time, or of those that are of none."""
-        if not sql.expired_events(org=org_id, before=last, after=after, received_before=before, batch=1):
-            return
-        needed_from = self._needed_events_from(org_id, before)
-        last = last if after > NIL_UUID else first_id(needed_from.timestamp())  # no id is of later than its receipt
-        while page := sql.expired_events(org=org_id, before=last, after=after, received_before=needed_from, batch=PAGE):
+        while before := self.cutoff("events", org_id):
+            last = last_of(before)
+            if not sql.expired_events(org=org_id, before=last, after=after, received_before=before, batch=1):
+                return
+            needed_from = self._needed_events_from(org_id, before)
+            last = last_of(needed_from)  # no id that is in the order of time is of later than its receipt
+            page = sql.expired_events(org=org_id, before=last, after=after, received_before=needed_from, batch=PAGE)
+            if not page:
+                return
             ids = [row.id for row in page]
             after = ids[-1]
             if self.wanted.dry:
@@ -179,62 +209,70 @@ class Walk:
             )
 
     def _needed_events_from(self, org_id: UUID, before: dt.datetime) -> dt.datetime:
-        """The time before which no wait of the organization looks for events: its flows' `lookback` counts."""
+        """The time before which no wait of the organization looks for events: its flows' `lookback` counts. What a flow
+        in Python says as it runs is not known before its step waits: `held_events` sees that step then."""
         (needs,) = upkeep_sql.event_needs(org=org_id)
         ready = min(needs.ready_at or self.now, self.now)
         longest = max((_lookback(text) for text in needs.lookbacks), default=dt.timedelta())
         return min(before, max(ready - longest, EPOCH + dt.timedelta(days=1)))
 
     def _logs(self, org_id: UUID) -> Iterator[Piece]:
-        before = self.cutoff("logs", org_id)
-        if before is None or self.wanted.dry:
+        if self.wanted.dry:
+            yield from self._count_logs(org_id)
             return
-        last, after = first_id(before.timestamp()), NIL_UUID
-        while True:
+        after = NIL_UUID
+        while before := self.cutoff("logs", org_id):
+            last = first_id(before.timestamp())
             (page,) = upkeep_sql.clear_logs(org=org_id, before=last, after=after, batch=ROWS)
             if page.last is None:
                 return
             after = page.last
-            yield Piece(subject="logs", deleted={"log lines of attempts": page.cleared}, examined=ROWS)
+            yield Piece(subject="logs", deleted={LOG_LINES: page.cleared}, examined=ROWS)
 
     def _kept_logs(self, org_id: UUID) -> Iterator[Piece]:
         """Those that steps kept while they waited: most are among their attempts' too, which may outlive them."""
-        before = self.cutoff("logs", org_id)
-        if before is None or self.wanted.dry:
-            return
-        last, after = first_id(before.timestamp()), NIL_UUID
-        while True:
+        after = NIL_UUID
+        while (before := self.cutoff("logs", org_id)) and not self.wanted.dry:
+            last = first_id(before.timestamp())
             (page,) = upkeep_sql.clear_kept_logs(org=org_id, before=last, after=after, ended_before=before, batch=ROWS)
             if page.last is None:
                 return
             after = page.last
             yield Piece(subject="logs", deleted={"log lines of steps": page.cleared}, examined=ROWS)
 
-    def _outcomes(self, org_id: UUID) -> Iterator[Piece]:
-        before = self.cutoff("outcomes", org_id)
+    def _count_logs(self, org_id: UUID) -> Iterator[Piece]:
+        """Those of ended runs; also of runs that would go themselves."""
+        before = self.cutoff("logs", org_id)
         if before is None:
             return
-        is_open = Run.objects.filter(id=OuterRef("run_id"), ended_at=None)
-        old = TriggerOutcome.objects.filter(~Exists(is_open), org_id=org_id, id__lt=first_id(before.timestamp()))
-        yield from self._pages(
-            ages.AgedTable(name="headrace_workflows_triggeroutcome", subject="outcomes", old=lambda _: old), before
-        )
+        is_ended = Run.objects.filter(id=OuterRef("run_id")).exclude(ended_at=None)
+        old = Attempt.objects.filter(Exists(is_ended), org_id=org_id, id__lt=first_id(before.timestamp()))
+        yield Piece(subject="logs", deleted={LOG_LINES: old.exclude(logs=None).count()})
 
-    def _aged(self) -> Iterator[Piece]:
-        for table in ages.all_tables():
-            before = self.cutoff(table.subject) if table.subject else self._now_for_own_bounds()
-            if before is not None:
-                yield from self._pages(table, before)
+    def _outcomes(self, org_id: UUID) -> Iterator[Piece]:
+        is_open = Run.objects.filter(id=OuterRef("run_id"), ended_at=None)
+        kept = TriggerOutcome.objects.filter(~Exists(is_open), org_id=org_id)
+        table = ages.AgedTable(
+            name="headrace_workflows_triggeroutcome", subject="outcomes",
+            old=lambda before: kept.filter(id__lt=first_id(before.timestamp())),
+        )  # fmt: skip
+        yield from self._pages(table, lambda: self.cutoff("outcomes", org_id))
+
+    def _aged(self, table: ages.AgedTable) -> Iterator[Piece]:
+        return self._pages(table, lambda: self.cutoff(table.subject) if table.subject else self._now_for_own_bounds())
 
     def _now_for_own_bounds(self) -> dt.datetime | None:
         """For tables that no rule is about: not in a dry run, nor where only some subjects are asked for."""
         return None if self.wanted.dry or self.wanted.subjects is not None else self.now
 
-    def _pages(self, table: ages.AgedTable, before: dt.datetime) -> Iterator[Piece]:
-        if self.wanted.dry:
-            yield Piece(subject=table.subject, deleted={table.name: table.count(before)})
-            return
-        while rows := sweeps.guarded(f"{NAME} of {table.name}", lambda: table.delete(before, ROWS)):
+    def _pages(self, table: ages.AgedTable, cutoff: Callable[[], dt.datetime | None]) -> Iterator[Piece]:
+        while before := cutoff():
+            if self.wanted.dry:
+                yield Piece(subject=table.subject, deleted={table.name: table.count(before)})
+                return
+            rows = table.delete(before, ROWS)
+            if not rows:
+                return
             yield Piece(subject=table.subject, deleted={table.name: rows})
 
     def _versions(self) -> Iterator[Piece]:
@@ -246,16 +284,28 @@ class Walk:
         for flow_id in list(chosen.order_by("id").values_list("id", flat=True)):
             unused = [row.id for row in upkeep_sql.unused_versions(flow=flow_id, before=before, batch=PAGE)]
             if unused and not self.wanted.dry:
-                _delete_versions(unused)
+                unused = delete_versions(flow_id, before)
             yield Piece(subject="versions", deleted={"headrace_workflows_flowversion": len(unused)}, examined=ROWS)
 
 
-def _delete_versions(ids: list[UUID]) -> None:
-    """With what belongs to them."""
+def delete_versions(flow_id: UUID, before: dt.datetime) -> list[UUID]:
+    """Delete versions of a flow that nobody uses, with what belongs to them. Returns their ids.
+
+    They are looked for once the flow is locked: who publishes an old definition again has locked it too.
+    """
     with transaction.atomic():
+        if not Flow.objects.select_for_update(skip_locked=True, no_key=True).filter(id=flow_id).exists():
+            return []
+        locked = list(
+            FlowVersion.objects.select_for_update(skip_locked=True)
+            .filter(flow_id=flow_id, created_at__lt=before).order_by("id").values_list("id", flat=True)
+        )  # fmt: skip
+        unused = upkeep_sql.unused_versions(flow=flow_id, before=before, batch=PAGE)
+        ids = [row.id for row in unused if row.id in set(locked)]
         ages.delete_raw(Step.objects.filter(version_id__in=ids))
         ages.delete_raw(DiscoveredStep.objects.filter(version_id__in=ids))
         ages.delete_raw(FlowVersion.objects.filter(id__in=ids))
+    return ids
 
 
 def _lookback(text: str | None) -> dt.timedelta:

@@ -96,6 +96,11 @@ def look_back(step_run_ids: Sequence[UUID]) -> list[UUID]:
             if len(rows) == PAGE and id_ not in met
         ]
     taken = claim_waits(met, by="event")
+    left = set(met) - set(taken)
+    if left and (
+        lost := [row.step_run_id for row in sql.waits_without_event(ids=left, event_ids=[met[id_] for id_ in left])]
+    ):
+        taken += look_back(lost)  # their event was deleted meanwhile (retention): another may be there
     sql.looked_back(ids=step_run_ids)
     return taken
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,11 @@ from workflows.management.output import HeadraceCommand, table
 from workflows.presenters.retention import progress_out
 from workflows.selectors.upkeep import retention as selectors
 from workflows.services.retention import pruning
-from workflows.services.retention.exporting import ExportFailed
 
 
 class Command(HeadraceCommand):
     help = (
-        "Delete what has expired and nothing refers to, as the leader does every ten minutes; it may be ended at any "
+        "Delete what has expired and nothing refers to, as the leader does by itself; it may be ended at any "
         "moment and begun again. It deletes in the week of dry runs after an upgrade too: look with --dry-run before."
     )
 
@@ -51,17 +52,25 @@ class Command(HeadraceCommand):
             dry_run=options["dry_run"],
         )
         self.doing("retention")
-        with _shown(self, quiet=options["as_json"]) as tell:
+        with _shown(self, quiet=options["as_json"]) as tell, _interrupted() as is_to_stop:
             try:
-                done = pruning.prune(request, tell=tell)
-            except ExportFailed as error:
-                raise CommandError(str(error)) from None
-            except KeyboardInterrupt:
-                raise CommandError("Stopped. Call it again, and it goes on.") from None
+                done = pruning.prune(request, tell=tell, is_to_stop=is_to_stop)
+            except OSError as error:
+                if request.export is None:
+                    raise
+                raise CommandError(
+                    f"The export can't be written: {error.strerror or error}. What was not exported was not deleted."
+                ) from None
+            if is_to_stop():
+                self.stderr.write("Stopped. Call it again, and it goes on.")
+                raise SystemExit(1)  # what was done is in the audit log
         if options["as_json"]:
             self.print_json(progress_out(done, dry_run=request.dry_run))
-            return
-        self._print(done, dry_run=request.dry_run)
+        else:
+            self._print(done, dry_run=request.dry_run)
+        if done.failures:
+            self.stderr.write(f"Left out, since it failed (manage.py doctor says why): {', '.join(done.failures)}.")
+            raise SystemExit(1)
 
     def _print(self, done: Progress, *, dry_run: bool) -> None:
         rows = table("of", "rows that would go" if dry_run else "rows deleted")
@@ -75,6 +84,26 @@ class Command(HeadraceCommand):
             self.stdout.write("Steps, attempts and letters go with their runs. Nothing was deleted.")
         elif note := selectors.announcement():
             self.stdout.write(note)
+
+
+@contextlib.contextmanager
+def _interrupted() -> Iterator[Callable[[], bool]]:
+    """Whether somebody has pressed Ctrl-C: the piece that is under way is ended first. The second time ends it at once,
+    as any moment may."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set
+        return
+
+    def press(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

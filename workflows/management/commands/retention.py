@@ -45,7 +45,7 @@ class Command(HeadraceCommand):
             rules.clear_rule(whose, options["subject"], by=BY)
         found = selectors.retention(organization)
         if options["as_json"]:
-            self.print_json(retention_out(found))
+            self.print_json(retention_out(found, of_installation=True))
             return
         rows = table("subject", "kept for", "says", "what that means")
         for kept in found.rules:

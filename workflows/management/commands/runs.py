@@ -123,7 +123,7 @@ class Command(HeadraceCommand):
             return
         self.stdout.write(f"{done.runs:,} runs are back, {done.known:,} were there already")
         if done.is_cut_off:
-            self.stdout.write("The file ends within a page; the runs of that page were not deleted by its export.")
+            self.stdout.write("A page of the file has no end: it is left out. Its runs were not deleted by its export.")
 
     def _cancel(self, options: dict[str, Any]) -> None:
         if options["run"] is None:

@@ -24,11 +24,16 @@ class Retention:
     rows_per_s: int
     oldest: Mapping[str, dt.datetime | None]
     being_deleted: int
-    """Runs whose steps are still to be deleted."""
+    """Runs of the organization whose steps are still to be deleted."""
 
     @property
     def announcement(self) -> str:
         return announcement_of(self.state)
+
+    @property
+    def announcement_without_numbers(self) -> str:
+        """For those whom the other organizations' rows are no business of."""
+        return announcement_of(self.state, with_numbers=False)
 
 
 def retention(organization: Organization) -> Retention:
@@ -48,7 +53,7 @@ def retention(organization: Organization) -> Retention:
                 for status in RUN_STATUSES
             },
         },
-        being_deleted=PrunedRun.objects.count(),
+        being_deleted=PrunedRun.objects.filter(org_id=organization.id).count(),
     )  # fmt: skip
 
 
@@ -57,14 +62,15 @@ def announcement() -> str:
     return announcement_of(progress.state())
 
 
-def announcement_of(state: RetentionState) -> str:
+def announcement_of(state: RetentionState, *, with_numbers: bool = True) -> str:
     """The same, of a state that is known."""
     if state.dry_until is None or state.dry_until <= timezone.now() or not pacing.is_on():
         return ""
     counted = ", ".join(f"{rows:,} of {subject}" for subject, rows in sorted(state.would_delete.items()) if rows)
     counts = f"as of now {counted}" if counted else "as of now nothing" if state.announced_at else "not counted yet"
+    shown = f": {counts}" if with_numbers else ""
     return (
-        f"From {state.dry_until:%Y-%m-%d %H:%M} UTC on, what has expired is deleted: {counts}. Until then nothing is. "
+        f"From {state.dry_until:%Y-%m-%d %H:%M} UTC on, what has expired is deleted{shown}. Until then nothing is. "
         "Change how long things are kept by rules of retention (docs/howto/retention.md)."
     )
 

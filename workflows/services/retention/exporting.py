@@ -1,8 +1,8 @@
 """Writing runs to a file before they are deleted: gzipped JSON lines, each a row of a table as Postgres gives it.
 
 A page of runs is a member of gzip by itself, ends with a line that counts its rows, is synced to the disk and read back
-before the runs are deleted. So a process that is killed leaves whole pages, and at most one that is cut off at the end,
-whose runs are not deleted (`importing` passes it over).
+before the runs are deleted. A page that fails is cut off the file again. So a process that is killed leaves whole
+pages, and at most one that is cut off at the end, whose runs are not deleted (`importing` passes it over).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 FORMAT = "headrace-history"
 VERSION = 1
 ROWS_AT_ONCE = 500
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""The longest line that an import reads: a longer row is not exported, and so its run is not deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,10 @@ class ExportFailed(OSError):
     """What was written can't be read back: nothing of it is deleted."""
 
 
+class RowTooLarge(InvalidInput):
+    """A row of a run is longer than an import reads: the run is neither exported nor deleted."""
+
+
 class Exporter:
     """A file that pages of runs are appended to."""
 
@@ -83,19 +89,38 @@ class Exporter:
         self._file = path.open("xb")
 
     def write(self, run_ids: Sequence[UUID]) -> None:
-        """Append these runs with all that belongs to them; they are on the disk when it returns. Raises OSError."""
+        """Append these runs with all that belongs to them; they are on the disk when it returns.
+
+        Raises OSError, and RowTooLarge; the file is as it was before then.
+        """
         begin = self._file.tell()
+        try:
+            counts = self._append(run_ids)
+            self._verify(begin, counts)
+        except BaseException:
+            self._cut_off_at(begin)
+            raise
+        self.rows.update(counts)
+
+    def _append(self, run_ids: Sequence[UUID]) -> Counter[str]:
         counts: Counter[str] = Counter()
         with gzip.GzipFile(fileobj=self._file, mode="wb", mtime=0) as member:
             member.write(_line({"format": FORMAT, "version": VERSION, "runs": [str(id_) for id_ in run_ids]}))
             for kind, text in _rows(run_ids):
-                member.write(b'{"kind": "%s", "row": %s}\n' % (kind.encode(), text.encode()))
+                member.write(_row_line(kind, text))
                 counts[kind] += 1
             member.write(_line({"end": dict(counts)}))
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._verify(begin, counts)
-        self.rows.update(counts)
+        return counts
+
+    def _cut_off_at(self, begin: int) -> None:
+        """What is still in the buffer is lost with the file object: a full disk takes none of it."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        os.truncate(self.path, begin)
+        self._file = self.path.open("r+b")
+        self._file.seek(begin)
 
     def _verify(self, begin: int, counts: Counter[str]) -> None:
         read = Counter(kind for kind, _ in _read_member(self.path, begin))
@@ -108,6 +133,17 @@ class Exporter:
 
 def _line(value: dict[str, Any]) -> bytes:
     return json.dumps(value).encode() + b"\n"
+
+
+def _row_line(kind: str, text: str) -> bytes:
+    """Raises RowTooLarge."""
+    line = b'{"kind": "%s", "row": %s}\n' % (kind.encode(), text.encode())
+    if len(line) > MAX_LINE_BYTES:
+        raise RowTooLarge(
+            f"A {kind} takes {len(line):,} bytes, and {MAX_LINE_BYTES:,} are the most of an export: its run is kept. "
+            "Prune without --export where it may go."
+        )
+    return line
 
 
 def _rows(run_ids: Sequence[UUID]) -> Iterator[tuple[str, str]]:
@@ -158,5 +194,5 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-UNREADABLE = (OSError, EOFError, zlib.error, ValueError)
-"""What reading a file raises that is cut off, or is something else."""
+DAMAGED = (gzip.BadGzipFile, zlib.error, ValueError)
+"""What reading a file raises that was changed, or is something else. One that is cut off raises EOFError."""

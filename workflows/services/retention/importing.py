@@ -26,10 +26,9 @@ from workflows.models import FlowVersion, ImportedRun, Organization, PrunedCount
 from workflows.models.flow import Flow
 from workflows.models.retention import MAX_DAYS, MIN_DAYS
 from workflows.models.run import ENDED_STEP, LIVE_RUN
-from workflows.services.retention.exporting import FORMAT, HISTORY_TABLES, UNREADABLE, VERSION
+from workflows.services.retention.exporting import DAMAGED, FORMAT, HISTORY_TABLES, MAX_LINE_BYTES, VERSION
 
 ROWS_AT_ONCE = 500
-MAX_LINE_BYTES = 64 * 1024 * 1024
 KEEP_DAYS = 30.0
 Row: TypeAlias = dict[str, Any]
 
@@ -40,7 +39,7 @@ class ImportRefused(InvalidInput):
 
 @dataclass(kw_only=True)
 class Imported:
-    """What an import did: runs that came back, those that were there, rows by kind, whether the file was cut off."""
+    """What an import did: runs that came back, those that were there, rows by kind, whether a page had no end."""
 
     runs: int = 0
     known: int = 0
@@ -65,9 +64,10 @@ def import_runs(
 ) -> Imported:
     """Bring back the runs of a file that `prune --export` wrote, page by page, each in one transaction.
 
-    They are kept for `keep_days` from now on, and then deleted as others are. A page that is cut off at the end of the
-    file is left out: its runs were not deleted. Raises ImportRefused for a file of another kind or organization, a run
-    that has not ended, or a flow that there is not; OSError where it can't be read.
+    They are kept for `keep_days` from now on, and then deleted as others are. A page without its end, at the end of the
+    file or before another page, is left out: its runs were not deleted by it. Raises ImportRefused for a file of
+    another kind or organization, one that is damaged (the pages before the damage are back then), a run that has not
+    ended, or a flow that there is not; OSError where it can't be read.
     """
     if not MIN_DAYS <= keep_days <= MAX_DAYS:
         raise InvalidInput(f"keep-days: {keep_days:g} is out of range; use {MIN_DAYS:.4f} (an hour) … {MAX_DAYS:g}.")
@@ -95,15 +95,22 @@ def _pages(path: Path, done: Imported) -> Iterator[_Page]:
             try:
                 line = file.readline(MAX_LINE_BYTES)
                 value = json.loads(line) if line else None
-            except UNREADABLE as error:
+            except (EOFError, *DAMAGED) as error:
                 if number == 0:
                     raise ImportRefused(f"{path.name} is no export of runs: {error}") from None
+                if isinstance(error, DAMAGED):
+                    raise ImportRefused(
+                        f"{path.name} is damaged after {done.runs + done.known:,} runs ({error}). These are there; the "
+                        "others were deleted after they had been written: take them from another copy of the file."
+                    ) from None
                 done.is_cut_off = True
                 return
             if value is None:
                 done.is_cut_off |= page is not None
                 return
             number += 1
+            if page is not None and isinstance(value, dict) and "format" in value:
+                page, done.is_cut_off = None, True  # its export failed, and went on with a page of its own
             page = _read(path, value, page)
             if "end" in value:
                 yield page

@@ -23,6 +23,9 @@ from workflows.services.retention import exporting
 
 SHORTEST = dt.timedelta(days=MIN_DAYS)
 SAVE_EVERY_S = 2.0
+LONGEST_SLEEP_S = 0.5
+OF_ORGANIZATIONS = {name for name, subject in SUBJECTS.items() if subject.by_organization} | {"versions"}
+"""Subjects whose rows are of an organization each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,13 @@ class Request:
     dry_run: bool = False
 
     def wanted(self, export: exporting.Exporter | None) -> Wanted:
-        """Raises InvalidInput for an unknown subject, or an age below an hour."""
+        """Raises InvalidInput for an unknown subject, one that organizations can't be chosen for, or an age below an
+        hour."""
+        for name in self.subjects:
+            if name == "letters":
+                raise InvalidInput("letters are deleted with their runs: name completed, failed or cancelled.")
+            if self.organizations is not None and name not in OF_ORGANIZATIONS and name in SUBJECTS:
+                raise InvalidInput(f"{name} is not kept by organization: leave out --org to prune it for all of them.")
         return Wanted(
             org_ids=None if self.organizations is None else [each.id for each in self.organizations],
             subjects=[subject_of(name).name for name in self.subjects] or None,
@@ -66,10 +75,16 @@ def _age(text: str | None) -> dt.timedelta | None:
     return age
 
 
-def prune(request: Request, *, tell: Callable[[Progress], None] = lambda _: None) -> Progress:
+def prune(
+    request: Request,
+    *,
+    tell: Callable[[Progress], None] = lambda _: None,
+    is_to_stop: Callable[[], bool] = lambda: False,
+) -> Progress:
     """Delete what has expired and nothing refers to; in a dry run only count it. Returns what was done.
 
-    It may be ended at any moment, and done again: what was begun is ended first. `tell` is called after each piece.
+    It may be ended at any moment, and done again: what was begun is ended first. `tell` is called after each piece, and
+    no other is begun once `is_to_stop`: an exception would be taken for the fault of the run that it hits.
     Raises InvalidInput before anything is deleted, and OSError where an export can't be written: what is not safely
     exported is not deleted.
     """
@@ -79,25 +94,27 @@ def prune(request: Request, *, tell: Callable[[Progress], None] = lambda _: None
         wanted = request.wanted(exporter)
         saved_at = time.monotonic()
         try:
-            for piece in _at_pace(Walk(wanted, now=timezone.now()).pieces(), pace, wanted):
+            for piece in _at_pace(Walk(wanted, now=timezone.now()).pieces(), pace, wanted, is_to_stop):
                 progress.add(piece)
                 tell(progress)
                 if not wanted.dry and time.monotonic() - saved_at > SAVE_EVERY_S:
                     saved_at = time.monotonic()
-                    progress.save()
+                    progress.save_total()
         finally:
             if not wanted.dry:
-                progress.save()
+                progress.save_total()
     return progress
 
 
-def _at_pace(pieces: Iterator[Piece], pace: Pace, wanted: Wanted) -> Iterator[Piece]:
+def _at_pace(pieces: Iterator[Piece], pace: Pace, wanted: Wanted, is_to_stop: Callable[[], bool]) -> Iterator[Piece]:
     for piece in pieces:
         yield piece
         if not wanted.dry:
             pace.spend(piece.cost)
-            while (pause_s := pace.seconds_until()) > 0:
-                time.sleep(min(pause_s, 1.0))
+            while (pause_s := pace.seconds_until()) > 0 and not is_to_stop():
+                time.sleep(min(pause_s, LONGEST_SLEEP_S))
+        if is_to_stop():
+            return
 
 
 @contextlib.contextmanager

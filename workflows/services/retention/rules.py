@@ -13,13 +13,12 @@ MAX_BY = 200
 
 def set_rule(organization: Organization | None, subject: str, days: object, *, by: str) -> RetentionRule:
     """Keep a subject for so many days (None or "forever": for ever), in an organization, or with None in all that have
-    no rule of their own. It holds from the next pass on, within ten minutes.
+    no rule of their own. A pass that is under way keeps what is to be kept for longer within half a minute; what may go
+    sooner goes with the next pass.
 
     Raises InvalidInput for an unknown subject, days out of range, and a subject that has no rules by organization.
     """
-    known = subject_of(subject)
-    if organization is not None and not known.by_organization:
-        raise InvalidInput(f"{subject} is kept by one rule for all organizations: an operator sets it.")
+    _check_place(organization, subject)
     kept = checked_days(days)
     with transaction.atomic():
         rule, _ = RetentionRule.objects.update_or_create(
@@ -31,9 +30,16 @@ def set_rule(organization: Organization | None, subject: str, days: object, *, b
 def clear_rule(organization: Organization | None, subject: str, *, by: str) -> bool:
     """Take a rule back: the one for all, the environment or the default holds again. Returns whether there was one.
 
-    Raises InvalidInput for an unknown subject.
+    Raises InvalidInput for an unknown subject, and one that has no rules by organization.
     """
     del by
-    subject_of(subject)
+    _check_place(organization, subject)
     deleted, _ = RetentionRule.objects.filter(organization=organization, subject=subject).delete()
     return bool(deleted)
+
+
+def _check_place(organization: Organization | None, subject: str) -> None:
+    """Raises InvalidInput."""
+    if organization is not None and not subject_of(subject).by_organization:
+        raise InvalidInput(f"{subject} is kept by one rule for all organizations: an operator sets it.")
+    subject_of(subject)

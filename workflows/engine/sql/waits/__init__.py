@@ -223,3 +223,15 @@ def waits_to_look_back(
     """Waits whose process died between its commit and its look at what came before."""
     parameters = {"grace_s": grace_s, "batch": batch, "put_off": list(put_off)}
     return database.fetch("waits_to_look_back", parameters, WaitsToLookBackRow._make, cursor)
+
+
+class WaitsWithoutEventRow(NamedTuple):
+    step_run_id: UUID
+
+
+def waits_without_event(
+    *, ids: Iterable[UUID], event_ids: Iterable[UUID], cursor: database.Cursor | None = None
+) -> list[WaitsWithoutEventRow]:
+    """Of waits those that nobody has taken, and whose event is gone."""
+    parameters = {"ids": list(ids), "event_ids": list(event_ids)}
+    return database.fetch("waits_without_event", parameters, WaitsWithoutEventRow._make, cursor)
