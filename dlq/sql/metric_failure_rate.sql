@@ -1,6 +1,6 @@
 -- Share of the runs ended within the window that failed, by organization.
--- Parameters: as in dlq/alerting/metrics.py. Returns: org_id, value, run_id, step. Index: run_ended (by organization and
--- status: OFFSET 0 keeps the planner from reading the runs of all time at once).
+-- Parameters: as in dlq/alerting/metrics.py. Returns: org_id, value, run_id, step. Index: run_ended (by organization
+-- and status: OFFSET 0 keeps the planner from reading the runs of all time at once).
 SELECT o.id, avg((r.status = 'failed')::int)::float8,
        (array_agg(r.id ORDER BY r.ended_at DESC) FILTER (WHERE r.status = 'failed'))[1], ''
   FROM headrace_workflows_organization o

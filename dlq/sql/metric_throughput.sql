@@ -1,6 +1,6 @@
 -- Runs ended per minute within the window, by organization.
--- Parameters: as in dlq/alerting/metrics.py. Returns: org_id, value, run_id, step. Index: run_ended (by organization and
--- status: OFFSET 0 keeps the planner from reading the runs of all time at once).
+-- Parameters: as in dlq/alerting/metrics.py. Returns: org_id, value, run_id, step. Index: run_ended (by organization
+-- and status: OFFSET 0 keeps the planner from reading the runs of all time at once).
 SELECT o.id, count(r.id)::float8 * 60 / %(window_s)s, NULL::uuid, ''
   FROM headrace_workflows_organization o
  CROSS JOIN unnest(ARRAY['completed', 'failed']) AS w (status)

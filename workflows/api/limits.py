@@ -25,7 +25,7 @@ from workflows.api.schemas.requests import Body, milliseconds
 from workflows.engine.pipeline import admit
 from workflows.errors import Forbidden, InvalidInput, LimitNotFound
 from workflows.models import Flow, Organization
-from workflows.presenters.runs import change_out, line_out, override_out, reason_out
+from workflows.presenters.limits import change_out, line_out, override_out, reason_out
 from workflows.selectors import limits as limit_selectors
 from workflows.selectors import waiting_reasons
 from workflows.services import limits

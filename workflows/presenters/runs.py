@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from throttling.models import ThrottleChange, ThrottleOverride
 from workflows.engine.pipeline import admit
 from workflows.engine.pipeline.facts import facts_of
 from workflows.engine.telemetry.step_log import config_of, throttling_config
@@ -17,7 +16,7 @@ from workflows.presenters import step_metrics
 from workflows.presenters.step_metrics import ms
 from workflows.selectors import limits, run_lists
 from workflows.selectors.items import ItemDetail
-from workflows.selectors.limits import LimitLine, Reason
+from workflows.selectors.limits import Reason
 from workflows.selectors.runs import RunDetail, StepDetail
 from workflows.services.repair import Repeat
 from workflows.steps.registry import StepType
@@ -324,80 +323,3 @@ def job_progress(detail: RunDetail) -> int:
         for step in detail.steps
     ]
     return min(99, int(sum(shares) / len(shares))) if shares else 0
-
-
-def override_out(row: ThrottleOverride) -> dict[str, Any]:
-    rate = None
-    if row.rate_limit is not None:
-        rate = {
-            "limit": row.rate_limit,
-            "periodMs": row.rate_period_ms,
-            "algorithm": row.rate_algorithm,
-            "burst": row.rate_burst,
-        }
-    return {
-        "scope": row.scope,
-        "type": row.type or None,
-        "flowId": str(row.flow_id) if row.flow_id else None,
-        "name": row.name or None,
-        "organization": str(row.org_id) if row.org_id else "all",
-        "concurrency": row.concurrency,
-        "rate": rate,
-        "key": row.key or None,
-        "retry": {
-            "attempts": row.max_attempts,
-            "backoff": row.backoff or None,
-            "delayMs": row.delay_ms,
-            "maxDelayMs": row.max_delay_ms,
-        },
-        "weight": row.weight,
-        "note": row.note,
-        "changedBy": row.changed_by,
-        "changedAt": row.changed_at,
-    }
-
-
-def line_out(line: LimitLine) -> dict[str, Any]:
-    state = line.state
-    return {
-        "limit": line.instance,
-        "description": line.what,
-        "source": line.source,
-        "bound": line.bound,
-        "max": state.bound if state else None,
-        "periodMs": (state.period_us // 1000 or None) if state else None,
-        "inUse": state.in_use if state else None,
-        "startedInPeriod": state.started if state and state.kind == "w" else None,
-        "waiting": state.waiting if state else None,
-        "refused": state.refused if state else None,
-        "nextFreeInMs": round(state.next_free_s * 1000) if state and state.next_free_s is not None else None,
-        "pausedForMs": round(state.paused_s * 1000) if state and state.paused_s is not None else None,
-        "meanHoldMs": round(state.mean_hold_s * 1000, 3) if state and state.mean_hold_s else None,
-    }
-
-
-def reason_out(reason: Reason) -> dict[str, Any]:
-    return {
-        "sentence": reason.sentence,
-        "limit": reason.instance or None,
-        "description": reason.limit or None,
-        "used": reason.used,
-        "max": reason.bound,
-        "position": reason.place or None,
-        "waitingOfOrganization": reason.of_tenant,
-        "ahead": reason.ahead,
-        "waiting": reason.waiting,
-        "expectedInMs": round(reason.expected_in_s * 1000) if reason.expected_in_s is not None else None,
-        "waitedMs": round(reason.waited_s * 1000),
-    }
-
-
-def change_out(change: ThrottleChange) -> dict[str, Any]:
-    return {
-        "revision": change.id,
-        "at": change.at,
-        "by": change.by,
-        "what": change.place,
-        "before": change.before,
-        "after": change.after,
-    }

@@ -114,7 +114,7 @@ def test_what_was_made_is_named_and_a_body_that_nobody_reads_does_no_harm(org: O
 
 
 def test_what_an_operators_key_changes_elsewhere_is_written_there(org: Organization, other: Organization) -> None:
-    _, api = issued(org, operator=True)
+    _, api = issued(org, operator=True, as_operator=True)
     slug = publish(other, NOOP, slug=f"theirs-{uuid.uuid4().hex[:8]}")
     limit = {"scope": "flow", "flow": slug, "concurrency": 3, "organization": "all"}
     before = AuditEntry.objects.filter(org_id=None).count()

@@ -86,7 +86,7 @@ def assert_hidden(text: str, where: str) -> None:
 
 
 def test_no_answer_of_the_api_shows_it(org: Organization, ended: Run) -> None:
-    _, api = issued(org, operator=True)
+    _, api = issued(org, operator=True, as_operator=True)
     letter = DeadLetter.objects.get(org_id=org.id)
     step = StepRun.objects.filter(run_id=ended.id).first()
     event = Event.objects.filter(org_id=org.id, name="shop/paid").get()

@@ -14,6 +14,7 @@ from django.test import Client
 from tests.support.admin_site import staff
 from tests.support.by_hand import NO, claim, end, start
 from tests.support.workers import leave_nothing, publish
+from workflows.dashboard.run import repeat
 from workflows.models import Event, Example, Organization, Run
 
 STEPS = [{"id": "a", "type": "noop"}, {"id": "b", "type": "noop"}, {"id": "c", "type": "noop"}]
@@ -203,7 +204,7 @@ def test_a_refused_try_leads_to_the_run_in_its_place(reader: Client, org: Organi
 def test_a_text_that_is_no_json_stands_for_no_input_where_it_is_too_large_to_edit(
     reader: Client, broken: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repeats, "MAX_EVENT_BYTES", 1)
+    monkeypatch.setattr(repeat, "MAX_EVENT_BYTES", 1)
     answer = reader.post(f"/runs/{broken}/repeat/", {"mode": "start", "input": "{"})
     assert (answer.status_code, answer.context["after"]) == (200, answer.context["before"])
 

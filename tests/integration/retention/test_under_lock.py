@@ -17,6 +17,7 @@ from tests.integration.retention.test_rules import LONG_AGO as YEARS_AGO
 from tests.integration.retention.test_rules import old_id, table
 from tests.support.by_hand import start
 from workflows.engine.retention import history, walking
+from workflows.engine.sql import waits as waits_sql
 from workflows.engine.waits import waits
 from workflows.models import BulkOperation, Event, Flow, FlowVersion, Organization, Run, StepRun, Wait
 from workflows.services import bulk
@@ -104,14 +105,14 @@ def test_a_wait_whose_event_is_deleted_before_it_is_taken_looks_once_more(
     org: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = old_event(org), old_event(org, ago=LONG_AGO - dt.timedelta(days=1))
-    wait, look_back = _wait(org), waits.sql.look_back
+    wait, look_back = _wait(org), waits_sql.look_back
 
     def and_lose(**where: Any) -> Any:
         rows = look_back(**where)
         Event.objects.filter(id=first).delete()
         return rows
 
-    monkeypatch.setattr(waits.sql, "look_back", and_lose)
+    monkeypatch.setattr(waits_sql, "look_back", and_lose)
     assert waits.look_back([wait.step_run_id]) == [wait.step_run_id]
     assert Wait.objects.get(step_run_id=wait.step_run_id).event_id == second
     lonely = _wait(org)

@@ -5,62 +5,30 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uuid6
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
+from tests.integration.tenancy.doors import NOOP, Doors
 from tests.support.admin_site import staff
-from tests.support.workers import await_that, leave_nothing, publish
+from tests.support.workers import await_that, publish
 from throttling.errors import StoreUnavailable
 from throttling.gate import Gate
 from throttling.meters.meter import Meter
 from throttling.models import ThrottleChange, ThrottleOverride
-from workflows import services, this_process
+from workflows import services
 from workflows.engine.intake.meters import meter
 from workflows.engine.pipeline import admit
 from workflows.errors import InvalidInput, TooManyChanges
-from workflows.models import AccessKey, Event, IdempotencyKey, MeasuredHour, Organization, Run, StoredBytes, Trigger
+from workflows.models import AccessKey, Event, IdempotencyKey, Organization, Run, Trigger
 from workflows.selectors.tenancy import quotas as quota_selectors
 from workflows.services import intake, limits
-from workflows.services.tenancy import quotas, usage
-from workflows.services.tenancy.quotas import NO_QUOTA, StoredTooMuch, TooManyEvents
+from workflows.services.tenancy import quotas
+from workflows.services.tenancy.quotas import NO_QUOTA, TooManyEvents
 from workflows.this_process.configuration import configuration
-
-NOOP = [{"id": "a", "type": "noop"}]
-
-
-@pytest.fixture
-def tenant(org: Organization) -> Iterator[Organization]:
-    publish(org, NOOP, slug="counted", on=[{"webhook": "none", "name": "quota/hook"}])
-    yield org
-    ThrottleOverride.objects.filter(org_id=org.id).delete()
-    leave_nothing(org)
-
-
-class Doors:
-    """Every way in, by one event or run."""
-
-    def __init__(self, org: Organization) -> None:
-        self.event_key = AccessKey.issue(org, "event", "q")[1]
-        api_key = AccessKey.issue(org, "api", "q")[1]
-        self.keyed = Client(headers={"authorization": f"Bearer {api_key}"})
-        self.token = Trigger.objects.get(flow__organization=org, kind="webhook").token
-
-    def event(self, count: int = 1) -> Any:
-        body = json.dumps([{"name": f"quota/{number}"} for number in range(count)])
-        return Client().post(f"/e/{self.event_key}", body, content_type="text/plain")
-
-    def hook(self) -> Any:
-        return Client().post(f"/hooks/{self.token}", "{}", content_type="application/json")
-
-    def run(self, count: int = 0) -> Any:
-        body = json.dumps([{"delay": "1h"}] * count if count else {"delay": "1h"})
-        return self.keyed.post("/api/workflows/counted/run", body, content_type="application/json")
 
 
 def test_a_meter_is_full_after_one_seconds_worth_and_counts_for_all_processes(live_db: None) -> None:
@@ -296,70 +264,6 @@ def test_a_tenants_key_meets_the_quota(tenant: Organization) -> None:
     keyed = Doors(tenant).keyed
     answer = keyed.put("/api/limits", json.dumps({"scope": "org", "concurrency": 40}), content_type="application/json")
     assert (answer.status_code, "quota of 4" in answer.json()["detail"]) == (422, True)
-
-
-# --- stored bytes -----------------------------------------------------------------------------------------------------
-
-
-def stored(org: Organization) -> int:
-    org.refresh_from_db()
-    return org.stored_bytes
-
-
-def test_payloads_are_summed_and_above_the_quota_nothing_new_comes_in(tenant: Organization) -> None:
-    text = "".join(uuid.uuid4().hex for _ in range(60_000))  # 1.9 MB that do not compress well
-    run_id = services.trigger(tenant, "counted", delay="1h").run_ids[0]
-    usage.measure_now(timezone.now())
-    before = stored(tenant)
-    Run.objects.filter(id=run_id).update(output={"text": text})
-    quotas.set_quotas(tenant, stored_bytes=1_000_000, by="test")
-    usage.measure_now(timezone.now())
-    assert stored(tenant) - before > 1_000_000
-    assert tenant.is_full
-    doors = Doors(tenant)
-    for answer in (doors.event(), doors.hook(), doors.run()):
-        assert answer.status_code == 507
-        assert "stores more than its quota" in (answer.json().get("detail") or answer.json()["error"])
-    with pytest.raises(StoredTooMuch):
-        quotas.charge(tenant, 1)
-    services.cancel_run(tenant, run_id)  # what runs goes on, and ends
-    Run.objects.filter(id=run_id).update(output=None)
-    usage.measure_now(timezone.now())
-    assert stored(tenant) < 1_000_000
-    assert doors.event().status_code == 200
-
-
-def test_a_measurement_that_fails_is_not_tried_again_at_once(live_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun: list[Any] = []
-
-    def fail(now: Any) -> None:
-        begun.append(now)
-        raise RuntimeError
-
-    monkeypatch.setattr(usage, "measure_now", fail)
-    monkeypatch.setattr(this_process.own(usage._Pace), "next_at", 0.0)
-    with pytest.raises(RuntimeError):
-        usage.measure()
-    assert usage.measure() is False
-    assert len(begun) == 1
-
-
-def test_old_hours_are_measured_in_turn_and_shrink_when_rows_go(tenant: Organization) -> None:
-    hour = timezone.now().replace(minute=0, second=0, microsecond=0) - 30 * usage.HOUR
-    old = uuid6.UUID(int=(int(hour.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | uuid.uuid4().int % (1 << 60))
-    event = Event.objects.create(
-        id=old, org_id=tenant.id, name="quota/old", data={"x": "y" * 5_000}, ts=hour, matched_at=hour
-    )
-
-    def of_hour() -> int:
-        return sum(StoredBytes.objects.filter(org_id=tenant.id, hour=hour).values_list("bytes", flat=True))
-
-    usage.measure_now(timezone.now())
-    assert of_hour() > 50
-    assert MeasuredHour.objects.filter(hour=hour).exists()
-    event.delete()
-    usage.measure_now(timezone.now())
-    assert of_hour() == 0
 
 
 # --- setting and showing ----------------------------------------------------------------------------------------------

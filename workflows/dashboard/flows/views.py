@@ -74,7 +74,8 @@ def flow(request: HttpRequest, organization: Organization, slug: str) -> HttpRes
     context: dict[str, Any] = {
         "flow": found, "tab": tab, "tabs": TABS.items(), "state": rows.state_of(found, stop), "stop": stop,
         "triggers": triggers, "health": selectors.health([found])[found.id], "most": selectors.MOST_COUNTED,
-        "runs_count": selectors.count_runs(found), "live_runs": f"{live.get(found.id, 0)} or more" if is_cut else live.get(found.id, 0),
+        "runs_count": selectors.count_runs(found),
+        "live_runs": f"{live.get(found.id, 0)}{' or more' if is_cut else ''}",
     }  # fmt: skip
     parts = {"overview": _overview, "definition": _definition, "versions": _versions, "triggers": _fires,
              "limits": _limits}  # fmt: skip

@@ -120,7 +120,8 @@ def _task_results(before: dt.datetime) -> QuerySet[Any]:
     step may not have read it."""
     results = apps.get_model("django_celery_results.TaskResult")._default_manager
     awaited = CeleryTask.objects.filter(task_id=OuterRef("task_id"))
-    return results.filter(~Exists(awaited), date_done__lt=before, status__in=READY_STATES)
+    found: QuerySet[Any] = results.filter(~Exists(awaited), date_done__lt=before, status__in=READY_STATES)
+    return found
 
 
 def _of(model: str, **where: str) -> Old:

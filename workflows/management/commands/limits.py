@@ -15,7 +15,7 @@ from workflows.duration import parse_ms
 from workflows.edge.values import whole_number
 from workflows.management.output import READS, HeadraceCommand, json_argument, table
 from workflows.models import Organization
-from workflows.presenters.runs import change_out, line_out, reason_out
+from workflows.presenters.limits import change_out, line_out, reason_out
 from workflows.selectors import limits as limit_selectors
 from workflows.selectors import waiting_reasons
 from workflows.selectors.waiting_reasons import Explained

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import UUID
 
 import structlog
@@ -86,7 +86,7 @@ class Exporter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: Counter[str] = Counter()
-        self._file = path.open("xb")
+        self._file: BinaryIO = path.open("xb")
 
     def write(self, run_ids: Sequence[UUID]) -> None:
         """Append these runs with all that belongs to them; they are on the disk when it returns.

@@ -1,5 +1,6 @@
 -- Of old events those that something refers to, and what: they are kept. A run that was started by one keeps it, open
--- or ended; so does an open run that it has joined, a wait that it has ended, one that is to look back to it, and an open run whose callback it may be.
+-- or ended; so does an open run that it has joined, a wait that it has ended, one that is to look back to it, and an
+-- open run whose callback it may be.
 -- Parameters: ids uuid[].
 -- Returns: id uuid, reason text.
 -- Indexes: primary keys, run_by_event, trigger_outcome_by_event, wait_taken_at, wait_not_looked_back, run_live_by_age.
