@@ -1,6 +1,7 @@
 -- Decide what waits came to: the first who takes one does, for good. Returns those that were taken. Rows are locked
--- in the order of their ids. A wait is not taken by an event that retention has deleted since it was found: matched ones are
--- locked here, and once the wait has one, it keeps it. (Those that are matched at this moment are not deleted.)
+-- in the order of their ids. A wait is not taken by an event that retention has deleted since it was found: matched
+-- ones are locked here, and once the wait has one, it keeps it. (Those that are matched at this moment are not
+-- deleted.)
 -- Parameters: ids uuid[] (of step runs), event_ids uuid[] with nulls (one each), taken_by text, answer text or null
 --   (JSON), org uuid or null (only of this organization).
 -- Returns: step_run_id uuid.
