@@ -148,7 +148,7 @@ def _cancel_rows(spec: FlowSpec, flow: Flow) -> list[CancelRule]:
 
 def published(organization: Organization, slug: str) -> CompiledFlow:
     """The flow's current version. Raises FlowNotFound, FlowArchived, FlowNotPublished or FlowPaused."""
-    found = sql.current_version(org=organization.id, slug=slug)
+    found = sql.current_version(org=organization.id, slug=slug, version=None)
     if not found:
         raise FlowNotFound(f"There is no flow {slug!r}; `manage.py flows list` shows what there is.")
     if found[0].is_archived:

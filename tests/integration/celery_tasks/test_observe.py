@@ -32,10 +32,13 @@ ON = {"SHOP_WITH_HEADRACE": "1", "HEADRACE_OBSERVE": "1"}
 
 @pytest.fixture(autouse=True)
 def nothing_observed(live_db: None) -> Iterator[None]:
+    """Only for these tests: what others have stored is there again after each."""
+    of_others = list(ObservedTask.objects.all())
     ObservedTask.objects.all().delete()
     ObservationLoss.objects.all().delete()
     yield
     ObservedTask.objects.all().delete()
+    ObservedTask.objects.bulk_create(of_others)
 
 
 def produce(shop: Shop, code: str, **more: str) -> None:

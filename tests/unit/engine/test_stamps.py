@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from throttling.answers import Answer
 from workflows.engine.pipeline import admit, publish
 from workflows.engine.worker import permits
-from workflows.engine.worker.permits import MAX_RENEWALS, Permits
+from workflows.engine.worker.permits import MIN_RENEWALS, Permits
 
 SLACK_S = 0.05
 
@@ -64,9 +65,35 @@ def test_a_renewal_whose_answer_comes_too_late_is_asked_for_again(monkeypatch: p
 
 
 def test_a_step_whose_renewals_all_come_too_late_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate(late=permits.MAX_RENEWALS)
+    monkeypatch.setattr(permits, "RENEW_FOR_S", 0.0)
+    gate = Gate(late=MIN_RENEWALS)
     assert not may_start(monkeypatch, gate)
-    assert gate.asked == MAX_RENEWALS
+    assert gate.asked == MIN_RENEWALS
+
+
+def test_stamps_are_renewed_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(late=MIN_RENEWALS * 2)
+    assert may_start(monkeypatch, gate)
+    assert gate.asked == MIN_RENEWALS * 2 + 1
+
+
+def test_threads_renew_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would see its answer late otherwise: the others of its process come between."""
+    at_once, most = [0], [0]
+
+    class OneAtATime(Gate):
+        def confirm(self, lease: str, ids: list[str], *, again: bool) -> tuple[Any, list[str]]:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+            time.sleep(0.005)
+            at_once[0] -= 1
+            return super().confirm(lease, ids, again=again)
+
+    found = permits_of(monkeypatch, OneAtATime(late=0))
+    with ThreadPoolExecutor(20) as threads:
+        visits = [late_visit() for _ in range(20)]
+        assert list(threads.map(lambda visit: found.may_start([visit]), visits)) == [{each.claim.id} for each in visits]
+    assert most == [1]
 
 
 def test_a_step_that_the_gate_refuses_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:

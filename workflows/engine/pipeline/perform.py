@@ -278,9 +278,10 @@ def _judge_performed(rendered: RenderedStep, error: BaseException) -> StepResult
 
 
 def timed_out(visit: Visit) -> StepFailure:
-    """The failure of a step whose time is up."""
+    """The failure of a step whose time is up. A definition says of its deadline that a later try is skipped: so there
+    may be one."""
     if visit.due_at < math.inf and visit.deadline >= visit.due_at:
-        return DeadlinePassed(TOO_LATE)
+        return DeadlinePassed(TOO_LATE) if visit.step.deadline is None else ResourceExhausted(TOO_LATE)
     return ResourceExhausted(f"The step did not end within its timeout of {visit.claim.timeout_ms} ms.")
 
 
@@ -368,7 +369,8 @@ def judge_error(
         retry_after_s=_server_wait_s(error),
         final=retry_decision.is_final(error),
     )
-    if isinstance(outcome, Retry) and time.monotonic() + outcome.delay_s >= visit.due_at:
+    is_of_call = visit.step.deadline is None  # a try that comes too late for a definition's deadline is skipped
+    if is_of_call and isinstance(outcome, Retry) and time.monotonic() + outcome.delay_s >= visit.due_at:
         last = f"The next try would begin after the deadline of the step. {described.name}: {described.message}"
         described = retry_decision.describe(DeadlinePassed(last))
         outcome = Failed(error=described)

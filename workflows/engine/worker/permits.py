@@ -30,11 +30,15 @@ log = structlog.get_logger(__name__)
 
 
 NOTHING: Leases = {}
-MAX_RENEWALS = 5
-"""So often a stamp is renewed whose answer comes too late to start by; then the step is handed back."""
+MIN_RENEWALS = 5
+"""So often at least a stamp is renewed whose answer comes too late to start by."""
+RENEW_FOR_S = 1.0
+"""And for so long; then the step is handed back."""
 LATE_WAIT_S = 2.0
 """A step that could not start by any of its stamps rests for so long, or twice as long: the gate, or this machine, is
 too slow now."""
+STARTS_WAIT_S = 1.0
+"""A thread waits for its turn to renew a stamp for so long at most; then it asks beside the others."""
 GIVE_BACK_AFTER_S = 0.001
 """A short handler ends in that time: the call that follows it gives the permit of the step before it back."""
 
@@ -61,6 +65,7 @@ class Permits:
         self._unpublished: list[Answer] = []
         self._is_owed = threading.Event()
         self._is_over = False
+        self._starts = threading.Lock()
 
     def confirm(self, claims: list[Claim], lease: UUID, confirming: Confirming) -> list[Claim]:
         """Those of the claimed steps that may start now (and others, whose turn it was); the rest goes back. What was
@@ -255,20 +260,32 @@ class Permits:
     def may_start(self, visits: Sequence[Visit]) -> set[UUID]:
         """Those whose stamp is young enough, or could be renewed: a start counts in a window when it really is.
 
-        An answer may itself come so late that its stamp is too old: the gate is asked again then, a few times. Nothing
-        but the gate is waited for: what its answers grant to others is published by another thread.
+        An answer may itself come so late that its stamp is too old: the gate is asked again then, for a while. Nothing
+        but the gate is waited for: what its answers grant to others is published by another thread. One thread asks
+        at a time: fifty that wake together would each see their answers too late.
         """
-        may = {visit.claim.id for visit in visits}
-        for _ in range(MAX_RENEWALS):
+        now = time.monotonic()
+        if not any(now > visit.start_by for visit in visits):
+            return {visit.claim.id for visit in visits}
+        has_turn = self._starts.acquire(timeout=STARTS_WAIT_S)
+        try:
+            return self._started_anew(visits)
+        finally:
+            if has_turn:
+                self._starts.release()
+
+    def _started_anew(self, visits: Sequence[Visit]) -> set[UUID]:
+        may, renewals, until = {visit.claim.id for visit in visits}, 0, time.monotonic() + RENEW_FOR_S
+        while True:
             now = time.monotonic()
             late = [visit for visit in visits if visit.claim.id in may and now > visit.start_by]
             if not late:
                 return may
+            if renewals >= MIN_RENEWALS and now >= until:
+                break
             may -= self._renew_stamps(late)
-        now = time.monotonic()
-        late = [visit for visit in visits if visit.claim.id in may and now > visit.start_by]
-        if late:
-            log.warning("no stamp was renewed in time, steps are handed back", steps=len(late), renewals=MAX_RENEWALS)
+            renewals += 1
+        log.warning("no stamp was renewed in time, steps are handed back", steps=len(late), renewals=renewals)
         for visit in late:
             visit.leave_for_s = random.uniform(1.0, 2.0) * LATE_WAIT_S
         return may - {visit.claim.id for visit in late}

@@ -101,14 +101,12 @@ def organization_of(slug: str) -> Organization:
 def _is_there(found: Published) -> bool:
     """Whether the flow and this version of it are there; False where one was deleted meanwhile (a version that is not
     the current one, by retention). Raises FlowArchived or FlowPaused."""
-    rows = sql.current_version(org=found.org_id, slug=found.slug)
+    rows = sql.current_version(org=found.org_id, slug=found.slug, version=found.version_id)
     if rows and rows[0].is_archived:
         raise FlowArchived(f"The flow {found.slug!r} of this task is archived: unarchive it to enqueue the task again.")
     if rows and rows[0].skips_arrivals:
         raise FlowPaused(f"The flow {found.slug!r} of this task is paused and skips what arrives; resume it first.")
-    if not rows:
-        return False
-    return rows[0].current_id == found.version_id or FlowVersion.objects.filter(id=found.version_id).exists()
+    return bool(rows) and rows[0].has_version
 
 
 def _publish(source: TaskSource, options: Any, slug: str) -> tuple[Published, bool]:

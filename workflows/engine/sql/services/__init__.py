@@ -73,11 +73,15 @@ class CurrentVersionRow(NamedTuple):
     current_id: UUID | None
     is_archived: bool
     skips_arrivals: bool
+    has_version: bool
 
 
-def current_version(*, org: UUID, slug: str, cursor: database.Cursor | None = None) -> list[CurrentVersionRow]:
+def current_version(
+    *, org: UUID, slug: str, version: UUID | None, cursor: database.Cursor | None = None
+) -> list[CurrentVersionRow]:
     """The published version of a flow."""
-    return database.fetch("current_version", {"org": org, "slug": slug}, CurrentVersionRow._make, cursor)
+    parameters = {"org": org, "slug": slug, "version": version}
+    return database.fetch("current_version", parameters, CurrentVersionRow._make, cursor)
 
 
 def forget_oauth_credentials(*, org: UUID, unused_s: float, cursor: database.Cursor | None = None) -> None:
