@@ -36,18 +36,18 @@ demo: setup ## Run the examples on a private instance, show and check every outc
 	@HEADRACE_VAR_DIR=var/demo $(PYTHON) manage.py demo
 
 test: setup ## Run all tests, in three lanes with services of their own (LANES=1: one after the other)
-	@$(PYTHON) -m pytest -n $(LANES) --dist worksteal --durations 25
+	@$(PYTHON) -m pytest -n $(LANES) --durations 25
 
 test-fast: setup ## Run the unit tests and the statements, in under a minute
 	@$(PYTHON) -m pytest tests/unit tests/integration/pipeline/test_statements.py
 
 coverage: setup ## Run all tests, show how much of the code they reach (in workers too), and hold the floor
 	@rm -rf var/coverage
-	@$(PYTHON) -m coverage run -m pytest -n $(LANES) --dist worksteal; tests=$$?; \
+	@$(PYTHON) -m coverage run -m pytest -n $(LANES); tests=$$?; \
 		$(PYTHON) -m coverage combine --quiet && $(PYTHON) -m coverage report && exit $$tests
 
 soak: setup ## Run all tests with their full volumes, in lanes as `make test`
-	@HEADRACE_TEST_VOLUME=full HEADRACE_MODEL_EXAMPLES=800 $(PYTHON) -m pytest -n $(LANES) --dist worksteal --durations 25
+	@HEADRACE_TEST_VOLUME=full HEADRACE_MODEL_EXAMPLES=800 $(PYTHON) -m pytest -n $(LANES) --durations 25
 
 lint: setup ## ruff, mypy, import contracts, dependencies, migrations
 	$(PYTHON) -m ruff format --check .

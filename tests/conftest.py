@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
+from whitenoise.middleware import WhiteNoiseMiddleware
 
 import config.urls  # noqa: F401  (with it the pages of the admin are loaded)
+from tests.support import lanes
 from tests.support.processes import forks
 from tests.support.workers import WorkerPool, leave_nothing, open_queues
 from throttling import overrides
@@ -31,26 +33,45 @@ from workflows.this_process.configuration import configuration
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the standing workers first, those that bring their own last: so the workers start and stop once in a lane.
+    """Whole installations first: they take longest, and use nothing of ours. Then tests of the standing workers, and
+    those that bring their own last: so the workers start and stop once in a lane.
 
-    A module with fixtures of its own scope stays together.
+    A file that shares fixtures stays together.
     """
 
     def place(item: pytest.Item) -> int:
         used = set(getattr(item, "fixturenames", ()))
-        return 2 if used & {"own_workers", "published"} else 0 if "workers" in used else 1
+        if "live_db" not in used and path_of(item).startswith("tests/acceptance/"):
+            return 0
+        return 3 if used & {"own_workers", "published"} else 1 if "workers" in used else 2
 
-    def keeps_together(item: pytest.Item) -> bool:
-        definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009  (a private name of pytest)
-        return any(found.scope == "module" for each in definitions for found in each)
+    def path_of(item: pytest.Item) -> str:
+        return item.nodeid.partition("::")[0]
 
     whole: dict[str, int] = {}
     for item in items:
         if "django_db_setup" in getattr(item, "fixturenames", ()) or item.get_closest_marker("django_db"):
             raise pytest.UsageError(f"{item.nodeid}: take live_db; pytest-django's database would replace it for all.")
-        if keeps_together(item):
-            whole[item.path.name] = max(whole.get(item.path.name, 0), place(item))
-    items.sort(key=lambda item: whole.get(item.path.name, place(item)))
+        if lanes.stays_together(path_of(item)):
+            whole[path_of(item)] = max(whole.get(path_of(item), 0), place(item))
+    items.sort(key=lambda item: whole.get(path_of(item), place(item)))
+
+
+def _look_for_static_files_once() -> None:
+    """Each test client loads the middlewares anew, and WhiteNoise looks at every static file then: 60 ms."""
+    look: Callable[[WhiteNoiseMiddleware], None] = WhiteNoiseMiddleware.add_files_from_finders
+    found: dict[str, Any] = {}
+
+    def add_files(self: WhiteNoiseMiddleware) -> None:
+        if not found:
+            look(self)
+            found.update(self.files)
+        self.files.update(found)
+
+    WhiteNoiseMiddleware.add_files_from_finders = add_files
+
+
+_look_for_static_files_once()
 
 
 @pytest.hookimpl(trylast=True)

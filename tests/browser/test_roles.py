@@ -12,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser.test_dashboard import browser, confirm, shoot  # noqa: F401  (a fixture)
+from tests.browser.test_dashboard import browser, choose_organization, confirm, shoot  # noqa: F401  (a fixture)
 from tests.support.workers import leave_nothing, publish
 from workflows import services
 from workflows.models import AuditEntry, Membership, Organization, Run
@@ -70,7 +70,7 @@ def status_of(page: Page, path: str) -> int:
 
 
 def switch(page: Page, place: Place) -> None:
-    page.get_by_label("Organization", exact=True).select_option(place.org.slug)
+    choose_organization(page, place.org.slug)
     page.get_by_role("button", name="Switch").click()
     expect(page.get_by_role("heading", name="Runs")).to_be_visible()
 

@@ -31,6 +31,13 @@ reaper.start(Path(os.environ["HEADRACE_VAR_DIR"]))
 _FAILURES = ROOT / "var" / "failures.txt"
 
 
+@pytest.hookimpl(optionalhook=True)  # tests of the installed package run without pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    from tests.support.lanes import make_scheduler  # only a run in lanes needs it
+
+    return make_scheduler(config, log)
+
+
 def pytest_sessionstart() -> None:
     if not _LANE:
         _FAILURES.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Concatenate
+from typing import Any, Concatenate, NamedTuple
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
@@ -20,7 +20,8 @@ from workflows.errors import WorkflowsError
 from workflows.models import Organization
 from workflows.presenters import redaction as masking
 
-MOST_SHOWN = 200
+MOST_SHOWN = 50
+"""Organizations that the header offers; where there are more, their names are typed."""
 """So many organizations the switcher lists; an operator reaches the others by `?org=`."""
 SHOWN_FIELD, SHOWN_HEADER = "org", "X-Headrace-Organization"
 """In these a form and a request of a page's script name the organization that the page shows."""
@@ -110,9 +111,18 @@ def user_id(request: HttpRequest) -> int:
     return request.user.pk
 
 
-def switchable(request: HttpRequest) -> list[Organization]:
-    """The organizations that the header offers: those that the login sees, by slug."""
-    return list(access.organizations_of(request.user).order_by("slug")[:MOST_SHOWN])
+class Switchable(NamedTuple):
+    """The slugs of organizations that a login may look at, in order. `is_cut`: there are more."""
+
+    slugs: list[str]
+    is_cut: bool
+
+
+def switchable(request: HttpRequest) -> Switchable:
+    """The organizations that the header offers."""
+    found = access.organizations_of(request.user).order_by("slug").values_list("slug", flat=True)
+    slugs = list(found[: MOST_SHOWN + 1])
+    return Switchable(slugs[:MOST_SHOWN], len(slugs) > MOST_SHOWN)
 
 
 def redacted(response: HttpResponseBase, organization: Organization, kwargs: Mapping[str, Any]) -> HttpResponseBase:

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from tests.support.workers import leave_nothing, publish
 from workflows import services
+from workflows.dashboard import access as dashboard_access
 from workflows.models import AccessKey, Membership, Organization, Run, Trigger, Wait
 from workflows.this_process.configuration import configuration
 
@@ -195,6 +196,21 @@ def test_a_member_of_two_organizations_switches_and_of_no_third(
     Membership.objects.filter(organization=org, user=user).delete()
     assert client.get(f"/runs/{run.id}/").status_code == 404
     assert other.slug in client.get("/flows/").content.decode(), "what was chosen is not the login's any more"
+
+
+def test_where_there_are_many_organizations_their_name_is_typed(
+    org: Organization, other: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = login(of=org)
+    user = get_user_model().objects.get(id=client.session["_auth_user_id"])
+    Membership.objects.create(organization=other, user=user, role="viewer")
+    assert '<select name="organization"' in client.get("/").content.decode()
+    monkeypatch.setattr(dashboard_access, "MOST_SHOWN", 1)
+    assert client.post("/switch/", {"organization": other.slug}).status_code == 302
+    page = client.get("/").content.decode()
+    assert f'<input name="organization" list="organizations" value="{other.slug}"' in page
+    assert f'<option value="{min(org.slug, other.slug)}"></option>' in page
+    assert f'<option value="{max(org.slug, other.slug)}"></option>' not in page
 
 
 @pytest.mark.parametrize(

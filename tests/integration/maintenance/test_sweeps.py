@@ -66,7 +66,11 @@ def test_a_sweep_that_raises_keeps_no_other_from_its_turn(table: str, name: str,
 
 @pytest.mark.parametrize("error", [RuntimeError, Panic])
 @pytest.mark.parametrize("name", periodic_jobs.JOBS)
-def test_a_job_that_raises_keeps_no_other_from_its_turn(name: str, error: type[BaseException]) -> None:
+def test_a_job_that_raises_keeps_no_other_from_its_turn(
+    name: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(periodic_jobs, "TICK_S", 0.005)  # from the begin of one job to that of the next
+    monkeypatch.setattr(periodic_jobs, "FOLLOWER_TICK_S", 0.02)
     done = {each: threading.Event() for each in periodic_jobs.JOBS}
     works = {each: _raise(error) if each == name else done[each].set for each in done}
     jobs = [periodic_jobs.Job(name=each, every_s=60.0, work=work) for each, work in works.items()]
