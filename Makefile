@@ -8,7 +8,7 @@ export UV_COMPILE_BYTECODE := 1
 TOOLS := .tools/uv
 UV := $(TOOLS)/bin/uv
 PYTHON := .venv/bin/python
-LANES ?= 3
+LANES ?= 4
 # pip into a folder of its own: allowed on Debian's python3 too, and needs no venv module.
 # The first python3 that has pip: an active environment may have none.
 SYSTEM_PYTHON ?= $(shell for python in python3 /usr/bin/python3 /usr/local/bin/python3; do \
@@ -35,7 +35,7 @@ up: setup ## Start everything: dashboard, API, workers, beat, Flower, on embedde
 demo: setup ## Run the examples on a private instance, show and check every outcome (var/demo.json)
 	@HEADRACE_VAR_DIR=var/demo $(PYTHON) manage.py demo
 
-test: setup ## Run all tests, in three lanes with services of their own (LANES=1: one after the other)
+test: setup ## Run all tests, in four lanes with services of their own (LANES=1: one after the other)
 	@$(PYTHON) -m pytest -n $(LANES) --durations 25
 
 test-fast: setup ## Run the unit tests and the statements, in under a minute

@@ -31,6 +31,8 @@ VERBS: Mapping[str, tuple[str, str, str]] = {
     "resend_event": ("event.resend", "event", "event_id"),
     "event_schemas": ("event_schema.set", "event schema", "name"),
     "delete_schema": ("event_schema.delete", "event schema", "name"),
+    "new_flow": ("flow.publish", "flow", ""),
+    "edit_flow": ("flow.publish", "flow", "slug"),
     "act_on_flow": ("flow.{mode}", "flow", "slug"),
     "switch_trigger": ("trigger.switch", "trigger", "trigger_id"),
     "approval": ("approval.decide", "approval", "step_run_id"),
@@ -66,7 +68,7 @@ BY_PARTS = frozenset({
 })  # fmt: skip
 """Pages with several transactions, with a long look before them, or that call the network: their entries are written
 after the last one."""
-PREVIEWS = frozenset({"repeat", "letters:repair", "change_limit"})
+PREVIEWS = frozenset({"repeat", "letters:repair", "change_limit", "new_flow", "edit_flow"})
 """Pages that show first what they would do: they have done it where they lead on to another page."""
 OF_FRAME = frozenset({"csrfmiddlewaretoken", "org"})
 """Fields of every form: they say nothing of the change."""

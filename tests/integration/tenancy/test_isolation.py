@@ -61,6 +61,7 @@ SAYS_NOTHING = {
     "api/organization/retention": "the rules are the key's organization's own; what is deleted is one count for all",
     "runs/counts/": "numbers for each status: test_counts_of_pages_are_of_ones_own",
     "overview/now/": "numbers of the organization, by minute and status: tests/integration/dashboard/test_overview.py",
+    "flows/~new/": "the example of a new flow, the same for everybody",
     "events/new/": "one number: test_counts_of_pages_are_of_ones_own",
     "letters/bulk/trial/": "what a repair would do to some letters of the filter, by number",
 }
@@ -80,7 +81,7 @@ SPEAKS_OF_ITSELF = {"api/organization/pause", "api/organization/resume", "api/sc
                     "organization/members/", "organization/members/remove/", "api/runs/bulk/cancel",
                     "api/runs/bulk/replay", "api/dlq/replay", "api/dlq/ignore", "api/keys", "api/redaction",
                     "api/organization/retention/<subject>", "runs/chosen/<action>/", "runs/matching/<action>/",
-                    "runs/views/", "test/", "test/events/", "events/schemas/", "events/schemas/delete/",
+                    "flows/~new/", "runs/views/", "test/", "test/events/", "events/schemas/", "events/schemas/delete/",
                     "letters/chosen/", "letters/bulk/start/", "limits/change/", "limits/change/remove/",
                     "workers/organization/<verb>/"}  # fmt: skip
 """Addresses without an object that change something: whatever they do, nothing of another organization changes."""
@@ -109,6 +110,8 @@ BODIES: dict[str, Any] = {
     "runs/matching/<action>/": [("pace", "5")],
     "limits/change/": [("scope", "limit"), ("name", "limit_name"), ("concurrency", "5"), ("do", "save")],
     "limits/change/remove/": [("scope", "org"), ("seen", "")],
+    "flows/~new/": [("text", "{flow: fresh, steps: [{id: a, type: noop}]}"), ("seen", "0"), ("go", "publish")],
+    "flows/<slug>/edit/": [("text", "{}"), ("seen", "1"), ("go", "check")],
     "runs/views/": [("name", "mine"), ("query", "status=failed")],
     "test/": [("flow", "slug"), ("input", "{}")],
     "test/events/": [("events", '{"name": "own/x"}')],

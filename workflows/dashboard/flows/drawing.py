@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 168, 44
 GAP_X, GAP_Y = 52, 14
 MARGIN = 8
 MOST_DRAWN = 150
-SHOWN_CHARACTERS = 21
+SHOWN_CHARACTERS = 19
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,7 +95,7 @@ def _overview(_: HttpRequest, found: Flow) -> dict[str, Any]:
 
 def _definition(_: HttpRequest, found: Flow) -> dict[str, Any]:
     version = found.current
-    return {"version": version, "text": _text(version) if version else ""}
+    return {"version": version, "text": text_of(version) if version else ""}
 
 
 def _versions(request: HttpRequest, found: Flow) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _versions(request: HttpRequest, found: Flow) -> dict[str, Any]:
     before, after = selectors.version(found, older), selectors.version(found, newer)
     return {
         "versions": listed, "older": older, "newer": newer, "shown_most": selectors.VERSIONS_SHOWN,
-        "before": _text(before) if before else "", "after": _text(after) if after else "",
+        "before": text_of(before) if before else "", "after": text_of(after) if after else "",
         "missing": [number for number, row in ((older, before), (newer, after)) if row is None],
     }  # fmt: skip
 
@@ -116,7 +116,7 @@ def _number(request: HttpRequest, name: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-def _text(version: FlowVersion) -> str:
+def text_of(version: FlowVersion) -> str:
     """The YAML that it was published from, or the same made of what is stored."""
     return version.source or document.dumps(version.definition)
 
