@@ -190,6 +190,20 @@ def test_a_try_that_makes_no_run_does_not_say_that_one_is_made(
         assert f"{name}: at most 200" in reader.post("/test/", {**fields, name: "x" * 201}).content.decode()
 
 
+def test_a_failed_run_of_a_flow_that_was_changed_since_is_resumed_in_either_version(
+    reader: Client, org: Organization, broken: uuid.UUID
+) -> None:
+    page = reader.get(f"/runs/{broken}/").content.decode()
+    assert "Resume in version" not in page
+    publish(org, [*STEPS, {"id": "d", "type": "noop"}], slug="repeated", input_schema=SCHEMA)
+    page = reader.get(f"/runs/{broken}/").content.decode()
+    assert "Resume in version 2" in page
+    assert "in the same version, 1, as it was before the flow was changed" in page
+    (address,) = re.findall(rf'href="(/runs/{broken}/repeat/\?mode=resume[^"]*)"', page)
+    form = reader.get(address.replace("&amp;", "&")).context["wanted"]
+    assert (form.mode, form.version) == ("resume", "current")
+
+
 def test_a_refused_try_leads_to_the_run_in_its_place(reader: Client, org: Organization, published: list[Any]) -> None:
     publish(org, STEPS, slug="single", singleton={})
     first = reader.post("/test/", {"flow": "single", "input": "{}"})

@@ -31,7 +31,8 @@ def has_changed(run: Run, seen: str) -> str:
 def sentence_of(repeat: Repeat) -> str:
     """What a repeat has done."""
     kept = f", and takes over the outcomes of {len(repeat.kept)}" if repeat.kept else ""
-    return f"This is the new run, in version {repeat.version}: it runs {len(repeat.runs)} steps{kept}."
+    steps = "1 step" if len(repeat.runs) == 1 else f"{len(repeat.runs)} steps"
+    return f"This is the new run, in version {repeat.version}: it runs {steps}{kept}."
 
 
 @page(CHANGE_RUNS)

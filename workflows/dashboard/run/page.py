@@ -19,6 +19,7 @@ from workflows.dashboard.run.graph import graph
 from workflows.dashboard.run.timeline import Bar, bars, executed_ms
 from workflows.models import Run
 from workflows.selectors.around_run.letters import Letter
+from workflows.selectors.around_run.newer import newer_version
 from workflows.selectors.limits import Reason
 from workflows.selectors.runs import RunDetail, StepDetail
 
@@ -134,6 +135,7 @@ def _facts(detail: RunDetail, summary: dict[str, Any]) -> dict[str, Any]:
 
 def _actions(detail: RunDetail, summary: dict[str, Any]) -> dict[str, Any]:
     run = detail.run
+    can_resume = not run.is_live and run.status != "completed"
     open_steps = sum(detail.counts.get(each, 0) for each in ("pending", "ready", "running", "waiting"))
     return {
         "id": summary["id"],
@@ -143,7 +145,9 @@ def _actions(detail: RunDetail, summary: dict[str, Any]) -> dict[str, Any]:
         "is_cancelling": run.is_live and run.cancel_requested_at is not None,
         "open_steps": open_steps if run.is_live else 0,
         "kept": detail.counts.get("completed", 0),
-        "can_resume": not run.is_live and run.status != "completed",
+        "can_resume": can_resume,
+        "version": run.version.number,
+        "newer": newer_version(run) if can_resume else None,
         "repaired_by": str(detail.repaired_by) if detail.repaired_by else "",
     }
 
