@@ -161,6 +161,13 @@ def test_an_editor_changes_a_limit_of_the_organization(org: Organization, editor
     assert "7 at once" in editor.get("/limits/history/").content.decode()
 
 
+def test_the_period_that_the_form_shows_is_the_period_of_more_starts(operator: Client) -> None:
+    page = operator.get("/limits/change/?scope=global").context
+    shown, form = page["now_period"], {"scope": "global", "rate_limit": "900000", "seen": page["seen"], "do": "preview"}
+    answer = operator.post("/limits/change/", form)
+    assert (answer.status_code, answer.context["form"]["rate_period"]) == (200, shown)
+
+
 def test_what_the_form_does_not_show_stays(org: Organization, editor: Client, operator: Client) -> None:
     row = ThrottleOverride(scope="type", type="noop", org_id=org.id, concurrency=3, max_attempts=5, key="input.a")
     row.save()

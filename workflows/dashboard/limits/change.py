@@ -65,10 +65,12 @@ def change(request: HttpRequest, organization: Organization) -> HttpResponse:
     context = _context(subject, stored)
     if request.method == "GET":
         return render(request, "headrace/limits/change.html", context)
-    context["form"] = {name: str(given.get(name, "")) for name in FIELDS}
+    form = context["form"] = {name: str(given.get(name, "")) for name in FIELDS}
+    if form["rate_limit"].strip() and not form["rate_period"].strip():
+        form["rate_period"] = context["now_period"]  # the field shows it
     try:
         _check_seen(stored, given.get("seen", ""))
-        row = _row(stored, given)
+        row = _row(stored, form)
         if given.get("do") == "save":
             limits.put_limit(row, by=_by(request), keep_weight=not access.is_operator(request.user))
             messages.success(request, f"It holds on all workers within a second: {_words(row)} for {subject.title}.")
