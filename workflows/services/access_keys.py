@@ -179,7 +179,7 @@ def _refuse_more_than_login(may: Has, kind: str, scopes: Collection[str]) -> Non
     if missing:
         raise Forbidden(
             f"Your login has not the right to {', '.join(access.WHAT[access.RIGHTS[word]] for word in missing)} here, "
-            "so it can't issue a key that has: choose scopes among your own rights, or ask an admin of the organization."
+            "so it can't issue a key that has: choose scopes among your rights, or ask an admin of the organization."
         )
 
 

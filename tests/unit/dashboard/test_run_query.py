@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workflows.dashboard.files import cell
 from workflows.dashboard.run.actions import has_changed
 from workflows.dashboard.run.graph import depths
 from workflows.dashboard.runs import query
-from workflows.dashboard.files import cell
 from workflows.errors import InvalidInput
 from workflows.selectors.searching.criteria import Criteria
 from workflows.selectors.searching.histogram import BARS, _counted

@@ -101,7 +101,9 @@ def read(request: HttpRequest, organization: Organization) -> KeyForm:
 
 def _expiry(choice: str, at: str) -> dt.datetime | None:
     if choice not in EXPIRIES:
-        raise InvalidInput(f"expires: {choice[:20]!r} is none of {', '.join(filter(None, EXPIRIES))}, or nothing for never.")
+        raise InvalidInput(
+            f"expires: {choice[:20]!r} is none of {', '.join(filter(None, EXPIRIES))}, or nothing for never."
+        )
     if choice == "at":
         if not at:
             raise InvalidInput("expires: write the time, in UTC, or choose how long the key holds.")

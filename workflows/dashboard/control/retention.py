@@ -151,4 +151,6 @@ def _check_seen(organization: Organization, whose: Organization | None, subject:
     now = selectors.stored_rules(organization).get((whose.id if whose else None, subject))
     if given["seen"] != _seen(now):
         by = f" by {now.changed_by}" if now is not None else ""
-        raise InvalidInput(f"The rule for {subject[:50]} was changed{by} since you looked: nothing was done; look again.")
+        raise InvalidInput(
+            f"The rule for {subject[:50]} was changed{by} since you looked: nothing was done; look again."
+        )

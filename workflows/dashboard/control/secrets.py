@@ -1,4 +1,4 @@
-"""The names of the organization's secrets: where each comes from, who uses it, which are missing. No page has a value."""
+"""The names of the organization's secrets: where each comes from, who uses it, which are missing. Never a value."""
 
 from __future__ import annotations
 

@@ -35,7 +35,10 @@ Source = Literal["database", "environment", "aws"]
 
 
 class Values(dict[str, str]):
-    """Name → clear text, and why others can't be had. `sources`: by name, all that have it, the one that counts first."""
+    """Name → clear text, and why others can't be had.
+
+    `sources`: by name, all that have it; the first one counts.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +87,6 @@ class SecretValues:
             with self._lock:
                 self._kept[org_id] = kept
         return kept[0], kept[1].copy()
-
 
     def forget(self, org_id: UUID) -> None:
         """Read them anew at the next use."""

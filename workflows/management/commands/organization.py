@@ -1,4 +1,5 @@
-"""`organization create | list | key | keys | rotate-key | revoke-key | rename-key | redaction | members | add | remove | quotas`."""
+"""`organization create | list | members | add | remove | quotas | redaction`, and of keys `key | keys | rotate-key |
+revoke-key | rename-key`."""
 
 from __future__ import annotations
 

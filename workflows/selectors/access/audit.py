@@ -103,7 +103,9 @@ def entries(organization: Organization | None, where: AuditFilter, *, limit: int
         if is_whole:
             break
     more = values.encode_cursor(ORDER, {"id": last}) if last is not None and not is_whole else ""
-    return AuditPage(entries=found, next_cursor=more, searched_to=_made_at(last) if more and len(found) < limit else None)
+    return AuditPage(
+        entries=found, next_cursor=more, searched_to=_made_at(last) if more and len(found) < limit else None
+    )
 
 
 def _made_at(entry_id: UUID | None) -> dt.datetime | None:

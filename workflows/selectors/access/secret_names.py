@@ -37,8 +37,11 @@ AT_ONCE = 200
 
 @dataclass(frozen=True, kw_only=True)
 class NamedSecrets:
-    """By name of a secret, the flows that use it. `computing`: flows that compute names; `unread`: flows in Python whose
-    code this process does not have, or that compute names there."""
+    """By name of a secret, the flows that use it.
+
+    `computing`: flows that compute names; `unread`: flows in Python whose code this process does not have, or that
+    compute names there.
+    """
 
     flows: Mapping[str, list[str]]
     computing: list[str]
@@ -81,7 +84,10 @@ def named_secrets(organization: Organization) -> NamedSecrets:
     names = this_process.own(NamesOfVersions).of([current for *_, current in flows if current is not None])
     users: defaultdict[str, list[str]] = defaultdict(list)
     unread, computing = [], []
-    of_triggers, of_code = _of_triggers(organization), _code_of([each for *_, kind, each in flows if kind == Flow.Kind.CODE])
+    of_triggers, of_code = (
+        _of_triggers(organization),
+        _code_of([each for *_, kind, each in flows if kind == Flow.Kind.CODE]),
+    )
     for id_, slug, kind, current in flows:
         found = set(names.get(current, ())) | of_triggers.get(id_, set())
         if kind == Flow.Kind.CODE:
@@ -176,8 +182,10 @@ def _tree(module: str) -> ast.Module | None:
 
 def names_in_code(tree: ast.Module, function: str) -> Iterator[str]:
     """The names that `….secret(…)` is called with in a function of a module, and in what that refers to there."""
-    named = {each.name: each for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
-    seen, open_names = set(), [function.split(".")[0]]
+    named = {
+        each.name: each for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    }
+    seen, open_names = set(), [function.split(".", maxsplit=1)[0]]
     while open_names:
         name = open_names.pop()
         if name in seen or name not in named:
@@ -189,5 +197,6 @@ def names_in_code(tree: ast.Module, function: str) -> Iterator[str]:
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "secret":
                 first = (*node.args, *(each.value for each in node.keywords if each.arg == "name"))[:1]
                 yield from (
-                    each.value if isinstance(each, ast.Constant) and isinstance(each.value, str) else ANY for each in first
+                    each.value if isinstance(each, ast.Constant) and isinstance(each.value, str) else ANY
+                    for each in first
                 )

@@ -45,8 +45,10 @@ class SecretRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SecretNames:
-    """`rows`: the names that a source has; `missing`: those that flows use, and none has. `failed_sources`: why a source
-    can't be read now, so that nobody knows what it has: nothing is said to be missing then."""
+    """`rows`: the names that a source has; `missing`: those that flows use, and none has.
+
+    `failed_sources`: why a source can't be read now, so that nobody knows what it has: nothing is missing then.
+    """
 
     rows: list[SecretRow]
     missing: list[SecretRow]

@@ -73,7 +73,9 @@ def record(
 
     What the verb has told of its change (`changes.tell`) is in the details as `before` and `after`.
     """
-    shown = _shown({**(details or {}), **changes.before_and_after()}, redaction.rules_of(org_id) if org_id else redaction.Rules())
+    shown = _shown(
+        {**(details or {}), **changes.before_and_after()}, redaction.rules_of(org_id) if org_id else redaction.Rules()
+    )
     return AuditEntry.objects.create(
         org_id=org_id,
         at=timezone.now(),

@@ -38,8 +38,8 @@ class SecretInUse(WorkflowsError):
         named = list(flows)
         more = f" and {len(named) - SHOWN_FLOWS} more" if len(named) > SHOWN_FLOWS else ""
         super().__init__(
-            f"The secret {name} is used by {', '.join(named[:SHOWN_FLOWS])}{more}, and no other source has it: their steps "
-            "would fail. Take it out of them first, or delete it with force."
+            f"The secret {name} is used by {', '.join(named[:SHOWN_FLOWS])}{more}, and no other source has it: their "
+            "steps would fail. Take it out of them first, or delete it with force."
         )
         self.facts = {"flows": ", ".join(named[:MOST_NAMED])}
 
@@ -51,15 +51,19 @@ class SecretChanged(AlreadyDone):
 
 
 def set_secret(organization: Organization, name: str, value: str, *, seen: str | None = None) -> Secret:
-    """Store a secret, or its new value. `seen`: of the value that the caller knows of, when it was written (empty: there
-    was none). Raises InvalidInput, SecretChanged."""
+    """Store a secret, or its new value. Raises InvalidInput, SecretChanged.
+
+    `seen`: of the value that the caller knows of, when it was written; empty: there was none.
+    """
     secret_rules.check_name(name)
     secret_rules.check_value(value)
     with transaction.atomic():
         rows = Secret.objects.select_for_update().filter(organization=organization, name=name)
         found = rows.first()
         if seen is not None and seen != (found.updated_at.isoformat() if found is not None else ""):
-            raise SecretChanged(f"The secret {name} was changed since your page was made: nothing was stored; look again.")
+            raise SecretChanged(
+                f"The secret {name} was changed since your page was made: nothing was stored; look again."
+            )
         secret = found or Secret(organization=organization, name=name)
         secret.value = value
         secret.save()
