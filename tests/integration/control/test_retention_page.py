@@ -109,7 +109,7 @@ def test_a_rule_that_was_changed_meanwhile_is_left_and_one_is_taken_back(org: Or
 @pytest.mark.parametrize(
     "wrong",
     [{"subject": ""}, {"subject": "everything"}, {"days": ""}, {"days": "x"}, {"days": "0"}, {"days": "-1"}, {"days": "nan"},
-     {"days": "3651"}, {"days": "1e999"}, {"do": "delete"}, {"do": ""}, {"place": "theirs"}, {"subject": "a\0"}],
+     {"days": "3651"}, {"days": "1e999"}, {"do": "delete"}, {"do": ""}, {"place": "theirs"}],
     ids=str,
 )  # fmt: skip
 def test_what_can_not_be_meant_is_refused_with_what_to_do(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection
 
@@ -46,7 +47,7 @@ def authors(organization: Organization, changes: Sequence[Change], kinds: Sequen
     if not rows:
         return {}
     marks, objects, since, until = (list(column) for column in zip(*rows, strict=True))
-    given = {"marks": marks, "objects": objects, "since": since, "until": until, "org": organization.id,
+    given: dict[str, Any] = {"marks": marks, "objects": objects, "since": since, "until": until, "org": organization.id,
              "kinds": list(kinds)}  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(_AUTHORS, given)

@@ -81,7 +81,7 @@ def named_secrets(organization: Organization) -> NamedSecrets:
         .order_by("slug")
         .values_list("id", "slug", "kind", "current_id")[:MOST_FLOWS]
     )
-    names = this_process.own(NamesOfVersions).of([current for *_, current in flows if current is not None])
+    names = this_process.own(NamesOfVersions).of([current for *_, current in flows])
     users: defaultdict[str, list[str]] = defaultdict(list)
     unread, computing = [], []
     of_triggers, of_code = (

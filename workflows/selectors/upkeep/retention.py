@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
@@ -117,7 +118,7 @@ def trial(organization: Organization | None, subject: str, days: object) -> Tria
     before = timezone.now() - dt.timedelta(days=wanted)
     if subject == "events":
         events = Event.objects.filter(org_id=organization.id, id__lt=first_id(max(0.0, before.timestamp())))
-        times = list(events.order_by("id").values_list("received_at", flat=True)[: MOST_COUNTED + 1])
+        times: list[Any] = list(events.order_by("id").values_list("received_at", flat=True)[: MOST_COUNTED + 1])
     elif subject in RUN_STATUSES:
         runs = Run.objects.filter(org_id=organization.id, status=subject, ended_at__lt=before)
         times = list(runs.order_by("ended_at").values_list("ended_at", flat=True)[: MOST_COUNTED + 1])
