@@ -162,7 +162,7 @@ def test_a_rule_is_tried_set_and_taken_back_and_the_log_says_so(walker: Page, ho
     walker.goto("/audit/")
     walker.get_by_label("What was done").fill("retention.*")
     walker.keyboard.press("Enter")
-    expect(walker.locator("tbody tr")).to_have_count(2)
+    expect(walker.locator("tbody tr")).to_have_count(3)
     walker.locator("summary", has_text="Export").click()
     with walker.expect_download() as download:
         walker.get_by_role("link", name="CSV").click()
