@@ -253,6 +253,10 @@ def test_a_secret_that_flows_use_goes_only_where_the_page_has_named_them_all(org
     for bad in ("PAY_KEY", "", "x" * 300):
         answer = admin.post("/secrets/delete/", {"name": bad}, follow=True)
         assert "There is no secret" in answer.content.decode(), bad
+    secrets.set_secret(org, "A" * 100, VALUE)
+    with pytest.raises(secrets.SecretNotFound):
+        secrets.delete_secret(org, "A" * 101)
+    assert stored(org) == {"A" * 100: VALUE}
 
 
 def test_a_secret_that_another_source_has_too_is_deleted_unasked(

@@ -94,8 +94,8 @@ def entries(organization: Organization | None, where: AuditFilter, *, limit: int
     while len(found) < limit and read < MAX_READ and (not read or time.monotonic() < until_s):
         rows = base if last is None else base.filter(id__lt=last)
         ids = list(rows.values_list("id", flat=True)[:at_once])
-        matching = where.narrow(AuditEntry.objects.filter(id__in=ids)).order_by("-id")
-        found += matching[: limit - len(found)]
+        if ids:
+            found += where.narrow(rows.filter(id__gte=ids[-1]))[: limit - len(found)]
         is_full = len(found) >= limit
         last = found[-1].id if is_full else ids[-1] if ids else last
         read += len(ids)

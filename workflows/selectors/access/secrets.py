@@ -89,12 +89,6 @@ def secret_names(organization: Organization) -> SecretNames:
     )  # fmt: skip
 
 
-def secret_row(organization: Organization, name: str) -> SecretRow | None:
-    """One name; None where no source has it and no flow uses it."""
-    found = secret_names(organization)
-    return next((row for row in (*found.rows, *found.missing) if row.name == name), None)
-
-
 def flows_left_without(organization: Organization, name: str) -> Collection[str]:
     """The flows that would ask for the secret in vain once the database has it no more: none where another source has
     it too."""

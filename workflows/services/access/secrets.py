@@ -81,7 +81,7 @@ def delete_secret(
     the network too: call it outside a transaction.
     Raises SecretNotFound, SecretInUse.
     """
-    rows = Secret.objects.filter(organization=organization, name=name[: secret_rules.MAX_NAME])
+    rows = Secret.objects.filter(organization=organization, name=name)
     if text_fault(name) or not rows.exists():
         raise SecretNotFound(f"There is no secret {name[: secret_rules.MAX_NAME]!r} in the database.")
     flows = list(flows_left_without(organization, name))
