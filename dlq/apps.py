@@ -11,10 +11,11 @@ class DeadLettersConfig(AppConfig):
     def ready(self) -> None:
         from dlq import of_flows, overview, repairs, retention, selectors, services  # noqa: PLC0415  (models first)
         from dlq.alerting.default_rules import ship  # noqa: PLC0415
-        from dlq.dashboard.entries import ENTRIES  # noqa: PLC0415
+        from dlq.dashboard.entries import ENTRIES, PLACES  # noqa: PLC0415
         from dlq.failures.record_failures import bury  # noqa: PLC0415
         from dlq.system_events import SOURCE  # noqa: PLC0415
         from workflows.dashboard import navigation  # noqa: PLC0415
+        from workflows.dashboard.control import objects  # noqa: PLC0415
         from workflows.edge import redaction  # noqa: PLC0415
         from workflows.engine.retention import ages  # noqa: PLC0415
         from workflows.services import bulk, system_events  # noqa: PLC0415
@@ -47,6 +48,7 @@ class DeadLettersConfig(AppConfig):
         bulk.register(services.BULK_ACTIONS)
         redaction.register({"dead letters": selectors.runs_of})
         navigation.register(*ENTRIES)
+        objects.register(PLACES)
         _register_jobs()
 
 

@@ -301,6 +301,12 @@ class KeyNotInForce(WorkflowsError):
     status, code = 409, "key_not_in_force"
 
 
+class KeyIssuedBefore(WorkflowsError):
+    """This form was sent before: its key was shown then, once. If nobody kept it, revoke it and issue another."""
+
+    status, code = 409, "key_issued_before"
+
+
 class KeyExpired(WorkflowsError):
     """The key has expired; use its successor."""
 

@@ -43,6 +43,9 @@ QUERIES = {
         "limit=100",
     ],
     "api/events": ["name=seed/order.created", "unheard=true", "limit=100"],
+    "retention": ["subject=failed&days=1", "subject=events&days=1"],
+    "audit": ["verb=run.*"],
+    "secrets": ["name=SEED"],
     "api/dlq": ["status=failed", "category=configuration", "limit=100"],
     "": [
         "status=failed",

@@ -200,7 +200,7 @@ class AccessKeyAdmin(CheckedAdmin):
     def save_model(self, request: HttpRequest, obj: AccessKey, form: Any, change: bool) -> None:
         row, key = access_keys.issue(
             obj.organization, obj.kind, obj.name, scopes=obj.scopes, operator=obj.operator, expires_at=obj.expires_at,
-            as_operator=access.is_operator(request.user),
+            **access.issues_keys(request.user, obj.organization),
         )  # fmt: skip
         obj.pk, obj.prefix, obj.digest = row.pk, row.prefix, row.digest
         messages.warning(request, f"The new key, shown this once: {key}")
@@ -208,7 +208,8 @@ class AccessKeyAdmin(CheckedAdmin):
     @admin.action(description="Rotate the selected keys (the old ones hold for another day)", permissions=["add"])
     def rotate(self, request: HttpRequest, keys: Any) -> None:
         def rotate(row: AccessKey) -> None:
-            _, key = access_keys.rotate(row.organization, row.id, as_operator=access.is_operator(request.user))
+            caller = access.issues_keys(request.user, row.organization)
+            _, key = access_keys.rotate(row.organization, row.id, **caller)
             messages.info(request, f"The successor of {row}, shown this once: {key}")
 
         self.apply(request, keys.select_related("organization"), "keys rotated", rotate)

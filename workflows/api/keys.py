@@ -44,6 +44,10 @@ class RotateIn(Body):
     overlap: StrictInt | StrictStr = Field("24h", description="Milliseconds, or text such as 24h; at most 90 days.")
 
 
+class RenameIn(Body):
+    name: StrictStr = Field(min_length=1, max_length=100, description="To recognise it by.")
+
+
 class RulesIn(Body):
     """All rules; they replace those of before."""
 
@@ -84,6 +88,9 @@ class AuditEntryOut(_Answer):
 class AuditOut(_Answer):
     entries: list[AuditEntryOut]
     next_cursor: str | None
+    searched_to: dt.datetime | None = Field(
+        description="Of a search that stopped before its page was full: older entries were not looked at yet."
+    )
 
 
 class RulesOut(_Answer):
@@ -126,6 +133,12 @@ def revoke_key(request: ApiRequest, key_id: UUID) -> dict[str, Any]:
     return presenters.key_out(access_keys.revoke(request.organization, key_id))
 
 
+@router.post("/keys/{uuid:key_id}/rename", response=KeyOut)
+def rename_key(request: ApiRequest, key_id: UUID, payload: RenameIn) -> dict[str, Any]:
+    """Give a key another name. What it is and may stays."""
+    return presenters.key_out(access_keys.rename(request.organization, key_id, payload.name))
+
+
 @router.get("/audit", response=AuditOut)
 def list_audit(
     request: ApiRequest,
@@ -139,13 +152,16 @@ def list_audit(
     limit: int = 50,
     cursor: str = "",
 ) -> dict[str, Any]:
-    """Who changed what, newest first, page by page. `verb` may end with `*` (`run.*`)."""
+    """Who changed what, newest first, page by page. `verb` may end with `*` (`run.*`).
+
+    A page looks through at most 10,000 entries, or for 150 ms; then it says how far back it came.
+    """
     where = audit_selectors.AuditFilter(
         actor=actor, actor_kind=actorKind, verb=verb, object_kind=objectKind, object_id=objectId, since=since,
         until=until,
     )  # fmt: skip
     page = audit_selectors.entries(request.organization, where, limit=limit, cursor=cursor)
-    return {"entries": [presenters.entry_out(each) for each in page.entries], "nextCursor": page.next_cursor or None}
+    return presenters.audit_out(page)
 
 
 @router.get("/redaction", response=RulesOut)

@@ -9,7 +9,7 @@ from uuid import UUID
 from ninja import Body, NinjaAPI, Router, Status
 
 from workflows import presenters, selectors, services
-from workflows.api import approvals, archives, events, keys, limits, observed, organization, pauses, retention
+from workflows.api import approvals, archives, events, keys, limits, observed, organization, pauses, retention, secrets
 from workflows.api.edge import problems
 from workflows.api.edge.auth import ApiKeyAuth, ApiRequest, who
 from workflows.api.edge.openapi import BoundedParser, DocumentedAPI
@@ -297,6 +297,7 @@ def make_api() -> NinjaAPI:
     api.add_router("", pauses.router)
     api.add_router("", archives.router)
     api.add_router("", keys.router)
+    api.add_router("/secrets", secrets.router)
     api.add_router("/limits", limits.router)
     api.add_router("/organization", organization.router)
     api.add_router("/events", events.router)

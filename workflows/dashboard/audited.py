@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from workflows.models import AuditEntry, Organization
-from workflows.services.access import audit
+from workflows.services.access import audit, changes
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 PREFIXES: Mapping[str, str] = {"headrace-letters": "letters:", "headrace-alerts": "alerts:"}
@@ -36,6 +36,13 @@ VERBS: Mapping[str, tuple[str, str, str]] = {
     "act_on_flow": ("flow.{mode}", "flow", "slug"),
     "switch_trigger": ("trigger.switch", "trigger", "trigger_id"),
     "approval": ("approval.decide", "approval", "step_run_id"),
+    "keys": ("key.issue", "key", ""),
+    "rotate_key": ("key.rotate", "key", "key_id"),
+    "revoke_key": ("key.revoke", "key", "key_id"),
+    "rename_key": ("key.rename", "key", "key_id"),
+    "secrets": ("secret.set", "secret", "name"),
+    "delete_secret": ("secret.delete", "secret", "name"),
+    "retention": ("retention.{do}", "retention", "subject"),
     "put_member": ("member.set", "member", "member"),
     "remove_member": ("member.remove", "member", "member"),
     "change_limit": ("limit.set", "limit", ""),
@@ -64,14 +71,15 @@ REPEATS = frozenset({"repeat", "chosen_runs", "matching_runs", "letters:chosen",
 """Pages whose words are SAME."""
 BY_PARTS = frozenset({
     "chosen_runs", "matching_runs", "letters:chosen", "letters:start", "act_on_flow delete", "change_limit",
-    "alerts:channel", "alerts:try_configured", "test", "test_events",
+    "alerts:channel", "alerts:try_configured", "test", "test_events", "delete_secret",
 })  # fmt: skip
 """Pages with several transactions, with a long look before them, or that call the network: their entries are written
 after the last one."""
 PREVIEWS = frozenset({"repeat", "letters:repair", "change_limit", "new_flow", "edit_flow"})
 """Pages that show first what they would do: they have done it where they lead on to another page."""
-OF_FRAME = frozenset({"csrfmiddlewaretoken", "org"})
-"""Fields of every form: they say nothing of the change."""
+OF_FRAME = frozenset({"csrfmiddlewaretoken", "org", "once"})
+"""Fields of forms that say nothing of the change."""
+_MADE, _OF_ALL = "_audited_id", "_audited_of_all"
 _WORD = re.compile(r"[a-z][a-z_-]{0,29}")
 
 
@@ -83,13 +91,24 @@ def page(
         return view()
     name = name_of(request)
     if not BY_PARTS.isdisjoint({name, f"{name} {kwargs.get('mode', '')}"}):
-        response = view()
-        _write(request, organization, name, kwargs, response)
+        with changes.collected():
+            response = view()
+            _write(request, organization, name, kwargs, response)
         return response
-    with transaction.atomic():
+    with changes.collected(), transaction.atomic():
         response = view()
         _write(request, organization, name, kwargs, response)
     return response
+
+
+def name_made(request: HttpRequest, id_: object) -> None:
+    """Say what the form has made, for its entry: the form itself doesn't name what is new."""
+    setattr(request, _MADE, str(id_))
+
+
+def of_all(request: HttpRequest) -> None:
+    """Say that the change holds for all organizations: its entry belongs to none of them."""
+    setattr(request, _OF_ALL, True)
 
 
 def name_of(request: HttpRequest) -> str:
@@ -113,7 +132,9 @@ def _write(
     given = {**form, **{key: str(value) for key, value in kwargs.items()}}
     details = {key: value for key, value in given.items() if value not in ("", [])}
     words = re.sub(r"{(\w+)}", lambda named: _word(name, given.get(named[1])), verb)
-    audit.record(organization.id, actor, words, kind=kind, id=given.get(id_, ""), details=details)
+    org_id = None if getattr(request, _OF_ALL, False) else organization.id
+    id_of = getattr(request, _MADE, "") or given.get(id_, "")
+    audit.record(org_id, actor, words, kind=kind, id=id_of, details=details)
 
 
 def _word(name: str, given: Any) -> str:

@@ -44,6 +44,7 @@ urlpatterns = [
     path("approvals/<uuid:step_run_id>/", operations.approval, name="approval"),
     path("limits/", include("workflows.dashboard.limits.urls")),
     path("workers/", include("workflows.dashboard.workers.urls")),
+    path("", include("workflows.dashboard.control.urls")),
     path("organization/", organization.organization_page, name="organization"),
     path("organization/members/", organization.put_member, name="put_member"),
     path("organization/members/remove/", organization.remove_member, name="remove_member"),

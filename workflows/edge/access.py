@@ -255,6 +255,21 @@ def changes_members(user: User, organization: Organization) -> MemberChanger:
     )
 
 
+class KeyIssuer(TypedDict):
+    """How a login issues keys: what the verbs of `services.access_keys` ask of their caller."""
+
+    may: Callable[[str], bool]
+    as_operator: bool
+
+
+def issues_keys(user: User, organization: Organization) -> KeyIssuer:
+    """How the login issues keys of the organization: with no right that it has not itself there."""
+    return KeyIssuer(
+        may=lambda word: allows(user, RIGHTS[word], organization),
+        as_operator=is_operator(user),
+    )
+
+
 def allows_somewhere(user: User, permission: str) -> bool:
     """Whether the login has a permission in any organization."""
     return is_operator(user) or any(allows_in(user, permission, org_id) for org_id in roles_of(user))

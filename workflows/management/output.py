@@ -22,7 +22,7 @@ from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import Organization
 from workflows.payload import parse, text_fault
 from workflows.presenters import redaction
-from workflows.services.access import audit
+from workflows.services.access import audit, changes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +78,8 @@ class HeadraceCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         _refuse_unreadable(options)
         try:
-            return self._audited(args, options)
+            with changes.collected():
+                return self._audited(args, options)
         except (WorkflowsError, ThrottlingError) as error:
             service = missing_service(error)
             raise CommandError(command_sentence(service, error) if service else str(error)) from None

@@ -6,24 +6,26 @@ A key is looked up for each request, so that one that is revoked or expires is r
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from workflows.edge import access
 from workflows.engine.sql import services as sql
-from workflows.errors import Forbidden, InvalidInput, KeyExpired, KeyNotFound, KeyNotInForce
+from workflows.errors import Forbidden, InvalidInput, KeyExpired, KeyIssuedBefore, KeyNotFound, KeyNotInForce
 from workflows.models import AccessKey, Organization
 from workflows.payload import text_fault
-from workflows.services.access import key_uses
+from workflows.services.access import changes, key_uses
 from workflows.this_process.configuration import PRESET_KEYS
 
 MAX_NAME = 100
 LONGEST = dt.timedelta(days=3_653)
 DEFAULT_OVERLAP = dt.timedelta(days=1)
 MAX_OVERLAP = dt.timedelta(days=90)
+Has = Callable[[str], bool]
+"""Whether a login has the right of a word of `access.RIGHTS`."""
 
 
 def find(key: str) -> AccessKey | None:
@@ -105,17 +107,18 @@ def issue(
     operator: bool = False,
     expires_at: dt.datetime | None = None,
     by: AccessKey | None = None,
+    may: Has | None = None,
     as_operator: bool = False,
+    key_id: UUID | None = None,
 ) -> tuple[AccessKey, str]:
     """A new key of the organization: its row, and the key itself, which is shown this once.
 
-    `scopes`: the rights of an API key; none: all of them. `by`: the key that asks, which gives no more than it has.
-    `as_operator`: an operator of the installation asks; nobody else issues an operator's key.
-    Raises InvalidInput, Forbidden.
+    `scopes`: the rights of an API key; none: all of them. `by`: the key that asks, `may`: whether the login that asks
+    has a right; neither gives more than it has. `as_operator`: an operator of the installation asks; nobody else
+    issues an operator's key. `key_id`: the id that it gets; a second call with it makes no second key.
+    Raises InvalidInput, Forbidden, KeyIssuedBefore.
     """
-    name = name.strip()
-    if not 1 <= len(name) <= MAX_NAME or text_fault(name):
-        raise InvalidInput(f"name: 1 to {MAX_NAME} characters, to recognise the key by.")
+    name = _checked_name(name)
     if kind not in AccessKey.Kind.values:
         raise InvalidInput(f"kind: {kind!r} is unknown; use {' or '.join(AccessKey.Kind.values)}.")
     wanted = checked_scopes(kind, scopes)
@@ -127,7 +130,26 @@ def issue(
     _refuse_operator(operator, by, as_operator=as_operator)
     if by is not None:
         _refuse_more(by, kind, wanted, expires_at)
-    return AccessKey.issue(organization, kind, name, operator=operator, scopes=wanted, expires_at=expires_at)
+    if may is not None:
+        _refuse_more_than_login(may, kind, wanted)
+    given = {"scopes": wanted, "expires_at": expires_at, **({} if key_id is None else {"id": key_id})}
+    try:
+        with transaction.atomic():
+            return AccessKey.issue(organization, kind, name, operator=operator, **given)
+    except IntegrityError:
+        if key_id is None:
+            raise
+        raise KeyIssuedBefore from None
+
+
+def _checked_name(name: str) -> str:
+    """The name without spaces around it. Raises InvalidInput."""
+    name = name.strip()
+    if not 1 <= len(name) <= MAX_NAME or text_fault(name):
+        raise InvalidInput(f"name: 1 to {MAX_NAME} characters, to recognise the key by.")
+    if name in PRESET_KEYS:
+        raise InvalidInput(f"name: {name} is that of a key which the environment sets; choose another.")
+    return name
 
 
 def checked_scopes(kind: str, scopes: Collection[str]) -> list[str]:
@@ -146,11 +168,25 @@ def _refuse_operator(operator: bool, by: AccessKey | None, *, as_operator: bool)
         raise Forbidden("Only an operator of the installation, or an operator's key, issues an operator's key.")
 
 
+def _rights_of(kind: str, scopes: Collection[str]) -> Collection[str]:
+    """The rights that a key with these scopes gives: without scopes all of them; of an event key, to send events."""
+    return scopes or (access.RIGHTS if kind == AccessKey.Kind.API else ["run_flows"])
+
+
+def _refuse_more_than_login(may: Has, kind: str, scopes: Collection[str]) -> None:
+    """Raises Forbidden where a key would give more than the login has that asks for it."""
+    missing = [word for word in _rights_of(kind, scopes) if not may(word)]
+    if missing:
+        raise Forbidden(
+            f"Your login has not the right to {', '.join(access.WHAT[access.RIGHTS[word]] for word in missing)} here, "
+            "so it can't issue a key that has: choose scopes among your rights, or ask an admin of the organization."
+        )
+
+
 def _refuse_more(by: AccessKey, kind: str, scopes: Collection[str], expires_at: dt.datetime | None) -> None:
     """Raises Forbidden where a key would give more than it has."""
     if by.scopes:
-        wanted = scopes or (access.RIGHTS if kind == AccessKey.Kind.API else ["run_flows"])
-        missing = [word for word in wanted if word not in _with_included(by.scopes)]
+        missing = [word for word in _rights_of(kind, scopes) if word not in _with_included(by.scopes)]
         if missing:
             raise Forbidden(f"This key has no scope {', '.join(missing)}, so it can't issue a key that has.")
     if by.expires_at is not None and (expires_at is None or expires_at > by.expires_at):
@@ -165,12 +201,13 @@ def rotate(
     *,
     overlap: dt.timedelta = DEFAULT_OVERLAP,
     by: AccessKey | None = None,
+    may: Has | None = None,
     as_operator: bool = False,
 ) -> tuple[AccessKey, str]:
     """A successor with the same rights, and its key; the old one expires after the overlap.
 
-    The successor of a key with an expiry lives as long from now on as the old one was to. `by` and `as_operator`: as
-    `issue` has them.
+    The successor of a key with an expiry lives as long from now on as the old one was to. `by`, `may` and
+    `as_operator`: as `issue` has them.
     Raises KeyNotFound, KeyNotInForce, InvalidInput, Forbidden.
     """
     if not dt.timedelta(0) <= overlap <= MAX_OVERLAP:
@@ -188,6 +225,8 @@ def rotate(
             _refuse_operator(old.operator, by, as_operator=as_operator)
         if by is not None and by.id != old.id:
             _refuse_more(by, old.kind, old.scopes, expires_at)
+        if may is not None:
+            _refuse_more_than_login(may, old.kind, old.scopes)
         made = AccessKey.issue(
             organization, old.kind, old.name, operator=old.operator, scopes=old.scopes, expires_at=expires_at,
             replaces=old,
@@ -212,6 +251,19 @@ def revoke(organization: Organization, key_id: UUID) -> AccessKey:
             raise KeyNotInForce(f"{row}: it was revoked before.")
         row.revoked_at = timezone.now()
         row.save(update_fields=["revoked_at"])
+    return row
+
+
+def rename(organization: Organization, key_id: UUID, name: str) -> AccessKey:
+    """The key under another name; what it is and may stays. Raises KeyNotFound, KeyNotInForce, InvalidInput."""
+    name = _checked_name(name)
+    with transaction.atomic():
+        row = _locked(organization, key_id)
+        if row.name in PRESET_KEYS:
+            raise KeyNotInForce("The environment sets this key, and finds it by its name: it keeps that.")
+        changes.tell({"name": row.name}, {"name": name})
+        row.name = name
+        row.save(update_fields=["name"])
     return row
 
 

@@ -17,6 +17,7 @@ from workflows.engine.pipeline import admit
 from workflows.errors import FlowNotFound, InvalidInput, TooManyChanges
 from workflows.expressions import check_bounds, compile_expression
 from workflows.models import Flow, Organization
+from workflows.services.access import changes
 from workflows.steps.registry import REGISTRY
 
 MAX_CHANGES = 10
@@ -50,11 +51,19 @@ def put_limit(
                 and overrides.as_override(instead_of).subject != overrides.as_override(row).subject
             ):
                 structural = overrides.delete(instead_of, by=by)
+            before = _values_of(row)
             structural = overrides.put(row, by=by, keep_weight=keep_weight) or structural
+            changes.tell(before, overrides.values(row))
     except ThrottlingError as error:
         raise InvalidInput(str(error)) from None
     announce(structural)
     return row
+
+
+def _values_of(row: ThrottleOverride) -> dict[str, Any]:
+    """The values that are stored for the subject of a row; empty where there are none."""
+    found = overrides.find(row.scope, type_=row.type, flow_id=row.flow_id, org_id=row.org_id, name=row.name)
+    return overrides.values(found) if found is not None else {}
 
 
 def check_pace(org_id: UUID | None) -> None:
@@ -77,7 +86,9 @@ def delete_limit(row: ThrottleOverride, *, by: str, keep_weight: bool = False, f
         return
     if not for_quota:
         check_pace(row.org_id)
+    before = _values_of(row)
     announce(overrides.delete(row, by=by, keep_weight=keep_weight))
+    changes.tell(before, _values_of(row))
 
 
 def quota_of_steps(org_id: UUID) -> int | None:

@@ -122,8 +122,12 @@ def flows(call: Caller, org: Organization, monkeypatch: pytest.MonkeyPatch) -> N
 def access(call: Caller) -> None:
     made = call("post", "/keys", {"name": "n", "scopes": ["run_flows"], "expiresAt": "2030-01-01T00:00:00Z"})
     call("post", "/keys/{key_id}/rotate", {"overlap": "1h"}, key_id=made["id"])
+    call("post", "/keys/{key_id}/rename", {"name": "m"}, key_id=made["id"])
     call("post", "/keys/{key_id}/revoke", key_id=made["id"])
     assert len(call("get", "/keys", ended="true")) >= 3
+    call("put", "/secrets/{name}", {"value": "a-long-value"}, name="ANSWERED")
+    assert [each["updatedBy"] for each in call("get", "/secrets")["secrets"]]
+    call("delete", "/secrets/{name}", name="ANSWERED")
     call("put", "/redaction", {"rules": ["password"]})
     call("get", "/redaction")
     assert call("get", "/audit", limit=2)["nextCursor"]

@@ -73,6 +73,7 @@ NAMES_NOTHING = {"kind", "action", "subject", "verb"}
 NOT_404 = {
     ("put", "api/events/schemas/<name>"): "a name is each organization's own: it makes its own schema",
     ("delete", "api/events/schemas/<name>"): "a name is each organization's own: there is nothing to remove",
+    ("put", "api/secrets/<name>"): "a name is each organization's own: it stores its own secret",
     ("post", "runs/views/<view_id>/delete/"): "a view is its login's own: of what is not there nothing is deleted",
     ("post", "approvals/<step_run_id>/"): "what was decided meanwhile is a message on the list of approvals",
 }
@@ -83,7 +84,7 @@ SPEAKS_OF_ITSELF = {"api/organization/pause", "api/organization/resume", "api/sc
                     "api/organization/retention/<subject>", "runs/chosen/<action>/", "runs/matching/<action>/",
                     "flows/~new/", "runs/views/", "test/", "test/events/", "events/schemas/", "events/schemas/delete/",
                     "letters/chosen/", "letters/bulk/start/", "limits/change/", "limits/change/remove/",
-                    "workers/organization/<verb>/"}  # fmt: skip
+                    "workers/organization/<verb>/", "keys/", "secrets/", "secrets/delete/", "retention/"}  # fmt: skip
 """Addresses without an object that change something: whatever they do, nothing of another organization changes."""
 BODIES: dict[str, Any] = {
     "api/runs/<run_id>/fork": {"fromSteps": ["a"], "dryRun": True},
@@ -103,6 +104,14 @@ BODIES: dict[str, Any] = {
     "api/limits": {"scope": "org", "concurrency": 3},
     "api/keys": {"name": "another"},
     "api/redaction": {"rules": ["password"]},
+    "api/secrets/<name>": {"value": "a-long-value"},
+    "api/keys/<key_id>/rename": {"name": "another"},
+    "keys/": [("kind", "api"), ("name", "mine"), ("rights", "all")],
+    "keys/<key_id>/rotate/": [("overlap", "24h")],
+    "keys/<key_id>/rename/": [("name", "another")],
+    "secrets/": [("name", "MINE"), ("value", "a-long-value")],
+    "secrets/delete/": [("name", "secret_name"), ("flows", "")],
+    "retention/": [("subject", "events"), ("days", "3"), ("do", "set")],
     "api/organization/retention/<subject>": {"days": 3},
     "approvals/<step_run_id>/": [("decision", "approve")],
     "runs/<run_id>/repeat/": [("mode", "start"), ("version", "current"), ("input", "{}"), ("go", "preview")],
@@ -238,7 +247,7 @@ def test_an_object_of_another_organization_is_not_found(route: str, method: str,
     before = theirs.fingerprint()
     answer = request(ours, theirs, route, method)
     if (method, route) in NOT_404:
-        absent = {name: str(uuid.uuid4()) for name in theirs.known}
+        absent = {name: str(uuid.uuid4()) for name in theirs.known} | ({"name": "ABSENT"} if "secrets" in route else {})
         path = address(route, absent)
         assert answer.status_code == send(client_of(ours, route), method, path, BODIES.get(route)).status_code
     else:

@@ -28,6 +28,7 @@ from workflows.models import (
     Membership,
     ObservedTask,
     Organization,
+    Secret,
     StepRun,
     Trigger,
     Wait,
@@ -105,8 +106,16 @@ class Tenant(World):
         self.known |= {"limit_name": f"limit-{mark}", "hour_ago": f"{now - hour:%Y-%m-%dT%H:%M:%SZ}",
                        "hour_on": f"{now + hour:%Y-%m-%dT%H:%M:%SZ}"}  # fmt: skip
         self.known |= {"key_id": str(AccessKey.issue(self.org, "api", f"spare {mark}")[0].id), "subject": "events"}
+        self.known["secret_name"] = ROWS[Secret](self).name
         audit.record(self.org.id, audit.of_command(), "own.entry", kind="entry", id=mark)
-        self.marks |= {str(self.view.id), self.view.name, self.letters_operation, str(trigger.id), mark}
+        self.marks |= {
+            str(self.view.id),
+            self.view.name,
+            self.known["secret_name"],
+            self.letters_operation,
+            str(trigger.id),
+            mark,
+        }
         colleague = User.objects.create_user(self.member)
         Membership.objects.create(organization=self.org, user=colleague, role="viewer")
 
@@ -122,6 +131,7 @@ class Tenant(World):
             "alerts/rules/": {"name": self.rule.name, "verb": "off"},
             "alerts/channels/": {"channel_id": str(self.channel.pk), "verb": "off"},
             "workers/organization/": {"verb": "pause"},
+            "api/secrets/": {"name": self.known["secret_name"]},
         }
         return {
             **self.known,

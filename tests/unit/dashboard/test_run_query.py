@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workflows.dashboard.files import cell
 from workflows.dashboard.run.actions import has_changed
 from workflows.dashboard.run.graph import depths
 from workflows.dashboard.runs import query
-from workflows.dashboard.runs.export import _cell
 from workflows.errors import InvalidInput
 from workflows.selectors.searching.criteria import Criteria
 from workflows.selectors.searching.histogram import BARS, _counted
@@ -114,9 +114,9 @@ def test_every_run_is_in_one_bar() -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1"])
 def test_no_cell_of_a_file_is_a_formula(text: str) -> None:
-    assert _cell(text).startswith("'")
-    assert _cell({"message": text}).startswith("'")
-    assert _cell(-5) == "-5"
+    assert cell(text).startswith("'")
+    assert cell({"message": text}).startswith("'")
+    assert cell(-5) == "-5"
 
 
 def test_components_show_what_they_are_given_as_text() -> None:

@@ -25,6 +25,7 @@ ALLOWED = {
     "workflows.engine.maintenance.periodic_jobs.JOBS": "the jobs of each app, from the table in its `apps.py`",
     "workflows.services.bulk.ACTIONS": "the actions of each app, from one table each",
     "workflows.dashboard.navigation.REGISTERED": "the links of each app, from one table each",
+    "workflows.dashboard.control.objects.REGISTERED": "the pages of each app's objects, from one table each",
     "workflows.services.system_events.SOURCES": "the system events of each app, from one table each",
     "workflows.steps.tools.TOOLS": "what step types ask of the layers above, put in once by `apps.py`",
     "workflows.functions.flows._REGISTRY": "the flows in Python: each registers itself when its module is imported",
@@ -32,6 +33,7 @@ ALLOWED = {
     # of a thread or a context
     "workflows.functions.visits._performing": "a context variable: each task and each thread has its own",
     "workflows.engine.state.database._local": "the connection of each thread; one from before a fork is known by its pid",
+    "workflows.services.access.changes._told": "a context variable: each request, command and thread has its own",
     "workflows.engine.pipeline.dispatcher._somebody_waits": "a context variable: each request and each thread has its own",
     # memories of functions that always answer the same
     "throttling.scripts.files()": "the texts of files",

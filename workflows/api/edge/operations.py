@@ -21,7 +21,7 @@ from workflows.edge.access import RIGHTS, WHAT
 from workflows.errors import ScopeMissing, WorkflowsError
 from workflows.models import AccessKey, AuditEntry
 from workflows.services import access_keys
-from workflows.services.access import audit
+from workflows.services.access import audit, changes
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_BODY = 64 * 1024
@@ -86,6 +86,10 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/keys"): _on("change_keys", "key", "", "key.issue"),
     ("POST", "/keys/{key_id}/rotate"): _on("change_keys", "key", "key_id", "key.rotate"),
     ("POST", "/keys/{key_id}/revoke"): _on("change_keys", "key", "key_id", "key.revoke"),
+    ("POST", "/keys/{key_id}/rename"): _on("change_keys", "key", "key_id", "key.rename"),
+    ("GET", "/secrets"): Operation(right="change_secrets", not_audited="It changes nothing."),
+    ("PUT", "/secrets/{name}"): _on("change_secrets", "secret", "name", "secret.set"),
+    ("DELETE", "/secrets/{name}"): _on("change_secrets", "secret", "name", "secret.delete", own_transactions=True),
     ("GET", "/audit"): Operation(right="change_organization", not_audited="It changes nothing."),
     ("GET", "/redaction"): Operation(right="change_organization", not_audited="It changes nothing."),
     ("PUT", "/organization/retention/{subject}"): _on("change_organization", "retention", "subject", "retention.set"),
@@ -117,10 +121,11 @@ def audited(request: HttpRequest, operation: Operation | None, act: Callable[[],
     if operation is None or not operation.verb or _is_trial(given):
         return act()
     if operation.own_transactions:
-        done = act()
-        _write(request, operation, given, done)
+        with changes.collected():
+            done = act()
+            _write(request, operation, given, done)
         return done
-    with transaction.atomic():
+    with changes.collected(), transaction.atomic():
         done = act()
         _write(request, operation, given, done)
     return done

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import structlog
@@ -30,15 +30,21 @@ KEPT_OF_AWS_S = 60.0
 STALE_S = 900.0
 """For so long the last values do while AWS does not answer."""
 MOST_ORGANIZATIONS = 1_000
+Source = Literal["database", "environment", "aws"]
+"""In the order in which they are asked: the first one that has a name counts."""
 
 
 class Values(dict[str, str]):
-    """Name → clear text, and why others can't be had."""
+    """Name → clear text, and why others can't be had.
+
+    `sources`: by name, all that have it; the first one counts.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.unreadable: dict[str, str] = {}
         self.failed_sources: list[str] = []
+        self.sources: dict[str, list[Source]] = {}
 
     def __missing__(self, name: str) -> str:
         """Raises ConfigurationFailure where a source keeps it, and KeyError where there is none."""
@@ -50,15 +56,16 @@ class Values(dict[str, str]):
             )
         raise KeyError(name)
 
-    def offer(self, name: str, value: str, source: str) -> None:
+    def offer(self, name: str, value: str, source: Source, words: str) -> None:
         """Take a value, unless a source before has this name. One that no secret can be is unreadable."""
+        self.sources.setdefault(name, []).append(source)
         if name in self or name in self.unreadable:
             return
         try:
             secret_rules.check_name(name)
             secret_rules.check_value(value)
         except InvalidInput as error:
-            self.unreadable[name] = f"The secret {name[:100]} from {source} can't be used: {error}"
+            self.unreadable[name] = f"The secret {name[:100]} from {words} can't be used: {error}"
         else:
             self[name] = value
 
@@ -80,6 +87,16 @@ class SecretValues:
             with self._lock:
                 self._kept[org_id] = kept
         return kept[0], kept[1].copy()
+
+    def forget(self, org_id: UUID) -> None:
+        """Read them anew at the next use."""
+        with self._lock:
+            self._kept.pop(org_id, None)
+
+
+def forget(org_id: UUID) -> None:
+    """Have this process read the secrets of an organization anew: one was changed. Others do within seconds."""
+    this_process.own(SecretValues).forget(org_id)
 
 
 def secrets_of(org_id: UUID) -> tuple[Values, Secrets]:
@@ -104,6 +121,7 @@ def value_of(org_id: UUID, name: str) -> str | None:
 def _read(org_id: UUID) -> Values:
     values = Values()
     for row in sql.load_secrets(org=org_id):
+        values.sources[row.name] = ["database"]
         try:
             values[row.name] = Secret(name=row.name, ciphertext=row.ciphertext).value
         except ConfigurationFailure as error:
@@ -128,7 +146,7 @@ def _add_environment(values: Values, slug: str) -> None:
         )
         return
     for name, text in given.items():
-        values.offer(name, text, "the environment")
+        values.offer(name, text, "environment", "the environment")
 
 
 def _is_ambiguous(slug: str) -> bool:
@@ -221,4 +239,4 @@ def _add_aws(values: Values, name: str) -> None:
         values.failed_sources.append(str(error))
         return
     for each, text in found.items():
-        values.offer(each, text, f"the AWS secret {name}")
+        values.offer(each, text, "aws", f"the AWS secret {name}")

@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 
 from workflows.edge.values import moment
 from workflows.management.output import READS, HeadraceCommand, table
-from workflows.presenters.access import entry_out
+from workflows.presenters.access import audit_out
 from workflows.selectors.access import audit
 
 
@@ -43,8 +43,7 @@ class Command(HeadraceCommand):
         organization = None if options["of_none"] else self.organization(options)
         page = audit.entries(organization, where, limit=options["limit"], cursor=options["cursor"])
         if options["as_json"]:
-            entries = [entry_out(each) for each in page.entries]
-            self.print_json({"entries": entries, "nextCursor": page.next_cursor or None})
+            self.print_json(audit_out(page))
             return
         rows = table("at", "by", "who", "what", "of", "id")
         for each in page.entries:
@@ -52,5 +51,7 @@ class Command(HeadraceCommand):
                 f"{each.at:%Y-%m-%d %H:%M:%S}", each.actor_kind, each.actor, each.verb, each.object_kind, each.object_id
             )
         self.console.print(rows)
+        if page.searched_to is not None:
+            self.stdout.write(f"searched back to {page.searched_to:%Y-%m-%d %H:%M:%S} UTC")
         if page.next_cursor:
             self.stdout.write(f"more: --cursor {page.next_cursor}")

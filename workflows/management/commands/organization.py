@@ -1,4 +1,5 @@
-"""`organization create | list | key | keys | rotate-key | revoke-key | redaction | members | add | remove | quotas`."""
+"""`organization create | list | members | add | remove | quotas | redaction`, and of keys `key | keys | rotate-key |
+revoke-key | rename-key`."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ BY = "by command"
 
 class Command(HeadraceCommand):
     help = "Make organizations, their keys, members, quotas and redaction rules. A key is shown this once."
-    changes = ("create", "key", "rotate-key", "revoke-key", "redaction", "add", "remove", "quotas")
+    changes = ("create", "key", "rotate-key", "revoke-key", "rename-key", "redaction", "add", "remove", "quotas")
     not_audited: ClassVar[Mapping[str, str]] = {"list": READS, "keys": READS, "members": READS}
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -56,6 +57,9 @@ class Command(HeadraceCommand):
         rotate.add_argument("--overlap", default="24h", help="for how long the old one still holds (default: 24h)")
         revoke = self.add_verb(verbs, "revoke-key", "refuse a key from now on")
         revoke.add_argument("key", help="its id, or the characters that it begins with")
+        rename = self.add_verb(verbs, "rename-key", "give a key another name")
+        rename.add_argument("key", help="its id, or the characters that it begins with")
+        rename.add_argument("name", help="what to recognise it by")
         redaction = self.add_verb(verbs, "redaction", "show or replace the fields whose values nobody is shown")
         redaction.add_argument("rules", nargs="*", help="names or paths, like password or data.card.number")
         redaction.add_argument("--clear", action="store_true", help="remove all rules")
@@ -78,6 +82,7 @@ class Command(HeadraceCommand):
             "keys": self._keys,
             "rotate-key": self._rotate,
             "revoke-key": self._revoke,
+            "rename-key": self._rename,
             "redaction": self._redaction,
             "list": self._list,
             "members": self._members,
@@ -142,6 +147,13 @@ class Command(HeadraceCommand):
         row = access_keys.revoke(organization, _id_of(organization, options["key"]))
         self.doing("key", row.id)
         self._show({"revoked": str(row)}, options)
+
+    def _rename(self, options: dict[str, Any]) -> None:
+        organization = self.organization(options)
+        renamed = _id_of(organization, options["key"])
+        self.doing("key", renamed)
+        row = access_keys.rename(organization, renamed, options["name"])
+        self._show({"renamed": str(row)}, options)
 
     def _redaction(self, options: dict[str, Any]) -> None:
         organization = self.organization(options)

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from django.core.management.base import CommandError, CommandParser
 
 from workflows.management.output import READS, HeadraceCommand, table
-from workflows.models import Secret
+from workflows.presenters.access import secret_out
+from workflows.selectors.access import secrets as selectors
 from workflows.services.access import secrets
 from workflows.steps import secret_rules
 from workflows.steps.masking import SHORTEST
@@ -18,16 +19,17 @@ from workflows.steps.masking import SHORTEST
 
 class Command(HeadraceCommand):
     help = "Keep secrets for `${ secrets.NAME }`. The value is read from standard input."
-    changes = ("delete",)
-    changes_by_parts = ("set", "rotate")
+    changes_by_parts = ("set", "delete", "rotate")
     not_audited: ClassVar[Mapping[str, str]] = {"list": READS}
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         verbs = parser.add_subparsers(dest="verb", required=True)
-        for verb in ("set", "delete"):
-            self.add_verb(verbs, verb, f"{verb} a secret").add_argument("name")
-        self.add_verb(verbs, "list", "list the names")
+        self.add_verb(verbs, "set", "set a secret").add_argument("name")
+        delete = self.add_verb(verbs, "delete", "delete a secret, where no flow would be left without it")
+        delete.add_argument("name")
+        delete.add_argument("--force", action="store_true", help="although flows use it")
+        self.add_verb(verbs, "list", "list the names: where each comes from, and who uses it")
         self.add_verb(
             verbs, "rotate", "write all that is encrypted, of every organization, with the newest encryption key"
         )
@@ -48,17 +50,26 @@ class Command(HeadraceCommand):
             secrets.set_secret(organization, options["name"], value)
             self.doing("secret", options["name"])
         elif options["verb"] == "delete":
-            secrets.delete_secret(organization, options["name"])
+            left = secrets.delete_secret(organization, options["name"], force=options["force"])
             self.doing("secret", options["name"])
+            if left:
+                self.stderr.write(f"These flows use it, and have it no more: {', '.join(left)}")
         else:
-            found = Secret.objects.filter(organization=organization).order_by("name")
-            if options["as_json"]:
-                self.print_json([{"name": secret.name, "updatedAt": secret.updated_at} for secret in found])
-                return
-            rows = table("secret", "updated")
-            for secret in found:
-                rows.add_row(secret.name, f"{secret.updated_at:%Y-%m-%d %H:%M}")
-            self.console.print(rows)
+            self._list(selectors.secret_names(organization), as_json=options["as_json"])
+
+    def _list(self, found: selectors.SecretNames, *, as_json: bool) -> None:
+        if as_json:
+            self.print_json([secret_out(each) for each in found.rows])
+            return
+        rows = table("secret", "from", "also in", "written", "used by")
+        for each in found.rows:
+            written = f"{each.updated_at:%Y-%m-%d %H:%M}" if each.updated_at else ""
+            rows.add_row(each.name, each.source, ", ".join(each.also_in), written, ", ".join(each.flows))
+        self.console.print(rows)
+        for each in found.missing:
+            self.stdout.write(f"missing: {each.name}, which {', '.join(each.flows)} would ask for in vain")
+        for reason in found.failed_sources:
+            self.stdout.write(reason)
 
     def _rotate(self, options: dict[str, Any]) -> None:
         """Exit code 1 where something is left that no key opens."""

@@ -5,13 +5,20 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
+from django.db.models import Q
 from django.utils import timezone
 
 from workflows.engine.retention import catalogue, pacing, progress
 from workflows.engine.retention.rules import Kept, Rules
-from workflows.engine.retention.subjects import RUN_STATUSES, SUBJECTS
-from workflows.models import Event, Organization, PrunedRun, RetentionState, Run
+from workflows.engine.retention.subjects import RUN_STATUSES, SUBJECTS, checked_days, subject_of
+from workflows.models import Event, Organization, PrunedRun, RetentionRule, RetentionState, Run
+from workflows.models.run import first_id
+
+MOST_COUNTED = 10_000
+"""More of what a rule would let go is not counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +85,49 @@ def announcement_of(state: RetentionState, *, with_numbers: bool = True) -> str:
 def bounds() -> dict[str, str]:
     """By table (or other place that grows): what bounds it."""
     return catalogue.sentences()
+
+
+# --- a rule that somebody thinks of -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a rule would mean: `older` rows are older than it keeps (counted up to MOST_COUNTED), the oldest from
+    `oldest`; None where that is not counted. `now`: how long they are kept today."""
+
+    now: Kept
+    days: float | None
+    older: int | None
+    oldest: dt.datetime | None
+
+    @property
+    def is_shorter(self) -> bool:
+        return self.days is not None and (self.now.days is None or self.days < self.now.days)
+
+
+def trial(organization: Organization | None, subject: str, days: object) -> Trial:
+    """What it would mean to keep a subject for so many days. Nothing is changed.
+
+    Counted are runs and events of an organization; what something open refers to is kept, however old it is.
+    Raises InvalidInput.
+    """
+    now = Rules().kept(subject_of(subject).name, organization.id if organization is not None else None)
+    wanted = checked_days(days)
+    if organization is None or wanted is None:
+        return Trial(now=now, days=wanted, older=None, oldest=None)
+    before = timezone.now() - dt.timedelta(days=wanted)
+    if subject == "events":
+        events = Event.objects.filter(org_id=organization.id, id__lt=first_id(max(0.0, before.timestamp())))
+        times: list[Any] = list(events.order_by("id").values_list("received_at", flat=True)[: MOST_COUNTED + 1])
+    elif subject in RUN_STATUSES:
+        runs = Run.objects.filter(org_id=organization.id, status=subject, ended_at__lt=before)
+        times = list(runs.order_by("ended_at").values_list("ended_at", flat=True)[: MOST_COUNTED + 1])
+    else:
+        return Trial(now=now, days=wanted, older=None, oldest=None)
+    return Trial(now=now, days=wanted, older=len(times), oldest=times[0] if times else None)
+
+
+def stored_rules(organization: Organization) -> dict[tuple[UUID | None, str], RetentionRule]:
+    """The rules that are stored for the organization and for all, by (organization or None, subject)."""
+    rows = RetentionRule.objects.filter(Q(organization=organization) | Q(organization=None))
+    return {(row.organization_id, row.subject): row for row in rows}

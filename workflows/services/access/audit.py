@@ -23,6 +23,7 @@ from workflows.edge import redaction
 from workflows.edge.path_tokens import mask_path_tokens
 from workflows.models import AuditEntry
 from workflows.payload import text_fault
+from workflows.services.access import changes
 
 MAX_DETAILS = 4_000
 MAX_TEXT = 500
@@ -68,8 +69,13 @@ def record(
     id: object = "",  # noqa: A002
     details: Mapping[str, Any] | None = None,
 ) -> AuditEntry:
-    """A new entry, in the open transaction. `kind`, `id`: what it was done to. Payloads in `details` are masked."""
-    shown = _shown(details or {}, redaction.rules_of(org_id) if org_id else redaction.Rules())
+    """A new entry, in the open transaction. `kind`, `id`: what it was done to. Payloads in `details` are masked.
+
+    What the verb has told of its change (`changes.tell`) is in the details as `before` and `after`.
+    """
+    shown = _shown(
+        {**(details or {}), **changes.before_and_after()}, redaction.rules_of(org_id) if org_id else redaction.Rules()
+    )
     return AuditEntry.objects.create(
         org_id=org_id,
         at=timezone.now(),

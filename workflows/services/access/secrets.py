@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.apps import apps
 from django.db import models, transaction
 
-from workflows.errors import ConfigurationFailure, WorkflowsError
+from workflows.engine.state import secret_sources
+from workflows.errors import AlreadyDone, ConfigurationFailure, WorkflowsError
 from workflows.models import Organization, Secret
 from workflows.models.encryption import decrypt, encrypt, is_newest
+from workflows.payload import text_fault
+from workflows.selectors.access.secrets import flows_left_without
+from workflows.services.access import changes
 from workflows.steps import secret_rules
 
 BATCH = 100
 MOST_NAMED = 100
+SHOWN_FLOWS = 5
 
 
 class SecretNotFound(WorkflowsError):
@@ -24,22 +29,69 @@ class SecretNotFound(WorkflowsError):
     status, code = 404, "secret_not_found"
 
 
-def set_secret(organization: Organization, name: str, value: str) -> Secret:
-    """Store a secret, or its new value. Raises InvalidInput."""
+class SecretInUse(WorkflowsError):
+    """Flows name the secret, and no other source has it: take it out of them first, or delete it with force."""
+
+    status, code = 409, "secret_in_use"
+
+    def __init__(self, name: str, flows: Collection[str]) -> None:
+        named = list(flows)
+        more = f" and {len(named) - SHOWN_FLOWS} more" if len(named) > SHOWN_FLOWS else ""
+        super().__init__(
+            f"The secret {name} is used by {', '.join(named[:SHOWN_FLOWS])}{more}, and no other source has it: their "
+            "steps would fail. Take it out of them first, or delete it with force."
+        )
+        self.facts = {"flows": ", ".join(named[:MOST_NAMED])}
+
+
+class SecretChanged(AlreadyDone):
+    """The secret was changed meanwhile: look again before you change it."""
+
+    status, code = 409, "secret_changed"
+
+
+def set_secret(organization: Organization, name: str, value: str, *, seen: str | None = None) -> Secret:
+    """Store a secret, or its new value. Raises InvalidInput, SecretChanged.
+
+    `seen`: of the value that the caller knows of, when it was written; empty: there was none.
+    """
     secret_rules.check_name(name)
     secret_rules.check_value(value)
     with transaction.atomic():
         rows = Secret.objects.select_for_update().filter(organization=organization, name=name)
-        secret = rows.first() or Secret(organization=organization, name=name)
+        found = rows.first()
+        if seen is not None and seen != (found.updated_at.isoformat() if found is not None else ""):
+            raise SecretChanged(
+                f"The secret {name} was changed since your page was made: nothing was stored; look again."
+            )
+        secret = found or Secret(organization=organization, name=name)
         secret.value = value
         secret.save()
+    changes.tell({"stored": found is not None}, {"stored": True})
+    transaction.on_commit(lambda: secret_sources.forget(organization.id), robust=True)
     return secret
 
 
-def delete_secret(organization: Organization, name: str) -> None:
-    """Raises SecretNotFound."""
-    if not Secret.objects.filter(organization=organization, name=name).delete()[0]:
-        raise SecretNotFound(f"There is no secret {name!r}.")
+def delete_secret(
+    organization: Organization, name: str, *, force: bool = False, seen: Collection[str] = ()
+) -> list[str]:
+    """Delete a secret of the database. Returns the flows that use it and that no other source serves.
+
+    Where there are some it takes `force`, or that the caller has seen them all (`seen`). Other sources are asked, over
+    the network too: call it outside a transaction.
+    Raises SecretNotFound, SecretInUse.
+    """
+    rows = Secret.objects.filter(organization=organization, name=name)
+    if text_fault(name) or not rows.exists():
+        raise SecretNotFound(f"There is no secret {name[: secret_rules.MAX_NAME]!r} in the database.")
+    flows = list(flows_left_without(organization, name))
+    if not force and set(flows) - set(seen):
+        raise SecretInUse(name, flows)
+    if not rows.delete()[0]:
+        raise SecretNotFound
+    changes.tell({"stored": True}, {"stored": False})
+    transaction.on_commit(lambda: secret_sources.forget(organization.id), robust=True)
+    return flows
 
 
 @dataclass(kw_only=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from django.db import transaction
 
+from workflows.engine.retention.rules import Rules
 from workflows.engine.retention.subjects import checked_days, subject_of
 from workflows.errors import InvalidInput
 from workflows.models import Organization, RetentionRule
+from workflows.services.access import changes
 
 MAX_BY = 200
 
@@ -20,10 +22,12 @@ def set_rule(organization: Organization | None, subject: str, days: object, *, b
     """
     _check_place(organization, subject)
     kept = checked_days(days)
+    before = _kept(organization, subject)
     with transaction.atomic():
         rule, _ = RetentionRule.objects.update_or_create(
             organization=organization, subject=subject, defaults={"days": kept, "changed_by": by[:MAX_BY]}
         )
+    changes.tell(before, _kept(organization, subject))
     return rule
 
 
@@ -34,8 +38,16 @@ def clear_rule(organization: Organization | None, subject: str, *, by: str) -> b
     """
     del by
     _check_place(organization, subject)
+    before = _kept(organization, subject)
     deleted, _ = RetentionRule.objects.filter(organization=organization, subject=subject).delete()
+    changes.tell(before, _kept(organization, subject))
     return bool(deleted)
+
+
+def _kept(organization: Organization | None, subject: str) -> dict[str, object]:
+    """How long a subject is kept there now, and who says so: for the audit log."""
+    kept = Rules().kept(subject, organization.id if organization is not None else None)
+    return {"days": "forever" if kept.days is None else kept.days, "source": kept.source}
 
 
 def _check_place(organization: Organization | None, subject: str) -> None:

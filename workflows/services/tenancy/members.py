@@ -14,6 +14,7 @@ from django.db.models import Q
 from workflows.errors import Forbidden, InvalidInput, WorkflowsError
 from workflows.models import Membership, Organization
 from workflows.payload import text_fault
+from workflows.services.access import changes
 
 log = structlog.get_logger(__name__)
 TEAM = "group:"
@@ -75,6 +76,7 @@ def put(
                 _keep_an_admin(row)
             row.role = role
         row.save()
+    changes.tell({"role": before}, {"role": role})
     if before != role:
         log.info("a member's role is set", org=organization.slug, member=row.member, was=before, role=role, by=by)
     return row
@@ -92,6 +94,7 @@ def remove(
         if not as_operator:
             _keep_an_admin(row)
         Membership.objects.filter(pk=row.pk).delete()
+    changes.tell({"role": row.role}, {"role": ""})
     log.info("a member is removed", org=organization.slug, member=row.member, was=row.role, by=by)
     return row
 

@@ -22,6 +22,7 @@ from workflows.engine.pipeline import admit
 from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import Organization
 from workflows.services import limits
+from workflows.services.access import changes
 
 log = structlog.get_logger(__name__)
 KEEP = -1
@@ -100,11 +101,13 @@ def set_quotas(
     with transaction.atomic():
         row = Organization.objects.select_for_update().get(pk=organization.pk)
         before = row.concurrent_steps
+        was = {name: getattr(row, name) for name in new}
         for name, value in new.items():
             if value != KEEP:
                 setattr(row, name, value or None)
         row.is_full = row.stored_bytes_most is not None and row.stored_bytes >= row.stored_bytes_most
         row.save(update_fields=[*new, "is_full"])
+        changes.tell(was, {name: getattr(row, name) for name in new})
         if concurrent_steps != KEEP:
             _bring_limit(row, before, by=by)
     log.info(

@@ -1,0 +1,1 @@
+"""The pages of control: keys, secrets, retention and the audit log."""

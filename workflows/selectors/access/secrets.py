@@ -1,0 +1,97 @@
+"""The names of an organization's secrets: where each comes from, who uses it, and which are missing. Never a value."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from workflows.engine.state.secret_sources import Source, secrets_of
+from workflows.models import Organization, Secret
+from workflows.selectors.access.authors import Change, authors
+from workflows.selectors.access.secret_names import NamedSecrets, named_secrets
+
+MOST = 2_000
+DATABASE: Final = "database"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretRow:
+    """A name. `source`: which source counts (None: no source has it); `also_in`: those that have it and do not count.
+
+    `updated_at`, `by`: when the database's value was written last, and by whom, where the audit log still says so.
+    `problem`: why it can't be used.
+    """
+
+    name: str
+    source: Source | None
+    also_in: list[Source]
+    updated_at: dt.datetime | None
+    by: str
+    flows: list[str]
+    problem: str
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the database has it, so that it can be replaced and deleted here."""
+        return self.source == DATABASE
+
+    @property
+    def seen(self) -> str:
+        """What a form says of the value that its page has seen."""
+        return self.updated_at.isoformat() if self.updated_at else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretNames:
+    """`rows`: the names that a source has; `missing`: those that flows use, and none has.
+
+    `failed_sources`: why a source can't be read now, so that nobody knows what it has: nothing is missing then.
+    """
+
+    rows: list[SecretRow]
+    missing: list[SecretRow]
+    failed_sources: list[str]
+    named: NamedSecrets
+
+
+def secret_names(organization: Organization) -> SecretNames:
+    """All names by which the organization's flows reach a secret, in their order."""
+    stored = {
+        row.name: row
+        for row in Secret.objects.filter(organization=organization).defer("ciphertext").order_by("name")[:MOST]
+    }
+    values, _ = secrets_of(organization.id)
+    sources: dict[str, list[Source]] = {
+        name: [each for each in found if each != DATABASE] for name, found in values.sources.items()
+    }
+    for name in stored:
+        sources[name] = [DATABASE, *sources.get(name, [])]
+    changes = [Change(mark=name, at=row.updated_at, objects=[name, str(row.id)]) for name, row in stored.items()]
+    by = authors(organization, changes, ("secret",))
+    named = named_secrets(organization)
+    rows = []
+    for name in sorted({*sources, *named.flows}):
+        found, row = sources.get(name, []), stored.get(name)
+        problem = values.unreadable.get(name, "") if found[:1] == values.sources.get(name, [])[:1] else ""
+        rows.append(
+            SecretRow(
+                name=name, source=found[0] if found else None, also_in=found[1:],
+                updated_at=row.updated_at if row else None, by=by.get(name, ""), flows=named.flows.get(name, []),
+                problem=problem,
+            )
+        )  # fmt: skip
+    missing = [] if values.failed_sources else [row for row in rows if row.source is None]
+    return SecretNames(
+        rows=[row for row in rows if row.source is not None], missing=missing, failed_sources=values.failed_sources,
+        named=named,
+    )  # fmt: skip
+
+
+def flows_left_without(organization: Organization, name: str) -> Collection[str]:
+    """The flows that would ask for the secret in vain once the database has it no more: none where another source has
+    it too."""
+    values, _ = secrets_of(organization.id)
+    others = [each for each in values.sources.get(name, []) if each != DATABASE]
+    return () if others else named_secrets(organization).flows.get(name, [])
