@@ -27,8 +27,8 @@ MOST = 10_000
 MAX_S = 10.0
 """A search that finds little reads on for so long; the file ends there."""
 FIELDS = (
-    "id", "flow", "version", "status", "trigger", "event", "userId", "priority", "createdAt", "startedAt", "endedAt",
-    "duration", "error",
+    "id", "flow", "version", "status", "trigger", "event", "userId", "tags", "priority", "createdAt", "startedAt",
+    "endedAt", "duration", "error",
 )  # fmt: skip
 KINDS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -74,6 +74,8 @@ def _csv(pages: Iterator[list[dict[str, Any]]]) -> Iterator[str]:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        value = " ".join(value)
     text = "" if value is None else value.get("message", "") if isinstance(value, dict) else str(value)
     return f"'{text}" if text.startswith(FORMULA) and not isinstance(value, int) else text
 
