@@ -50,7 +50,7 @@ def measured(tenant: Organization) -> Iterator[None]:  # noqa: F811
         }  # fmt: skip
         rows += [MinuteCounts(org_id=org_id, at=at, **counts) for org_id in (tenant.id, NIL_UUID)]
     MinuteCounts.objects.all().delete()
-    MinuteCounts.objects.bulk_create(rows, ignore_conflicts=True)  # the leader counts meanwhile
+    MinuteCounts.objects.bulk_create(rows)
     yield
     MinuteCounts.objects.all().delete()
 

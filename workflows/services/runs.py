@@ -182,9 +182,8 @@ def trigger(
 
     `priority`: 1…10 (lower is sooner) or critical, high, normal, low, background. `delay`: a number of milliseconds
     or text like "5m"; `run_at`: a time instead (one that has passed is now). `force`: make a run whatever idempotency
-    keys say. `tags`: words by which it is found, besides those of the flow (`workflows/edge/tags.py`). `parent`: the
-    run that starts this one, which is cancelled with it unless `on_parent_cancel` says otherwise; with `awaited` it
-    waits for this one.
+    keys say. `tags`: besides those of the flow (`workflows/edge/tags.py`). `parent`: the run that starts this one,
+    which is cancelled with it unless `on_parent_cancel` says otherwise; with `awaited` it waits for this one.
 
     A flow's `singleton`, `debounce` or `batch` gives the run that stands in the place of a new one; the answer's
     `refused` says why. `charge`: counts it towards the organization's quotas (`tenancy.quotas.charge_of`), unless it
