@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from dlq import selectors, services
 from dlq.listing import letters as listing
+from workflows.dashboard import bulk as pages
 from workflows.dashboard.access import page
+from workflows.dashboard.bulk import Kind, Subject
 from workflows.edge.access import CHANGE_LETTERS
-from workflows.errors import InvalidInput, OperationNotFound
-from workflows.models import BulkOperation, Organization
+from workflows.errors import InvalidInput
+from workflows.models import Organization
 from workflows.services import bulk
 
 NAMES = tuple(name for name in selectors.NAMES if name != "status")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """What the pages offer in bulk. `mode`: of a repair; empty for what is none."""
-
-    word: str
-    action: str
-    done: str
-    mode: str = ""
 
 
 KINDS = {
@@ -54,43 +46,50 @@ def _where(given: QueryDict) -> dict[str, str]:
     return where
 
 
-def _pace(given: QueryDict) -> float | None:
-    text = given.get("pace", "").strip()
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise InvalidInput(f"pace {text[:50]!r} is no number; write how many a second, such as 20.") from None
-
-
 @page(CHANGE_LETTERS)
 @require_GET
 def preview(request: HttpRequest, organization: Organization) -> HttpResponse:
     """What a bulk operation would do: to how many letters, at which pace, for how long; with a try on some."""
     kind, where = _kind(request.GET), _where(request.GET)
-    draft = bulk.draft(organization, kind.action, where, per_second=_pace(request.GET))
+    pace = pages.pace_of(request.GET.get("pace", ""))
+    draft = bulk.draft(organization, kind.action, where, per_second=pace)
+    name = request.GET["action"]
     query = QueryDict(mutable=True)
-    query.update({"action": request.GET["action"], **where})
-    context: dict[str, Any] = {
-        "kind": kind,
-        "name": request.GET["action"],
-        "draft": draft,
-        "lasts_ms": round(draft.matched / draft.per_second * 1_000),
-        "where": where,
-        "words": _words(organization, where),
-        "query": query.urlencode(),
-    }
+    query.update({"action": name, **where})
+    context = pages.before(LETTERS, kind, draft, _words(organization, where))
+    context |= {
+        "where": where, "hidden": {"action": name, **where}, "query": query.urlencode(),
+        "start_url": reverse("headrace-letters:start"),
+    }  # fmt: skip
     return render(request, "headrace/letters/bulk.html", context)
 
 
-def _words(organization: Organization, where: dict[str, Any]) -> dict[str, str]:
+def _words(organization: Organization, where: Mapping[str, Any]) -> dict[str, str]:
     """The filter as the page says it: a group by its message."""
     words = {name: str(value) for name, value in where.items() if name != "until"}
     if "group" in words:
         found = selectors.group_where(organization, words.pop("group")).first()
         words = {"cause": str(found) if found else "none", **words}
     return words
+
+
+LETTERS = Subject(
+    one="letter",
+    many="letters",
+    kinds=KINDS,
+    actions=services.BULK_ACTIONS,
+    home="headrace-letters:causes",
+    home_label="Dead letters",
+    listing="headrace-letters:operations",
+    page="headrace-letters:operation",
+    turn="headrace-letters:turn",
+    item="headrace-letters:letter",
+    every="Every open letter of the organization.",
+    later="What fails from now on does not belong to it.",
+    hint="Open a cause, and resume, replay or ignore all of its letters at once, at a pace of yours.",
+    right=CHANGE_LETTERS,
+    words=_words,
+)
 
 
 @page(CHANGE_LETTERS)
@@ -109,7 +108,7 @@ def start(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Start it, and show how it comes along."""
     kind, where = _kind(request.POST), _where(request.POST)
     options: dict[str, Any] = {"mode": kind.mode} if kind.mode else {"reason": _reason(request.POST)}
-    by, pace = request.user.get_username(), _pace(request.POST)
+    by, pace = request.user.get_username(), pages.pace_of(request.POST.get("pace", ""))
     operation = bulk.start(organization, kind.action, where, by=by, options=options, per_second=pace)
     return redirect("headrace-letters:operation", operation_id=operation.id)
 
@@ -125,49 +124,18 @@ def _reason(given: QueryDict) -> str:
 @require_GET
 def operations(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The latest bulk operations on dead letters."""
-    rows = [_shown(each) for each in bulk.recent(organization, actions=services.BULK_ACTIONS, limit=200)]
-    return render(request, "headrace/letters/operations.html", {"operations": rows})
+    return pages.listing(request, organization, LETTERS)
 
 
 @page()
 @require_GET
 def operation(request: HttpRequest, organization: Organization, operation_id: UUID) -> HttpResponse:
     """How an operation comes along; the part that changes alone for htmx."""
-    found = bulk.get(organization, operation_id)
-    if found.action not in services.BULK_ACTIONS:
-        raise OperationNotFound
-    part = request.headers.get("HX-Request")
-    context = {**_shown(found), "words": _words(organization, found.filter)}
-    return render(request, "headrace/letters/_operation.html" if part else "headrace/letters/operation.html", context)
-
-
-def _shown(row: BulkOperation) -> dict[str, Any]:
-    looked_at = row.done + row.passed_over + row.repaired_before
-    mode = row.options.get("mode", "")
-    kind = next((each for each in KINDS.values() if each.action == row.action and each.mode == mode), None)
-    return {
-        "operation": row,
-        "word": kind.word if kind else row.action,
-        "done_word": kind.done if kind else "done",
-        "looked_at": looked_at,
-        "percent": 100 if row.status == "completed" or not row.matched else min(100, 100 * looked_at / row.matched),
-        "left_ms": round(max(0, row.matched - looked_at) / row.per_second * 1_000),
-    }
+    return pages.one(request, organization, LETTERS, operation_id)
 
 
 @page(CHANGE_LETTERS)
 @require_POST
 def turn(request: HttpRequest, organization: Organization, operation_id: UUID, verb: str) -> HttpResponse:
     """Stop an operation, or go on with it."""
-    if verb not in {"stop", "resume"}:
-        raise Http404
-    found = bulk.get(organization, operation_id)
-    if found.action not in services.BULK_ACTIONS:
-        raise OperationNotFound
-    act, wanted = (bulk.stop, "stopped") if verb == "stop" else (bulk.resume, "running")
-    row = act(organization, operation_id, by=request.user.get_username())
-    if row.status == wanted != found.status:
-        messages.success(request, "It is stopped." if verb == "stop" else "It goes on.")
-    else:
-        messages.warning(request, f"It is {row.status}: there is nothing to {verb}.")
-    return redirect("headrace-letters:operation", operation_id=operation_id)
+    return pages.turn(request, organization, LETTERS, operation_id, verb)

@@ -95,6 +95,7 @@ class RunAdmin(BoundedAdmin):
         "event_name",
         "event_id",
         "user_id",
+        "tags",
         "priority",
         "input_json",
         "output_json",

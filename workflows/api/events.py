@@ -62,9 +62,4 @@ def delete_schema(request: ApiRequest, name: str) -> dict[str, Any]:
 @router.get("/{uuid:event_id}", response=EventDetailOut)
 def get_event(request: ApiRequest, event_id: UUID) -> dict[str, Any]:
     """An event and the runs that it started; `outcome` says where nobody listened to its name."""
-    detail = events.event_detail(request.organization, event_id)
-    return {
-        **presenters.event_out(detail.event),
-        "runs": presenters.run_summaries(detail.runs),
-        "outcomes": [presenters.outcome_out(each, detail.flows) for each in detail.outcomes],
-    }
+    return presenters.event_detail_out(events.event_detail(request.organization, event_id))

@@ -25,11 +25,14 @@ from workflows.api.schemas.runs import (
     RunStarted,
     WorkflowsOut,
 )
+from workflows.edge import tags
 from workflows.errors import InvalidInput, RunNotFound
 from workflows.models import Organization
 from workflows.selectors import events as event_selectors
 from workflows.selectors import items, run_lists
 from workflows.selectors.health_checks import store_answers
+from workflows.selectors.searching import walk
+from workflows.selectors.searching.criteria import Criteria
 from workflows.services import bulk, repair, schedules
 from workflows.services.tenancy import quotas
 from workflows.steps.registry import REGISTRY
@@ -90,6 +93,7 @@ def run_workflow(request: ApiRequest, slug: str, payload: RunsOrNone = None) -> 
         idempotency_key=wanted.idempotency_key,
         force=wanted.force,
         user_id=wanted.user_id,
+        tags=wanted.tags,
         kind="api",
         charge=quotas.charge_of(request.organization),
     )
@@ -114,6 +118,7 @@ def _start_many(organization: Organization, slug: str, wanted: list[RunIn]) -> d
             run_at=each.run_at,
             idempotency_key=each.idempotency_key,
             user_id=each.user_id,
+            tags=each.tags,
         )
         for each in wanted
     ]
@@ -137,18 +142,23 @@ def list_runs(
     trigger: str = "",
     userId: str = "",  # noqa: N803
     event: str = "",
+    tag: str = "",
     since: dt.datetime | None = None,
     until: dt.datetime | None = None,
     sort: str = "created",
     limit: int = 50,
     cursor: str = "",
 ) -> dict[str, Any]:
-    """Runs, newest first (or by priority or duration), page by page. (`workflow` is read as `flow`.)"""
+    """Runs, newest first (or by priority or duration), page by page. (`workflow` is read as `flow`.) `tag`: those with
+    this tag, or with all of several between commas; they are searched, newest first, and a page that is not full says
+    how far back it came."""
     where = run_lists.RunFilter(
         status=status, workflow=flow, trigger=trigger, user_id=userId, event_name=event, since=since, until=until
     )
-    page = run_lists.runs_page(request.organization, where, sort=sort, limit=limit, cursor=cursor)
-    return {"runs": presenters.run_summaries(page.runs), "nextCursor": page.next_cursor or None}
+    criteria = Criteria(where=where, tags=tags.wanted(tag))
+    page = walk.find(request.organization, criteria, sort=sort, limit=limit, cursor=cursor, only_sorted=True)
+    summaries = presenters.run_summaries(page.runs)
+    return {"runs": summaries, "nextCursor": page.next_cursor or None, "searchedTo": page.searched_to}
 
 
 @router.get("/runs/{uuid:run_id}", response=RunOut, tags=["runs"])

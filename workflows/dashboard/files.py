@@ -40,6 +40,8 @@ def _csv(fields: Sequence[str], pages: Iterable[Rows]) -> Iterator[str]:
 
 
 def cell(value: Any) -> str:
+    if isinstance(value, list):
+        value = " ".join(map(str, value))
     text = "" if value is None else _flat(value) if isinstance(value, Mapping) else str(value)
     return f"'{text}" if text.startswith(FORMULA) and not isinstance(value, int) else text
 

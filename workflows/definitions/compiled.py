@@ -125,6 +125,7 @@ class CompiledFlow:
     sinks: int
     org_id: UUID
     priority: Expression | int
+    tags: tuple[Template | str, ...]
     output: Template | None
     compensations: frozenset[str]
     start_ms: int | None
@@ -208,6 +209,7 @@ def compile_flow(
         sinks=len(graph.sinks),
         org_id=org_id,
         priority=_priority(spec, org_id),
+        tags=tuple(_tag(each, org_id) for each in spec.tags),
         output=compile_template(spec.output, owner=org_id) if spec.output is not None else None,
         compensations=graph.compensations,
         start_ms=spec.timeouts.start if spec.timeouts else None,
@@ -225,6 +227,10 @@ def compile_flow(
 
 def _priority(spec: FlowSpec, org_id: UUID) -> Expression | int:
     return compile_expression(spec.priority, owner=org_id) if isinstance(spec.priority, str) else spec.priority or 0
+
+
+def _tag(text: str, org_id: UUID) -> Template | str:
+    return compile_template(text, owner=org_id) if "${" in text else text
 
 
 def _idempotency(spec: FlowSpec, org_id: UUID) -> Idempotency | None:

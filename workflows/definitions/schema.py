@@ -14,6 +14,7 @@ from throttling.retry import BackoffKind, Jitter, RetryPolicy
 from workflows.definitions.strict import KEY, Strict
 from workflows.definitions.triggers import BatchSpec, DebounceSpec, RateLimitSpec, SingletonSpec, TriggerSpec
 from workflows.duration import Duration
+from workflows.edge.tags import MAX_TAGS
 from workflows.errors import Category
 from workflows.expressions.equality import MATCH_PATH
 
@@ -247,6 +248,9 @@ class FlowSpec(Strict):
     on: tuple[TriggerSpec, ...] = ()
     input_schema: dict[str, Any] | None = None
     priority: str | Annotated[int, Field(strict=True, ge=-MAX_HEAD_START_S, le=MAX_HEAD_START_S)] | None = None
+    tags: tuple[str, ...] = Field(
+        (), max_length=MAX_TAGS, description="Words by which its runs are found; they may hold templates."
+    )
     concurrency: tuple[ConcurrencySpec, ...] = Field((), max_length=10)
     throttle: ThrottleSpec | None = None
     timeouts: TimeoutsSpec | None = None
@@ -271,6 +275,11 @@ class FlowSpec(Strict):
     @classmethod
     def _only_a_mode(cls, value: Any) -> Any:
         return {"mode": value} if isinstance(value, str) else value
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _one_tag_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @field_validator("on", "cancel_on", mode="before")
     @classmethod

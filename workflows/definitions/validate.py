@@ -17,6 +17,7 @@ from workflows.definitions.json_schema import SchemaRefused, compile_schema
 from workflows.definitions.schema import CODE_TYPES, FlowSpec, RetrySpec, StepSpec
 from workflows.definitions.shape import Shape, did_you_mean, path_text
 from workflows.definitions.text.plain import to_plain
+from workflows.edge import tags
 from workflows.errors import ExpressionError, InvalidDefinition
 from workflows.expressions import NAMES, Expression, check_bounds, compile_expression, compile_template
 from workflows.steps.registry import REGISTRY, StepType
@@ -120,6 +121,7 @@ def _check(spec: FlowSpec) -> Iterator[tuple[str, str]]:
         if control is not None and control.key:
             yield from _expression(control.key, f"{name}.key", LIMIT_KEY_NAMES)
     yield from _check_pairs(spec)
+    yield from _check_tags(spec)
     if spec.output is not None:
         yield from _template(spec.output, "output", CONDITION_NAMES, known)
     if spec.input_schema is not None:
@@ -156,6 +158,19 @@ def _check_pairs(spec: FlowSpec) -> Iterator[tuple[str, str]]:
             yield f"on[{position}]", reason
         if trigger.run_at:
             yield from _expression(trigger.run_at, f"on[{position}].run_at", TRIGGER_NAMES)
+
+
+def _check_tags(spec: FlowSpec) -> Iterator[tuple[str, str]]:
+    """Tags that are no tags, and templates that can't be evaluated when a run is made."""
+    for position, text in enumerate(spec.tags):
+        path = f"tags[{position}]"
+        if "${" not in text.replace("$${", ""):  # what stands for itself is no tag anyway
+            if not tags.is_tag(text):
+                yield path, f"{tags.shown(text)} is no tag; {tags.FORM}"
+            continue
+        yield from _template(text, path, LIMIT_KEY_NAMES, frozenset())
+        if spec.batch:
+            yield path, "a run of a batch has many events: give its tags without templates"
 
 
 def _check_steps(

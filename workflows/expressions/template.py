@@ -37,14 +37,14 @@ class Template:
     def steps(self) -> frozenset[str]:
         return frozenset().union(*(expression.steps for expression in self.expressions))
 
-    def render(self, scope: Mapping[str, Any]) -> Any:
+    def render(self, scope: Mapping[str, Any], budget: Budget | None = None) -> Any:
         """The value in this scope; a string that is exactly one `${ … }` keeps the value's type.
 
-        All expressions of it share one budget.
+        All expressions of it share one budget, which others may share with it.
 
         Raises MissingField or ExpressionError with the path of the string and its expression.
         """
-        return self._render(scope, Budget(STEP_UNITS))
+        return self._render(scope, budget or Budget(STEP_UNITS))
 
 
 def compile_template(source: Any, allowed: frozenset[str] = NAMES, *, owner: Hashable = None) -> Template:

@@ -118,8 +118,8 @@ def flow(slug: str | None = None, **options: Any) -> Callable[[Callable[..., Any
     `slug`: its id (by default the function's name, with hyphens). `on`: what starts it: Event, Cron, Webhook, the name
     of an event, or a list of them. `retries`: of a step and of the function's own code, after the first try. `timeout`:
     how long a run may take. `input`, `output`: pydantic models. All else is as in the definition format: `name`,
-    `description`, `priority`, `concurrency` (a number, Concurrency, or a list), `throttle`, `timeouts`, `retry` (its
-    fields, or the name of a preset), `cancel_on`, `idempotency`, `debounce`, `batch`, `singleton`, `rate_limit`,
+    `description`, `priority`, `tags`, `concurrency` (a number, Concurrency, or a list), `throttle`, `timeouts`, `retry`
+    (its fields, or the name of a preset), `cancel_on`, `idempotency`, `debounce`, `batch`, `singleton`, `rate_limit`,
     `on_failure`, `alert_on_failure`.
 
     Raises TypeError for an option that there is not, and ValueError for a slug that is taken, or none.

@@ -27,6 +27,7 @@ from workflows.this_process.configuration import CELERY, ELSEWHERE, HERE
 
 COMMANDS = (
     "trigger",
+    "events",
     "runs",
     "dlq",
     "bulk",

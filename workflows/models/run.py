@@ -11,6 +11,7 @@ from typing import ClassVar
 from uuid import UUID
 
 import uuid6
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import ExpressionWrapper, F, Q
 
@@ -55,6 +56,10 @@ class Run(models.Model):
     user_id = models.CharField(max_length=200, blank=True)
     status = models.CharField(max_length=10, choices=Status.choices)
     priority = models.IntegerField(default=0, help_text="Seconds of head start, −600 … 600.")
+    tags = ArrayField(
+        models.CharField(max_length=64), default=list, db_default=[], blank=True,
+        help_text="Words by which people find it again (`workflows/edge/tags.py`).",
+    )  # fmt: skip
     gather_key = models.CharField(
         max_length=64, db_default="", blank=True, help_text="While it gathers events (debounce, batch): for what."
     )
@@ -129,6 +134,7 @@ class Run(models.Model):
                 condition=Q(status__in=LIVE_RUN) & ~Q(singleton_key=""),
             ),
             models.CheckConstraint(condition=Q(parent_policy__in=["", "cancel", "abandon"]), name="run_parent_policy"),
+            models.CheckConstraint(condition=Q(tags__len__lte=20), name="run_tags"),
         ]
         indexes: ClassVar = [
             models.Index(fields=["org_id", "-id"], name="run_by_org"),

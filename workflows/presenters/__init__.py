@@ -1,8 +1,10 @@
 """What the faces show, as JSON; the most used of it stands here."""
 
 from workflows.presenters.runs import (
+    NOBODY_LISTENS,
     attempt_line,
     attempt_out,
+    event_detail_out,
     event_out,
     event_schema_out,
     item_out,
@@ -24,9 +26,11 @@ from workflows.presenters.started import QUEUED, many_started_out, started_out
 from workflows.presenters.step_metrics import ms
 
 __all__ = [
+    "NOBODY_LISTENS",
     "QUEUED",
     "attempt_line",
     "attempt_out",
+    "event_detail_out",
     "event_out",
     "event_schema_out",
     "item_out",

@@ -15,6 +15,7 @@ from workflows.models.run import ENDED_STEP
 from workflows.presenters import step_metrics
 from workflows.presenters.step_metrics import ms
 from workflows.selectors import limits, run_lists
+from workflows.selectors.events import EventDetail
 from workflows.selectors.items import ItemDetail
 from workflows.selectors.limits import Reason
 from workflows.selectors.runs import RunDetail, StepDetail
@@ -37,6 +38,7 @@ def run_summary(run: Run, status: str) -> dict[str, Any]:
         "priority": run.priority,
         "trigger": run.trigger,
         "userId": run.user_id,
+        "tags": list(run.tags),
         "event": run.event_name or None,
         "eventId": str(run.event_id) if run.event_id else None,
         "error": {"code": f"{error.get('category', 'unknown')}".upper(), **error} if error else None,
@@ -264,6 +266,15 @@ def event_out(event: Event) -> dict[str, Any]:
         "matchedAt": event.matched_at if not event.rejected else None,
         "rejected": event.rejected or None,
         "outcome": NOBODY_LISTENS if event.unheard else None,
+    }
+
+
+def event_detail_out(detail: EventDetail) -> dict[str, Any]:
+    """An event with the runs that it started, and why flows that heard it have none of their own."""
+    return {
+        **event_out(detail.event),
+        "runs": run_summaries(detail.runs),
+        "outcomes": [outcome_out(each, detail.flows) for each in detail.outcomes],
     }
 
 

@@ -16,6 +16,7 @@ from django.utils import timezone
 from throttling.limits import MAX_WEIGHT, MIN_WEIGHT
 from workflows import this_process
 from workflows.definitions.compiled import CompiledFlow, CompiledStep
+from workflows.edge import tags
 from workflows.edge.values import check_limit, identifier, in_new_words, moment, refuse_unknown
 from workflows.engine.repair import chain
 from workflows.engine.state import flow_cache
@@ -195,6 +196,7 @@ FILTERS = {
     "event": "event_name",
     "since": "since",
     "until": "until",
+    "tag": "tags",
 }
 
 
@@ -205,7 +207,9 @@ def runs_matching(organization: Organization, given: Mapping[str, Any]) -> Query
     values: dict[str, Any] = {FILTERS[name]: value for name, value in given.items() if value not in (None, "")}
     for name in values.keys() & {"since", "until"}:
         values[name] = moment(values[name], name)
-    return RunFilter(**values).apply(organization)
+    words = tags.wanted(str(values.pop("tags", "")))
+    found = RunFilter(**values).apply(organization)
+    return found.filter(tags__contains=list(words)) if words else found
 
 
 def live_runs_matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[Run]:

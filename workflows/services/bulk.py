@@ -18,7 +18,7 @@ from uuid import UUID
 import structlog
 import uuid6
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.utils import timezone
 
 from workflows.edge.unavailable import may_pass
@@ -33,6 +33,9 @@ MAX_AT_ONCE = 1_000
 OPERATIONS = "bulk operations"
 BEHIND_S = 2.0
 MAX_PER_SECOND = 1_000.0
+SEARCHED = frozenset({"tag"})
+"""Filters that no index serves: a step looks through so many rows (MOST_READ), however few match."""
+MOST_READ = 10_000
 Filter = Mapping[str, Any]
 
 
@@ -196,11 +199,11 @@ def _step(operation_id: UUID) -> None:
         if operation is None or allowed <= 0:
             return
         organization = Organization.objects.get(id=operation.org_id)
-        ids = _next(operation, organization, allowed)
+        ids, is_last = _next(operation, organization, allowed)
         for item in ids:
             _act(operation, organization, item)
         operation.paced_count += len(ids)
-        if len(ids) < allowed:
+        if is_last:
             operation.status, operation.ended_at = BulkOperation.Status.COMPLETED, timezone.now()
             _record_change(operation, "completed", "the leader")
         operation.save()
@@ -218,14 +221,31 @@ def _allowance(operation: BulkOperation, now: dt.datetime) -> int:
     return 1
 
 
-def _next(operation: BulkOperation, organization: Organization, limit: int) -> list[UUID]:
+def _next(operation: BulkOperation, organization: Organization, limit: int) -> tuple[list[UUID], bool]:
+    """The next items, and whether they are the last."""
     rows = ACTIONS[operation.action].select(organization, operation.filter).filter(id__lte=operation.upto)
     if operation.cursor is not None:
         rows = rows.filter(id__gt=operation.cursor)
+    looked_to = _looked_to(operation, rows.model) if SEARCHED & operation.filter.keys() else None
+    if looked_to is not None:
+        rows = rows.filter(id__lte=looked_to)
     ids = list(rows.order_by("id").values_list("id", flat=True)[:limit])
-    if ids:
+    if len(ids) == limit:
         operation.cursor = ids[-1]
-    return ids
+    elif looked_to is not None:
+        operation.cursor = looked_to
+    elif ids:
+        operation.cursor = ids[-1]
+    return ids, len(ids) < limit and looked_to is None
+
+
+def _looked_to(operation: BulkOperation, model: type[Model]) -> UUID | None:
+    """The last row that a step looks at; None where it looks at all that are left."""
+    left = model._default_manager.filter(org_id=operation.org_id, id__lte=operation.upto)
+    if operation.cursor is not None:
+        left = left.filter(id__gt=operation.cursor)
+    found: UUID | None = left.order_by("id").values_list("id", flat=True)[MOST_READ - 1 : MOST_READ].first()
+    return found
 
 
 def _act(operation: BulkOperation, organization: Organization, item: UUID) -> None:

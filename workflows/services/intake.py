@@ -8,6 +8,7 @@ stores looks at it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from workflows.engine.intake import groups, plain_events, plain_runs
@@ -24,16 +25,31 @@ MOST_BRACKETS = 150
 MARGIN_BYTES = 1_000
 
 
-def start_runs(token: str, slug: str, inputs: Sequence[Json], user_ids: Sequence[str], settle: Settle) -> bool:
+@dataclass(frozen=True, kw_only=True)
+class PlainRun:
+    """A run as a plain request asks for it."""
+
+    input: Json
+    user_id: str = ""
+    tags: Sequence[str] = ()
+
+
+def start_runs(token: str, slug: str, runs: Sequence[PlainRun], settle: Settle) -> bool:
     """Have runs of a flow stored with those of other requests, by an API key."""
     try:
-        texts = [dump(value, what="The input", limit_bytes=MAX_EVENT_BYTES) for value in inputs]
+        texts = [dump(run.input, what="The input", limit_bytes=MAX_EVENT_BYTES) for run in runs]
     except WorkflowsError:
         return False
     digest = AccessKey.digest_of(token)
     return plain_runs.writer().take(
         plain_runs.Wanted(
-            digest=digest, slug=slug, inputs=inputs, texts=texts, user_ids=user_ids, settle=_with_use(digest, settle)
+            digest=digest,
+            slug=slug,
+            inputs=[run.input for run in runs],
+            texts=texts,
+            user_ids=[run.user_id for run in runs],
+            tags=[run.tags for run in runs],
+            settle=_with_use(digest, settle),
         )
     )
 

@@ -137,7 +137,7 @@ def _made_once(wanted: Wanted, failures: Sequence[str]) -> Repeat:
 
 def _from_start(wanted: Wanted) -> Repeat:
     run, flow, value = wanted.run, wanted.flow, wanted.value
-    new = NewRun(input=value, priority=run.priority, event_id=run.event_id, extra=wanted.extra)
+    new = NewRun(input=value, priority=run.priority, event_id=run.event_id, tags=run.tags, extra=wanted.extra)
     if wanted.dry_run:
         _check(flow, value)
     else:

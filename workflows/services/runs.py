@@ -171,6 +171,7 @@ def trigger(
     idempotency_key: str = "",
     force: bool = False,
     user_id: str = "",
+    tags: Sequence[str] = (),
     kind: str = "manual",
     parent: UUID | None = None,
     on_parent_cancel: Literal["cancel", "abandon"] = "cancel",
@@ -181,8 +182,8 @@ def trigger(
 
     `priority`: 1…10 (lower is sooner) or critical, high, normal, low, background. `delay`: a number of milliseconds
     or text like "5m"; `run_at`: a time instead (one that has passed is now). `force`: make a run whatever idempotency
-    keys say. `parent`: the run that starts this one, which is cancelled with it unless `on_parent_cancel` says
-    otherwise; with `awaited` it waits for this one.
+    keys say. `tags`: besides those of the flow (`workflows/edge/tags.py`). `parent`: the run that starts this one,
+    which is cancelled with it unless `on_parent_cancel` says otherwise; with `awaited` it waits for this one.
 
     A flow's `singleton`, `debounce` or `batch` gives the run that stands in the place of a new one; the answer's
     `refused` says why. `charge`: counts it towards the organization's quotas (`tenancy.quotas.charge_of`), unless it
@@ -196,7 +197,7 @@ def trigger(
     lineage = Lineage(parent_id=parent, parent_policy=on_parent_cancel, awaited=awaited) if parent else NO_LINEAGE
     made = trigger_runs(
         flow,
-        [NewRun(input=value, priority=_priority(priority), keys=keys)],
+        [NewRun(input=value, priority=_priority(priority), keys=keys, tags=tags)],
         org_id=organization.id,
         kind=kind,
         user_id=user_id,
@@ -211,12 +212,17 @@ def trigger(
     return made
 
 
-def trigger_many(organization: Organization, slug: str, inputs: Sequence[Json], *, user_id: str = "") -> Triggered:
-    """Start many runs of a flow at once: one statement, one commit, one pipelined publish. All or none."""
+def trigger_many(
+    organization: Organization, slug: str, inputs: Sequence[Json], *, user_id: str = "", tags: Sequence[str] = ()
+) -> Triggered:
+    """Start many runs of a flow at once, with the same tags: one statement, one commit, one pipelined publish. All or
+    none."""
     if not 1 <= len(inputs) <= MAX_RUNS_AT_ONCE:
         raise InvalidInput(f"Give 1 to {MAX_RUNS_AT_ONCE:,} inputs, not {len(inputs):,}.")
     flow = published(organization, slug)
-    return trigger_runs(flow, [NewRun(input=value) for value in inputs], org_id=organization.id, user_id=user_id)
+    return trigger_runs(
+        flow, [NewRun(input=value, tags=tags) for value in inputs], org_id=organization.id, user_id=user_id
+    )
 
 
 def new_run(
@@ -227,6 +233,7 @@ def new_run(
     run_at: dt.datetime | None = None,
     idempotency_key: str = "",
     user_id: str = "",
+    tags: Sequence[str] = (),
 ) -> NewRun:
     """One of the runs that `trigger_runs_of` makes; the words are those of `trigger`. Raises InvalidInput."""
     return NewRun(
@@ -235,6 +242,7 @@ def new_run(
         keys=(idempotency.callers(idempotency_key),) if idempotency_key else (),
         run_at=_starts_at(delay, run_at),
         user_id=user_id,
+        tags=tags,
     )
 
 

@@ -205,6 +205,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "event": run.event_name or None,
         "eventId": str(run.event_id) if run.event_id else None,
         "userId": run.user_id,
+        "tags": list(run.tags),
         "error": run.error,
         "output": output,
         "createdAt": run.created_at.isoformat(),

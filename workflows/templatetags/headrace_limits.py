@@ -34,6 +34,12 @@ class Known:
             return self._found
 
 
+@register.filter
+def thousands(value: object) -> str:
+    """A whole number with separators; anything else as it is."""
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 @register.inclusion_tag("headrace/limits/_banner.html", takes_context=True)
 def limits_banner(context: RequestContext) -> dict[str, Any]:
     """Which shipped limit holds back, how many, and the way to raise it."""

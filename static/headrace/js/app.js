@@ -92,3 +92,19 @@ for (const group of document.querySelectorAll("#side details")) {
   }
 }
 document.querySelectorAll("[data-theme-switch]").forEach(sayTheme);
+
+// A table that is wider than its card is scrolled by the keyboard, too, where nothing in it can be reached.
+function reachTables() {
+  for (const table of document.querySelectorAll(".table")) {
+    if (table.scrollWidth > table.clientWidth && !table.querySelector("a[href], button, input, select, summary")) {
+      table.tabIndex = 0;
+      table.setAttribute("role", "region");
+      table.setAttribute("aria-label", table.closest("section")?.querySelector("h2")?.textContent ?? document.title);
+    } else if (table.tabIndex === 0) {
+      for (const name of ["tabindex", "role", "aria-label"]) table.removeAttribute(name);
+    }
+  }
+}
+addEventListener("load", reachTables);
+addEventListener("resize", reachTables);
+document.addEventListener("htmx:afterSettle", reachTables);

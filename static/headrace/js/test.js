@@ -19,6 +19,27 @@ function python(value, depth = 0) {
   return flat.length < 70 && !flat.includes("\n") ? flat : `${first}\n${entries.map((each) => `${indent}${each},\n`).join("")}${end}${last}`;
 }
 
+const JSON_TYPE = "-H 'Content-Type: application/json'";
+
+// A command with an option a line, as a shell takes it.
+function command(...parts) {
+  return parts.join(" \\\n  ");
+}
+
+// One event as options; an array, or what an option can't say, through standard input.
+function eventCommand(value, org) {
+  const whose = org === "default" ? [] : [`--org ${org}`];
+  const { name, data = {}, user, id, ts, ...rest } = Array.isArray(value) ? {} : (value ?? {});
+  if (typeof name !== "string" || !name || name.startsWith("-") || Object.keys(rest).length || (ts && !(typeof ts === "number" && Number.isFinite(new Date(ts).getTime())))) {
+    return `echo ${quoted(JSON.stringify(value))} |\n  ${command("manage.py events send", "--from -", ...whose, "--wait")}`;
+  }
+  const said = [`--data ${quoted(JSON.stringify(data))}`];
+  if (user) said.push(`--user ${quoted(JSON.stringify(user))}`);
+  if (id) said.push(`--id ${quoted(String(id))}`);
+  if (ts) said.push(`--at ${new Date(ts).toISOString()}`);
+  return command(`manage.py events send ${quoted(name)}`, ...said, ...whose, "--wait");
+}
+
 function lines() {
   const { kind, base, org, root } = form.dataset;
   const area = form.querySelector("textarea");
@@ -33,24 +54,25 @@ function lines() {
   if (kind === "event") {
     const body = JSON.stringify(value);
     return {
-      curl: `curl -X POST ${base}e/$HEADRACE_EVENT_KEY -H 'Content-Type: application/json' -d ${quoted(body)}`,
+      curl: command(`curl -X POST ${base}e/$HEADRACE_EVENT_KEY`, JSON_TYPE, `-d ${quoted(body)}`),
       python: `${head}services.send_events(${organization}, ${python(value)})`,
-      cli: `echo ${quoted(body)} | curl -X POST ${base}e/$HEADRACE_EVENT_KEY -H 'Content-Type: application/json' -d @-`,
+      cli: eventCommand(value, org),
     };
   }
   const data = new FormData(form);
   const slug = data.get("flow");
   const options = { priority: data.get("priority"), delay: data.get("delay"), idempotencyKey: data.get("key"), userId: data.get("userId") };
   const given = Object.entries(options).filter(([, text]) => text);
-  const body = JSON.stringify({ triggerData: value, ...Object.fromEntries(given) });
+  const tags = (data.get("tags") ?? "").split(/[\s,]+/).filter(Boolean);
+  const body = JSON.stringify({ triggerData: value, ...Object.fromEntries(given), ...(tags.length ? { tags } : {}) });
   const words = { idempotencyKey: "idempotency_key", userId: "user_id" };
   const flags = { priority: "--priority", delay: "--delay", idempotencyKey: "--key" };
-  const named = given.map(([name, text]) => `, ${words[name] ?? name}=${JSON.stringify(text)}`).join("");
-  const flagged = given.filter(([name]) => flags[name]).map(([name, text]) => ` ${flags[name]} ${quoted(text)}`).join("");
+  const named = given.map(([name, text]) => `, ${words[name] ?? name}=${JSON.stringify(text)}`).join("") + (tags.length ? `, tags=${python(tags)}` : "");
+  const flagged = given.filter(([name]) => flags[name]).map(([name, text]) => `${flags[name]} ${quoted(text)}`);
   return {
-    curl: `curl -X POST ${base}api/workflows/${slug}/run -H "Authorization: Bearer $HEADRACE_API_KEY" -H 'Content-Type: application/json' -d ${quoted(body)}`,
+    curl: command(`curl -X POST ${base}api/workflows/${slug}/run`, '-H "Authorization: Bearer $HEADRACE_API_KEY"', JSON_TYPE, `-d ${quoted(body)}`),
     python: `${head}services.trigger(${organization}, ${JSON.stringify(slug)}, ${python(value)}${named})`,
-    cli: `manage.py trigger ${slug}${org === "default" ? "" : ` --org ${org}`} --data ${quoted(JSON.stringify(value))}${flagged} --wait`,
+    cli: command(`manage.py trigger ${slug}`, ...(org === "default" ? [] : [`--org ${org}`]), `--data ${quoted(JSON.stringify(value))}`, ...flagged, ...tags.map((tag) => `--tag ${/^[\w.:\/@+-]+$/.test(tag) ? tag : quoted(tag)}`), "--wait"),
   };
 }
 

@@ -256,7 +256,8 @@ def test_the_short_way_in_notes_a_use_and_refuses_a_key_without_the_scope(org: O
         }
         keys["event"] = access_keys.issue(org, "event", "e")[1]
         for name in ("run_flows", "change_runs"):
-            assert intake.start_runs(keys[name], "keyed", [{}], [""], functools.partial(outcomes.__setitem__, name))
+            plain = [intake.PlainRun(input={})]
+            assert intake.start_runs(keys[name], "keyed", plain, functools.partial(outcomes.__setitem__, name))
         assert intake.send_events(keys["event"], {"name": "a/b"}, functools.partial(outcomes.__setitem__, "event"))
         await_that(lambda: len(outcomes) == 3, what="the outcomes")
         assert (len(outcomes["run_flows"]), outcomes["change_runs"], len(outcomes["event"])) == (1, None, 1)

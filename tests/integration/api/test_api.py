@@ -244,7 +244,7 @@ def test_runs_are_filtered_and_paged(api: Api, org: Organization) -> None:
     assert [run["id"] for run in api.get("/runs", userId="u").json()["runs"]] == [ids[2]]
     assert len(api.get("/runs", status="waiting").json()["runs"]) == 5
     assert api.get("/runs", workflow="other").json()["runs"] == []
-    assert api.get("/runs", until="2020-01-01T00:00:00Z").json() == {"runs": [], "nextCursor": None}
+    assert api.get("/runs", until="2020-01-01T00:00:00Z").json() == {"runs": [], "nextCursor": None, "searchedTo": None}
 
 
 def test_a_run_can_be_cancelled(api: Api, org: Organization) -> None:

@@ -127,6 +127,11 @@ DEEP: Any = json.loads("[" * 199 + "]" * 199)
 TABLE = {
     "a run": Asked(body={"triggerData": {"a": [1, "ü"]}}, is_plain=True),
     "a run of a user": Asked(body={"triggerData": None, "userId": "u1"}, is_plain=True),
+    "a run with tags": Asked(body={"tags": ["nightly", "plan:pro"], "userId": "u"}, is_plain=True),
+    "runs with tags": Asked(body=[{"tags": ["a"]}, {"tags": []}, {}], is_plain=True),
+    "a tag of another form": Asked(body={"tags": ["no tag"]}, status=422),
+    "tags that are no list": Asked(body={"tags": "nightly"}, status=422),
+    "too many tags": Asked(body={"tags": [f"t{n}" for n in range(21)]}, status=422),
     "a run without a body": Asked(is_plain=True),
     "runs": Asked(body=[{"triggerData": {"a": 1}}, {}, {"userId": "u"}], is_plain=True),
     "runs of which one is delayed": Asked(body=[{}, {"delay": "1h"}]),
@@ -243,7 +248,7 @@ def test_what_the_short_way_stores_is_what_django_stores(org: Organization, keys
     data = {"name": "test/made", "data": {"a": ["ü", 1.5]}, "user": {"id": 7}, "id": "x", "ts": 1_700_000_000_000}
     with nobody_dispatches():
         by_both(event(body=data), keys)
-        by_both(Asked(body={"triggerData": {"a": ["ü", 1.5]}, "userId": "u1"}), keys)
+        by_both(Asked(body={"triggerData": {"a": ["ü", 1.5]}, "userId": "u1", "tags": ["b", "a"]}), keys)
     of_events = [name for name in _names(Event) if name not in {"id", "received_at", "matched_at", "unheard"}]
     of_runs = [name for name in _names(Run) if name not in {"id", "created_at", "timeout_at"}]
     ours, theirs = Event.objects.filter(org_id=org.id).order_by("id").values(*of_events)

@@ -13,7 +13,7 @@ def wanted(org: Organization, key: str, *texts: str) -> tuple[plain_runs.Wanted,
     settled: list[Any] = []
     made = plain_runs.Wanted(
         digest=AccessKey.digest_of(key), slug="flow", inputs=[{}] * len(texts), texts=texts,
-        user_ids=[""] * len(texts), settle=settled.append,
+        user_ids=[""] * len(texts), tags=[()] * len(texts), settle=settled.append,
     )  # fmt: skip
     return made, settled
 

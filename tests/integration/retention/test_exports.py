@@ -54,7 +54,7 @@ def exported(org: Organization, folder: Path) -> Path:
 
 def test_an_exported_run_comes_back_as_it_was(org: Organization, api_key: str, tmp_path: Path) -> None:
     api, event = Api(api_key), old_event(org)
-    ids = [ended(org) for _ in range(3)]
+    ids = [ended(org, tags=["kept", "eu"]) for _ in range(3)]
     letter = failed(org)
     DeadLetter.objects.filter(run_id=letter).update(status="ignored")
     Run.objects.filter(id=ids[0]).update(event_id=event)

@@ -100,7 +100,7 @@ def test_the_quick_door_leaves_an_organization_with_a_quota_to_the_ordinary_way(
         """What becomes of an event and of a run at the quick door; None: left."""
         quick.clear()
         assert intake.send_events(doors.event_key, {"name": "quota/quick"}, quick.append)
-        assert intake.start_runs(api_key, "counted", [{}], [""], quick.append)
+        assert intake.start_runs(api_key, "counted", [intake.PlainRun(input={})], quick.append)
         await_that(lambda: len(quick) == 2, 20)
         return [bool(each) for each in quick]
 

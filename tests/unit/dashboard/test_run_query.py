@@ -28,6 +28,7 @@ NOW = dt.datetime(2026, 11, 26, 12, tzinfo=dt.UTC)
     [
         ("status:failed flow:checkout", {"status": "failed", "flow": "checkout"}),
         ("duration:>5s declined card", {"duration": ">5s", "text": "declined card"}),
+        ("tag:a tags:b flow:x", {"tag": "a,b", "flow": "x"}),
         ('text:"two words" user:anna', {"text": "two words", "userId": "anna"}),
         ("http://example.org", {"text": "http://example.org"}),
         ("cel: input.total > 100 && run.status == 'failed'", {"cel": "input.total > 100 && run.status == 'failed'"}),
@@ -77,6 +78,9 @@ def test_a_time_is_a_moment_or_how_long_ago(text: str, at: dt.datetime) -> None:
 
 
 def test_a_chip_leads_to_the_list_without_it() -> None:
+    both = query.chips({"tag": "a,b"}, {})
+    assert [(chip.value, chip.without) for chip in both] == [("a", "?tag=b"), ("b", "?tag=a")]
+    assert query.chips({"tag": "a"}, {})[0].without == "?"
     first, second = query.chips({"status": "failed", "flow": "a b"}, {"sort": "priority"})
     assert (first.label, first.value, first.without) == ("status", "failed", "?flow=a+b&sort=priority")
     assert second.without == "?status=failed&sort=priority"

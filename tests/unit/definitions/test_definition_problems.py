@@ -85,3 +85,33 @@ def test_a_text_about_steps_reads_none(text: str) -> None:
 )  # fmt: skip
 def test_no_shape_is_a_traceback(document: Any) -> None:
     assert problems(document)
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "reason"),
+    [
+        ({"tags": ["no tag"]}, "tags[0]", "is no tag; a tag has 1 to 64 letters"),
+        ({"tags": ["fine", ""]}, "tags[1]", "is no tag"),
+        ({"tags": ["$${ fine }"]}, "tags[0]", "is no tag"),
+        ({"tags": ["${ steps.a.output }"]}, "tags[0]", "steps"),
+        ({"tags": ["${ secrets.KEY }"]}, "tags[0]", "secrets"),
+        ({"tags": ["${ input. }"]}, "tags[0]", "input."),
+        ({"tags": [f"t{n}" for n in range(21)]}, "tags", "20"),
+        (
+            {"tags": ["x:${ input.x }"], "batch": {"max_size": 10, "timeout": "1s"}},
+            "tags[0]",
+            "a run of a batch has many events",
+        ),
+    ],
+)
+def test_a_wrong_tag_of_a_flow_is_a_problem_of_its_definition(given: Any, path: str, reason: str) -> None:
+    found = problems({"flow": "f", "steps": [{"id": "a", "type": "noop"}], **given})
+    assert reason in found[path]
+
+
+def test_tags_are_a_list_or_one() -> None:
+    steps = [{"id": "a", "type": "noop"}]
+    assert parse({"flow": "f", "steps": steps, "tags": "nightly"}).tags == ("nightly",)
+    assert parse({"flow": "f", "steps": steps, "tags": ["a", "${ event.name }"]}).tags == ("a", "${ event.name }")
+    batch = {"max_size": 10, "timeout": "1s"}
+    assert parse({"flow": "f", "steps": steps, "tags": ["a"], "batch": batch}).tags == ("a",)

@@ -120,7 +120,7 @@ def _give(request: Plain, value: payload.Json, settle: Callable[[Outcome], None]
     if request.kind == "event":
         return intake.send_events(request.key, value, settle)
     wanted = wanted_runs(value)
-    return wanted is not None and intake.start_runs(request.key, request.slug, *wanted, settle)
+    return wanted is not None and intake.start_runs(request.key, request.slug, wanted, settle)
 
 
 def _started(run_id: UUID) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from typing import Any, Literal
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
+from workflows.edge import tags
 from workflows.payload import Json, text_fault
+from workflows.services.intake import PlainRun
 
 Scope = Mapping[str, Any]
 MOST_BYTES = 256 * 1024
@@ -104,22 +106,25 @@ def headers_of(scope: Scope) -> dict[bytes, bytes] | None:
     return once
 
 
-def wanted_runs(body: Json) -> tuple[list[Json], list[str]] | None:
-    """Inputs and users of the runs that a body asks for; None for one with other fields."""
+def wanted_runs(body: Json) -> list[PlainRun] | None:
+    """The runs that a body asks for; None for one with other fields."""
     if not isinstance(body, list):
         one = _wanted(body)
-        return None if one is None else ([one[0]], [one[1]])
+        return None if one is None else [one]
     if not 1 <= len(body) <= MOST_RUNS:
         return None
     found = [one for each in body if (one := _wanted(each)) is not None]
-    return ([value for value, _ in found], [user for _, user in found]) if len(found) == len(body) else None
+    return found if len(found) == len(body) else None
 
 
-def _wanted(body: Json) -> tuple[Json, str] | None:
-    if not isinstance(body, dict) or not body.keys() <= {"triggerData", "userId"}:
+def _wanted(body: Json) -> PlainRun | None:
+    if not isinstance(body, dict) or not body.keys() <= {"triggerData", "userId", "tags"}:
         return None
     user = body.get("userId", "")
     if not isinstance(user, str) or len(user) > 200 or text_fault(user):
         return None
+    words = body.get("tags", [])
+    if not isinstance(words, list) or len(words) > tags.MAX_TAGS or not all(map(tags.is_tag, words)):
+        return None
     value = body.get("triggerData")
-    return ({} if value is None else value), user
+    return PlainRun(input={} if value is None else value, user_id=user, tags=words)

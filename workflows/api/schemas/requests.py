@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Discriminator, Field, StrictInt, StrictStr, Tag
 from pydantic.alias_generators import to_camel
 
 from workflows.duration import parse_ms
+from workflows.edge.tags import FORM
 from workflows.errors import InvalidInput
 from workflows.payload import fault
 
@@ -50,6 +51,10 @@ class RunIn(Body):
     idempotency_key: str = Field("", max_length=200, description="Within 24 hours the same key gives the same run.")
     force: bool = Field(False, description="Make a run whatever idempotency keys say; it takes them over.")
     user_id: str = Field("", max_length=200)
+    tags: list[StrictStr] = Field(
+        default_factory=list,
+        description=f"Words by which the run is found, besides those of its flow: {FORM}; 20 at most.",
+    )
 
 
 ONE, MANY = "(one)", "(many)"

@@ -123,6 +123,7 @@ class RunSummaryOut(Out):
     priority: int
     trigger: str
     user_id: str
+    tags: list[str]
     event: str | None
     event_id: UUID | None
     error: dict[str, Any] | None
@@ -152,6 +153,9 @@ class RunOut(RunSummaryOut):
 class RunsOut(Out):
     runs: list[RunSummaryOut]
     next_cursor: str | None
+    searched_to: dt.datetime | None = Field(
+        None, description="Of a search by tag that was stopped before it had a page: how far back it came."
+    )
 
 
 class JobOut(Out):

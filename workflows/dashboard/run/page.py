@@ -116,7 +116,19 @@ def run_page(detail: RunDetail, letters: Sequence[Letter] = ()) -> RunPage:
 
 def _facts(detail: RunDetail, summary: dict[str, Any]) -> dict[str, Any]:
     run = detail.run
-    names = ("id", "version", "event", "eventId", "trigger", "userId", "createdAt", "duration", "priority", "flow")
+    names = (
+        "id",
+        "version",
+        "event",
+        "eventId",
+        "trigger",
+        "userId",
+        "createdAt",
+        "duration",
+        "priority",
+        "flow",
+        "tags",
+    )
     return {
         **{name: summary[name] for name in names},
         "eventUrl": links.event(run.event_id) if run.event_id else "",

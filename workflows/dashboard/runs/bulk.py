@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -16,56 +15,66 @@ from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from workflows import presenters, services
+from workflows import services
+from workflows.dashboard import bulk as pages
 from workflows.dashboard.access import page
+from workflows.dashboard.bulk import Kind, Subject
 from workflows.dashboard.run.actions import has_changed
 from workflows.dashboard.runs import query
 from workflows.edge.access import CHANGE_RUNS
 from workflows.edge.values import MAX_PAGE
-from workflows.errors import InvalidInput, OperationNotFound, WorkflowsError
-from workflows.models import BulkOperation, Organization, Run
+from workflows.errors import InvalidInput, WorkflowsError
+from workflows.models import Organization, Run
 from workflows.services import bulk, repair
 
 SHOWN_PROBLEMS = 10
 
 
-@dataclass(frozen=True, kw_only=True)
-class Button:
-    """What a button does: `name` of the bulk action with its options; `done` in the message afterwards."""
-
-    name: str
-    label: str
-    done: str
-    mode: str = ""
-    effect: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return repair.options(self.mode, None, force=False) if self.mode else {}
-
-
-BUTTONS = {
-    "cancel": Button(
-        name="cancel_runs",
-        label="Cancel",
+KINDS = {
+    "cancel": Kind(
+        action="cancel_runs",
+        word="Cancel",
         done="cancelled",
-        effect="Those of them that are live are cancelled: their open steps stop.",
+        effect="Their open steps stop; one that has ended by then stays as it is.",
     ),
-    "replay": Button(
-        name="replay_runs",
-        label="Replay",
+    "replay": Kind(
+        action="replay_runs",
+        word="Replay",
         done="replayed",
         mode="start",
         effect="Of each that has ended a new run is made, with the same input, in the current version.",
     ),
-    "resume": Button(
-        name="replay_runs",
-        label="Resume",
+    "resume": Kind(
+        action="replay_runs",
+        word="Resume",
         done="resumed",
         mode="resume",
         effect="Of each that has ended without success a new run takes over what was done, and runs the rest.",
     ),
 }
+
+
+def _words(_: Organization, filters: Mapping[str, Any]) -> dict[str, str]:
+    return {query.LABELS.get(name, name): str(value) for name, value in filters.items() if value}
+
+
+RUNS = Subject(
+    one="run",
+    many="runs",
+    kinds=KINDS,
+    actions=repair.BULK_ACTIONS,
+    home="headrace:runs",
+    home_label="Runs",
+    listing="headrace:operations",
+    page="headrace:operation",
+    turn="headrace:turn_operation",
+    item="headrace:run",
+    every="No filter: all runs of the organization.",
+    later="What is made after this moment does not belong to it.",
+    hint="Filter the runs, then choose “All that match”.",
+    right=CHANGE_RUNS,
+    words=_words,
+)
 
 
 @page(CHANGE_RUNS)
@@ -75,10 +84,10 @@ def chosen(request: HttpRequest, organization: Organization, action: str) -> Htt
 
     `run`: an id with the status that was seen (`id:status`); a run that is another one by now is left.
     """
-    if action not in BUTTONS:
+    if action not in KINDS:
         raise Http404
     done, left = 0, []
-    act = _cancel if action == "cancel" else _repeat(BUTTONS[action].mode)
+    act = _cancel if action == "cancel" else _repeat(KINDS[action].mode)
     for text in request.POST.getlist("run")[:MAX_PAGE]:
         id_, _, seen = text.partition(":")
         try:
@@ -91,7 +100,7 @@ def chosen(request: HttpRequest, organization: Organization, action: str) -> Htt
             left.append(f"{id_[:40]}: this is no id.")
         except WorkflowsError as error:
             left.append(f"{id_}: {error}")
-    _say(request, BUTTONS[action], done, left)
+    _say(request, KINDS[action], done, left)
     return HttpResponseRedirect(_back(request))
 
 
@@ -107,7 +116,7 @@ def _repeat(mode: str) -> Callable[[Organization, Run, str], None]:
     return act
 
 
-def _say(request: HttpRequest, action: Button, done: int, left: list[str]) -> None:
+def _say(request: HttpRequest, action: Kind, done: int, left: list[str]) -> None:
     if done:
         messages.success(request, f"{done} run{'s are' if done != 1 else ' is'} {action.done}.")
     for text in left[:SHOWN_PROBLEMS]:
@@ -129,84 +138,47 @@ def _back(request: HttpRequest) -> str:
 @require_http_methods(["GET", "POST"])
 def matching(request: HttpRequest, organization: Organization, action: str) -> HttpResponse:
     """Ask once, with how many runs match and at which pace; then start the operation and show how it goes."""
-    if action not in BUTTONS:
+    if action not in KINDS:
         raise Http404
-    wanted = BUTTONS[action]
+    kind = KINDS[action]
     filters = {name: value for name, value in query.chosen(request.GET).items() if name in query.BULK}
     for name in ("since", "until"):  # "24h" is so long ago now, and not when the operation looks
         if at := query.moment_of(filters.get(name, ""), name, timezone.now()):
             filters[name] = at.isoformat()
-    context: dict[str, Any] = {
-        "action": action, "wanted": wanted, "filters": query.chips(filters, {}), "query": urlencode(filters),
-        "pace": request.POST.get("pace", ""),
-    }  # fmt: skip
+    options = repair.options(kind.mode, None, force=False) if kind.mode else {}
+    draft, error = None, ""
     try:
-        pace = float(context["pace"]) if context["pace"] else None
+        pace = pages.pace_of(request.POST.get("pace", ""))
         if request.method == "POST":
             by = request.user.get_username()
-            begun = bulk.start(organization, wanted.name, filters, by=by, options=wanted.options, per_second=pace)
-            messages.success(request, f"{begun.matched:,} runs will be {wanted.done}, {begun.per_second:g} a second.")
+            begun = bulk.start(organization, kind.action, filters, by=by, options=options, per_second=pace)
+            said = f"{RUNS.counted(begun.matched)} will be {kind.done}, {begun.per_second:g} a second."
+            messages.success(request, said)
             return redirect("headrace:operation", operation_id=begun.id)
-        draft = bulk.draft(organization, wanted.name, filters, options=wanted.options, per_second=pace)
-        context |= {"draft": draft, "seconds": draft.matched / draft.per_second}
-    except ValueError:
-        context["error"] = f"pace: {context['pace'][:40]!r} is no number; write how many a second, as 20."
-    except WorkflowsError as error:
-        context["error"] = str(error)
-    return render(request, "headrace/runs/matching.html", context, status=422 if context.get("error") else 200)
+        draft = bulk.draft(organization, kind.action, filters, options=options, per_second=pace)
+    except WorkflowsError as refused:
+        error = str(refused)
+    context = pages.before(RUNS, kind, draft, _words(organization, filters))
+    context |= {"error": error, "back": f"{reverse('headrace:runs')}?{urlencode(filters)}"}
+    return render(request, "headrace/bulk/before.html", context, status=422 if error else 200)
 
 
 @page()
 @require_GET
 def operations(request: HttpRequest, organization: Organization) -> HttpResponse:
     """The bulk operations on runs, the latest first."""
-    rows = _rows(bulk.recent(organization, actions=repair.BULK_ACTIONS))
-    return render(request, "headrace/runs/operations.html", {"operations": rows})
+    return pages.listing(request, organization, RUNS)
 
 
 @page()
 @require_GET
 def operation(request: HttpRequest, organization: Organization, operation_id: UUID) -> HttpResponse:
-    """One operation: how far it is, who asked for it, and what was left; the part alone for htmx."""
-    (shown,) = _rows([_on_runs(organization, operation_id)])
-    template = "headrace/runs/_operation.html" if request.headers.get("HX-Request") else "headrace/runs/operation.html"
-    return render(request, template, {"operation": shown})
-
-
-def _on_runs(organization: Organization, operation_id: UUID) -> BulkOperation:
-    """Raises Http404 for what is no operation on runs: those on dead letters have pages of their own."""
-    try:
-        found = bulk.get(organization, operation_id)
-    except OperationNotFound as error:
-        raise Http404(str(error)) from None
-    if found.action not in repair.BULK_ACTIONS:
-        raise Http404(str(OperationNotFound()))
-    return found
+    """One operation; the part that changes alone for htmx."""
+    return pages.one(request, organization, RUNS, operation_id)
 
 
 @page(CHANGE_RUNS)
 @require_POST
 def turn(request: HttpRequest, organization: Organization, operation_id: UUID, what: str) -> HttpResponse:
     """Stop an operation, or go on with it."""
-    if what not in {"stop", "resume"}:
-        raise Http404
-    found = _on_runs(organization, operation_id)
-    act, wanted = (bulk.stop, "stopped") if what == "stop" else (bulk.resume, "running")
-    now = act(organization, operation_id, by=request.user.get_username()).status
-    if now == wanted != found.status:
-        text = "It stops after the runs under way." if what == "stop" else "It goes on after the last run it looked at."
-        messages.success(request, text)
-    else:
-        messages.warning(request, f"It is {now}: there is nothing to {what}.")
-    return redirect("headrace:operation", operation_id=operation_id)
-
-
-def _rows(found: list[Any]) -> list[dict[str, Any]]:
-    rows = []
-    for each in found:
-        row = presenters.operation_out(each)
-        seen = row["done"] + row["passedOver"] + row["repairedBefore"]
-        words = ", ".join(f"{name} {value}" for name, value in row["filter"].items()) or "all runs"
-        row |= {"seen": seen, "percent": 100 * seen / row["matched"] if row["matched"] else 100, "words": words}
-        rows.append(row)
-    return rows
+    return pages.turn(request, organization, RUNS, operation_id, what)

@@ -21,9 +21,10 @@ class Column:
 
 COLUMNS = (
     Column(name="status", label="Status", css="fit"),
-    Column(name="flow", label="Flow"),
+    Column(name="flow", label="Flow", css="clip"),
     Column(name="trigger", label="Started by", css="clip"),
     Column(name="user", label="User", css="clip"),
+    Column(name="tags", label="Tags", css="tags"),
     Column(name="priority", label="Priority", sort="priority", css="number"),
     Column(name="created", label="Created", sort="created", css="fit"),
     Column(name="started", label="Started", css="fit"),
@@ -32,7 +33,7 @@ COLUMNS = (
     Column(name="error", label="Error", css="clip"),
 )
 """All but the id, which is always shown."""
-DEFAULT = ("status", "flow", "trigger", "priority", "created", "duration")
+DEFAULT = ("status", "flow", "trigger", "tags", "priority", "created", "duration")
 
 
 def chosen(request: HttpRequest) -> list[Column]:

@@ -25,8 +25,8 @@ MOST = 10_000
 MAX_S = 10.0
 """A search that finds little reads on for so long; the file ends there."""
 FIELDS = (
-    "id", "flow", "version", "status", "trigger", "event", "userId", "priority", "createdAt", "startedAt", "endedAt",
-    "duration", "error",
+    "id", "flow", "version", "status", "trigger", "event", "userId", "tags", "priority", "createdAt", "startedAt",
+    "endedAt", "duration", "error",
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from django.utils.dateparse import parse_datetime
 
 from workflows.duration import parse_ms
+from workflows.edge import tags
 from workflows.edge.values import OLD_WORDS
 from workflows.errors import InvalidInput
 from workflows.selectors.run_lists import MAX_SPAN, RunFilter
@@ -24,6 +25,7 @@ LABELS = {
     "trigger": "trigger",
     "event": "event",
     "userId": "user",
+    "tag": "tag",
     "since": "since",
     "until": "until",
     "priority": "priority",
@@ -32,9 +34,16 @@ LABELS = {
     "cel": "CEL",
 }
 """The filters by their names in the address, and what their chips say."""
-OTHER_NAMES = {"user": "userId", "workflow": "flow", "after": "since", "before": "until", "took": "duration"}
+OTHER_NAMES = {
+    "user": "userId",
+    "tags": "tag",
+    "workflow": "flow",
+    "after": "since",
+    "before": "until",
+    "took": "duration",
+}
 """Words that the search box understands, too."""
-BULK = ("status", "flow", "trigger", "event", "userId", "since", "until")
+BULK = ("status", "flow", "trigger", "event", "userId", "tag", "since", "until")
 """Filters that an action on all that match can have."""
 MAX_BOX = 500
 _TYPED = re.compile(r"([A-Za-z]+):(.*)", re.DOTALL)
@@ -77,7 +86,7 @@ def typed(text: str) -> dict[str, str]:
         match = _TYPED.fullmatch(word)
         name = OTHER_NAMES.get(match[1], match[1]) if match else ""
         if match and name in LABELS and match[2]:
-            found[name] = match[2]
+            found[name] = f"{found[name]},{match[2]}" if name == "tag" and name in found else match[2]
         else:
             rest.append(word)
     if rest:
@@ -104,6 +113,7 @@ def criteria(filters: Mapping[str, str], *, now: dt.datetime) -> Criteria:
         priority_to=high,
         duration_from=short,
         duration_to=long,
+        tags=tags.wanted(filters.get("tag", "")),
         text=filters.get("text", ""),
         cel=filters.get("cel", ""),
     )
@@ -156,6 +166,9 @@ def chips(filters: Mapping[str, str], others: Mapping[str, str]) -> list[Chip]:
     """A chip for each filter. `others`: what else the address keeps (the order)."""
     made = []
     for name, value in filters.items():
-        rest = {other: text for other, text in filters.items() if other != name} | dict(others)
-        made.append(Chip(label=LABELS[name], value=value, without=f"?{urlencode(rest)}"))
+        parts = [*dict.fromkeys(part.strip() for part in value.split(","))] if name == "tag" else [value]
+        for part in parts:
+            left = {name: ",".join(each for each in parts if each != part)}
+            rest = {other: text for other, text in {**filters, **left}.items() if text} | dict(others)
+            made.append(Chip(label=LABELS[name], value=part, without=f"?{urlencode(rest)}"))
     return made

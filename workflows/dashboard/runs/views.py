@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
@@ -24,7 +24,7 @@ from workflows.models import Organization, Run
 from workflows.selectors import run_lists
 from workflows.selectors.pages import flows as flow_selectors
 from workflows.selectors.searching.histogram import histogram
-from workflows.selectors.searching.walk import SearchPage, find, rows_of
+from workflows.selectors.searching.walk import SearchPage, find, newer, rows_of
 from workflows.services.own import views as saved_views
 
 TRIGGERS = ("manual", "api", "cli", "event", "cron", "webhook", "invoke")
@@ -91,15 +91,23 @@ def _table(request: HttpRequest, organization: Organization) -> dict[str, Any]:
         "bulk_query": urlencode({name: value for name, value in filters.items() if name in query.BULK}),
         "error": "",
         "is_first": not cursor,
+        "tag_query": _with_tag(filters, sort),
     }
     try:
         wanted = query.criteria(filters, now=timezone.now())
         found = find(organization, wanted, sort=order, cursor=cursor)
     except InvalidInput as error:
         return context | {"runs": [], "found": NOTHING, "error": str(error), "live": False, "in_bulk": False}
-    in_bulk = not wanted.is_walk
+    in_bulk = filters.keys() <= {*query.BULK}
     live = in_bulk and order == "created" and not cursor
     return context | {"runs": _rows(found.runs), "found": found, "live": live, "in_bulk": in_bulk}
+
+
+def _with_tag(filters: dict[str, str], sort: str) -> str:
+    """The address of the list with one more tag, which is to be added to it."""
+    said = {name: value for name, value in filters.items() if name != "tag"} | ({"sort": sort} if sort else {})
+    before = f"{quote(filters['tag'])}," if filters.get("tag") else ""
+    return f"{urlencode(said)}{'&' * bool(said)}tag={before}"
 
 
 def _rows(found: list[Run]) -> list[dict[str, Any]]:
@@ -118,17 +126,17 @@ def live_rows(request: HttpRequest, organization: Organization) -> HttpResponse:
 
     `shown`: the ids that the list shows, each with the hash of its row (`id:hash`).
     """
-    shown = _shown(request.GET)
+    shown, filters = _shown(request.GET), query.chosen(request.GET)
+    newest = max(shown, default=None)
     try:
-        wanted = query.criteria(query.chosen(request.GET), now=timezone.now())
-        found = [] if wanted.is_walk else find(organization, wanted).runs
+        wanted = query.criteria(filters, now=timezone.now())
+        found = newer(organization, wanted, newest) if filters.keys() <= {*query.BULK} else []
     except InvalidInput:
         found = []
-    newest = max(shown, default=None)
     new = [run for run in found if run.id not in shown and (newest is None or run.id > newest)]
     known = rows_of(organization, list(shown))
     changed = [row for row in _rows(list(known.values())) if shown.get(UUID(row["id"])) != row["hash"]]
-    context = {"columns": columns.chosen(request)}
+    context = {"columns": columns.chosen(request), "tag_query": _with_tag(filters, "")}
     return JsonResponse(
         {
             "rows": {row["id"]: _row(request, row, context) for row in changed},

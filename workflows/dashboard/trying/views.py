@@ -19,6 +19,7 @@ from workflows import presenters, services
 from workflows.dashboard.access import page, user_id
 from workflows.dashboard.run.repeat import input_schema
 from workflows.dashboard.trying.begun import begin_of, shown_examples
+from workflows.edge import tags
 from workflows.edge.access import RUN_FLOWS
 from workflows.edge.values import identifier
 from workflows.engine.pipeline.trigger import Triggered
@@ -120,6 +121,7 @@ def _start(request: HttpRequest, organization: Organization, slug: str, value: A
         delay=form.get("delay") or None,
         idempotency_key=_short(form, "key"),
         user_id=_short(form, "userId"),
+        tags=tags.wanted(str(form.get("tags", "")).replace(" ", ",")),
         kind="manual",
         charge=quotas.charge_of(organization),
     )

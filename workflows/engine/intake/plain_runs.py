@@ -21,7 +21,7 @@ from workflows.definitions.compiled import CompiledFlow
 from workflows.edge.unavailable import is_database_away
 from workflows.engine.intake.groups import Groups, Outcome
 from workflows.engine.pipeline.dispatcher import Dispatcher
-from workflows.engine.pipeline.trigger import NewRun, priority_of
+from workflows.engine.pipeline.trigger import NewRun, priority_of, tags_of
 from workflows.engine.sql import intake as sql
 from workflows.engine.state import flow_cache
 from workflows.engine.state.records import NO_LINEAGE, Candidate, ReadyStep
@@ -44,6 +44,7 @@ class Wanted:
     inputs: Sequence[Json]
     texts: Sequence[str]
     user_ids: Sequence[str]
+    tags: Sequence[Sequence[str]]
     settle: Callable[[Outcome], None]
     """Called once it is known what becomes of it; a second call changes nothing."""
 
@@ -152,8 +153,10 @@ def _candidates(flow: CompiledFlow, wanted: Wanted) -> list[Candidate] | None:
         if flow.input_schema is not None and any(flow.input_problems(value) for value in wanted.inputs):
             return None
         return [
-            _candidate(flow, value, text, user_id, wanted.digest)
-            for value, text, user_id in zip(wanted.inputs, wanted.texts, wanted.user_ids, strict=True)
+            _candidate(flow, value, text, user_id, tags, wanted.digest)
+            for value, text, user_id, tags in zip(
+                wanted.inputs, wanted.texts, wanted.user_ids, wanted.tags, strict=True
+            )
         ]
     except WorkflowsError:
         return None
@@ -162,15 +165,17 @@ def _candidates(flow: CompiledFlow, wanted: Wanted) -> list[Candidate] | None:
             this_process.own(SlowVersions).add(flow.version_id)
 
 
-def _candidate(flow: CompiledFlow, value: Json, text: str, user_id: str, digest: str) -> Candidate:
+def _candidate(flow: CompiledFlow, value: Json, text: str, user_id: str, tags: Sequence[str], digest: str) -> Candidate:
     run_id = uuid6.uuid7()
-    priority = flow.priority
-    if not isinstance(priority, int):
-        run = NewRun(input=value, id=run_id)
+    priority, words = flow.priority, tags
+    if flow.tags or tags or not isinstance(priority, int):
+        run = NewRun(input=value, id=run_id, tags=tags)
         priority = priority_of(flow, run, org_id=flow.org_id, event_name="", user_id=user_id)
+        words = tags_of(flow, run, org_id=flow.org_id, event_name="", user_id=user_id)
     return Candidate(
-        id=run_id, facts={}, text=text, event_id=None, event_name="", user_id=user_id, priority=priority, api_key=digest
-    )
+        id=run_id, facts={}, text=text, event_id=None, event_name="", user_id=user_id, priority=priority, tags=words,
+        api_key=digest,
+    )  # fmt: skip
 
 
 def _insert(flow: CompiledFlow, group: Sequence[tuple[Wanted, list[Candidate]]]) -> list[Wanted]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -18,6 +19,7 @@ from throttling.policy import MAX_HEAD_START_S
 from workflows import this_process
 from workflows.definitions.compiled import CompiledFlow
 from workflows.duration import MAX_MS
+from workflows.edge import tags
 from workflows.engine.pipeline import admit, dispatcher, hints
 from workflows.engine.pipeline.facts import event_facts, organization_facts, user_of
 from workflows.engine.run_controls import controls, idempotency, stopping
@@ -28,6 +30,7 @@ from workflows.engine.sql import trigger as sql
 from workflows.engine.state.records import NO_LINEAGE, Candidate, Lineage, ReadyStep
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.errors import ExpressionError, InvalidInput, MissingField, ParentCancelled, RunNotFound
+from workflows.expressions import EDGE_UNITS, Budget
 from workflows.payload import MAX_EVENT_BYTES, Json, dump
 
 log = structlog.get_logger(__name__)
@@ -52,6 +55,8 @@ class NewRun:
     """When the event that starts it was received."""
     run_at: dt.datetime | None = None
     """When it starts; now, where neither it nor the call says."""
+    tags: Sequence[str] = ()
+    """Besides those of the flow; of a run that repeats another, all of them: those of that one."""
     keys: tuple[tuple[str, float], ...] = ()
     """Idempotency keys besides the flow's own, with their windows in seconds."""
     id: UUID = field(default_factory=uuid6.uuid7)
@@ -99,10 +104,10 @@ def trigger(
     refuse it (debounce, batch, singleton, rate_limit). Replays, resumes and forks are checked by neither.
     `charge`: called once with how many runs repeat no earlier one, after their check and before any is stored; what it
     raises refuses all. (It may call a store: then the caller has no transaction open.)
-    Raises InvalidInput (by the flow's input_schema), PayloadTooLarge, or IdempotencyConflict where another open
-    transaction holds a key.
+    Raises InvalidInput (by the flow's input_schema, or for tags), PayloadTooLarge, or IdempotencyConflict where another
+    open transaction holds a key.
     """
-    texts = {run.id: _checked(flow, run, limit_bytes) for run in runs}
+    said = {run.id: _said(flow, run, org_id, event_name, user_id, limit_bytes, lineage) for run in runs}
     keyed = not lineage.repeats and (flow.idempotency is not None or any(run.keys for run in runs))
     controlled = flow.controls.any and not lineage.repeats
     wanted = [_wanted(flow, run, org_id, event_name, user_id, force) for run in runs] if keyed else []
@@ -114,7 +119,7 @@ def trigger(
             _check_parent(org_id, lineage.parent_id)
         stands_for = idempotency.reserve_keys(flow, org_id, wanted) if keyed else {}
         new: Sequence[Candidate] = [
-            _candidate(flow, run, texts[run.id], org_id, event_name, user_id, run_at, controlled=controlled)
+            _candidate(flow, run, said[run.id], org_id, event_name, user_id, run_at, controlled=controlled)
             for run in runs
             if stands_for.get(run.id, run.id) == run.id
         ]
@@ -153,7 +158,7 @@ def _deleted(run_ids: Collection[UUID]) -> frozenset[UUID]:
 def _candidate(
     flow: CompiledFlow,
     run: NewRun,
-    text: str,
+    said: _Said,
     org_id: UUID,
     event_name: str,
     user_id: str,
@@ -164,11 +169,12 @@ def _candidate(
     return Candidate(
         id=run.id,
         facts=_facts(run, org_id, event_name, user_id) if controlled else {},
-        text=text,
+        text=said.text,
         event_id=run.event_id,
         event_name=run.event_name or event_name,
         user_id=run.user_id or user_id,
         priority=priority_of(flow, run, org_id=org_id, event_name=event_name, user_id=user_id),
+        tags=said.tags,
         run_at=run.run_at or run_at,
         received_at=run.received_at,
     )
@@ -289,6 +295,52 @@ def priority_of(flow: CompiledFlow, run: NewRun, *, org_id: UUID, event_name: st
         log.warning("the priority is no number", flow=flow.slug, expression=flow.priority.source)
         return 0
     return round(max(-MAX_HEAD_START_S, min(MAX_HEAD_START_S, value)))
+
+
+def tags_of(flow: CompiledFlow, run: NewRun, *, org_id: UUID, event_name: str, user_id: str = "") -> Sequence[str]:
+    """The flow's tags, and those that are given. A template that reads a field that is not there, or gives null, adds
+    none; one that gives a list adds each of it. Raises InvalidInput for what is no tag, and for too many."""
+    if not flow.tags and not run.tags:
+        return ()
+    found: list[str] = []
+    facts: dict[str, Any] = {}
+    budget = Budget(EDGE_UNITS)
+    for place, tag in enumerate(flow.tags):
+        if isinstance(tag, str):
+            found.append(tag)
+            continue
+        facts = facts or _facts(run, org_id, event_name, user_id)
+        where = f"tags[{place}] of the flow {flow.slug}"
+        try:
+            value = tag.render(facts, budget)
+        except MissingField:
+            continue
+        except ExpressionError as error:
+            raise InvalidInput(f"{where}: {error}") from None
+        found += [tags.check(text, where) for text in _tag_texts(value)]
+    return tags.checked([*found, *tags.checked(run.tags)])
+
+
+def _tag_texts(value: object) -> list[object]:
+    """What a template gave, as tags: numbers and truth values are written out."""
+    listed = value if isinstance(value, list) else [value]
+    return [json.dumps(each) if isinstance(each, bool | int | float) else each for each in listed if each is not None]
+
+
+class _Said(NamedTuple):
+    """What is said of a run that is wanted, checked: its input as JSON text, and its tags."""
+
+    text: str
+    tags: Sequence[str]
+
+
+def _said(
+    flow: CompiledFlow, run: NewRun, org_id: UUID, event_name: str, user_id: str, limit_bytes: int, lineage: Lineage
+) -> _Said:
+    text = _checked(flow, run, limit_bytes)
+    if lineage.repeats:
+        return _Said(text, run.tags)
+    return _Said(text, tags_of(flow, run, org_id=org_id, event_name=event_name, user_id=user_id))
 
 
 def _checked(flow: CompiledFlow, run: NewRun, limit_bytes: int) -> str:

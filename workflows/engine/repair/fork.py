@@ -73,6 +73,7 @@ def fork(
         sinks=sum(1 for step in steps if step.source is None and flow.steps[step.key].is_sink),
         steps=json.dumps([_row(step) for step in steps]),
         lineage=lineage,
+        run_tags=run.tags,
     )
     if flow.driver is not None and flow.driver in {step.key for step in steps if step.source is None}:
         call_transitions.take_over(new_id, origin_id=run.id, key=flow.driver, until=until)

@@ -113,6 +113,7 @@ def _debounce(flow: CompiledFlow, decision: Decision, keys: Sequence[str]) -> No
             event_name=last.event_name,
             user_id=last.user_id,
             priority=last.priority,
+            tags=last.tags,
             period_s=spec.period / 1000,
             timeout_s=spec.timeout / 1000 if spec.timeout else None,
             start_ms=flow.start_ms,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
@@ -325,6 +325,7 @@ class Candidate:
     gather_key: str = ""
     gathered: int = 0
     singleton_key: str = ""
+    tags: Sequence[str] = ()
     run_at: dt.datetime | None = None
     api_key: str | None = None
     """Digest of the key by which it is asked for, where the statement that makes it has to check that."""

@@ -11,12 +11,15 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 
 from workflows import presenters, selectors, services
+from workflows.edge import tags
 from workflows.functions.replay import recorded, stored
 from workflows.management.bulk import add_pace, watch
 from workflows.management.commands.trigger import steps_table
 from workflows.management.output import READS, HeadraceCommand, json_argument, table
 from workflows.models import Run
 from workflows.selectors import run_lists
+from workflows.selectors.searching.criteria import Criteria
+from workflows.selectors.searching.walk import find
 from workflows.services import bulk, repair
 from workflows.services.retention import importing
 from workflows.templatetags.headrace import duration, pretty
@@ -36,6 +39,7 @@ class Command(HeadraceCommand):
         listing.add_argument("--flow", default="")
         listing.add_argument("--event", default="", help="the name of the event that started them")
         listing.add_argument("--user", default="")
+        listing.add_argument("--tag", default="", help="a tag, or several between commas: runs with all of them")
         add_old_words(listing)
         listing.add_argument("--sort", default="created", choices=run_lists.SORTS)
         listing.add_argument("--limit", type=int, default=20)
@@ -83,12 +87,14 @@ class Command(HeadraceCommand):
         where = run_lists.RunFilter(
             status=options["status"], workflow=options["flow"], event_name=options["event"], user_id=options["user"]
         )
-        page = run_lists.runs_page(self.organization(options), where, sort=options["sort"], limit=options["limit"])
+        criteria, sort = Criteria(where=where, tags=tags.wanted(options["tag"])), options["sort"]
+        page = find(self.organization(options), criteria, sort=sort, limit=options["limit"], only_sorted=True)
         summaries = presenters.run_summaries(page.runs)
         if options["as_json"]:
-            self.print_json({"runs": summaries, "nextCursor": page.next_cursor or None})
+            following = page.next_cursor or None
+            self.print_json({"runs": summaries, "nextCursor": following, "searchedTo": page.searched_to})
             return
-        rows = table("run", "flow", "status", "trigger", "created", "duration")
+        rows = table("run", "flow", "status", "trigger", "created", "duration", "tags")
         for run in summaries:
             rows.add_row(
                 run["id"],
@@ -97,8 +103,13 @@ class Command(HeadraceCommand):
                 run["event"] or run["trigger"],
                 f"{run['createdAt']:%Y-%m-%d %H:%M:%S}",
                 duration(run["duration"]),
+                " ".join(run["tags"]),
             )
         self.console.print(rows)
+        if page.searched_to is not None:
+            self.stdout.write(
+                f"searched back to {page.searched_to:%Y-%m-%d %H:%M:%S} UTC; narrow it by --flow or --user"
+            )
 
     def _show(self, options: dict[str, Any]) -> None:
         detail = selectors.run_detail(self.organization(options), options["run"])

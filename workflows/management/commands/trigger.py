@@ -34,6 +34,9 @@ class Command(HeadraceCommand):
         parser.add_argument("--priority", help="1…10 or critical, high, normal, low, background")
         parser.add_argument("--delay", help="for example 5m")
         parser.add_argument("--key", default="", help="an idempotency key")
+        parser.add_argument(
+            "--tag", action="append", default=[], help="a word by which the run is found; may be repeated"
+        )
         parser.add_argument("--force", action="store_true", help="make a run whatever idempotency keys say")
         parser.add_argument("--wait", action="store_true", help="follow the run to its end")
         parser.add_argument("--timeout", type=float, default=300, help="seconds to wait at most (default: 300)")
@@ -50,6 +53,7 @@ class Command(HeadraceCommand):
             delay=options["delay"],
             idempotency_key=options["key"],
             force=options["force"],
+            tags=options["tag"],
             kind="cli",
         )
         run_id = triggered.run_ids[0]

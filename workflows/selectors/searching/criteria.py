@@ -30,6 +30,8 @@ class Criteria:
     priority_to: int | None = None
     duration_from: dt.timedelta | None = None
     duration_to: dt.timedelta | None = None
+    tags: tuple[str, ...] = ()
+    """It has all of them."""
     text: str = ""
     """Stands in the input, the output or the error, in any case."""
     cel: str = ""
@@ -43,7 +45,7 @@ class Criteria:
     def is_walk(self) -> bool:
         """Whether rows have to be read one after the other."""
         bounds = (self.priority_from, self.priority_to, self.duration_from, self.duration_to)
-        return bool(self.text or self.cel) or any(each is not None for each in bounds)
+        return bool(self.text or self.cel or self.tags) or any(each is not None for each in bounds)
 
     @property
     def reads_bodies(self) -> bool:
@@ -77,6 +79,8 @@ class Criteria:
         if self.duration_from is not None or self.duration_to is not None:
             runs = runs.alias(lasted=lasted)
         runs = runs.filter(self._condition)
+        if self.tags:
+            runs = runs.filter(tags__contains=list(self.tags))
         if not (self.text and bodies):
             return runs
         texts = {f"{name}_text": Cast(name, TextField()) for name in ("input", "output", "error")}
@@ -98,6 +102,7 @@ def scope_of(run: Run) -> dict[str, Any]:
             "trigger": run.trigger,
             "event": run.event_name,
             "userId": run.user_id,
+            "tags": list(run.tags),
             "priority": run.priority,
             "createdAt": run.created_at.isoformat(),
             "durationMs": round((ended - run.created_at).total_seconds() * 1000) if ended else None,

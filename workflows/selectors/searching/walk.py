@@ -10,8 +10,8 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from workflows.edge.values import check_limit, decode_cursor, encode_cursor
-from workflows.errors import ExpressionError
+from workflows.edge.values import MAX_PAGE, check_limit, decode_cursor, encode_cursor
+from workflows.errors import ExpressionError, InvalidInput
 from workflows.expressions import Expression
 from workflows.models import Organization, Run
 from workflows.selectors.run_lists import runs_page
@@ -41,15 +41,24 @@ class SearchPage:
 
 
 def find(
-    organization: Organization, criteria: Criteria, *, sort: str = "created", limit: int = 50, cursor: str = ""
+    organization: Organization,
+    criteria: Criteria,
+    *,
+    sort: str = "created",
+    limit: int = 50,
+    cursor: str = "",
+    only_sorted: bool = False,
 ) -> SearchPage:
     """A page of the runs that match. What no index knows is searched, newest first, whatever `sort` says.
 
-    Raises InvalidInput for bad criteria, a bad sort or a bad cursor.
+    `only_sorted`: another order of a search is refused. Raises InvalidInput for that, and for bad criteria, a bad sort
+    or a bad cursor.
     """
     if not criteria.is_walk:
         page = runs_page(organization, criteria.where, sort=sort, limit=limit, cursor=cursor)
         return SearchPage(runs=page.runs, next_cursor=page.next_cursor)
+    if only_sorted and sort != "created":
+        raise InvalidInput(f"sort {sort!r}: what is searched comes newest first; leave sort out, or the tag.")
     check_limit(limit)
     last = decode_cursor(cursor, WALK, {"id": UUID})["id"] if cursor else None
     return _Walk(organization, criteria, limit, last).go()
@@ -115,6 +124,15 @@ class _Walk:
 def _made_at(run_id: UUID) -> dt.datetime:
     """The time in an id."""
     return dt.datetime.fromtimestamp((run_id.int >> 80) / 1000, dt.UTC)
+
+
+def newer(organization: Organization, criteria: Criteria, than: UUID | None) -> list[Run]:
+    """The newest runs that match, of those that were made after a run: of a search, of so many rows (MOST)."""
+    if not criteria.is_walk or than is None:
+        return find(organization, criteria).runs
+    ids = criteria.where.apply(organization).filter(id__gt=than).order_by("-id").values_list("id", flat=True)[:MOST]
+    rows = criteria.narrow(Run.objects.filter(id__in=list(ids))).order_by("-id")
+    return list(rows.prefetch_related("flow", "version").defer("input", "output")[:MAX_PAGE])
 
 
 def rows_of(organization: Organization, ids: list[UUID]) -> dict[UUID, Run]:

@@ -4,7 +4,8 @@
 --   needs_left, needs_met, source (the step run whose outcome is taken over; absent for a step that runs),
 --   takes_items}), org uuid, flow uuid, version uuid, event_name text, trigger text, user_id text, sinks int, start_ms
 --   bigint or null, finish_ms bigint or null, compensations bool, follow_up bool, origin_id uuid or null, origin_kind
---   text, repair_root_id uuid or null, repair_number int, parent_id uuid or null, parent_policy text, awaited bool.
+--   text, repair_root_id uuid or null, repair_number int, parent_id uuid or null, parent_policy text, awaited bool,
+--   tags text[].
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
 --   needs_total int, needs_met int, needs_prepare bool.
 -- Indexes: headrace_workflows_step (version, key), primary keys.
@@ -15,12 +16,12 @@ WITH planned AS (
     INSERT INTO headrace_workflows_run (id, org_id, flow_id, version_id, event_id, event_name, trigger, user_id, status,
                                         priority, input, sinks_left, cancel_reason, created_at, timeout_at, finish_ms,
                                         has_hooks, follow_up, origin_id, origin_kind, repair_root_id, repair_number,
-                                        parent_id, parent_policy, awaited)
+                                        parent_id, parent_policy, awaited, tags)
     VALUES (%(id)s, %(org)s, %(flow)s, %(version)s, %(event_id)s::uuid, %(event_name)s, %(trigger)s, %(user_id)s,
             'queued', %(priority)s, %(input)s::jsonb, %(sinks)s, '', clock_timestamp(),
             clock_timestamp() + make_interval(secs => %(start_ms)s::bigint / 1000.0), %(finish_ms)s::bigint,
             %(compensations)s, %(follow_up)s, %(origin_id)s::uuid, %(origin_kind)s, %(repair_root_id)s::uuid,
-            %(repair_number)s, %(parent_id)s::uuid, %(parent_policy)s, %(awaited)s)
+            %(repair_number)s, %(parent_id)s::uuid, %(parent_policy)s, %(awaited)s, %(tags)s::text[])
     RETURNING id, priority
 ), new_steps AS (
     INSERT INTO headrace_workflows_steprun (id, org_id, run_id, version_id, step_id, key, path, position, type, queue,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import UUID
 
@@ -48,6 +49,7 @@ def insert_fork(
     parent_id: UUID | None,
     parent_policy: str,
     awaited: bool,
+    tags: Iterable[str],
     cursor: database.Cursor | None = None,
 ) -> list[InsertForkRow]:
     """Insert a run that takes over outcomes of an earlier one."""
@@ -56,6 +58,7 @@ def insert_fork(
         "version": version, "event_name": event_name, "trigger": trigger, "user_id": user_id, "sinks": sinks,
         "start_ms": start_ms, "finish_ms": finish_ms, "compensations": compensations, "follow_up": follow_up,
         "origin_id": origin_id, "origin_kind": origin_kind, "repair_root_id": repair_root_id,
-        "repair_number": repair_number, "parent_id": parent_id, "parent_policy": parent_policy, "awaited": awaited
+        "repair_number": repair_number, "parent_id": parent_id, "parent_policy": parent_policy, "awaited": awaited,
+        "tags": list(tags)
     }  # fmt: skip
     return database.fetch("insert_fork", parameters, InsertForkRow._make, cursor)

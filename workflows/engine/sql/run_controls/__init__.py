@@ -25,6 +25,7 @@ def debounce_run(
     user_id: str,
     priority: int,
     event_id: UUID | None,
+    tags: Iterable[str],
     received_at: datetime,
     period_s: float,
     timeout_s: float | None,
@@ -34,8 +35,8 @@ def debounce_run(
     """An event moves the run that waits for quiet."""
     parameters = {
         "flow": flow, "key": key, "input": input, "event_name": event_name, "user_id": user_id, "priority": priority,
-        "event_id": event_id, "received_at": received_at, "period_s": period_s, "timeout_s": timeout_s,
-        "start_ms": start_ms
+        "event_id": event_id, "tags": list(tags), "received_at": received_at, "period_s": period_s,
+        "timeout_s": timeout_s, "start_ms": start_ms
     }  # fmt: skip
     return database.fetch("debounce_run", parameters, DebounceRunRow._make, cursor)
 

@@ -1,7 +1,7 @@
 -- An event moves the run that waits for quiet: it starts a period later, but not after its timeout, and gets the
 -- event's data unless it has a later one's. A run of which a step has woken is left alone.
 -- Parameters: flow uuid, key text, input text, event_name text, user_id text, priority int, event_id uuid or null,
---   received_at timestamptz, period_s float8, timeout_s float8 or null (none), start_ms bigint or null.
+--   tags text[], received_at timestamptz, period_s float8, timeout_s float8 or null (none), start_ms bigint or null.
 -- Returns: id uuid, replaced bool (its data is that of the event now).
 -- Indexes: run_gathers, step_run_identity. (`status || ''` hides the partial indexes from the planner: ADR 4.)
 WITH found AS MATERIALIZED (
@@ -32,6 +32,7 @@ UPDATE headrace_workflows_run r
        event_name = CASE WHEN whole.replaced THEN %(event_name)s ELSE r.event_name END,
        user_id = CASE WHEN whole.replaced THEN %(user_id)s ELSE r.user_id END,
        priority = CASE WHEN whole.replaced THEN %(priority)s ELSE r.priority END,
+       tags = CASE WHEN whole.replaced THEN %(tags)s::text[] ELSE r.tags END,
        newest_at = greatest(r.newest_at, %(received_at)s::timestamptz), gathered = r.gathered + 1,
        timeout_at = (SELECT min(wake_at) FROM moved) + make_interval(secs => %(start_ms)s::bigint / 1000.0)
   FROM whole

@@ -4,21 +4,23 @@
 -- key the caller has checked that. A step's id is made of its run's and its position (engine/state/step_ids.py): who
 -- records a step knows the id of the next one.
 -- Parameters: org uuid, flow uuid, version uuid, ids uuid[], inputs text[], event_names text[], user_ids text[],
---   priorities int[], event_ids uuid[] with nulls, gather_keys text[], gathered int[], singleton_keys text[], newest_at
---   timestamptz[] with nulls, api_keys text[] with nulls (digests; one each per run), trigger text, sinks int, run_at
---   timestamptz or null, dispatched bool (roots without a condition are published by the caller right after the
---   commit), start_ms bigint or null, finish_ms bigint or null (how long it may wait for its start, and take from then
---   on), compensations bool, follow_up bool, origin_id uuid or null, origin_kind text, repair_root_id uuid or null,
---   repair_number int (of a repair, else null and 0), parent_id uuid or null, parent_policy text, awaited bool.
+--   priorities int[], event_ids uuid[] with nulls, gather_keys text[], gathered int[], singleton_keys text[],
+--   newest_at timestamptz[] with nulls, tags text[] (each an array as Postgres writes it), api_keys text[] with nulls
+--   (digests; one each per run), trigger text, sinks int, run_at timestamptz or null, dispatched bool (roots without a
+--   condition are published by the caller right after the commit), start_ms bigint or null, finish_ms bigint or null
+--   (how long it may wait for its start, and take from then on), compensations bool, follow_up bool, origin_id uuid or
+--   null, origin_kind text, repair_root_id uuid or null, repair_number int (of a repair, else null and 0), parent_id
+--   uuid or null, parent_policy text, awaited bool.
 -- Returns: id uuid, run_id uuid, version_id uuid, key text, queue text, type text, priority int, attempt int,
 --   needs_total int, needs_met int, needs_prepare bool.
 -- Index: headrace_workflows_step (version, position).
 WITH wanted AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(inputs)s::text[]::jsonb[], %(priorities)s::int[], %(event_ids)s::uuid[],
                          %(event_names)s::text[], %(user_ids)s::text[], %(gather_keys)s::text[], %(gathered)s::int[],
-                         %(singleton_keys)s::text[], %(newest_at)s::timestamptz[], %(api_keys)s::text[])
+                         %(singleton_keys)s::text[], %(newest_at)s::timestamptz[], %(tags)s::text[],
+                         %(api_keys)s::text[])
         AS w (id, input, priority, event_id, event_name, user_id, gather_key, gathered, singleton_key, newest_at,
-              api_key)
+              tags, api_key)
      WHERE w.api_key IS NULL
         OR (EXISTS (SELECT FROM headrace_workflows_accesskey k
                      WHERE k.digest = w.api_key AND k.organization_id = %(org)s AND k.kind = 'api'
@@ -34,13 +36,13 @@ WITH wanted AS (
                                         priority, input, sinks_left, cancel_reason, created_at, timeout_at, finish_ms,
                                         has_hooks, follow_up, origin_id, origin_kind, repair_root_id, repair_number,
                                         parent_id, parent_policy, awaited, gather_key, gathered, singleton_key,
-                                        newest_at)
+                                        newest_at, tags)
     SELECT w.id, %(org)s, %(flow)s, %(version)s, w.event_id, w.event_name, %(trigger)s, w.user_id, 'queued',
            w.priority, w.input, %(sinks)s, '', clock_timestamp(),
            COALESCE(%(run_at)s::timestamptz, clock_timestamp()) + make_interval(secs => %(start_ms)s::bigint / 1000.0),
            %(finish_ms)s::bigint, %(compensations)s, %(follow_up)s, %(origin_id)s::uuid, %(origin_kind)s,
            %(repair_root_id)s::uuid, %(repair_number)s, %(parent_id)s::uuid, %(parent_policy)s, %(awaited)s,
-           w.gather_key, w.gathered, w.singleton_key, w.newest_at
+           w.gather_key, w.gathered, w.singleton_key, w.newest_at, w.tags::text[]
       FROM wanted w
     RETURNING id, priority
 ), new_steps AS (

@@ -40,6 +40,7 @@ def insert_runs(
     gathered: Iterable[int],
     singleton_keys: Iterable[str],
     newest_at: Iterable[datetime | None],
+    tags: Iterable[str],
     api_keys: Iterable[str | None],
     trigger: str,
     sinks: int,
@@ -63,10 +64,10 @@ def insert_runs(
         "org": org, "flow": flow, "version": version, "ids": list(ids), "inputs": list(inputs),
         "event_names": list(event_names), "user_ids": list(user_ids), "priorities": list(priorities),
         "event_ids": list(event_ids), "gather_keys": list(gather_keys), "gathered": list(gathered),
-        "singleton_keys": list(singleton_keys), "newest_at": list(newest_at), "api_keys": list(api_keys),
-        "trigger": trigger, "sinks": sinks, "run_at": run_at, "dispatched": dispatched, "start_ms": start_ms,
-        "finish_ms": finish_ms, "compensations": compensations, "follow_up": follow_up, "origin_id": origin_id,
-        "origin_kind": origin_kind, "repair_root_id": repair_root_id, "repair_number": repair_number,
-        "parent_id": parent_id, "parent_policy": parent_policy, "awaited": awaited
+        "singleton_keys": list(singleton_keys), "newest_at": list(newest_at), "tags": list(tags),
+        "api_keys": list(api_keys), "trigger": trigger, "sinks": sinks, "run_at": run_at, "dispatched": dispatched,
+        "start_ms": start_ms, "finish_ms": finish_ms, "compensations": compensations, "follow_up": follow_up,
+        "origin_id": origin_id, "origin_kind": origin_kind, "repair_root_id": repair_root_id,
+        "repair_number": repair_number, "parent_id": parent_id, "parent_policy": parent_policy, "awaited": awaited
     }  # fmt: skip
     return database.fetch("insert_runs", parameters, InsertRunsRow._make, cursor)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from workflows.definitions.compiled import CompiledFlow
+from workflows.edge import tags
 from workflows.engine.sql import leader as leader_sql
 from workflows.engine.sql import record as sql
 from workflows.engine.sql.record import RunProgressRow
@@ -49,6 +50,7 @@ def insert(
         gathered=[each.gathered for each in new],
         newest_at=[each.newest_at for each in new],
         singleton_keys=[each.singleton_key for each in new],
+        tags=[tags.as_array(each.tags) for each in new],
         api_keys=[each.api_key for each in new],
         trigger=trigger,
         run_at=run_at,
@@ -83,6 +85,7 @@ def insert_fork(
     sinks: int,
     steps: str,
     lineage: Lineage,
+    run_tags: Sequence[str],
 ) -> list[ReadyStep]:
     """Insert a run that takes over outcomes of an earlier one; `sinks` and `steps` say what is left to do.
 
@@ -112,6 +115,7 @@ def insert_fork(
         parent_id=lineage.parent_id,
         parent_policy=lineage.parent_policy,
         awaited=lineage.awaited,
+        tags=run_tags,
     )
     return [ReadyStep.new(row) for row in rows]
 

@@ -1,0 +1,160 @@
+"""What the pages of bulk operations have in common, whatever they are done to: what one would do, how it comes along,
+its stop, and going on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+
+from workflows.edge import access
+from workflows.errors import InvalidInput, OperationNotFound
+from workflows.models import BulkOperation, Organization
+from workflows.services import bulk
+
+SHOWN = 200
+Words = dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What is done, as its button says it. `mode`: of a repair; `effect`: what becomes of each, in a sentence."""
+
+    action: str
+    word: str
+    done: str
+    mode: str = ""
+    effect: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it ends things, and begins none."""
+        return not self.mode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What the operations are done to, and its pages by the names of their addresses.
+
+    `words`: a filter as people read it. `right`: what it takes to stop one. `every`: what is said where there is no
+    filter; `later`: of what comes after.
+    """
+
+    one: str
+    many: str
+    kinds: Mapping[str, Kind]
+    actions: Collection[str]
+    home: str
+    home_label: str
+    listing: str
+    page: str
+    turn: str
+    item: str
+    every: str
+    later: str
+    hint: str
+    right: str
+    words: Callable[[Organization, Mapping[str, Any]], Words]
+
+    def counted(self, number: int) -> str:
+        return f"{number:,} {self.one if number == 1 else self.many}"
+
+    @property
+    def common(self) -> dict[str, Any]:
+        return {
+            "subject": self, "home": reverse(self.home), "all_url": reverse(self.listing),
+            "title": f"Bulk operations on {self.many}",
+        }  # fmt: skip
+
+
+def pace_of(text: str) -> float | None:
+    """How many a second; None where nothing is said. Raises InvalidInput for what is no number."""
+    if not text.strip():
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidInput(f"pace {text[:50]!r} is no number; write how many a second, such as 20.") from None
+
+
+def before(subject: Subject, kind: Kind, draft: BulkOperation | None, words: Words) -> dict[str, Any]:
+    """What the page shows that asks once: to how many it is done, at which pace, for how long."""
+    lasts_ms = round(draft.matched / draft.per_second * 1_000) if draft is not None else 0
+    counted = subject.counted(draft.matched) if draft is not None else subject.many
+    return {**subject.common, "kind": kind, "draft": draft, "words": words, "lasts_ms": lasts_ms, "counted": counted}
+
+
+def listing(request: HttpRequest, organization: Organization, subject: Subject) -> HttpResponse:
+    """The latest operations."""
+    found = bulk.recent(organization, actions=subject.actions, limit=SHOWN)
+    rows = [_shown(organization, subject, each) for each in found]
+    return render(request, "headrace/bulk/operations.html", {**subject.common, "operations": rows})
+
+
+def one(request: HttpRequest, organization: Organization, subject: Subject, operation_id: UUID) -> HttpResponse:
+    """How an operation comes along, who asked for it, and what was refused; the part that changes alone for htmx."""
+    shown = _shown(organization, subject, _find(organization, subject, operation_id))
+    name = "_operation" if request.headers.get("HX-Request") else "operation"
+    may_turn = access.allows(request.user, subject.right, organization)
+    return render(request, f"headrace/bulk/{name}.html", {**subject.common, **shown, "may_turn": may_turn})
+
+
+def turn(
+    request: HttpRequest, organization: Organization, subject: Subject, operation_id: UUID, what: str
+) -> HttpResponse:
+    """Stop an operation, or go on with it. Raises Http404 for anything else."""
+    if what not in {"stop", "resume"}:
+        raise Http404
+    before_it = _find(organization, subject, operation_id).status
+    act, wanted = (bulk.stop, "stopped") if what == "stop" else (bulk.resume, "running")
+    now = act(organization, operation_id, by=request.user.get_username()).status
+    if now == wanted != before_it:
+        messages.success(request, "It is stopped." if what == "stop" else "It goes on.")
+    else:
+        messages.warning(request, f"It is {now}: there is nothing to {what}.")
+    return redirect(subject.page, operation_id=operation_id)
+
+
+def _find(organization: Organization, subject: Subject, operation_id: UUID) -> BulkOperation:
+    """Raises Http404 for one that is done to something else, too: that has pages of its own."""
+    try:
+        found = bulk.get(organization, operation_id)
+    except OperationNotFound as error:
+        raise Http404(str(error)) from None
+    if found.action not in subject.actions:
+        raise Http404(str(OperationNotFound()))
+    return found
+
+
+def _shown(organization: Organization, subject: Subject, row: BulkOperation) -> dict[str, Any]:
+    looked_at = row.done + row.passed_over + row.repaired_before
+    mode = row.options.get("mode", "")
+    kinds = [each for each in subject.kinds.values() if each.action == row.action and each.mode == mode]
+    problems = [
+        {
+            "id": each["id"],
+            "url": "" if each["id"] == str(row.id) else reverse(subject.item, args=[each["id"]]),
+            "reason": each["reason"],
+        }
+        for each in row.problems
+    ]
+    return {
+        "operation": row,
+        "url": reverse(subject.page, args=[row.id]),
+        "stop_url": reverse(subject.turn, args=[row.id, "stop"]),
+        "resume_url": reverse(subject.turn, args=[row.id, "resume"]),
+        "word": kinds[0].word if kinds else row.action,
+        "done_word": kinds[0].done if kinds else "done",
+        "counted": subject.counted(row.matched),
+        "words": subject.words(organization, row.filter),
+        "problems": problems,
+        "looked_at": looked_at,
+        "percent": 100 if row.status == "completed" or not row.matched else min(100, 100 * looked_at / row.matched),
+        "left_ms": round(max(0, row.matched - looked_at) / row.per_second * 1_000),
+    }
