@@ -24,18 +24,26 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000, help="of each run; 10,000 at most")
     parser.add_argument("--trace", action="store_true")
     parser.add_argument("--idle", action="store_true")
+    parser.add_argument("--set", nargs="*", default=[""], help="'NAME=VALUE …' for the worker; with --idle several")
     parser.add_argument("--var", type=Path, default=variants.ROOT / "var" / "bench")
     parser.add_argument("--out", type=Path, default=variants.ROOT / "var" / "bench-memory.json")
     options = parser.parse_args()
     contender = variants.start("memory", variants.Places(var=options.var))
     try:
         if options.idle:
-            found = contender.do("idle_worker", seconds=30, traces=options.trace)
-            sys.stdout.write(json.dumps(found, indent=1) + "\n")
+            for words in options.set:
+                environment = _environment(words)
+                found = contender.do("idle_worker", seconds=20, environment=environment, traces=options.trace)
+                sys.stdout.write(json.dumps({"set": words, **found}, indent=1) + "\n")
             return
         within_s = (options.runs + 1) * RUN_WITHIN_S
         looks = contender.do(
-            "long_runs", runs=options.runs, steps=options.steps, traces=options.trace, within_s=within_s
+            "long_runs",
+            runs=options.runs,
+            steps=options.steps,
+            environment=_environment(options.set[0]),
+            traces=options.trace,
+            within_s=within_s,
         )
     finally:
         contender.end()
@@ -45,6 +53,10 @@ def main() -> None:
     sys.stdout.write("\n".join(("", "objects, from the second run to the last:", *grown_types(looks), "")))
     for line in looks[-2].get("grown", ()):
         sys.stdout.write(line + "\n")
+
+
+def _environment(words: str) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in words.split())
 
 
 def table(looks: list[dict[str, Any]]) -> list[list[str]]:

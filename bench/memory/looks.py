@@ -14,12 +14,14 @@ from workflows.models import Run
 REST_S = 5.0
 
 
-def long_runs(site: Site, *, runs: int, steps: int, traces: bool = False) -> list[dict[str, Any]]:
+def long_runs(
+    site: Site, *, runs: int, steps: int, environment: dict[str, str], traces: bool = False
+) -> list[dict[str, Any]]:
     """Looks at a worker that has just started: before and after each of so many runs of so many steps, one at a time.
 
     The last look comes after the C library was told to give back what it does not use.
     """
-    site.start_worker()
+    site.start_worker(**environment)
     found = [_look(site, traces=traces)]
     if traces:
         _look(site, traces=True)
@@ -31,16 +33,17 @@ def long_runs(site: Site, *, runs: int, steps: int, traces: bool = False) -> lis
     return found
 
 
-def idle_worker(site: Site, *, seconds: float, traces: bool = False) -> dict[str, Any]:
-    """MiB of a worker that has started and performed nothing (`pss`: its own and its share of what others have too;
-    `private`: its own). `traces`: what it holds by the files that have allocated it, instead."""
+def idle_worker(site: Site, *, seconds: float, environment: dict[str, str], traces: bool = False) -> dict[str, Any]:
+    """MiB of a worker, as production starts it, that has performed nothing (`pss`: its own and its share of what others
+    have too; `private`: its own). `traces`: what it holds by the files that have allocated it, instead."""
     if "worker-io" in site.processes.running:
         site.processes.stop("worker-io")
-    if traces:
-        site.start_worker(PYTHONTRACEMALLOC="1")
-        return {"files": _output(site, {"files": True})}
-    process = site.processes.start("worker-io", site.commands["worker-io"])
+    command = site.commands["worker-io"].replace("-m celery", "-m headrace")
+    more = {"PYTHONTRACEMALLOC": "1"} if traces else {}
+    process = site.processes.start("worker-io", command, **environment, **more)
     site.await_worker()
+    if traces:
+        return {"files": _output(site, {"files": True})}
     time.sleep(seconds)
     return {"pss": pss_mib(process.pid), **_private(process.pid)}
 

@@ -7,7 +7,7 @@
 // is refused, each tab polls.
 (() => {
   const TICK_MS = 250;
-  const CHANGED_MS = 400; // after a change a part is fetched at once, but at most so often
+  const CHANGED_MS = 300; // after a change a part is fetched at once, but at most so often
   const TOGETHER_MS = 20; // the messages of one look of the server come one after the other
   const SLOWER = 3; // with a stream, polls are so many times rarer: for what it does not tell, such as runs in the queue
   const PULSE_MS = 3000;
