@@ -33,7 +33,7 @@ def _lean() -> Iterator[None]:
     shell.register_repl = lambda group: None  # type: ignore[attr-defined]
     is_there = SHELL in sys.modules
     sys.modules.setdefault(SHELL, shell)
-    importlib.metadata.entry_points = own_ones  # type: ignore[assignment]
+    importlib.metadata.entry_points = own_ones
     try:
         yield
     finally:

@@ -56,7 +56,7 @@ def streams_table(found: dict[str, float]) -> list[list[str]]:
     """The web's share of a core."""
     rows = [[f"the web, {found['count']:.0f} streams", "% of a core"]]
     rows += [[TITLES[what], report.number(found[what])] for what in ("idle", "streams", "ends")]
-    return [*rows, ["ends of runs that each reader was told a second", report.number(found["told_per_s"])]]
+    return [*rows, ["ends of runs a second, each told to half of the readers", report.number(found["told_per_s"])]]
 
 
 if __name__ == "__main__":

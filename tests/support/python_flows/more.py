@@ -94,7 +94,7 @@ def next_of(number: int) -> int:
     return number + 1
 
 
-def slow(number: int) -> int:
+def linger(number: int) -> int:
     time.sleep(0.1)
     return number
 
@@ -103,7 +103,7 @@ def bad(number: int) -> int:
     raise NonRetriable("bad")
 
 
-BRANCHES = {"quick": next_of, "limited": next_of, "slow": slow, "bad": bad}
+BRANCHES = {"quick": next_of, "limited": next_of, "slow": linger, "bad": bad}
 
 
 def fail(what: str) -> None:
