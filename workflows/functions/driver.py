@@ -74,7 +74,7 @@ class Driver:
             self._in_place_s = 0.0
             run.new.append(new)
             raise Suspend
-        visit = run.begin(new)
+        visit = run.begin(new, in_branch=self._branches > 0)
         if visit is None:
             self._in_place_s = 0.0
             raise Suspend

@@ -257,11 +257,13 @@ class FunctionRun:
             batch_size.observe_blocking(self.claim.version_id, new.key, new.step.type.name, seconds)
         return seconds + self._in_place_s
 
-    def begin(self, new: NewCall) -> Visit | None:
-        """Begin a step; None where the function has to wait for it, or to end."""
+    def begin(self, new: NewCall, *, in_branch: bool = False) -> Visit | None:
+        """Begin a step; None where the function has to wait for it, or to end. `in_branch`: the failures of branches
+        before it are still to be raised, and not handled."""
         assert self.worker is not None
         assert self.visit is not None
-        self._note_handled()
+        if not in_branch:
+            self._note_handled()
         begun = self.worker.begin(self.visit, new)
         if begun is None:
             self.awaited.append(new.id)

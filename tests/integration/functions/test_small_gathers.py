@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
+from dlq.models import DeadLetter
 from tests.support.python_flows import more
 from tests.support.python_flows.basic import told
 from tests.support.workers import WorkerPool, await_end
@@ -42,19 +43,28 @@ def test_once_its_steps_are_known_to_be_quick_a_gather_is_performed_in_the_visit
 
 def test_a_slow_step_is_dispatched(org: Organization, own_workers: WorkerPool) -> None:
     detail = run(org, own_workers, more.branches, {"rounds": ["slow"] * 5})
-    assert detail.run.output == [[1, 2, number] for number in range(5)], detail.run.error
+    assert detail.run.output == [[number, 1, 2] for number in range(5)], detail.run.error
     assert dispatched(detail.run.id)["slow"] == 5
 
 
 def test_a_step_with_limits_of_its_own_is_dispatched(org: Organization, own_workers: WorkerPool) -> None:
     detail = run(org, own_workers, more.branches, {"rounds": ["limited"] * 5})
-    assert detail.run.output == [[1, 2, number + 1] for number in range(5)], detail.run.error
+    assert detail.run.output == [[number + 1, 1, 2] for number in range(5)], detail.run.error
     assert dispatched(detail.run.id)["limited"] == 5
 
 
 def test_a_branch_that_fails_in_the_visit_fails_alone(org: Organization, own_workers: WorkerPool) -> None:
     detail = run(org, own_workers, more.branches, {"rounds": ["bad", "quick"] * 10})
     assert detail.run.status == "completed", detail.run.error
-    expected = [[1, 2, number + 1 if number % 2 else "NonRetriable"] for number in range(20)]
+    expected = [[number + 1 if number % 2 else "NonRetriable", 1, 2] for number in range(20)]
     assert detail.run.output == expected
     assert dispatched(detail.run.id)["bad"] < 10, "the first one, and those of slow moments"
+
+
+def test_a_failure_is_handled_only_where_the_code_goes_on_after_its_gather(
+    org: Organization, own_workers: WorkerPool
+) -> None:
+    detail = run(org, own_workers, more.branches, {"rounds": ["bad"] * 6, "raises": True})
+    assert detail.run.status == "failed"
+    letters = DeadLetter.objects.filter(run_id=detail.run.id)
+    assert Counter(letter.status for letter in letters) == {"handled": 5, "failed": 1}

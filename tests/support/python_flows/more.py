@@ -75,16 +75,18 @@ def note(given: tuple[str, str]) -> str:
 
 @flow("code-branches", retry={"retries": 1, "delay": "50ms", "backoff": "fixed"})
 def branches(event: ReceivedEvent, step: Step) -> Any:
-    """Branches in each round: a plain step, two in a row, and one that is as the round says (`limited`, `slow`, `bad`)."""
+    """Branches in each round: one that is as the round says (`limited`, `slow`, `bad`), a plain step, two in a row.
+    `raises`: the last round raises what fails in it."""
     limits = {"limited": {"concurrency": 5}}
     found: list[Any] = []
-    for number, how in enumerate(event.data["rounds"]):
+    rounds = event.data["rounds"]
+    for number, how in enumerate(rounds):
         found.append(
             step.parallel(
+                lambda number=number, how=how: step.run(how, BRANCHES[how], number, throttling=limits.get(how)),
                 lambda: step.run("plain", next_of, 0),
                 lambda: step.run("second", next_of, step.run("first", next_of, 0)),
-                lambda number=number, how=how: step.run(how, BRANCHES[how], number, throttling=limits.get(how)),
-                return_exceptions=True,
+                return_exceptions=number + 1 < len(rounds) or not event.data.get("raises"),
             )
         )
     return [[each if isinstance(each, int) else each.error for each in values] for values in found]
