@@ -27,6 +27,8 @@ class Driver:
         self._in_place_s = 0.0
         """Seconds that the visit may still spend on the branches that are open. Nothing any more where one of them has
         to wait: the gather waits for that one anyway, and the rest of it is dispatched, too."""
+        self._failed_before = 0
+        """How many failures the code had seen when the branches were opened: it has gone on after those."""
 
     def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
@@ -74,7 +76,8 @@ class Driver:
             self._in_place_s = 0.0
             run.new.append(new)
             raise Suspend
-        visit = run.begin(new, in_branch=self._branches > 0)
+        visit = run.begin(new, handled=self._failed_before if self._branches else None)
+        self._failed_before = 0
         if visit is None:
             self._in_place_s = 0.0
             raise Suspend
@@ -122,6 +125,7 @@ class Driver:
         open_branches = 0
         if not self._branches:
             self._in_place_s = AWAY_S if len(branches) * IN_PLACE_S <= AWAY_S else 0.0
+            self._failed_before = len(self.run.failed)
         self._branches += 1
         try:
             for branch in branches:

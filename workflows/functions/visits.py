@@ -257,13 +257,12 @@ class FunctionRun:
             batch_size.observe_blocking(self.claim.version_id, new.key, new.step.type.name, seconds)
         return seconds + self._in_place_s
 
-    def begin(self, new: NewCall, *, in_branch: bool = False) -> Visit | None:
-        """Begin a step; None where the function has to wait for it, or to end. `in_branch`: the failures of branches
-        before it are still to be raised, and not handled."""
+    def begin(self, new: NewCall, *, handled: int | None = None) -> Visit | None:
+        """Begin a step; None where the function has to wait for it, or to end. `handled`: after how many of the
+        failures that it has seen the code goes on; all, unless those of a gather are still to be raised."""
         assert self.worker is not None
         assert self.visit is not None
-        if not in_branch:
-            self._note_handled()
+        self._note_handled(handled)
         begun = self.worker.begin(self.visit, new)
         if begun is None:
             self.awaited.append(new.id)
@@ -314,11 +313,12 @@ class FunctionRun:
             value = payloads.typed(value, self.flow.output_model, Category.INVALID_OUTPUT)
         return Completed(output=payloads.plain(value))
 
-    def _note_handled(self) -> None:
-        """The code goes on after failures: their dead letters are for nobody to repair."""
-        if self.failed and self.target is None:
-            self.around.note_handled(self.failed)
-            self.failed = []
+    def _note_handled(self, count: int | None = None) -> None:
+        """The code goes on after the first failures, or all: their dead letters are for nobody to repair."""
+        handled = self.failed[:count]
+        if handled and self.target is None:
+            self.around.note_handled(handled)
+            self.failed = self.failed[len(handled) :]
 
     def close(self) -> None:
         """Have recorded what the visit has performed."""
