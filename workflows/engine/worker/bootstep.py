@@ -7,7 +7,6 @@ Two profiles: `threads` (I/O: one process, an event loop, a pool for blocking ha
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import logging
 import os
@@ -52,8 +51,6 @@ DRAIN_S = whole_number(os.environ, "HEADRACE_DRAIN_S", 10, low=1, high=10_000)
 MAX_CONTINUED = whole_number(os.environ, "HEADRACE_MAX_CONTINUED", SHIPPED_MAX_CONTINUED, low=0, high=10_000)
 LEAVE_AFTER_S = 1.0
 WARM_WITHIN_S = 5.0
-ARENAS = 2
-_M_ARENA_MAX = -8
 
 
 class NoRuntime(RuntimeError):
@@ -115,7 +112,6 @@ class EngineStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         if not self.queues or "prefork" in parent.pool_cls.__module__:
             return
-        share_arenas()
         sys.setswitchinterval(0.0005)  # hand-overs between its threads must not wait for 5 ms slices
         step_events.start(self.hostname)
         profile = WorkerProfile(
@@ -161,15 +157,6 @@ class EngineStep(bootsteps.StartStopStep):
             lanes=_compute_lanes(self.queues),
         )
         this_process.own(_Performing).start(profile)
-
-
-def share_arenas() -> None:
-    """Have the threads of this process, which begin after this, share a few arenas of the C library.
-
-    Else each of them comes to have one, in which what long runs have freed stays: 16 MiB after some of 10,000 steps.
-    """
-    with contextlib.suppress(AttributeError, OSError):  # not glibc
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
 
 
 def warm_up(threads: Executor, count: int) -> None:
