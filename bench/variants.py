@@ -38,6 +38,8 @@ HEADRACE: dict[str, Mapping[str, str]] = {
     "growth_small": {},
     "growth_large": {},
     "soak": {},
+    "memory": {},
+    "live": {},
     "growth_expired": {"HEADRACE_RETENTION": "0"},
 }
 CELERY = {"celery": "redis", "celery_django": "django"}

@@ -33,8 +33,8 @@ PRELOADED = (
     "celery.apps.beat", "celery.apps.worker", "celery.bin.celery", "celery.concurrency.prefork",
     "celery.concurrency.thread", "celery.fixups.django", "celery.worker.consumer", "config.celery", "config.urls",
     "django.contrib.sessions.backends.db", "django_celery_beat.schedulers", "django_celery_results.backends",
-    "kombu.transport.redis", "psycopg_pool", "uvicorn.main", "uvicorn.lifespan.off", "uvicorn.loops.uvloop",
-    "workflows.api.door", "workflows.api.edge.handler", "workflows.api.edge.http_protocol",
+    "jsonschema_rs", "kombu.transport.redis", "psycopg_pool", "pydantic_monty", "uvicorn.main", "uvicorn.lifespan.off",
+    "uvicorn.loops.uvloop", "workflows.api.door", "workflows.api.edge.handler", "workflows.api.edge.http_protocol",
     "workflows.api.streams.front", "workflows.engine.worker.bootstep",
 )  # fmt: skip
 LIVED_S = 2.0

@@ -21,17 +21,17 @@ class Front:
     """The web of a site, started at its first use, with keys of its own."""
 
     def __init__(self, site: Site) -> None:
-        self._site = site
+        self.site = site
         self._base = f"http://127.0.0.1:{site.ports.web}"
         self._api_key = self._event_key = ""
 
     def start(self, **environment: str) -> int:
         """Start the web where it does not run. Returns its port, once it answers."""
-        port = self._site.ports.web
-        if "web" in self._site.processes.running:
+        port = self.site.ports.web
+        if "web" in self.site.processes.running:
             return port
-        self._api_key, self._event_key = self._site.api_key(), self._site.event_key()
-        self._site.processes.start("web", self._site.commands["web"], **environment)
+        self._api_key, self._event_key = self.site.api_key(), self.site.event_key()
+        self.site.processes.start("web", self.site.commands["web"], **environment)
         for _ in range(300):
             try:
                 if httpx.get(f"{self._base}/readyz", timeout=2).status_code == 200:
@@ -45,7 +45,7 @@ class Front:
         """Requests a second with p50 and p99; `executed` counts the runs that had ended when the load was over, and
         `drained_s` what the rest took."""
         self.start()
-        site = self._site
+        site = self.site
         call = self._call(request)
         load.run(call, connections=connections, seconds=1)
         site.await_idle()
@@ -65,8 +65,8 @@ class Front:
         if request == "healthz":
             return load.Call(url=f"{self._base}/healthz", headers={})
         if request == "get_run":
-            run_id = services.trigger(self._site.organization, "five-effects").run_ids[0]
-            self._site.await_idle()
+            run_id = services.trigger(self.site.organization, "five-effects").run_ids[0]
+            self.site.await_idle()
             return load.Call(url=f"{self._base}/api/runs/{run_id}", headers=bearer)
         if request == "run":
             url = f"{self._base}/api/workflows/one-effects/run"
@@ -92,7 +92,7 @@ class Front:
             run_id = client.post("/api/workflows/five-effects/run", json={}).raise_for_status().json()["runId"]
             answered = time.time()
             _await_end(run_id, ends, came)
-            created, ended = self._site.times_of(run_id)
+            created, ended = self.site.times_of(run_id)
             spent = {
                 "answer_ms": answered - called,
                 "told_ms": ends[run_id] - called,

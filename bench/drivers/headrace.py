@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.drivers.between import Between
 from bench.drivers.wire import Effects, serve
@@ -90,6 +91,7 @@ def _serve(effects: Effects, between: Between | None) -> None:
             "costs_many": counts.of_many,
             "idle_stack": partial(costs.idle_stack, place),
             "worker_memory": partial(costs.worker_memory, place),
+            **_of_memory_and_pages(place, web),
             "floor": lambda: {"six_fsyncs_ms": costs.fsyncs_ms(Path(settings.VAR_DIR))},
             "edges": lambda: edges.measure(edges.Edges(web.start())),
             "gate": gate.measure,
@@ -105,3 +107,15 @@ def _serve(effects: Effects, between: Between | None) -> None:
             "end": partial(_end, place.processes.stop_all, between),
         }
     )
+
+
+def _of_memory_and_pages(place: Any, web: Any) -> dict[str, Callable[..., Any]]:
+    from bench.live import pages, streams  # noqa: PLC0415
+    from bench.memory import looks  # noqa: PLC0415
+
+    return {
+        "long_runs": partial(looks.long_runs, place),
+        "idle_worker": partial(looks.idle_worker, place),
+        "live_pages": partial(pages.latencies, web),
+        "live_streams": partial(streams.measure, web),
+    }

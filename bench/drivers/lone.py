@@ -20,7 +20,7 @@ QUIET_S = 0.06
 
 def verbs(site: Site) -> dict[str, Callable[..., Any]]:
     """What the driver can be asked for, by name."""
-    return {verb.__name__: partial(verb, site) for verb in (lone, fan_out, cold_fan_out, long, profile)}
+    return {verb.__name__: partial(verb, site) for verb in (lone, fan_out, cold_fan_out, long, gather, profile)}
 
 
 def lone(site: Site, *, count: int, pause_ms: float, kind: str = "effects") -> list[dict[str, float]]:
@@ -36,6 +36,11 @@ def fan_out(site: Site, *, count: int, pause_ms: float, width: int, kind: str = 
 def long(site: Site, *, steps: int, flow: str = "long-python") -> dict[str, float]:
     """Milliseconds of a run in Python of so many steps: in one visit, or (`replayed-python`) in a visit for each."""
     return _alone(site, flow, "last", 0, {"steps": steps})
+
+
+def gather(site: Site, *, count: int, width: int, flow: str) -> list[dict[str, float]]:
+    """So many runs in Python of a few parallel steps (`row-python`: one after the other) and a join, each alone."""
+    return [_alone(site, flow, "join", 20, {"width": width}) for _ in range(count)]
 
 
 def cold_fan_out(

@@ -7,7 +7,8 @@
 // is refused, each tab polls.
 (() => {
   const TICK_MS = 250;
-  const CHANGED_MS = 1000; // after a change a part is fetched, at most so often
+  const CHANGED_MS = 300; // after a change a part is fetched at once, but at most so often
+  const TOGETHER_MS = 20; // the messages of one look of the server come one after the other
   const SLOWER = 3; // with a stream, polls are so many times rarer: for what it does not tell, such as runs in the queue
   const PULSE_MS = 3000;
   const SILENT_MS = 70000; // without a word for so long there is no stream: a hidden tab may speak once a minute only
@@ -22,6 +23,7 @@
   const fetched = new WeakMap(); // part → when it was fetched
   const changed = new WeakSet(); // parts of which the stream has told
   const HIDDEN_MS = 15000;
+  let soonest = null; // the timer of the next look at what has changed
   let release = null; // ends this tab's turn as the reader of the stream
   let hiddenAt = null;
 
@@ -32,6 +34,14 @@
     for (const part of document.querySelectorAll("[data-live]")) {
       if (!part.dataset.run || part.dataset.run === word.run) changed.add(part);
     }
+    soon(TOGETHER_MS);
+  }
+
+  function soon(ms) {
+    soonest ??= setTimeout(() => {
+      soonest = null;
+      tick();
+    }, ms);
   }
 
   function tell(word) {
@@ -41,8 +51,7 @@
 
   function runOf(data) {
     try {
-      const told = JSON.parse(data);
-      return told.runId ?? told.id ?? "";
+      return JSON.parse(data).executionId ?? "";
     } catch {
       return "";
     }
@@ -107,7 +116,11 @@
       const slower = isFollowing && "followed" in part.dataset ? SLOWER : 1;
       const dueMs = changed.has(part) ? CHANGED_MS : slower * part.dataset.live;
       if (!fetched.has(part)) fetched.set(part, now);
-      if (now - fetched.get(part) < dueMs) continue;
+      const leftMs = dueMs - (now - fetched.get(part));
+      if (leftMs > 0) {
+        if (changed.has(part)) soon(leftMs);
+        continue;
+      }
       fetched.set(part, now);
       changed.delete(part);
       htmx.trigger(part, "refresh");

@@ -83,6 +83,19 @@ def test_a_live_page_is_sent_what_has_changed_and_leaves_the_reader_alone(
     expect(page.get_by_role("heading", name="live cancelled")).to_be_visible()
 
 
+def test_the_page_of_a_run_hears_of_its_changes_without_a_poll(
+    page: Page, tenant: Organization, workers: WorkerPool  # noqa: F811
+) -> None:  # fmt: skip
+    steps = [{"id": "nap", "type": "delay", "config": {"for": "5s"}}, {"id": "after", "type": "noop"}]
+    run_id = services.trigger(tenant, publish(tenant, steps, slug="told")).run_ids[0]
+    log_in(page)
+    page.goto(f"/runs/{run_id}/")
+    page.evaluate("() => { document.getElementById('run').dataset.live = 1e9; }")
+    expect(page.locator("#summary-nap .status")).to_have_text("waiting")
+    expect(page.locator("#summary-after .status")).to_have_text("completed", timeout=15_000)
+    expect(page.get_by_role("heading", name="told completed")).to_be_visible()
+
+
 def test_a_large_body_can_be_downloaded_whole(page: Page, tenant: Organization, workers: WorkerPool) -> None:  # noqa: F811
     run_id = live_run(tenant)
     log_in(page)

@@ -12,12 +12,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-import jsonschema_rs
-
 from workflows.errors import InvalidInput
+
+if TYPE_CHECKING:  # a large library, which is loaded with the first schema
+    import jsonschema_rs
 
 MAX_DEPTH = 64
 MAX_NODES = 5_000
@@ -97,9 +98,11 @@ class JsonSchema:
     def _errors(self, value: Any) -> list[SchemaProblem]:
         if self._cost.unfolded * _characters(value) < DETAILED_COST:
             return [_problem(error) for error in itertools.islice(self._validator.iter_errors(value), 200)]
+        from jsonschema_rs import ValidationError  # noqa: PLC0415
+
         try:
             self._validator.validate(value)
-        except jsonschema_rs.ValidationError as error:
+        except ValidationError as error:
             return [_problem(error)]
         return []
 
@@ -120,9 +123,11 @@ def compile_schema(schema: Any) -> JsonSchema:
         problems.append(SchemaProblem((), f"more than {MAX_PATTERNS} patterns"))
     if problems:
         raise SchemaRefused(problems)
+    from jsonschema_rs import ValidationError  # noqa: PLC0415
+
     try:
         validator = _build(schema, size_limit=max(SHARE_MIN, min(SHARE_MAX, PATTERN_BYTES // max(patterns, 1))))
-    except jsonschema_rs.ValidationError as error:
+    except ValidationError as error:
         raise SchemaRefused(
             [SchemaProblem(tuple(error.instance_path), f"no valid JSON Schema: {_said(error)}")]
         ) from None
@@ -151,6 +156,8 @@ def stored_schema(schema: Mapping[str, Any]) -> JsonSchema:
 
 def _build(schema: Any, size_limit: int = SHARE_MAX) -> Any:
     """Raises ValidationError, ValueError or RecursionError. `size_limit`: bytes that each pattern may take."""
+    import jsonschema_rs  # noqa: PLC0415
+
     options: jsonschema_rs.RegexOptions | jsonschema_rs.FancyRegexOptions = jsonschema_rs.RegexOptions(
         size_limit=size_limit
     )

@@ -1,9 +1,10 @@
 """Visits of async flows. The code runs on the worker's event loop until all that it waits for are steps; then the visit
-performs the only new one itself, or has them dispatched, and ends."""
+performs the only new one itself, or a few quick ones, or has them dispatched, and ends."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from workflows.functions.failures import StepCallRefused, StepFailed, TargetDone
 from workflows.functions.journal import Place
 from workflows.functions.surroundings import Surroundings
 from workflows.functions.tools import Step
-from workflows.functions.visits import FunctionRun, Unfinished, is_ended, within
+from workflows.functions.visits import AWAY_S, FunctionRun, Unfinished, is_ended, within
 from workflows.steps.context import StepContext
 from workflows.steps.outcome import Outcome
 
@@ -44,6 +45,8 @@ class AsyncDriver:
         self._changed = asyncio.Event()
         self._target: TargetDone | None = None
         self._is_at_target = False
+        self._in_place_s = AWAY_S
+        """Seconds that the visit may still spend on the steps that the code waits for together."""
 
     async def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
@@ -86,9 +89,15 @@ class AsyncDriver:
                 return
 
     async def _go_on(self) -> bool:
-        """Perform the only step that the code waits for, where this visit may. False where the visit ends."""
-        run = self.run
-        if len(self._open) != 1 or (only := self._open[0]).new is None or run.target is not None:
+        """Perform the only step that the code waits for, or the first of a few quick ones, where this visit may. False
+        where the visit ends."""
+        run, only = self.run, self._open[0]
+        new = [each.new for each in self._open if each.new is not None]
+        if only.new is None or len(new) < len(self._open) or run.target is not None:
+            return False
+        if len(new) == 1:
+            self._in_place_s = AWAY_S
+        elif not run.is_quick(new, self._in_place_s):
             return False
         run.journal.check_new(Place(only.new.key, only.new.position, None))
         if not run.may_perform(only.new):
@@ -97,7 +106,10 @@ class AsyncDriver:
         if visit is None:
             only.new = None
             return False
+        began = time.monotonic()
         result = await self._performed(only.call, visit)
+        if len(new) > 1:
+            self._in_place_s -= run.spent_on(only.new, time.monotonic() - began)
         try:
             value = await self._off_loop(_settled, run, only.call, visit, result)
         except Unfinished as unfinished:

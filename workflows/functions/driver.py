@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from workflows.functions.failures import StepFailed, Suspend, TargetDone
 from workflows.functions.journal import Place
 from workflows.functions.surroundings import Surroundings
 from workflows.functions.tools import Step
-from workflows.functions.visits import FunctionRun, Unfinished, is_ended, performing
+from workflows.functions.visits import AWAY_S, IN_PLACE_S, FunctionRun, Unfinished, is_ended, performing
 from workflows.steps.context import StepContext
 from workflows.steps.outcome import Outcome
 
@@ -23,6 +24,11 @@ class Driver:
     def __init__(self, run: FunctionRun) -> None:
         self.run = run
         self._branches = 0
+        self._in_place_s = 0.0
+        """Seconds that the visit may still spend on the branches that are open. Nothing any more where one of them has
+        to wait: the gather waits for that one anyway, and the rest of it is dispatched, too."""
+        self._failed_before = 0
+        """How many failures the code had seen when the branches were opened: it has gone on after those."""
 
     def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
@@ -50,6 +56,7 @@ class Driver:
         if run.is_target(place):
             self._perform_target(call)
         if place.row is not None:
+            self._in_place_s = 0.0
             run.wait_for(place.row)
             raise Suspend
         if run.target is not None:
@@ -65,17 +72,24 @@ class Driver:
         if not self._branches:
             run.journal.check_new(place)
         new = run.make_new(call, place)
-        if self._branches or not run.may_perform(new):
+        if not run.may_perform(new) or (self._branches and not run.is_quick([new], self._in_place_s)):
+            self._in_place_s = 0.0
             run.new.append(new)
             raise Suspend
-        visit = run.begin(new)
+        visit = run.begin(new, handled=self._failed_before if self._branches else None)
+        self._failed_before = 0
         if visit is None:
+            self._in_place_s = 0.0
             raise Suspend
+        began = time.monotonic()
         result = perform.perform(run.rendered(visit), lambda context: perform_step(call, context, run.around))
+        if self._branches:
+            self._in_place_s -= run.spent_on(new, time.monotonic() - began)
         try:
             return run.take(call, visit, result)
         except Unfinished as unfinished:
             run.awaited.append(unfinished.step_run_id)
+            self._in_place_s = 0.0
             raise Suspend from None
 
     def _perform_target(self, call: Call) -> None:
@@ -109,6 +123,9 @@ class Driver:
         values: list[Any] = []
         failed: StepFailed | None = None
         open_branches = 0
+        if not self._branches:
+            self._in_place_s = AWAY_S if len(branches) * IN_PLACE_S <= AWAY_S else 0.0
+            self._failed_before = len(self.run.failed)
         self._branches += 1
         try:
             for branch in branches:

@@ -22,17 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pydantic_monty
 import structlog
-from pydantic_monty import Monty
-from pydantic_monty._binary import find_monty_binary
 
 from workflows import this_process
 from workflows.errors import Category, InvalidOutput, NonRetriable, ResourceExhausted, StepFailure
 from workflows.steps.outcome import Sleep
 from workflows.steps.sandbox_functions import Functions
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # most workers run no sandbox: what it needs is loaded with the first one
+    import pydantic_monty
+    from pydantic_monty import Monty
+
     from workflows.steps.context import StepContext
 
 log = structlog.get_logger(__name__)
@@ -75,6 +75,8 @@ class _Pool:
     def get(self) -> Monty:
         with self._lock:
             if self._pool is None:
+                from pydantic_monty import Monty  # noqa: PLC0415
+
                 self._pool = Monty(
                     binary_path=self._launcher(),
                     min_processes=0,
@@ -99,6 +101,8 @@ class _Pool:
         """
         if sys.platform != "linux":
             return None
+        from pydantic_monty._binary import find_monty_binary  # noqa: PLC0415
+
         self._directory = tempfile.mkdtemp(prefix="headrace-sandbox-")
         path = Path(self._directory) / "sandbox"
         command = shlex.join([sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), find_monty_binary()])
@@ -151,6 +155,8 @@ def run(
     Raises ResourceExhausted (time, memory, recursion, a killed process), NonRetriable (a syntax error, a forbidden
     call), InvalidOutput (a value that is no JSON) or StepFailure (any other exception of the code, with its traceback).
     """
+    import pydantic_monty  # noqa: PLC0415
+
     printed = pydantic_monty.CollectString(MAX_PRINT_BYTES)
     functions = Functions(context) if context is not None else None
     execution = _Execution(name=name, limits=_limits(timeout_s, memory_bytes), context=context, printed=printed)
@@ -175,8 +181,10 @@ def run(
 
 
 def _limits(timeout_s: float, memory_bytes: int) -> pydantic_monty.ResourceLimits:
+    from pydantic_monty import ResourceLimits  # noqa: PLC0415
+
     seconds = max(timeout_s, 0.001)
-    return pydantic_monty.ResourceLimits(
+    return ResourceLimits(
         max_feed_duration_secs=seconds, max_total_sleep_secs=seconds, max_memory=memory_bytes, max_recursion_depth=500
     )
 

@@ -10,6 +10,7 @@ const nowAtLoad = Number(page.dataset.now);
 const postponed = new Map(); // element → its new content
 let etag = "";
 let isAsking = false;
+let isOutdated = false; // something has changed since it asked
 
 function nowMs() {
   return page.dataset.end ? Number(page.dataset.end) : nowAtLoad + (performance.now() - loadedAt);
@@ -119,6 +120,7 @@ function changed(state) {
 }
 
 async function refresh() {
+  isOutdated = isAsking;
   if (isAsking) return;
   isAsking = true;
   try {
@@ -141,6 +143,7 @@ async function refresh() {
     // The server is away for a moment; the next poll tries again.
   } finally {
     isAsking = false;
+    if (isOutdated) refresh();
   }
 }
 

@@ -6,6 +6,7 @@ import { hasAnswerSwitched, shown as shownOrganization } from "./organization.js
 const COUNTS_EVERY_MS = 20000;
 const PAGE = 50;
 let isAsking = false;
+let isOutdated = false; // something has changed since it asked
 let waiting = []; // new rows that are not shown yet
 let countedAt = performance.now();
 
@@ -34,6 +35,7 @@ function isHeld() {
 
 async function refresh() {
   const shown = list();
+  isOutdated = isAsking;
   if (isAsking || !shown?.dataset.rowsUrl) return;
   isAsking = true;
   try {
@@ -49,6 +51,7 @@ async function refresh() {
     // The server is away for a moment; the next poll tries again.
   } finally {
     isAsking = false;
+    if (isOutdated) refresh();
   }
 }
 

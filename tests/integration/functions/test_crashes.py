@@ -50,6 +50,13 @@ CASES = [
         is_quick=True,
     ),
     CrashCase(
+        flow=more.gathers,
+        data=lambda where: {"dir": str(where), "rounds": 3},
+        effects=tuple(f"{turn}-{number}" for turn in range(3) for number in range(3)),
+        extra=3,  # those of a round that was dispatched
+        at_once=4,
+    ),
+    CrashCase(
         flow=basic.async_flow, data=lambda where: {"dir": str(where)}, effects=("three",), at_once=4, is_quick=True
     ),
     CrashCase(flow=basic.uncaught, outcome=lambda detail: (detail.run.status, detail.run.error["message"])),

@@ -60,6 +60,54 @@ def caught(event: ReceivedEvent, step: Step) -> Any:
     return "done"
 
 
+@flow("code-gathers")
+def gathers(event: ReceivedEvent, step: Step) -> Any:
+    """The same small gather again and again: of the second one on, its worker knows how long the steps take."""
+    where, rounds = event.data["dir"], event.data["rounds"]
+    return [
+        step.map("note", note, [(where, f"{turn}-{number}") for number in range(3)]) for turn in range(rounds)
+    ]  # fmt: skip
+
+
+def note(given: tuple[str, str]) -> str:
+    return tell(*given)
+
+
+@flow("code-branches", retry={"retries": 1, "delay": "50ms", "backoff": "fixed"})
+def branches(event: ReceivedEvent, step: Step) -> Any:
+    """Branches in each round: one that is as the round says (`limited`, `slow`, `bad`), a plain step, two in a row.
+    `raises`: the last round raises what fails in it."""
+    limits = {"limited": {"concurrency": 5}}
+    found: list[Any] = []
+    rounds = event.data["rounds"]
+    for number, how in enumerate(rounds):
+        found.append(
+            step.parallel(
+                lambda number=number, how=how: step.run(how, BRANCHES[how], number, throttling=limits.get(how)),
+                lambda: step.run("plain", next_of, 0),
+                lambda: step.run("second", next_of, step.run("first", next_of, 0)),
+                return_exceptions=number + 1 < len(rounds) or not event.data.get("raises"),
+            )
+        )
+    return [[each if isinstance(each, int) else each.error for each in values] for values in found]
+
+
+def next_of(number: int) -> int:
+    return number + 1
+
+
+def linger(number: int) -> int:
+    time.sleep(0.1)
+    return number
+
+
+def bad(number: int) -> int:
+    raise NonRetriable("bad")
+
+
+BRANCHES = {"quick": next_of, "limited": next_of, "slow": linger, "bad": bad}
+
+
 def fail(what: str) -> None:
     raise NonRetriable(what)
 

@@ -162,7 +162,11 @@ class Performers:
             if not self._permits.may_start([rendered.visit]):
                 self._results.hand_back(rendered.visit)
                 return
-            self._results.finish(rendered.visit, await perform.perform_async(rendered))
+            began = time.monotonic()
+            result = await perform.perform_async(rendered)
+            claim = rendered.visit.claim
+            batch_size.observe_awaited(claim.version_id, claim.key, time.monotonic() - began)
+            self._results.finish(rendered.visit, result)
         except BaseException as error:
             self._give_up(rendered.visit, error)
 
