@@ -21,7 +21,7 @@ from workflows.engine.pipeline.facts import event_facts, facts_of
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import waits as sql
 from workflows.engine.sql.waits import LookBackRow, TakenWaitsRow
-from workflows.engine.state import database, expression_context, flow_cache
+from workflows.engine.state import database, expression_context, flow_cache, sealed
 from workflows.engine.state.records import Claim, Recorded, StepResult
 from workflows.engine.worker import ending
 from workflows.errors import Category, UnloadableVersion
@@ -29,6 +29,8 @@ from workflows.expressions import Expression, compile_expression
 from workflows.expressions.equality import MISSING, NO_TERM, hash_of, value_at
 from workflows.models import Event
 from workflows.payload import dump
+from workflows.sealing import shapes
+from workflows.sealing.envelope import open_text
 from workflows.steps.outcome import Completed, Failed, Outcome, StepError, WaitFor
 
 log = structlog.get_logger(__name__)
@@ -49,12 +51,12 @@ def store_new(results: Iterable[StepResult], recorded: Recorded, cursor: databas
             "event_name": wait.event_name,
             "match_path": wait.match_path,
             "value_hash": wait.value_hash,
-            "condition": wait.condition,
+            "condition": sealed.plain_text(wait.condition, result.claim.org_id),
             "lookback_s": wait.lookback_s,
             "since_run": wait.since_run,
             "child_id": str(wait.child_id) if wait.child_id else None,
             "remind_s": wait.remind_s,
-            "options": wait.options,
+            "options": sealed.shaped(wait.options, result.claim.org_id, shapes.wait_options),
         }
         for result in results
         if isinstance(wait := result.outcome, WaitFor) and recorded.statuses.get(result.claim.id) == "waiting"
@@ -184,7 +186,7 @@ def _first_that_fit(candidates: Sequence[tuple[_Wait, Sequence[_Event]]]) -> dic
 
 
 def _condition_of(wait: _Wait) -> Expression:
-    return compile_expression(wait.condition, owner=flow_cache.flow_of(wait.version_id).org_id)
+    return compile_expression(open_text(wait.condition), owner=flow_cache.flow_of(wait.version_id).org_id)
 
 
 def _is_unloadable(wait: _Wait) -> bool:
@@ -223,6 +225,8 @@ def claim_waits(
     if not met:
         return []
     text = None if answer is None else dump(answer, what="The answer")
+    if text is not None and org_id is not None:
+        text = sealed.value(text, org_id)
     rows = sql.take_waits(ids=met, event_ids=met.values(), taken_by=by, answer=text, org=org_id)
     return [row.step_run_id for row in rows]
 

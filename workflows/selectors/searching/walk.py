@@ -11,9 +11,10 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from workflows.edge.values import check_limit, decode_cursor, encode_cursor
-from workflows.errors import ExpressionError
+from workflows.errors import ExpressionError, InvalidInput
 from workflows.expressions import Expression
 from workflows.models import Organization, Run
+from workflows.models.payload_fields import is_on
 from workflows.selectors.run_lists import runs_page
 from workflows.selectors.searching.criteria import Criteria, scope_of
 
@@ -47,6 +48,11 @@ def find(
 
     Raises InvalidInput for bad criteria, a bad sort or a bad cursor.
     """
+    if criteria.text and is_on(organization.id):
+        raise InvalidInput(
+            "text: the payloads of this organization are stored encrypted, and texts in them are not searched. Search "
+            "by an expression (cel: input.orderId == '42'), by event, user or time."
+        )
     if not criteria.is_walk:
         page = runs_page(organization, criteria.where, sort=sort, limit=limit, cursor=cursor)
         return SearchPage(runs=page.runs, next_cursor=page.next_cursor)

@@ -1,0 +1,463 @@
+"""Payloads that are stored encrypted: a marked value goes through every kind of flow, and no column of the database has it.
+
+Everything works as it does in clear: the other tests of this folder's neighbours pass with HEADRACE_ENCRYPT_PAYLOADS=1, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import gzip
+import io
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.db import connection, models
+from django.db.models import F
+from django.test import Client
+from django.utils import timezone
+from pytest_httpserver import HTTPServer
+
+from config.asgi import application  # noqa: F401  (the whole site is loaded)
+from dlq import services as letters
+from dlq.models import DeadLetter
+from examples.python import composition, failures
+from tests.integration.access.test_keys import issued
+from tests.integration.examples import jobs
+from tests.integration.examples.conftest import outside, services_address  # noqa: F401
+from tests.support import by_hand
+from tests.support.python_flows.hidden import hidden
+from tests.support.workers import await_end, await_that, by_key, publish
+from workflows import services, this_process
+from workflows.engine.events import matching
+from workflows.engine.pipeline import perform, record
+from workflows.engine.state.records import StepResult
+from workflows.errors import EncryptionKeyMissing, InvalidInput
+from workflows.models import AccessKey, BulkOperation, Event, Organization, Run, TriggerOutcome, Wait
+from workflows.models.payload_fields import PayloadField, PayloadTextField
+from workflows.sealing import envelope
+from workflows.sealing.envelope import Keys
+from workflows.selectors.searching.criteria import Criteria
+from workflows.selectors.searching.walk import find
+from workflows.services import approvals, events, repair
+from workflows.services.access import payloads
+from workflows.services.approvals import Decider
+from workflows.services.events import EventsRefused
+from workflows.services.own import examples
+from workflows.services.retention import pruning
+from workflows.services.retention.importing import import_runs
+from workflows.steps.outcome import Failed
+from workflows.this_process import configuration as told
+
+LONG = dt.timedelta(days=90)
+HOLDS_NO_PAYLOAD: set[str] = set()
+"""Columns that hold none: definitions and settings, counts, what people write about a thing, names."""
+
+
+@pytest.fixture
+def sealed(org: Organization, workers: Any) -> Iterator[Organization]:
+    """An organization that encrypts, as all processes know."""
+    payloads.switch_to(org, on=True)
+    payloads.wait_until_known()
+    yield org
+    payloads.switch_to(org, on=False)
+
+
+@pytest.fixture
+def mark() -> str:
+    """A text that stands nowhere else."""
+    return f"open-sesame-{uuid.uuid4().hex}"
+
+
+def places_of(text: str) -> set[str]:
+    """The columns of the database, of all tables and types, in which the text stands. As bytes and in JSON, too."""
+    found = set()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT table_name, column_name, data_type FROM information_schema.columns c"
+            " WHERE table_schema = 'public' AND EXISTS (SELECT 1 FROM information_schema.tables t"
+            " WHERE t.table_name = c.table_name AND t.table_schema = 'public' AND t.table_type = 'BASE TABLE')"
+        )
+        for table, column, kind in cursor.fetchall():
+            value = f"encode(\"{column}\", 'escape')" if kind == "bytea" else f'"{column}"::text'
+            cursor.execute(f'SELECT 1 FROM "{table}" WHERE position(%s in {value}) > 0 LIMIT 1', [text])
+            if cursor.fetchone():
+                found.add(f"{table}.{column}")
+    return found
+
+
+ECHO = {"id": "echo", "type": "data_transform", "config": {"expression": "{'again': input.word, 'n': 1}"}}
+FAILS = {"id": "fails", "type": "data_transform", "config": {"expression": "int(input.word)"}, "retry": {"attempts": 1}}
+ANNA = Decider(name="anna", roles=frozenset({"user:anna"}))
+
+
+def send(org: Organization, name: str, **data: Any) -> None:
+    services.send_events(org, {"name": name, "data": data})
+
+
+def start(org: Organization, steps: list[dict[str, Any]], data: Any, **more: Any) -> uuid.UUID:
+    return services.trigger(
+        org, publish(org, steps, slug=more.pop("slug", f"f{uuid.uuid4().hex[:8]}"), **more), data
+    ).run_ids[0]
+
+
+def ended(org: Organization, steps: list[dict[str, Any]], data: Any, **more: Any) -> Any:
+    """A run that has completed."""
+    detail = await_end(org, start(org, steps, data, **more), 60)
+    assert detail.run.status == "completed", detail.run.error
+    return detail
+
+
+def first_run(org: Organization, slug: str, **more: Any) -> Any:
+    (run, *_) = await_that(lambda: list(Run.objects.filter(org_id=org.id, flow__slug=slug, **more)), what=slug)
+    return await_end(org, run.id)
+
+
+def test_the_walk_finds_what_is_stored_in_clear(org: Organization, workers: Any, mark: str) -> None:
+    """Without encryption it stands in many columns: a walk that finds nothing would prove nothing."""
+    run = start(org, [ECHO, FAILS], {"word": mark})
+    assert await_end(org, run).run.status == "failed"
+    await_that(lambda: DeadLetter.objects.filter(org_id=org.id).exists(), what="the dead letter")
+    assert places_of(mark) >= {
+        "headrace_workflows_run.input", "headrace_workflows_steprun.output", "headrace_workflows_attempt.error",
+        "headrace_workflows_run.error", "headrace_dlq_deadletter.event_data", "headrace_dlq_deadletter.error_message",
+    }  # fmt: skip
+
+
+def test_no_column_has_a_payload_after_flows_of_every_kind(
+    sealed: Organization,
+    mark: str,
+    httpserver: HTTPServer,
+    outside: Any,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    _declared(sealed, mark, httpserver)
+    _by_event(sealed, mark)
+    _in_containers(sealed, mark)
+    _that_wait(sealed, mark)
+    _controlled(sealed, mark)
+    _failed(sealed, mark)
+    _in_python(sealed, mark, tmp_path)
+    assert places_of(mark) == set()
+    assert Run.objects.filter(org_id=sealed.id).count() > 20
+    again = payloads.rewrite(sealed)
+    assert again.changed == 0, "what is written by the engine has the form that the list of fields says"
+    assert again.unreadable == []
+
+
+def _declared(org: Organization, mark: str, server: HTTPServer) -> None:
+    server.expect_request("/say").respond_with_json({"said": mark})
+    branches = [{"if": "input.word.startsWith('open')", "then": ["yes"]}]
+    steps = [
+        ECHO,
+        {"id": "ask", "type": "http_request", "config": {"url": server.url_for("/say"), "method": "POST",
+         "json": {"word": "${ steps.echo.output.again }"}}},
+        {"id": "code", "type": "sandbox_sync", "config": {"code": "input['word'] + '!'", "input": {"word": "${ input.word }"}}},
+        {"id": "branch", "type": "conditional", "config": {"branches": branches, "else": ["no"]}},
+        {"id": "yes", "type": "noop", "needs": ["branch"], "config": {"output": "${ steps.ask.output }"}},
+        {"id": "no", "type": "noop", "needs": ["branch"]},
+        {"id": "tell", "type": "publish_event", "needs": ["echo"], "config": {"name": "told/word", "data": {"word": "${ input.word }"}}},
+    ]  # fmt: skip
+    detail = ended(org, steps, {"word": mark}, output="${ steps.echo.output }")
+    assert detail.run.output == {"again": mark, "n": 1}
+    assert mark in json.dumps(by_key(detail)["yes"].step_run.output)
+    assert by_key(detail)["no"].step_run.status == "skipped"
+    await_that(lambda: Event.objects.filter(org_id=org.id, name="told/word").exists(), what="the event")
+
+
+def _by_event(org: Organization, mark: str) -> None:
+    key = AccessKey.issue(org, "event", "shop")[1]
+    publish(org, [ECHO], slug="by-event", on={"event": "shop/word", "if": "event.data.word.startsWith('open')"})
+    sent = {"name": "shop/word", "data": {"word": mark}, "user": {"id": "u-1", "mail": mark}}
+    assert Client().post(f"/e/{key}", json.dumps(sent), content_type="text/plain").status_code == 200
+    assert first_run(org, "by-event").run.input == {"word": mark}
+    assert Event.objects.get(org_id=org.id, name="shop/word").user["mail"] == mark
+    events.put_schema(org, "shop/strict", {"type": "object", "properties": {"word": {"enum": ["a"]}}})
+    with contextlib.suppress(EventsRefused):
+        send(org, "shop/strict", word=mark)
+    assert Event.objects.get(org_id=org.id, name="shop/strict").data == {"word": mark}
+    publish(org, [ECHO], slug="misfit", on={"event": "misfit/go"},
+            input_schema={"type": "object", "properties": {"word": {"enum": ["a"]}}})  # fmt: skip
+    send(org, "misfit/go", word=mark)
+    await_that(lambda: TriggerOutcome.objects.filter(org_id=org.id, code="invalid").exists(), what="the refusal")
+
+
+def _in_containers(org: Organization, mark: str) -> None:
+    for type_, config, shown in (
+        ("map", {"items": [{"w": mark}, {"w": mark}]}, "${ item }"),
+        ("batch", {"items": [mark, mark, mark], "size": 2}, "${ item }"),
+        ("loop", {"until": "index >= 1"}, "${ input.word }"),
+        ("group", {}, "${ input.word }"),
+    ):
+        body = {"id": "one", "type": "noop", "config": {"output": shown}}
+        given = json.loads(json.dumps(config).replace(json.dumps(mark), '"${ input.word }"'))
+        detail = ended(org, [{"id": "all", "type": type_, "config": given, "steps": [body]}], {"word": mark})
+        assert mark in json.dumps(by_key(detail)["all"].step_run.output), type_
+
+
+def _that_wait(org: Organization, mark: str) -> None:
+    wait = {"id": "wait", "type": "wait_for_event", "config": {"event": "answer/given", "match": "data.word"}}
+    run_id = start(
+        org, [wait, {"id": "end", "type": "noop", "config": {"output": "${ steps.wait.output.data }"}}], {"word": mark}
+    )
+    await_that(lambda: Wait.objects.filter(run_id=run_id).exists(), what="the wait")
+    send(org, "answer/given", word=mark, more=mark)
+    assert by_key(await_end(org, run_id))["end"].step_run.output["more"] == mark
+    config = {"title": "${ input.word }", "message": "${ input.word }", "details": {"word": "${ input.word }"}}
+    run_id = start(org, [{"id": "ask", "type": "wait_for_approval", "config": config}], {"word": mark})
+    (found,) = await_that(lambda: list(Wait.objects.filter(run_id=run_id)), what="the approval")
+    assert found.options["details"] == {"word": mark}
+    assert found.options["title"] == mark
+    approvals.decide(org, found.step_run_id, by=ANNA, approve=True, comment=mark)
+    assert by_key(await_end(org, run_id))["ask"].step_run.output["comment"] == mark
+    inner = publish(org, [ECHO], slug="inner", output="${ steps.echo.output }")
+    call = {"id": "call", "type": "invoke_flow", "config": {"flow": inner, "data": {"word": "${ input.word }"}}}
+    assert by_key(ended(org, [call], {"word": mark}))["call"].step_run.output["again"] == mark
+    never = [{"id": "wait", "type": "wait_for_event", "config": {"event": "never/comes"}}]
+    slug = publish(org, never, slug="cancelled", cancel_on={"event": "order/cancelled", "match": "data.word"})
+    mine, others = (services.trigger(org, slug, {"word": word}).run_ids[0] for word in (mark, f"{mark}2"))
+    await_that(lambda: Wait.objects.filter(run_id__in=[mine, others]).count() == 2, what="both wait")
+    send(org, "order/cancelled", word=mark)
+    assert await_end(org, mine).run.status == "cancelled"
+    assert Run.objects.get(id=others).is_live
+    services.cancel_run(org, others, reason="enough")
+
+
+def _controlled(org: Organization, mark: str) -> None:
+    publish(org, [{"id": "a", "type": "noop", "config": {"output": "${ input.events }"}}], slug="batched",
+            on={"event": "row/seen"}, batch={"max_size": 3, "timeout": "60s", "key": "event.data.word"})  # fmt: skip
+    for number in range(3):
+        send(org, "row/seen", word=mark, n=number)
+    seen = by_key(first_run(org, "batched", gathered=3))["a"].step_run.output
+    assert [each["data"]["n"] for each in seen] == [0, 1, 2]
+    slug = publish(org, [ECHO], slug="quiet", debounce={"period": "1s", "key": "input.word"})
+    run_id = services.trigger(org, slug, {"word": mark, "n": 1}).run_ids[0]
+    assert services.trigger(org, slug, {"word": mark, "n": 2}).run_ids[0] == run_id
+    assert await_end(org, run_id).run.input["n"] == 2
+    only = publish(org, [ECHO], slug="only", singleton={"key": "input.word", "mode": "skip"},
+                   idempotency={"key": "input.word"}, concurrency=[{"limit": 1, "key": "input.word"}])  # fmt: skip
+    assert await_end(org, services.trigger(org, only, {"word": mark}).run_ids[0]).run.status == "completed"
+
+
+def _failed(org: Organization, mark: str) -> None:
+    slug = publish(org, [ECHO, FAILS], slug="failing", alert_on_failure=True)
+    run_id = services.trigger(org, slug, {"word": mark}).run_ids[0]
+    detail = await_end(org, run_id)
+    assert detail.run.status == "failed"
+    assert mark in by_key(detail)["echo"].step_run.output["again"]
+    letter = await_that(lambda: DeadLetter.objects.filter(org_id=org.id, run_id=run_id).first(), what="the dead letter")
+    assert letter.event_data == {"word": mark}
+    _, api = issued(org)
+    assert api.get(f"/runs/{run_id}").json()["input"] == {"word": mark}
+    replayed = letters.replay(org, letter.id, by="anna", data={"word": f"{mark}3"})
+    assert replayed.run_id
+    await_end(org, replayed.run_id)
+    forked = repair.fork_run(org, run_id, ["fails"], new_input={"word": f"{mark}4"})
+    assert forked.run_id
+    await_end(org, forked.run_id)
+    user = get_user_model().objects.create_user(username=f"u-{uuid.uuid4().hex[:8]}")
+    examples.remember(org, user.pk, kind="flow", name=slug, text=json.dumps({"word": mark}))
+    assert mark in examples.of(org, user.pk, "flow", slug)[0].text
+    BulkOperation.objects.create(org_id=org.id, action="runs.cancel", per_second=1, matched=0, upto=uuid.uuid4(),
+                                 created_by="anna", options={"data": mark}, status="completed")  # fmt: skip
+    with pytest.raises(InvalidInput, match="stored encrypted"):
+        find(org, Criteria(text=mark))
+    assert run_id in {run.id for run in find(org, Criteria(cel=f"input.word == '{mark}'")).runs}
+
+
+def _in_python(org: Organization, mark: str, where: Path) -> None:
+    assert jobs.output(org, composition.create_workflow, {"name": mark})["workflowId"]
+    jobs.publish(org, failures.critical_job_failed)
+    assert jobs.run(org, failures.critical_job, {"invalid": True, "word": mark}).run.status == "failed"
+    jobs.await_run_of(org, failures.critical_job_failed)
+    run_id = jobs.start(org, hidden, {"word": mark, "dir": str(where)})
+    await_that(lambda: Wait.objects.filter(run_id=run_id).exists(), 30, "it waits for the answer")
+    send(org, "code/hidden-answer", word=mark)
+    detail = await_end(org, run_id, 40)
+    assert detail.run.status == "completed", detail.run.error
+    assert detail.run.output == {"done": mark, "found": mark, "failed": f"no such word: {mark}"}
+
+
+# --- keys, and the switch ---------------------------------------------------------------------------------------------
+
+
+def have(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """From now on this process has these encryption keys, the newest first."""
+    monkeypatch.setattr(envelope, "encryption_keys", lambda: names)
+    this_process.forget(Keys)
+
+
+def stored(table: str, column: str, **where: Any) -> list[str]:
+    """What stands in the database, unopened."""
+    condition = " AND ".join(f"{name} = %s" for name in where)
+    with connection.cursor() as cursor:
+        cursor.execute(f'SELECT "{column}"::text FROM {table} WHERE {condition}', [*where.values()])
+        return [text for (text,) in cursor.fetchall()]
+
+
+def test_what_was_stored_before_is_encrypted_and_decrypted_again(org: Organization, workers: Any, mark: str) -> None:
+    items = [{"id": "all", "type": "map", "config": {"items": ["${ input.word }"]}, "steps": [ECHO]}, FAILS]
+    run_id = start(org, items, {"word": mark})
+    before = await_end(org, run_id)
+    await_that(lambda: DeadLetter.objects.filter(org_id=org.id).exists(), what="the dead letter")
+    there = places_of(mark)
+    assert there
+    call_command("payloads", "encrypt", "--org", org.slug, stdout=io.StringIO())
+    assert places_of(mark) == set()
+    counted = payloads.count([org])
+    assert set(counted.by_key) == {"", envelope.keys().current()[0].name}
+    after = await_end(org, run_id)
+    assert (after.run.input, after.run.error) == (before.run.input, before.run.error)
+    assert by_key(after)["all"].step_run.output == by_key(before)["all"].step_run.output
+    call_command("payloads", "decrypt", "--org", org.slug, stdout=io.StringIO())
+    assert places_of(mark) == there
+    assert payloads.count([org]).by_key.keys() == {""}
+
+
+def test_payloads_are_written_anew_with_the_newest_key(
+    org: Organization, workers: Any, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = start(org, [ECHO], {"word": mark})
+    await_end(org, run_id)
+    payloads.switch_to(org, on=True)
+    payloads.rewrite(org)
+    now = told.encryption_keys()
+    have(monkeypatch, "newer", *now)
+    newest = envelope.keys().current()[0].name
+    assert newest not in payloads.count([org]).by_key
+    payloads.rotate()
+    assert payloads.count([org]).by_key.keys() == {"", newest}
+    have(monkeypatch, "newer")
+    assert Run.objects.get(id=run_id).input == {"word": mark}
+    have(monkeypatch, *now, "newer")
+    payloads.rotate()
+    payloads.switch_to(org, on=False)
+    payloads.rewrite(org)
+
+
+def test_a_lost_key_is_named_and_stops_its_own_runs_only(
+    org: Organization, other: Organization, published: list[Any], mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker is this process."""
+    steps = [ECHO, {"id": "next", "type": "noop", "config": {"output": "${ steps.echo.output.again }"}}]
+    run_id = start(org, steps, {"word": mark})
+    bystander = start(other, steps, {"word": mark})
+    payloads.switch_to(org, on=True)
+    payloads.rewrite(org)
+    (name,) = envelope.key_names(stored("headrace_workflows_run", "input", id=run_id)[0])
+    have(monkeypatch, "another")
+    visits = perform.open_visits([by_hand.claim(run_id, "echo"), by_hand.claim(bystander, "echo")])
+    lost, fine = (perform.render(visit) for visit in visits)
+    assert isinstance(lost, StepResult)
+    assert isinstance(lost.outcome, Failed)
+    assert lost.outcome.error.category == "configuration"
+    assert name in lost.outcome.error.message
+    assert "HEADRACE_ENCRYPTION_KEYS_OLD" in lost.outcome.error.message
+    assert isinstance(fine, perform.RenderedStep)
+    record.record([lost])
+    assert Run.objects.get(id=run_id).status == "failed"
+    _, api = issued(org)
+    shown = api.get(f"/runs/{run_id}")
+    assert shown.status_code == 200
+    assert name in json.dumps(shown.json()["input"])
+    with pytest.raises(EncryptionKeyMissing, match=name):
+        repair.replay(org, run_id, by="anna")
+    assert payloads.count([org]).unreadable_count > 0
+    forget_keys(monkeypatch)
+    assert Run.objects.get(id=run_id).input == {"word": mark}
+    payloads.switch_to(org, on=False)
+    payloads.rewrite(org)
+
+
+def forget_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    have(monkeypatch, *told.encryption_keys())
+
+
+def test_an_event_whose_key_is_lost_is_not_taken_for_one_that_starts_nothing(
+    org: Organization, workers: Any, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(org, [ECHO], slug="late", on={"event": "late/word", "if": "event.data.word.startsWith('open')"})
+    event = Event(org_id=org.id, name="late/word", data={"word": mark}, ts=timezone.now())
+    payloads.switch_to(org, on=True)
+    event.save()
+    payloads.switch_to(org, on=False)
+    have(monkeypatch, "another")
+    matching.match([event.id])
+    assert Event.objects.get(id=event.id).matched_at is None
+    forget_keys(monkeypatch)
+    matching.match([event.id])
+    assert first_run(org, "late").run.input == {"word": mark}
+
+
+def test_what_looks_sealed_comes_back_as_it_was_sent_and_opens_nothing(
+    org: Organization, other: Organization, workers: Any, mark: str
+) -> None:
+    """A tenant that has got hold of another one's rows sends them as its own, without encryption and with it."""
+    stolen, text = envelope.seal_value({"word": mark}), envelope.seal_text(mark)
+    data = {"word": "a", "value": stolen, "list": [stolen, {"message": text}], "message": text, "$enc": stolen["$enc"]}
+    key = AccessKey.issue(org, "event", "shop")[1]
+    publish(org, [{"id": "same", "type": "noop", "config": {"output": "${ input }"}}], slug="same", on={"event": "a/b"})
+    sent = {"name": "a/b", "data": data, "user": {"id": "1", "name": text}}
+    assert Client().post(f"/e/{key}", json.dumps(sent), content_type="text/plain").status_code == 200
+    detail = first_run(org, "same")
+    assert detail.run.input == data
+    assert by_key(detail)["same"].step_run.output == data
+    assert Event.objects.get(org_id=org.id).user["name"] == text
+    run_id = start(org, [{"id": "same", "type": "noop", "config": {"output": "${ input }"}}], stolen)
+    assert by_key(await_end(org, run_id))["same"].step_run.output == stolen
+    whole = [
+        {
+            "id": "fails",
+            "type": "data_transform",
+            "config": {"expression": "int(input.message)"},
+            "retry": {"attempts": 1},
+        }
+    ]
+    failed = await_end(org, start(org, whole, {"message": text}))
+    assert mark not in json.dumps(failed.run.error)
+    letter = await_that(lambda: DeadLetter.objects.filter(run_id=failed.run.id).first(), what="the dead letter")
+    assert mark not in letter.error_message
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_runs_are_exported_encrypted_or_in_clear_and_come_back_encrypted(
+    clear: bool, org: Organization, workers: Any, mark: str, tmp_path: Path
+) -> None:
+    payloads.switch_to(org, on=True)
+    payloads.wait_until_known()
+    run_id = start(org, [ECHO], {"word": mark, "looks": envelope.seal_value(mark)})
+    before = await_end(org, run_id)
+    Run.objects.filter(id=run_id).update(created_at=F("created_at") - LONG, ended_at=F("ended_at") - LONG)
+    request = pruning.Request(
+        organizations=[org], subjects=["completed"], older_than="1h", export=tmp_path, clear=clear
+    )
+    pruning.prune(request)
+    assert not Run.objects.filter(id=run_id).exists()
+    (file,) = tmp_path.iterdir()
+    assert (mark in gzip.decompress(file.read_bytes()).decode()) is clear
+    import_runs(org, file)
+    after = await_end(org, run_id)
+    assert after.run.input == before.run.input
+    assert by_key(after)["echo"].step_run.output == by_key(before)["echo"].step_run.output
+    assert places_of(mark) == set()
+    payloads.switch_to(org, on=False)
+
+
+def test_every_column_that_can_hold_a_payload_is_known() -> None:
+    """A new column of JSON or text is one that is sealed, or is named here with the reason."""
+    unknown = {
+        f"{model._meta.label_lower}.{field.name}"
+        for model in apps.get_models()
+        if model._meta.app_label.startswith("headrace_")
+        for field in model._meta.concrete_fields
+        if isinstance(field, models.JSONField | models.TextField)
+        and not isinstance(field, PayloadField | PayloadTextField)
+    }
+    assert unknown == HOLDS_NO_PAYLOAD

@@ -1,0 +1,17 @@
+"""Which organizations have their payloads stored encrypted."""
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("headrace_workflows", "0044_unchanged_model_waits")]
+
+    operations = [
+        migrations.AddField(
+            model_name="organization",
+            name="encrypts_payloads",
+            field=models.BooleanField(
+                db_default=False, default=False, editable=False, help_text="Payloads are stored encrypted."
+            ),
+        ),
+    ]
