@@ -182,6 +182,11 @@ SETTINGS = (
         "Encryption keys of before, with commas: they open what they encrypted, and encrypt nothing.",
     ),
     Setting(
+        "`HEADRACE_ENCRYPT_PAYLOADS`",
+        "`0`",
+        "`1`: payloads of all organizations are stored encrypted, whatever `manage.py payloads` says of each.",
+    ),
+    Setting(
         "`HEADRACE_SECRET_<ORG>__<NAME>`",
         "none",
         "A secret of an organization from the environment: its slug in capitals, `_` for `-`; the database comes first.",

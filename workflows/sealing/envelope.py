@@ -87,14 +87,15 @@ def keys() -> Keys:
 # --- sealing --------------------------------------------------------------------------------------------------------
 
 
-def seal_json(text: str, *, stable_for: UUID | None = None) -> str:
-    """The sealed value of JSON text, as JSON text. `stable_for`: the same one for the same text of this owner."""
-    return f'{{"$enc":"{_sealed(text, stable_for)}"}}'
+def seal_json(text: str) -> str:
+    """The sealed value of JSON text, as JSON text."""
+    return f'{{"$enc":"{_sealed(text, None)}"}}'
 
 
 def seal_value(value: Any, *, stable_for: UUID | None = None) -> dict[str, str]:
-    """The sealed value of a JSON value."""
-    return {NAME: _sealed(json.dumps(value, ensure_ascii=False, separators=(",", ":")), stable_for)}
+    """The sealed value of a JSON value. `stable_for`: the same one for an equal value of this owner."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=stable_for is not None)
+    return {NAME: _sealed(text, stable_for)}
 
 
 def seal_text(text: str) -> str:

@@ -7,7 +7,7 @@
 | errors | category, names of classes, the key of the step |
 | log lines, progress | time, level, percent |
 | items of containers | nothing; each element of a batch by itself, since SQL halves batches; equal ones look equal |
-| options of a wait | all but the title, message and details of an approval |
+| options of a wait | what it does at its end; of an approval not its title, message, details, approvers |
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from workflows.sealing.envelope import NAME, TEXT_MARKER, seal_text, seal_value
 Shape = Callable[[Any], Any]
 _OPEN_OF_ERROR = frozenset({"category", "name", "classPath", "step", "final", "retry_after_s"})
 _OPEN_OF_OUTPUT = {"wait_for_event": frozenset({"id"}), "conditional": frozenset({"then"})}
+_OPEN_OF_LINE = frozenset({"at", "level"})
+_OPEN_OF_PROGRESS = frozenset({"at", "percent"})
+_OPEN_OF_OPTIONS = frozenset({"on_timeout", "on_failure", "on_reject", "on_cancel", "callback", "remind_ms"})
 _PLAIN = re.compile(r"[^${}]*")
 
 
@@ -57,21 +60,6 @@ def _whole_member(value: Any) -> Any:
     return seal_value(value) if isinstance(value, int | float) and not isinstance(value, bool) else member(value)
 
 
-def only(*names: str) -> Shape:
-    """From an object to one of which these members are sealed, each by itself."""
-
-    def shape(value: Any) -> Any:
-        if not isinstance(value, dict) or NAME in value:
-            return seal_value(value)
-        return {name: member(item) if name in names or not _is_harmless(item) else item for name, item in value.items()}
-
-    return shape
-
-
-def _is_harmless(value: Any) -> bool:
-    return not (isinstance(value, str) and value.startswith(TEXT_MARKER))
-
-
 def run_input(value: Any) -> Any:
     """The input of a run."""
     if isinstance(value, dict) and value.keys() == {"events"} and isinstance(value["events"], list):
@@ -89,12 +77,9 @@ def error(value: Any) -> Any:
     return all_but(value, _OPEN_OF_ERROR)
 
 
-log_line = only("message")
-
-
 def logs(value: Any) -> Any:
     """The log lines of a try."""
-    return [log_line(line) for line in value] if isinstance(value, list) else seal_value(value)
+    return [all_but(line, _OPEN_OF_LINE) for line in value] if isinstance(value, list) else seal_value(value)
 
 
 def kept_logs(value: Any) -> Any:
@@ -102,8 +87,14 @@ def kept_logs(value: Any) -> Any:
     return {**value, "lines": logs(value.get("lines", []))}
 
 
-progress = only("message")
-wait_options = only("title", "message", "details")
+def progress(value: Any) -> Any:
+    """What a handler has reported: {percent, message, at}."""
+    return all_but(value, _OPEN_OF_PROGRESS)
+
+
+def wait_options(value: Any) -> Any:
+    """What the end of a wait depends on."""
+    return all_but(value, _OPEN_OF_OPTIONS)
 
 
 def item(value: Any, *, is_part: bool, owner: UUID) -> Any:

@@ -26,16 +26,17 @@ class Sealing:
         """Whether the payloads of an organization are to be sealed. `look`: finds the organizations that want it;
         what it raises is raised, since nothing may be stored in clear because nobody knew."""
         if time.monotonic() > self._until:
-            self._look(look)
+            self.look_again(look)
         return self._everybody or org_id in self._ids
 
     def is_off_for_all(self, look: Look) -> bool:
         """Whether no organization at all wants it."""
         if time.monotonic() > self._until:
-            self._look(look)
+            self.look_again(look)
         return not (self._everybody or self._ids)
 
-    def _look(self, look: Look) -> None:
+    def look_again(self, look: Look) -> None:
+        """Learn what holds from now on."""
         asked_at = time.monotonic()
         self._everybody = configuration().encrypt_payloads
         self._ids = frozenset() if self._everybody else frozenset(look())

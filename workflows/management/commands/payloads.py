@@ -55,13 +55,15 @@ class Command(HeadraceCommand):
             )
         payloads.switch_to(organization, on=on)
         self.doing("organization", organization.slug)
-        if options["new_only"]:
+        if options["new_only"] and options["as_json"]:
+            self.print_json({"organization": organization.slug, "encrypted": on})
+        elif options["new_only"]:
             self.stdout.write(
                 f"{organization.slug}: what is stored from now on is {'encrypted' if on else 'in clear'}."
             )
-            return
-        payloads.wait_until_known()
-        self._say(payloads.rewrite(organization), options)
+        else:
+            payloads.wait_until_known()
+            self._say(payloads.rewrite(organization), options)
 
     def _say(self, result: Rewritten, options: dict[str, Any]) -> None:
         """Exit code 1 where something is left that no key opens."""
