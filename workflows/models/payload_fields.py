@@ -75,7 +75,7 @@ class PayloadField(models.JSONField):
         return self.sealed(vars(model_instance), value)
 
 
-class PayloadTextField(models.TextField):
+class PayloadTextField(models.TextField):  # type: ignore[type-arg]
     """Text that may quote a payload."""
 
     def __init__(self, *args: Any, owner: str = "org_id", **options: Any) -> None:

@@ -30,6 +30,7 @@ from workflows.this_process.configuration import encryption_keys
 NAME = "$enc"
 MARKER = '"$enc'
 """What is in the JSON text of everything that holds a sealed value, or looks as if it did."""
+MARKER_BYTES = b'"$enc'
 TEXT_MARKER = "$enc{"
 _VALUE = re.compile(r"v1:([0-9a-f]{8}):([A-Za-z0-9_-]+={0,2})")
 _TEXT = re.compile(r"\$enc\{v1:([0-9a-f]{8}):([A-Za-z0-9_-]+={0,2})\}")

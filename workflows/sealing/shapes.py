@@ -106,11 +106,7 @@ def item(value: Any, *, is_part: bool, owner: UUID) -> Any:
 
 def task_end(value: Any) -> Any:
     """What a Celery task came to: {state, result} or {state, error}."""
-    if not isinstance(value, dict):
-        return seal_value(value)
-    shaped = {**value}
-    if "result" in value:
-        shaped["result"] = seal_value(value["result"])
-    if isinstance(value.get("error"), dict):
+    shaped = all_but(value, frozenset({"state"}))
+    if isinstance(value, dict) and NAME not in value and isinstance(value.get("error"), dict):
         shaped["error"] = error(value["error"])
     return shaped

@@ -1,49 +1,37 @@
 """Payloads that are stored encrypted: a marked value goes through every kind of flow, and no column of the database has it.
 
-Everything works as it does in clear: the other tests of this folder's neighbours pass with HEADRACE_ENCRYPT_PAYLOADS=1, too.
+That everything else is as it is in clear the other tests show: they pass with HEADRACE_ENCRYPT_PAYLOADS=1, too.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import gzip
-import io
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.core.management import call_command
-from django.db import connection, models
-from django.db.models import F
+from django.db import models
 from django.test import Client
-from django.utils import timezone
 from pytest_httpserver import HTTPServer
 
 from config.asgi import application  # noqa: F401  (the whole site is loaded)
 from dlq import services as letters
 from dlq.models import DeadLetter
 from examples.python import composition, failures
+from tests.integration.access.marked import ECHO, FAILS, ended, first_run, places_of, send, start
 from tests.integration.access.test_keys import issued
 from tests.integration.examples import jobs
 from tests.integration.examples.conftest import outside, services_address  # noqa: F401
-from tests.support import by_hand
 from tests.support.python_flows.hidden import hidden
 from tests.support.workers import await_end, await_that, by_key, publish
-from workflows import services, this_process
-from workflows.engine.events import matching
-from workflows.engine.pipeline import perform, record
-from workflows.engine.state.records import StepResult
-from workflows.errors import EncryptionKeyMissing, InvalidInput
+from workflows import services
+from workflows.errors import InvalidInput
 from workflows.models import AccessKey, BulkOperation, Event, Organization, Run, TriggerOutcome, Wait
 from workflows.models.payload_fields import PayloadField, PayloadTextField
-from workflows.sealing import envelope
-from workflows.sealing.envelope import Keys
 from workflows.selectors.searching.criteria import Criteria
 from workflows.selectors.searching.walk import find
 from workflows.services import approvals, events, repair
@@ -51,73 +39,10 @@ from workflows.services.access import payloads
 from workflows.services.approvals import Decider
 from workflows.services.events import EventsRefused
 from workflows.services.own import examples
-from workflows.services.retention import pruning
-from workflows.services.retention.importing import import_runs
-from workflows.steps.outcome import Failed
-from workflows.this_process import configuration as told
 
-LONG = dt.timedelta(days=90)
 HOLDS_NO_PAYLOAD: set[str] = set()
 """Columns that hold none: definitions and settings, counts, what people write about a thing, names."""
-
-
-@pytest.fixture
-def sealed(org: Organization, workers: Any) -> Iterator[Organization]:
-    """An organization that encrypts, as all processes know."""
-    payloads.switch_to(org, on=True)
-    payloads.wait_until_known()
-    yield org
-    payloads.switch_to(org, on=False)
-
-
-@pytest.fixture
-def mark() -> str:
-    """A text that stands nowhere else."""
-    return f"open-sesame-{uuid.uuid4().hex}"
-
-
-def places_of(text: str) -> set[str]:
-    """The columns of the database, of all tables and types, in which the text stands. As bytes and in JSON, too."""
-    found = set()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT table_name, column_name, data_type FROM information_schema.columns c"
-            " WHERE table_schema = 'public' AND EXISTS (SELECT 1 FROM information_schema.tables t"
-            " WHERE t.table_name = c.table_name AND t.table_schema = 'public' AND t.table_type = 'BASE TABLE')"
-        )
-        for table, column, kind in cursor.fetchall():
-            value = f"encode(\"{column}\", 'escape')" if kind == "bytea" else f'"{column}"::text'
-            cursor.execute(f'SELECT 1 FROM "{table}" WHERE position(%s in {value}) > 0 LIMIT 1', [text])
-            if cursor.fetchone():
-                found.add(f"{table}.{column}")
-    return found
-
-
-ECHO = {"id": "echo", "type": "data_transform", "config": {"expression": "{'again': input.word, 'n': 1}"}}
-FAILS = {"id": "fails", "type": "data_transform", "config": {"expression": "int(input.word)"}, "retry": {"attempts": 1}}
 ANNA = Decider(name="anna", roles=frozenset({"user:anna"}))
-
-
-def send(org: Organization, name: str, **data: Any) -> None:
-    services.send_events(org, {"name": name, "data": data})
-
-
-def start(org: Organization, steps: list[dict[str, Any]], data: Any, **more: Any) -> uuid.UUID:
-    return services.trigger(
-        org, publish(org, steps, slug=more.pop("slug", f"f{uuid.uuid4().hex[:8]}"), **more), data
-    ).run_ids[0]
-
-
-def ended(org: Organization, steps: list[dict[str, Any]], data: Any, **more: Any) -> Any:
-    """A run that has completed."""
-    detail = await_end(org, start(org, steps, data, **more), 60)
-    assert detail.run.status == "completed", detail.run.error
-    return detail
-
-
-def first_run(org: Organization, slug: str, **more: Any) -> Any:
-    (run, *_) = await_that(lambda: list(Run.objects.filter(org_id=org.id, flow__slug=slug, **more)), what=slug)
-    return await_end(org, run.id)
 
 
 def test_the_walk_finds_what_is_stored_in_clear(org: Organization, workers: Any, mark: str) -> None:
@@ -283,171 +208,6 @@ def _in_python(org: Organization, mark: str, where: Path) -> None:
     detail = await_end(org, run_id, 40)
     assert detail.run.status == "completed", detail.run.error
     assert detail.run.output == {"done": mark, "found": mark, "failed": f"no such word: {mark}"}
-
-
-# --- keys, and the switch ---------------------------------------------------------------------------------------------
-
-
-def have(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """From now on this process has these encryption keys, the newest first."""
-    monkeypatch.setattr(envelope, "encryption_keys", lambda: names)
-    this_process.forget(Keys)
-
-
-def stored(table: str, column: str, **where: Any) -> list[str]:
-    """What stands in the database, unopened."""
-    condition = " AND ".join(f"{name} = %s" for name in where)
-    with connection.cursor() as cursor:
-        cursor.execute(f'SELECT "{column}"::text FROM {table} WHERE {condition}', [*where.values()])
-        return [text for (text,) in cursor.fetchall()]
-
-
-def test_what_was_stored_before_is_encrypted_and_decrypted_again(org: Organization, workers: Any, mark: str) -> None:
-    items = [{"id": "all", "type": "map", "config": {"items": ["${ input.word }"]}, "steps": [ECHO]}, FAILS]
-    run_id = start(org, items, {"word": mark})
-    before = await_end(org, run_id)
-    await_that(lambda: DeadLetter.objects.filter(org_id=org.id).exists(), what="the dead letter")
-    there = places_of(mark)
-    assert there
-    call_command("payloads", "encrypt", "--org", org.slug, stdout=io.StringIO())
-    assert places_of(mark) == set()
-    counted = payloads.count([org])
-    assert set(counted.by_key) == {"", envelope.keys().current()[0].name}
-    after = await_end(org, run_id)
-    assert (after.run.input, after.run.error) == (before.run.input, before.run.error)
-    assert by_key(after)["all"].step_run.output == by_key(before)["all"].step_run.output
-    call_command("payloads", "decrypt", "--org", org.slug, stdout=io.StringIO())
-    assert places_of(mark) == there
-    assert payloads.count([org]).by_key.keys() == {""}
-
-
-def test_payloads_are_written_anew_with_the_newest_key(
-    org: Organization, workers: Any, mark: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_id = start(org, [ECHO], {"word": mark})
-    await_end(org, run_id)
-    payloads.switch_to(org, on=True)
-    payloads.rewrite(org)
-    now = told.encryption_keys()
-    have(monkeypatch, "newer", *now)
-    newest = envelope.keys().current()[0].name
-    assert newest not in payloads.count([org]).by_key
-    payloads.rotate()
-    assert payloads.count([org]).by_key.keys() == {"", newest}
-    have(monkeypatch, "newer")
-    assert Run.objects.get(id=run_id).input == {"word": mark}
-    have(monkeypatch, *now, "newer")
-    payloads.rotate()
-    payloads.switch_to(org, on=False)
-    payloads.rewrite(org)
-
-
-def test_a_lost_key_is_named_and_stops_its_own_runs_only(
-    org: Organization, other: Organization, published: list[Any], mark: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The worker is this process."""
-    steps = [ECHO, {"id": "next", "type": "noop", "config": {"output": "${ steps.echo.output.again }"}}]
-    run_id = start(org, steps, {"word": mark})
-    bystander = start(other, steps, {"word": mark})
-    payloads.switch_to(org, on=True)
-    payloads.rewrite(org)
-    (name,) = envelope.key_names(stored("headrace_workflows_run", "input", id=run_id)[0])
-    have(monkeypatch, "another")
-    visits = perform.open_visits([by_hand.claim(run_id, "echo"), by_hand.claim(bystander, "echo")])
-    lost, fine = (perform.render(visit) for visit in visits)
-    assert isinstance(lost, StepResult)
-    assert isinstance(lost.outcome, Failed)
-    assert lost.outcome.error.category == "configuration"
-    assert name in lost.outcome.error.message
-    assert "HEADRACE_ENCRYPTION_KEYS_OLD" in lost.outcome.error.message
-    assert isinstance(fine, perform.RenderedStep)
-    record.record([lost])
-    assert Run.objects.get(id=run_id).status == "failed"
-    _, api = issued(org)
-    shown = api.get(f"/runs/{run_id}")
-    assert shown.status_code == 200
-    assert name in json.dumps(shown.json()["input"])
-    with pytest.raises(EncryptionKeyMissing, match=name):
-        repair.replay(org, run_id, by="anna")
-    assert payloads.count([org]).unreadable_count > 0
-    forget_keys(monkeypatch)
-    assert Run.objects.get(id=run_id).input == {"word": mark}
-    payloads.switch_to(org, on=False)
-    payloads.rewrite(org)
-
-
-def forget_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    have(monkeypatch, *told.encryption_keys())
-
-
-def test_an_event_whose_key_is_lost_is_not_taken_for_one_that_starts_nothing(
-    org: Organization, workers: Any, mark: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish(org, [ECHO], slug="late", on={"event": "late/word", "if": "event.data.word.startsWith('open')"})
-    event = Event(org_id=org.id, name="late/word", data={"word": mark}, ts=timezone.now())
-    payloads.switch_to(org, on=True)
-    event.save()
-    payloads.switch_to(org, on=False)
-    have(monkeypatch, "another")
-    matching.match([event.id])
-    assert Event.objects.get(id=event.id).matched_at is None
-    forget_keys(monkeypatch)
-    matching.match([event.id])
-    assert first_run(org, "late").run.input == {"word": mark}
-
-
-def test_what_looks_sealed_comes_back_as_it_was_sent_and_opens_nothing(
-    org: Organization, other: Organization, workers: Any, mark: str
-) -> None:
-    """A tenant that has got hold of another one's rows sends them as its own, without encryption and with it."""
-    stolen, text = envelope.seal_value({"word": mark}), envelope.seal_text(mark)
-    data = {"word": "a", "value": stolen, "list": [stolen, {"message": text}], "message": text, "$enc": stolen["$enc"]}
-    key = AccessKey.issue(org, "event", "shop")[1]
-    publish(org, [{"id": "same", "type": "noop", "config": {"output": "${ input }"}}], slug="same", on={"event": "a/b"})
-    sent = {"name": "a/b", "data": data, "user": {"id": "1", "name": text}}
-    assert Client().post(f"/e/{key}", json.dumps(sent), content_type="text/plain").status_code == 200
-    detail = first_run(org, "same")
-    assert detail.run.input == data
-    assert by_key(detail)["same"].step_run.output == data
-    assert Event.objects.get(org_id=org.id).user["name"] == text
-    run_id = start(org, [{"id": "same", "type": "noop", "config": {"output": "${ input }"}}], stolen)
-    assert by_key(await_end(org, run_id))["same"].step_run.output == stolen
-    whole = [
-        {
-            "id": "fails",
-            "type": "data_transform",
-            "config": {"expression": "int(input.message)"},
-            "retry": {"attempts": 1},
-        }
-    ]
-    failed = await_end(org, start(org, whole, {"message": text}))
-    assert mark not in json.dumps(failed.run.error)
-    letter = await_that(lambda: DeadLetter.objects.filter(run_id=failed.run.id).first(), what="the dead letter")
-    assert mark not in letter.error_message
-
-
-@pytest.mark.parametrize("clear", [False, True])
-def test_runs_are_exported_encrypted_or_in_clear_and_come_back_encrypted(
-    clear: bool, org: Organization, workers: Any, mark: str, tmp_path: Path
-) -> None:
-    payloads.switch_to(org, on=True)
-    payloads.wait_until_known()
-    run_id = start(org, [ECHO], {"word": mark, "looks": envelope.seal_value(mark)})
-    before = await_end(org, run_id)
-    Run.objects.filter(id=run_id).update(created_at=F("created_at") - LONG, ended_at=F("ended_at") - LONG)
-    request = pruning.Request(
-        organizations=[org], subjects=["completed"], older_than="1h", export=tmp_path, clear=clear
-    )
-    pruning.prune(request)
-    assert not Run.objects.filter(id=run_id).exists()
-    (file,) = tmp_path.iterdir()
-    assert (mark in gzip.decompress(file.read_bytes()).decode()) is clear
-    import_runs(org, file)
-    after = await_end(org, run_id)
-    assert after.run.input == before.run.input
-    assert by_key(after)["echo"].step_run.output == by_key(before)["echo"].step_run.output
-    assert places_of(mark) == set()
-    payloads.switch_to(org, on=False)
 
 
 def test_every_column_that_can_hold_a_payload_is_known() -> None:

@@ -13,11 +13,11 @@ from workflows.functions import Event, ReceivedEvent, Step, StepFailed, flow
 def hidden(event: ReceivedEvent, step: Step) -> Any:
     """Logs it, sleeps over it, waits by its value, fails with it, sends it on."""
     word, where = event.data["word"], event.data["dir"]
-    step.logger.info("began with %s", word)
+    step.logger.info(f"began with {word}", word=word)
     step.sleep("a-while", "50ms")
 
     def work() -> dict[str, str]:
-        step.logger.info("works with %s", word)
+        step.logger.info(f"works with {word}")
         tell(where, "work")
         if told(Path(where), "work") == 1:
             raise RuntimeError(f"not with {word}")

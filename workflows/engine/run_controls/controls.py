@@ -155,7 +155,7 @@ def _gather(flow: CompiledFlow, decision: Decision, key: str, group: list[Candid
         rows = sql.join_batch(
             flow=flow.flow_id,
             key=key,
-            events=sealed.each(_events(part), flow.org_id),
+            events=sealed.elements(_events(part), flow.org_id),
             number=len(part),
             max_size=spec.max_size,
             max_bytes=MAX_BATCH_BYTES,

@@ -35,15 +35,13 @@ _SETTINGS = (
 )
 _local = threading.local()
 
-_MARKER = envelope.MARKER.encode()
-
 
 class PayloadLoader(JsonbLoader):
     """Reads JSON, and opens what is sealed in it."""
 
     def load(self, data: Any) -> Any:
         text = bytes(data)
-        return envelope.loads(text) if _MARKER in text else json.loads(text)
+        return envelope.loads(text) if envelope.MARKER_BYTES in text else json.loads(text)
 
 
 Cursor = psycopg.Cursor[Any]

@@ -53,7 +53,7 @@ def run_input(text: str, org_id: UUID) -> str:
     return _shaped(text, shapes.run_input) if text.startswith('{"events":') else envelope.seal_json(text)
 
 
-def each(text: str, org_id: UUID) -> str:
+def elements(text: str, org_id: UUID) -> str:
     """An array of which each element is sealed by itself: the events of a batch."""
     if not is_wanted(text, org_id):
         return text

@@ -249,4 +249,4 @@ def _replace(table: Table, column: Field, key: tuple[Any, ...], old: str, new: s
             f'UPDATE {table.name} SET "{column.column}" = %s::{kind} WHERE {where} AND "{column.column}" = %s::{kind}',
             [new, *key, old],
         )
-        return cursor.rowcount == 1
+        return bool(cursor.rowcount == 1)

@@ -26,15 +26,16 @@ def seal(rows: Mapping[str, list[dict[str, Any]]], org_id: UUID, *, is_clear: bo
         for row in rows.get(kind, ()):
             facts = {**row, "org_id": org_id, "kind": kinds.get(row.get("container_id"))}
             for column in columns:
-                value = row.get(column.column)
+                name = column.name
+                value = row.get(name)
                 if value is None:
                     continue
                 if isinstance(column, PayloadTextField):
-                    row[column.column] = _text(str(value), wants=wants, is_clear=is_clear)
+                    row[name] = _text(str(value), wants=wants, is_clear=is_clear)
                 elif MARKER in json.dumps(value):
-                    row[column.column] = sealed(column, facts, value) if is_clear else value
+                    row[name] = sealed(column, facts, value) if is_clear else value
                 elif wants:
-                    row[column.column] = sealed(column, facts, value)
+                    row[name] = sealed(column, facts, value)
 
 
 def _text(text: str, *, wants: bool, is_clear: bool) -> str:
