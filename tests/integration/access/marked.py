@@ -16,7 +16,12 @@ from workflows.sealing.envelope import Keys
 from workflows.this_process import configuration as told
 
 ECHO = {"id": "echo", "type": "data_transform", "config": {"expression": "{'again': input.word, 'n': 1}"}}
-FAILS = {"id": "fails", "type": "data_transform", "config": {"expression": "int(input.word)"}, "retry": {"attempts": 1}}
+FAILS = {
+    "id": "fails",
+    "type": "data_transform",
+    "config": {"expression": "{'no such word': input.word}[input.word]"},
+    "retry": {"attempts": 1},
+}
 
 
 def send(org: Organization, name: str, **data: Any) -> None:

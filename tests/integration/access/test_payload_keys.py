@@ -6,11 +6,13 @@ import datetime as dt
 import gzip
 import io
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import connection, transaction
 from django.db.models import F
 from django.test import Client
 from django.utils import timezone
@@ -20,6 +22,7 @@ from tests.integration.access.marked import ECHO, FAILS, first_run, have, have_a
 from tests.integration.access.test_keys import issued
 from tests.support import by_hand
 from tests.support.workers import await_end, await_that, by_key, publish
+from workflows import services
 from workflows.engine.events import matching
 from workflows.engine.pipeline import perform, record
 from workflows.engine.state.records import StepResult
@@ -177,4 +180,42 @@ def test_runs_are_exported_encrypted_or_in_clear_and_come_back_encrypted(
     assert after.run.input == before.run.input
     assert by_key(after)["echo"].step_run.output == by_key(before)["echo"].step_run.output
     assert places_of(mark) == set()
+    payloads.switch_to(org, on=False)
+
+
+def test_a_key_that_a_flow_has_computed_stands_for_its_run_after_the_switch(
+    org: Organization, published: list[Any], mark: str
+) -> None:
+    slug = publish(org, [ECHO], slug="keyed", idempotency={"key": "input.word"})
+    first = services.trigger(org, slug, {"word": mark}).run_ids
+    assert "headrace_workflows_idempotencykey.key" in places_of(mark)
+    payloads.switch_to(org, on=True)
+    assert "headrace_workflows_idempotencykey.key" not in places_of(mark)
+    assert services.trigger(org, slug, {"word": mark}).run_ids == first
+    other_one = services.trigger(org, slug, {"word": f"{mark}2"}).run_ids
+    payloads.switch_to(org, on=False)
+    assert services.trigger(org, slug, {"word": mark}).run_ids == first
+    assert services.trigger(org, slug, {"word": f"{mark}2"}).run_ids == other_one
+    assert places_of(mark) == {"headrace_workflows_run.input"}, "of before: nobody has rewritten it"
+
+
+def test_a_key_taken_while_the_organization_is_switched_gives_one_run(
+    org: Organization, published: list[Any], mark: str
+) -> None:
+    """Another process holds the key's old form in a transaction that is open."""
+    slug = publish(org, [ECHO], slug="keyed", idempotency={"key": "input.word"})
+    switched = threading.Event()
+
+    def switch() -> None:
+        payloads.switch_to(Organization.objects.get(id=org.id), on=True)
+        switched.set()
+        connection.close()
+
+    with transaction.atomic():
+        first = services.trigger(org, slug, {"word": mark}).run_ids
+        thread = threading.Thread(target=switch)
+        thread.start()
+        assert not switched.wait(0.3), "it waits for whoever takes keys"
+    thread.join()
+    assert services.trigger(org, slug, {"word": mark}).run_ids == first
     payloads.switch_to(org, on=False)

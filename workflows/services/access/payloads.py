@@ -16,8 +16,9 @@ from typing import Any
 from uuid import UUID
 
 from django.apps import apps
-from django.db import connection, models
+from django.db import connection, models, transaction
 
+from workflows.engine.run_controls import idempotency
 from workflows.models import FanOut, Organization
 from workflows.models.payload_fields import PayloadField, PayloadTextField
 from workflows.sealing import envelope, shapes, switch
@@ -51,7 +52,10 @@ class Rewritten:
 
 def switch_to(organization: Organization, *, on: bool) -> bool:
     """Have new payloads of an organization stored encrypted, or not. Returns whether that changed anything."""
-    changed = Organization.objects.filter(id=organization.id, encrypts_payloads=not on).update(encrypts_payloads=on)
+    with transaction.atomic():
+        if on:
+            idempotency.hash_keys(organization.id)
+        changed = Organization.objects.filter(id=organization.id, encrypts_payloads=not on).update(encrypts_payloads=on)
     organization.encrypts_payloads = on
     switch.forget()
     return bool(changed)
