@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 import psycopg
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from throttling.errors import ThrottlingError
@@ -139,7 +139,7 @@ def _is_hashing(org_id: UUID) -> bool:
         sql.lock_key_form(org=org_id, alone=False)
         if not sql.hashes_keys(org=org_id)[0].hashed:
             return False
-        known.add(org_id)
+        transaction.on_commit(lambda: known.add(org_id))
     return True
 
 

@@ -24,13 +24,13 @@ from workflows.engine.sql.waits import LookBackRow, TakenWaitsRow
 from workflows.engine.state import database, expression_context, flow_cache, sealed
 from workflows.engine.state.records import Claim, Recorded, StepResult
 from workflows.engine.worker import ending
-from workflows.errors import Category, UnloadableVersion
+from workflows.errors import Category, EncryptionKeyMissing, UnloadableVersion
 from workflows.expressions import Expression, compile_expression
 from workflows.expressions.equality import MISSING, NO_TERM, hash_of, value_at
 from workflows.models import Event
 from workflows.payload import dump
-from workflows.sealing import shapes
-from workflows.sealing.envelope import open_text
+from workflows.sealing import envelope, shapes
+from workflows.sealing.envelope import UnopenedText, open_text
 from workflows.steps.outcome import Completed, Failed, Outcome, StepError, WaitFor
 
 log = structlog.get_logger(__name__)
@@ -167,7 +167,9 @@ def _first_that_fit(candidates: Sequence[tuple[_Wait, Sequence[_Event]]]) -> dic
     open_: list[tuple[_Wait, list[_Event]]] = []
     for wait, events in candidates:
         fitting = [event for event in events if _has_value(wait, event)]
-        if fitting and (not wait.condition or _is_unloadable(wait)):  # (its end records why it fails)
+        if fitting and (
+            not wait.condition or _is_unloadable(wait) or _is_unopened(wait)
+        ):  # (its end says why it fails)
             met[wait.step_run_id] = fitting[0].id
         elif fitting:
             open_.append((wait, fitting))
@@ -197,6 +199,11 @@ def _is_unloadable(wait: _Wait) -> bool:
     return refused is not None
 
 
+def _is_unopened(wait: _Wait) -> bool:
+    """Whether the wait's condition is encrypted under a key that is not here."""
+    return isinstance(open_text(wait.condition), UnopenedText)
+
+
 def _read(wait: _Wait) -> set[str]:
     """The steps that a condition reads, and those that may stand in for them."""
     return flow_cache.flow_of(wait.version_id).with_fallbacks(_condition_of(wait).steps)
@@ -212,6 +219,8 @@ def _has_value(wait: _Wait, event: _Event) -> bool:
 def _holds(wait: _Wait, scope_: Mapping[str, Any]) -> bool:
     try:
         return _condition_of(wait).is_true(scope_)
+    except EncryptionKeyMissing:
+        return True  # its end says why it fails
     except BaseException as error:  # whatever it is, it is about this wait only
         ending.raise_if_ending(error)
         log.info("a wait's condition does not hold", run_id=str(wait.run_id), error=str(error))
@@ -260,12 +269,24 @@ def drop(step_run_ids: Sequence[UUID]) -> None:
 def _result(row: TakenWaitsRow) -> StepResult:
     claim = Claim.of(row, None, waited_for=row.waiting_for)
     try:
+        if row.taken_by == "event" and envelope.keys().misses:
+            _check_open(row)
         outcome = outcome_of(row)
         output = outcome.output if isinstance(outcome, Completed) else None
         return StepResult(claim=claim, outcome=outcome, output=None if output is None else dump(output))
     except BaseException as error:  # one that can't be recorded must not keep the others from it
         ending.raise_if_ending(error)
         return StepResult(claim=claim, outcome=Failed(error=describe(error)))
+
+
+def _check_open(row: TakenWaitsRow) -> None:
+    """Raises EncryptionKeyMissing where nobody could tell whether the event is the one that was waited for."""
+    condition = open_text(row.condition)
+    envelope.check_open(condition)
+    if condition:
+        flow = flow_cache.flow_of(row.version_id)
+        keys = flow.with_fallbacks(compile_expression(condition, owner=flow.org_id).steps)
+        envelope.check_open(expression_context.load_steps([(row.id, row.run_id)], keys, inner=[row.id]))
 
 
 class TakenWait(Protocol):
