@@ -39,6 +39,8 @@ class Rewritten:
 
     rows: int = 0
     changed: int = 0
+    columns: Counter[str] = field(default_factory=Counter)
+    """How many values were changed in each column."""
     unreadable_count: int = 0
     unreadable: list[str] = field(default_factory=list)
     by_key: Counter[str] = field(default_factory=Counter)
@@ -74,6 +76,7 @@ def rewrite(organization: Organization, tell: Callable[[Rewritten], None] = lamb
     for _ in range(MOST_PASSES):
         done = _walk([organization.id], lambda _: wants, tell, changes=True)
         total.changed += done.changed
+        total.columns += done.columns
         total.rows, total.by_key = done.rows, done.by_key
         total.unreadable, total.unreadable_count = done.unreadable, done.unreadable_count
         if not done.changed:
@@ -203,6 +206,7 @@ def _rewrite_page(table: Table, page: Sequence[Row], wanted: Wanted, done: Rewri
                 continue
             if changes and new is not None and _replace(table, column, key, text, new):
                 done.changed += 1
+                done.columns[f"{table.name}.{column.column}"] += 1
 
 
 class _Unreadable(Exception):
@@ -218,12 +222,14 @@ def _new_text(column: Field, facts: Mapping[str, Any], text: str, is_wanted: boo
             raise _Unreadable(clear)
         if is_wanted is None:
             return None
+        if is_wanted and envelope.key_names(text) == {envelope.keys().current()[0].name}:
+            return None  # all of it, or what SQL has put behind the name of an error
         new = envelope.seal_text(clear) if is_wanted or TEXT_MARKER in clear else clear
     else:
         value = envelope.loads(text)
         for why in envelope.unopened(value):
             raise _Unreadable(why)
-        if is_wanted is None:
+        if is_wanted is None or (is_wanted and value in ([], {}, "", None) and MARKER not in text):
             return None
         clear = json.dumps(value, ensure_ascii=False)
         new = json.dumps(sealed(column, facts, value), ensure_ascii=False) if is_wanted or MARKER in clear else clear
