@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from workflows.errors import EncryptionKeyMissing, InvalidInput, InvalidJson, InvalidOutput, PayloadTooLarge
-from workflows.sealing.envelope import MARKER, unopened
+from workflows.sealing.envelope import has_marker, unopened
 
 MAX_EVENT_BYTES = 512 * 1024
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
@@ -115,7 +115,7 @@ def dump(value: Json, *, what: str = "The output", limit_bytes: int = MAX_OUTPUT
         found = fault(value)
         if found:
             raise InvalidOutput(f"{what} can't be stored: {found}.")
-    if MARKER in text:
+    if has_marker(text):
         for why in unopened(value):
             raise EncryptionKeyMissing(why)
     size = len(text.encode())

@@ -53,7 +53,7 @@ class PayloadField(models.JSONField):
         return name, "django.db.models.JSONField", args, options
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
-        if isinstance(value, str) and envelope.MARKER in value:
+        if isinstance(value, str) and envelope.has_marker(value):
             return envelope.loads(value)
         if isinstance(expression, KeyTransform) and not isinstance(value, str):
             return value

@@ -85,6 +85,17 @@ def keys() -> Keys:
     return this_process.own(Keys)
 
 
+def has_marker(text: str) -> bool:
+    """Whether MARKER stands in JSON text. The first look is for a character that few texts have: it is ten times as
+    fast."""
+    return "$" in text and MARKER in text
+
+
+def has_marker_bytes(text: bytes) -> bool:
+    """The same of JSON text as bytes."""
+    return b"$" in text and MARKER_BYTES in text
+
+
 # --- sealing --------------------------------------------------------------------------------------------------------
 
 
@@ -160,12 +171,6 @@ def open_text(text: str) -> str:
     if whole := _TEXT.fullmatch(text):
         return _clear_text(whole)
     return _TEXT.sub(_clear_text, text)
-
-
-def open_value(value: Any) -> Any:
-    """A JSON value that was read as it is stored, as it was before it was sealed."""
-    text = json.dumps(value)
-    return loads(text) if MARKER in text else value
 
 
 def _opened(value: dict[str, Any]) -> Any:

@@ -20,7 +20,7 @@ from workflows.engine.events.receive import NewEvent
 from workflows.engine.intake.groups import Groups, Outcome
 from workflows.engine.sql import intake as sql
 from workflows.engine.state import sealed
-from workflows.sealing.envelope import MARKER, seal_json
+from workflows.sealing.envelope import has_marker, seal_json
 
 log = structlog.get_logger(__name__)
 
@@ -116,6 +116,6 @@ def _sealing(group: Sequence[Sent]) -> Callable[[str, Sent], str]:
         wanting = {each.digest for each in group if each.digest in owners and sealed.is_on(owners[each.digest])}
 
     def stored(text: str, request: Sent) -> str:
-        return seal_json(text) if request.digest in wanting or MARKER in text else text
+        return seal_json(text) if request.digest in wanting or has_marker(text) else text
 
     return stored

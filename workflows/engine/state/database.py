@@ -41,7 +41,7 @@ class PayloadLoader(JsonbLoader):
 
     def load(self, data: Any) -> Any:
         text = bytes(data)
-        return envelope.loads(text) if envelope.MARKER_BYTES in text else json.loads(text)
+        return envelope.loads(text) if envelope.has_marker_bytes(text) else json.loads(text)
 
 
 Cursor = psycopg.Cursor[Any]

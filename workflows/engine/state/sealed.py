@@ -13,7 +13,7 @@ from uuid import UUID
 
 from workflows.engine.sql import perform as sql
 from workflows.sealing import envelope, shapes, switch
-from workflows.sealing.envelope import MARKER, TEXT_MARKER
+from workflows.sealing.envelope import TEXT_MARKER, has_marker
 from workflows.sealing.shapes import Shape
 
 
@@ -38,7 +38,7 @@ def _look() -> Iterable[UUID]:
 
 def is_wanted(text: str, org_id: UUID) -> bool:
     """Whether JSON text of an organization has to be sealed."""
-    return is_on(org_id) or MARKER in text
+    return is_on(org_id) or has_marker(text)
 
 
 def value(text: str, org_id: UUID) -> str:
@@ -86,12 +86,12 @@ def logs(text: str | None, org_id: UUID) -> str | None:
 
 def shaped(found: Any, org_id: UUID, shape: Shape) -> Any:
     """A JSON value that becomes a part of a statement's parameter."""
-    return shape(found) if is_on(org_id) or MARKER in _dumps(found) else found
+    return shape(found) if is_on(org_id) or has_marker(_dumps(found)) else found
 
 
 def items(values: Sequence[Any], org_id: UUID, *, are_parts: bool) -> list[Any]:
     """The values of the items of a container; `are_parts`: of a batch."""
-    if not is_on(org_id) and MARKER not in _dumps(values):
+    if not is_on(org_id) and not has_marker(_dumps(values)):
         return list(values)
     return [shapes.item(found, is_part=are_parts, owner=org_id) for found in values]
 
