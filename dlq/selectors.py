@@ -26,6 +26,7 @@ from workflows.edge.values import (
 )
 from workflows.errors import InvalidInput
 from workflows.models import Flow, Organization, Run
+from workflows.models.payload_fields import is_on
 from workflows.selectors.around_run.letters import Change, Letter
 from workflows.selectors.runs import page_by_id
 
@@ -64,6 +65,11 @@ def matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[D
     if "group" in values:
         letters = letters.filter(group__in=group_where(organization, str(values["group"])).values("id"))
     if "search" in values:
+        if is_on(organization.id):
+            raise InvalidInput(
+                "search: the payloads of this organization are stored encrypted, and so are the messages of its "
+                "errors; they are not searched. Filter by category, flow, step, type or time."
+            )
         letters = letters.filter(error_message__icontains=str(values["search"]))
     return letters
 

@@ -356,6 +356,12 @@ class ConfigurationFailure(StepFailure):
     category = Category.CONFIGURATION
 
 
+class EncryptionKeyMissing(ConfigurationFailure):
+    """A payload is stored encrypted under a key that is not here; add that key to HEADRACE_ENCRYPTION_KEYS_OLD."""
+
+    status, code = 409, "encryption_key_missing"
+
+
 class UnloadableVersion(ConfigurationFailure):
     """The flow version can't be loaded; correct the flow and publish it again."""
 

@@ -11,7 +11,8 @@ import json
 import re
 from typing import Any
 
-from workflows.errors import InvalidInput, InvalidJson, InvalidOutput, PayloadTooLarge
+from workflows.errors import EncryptionKeyMissing, InvalidInput, InvalidJson, InvalidOutput, PayloadTooLarge
+from workflows.sealing.envelope import has_marker, unopened
 
 MAX_EVENT_BYTES = 512 * 1024
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
@@ -96,7 +97,7 @@ def dump(value: Json, *, what: str = "The output", limit_bytes: int = MAX_OUTPUT
     """The value as JSON text that `jsonb` accepts.
 
     Raises InvalidOutput for NaN, infinities, NUL, lone surrogates, values that are no JSON and too deep nesting;
-    PayloadTooLarge over `limit_bytes`.
+    PayloadTooLarge over `limit_bytes`; EncryptionKeyMissing for what stands for a payload that no key opens.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -114,6 +115,9 @@ def dump(value: Json, *, what: str = "The output", limit_bytes: int = MAX_OUTPUT
         found = fault(value)
         if found:
             raise InvalidOutput(f"{what} can't be stored: {found}.")
+    if has_marker(text):
+        for why in unopened(value):
+            raise EncryptionKeyMissing(why)
     size = len(text.encode())
     if size > limit_bytes:
         raise PayloadTooLarge(f"{what} has {size:,} bytes, the limit is {limit_bytes:,}.")

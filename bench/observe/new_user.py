@@ -67,6 +67,12 @@ def follow(path: Walk, credentials: dict[str, str]) -> None:
     path.button("Publish")
     expect(page.get_by_role("heading", name=slug)).to_be_visible()
     path.done("write and publish a flow (with a mistake)")
+    _fail_and_repair(path, slug)
+    _raise_a_limit(path)
+
+
+def _fail_and_repair(path: Walk, slug: str) -> None:
+    page, field = path.page, path.page.get_by_label("Definition")
     path.link("Start a run")
     path.button(f"Run {slug}")
     expect(page.get_by_role("heading", name=re.compile("failed"))).to_be_visible(timeout=30_000)
@@ -91,6 +97,10 @@ def follow(path: Walk, credentials: dict[str, str]) -> None:
     path.button("Make this run")
     expect(page.get_by_role("heading", name=re.compile("completed"))).to_be_visible(timeout=30_000)
     path.done("repair the failed run")
+
+
+def _raise_a_limit(path: Walk) -> None:
+    page = path.page
     path.link("Limits")
     path.link("the global rate limit")
     path.link("Change…")

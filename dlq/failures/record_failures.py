@@ -12,6 +12,7 @@ import psycopg
 
 from dlq.failures.grouping import fingerprint, group_id
 from throttling.environment import whole_number
+from workflows.engine.state import sealed
 from workflows.engine.state.records import StepFailed
 
 _SQL = (Path(__file__).parent.parent / "sql" / "bury.sql").read_text(encoding="utf-8")
@@ -41,9 +42,9 @@ def _row(failure: StepFailed) -> dict[str, Any]:
         "category": error.category.value,
         "fingerprint": print_,
         "name": error.name[:200],
-        "message": error.message,
-        "stack": error.traceback,
-        "normal": message,
+        "message": sealed.plain_text(error.message, failure.org_id),
+        "stack": sealed.plain_text(error.traceback, failure.org_id),
+        "normal": sealed.plain_text(message, failure.org_id),
         "location": where,
         "attempts": failure.attempts,
         "alert": failure.alert,

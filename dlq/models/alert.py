@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 
 from workflows.models.encryption import decrypt, encrypt
+from workflows.models.payload_fields import PayloadTextField
 
 
 class Severity(models.TextChoices):
@@ -100,7 +101,7 @@ class Alert(models.Model):
     rule = models.ForeignKey(AlertRule, on_delete=models.CASCADE, null=True, blank=True, related_name="alerts")
     severity = models.CharField(max_length=10, choices=Severity.choices)
     title = models.CharField(max_length=300)
-    message = models.TextField()
+    message = PayloadTextField()
     value = models.FloatField(null=True, blank=True)
     execution = models.UUIDField(null=True, blank=True, help_text="A run that shows it.")
     step = models.CharField(max_length=100, blank=True)

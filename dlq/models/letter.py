@@ -9,6 +9,9 @@ from django.db import models
 from django.db.models import Func, Q
 from django.db.models.functions import Now
 
+from workflows.models.payload_fields import PayloadField, PayloadTextField
+from workflows.sealing import shapes
+
 
 class Uuid7(Func):
     """The database's own uuid7: letters are listed by their ids, and so in the order of their failures."""
@@ -26,7 +29,7 @@ class DeadLetterGroup(models.Model):
     step_type = models.CharField(max_length=50)
     category = models.CharField(max_length=20)
     error_name = models.CharField(max_length=200)
-    message = models.TextField(help_text="Normalised: what differs from failure to failure is left out.")
+    message = PayloadTextField(help_text="Normalised: what differs from failure to failure is left out.")
     location = models.CharField(max_length=300, blank=True, help_text="Where in the code: file and function.")
     first_seen = models.DateTimeField()
     assigned_to = models.CharField(max_length=200, blank=True, db_default="")
@@ -73,10 +76,10 @@ class DeadLetter(models.Model):
     category = models.CharField(max_length=20)
     event_name = models.CharField(max_length=200)
     event_id = models.UUIDField(null=True, blank=True)
-    event_data = models.JSONField()
+    event_data = PayloadField(shape=shapes.run_input)
     error_name = models.CharField(max_length=200)
-    error_message = models.TextField(blank=True)
-    error_stack = models.TextField(blank=True)
+    error_message = PayloadTextField(blank=True)
+    error_stack = PayloadTextField(blank=True)
     attempts = models.IntegerField(default=1, db_default=1)
     status = models.CharField(max_length=12, choices=Status.choices, db_default="failed")
     reason = models.TextField(blank=True, db_default="", help_text="Why it is ignored.")
@@ -125,9 +128,9 @@ class DeadLetterChange(models.Model):
     what = models.CharField(max_length=20)
     by = models.CharField(max_length=200)
     at = models.DateTimeField(auto_now_add=True)
-    reason = models.TextField(blank=True)
+    reason = PayloadTextField(blank=True, owner="letter.org_id")
     run_id = models.UUIDField(null=True, blank=True)
-    patch = models.JSONField(default=list)
+    patch = PayloadField(default=list, owner="letter.org_id")
 
     class Meta:
         ordering: ClassVar = ["id"]

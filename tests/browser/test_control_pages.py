@@ -12,7 +12,8 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.test_content_policy import WATCH
 from tests.browser.test_dashboard import browser, page, shoot, tenant  # noqa: F401  (fixtures)
-from tests.browser.test_walk import check, walker  # noqa: F401  (a fixture)
+from tests.browser.test_every_page import AXE, look
+from tests.browser.test_walk import walker  # noqa: F401  (a fixture)
 from tests.support.workers import publish
 from workflows.models import AccessKey, AuditEntry, Organization, RetentionRule, RetentionState, Secret
 from workflows.services import access_keys
@@ -74,8 +75,8 @@ def test_every_page_of_control_is_sound(walker: Page, house: Organization, theme
         expect(walker.locator("main h1")).to_be_visible()
         for folded in walker.locator("details.entry").all()[:2]:
             folded.evaluate("(element) => { element.open = true; }")
-        shoot(walker, f"control-{name}-{theme}-{width}")
-        check(walker, width)
+        walker.evaluate(AXE)
+        assert look(walker, f"control-{name}", width, theme) == [], name
 
 
 def test_a_key_is_issued_copied_rotated_renamed_and_revoked(walker: Page, house: Organization) -> None:  # noqa: F811

@@ -20,7 +20,7 @@ from dlq.models import Alert, AlertChannel, AlertRule, DeadLetter
 from tests.browser.test_content_policy import WATCH, _only_here
 from tests.browser.test_dashboard import browser, page, shoot, tenant  # noqa: F401  (fixtures)
 from tests.browser.test_overview_pages import measured  # noqa: F401  (a fixture)
-from tests.support.walked import PAGES, Shown
+from tests.support.pages.walked import PAGES, Shown
 from tests.support.workers import WorkerPool, await_end, await_that, leave_nothing, publish
 from workflows import services
 from workflows.models import BulkOperation, CronFire, Event, Flow, Organization, StepRun

@@ -118,13 +118,13 @@ class OrganizationAdmin(CheckedAdmin):
     deletes_in_bulk = False
     list_display = ("slug", "name", "created_at")
     search_fields = ("slug", "name")
-    fields = ("slug", "name", "redaction", *QUOTAS, "stored_bytes", "stored_bytes_at")
+    fields = ("slug", "name", "redaction", *QUOTAS, "stored_bytes", "stored_bytes_at", "encrypts_payloads")
     form = OrganizationForm
     inlines = (MembershipInline,)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Operators of the installation set quotas, and slugs: links and commands name them."""
-        measured = ("stored_bytes", "stored_bytes_at")
+        measured = ("stored_bytes", "stored_bytes_at", "encrypts_payloads")
         return measured if access.is_operator(request.user) else ("slug", *QUOTAS, *measured)
 
     def save_model(self, request: HttpRequest, obj: Organization, form: Any, change: bool) -> None:

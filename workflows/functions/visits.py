@@ -32,6 +32,7 @@ from workflows.functions.failures import StepCallRefused, StepFailed
 from workflows.functions.flows import MAIN, FunctionFlow
 from workflows.functions.journal import Journal, JournalRow, Place, is_decided
 from workflows.functions.surroundings import Engine, Performer, Surroundings
+from workflows.sealing.envelope import check_open
 from workflows.steps.context import AttemptLog, StepContext
 from workflows.steps.masking import Secrets
 from workflows.steps.outcome import Completed, Failed, Suspended
@@ -335,10 +336,12 @@ class Unfinished(BaseException):
 
 
 def load_journal(function_id: UUID, scope: Any) -> Journal:
-    """The journal of a function's step run."""
+    """The journal of a function's step run. Raises EncryptionKeyMissing where an output in it can't be opened."""
     began_at = dt.datetime.fromisoformat(scope["run"]["createdAt"])
     with database.borrowed():
-        return Journal(sql.load_journal(function=function_id), began_at=began_at)
+        rows = sql.load_journal(function=function_id)
+    check_open([row.output for row in rows])
+    return Journal(rows, began_at=began_at)
 
 
 def is_ended(row: JournalRow | None) -> bool:

@@ -182,6 +182,7 @@ SETTINGS = (
         "none",
         "Encryption keys of before, with commas: they open what they encrypted, and encrypt nothing.",
     ),
+    Setting("`HEADRACE_ENCRYPT_PAYLOADS`", "`0`", "`1`: payloads of all organizations are stored encrypted."),
     Setting(
         "`HEADRACE_SECRET_<ORG>__<NAME>`",
         "none",

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from workflows.models.organization import Organization
+from workflows.models.payload_fields import PayloadField, PayloadTextField
 
 SYSTEM = "headrace/"
 """The names of events that the system sends begin so; nobody else may send such a one."""
@@ -30,14 +31,14 @@ class Event(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
     org_id = models.UUIDField()
     name = models.CharField(max_length=200)
-    data = models.JSONField(default=dict)
-    user = models.JSONField(default=dict)
+    data = PayloadField(default=dict)
+    user = PayloadField(default=dict)
     external_id = models.CharField(max_length=200, blank=True, help_text="The sender's id of the event.")
     trigger_id = models.UUIDField(null=True, blank=True, help_text="The webhook trigger at whose address it came.")
     ts = models.DateTimeField(help_text="When it happened, by its sender.")
     received_at = models.DateTimeField(db_default=Now(), help_text="By the clock of the database.")
     matched_at = models.DateTimeField(null=True, blank=True)
-    rejected = models.TextField(db_default="", blank=True, help_text="Why it was refused by its schema.")
+    rejected = PayloadTextField(db_default="", blank=True, help_text="Why it was refused by its schema.")
     unheard = models.BooleanField(
         db_default=False, help_text="When it was matched, no trigger, wait or cancel_on listened to its name."
     )

@@ -7,6 +7,9 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 
+from workflows.models.payload_fields import PayloadField
+from workflows.sealing import shapes
+
 
 class FanOut(models.Model):
     """The state of one container's step run. Its items are opened in order, `parallelism` at a time."""
@@ -64,10 +67,10 @@ class Item(models.Model):
     index = models.IntegerField()
     position = models.IntegerField(help_text="Of its first element in the list; results are in this order.")
     size = models.IntegerField(default=1, help_text="How many elements of the list it has.")
-    value = models.JSONField(null=True)
+    value = PayloadField(null=True)
     status = models.CharField(max_length=10, choices=Status.choices)
     sinks_left = models.IntegerField(default=0)
-    error = models.JSONField(null=True, blank=True)
+    error = PayloadField(shape=shapes.error, null=True, blank=True)
     plan = models.JSONField(
         null=True, blank=True, help_text="Of a resumed run: what is taken over of its steps, and what runs."
     )

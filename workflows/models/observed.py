@@ -7,6 +7,9 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
+from workflows.models.payload_fields import PayloadField
+from workflows.sealing import shapes
+
 
 class CeleryTask(models.Model):
     """A Celery task that a step has sent, until its step has ended: who takes the watch over sees here that it is sent,
@@ -26,7 +29,7 @@ class CeleryTask(models.Model):
     ended_by = models.CharField(
         max_length=20, blank=True, default="", db_default="", help_text="What told of its end: message, backend, …"
     )
-    end = models.JSONField(null=True, blank=True, help_text="{state, result} or {state, error}.")
+    end = PayloadField(shape=shapes.task_end, null=True, blank=True, help_text="{state, result} or {state, error}.")
 
     class Meta:
         constraints: ClassVar = [

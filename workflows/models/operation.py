@@ -8,6 +8,8 @@ import uuid6
 from django.db import models
 from django.db.models import Q
 
+from workflows.models.payload_fields import PayloadField
+
 
 class BulkOperation(models.Model):
     """One action over everything that a filter matched when it was asked for. `services/bulk.py` writes it."""
@@ -20,8 +22,8 @@ class BulkOperation(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid6.uuid7, editable=False)
     org_id = models.UUIDField()
     action = models.CharField(max_length=50)
-    filter = models.JSONField(default=dict)
-    options = models.JSONField(default=dict)
+    filter = PayloadField(default=dict)
+    options = PayloadField(default=dict)
     per_second = models.FloatField(help_text="At most so many a second.")
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.RUNNING)
     matched = models.PositiveIntegerField(help_text="How many the filter matched.")
@@ -30,7 +32,7 @@ class BulkOperation(models.Model):
     repaired_before = models.PositiveIntegerField(
         default=0, db_default=0, help_text="What somebody else had repaired or dealt with: nothing was left to do."
     )
-    problems = models.JSONField(default=list, help_text="The first 100 refusals: {id, reason}.")
+    problems = PayloadField(default=list, help_text="The first 100 refusals: {id, reason}.")
     cursor = models.UUIDField(null=True, blank=True, help_text="The last item that was looked at.")
     upto = models.UUIDField(help_text="What was made later does not belong to it.")
     paced_from = models.DateTimeField(null=True, blank=True, help_text="Since when the pace counts …")

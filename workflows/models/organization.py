@@ -27,6 +27,15 @@ class Organization(models.Model):
         blank=True,
         help_text="Fields whose values nobody is shown: names or paths, like password or data.card.number.",
     )
+    encrypts_payloads = models.BooleanField(
+        db_default=False, default=False, editable=False, help_text="Payloads are stored encrypted."
+    )
+    hashes_keys = models.BooleanField(
+        db_default=False,
+        default=False,
+        editable=False,
+        help_text="Idempotency keys that flows compute are stored hashed.",
+    )
     events_per_s = models.PositiveIntegerField(
         null=True, blank=True, help_text="Quota: events and runs from outside in a second. Empty: any number."
     )

@@ -7,13 +7,17 @@ No foreign key points into these tables, and every row carries the run's uuid7, 
 from __future__ import annotations
 
 import datetime as dt
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from uuid import UUID
 
 import uuid6
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import ExpressionWrapper, F, Q
+
+from workflows.models.payload_fields import PayloadField
+from workflows.sealing import shapes
 
 LIVE_RUN = ["queued", "running"]
 LIVE_STEP = ["pending", "ready", "running", "waiting"]
@@ -70,9 +74,11 @@ class Run(models.Model):
     singleton_key = models.CharField(
         max_length=64, db_default="", blank=True, help_text="While it is live, no other run of the flow has it."
     )
-    input = models.JSONField()
-    output = models.JSONField(null=True, blank=True)
-    error = models.JSONField(null=True, blank=True, help_text="Set as soon as the run is bound to fail.")
+    input = PayloadField(shape=shapes.run_input)
+    output = PayloadField(null=True, blank=True)
+    error = PayloadField(
+        shape=shapes.error, null=True, blank=True, help_text="Set as soon as the run is bound to fail."
+    )
     sinks_left = models.IntegerField()
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     cancel_reason = models.TextField(blank=True)
@@ -187,6 +193,10 @@ class Run(models.Model):
         return self.ended_at - self.created_at if self.ended_at else None
 
 
+def _output(row: Mapping[str, Any], value: Any) -> Any:
+    return shapes.output(value, row["type"])
+
+
 class StepRun(models.Model):
     """One step of a run."""
 
@@ -247,16 +257,21 @@ class StepRun(models.Model):
     takes_items = models.BooleanField(
         db_default=False, help_text="Of a container of a resumed run: items that were done are taken over."
     )
-    progress = models.JSONField(null=True, blank=True, help_text="What its handler reported: {percent, message, at}.")
-    kept_logs = models.JSONField(
-        null=True, blank=True, help_text="What its current try has logged before it waited: {try, lines}."
+    progress = PayloadField(
+        shape=shapes.progress, null=True, blank=True, help_text="What its handler reported: {percent, message, at}."
+    )
+    kept_logs = PayloadField(
+        shape=shapes.kept_logs,
+        null=True,
+        blank=True,
+        help_text="What its current try has logged before it waited: {try, lines}.",
     )
     memoized_from = models.UUIDField(null=True, blank=True, help_text="The step run whose outcome was taken over.")
     created_at = models.DateTimeField()
     ready_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
-    output = models.JSONField(null=True, blank=True)
+    output = PayloadField(row_shape=_output, null=True, blank=True)
 
     class Meta:
         ordering: ClassVar = ["run", "position", "id"]
@@ -311,9 +326,11 @@ class Attempt(models.Model):
     ready_at = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField()
-    input = models.JSONField(null=True, blank=True)
-    error = models.JSONField(null=True, blank=True)
-    logs = models.JSONField(null=True, blank=True, help_text="The lines that the handler logged: {at, level, message}.")
+    input = PayloadField(null=True, blank=True)
+    error = PayloadField(shape=shapes.error, null=True, blank=True)
+    logs = PayloadField(
+        shape=shapes.logs, null=True, blank=True, help_text="The lines that the handler logged: {at, level, message}."
+    )
 
     class Meta:
         ordering: ClassVar = ["id"]

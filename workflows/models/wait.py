@@ -7,6 +7,9 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
+from workflows.models.payload_fields import PayloadField, PayloadTextField
+from workflows.sealing import shapes
+
 KINDS = ("event", "approval", "run")
 
 
@@ -53,11 +56,11 @@ class Wait(models.Model):
         max_length=200, blank=True, help_text="Within the event: what must equal the hashed value."
     )
     value_hash = models.CharField(max_length=32, blank=True)
-    condition = models.TextField(blank=True)
+    condition = PayloadTextField(blank=True)
     since = models.DateTimeField(help_text="Events received from here on count.")
     looked_back = models.BooleanField(default=False, help_text="Events from before the wait was stored were looked at.")
     child_id = models.UUIDField(null=True, blank=True, help_text="The run that is waited for.")
-    options = models.JSONField(default=dict)
+    options = PayloadField(shape=shapes.wait_options, default=dict)
     remind_at = models.DateTimeField(null=True, blank=True, help_text="When its people are told (again).")
     reminders = models.PositiveIntegerField(db_default=0, help_text="How often they were told.")
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -65,7 +68,7 @@ class Wait(models.Model):
     taken_at = models.DateTimeField(null=True, blank=True)
     taken_by = models.CharField(max_length=10, blank=True, help_text="event, answer, run or timeout.")
     event_id = models.UUIDField(null=True, blank=True)
-    answer = models.JSONField(null=True, blank=True)
+    answer = PayloadField(null=True, blank=True)
 
     class Meta:
         constraints: ClassVar = [

@@ -8,6 +8,8 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from workflows.models.payload_fields import PayloadTextField
+
 SILENT_AFTER_S = 8.0
 """A worker that was not seen for so long counts as gone: its slots are nobody's."""
 FORGOTTEN_AFTER_S = 600.0
@@ -71,7 +73,7 @@ class SweepFailure(models.Model):
     kind = models.CharField(max_length=10, choices=Kind.choices)
     item = models.CharField(max_length=100, blank=True, help_text="Empty where the sweep as a whole fails.")
     org_id = models.UUIDField(null=True, blank=True)
-    error = models.TextField(help_text="The last error.")
+    error = PayloadTextField(help_text="The last error.")
     tries = models.PositiveIntegerField(default=1)
     since = models.DateTimeField()
     last_at = models.DateTimeField()

@@ -12,6 +12,7 @@ from django.db.models import Min
 from workflows.engine.state import flow_cache
 from workflows.models import Event, Flow, Run
 from workflows.models.run import LIVE_RUN
+from workflows.sealing.envelope import open_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,10 @@ def sweep_troubles() -> list[SweepTrouble]:
         cursor.execute(_TROUBLES)
         rows = cursor.fetchall()
     names = ("sweep", "what", "count", "tries", "since", "example", "organizations", "error")
-    return [SweepTrouble(**dict(zip(names, (*row[:3], int(row[3]), *row[4:]), strict=True))) for row in rows]
+    return [
+        SweepTrouble(**dict(zip(names, (*row[:3], int(row[3]), *row[4:-1], open_text(row[-1])), strict=True)))
+        for row in rows
+    ]
 
 
 def oldest_unmatched_event() -> dt.datetime | None:

@@ -27,9 +27,9 @@ OF_OTHERS = frozenset(
 )
 """Variables that do not begin with HEADRACE_: they are read by the project too, so they are never set here."""
 HERE = frozenset({
-    "ALERT_URLS", "ALLOWED_PRIVATE_HOSTS", "AWS_SECRETS_PREFIX", "DB_POOLER", "DB_POOL_SIZE", "ENCRYPTION_KEY",
-    "ENCRYPTION_KEYS_OLD", "FLOWER_URL", "GATE_LEASE_S", "GATE_RESERVATION_S", "PUBLIC_URL", "REDIS_PREFIX",
-    "STEP_EVENTS", *OF_OTHERS,
+    "ALERT_URLS", "ALLOWED_PRIVATE_HOSTS", "AWS_SECRETS_PREFIX", "DB_POOLER", "DB_POOL_SIZE", "ENCRYPT_PAYLOADS",
+    "ENCRYPTION_KEY", "ENCRYPTION_KEYS_OLD", "FLOWER_URL", "GATE_LEASE_S", "GATE_RESERVATION_S", "PUBLIC_URL",
+    "REDIS_PREFIX", "STEP_EVENTS", *OF_OTHERS,
 })  # fmt: skip
 """Keys that `read` takes."""
 ELSEWHERE = frozenset({
@@ -61,6 +61,8 @@ class Configuration:
     encryption_key: str
     encryption_keys_old: tuple[str, ...]
     """Keys of before, which still open what they have encrypted."""
+    encrypt_payloads: bool
+    """Whether the payloads of all organizations are stored encrypted, whatever each of them says."""
     aws_secrets_prefix: str
     """With the slug of an organization behind it, the name of its secret in AWS; empty: AWS is not asked."""
     allowed_private_hosts: tuple[str, ...]
@@ -159,6 +161,7 @@ def read(env: Mapping[str, str]) -> Configuration:
         gate_reservation_s=seconds(env, "HEADRACE_GATE_RESERVATION_S", clocks.RESERVATION_S, low=low, high=high),
         encryption_key=_encryption_key(env),
         encryption_keys_old=names(env, "HEADRACE_ENCRYPTION_KEYS_OLD"),
+        encrypt_payloads=flag(env, "HEADRACE_ENCRYPT_PAYLOADS", False),
         aws_secrets_prefix=_aws_prefix(env),
         allowed_private_hosts=names(env, "HEADRACE_ALLOWED_PRIVATE_HOSTS"),
         alert_urls=tuple(re.split(r"[\s,]+(?=[a-zA-Z][\w+.-]*://)", urls)) if urls else (),

@@ -21,7 +21,7 @@ from tests.integration.api.test_access import login
 from tests.integration.commands.test_commands_walk import COMMANDS, verbs
 from tests.support.admin_site import act, staff
 from tests.support.openapi import OPERATIONS
-from tests.support.pages import pages
+from tests.support.pages.patterns import pages
 from tests.support.workers import publish
 from workflows import services
 from workflows.api.edge import operations

@@ -21,7 +21,7 @@ from tests.integration.access.test_keys import Api, issued
 from tests.integration.api.test_access import login
 from tests.support.admin_site import staff
 from tests.support.openapi import OPERATIONS
-from tests.support.pages import methods_of, pages
+from tests.support.pages.patterns import methods_of, pages
 from tests.support.workers import await_end, await_that, publish
 from workflows import services, this_process
 from workflows.api.door.plain import Hosts

@@ -31,7 +31,7 @@ from workflows.steps.registry import REGISTRY
 from workflows.this_process.configuration import configuration
 
 LANE = "q"
-OF_HEARTBEATS = {"report_worker", "renew_leases", "cancelled_among", "report_progress"}
+OF_HEARTBEATS = {"report_worker", "renew_leases", "cancelled_among", "report_progress", "sealing_organizations"}
 
 
 def one_at_a_time() -> LimitSet:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from tests.support.walked import NO_PAGES, PAGES
+from tests.support.pages.walked import NO_PAGES, PAGES
 
 NAMESPACES = ("headrace", "headrace-letters", "headrace-alerts")
 
@@ -27,7 +27,7 @@ def test_every_named_address_is_walked_or_is_no_page() -> None:
     known = set(names())
     walked = {shown.page for shown in PAGES.values()}
     assert len(known) > 80
-    assert known - walked - NO_PAGES.keys() == set(), "add it to tests/support/walked.py"
+    assert known - walked - NO_PAGES.keys() == set(), "add it to tests/support/pages/walked.py"
     assert walked - known == set(), "there is no such address"
     assert NO_PAGES.keys() - known == set(), "there is no such address"
     assert walked & NO_PAGES.keys() == set()

@@ -22,6 +22,7 @@ import psycopg
 import structlog
 
 from workflows import this_process
+from workflows.definitions.compiled import NIL_UUID
 from workflows.engine.celery_tasks import ends, sending
 from workflows.engine.celery_tasks.ends import End, ToldEnd
 from workflows.engine.celery_tasks.listening import Listener
@@ -30,9 +31,10 @@ from workflows.engine.celery_tasks.lost import Inspector
 from workflows.engine.celery_tasks.sending import Sending
 from workflows.engine.celery_tasks.user_app import connect, user_app
 from workflows.engine.sql import celery_tasks as sql
-from workflows.engine.state import database
+from workflows.engine.state import database, sealed
 from workflows.engine.worker import vital
 from workflows.errors import Category, StepFailure
+from workflows.sealing import shapes
 from workflows.steps.context import StepContext
 
 log = structlog.get_logger(__name__)
@@ -165,7 +167,7 @@ class Watcher:
         """Store ends, and wake the steps that wait for them here. Raises psycopg.Error."""
         if not told:
             return
-        sql.end_tasks(ends=json.dumps([{"task_id": each.task_id, "end": each.end, "by": each.by} for each in told]))
+        sql.end_tasks(ends=json.dumps(_rows_of(told)))
         self.wake([each.task_id for each in told])
 
     def wake(self, task_ids: Iterable[str]) -> None:
@@ -332,3 +334,18 @@ def stop() -> None:
     """Watch nothing any more."""
     this_process.own(Watcher).stop()
     this_process.forget(Watcher)
+
+
+def _rows_of(told: Sequence[ToldEnd]) -> list[dict[str, Any]]:
+    """The ends as they are stored. Of a task that nobody knows nothing is."""
+    owners = {}
+    if not sealed.is_off_for_all():
+        owners = {row.task_id: row.org_id for row in sql.task_owners(ids=[each.task_id for each in told])}
+    return [
+        {
+            "task_id": each.task_id,
+            "end": sealed.shaped(each.end, owners.get(each.task_id, NIL_UUID), shapes.task_end),
+            "by": each.by,
+        }
+        for each in told
+    ]

@@ -20,7 +20,7 @@ from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.repair.plan import Past, Planned, plan
 from workflows.engine.sql import containers as sql
 from workflows.engine.sql.containers import FanOutsOverRow, LastRoundRow, UnfinishedItemsRow
-from workflows.engine.state import database, expression_context, flow_cache
+from workflows.engine.state import database, expression_context, flow_cache, sealed
 from workflows.engine.state.records import Claim, ReadyStep, Recorded, StepResult
 from workflows.engine.state.transitions import containers as transitions
 from workflows.engine.worker import ending
@@ -28,6 +28,7 @@ from workflows.errors import Category, PayloadTooLarge
 from workflows.expressions import compile_expression
 from workflows.models.run import DECIDED
 from workflows.payload import MAX_OUTPUT_BYTES, MAX_RUN_BYTES, dump
+from workflows.sealing import shapes
 from workflows.steps.outcome import Completed, Failed, FanOut, Outcome, StepError
 
 ITEM_FAILED = "ItemFailed"
@@ -100,6 +101,7 @@ def _as_planned(step: Planned) -> dict[str, Any]:
 
 def _row(result: StepResult, fan_out: FanOut) -> dict[str, Any]:
     sizes = fan_out.sizes or [1] * len(fan_out.items)
+    values = sealed.items(fan_out.items, result.claim.org_id, are_parts=fan_out.sizes is not None)
     step = flow_cache.flow_of(result.claim.version_id).steps[result.claim.key]
     return {
         "id": str(result.claim.id),
@@ -109,7 +111,7 @@ def _row(result: StepResult, fan_out: FanOut) -> dict[str, Any]:
         "pause_ms": round(fan_out.pause_s * 1000),
         "sinks": step.body_sinks,
         "options": fan_out.options,
-        "items": [list(each) for each in zip(_starts(sizes), sizes, fan_out.items, strict=True)],
+        "items": [list(each) for each in zip(_starts(sizes), sizes, values, strict=True)],
     }
 
 
@@ -165,6 +167,7 @@ def _ended(result: StepResult) -> dict[str, Any]:
     if isinstance(outcome, Failed) and _stops_item(result.claim):
         error = {"step": result.claim.key, **outcome.error.as_json()}
         del error["traceback"]
+        error = sealed.shaped(error, result.claim.org_id, shapes.error)
         row |= {"fatal": True, "resource": outcome.error.category is Category.RESOURCE, "error": error}
     return row
 
@@ -272,6 +275,7 @@ def _last_round(row: FanOutsOverRow, keys: list[str]) -> LastRoundRow:
 def _next_round(row: FanOutsOverRow) -> list[ReadyStep]:
     step = flow_cache.flow_of(row.version_id).steps[row.key]
     last = _last_round(row, step.result_keys)
+    (value,) = sealed.items([last.output], row.org_id, are_parts=False)
     with database.transaction() as cursor:
-        added = sql.add_round(id=row.id, total=row.total, value=json.dumps(last.output), cursor=cursor)
+        added = sql.add_round(id=row.id, total=row.total, value=json.dumps(value), cursor=cursor)
         return transitions.open_items([each.step_run_id for each in added], paused=True, cursor=cursor)

@@ -13,8 +13,9 @@ import structlog
 from workflows.engine.sql import events as sql
 from workflows.engine.state import expression_context
 from workflows.engine.state.transitions import runs as run_transitions
+from workflows.errors import EncryptionKeyMissing
 from workflows.expressions import compile_expression
-from workflows.expressions.equality import MISSING, keys_of, value_at
+from workflows.expressions.equality import MISSING, hash_of, keys_of, value_at
 from workflows.models import CancelRule, Event
 
 log = structlog.get_logger(__name__)
@@ -53,7 +54,17 @@ def _candidates(rule: CancelRule, event: Event, facts: dict[str, Any]) -> list[U
         path=keys_of(rule.match) if rule.match else None,
         value=json.dumps(value),
     )
-    return [row.id for row in rows]
+    return [row.id for row in rows if row.started_by is None or _is_same(row.started_by, rule.match, value)]
+
+
+def _is_same(started_by: Any, match: str, value: Any) -> bool:
+    """Whether the value at the path of what started a run, which is stored encrypted, is this one."""
+    try:
+        own = value_at(started_by, match)
+    except EncryptionKeyMissing as error:  # it is about this run only
+        log.warning("nobody can tell whether cancel_on holds", error=str(error))
+        return False
+    return own is not MISSING and hash_of(own) == hash_of(value)
 
 
 def _holding(rule: CancelRule, run_ids: Sequence[UUID], facts: dict[str, Any]) -> set[UUID]:

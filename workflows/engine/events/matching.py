@@ -31,10 +31,11 @@ from workflows.engine.sql import events as sql
 from workflows.engine.sql.events import ListeningTriggersRow, TakeUnmatchedRow
 from workflows.engine.state import flow_cache
 from workflows.engine.waits import resolve, waits
-from workflows.errors import FlowPaused, InvalidInput, WorkflowsError
+from workflows.errors import EncryptionKeyMissing, FlowPaused, InvalidInput, WorkflowsError
 from workflows.expressions import compile_expression
 from workflows.expressions.equality import MISSING, hash_of, value_at
 from workflows.models import Event, Trigger
+from workflows.sealing.envelope import check_open
 
 log = structlog.get_logger(__name__)
 LEFT_OVER_AFTER_S = 2.0
@@ -64,6 +65,7 @@ def match_left_over() -> int:
             org=sweeps.row_org,
             group=GROUP,
             give_up=lambda row, _: _in_one_transaction([row.id], _match_what_can_be),
+            stays=lambda error: isinstance(error, EncryptionKeyMissing),
         ),
         [sweeps.Row(row.id, row.org_id) for row in rows],
     )
@@ -144,6 +146,8 @@ def _match_together(events: list[Event], *, giving_up: bool = False) -> _Effect:
     effect = _Effect()
     for org_id, group in groupby(sorted(events, key=lambda event: event.org_id), key=lambda event: event.org_id):
         of_org = list(group)
+        if not giving_up:
+            check_open([(event.data, event.user) for event in of_org])
         names = {name for event in of_org for name in patterns(event.name)}
         heard: set[UUID] = set()
         addressed = {event.trigger_id for event in of_org if event.trigger_id}

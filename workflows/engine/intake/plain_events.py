@@ -19,6 +19,8 @@ from workflows.engine.events.matcher import Matcher
 from workflows.engine.events.receive import NewEvent
 from workflows.engine.intake.groups import Groups, Outcome
 from workflows.engine.sql import intake as sql
+from workflows.engine.state import sealed
+from workflows.sealing.envelope import has_marker, seal_json
 
 log = structlog.get_logger(__name__)
 
@@ -58,13 +60,14 @@ def _new_writer() -> Groups[Sent]:
 def write(group: Sequence[Sent]) -> None:
     """Store the events of the requests, in halves where that fails; settle every request."""
     try:
+        seal = _sealing(group)
         rows = sql.insert_events(
             digests=[each.digest for each in group],
             places=[place for place, each in enumerate(group, 1) for _ in each.events],
             ids=[event.id for each in group for event in each.events],
             names=[event.name for each in group for event in each.events],
-            datas=[data for each in group for data in each.datas],
-            users=[user for each in group for user in each.users],
+            datas=[seal(data, each) for each in group for data in each.datas],
+            users=[seal(user, each) for each in group for user in each.users],
             times=[event.ts for each in group for event in each.events],
             external_ids=[event.external_id for each in group for event in each.events],
         )
@@ -91,3 +94,28 @@ def write(group: Sequence[Sent]) -> None:
         else:
             each.leave()
     this_process.own(Matcher).submit(stored)
+
+
+class Owners(dict[str, UUID]):
+    """By digest of an event key: its organization, which stays the same. Filled where some organization encrypts."""
+
+
+MOST_OWNERS = 10_000
+
+
+def _sealing(group: Sequence[Sent]) -> Callable[[str, Sent], str]:
+    """How a payload of a request is stored: what its organization wants is not known before the statement."""
+    wanting: set[str] = set()
+    if not sealed.is_off_for_all():
+        owners = this_process.own(Owners)
+        unknown = {each.digest for each in group} - owners.keys()
+        if unknown:
+            if len(owners) + len(unknown) > MOST_OWNERS:
+                owners.clear()
+            owners.update((row.digest, row.org_id) for row in sql.key_owners(digests=unknown))
+        wanting = {each.digest for each in group if each.digest in owners and sealed.is_on(owners[each.digest])}
+
+    def stored(text: str, request: Sent) -> str:
+        return seal_json(text) if request.digest in wanting or has_marker(text) else text
+
+    return stored

@@ -30,6 +30,8 @@ from workflows import this_process
 from workflows.edge.unavailable import is_database_away
 from workflows.engine.pipeline.retry_decision import storable
 from workflows.engine.sql import sweeps as sql
+from workflows.engine.state import sealed
+from workflows.sealing.envelope import seal_text
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -100,7 +102,7 @@ class Ledger:
             kind=kind,
             items=by_item,
             orgs=[failure.org_id for failure in by_item.values()],
-            errors=[reason_of(failure.error) for failure in by_item.values()],
+            errors=[_kept_reason(failure) for failure in by_item.values()],
             longest_s=LONGEST_PAUSE_S,
         )
         entries = {row.item: Entry(row.tries, row.since, row.try_again_at) for row in rows}
@@ -156,6 +158,14 @@ def reason_of(error: BaseException) -> str:
     """The error in one line, fit to be stored."""
     text = f"{type(error).__name__}: {error}".strip().splitlines()
     return storable(" ".join(text))[:MAX_ERROR_CHARACTERS]
+
+
+def _kept_reason(failure: Failure) -> str:
+    """The reason as it is stored: it may quote a payload of whoever it is about."""
+    text = reason_of(failure.error)
+    if failure.org_id is not None:
+        return sealed.plain_text(text, failure.org_id)
+    return text if sealed.is_off_for_all() else seal_text(text)
 
 
 # --- whole sweeps ---------------------------------------------------------------------------------------------------

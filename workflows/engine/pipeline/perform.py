@@ -32,6 +32,7 @@ from workflows.errors import (
     WorkflowsError,
 )
 from workflows.payload import dump
+from workflows.sealing.envelope import check_open
 from workflows.steps import failure_category
 from workflows.steps.context import AttemptLog, StepContext
 from workflows.steps.masking import Secrets
@@ -148,6 +149,7 @@ def render(visit: Visit) -> RenderedStep | StepResult:
     claim, step = visit.claim, visit.step
     secrets = Secrets()
     try:
+        check_open(visit.scope)
         if reason := needs.reason_to_skip(claim, step, visit.scope):
             return StepResult(claim=claim, outcome=Skipped(reason=reason))
         if step.deadline is not None:

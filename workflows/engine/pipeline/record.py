@@ -315,7 +315,7 @@ def _write_in_transaction(results: list[StepResult], recording: Recording, curso
         flow = _flow_of(versions[run_id])
         if flow is not None and flow.output is not None:
             output, error = _output_of_driver(flow, run_id, results) or _run_output(flow, run_id, cursor)
-            run_transitions.set_output(run_id, output=output, error=error, cursor=cursor)
+            run_transitions.set_output(run_id, flow.org_id, output=output, error=error, cursor=cursor)
             recorded.sizes[run_id] = len((output or "").encode())
             if error is not None:
                 recorded.ended[recorded.ended.index((run_id, "completed"))] = (run_id, "failed")
@@ -338,7 +338,7 @@ def finish(run_ids: Sequence[UUID]) -> None:
                 flow = flow_cache.find_or_leave(version_id)
                 if flow is not None and flow.output is not None:
                     output, error = _run_output(flow, run_id, cursor)
-                    run_transitions.set_output(run_id, output=output, error=error, cursor=cursor)
+                    run_transitions.set_output(run_id, flow.org_id, output=output, error=error, cursor=cursor)
                     recorded.sizes[run_id] = len((output or "").encode())
                     recorded.failures = [announcements.of_run(flow, run_id, error)] if error else []
                     announcements.announce(recorded.failures, cursor)

@@ -224,6 +224,7 @@ def _give_keys_back(
     flow: CompiledFlow, org_id: UUID, wanted: Sequence[idempotency.Wanted], refused: Mapping[UUID, Refusal]
 ) -> None:
     """Give the keys of a refused run to the run that it was refused for, or to none."""
+    wanted = idempotency.as_stored(org_id, wanted)
     keys = [(key, each.run_id) for each in wanted if each.run_id in refused for key, _ in each.keys]
     moved = [(key, run_id, instead) for key, run_id in keys if (instead := refused[run_id].run_id)]
     gone = [(key, run_id) for key, run_id in keys if not refused[run_id].run_id]

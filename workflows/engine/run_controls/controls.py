@@ -23,6 +23,7 @@ from workflows.definitions.compiled import CompiledFlow
 from workflows.engine.run_controls.keys import why_unusable
 from workflows.engine.sql import run_controls as sql
 from workflows.engine.sql import services as services_sql
+from workflows.engine.state import sealed
 from workflows.engine.state.records import Candidate
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.errors import ExpressionError, InvalidInput
@@ -32,6 +33,7 @@ from workflows.payload import dump
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_GATHER_KEY = 64
 """Characters of the column."""
+NOT_KEPT = "It does not fit what the flow asks for. (What exactly is not kept: payloads are stored encrypted.)"
 Code = Literal["rate_limited", "singleton", "debounced", "batched", "duplicate", "paused", "invalid"]
 
 
@@ -108,7 +110,7 @@ def _debounce(flow: CompiledFlow, decision: Decision, keys: Sequence[str]) -> No
             received_at=last.received_at or now,
             flow=flow.flow_id,
             key=key,
-            input=last.text,
+            input=sealed.run_input(last.text, flow.org_id),
             event_id=last.event_id,
             event_name=last.event_name,
             user_id=last.user_id,
@@ -154,7 +156,7 @@ def _gather(flow: CompiledFlow, decision: Decision, key: str, group: list[Candid
         rows = sql.join_batch(
             flow=flow.flow_id,
             key=key,
-            events=_events(part),
+            events=sealed.elements(_events(part), flow.org_id),
             number=len(part),
             max_size=spec.max_size,
             max_bytes=MAX_BATCH_BYTES,
@@ -240,13 +242,14 @@ def _rate_limit(flow: CompiledFlow, decision: Decision, keys: Mapping[UUID, str]
 
 def record_refusals(flow_id: UUID, org_id: UUID, refusals: Sequence[Refusal]) -> None:
     """Keep why events and requests have no runs of their own."""
+    hides = sealed.is_on(org_id)
     TriggerOutcome.objects.bulk_create(
         TriggerOutcome(
             org_id=org_id,
             flow_id=flow_id,
             event_id=each.event_id,
             code=each.code,
-            reason=each.reason[:500],
+            reason=NOT_KEPT if each.code == "invalid" and hides else each.reason[:500],
             run_id=each.run_id,
         )
         for each in refusals

@@ -11,20 +11,22 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import psycopg
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from throttling.errors import ThrottlingError
 from throttling.limits import key_text
+from workflows import this_process
 from workflows.definitions.compiled import CompiledFlow
 from workflows.engine.sql import run_controls as sql
 from workflows.errors import ExpressionError, IdempotencyConflict, InvalidInput, MissingField
 from workflows.expressions import Expression
 from workflows.models import IdempotencyKey
+from workflows.this_process.configuration import configuration
 
 WINDOW_S = 24 * 3_600.0
 WAIT_MS = 2_000
@@ -96,6 +98,51 @@ def _short(key: str) -> str:
     return text if len(text) <= MAX_CHARACTERS else f"sha256-{hashlib.sha256(text.encode()).hexdigest()}"
 
 
+_OF_FLOWS, _HASHED = "f:", "f:sha256-"
+
+
+class Hashing(set[UUID]):
+    """The organizations whose flows' keys are stored hashed: they stay so for good."""
+
+
+def as_stored(org_id: UUID, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
+    """The runs with their keys as the organization stores them: one that encrypts its payloads has those that flows
+    compute hashed. Within the caller's transaction, in which that stays so.
+
+    A process must not go by what it knew seconds ago: two that store a key differently would make two runs.
+    """
+    if not any(key.startswith(_OF_FLOWS) for each in wanted for key, _ in each.keys) or not _is_hashing(org_id):
+        return wanted
+    return [replace(each, keys=tuple((hashed(key), window_s) for key, window_s in each.keys)) for each in wanted]
+
+
+def hashed(key: str) -> str:
+    """The key as it is stored where those of flows are hashed."""
+    if not key.startswith(_OF_FLOWS) or key.startswith(_HASHED):
+        return key
+    return f"{_HASHED}{hashlib.sha256(key.removeprefix(_OF_FLOWS).encode()).hexdigest()}"
+
+
+def hash_keys(org_id: UUID) -> None:
+    """From now on, and for good, store the keys that flows of an organization compute hashed. Within the caller's
+    transaction, until whose end no other one takes such a key."""
+    sql.lock_key_form(org=org_id, alone=True)
+    sql.hash_keys(org=org_id)
+
+
+def _is_hashing(org_id: UUID) -> bool:
+    known = this_process.own(Hashing)
+    if org_id not in known:
+        if configuration().encrypt_payloads and not sql.hashes_keys(org=org_id)[0].hashed:
+            hash_keys(org_id)
+            return True  # (the transaction may be rolled back: it is not noted)
+        sql.lock_key_form(org=org_id, alone=False)
+        if not sql.hashes_keys(org=org_id)[0].hashed:
+            return False
+        transaction.on_commit(lambda: known.add(org_id))
+    return True
+
+
 def reserve_keys(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUID, UUID]:
     """By run id: the run itself, or the earlier run that has one of its keys.
 
@@ -103,6 +150,7 @@ def reserve_keys(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> 
     """
     stands_for = {each.run_id: each.run_id for each in wanted}
     with _short_lock_waits():
+        wanted = as_stored(org_id, wanted)
         for slot in range(max((len(each.keys) for each in wanted), default=0)):
             open_ = [each for each in wanted if slot < len(each.keys) and stands_for[each.run_id] == each.run_id]
             first: dict[float, dict[str, UUID]] = defaultdict(dict)
@@ -140,10 +188,10 @@ def count_known(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> i
     asked = [each for each in wanted if each.keys and not each.force]
     if not asked:
         return 0
-    keys = {key for each in asked for key, _ in each.keys}
+    keys = {form for each in asked for key, _ in each.keys for form in (key, hashed(key))}
     held = IdempotencyKey.objects.filter(org_id=org_id, flow_id=flow.flow_id, key__in=keys, expires_at__gt=Now())
     known = set(held.values_list("key", flat=True))
-    return sum(any(key in known for key, _ in each.keys) for each in asked)
+    return sum(any(key in known or hashed(key) in known for key, _ in each.keys) for each in asked)
 
 
 def _reserve(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import re
 import threading
@@ -24,6 +25,7 @@ from django.db import transaction as django_transaction
 from psycopg.types.json import JsonbLoader
 
 from workflows import this_process
+from workflows.sealing import envelope
 from workflows.this_process.configuration import configuration
 
 SQL_DIR = Path(__file__).parent.parent / "sql"
@@ -32,6 +34,15 @@ _SETTINGS = (
     "-c plan_cache_mode=force_generic_plan -c jit=off"
 )
 _local = threading.local()
+
+
+class PayloadLoader(JsonbLoader):
+    """Reads JSON, and opens what is sealed in it."""
+
+    def load(self, data: Any) -> Any:
+        text = bytes(data)
+        return envelope.loads(text) if envelope.has_marker_bytes(text) else json.loads(text)
+
 
 Cursor = psycopg.Cursor[Any]
 Connection = psycopg.Connection[Any]
@@ -105,14 +116,14 @@ def connect() -> Connection:
     """
     given = parameters()
     if configuration().db_pooler:
-        return psycopg.connect(**given, autocommit=True, prepare_threshold=None)
+        return _opening(psycopg.connect(**given, autocommit=True, prepare_threshold=None))
     options = f"{given.pop('options', '')} {_SETTINGS}".strip()
-    return psycopg.connect(
-        **given,
-        options=options,
-        autocommit=True,
-        prepare_threshold=1,
-    )
+    return _opening(psycopg.connect(**given, options=options, autocommit=True, prepare_threshold=1))
+
+
+def _opening(new: Connection) -> Connection:
+    new.adapters.register_loader("jsonb", PayloadLoader)
+    return new
 
 
 def connection() -> Connection:
@@ -201,7 +212,7 @@ def close() -> None:
 def _read_json(cursor: Cursor) -> None:
     """On Django's connection, which leaves JSON as text, for its own fields."""
     if cursor.connection is not getattr(_local, "connection", None):
-        cursor.adapters.register_loader("jsonb", JsonbLoader)
+        cursor.adapters.register_loader("jsonb", PayloadLoader)
 
 
 @contextlib.contextmanager

@@ -21,14 +21,16 @@ from workflows.engine.pipeline.facts import event_facts, facts_of
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.engine.sql import waits as sql
 from workflows.engine.sql.waits import LookBackRow, TakenWaitsRow
-from workflows.engine.state import database, expression_context, flow_cache
+from workflows.engine.state import database, expression_context, flow_cache, sealed
 from workflows.engine.state.records import Claim, Recorded, StepResult
 from workflows.engine.worker import ending
-from workflows.errors import Category, UnloadableVersion
+from workflows.errors import Category, EncryptionKeyMissing, UnloadableVersion
 from workflows.expressions import Expression, compile_expression
 from workflows.expressions.equality import MISSING, NO_TERM, hash_of, value_at
 from workflows.models import Event
 from workflows.payload import dump
+from workflows.sealing import envelope, shapes
+from workflows.sealing.envelope import UnopenedText, open_text
 from workflows.steps.outcome import Completed, Failed, Outcome, StepError, WaitFor
 
 log = structlog.get_logger(__name__)
@@ -49,12 +51,12 @@ def store_new(results: Iterable[StepResult], recorded: Recorded, cursor: databas
             "event_name": wait.event_name,
             "match_path": wait.match_path,
             "value_hash": wait.value_hash,
-            "condition": wait.condition,
+            "condition": sealed.plain_text(wait.condition, result.claim.org_id),
             "lookback_s": wait.lookback_s,
             "since_run": wait.since_run,
             "child_id": str(wait.child_id) if wait.child_id else None,
             "remind_s": wait.remind_s,
-            "options": wait.options,
+            "options": sealed.shaped(wait.options, result.claim.org_id, shapes.wait_options),
         }
         for result in results
         if isinstance(wait := result.outcome, WaitFor) and recorded.statuses.get(result.claim.id) == "waiting"
@@ -165,7 +167,9 @@ def _first_that_fit(candidates: Sequence[tuple[_Wait, Sequence[_Event]]]) -> dic
     open_: list[tuple[_Wait, list[_Event]]] = []
     for wait, events in candidates:
         fitting = [event for event in events if _has_value(wait, event)]
-        if fitting and (not wait.condition or _is_unloadable(wait)):  # (its end records why it fails)
+        if fitting and (
+            not wait.condition or _is_unloadable(wait) or _is_unopened(wait)
+        ):  # (its end says why it fails)
             met[wait.step_run_id] = fitting[0].id
         elif fitting:
             open_.append((wait, fitting))
@@ -184,7 +188,7 @@ def _first_that_fit(candidates: Sequence[tuple[_Wait, Sequence[_Event]]]) -> dic
 
 
 def _condition_of(wait: _Wait) -> Expression:
-    return compile_expression(wait.condition, owner=flow_cache.flow_of(wait.version_id).org_id)
+    return compile_expression(open_text(wait.condition), owner=flow_cache.flow_of(wait.version_id).org_id)
 
 
 def _is_unloadable(wait: _Wait) -> bool:
@@ -193,6 +197,11 @@ def _is_unloadable(wait: _Wait) -> bool:
     if isinstance(refused, UnloadableVersion) and refused.newer:
         raise refused
     return refused is not None
+
+
+def _is_unopened(wait: _Wait) -> bool:
+    """Whether the wait's condition is encrypted under a key that is not here."""
+    return isinstance(open_text(wait.condition), UnopenedText)
 
 
 def _read(wait: _Wait) -> set[str]:
@@ -210,6 +219,8 @@ def _has_value(wait: _Wait, event: _Event) -> bool:
 def _holds(wait: _Wait, scope_: Mapping[str, Any]) -> bool:
     try:
         return _condition_of(wait).is_true(scope_)
+    except EncryptionKeyMissing:
+        return True  # its end says why it fails
     except BaseException as error:  # whatever it is, it is about this wait only
         ending.raise_if_ending(error)
         log.info("a wait's condition does not hold", run_id=str(wait.run_id), error=str(error))
@@ -223,6 +234,8 @@ def claim_waits(
     if not met:
         return []
     text = None if answer is None else dump(answer, what="The answer")
+    if text is not None and org_id is not None:
+        text = sealed.value(text, org_id)
     rows = sql.take_waits(ids=met, event_ids=met.values(), taken_by=by, answer=text, org=org_id)
     return [row.step_run_id for row in rows]
 
@@ -256,12 +269,24 @@ def drop(step_run_ids: Sequence[UUID]) -> None:
 def _result(row: TakenWaitsRow) -> StepResult:
     claim = Claim.of(row, None, waited_for=row.waiting_for)
     try:
+        if row.taken_by == "event" and envelope.keys().misses:
+            _check_open(row)
         outcome = outcome_of(row)
         output = outcome.output if isinstance(outcome, Completed) else None
         return StepResult(claim=claim, outcome=outcome, output=None if output is None else dump(output))
     except BaseException as error:  # one that can't be recorded must not keep the others from it
         ending.raise_if_ending(error)
         return StepResult(claim=claim, outcome=Failed(error=describe(error)))
+
+
+def _check_open(row: TakenWaitsRow) -> None:
+    """Raises EncryptionKeyMissing where nobody could tell whether the event is the one that was waited for."""
+    condition = open_text(row.condition)
+    envelope.check_open(condition)
+    if condition:
+        flow = flow_cache.flow_of(row.version_id)
+        keys = flow.with_fallbacks(compile_expression(condition, owner=flow.org_id).steps)
+        envelope.check_open(expression_context.load_steps([(row.id, row.run_id)], keys, inner=[row.id]))
 
 
 class TakenWait(Protocol):

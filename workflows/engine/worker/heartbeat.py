@@ -17,7 +17,7 @@ from workflows.engine.calls.inline import Inline
 from workflows.engine.pipeline import perform
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.sql import worker as sql
-from workflows.engine.state import database
+from workflows.engine.state import database, sealed
 from workflows.engine.state.records import StepResult
 from workflows.engine.state.transitions.steps import LEASE_S
 from workflows.engine.telemetry import usage
@@ -82,6 +82,7 @@ class Heartbeat:
                 self.report()
                 self._in_flight.note_beat()
                 self._end_overdue()
+                sealed.look_again()
             except psycopg.Error as error:
                 log.warning("heartbeat failed", error=str(error))
             except Exception:

@@ -11,9 +11,11 @@ import structlog
 from workflows.edge.unavailable import is_database_away
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.sql import worker as sql
+from workflows.engine.state import sealed
 from workflows.engine.state.records import StepResult
 from workflows.engine.worker.in_flight import InFlight
 from workflows.payload import dump
+from workflows.sealing import shapes
 from workflows.steps.outcome import Failed, Retry, Sleep
 
 log = structlog.get_logger(__name__)
@@ -41,7 +43,8 @@ class Progress:
 
 def _take_report(visit: Visit) -> dict[str, Any]:
     report, visit.progress = visit.progress, None
-    return {"id": str(visit.claim.id), "lease": str(visit.claim.lease), "progress": report}
+    stored = sealed.shaped(report, visit.claim.org_id, shapes.progress)
+    return {"id": str(visit.claim.id), "lease": str(visit.claim.lease), "progress": stored}
 
 
 def _store(reports: list[dict[str, Any]]) -> None:

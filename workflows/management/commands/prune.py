@@ -41,6 +41,9 @@ class Command(HeadraceCommand):
         parser.add_argument("--older-than", help="instead of what the rules say, such as 90d; an hour at least")
         parser.add_argument("--pace", type=int, help="rows a second (HEADRACE_RETENTION_ROWS_PER_S, or 1,000)")
         parser.add_argument("--export", type=Path, metavar="DIR", help="write runs to a file in this folder before")
+        parser.add_argument(
+            "--clear", action="store_true", help="write payloads in clear that are stored encrypted (with --export)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         request = pruning.Request(
@@ -49,6 +52,7 @@ class Command(HeadraceCommand):
             older_than=options["older_than"],
             per_s=options["pace"],
             export=options["export"],
+            clear=options["clear"],
             dry_run=options["dry_run"],
         )
         self.doing("retention")

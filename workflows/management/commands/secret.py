@@ -1,4 +1,4 @@
-"""`secret set | list | delete | rotate`."""
+"""`secret set | list | delete | rotate`, and the verbs of `management.payloads`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandError, CommandParser
 
+from workflows.management import payloads
 from workflows.management.output import READS, HeadraceCommand, table
 from workflows.presenters.access import secret_out
 from workflows.selectors.access import secrets as selectors
@@ -18,9 +19,12 @@ from workflows.steps.masking import SHORTEST
 
 
 class Command(HeadraceCommand):
-    help = "Keep secrets for `${ secrets.NAME }`. The value is read from standard input."
-    changes_by_parts = ("set", "delete", "rotate")
-    not_audited: ClassVar[Mapping[str, str]] = {"list": READS}
+    help = (
+        "Keep secrets for `${ secrets.NAME }`, the value from standard input; encrypt payloads in the database. "
+        "The verbs about payloads may be ended at any moment and called again; runs may be open."
+    )
+    changes_by_parts = ("set", "delete", "rotate", *payloads.CHANGES)
+    not_audited: ClassVar[Mapping[str, str]] = {"list": READS, payloads.READS: READS}
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -31,12 +35,16 @@ class Command(HeadraceCommand):
         delete.add_argument("--force", action="store_true", help="although flows use it")
         self.add_verb(verbs, "list", "list the names: where each comes from, and who uses it")
         self.add_verb(
-            verbs, "rotate", "write all that is encrypted, of every organization, with the newest encryption key"
+            verbs, "rotate", "write all that is encrypted but payloads, of every organization, with the newest key"
         )
+        payloads.add_verbs(self, verbs)
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["verb"] == "rotate":
             self._rotate(options)
+            return
+        if options["verb"].endswith("-payloads"):
+            payloads.handle(self, options)
             return
         organization = self.organization(options)
         if options["verb"] == "set":

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models
 
 from workflows.models.organization import Organization
+from workflows.models.payload_fields import PayloadTextField
 
 
 class SavedView(models.Model):
@@ -45,7 +46,7 @@ class Example(models.Model):
     kind = models.CharField(max_length=10, choices=Kind.choices)
     name = models.CharField(max_length=200)
     digest = models.CharField(max_length=64, help_text="Of the text: the same one is remembered once.")
-    text = models.TextField(help_text="JSON, as it was written.")
+    text = PayloadTextField(owner="organization_id", help_text="JSON, as it was written.")
     used_at = models.DateTimeField()
 
     class Meta:

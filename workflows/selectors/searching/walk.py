@@ -14,6 +14,7 @@ from workflows.edge.values import MAX_PAGE, check_limit, decode_cursor, encode_c
 from workflows.errors import ExpressionError, InvalidInput
 from workflows.expressions import Expression
 from workflows.models import Organization, Run
+from workflows.models.payload_fields import is_on
 from workflows.selectors.run_lists import runs_page
 from workflows.selectors.searching.criteria import Criteria, scope_of
 
@@ -54,6 +55,11 @@ def find(
     `only_sorted`: another order of a search is refused. Raises InvalidInput for that, and for bad criteria, a bad sort
     or a bad cursor.
     """
+    if criteria.text and is_on(organization.id):
+        raise InvalidInput(
+            "text: the payloads of this organization are stored encrypted, and texts in them are not searched. Search "
+            "by an expression (cel: input.orderId == '42'), by event, user or time."
+        )
     if not criteria.is_walk:
         page = runs_page(organization, criteria.where, sort=sort, limit=limit, cursor=cursor)
         return SearchPage(runs=page.runs, next_cursor=page.next_cursor)

@@ -24,11 +24,15 @@ import structlog
 import uuid6
 from django.db import connection
 
-from workflows.errors import InvalidInput
+from workflows.errors import EncryptionKeyMissing, InvalidInput
+from workflows.sealing import envelope
+from workflows.sealing.envelope import MARKER
 
 log = structlog.get_logger(__name__)
 FORMAT = "headrace-history"
 VERSION = 1
+CLEAR = "clear"
+"""In the head of a page: nothing in it is sealed, whatever it looks like."""
 ROWS_AT_ONCE = 500
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """The longest line that an import reads: a longer row is not exported, and so its run is not deleted."""
@@ -83,8 +87,8 @@ class RowTooLarge(InvalidInput):
 class Exporter:
     """A file that pages of runs are appended to."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, clear: bool = False) -> None:
+        self.path, self._clear = path, clear
         self.rows: Counter[str] = Counter()
         self._file: BinaryIO = path.open("xb")
 
@@ -105,9 +109,10 @@ class Exporter:
     def _append(self, run_ids: Sequence[UUID]) -> Counter[str]:
         counts: Counter[str] = Counter()
         with gzip.GzipFile(fileobj=self._file, mode="wb", mtime=0) as member:
-            member.write(_line({"format": FORMAT, "version": VERSION, "runs": [str(id_) for id_ in run_ids]}))
+            head = {"format": FORMAT, "version": VERSION, "runs": [str(id_) for id_ in run_ids]}
+            member.write(_line({**head, CLEAR: True} if self._clear else head))
             for kind, text in _rows(run_ids):
-                member.write(_row_line(kind, text))
+                member.write(_row_line(kind, _opened(text) if self._clear else text))
                 counts[kind] += 1
             member.write(_line({"end": dict(counts)}))
         self._file.flush()
@@ -133,6 +138,16 @@ class Exporter:
 
 def _line(value: dict[str, Any]) -> bytes:
     return json.dumps(value).encode() + b"\n"
+
+
+def _opened(text: str) -> str:
+    """A row whose payloads are in clear, whatever is stored. Raises EncryptionKeyMissing."""
+    if MARKER not in text:
+        return text
+    row = envelope.loads(text)
+    for why in envelope.unopened(row):
+        raise EncryptionKeyMissing(why)
+    return json.dumps(row, ensure_ascii=False)
 
 
 def _row_line(kind: str, text: str) -> bytes:
@@ -169,11 +184,12 @@ def _read_member(path: Path, begin: int) -> Iterator[tuple[str, Any]]:
 
 
 @contextlib.contextmanager
-def open_in(folder: Path) -> Iterator[Exporter]:
-    """A new file in this folder, which is deleted where nothing was written. Raises InvalidInput for what is none."""
+def open_in(folder: Path, *, clear: bool = False) -> Iterator[Exporter]:
+    """A new file in this folder, which is deleted where nothing was written. `clear`: payloads that are stored
+    encrypted are not in the file. Raises InvalidInput for what is no folder."""
     if not folder.is_dir():
         raise InvalidInput(f"export: {str(folder)[:200]!r} is no folder; make it first.")
-    exporter = Exporter(folder / f"runs-{uuid6.uuid7()}.jsonl.gz")
+    exporter = Exporter(folder / f"runs-{uuid6.uuid7()}.jsonl.gz", clear=clear)
     try:
         sync_folder(folder)
         yield exporter

@@ -26,7 +26,8 @@ from workflows.models import FlowVersion, ImportedRun, Organization, PrunedCount
 from workflows.models.flow import Flow
 from workflows.models.retention import MAX_DAYS, MIN_DAYS
 from workflows.models.run import ENDED_STEP, LIVE_RUN
-from workflows.services.retention.exporting import DAMAGED, FORMAT, HISTORY_TABLES, MAX_LINE_BYTES, VERSION
+from workflows.services.retention import payload_rows
+from workflows.services.retention.exporting import CLEAR, DAMAGED, FORMAT, HISTORY_TABLES, MAX_LINE_BYTES, VERSION
 
 ROWS_AT_ONCE = 500
 KEEP_DAYS = 30.0
@@ -53,6 +54,8 @@ class _Page:
 
     runs: frozenset[str]
     rows: dict[str, list[Row]]
+    is_clear: bool = False
+    """Nothing in it is sealed, whatever it looks like."""
 
 
 def import_runs(
@@ -126,7 +129,11 @@ def _read(path: Path, value: Any, page: _Page | None) -> _Page:
             raise ImportRefused(f"{path.name} is no export of runs.")
         if value.get("version") != VERSION:
             raise ImportRefused(f"{path.name} has the version {value.get('version')!r}; this release reads {VERSION}.")
-        return _Page(runs=frozenset(map(str, value["runs"])), rows={kind: [] for kind in HISTORY_TABLES})
+        return _Page(
+            runs=frozenset(map(str, value["runs"])),
+            rows={kind: [] for kind in HISTORY_TABLES},
+            is_clear=value.get(CLEAR) is True,
+        )
     if "end" in value:
         counts = {kind: len(rows) for kind, rows in page.rows.items() if rows}
         if counts != value["end"]:
@@ -140,6 +147,7 @@ def _read(path: Path, value: Any, page: _Page | None) -> _Page:
 
 def _bring_back(organization: Organization, page: _Page, keep_days: float, done: Imported) -> None:
     _check(organization, page)
+    payload_rows.seal(page.rows, organization.id, is_clear=page.is_clear)
     while PrunedRun.objects.filter(run_id__in=[UUID(each) for each in page.runs]).exists():
         history.delete_remains(ROWS_AT_ONCE)  # what is left of them is deleted before they come back
     now = timezone.now()

@@ -37,11 +37,15 @@ class Request:
     older_than: str | None = None
     per_s: int | None = None
     export: Path | None = None
+    clear: bool = False
+    """Payloads that are stored encrypted are exported in clear."""
     dry_run: bool = False
 
     def wanted(self, export: exporting.Exporter | None) -> Wanted:
         """Raises InvalidInput for an unknown subject, one that organizations can't be chosen for, or an age below an
         hour."""
+        if self.clear and self.export is None:
+            raise InvalidInput("clear: it is about what is exported; give --export too.")
         for name in self.subjects:
             if name == "letters":
                 raise InvalidInput("letters are deleted with their runs: name completed, failed or cancelled.")
@@ -122,7 +126,7 @@ def _exporter(request: Request) -> Iterator[exporting.Exporter | None]:
     if request.export is None or request.dry_run:
         yield None
         return
-    with exporting.open_in(request.export) as exporter:
+    with exporting.open_in(request.export, clear=request.clear) as exporter:
         yield exporter
 
 

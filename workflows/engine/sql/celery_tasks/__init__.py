@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NamedTuple
+from uuid import UUID
 
 from workflows.engine.state import database
 from workflows.payload import Json
@@ -65,3 +66,13 @@ def forget_tasks(*, batch: int, cursor: database.Cursor | None = None) -> list[F
 def mark_sent(*, ids: Iterable[str], cursor: database.Cursor | None = None) -> None:
     """These Celery tasks have been given to the broker."""
     database.fetch("mark_sent", {"ids": list(ids)}, tuple, cursor)
+
+
+class TaskOwnersRow(NamedTuple):
+    task_id: str
+    org_id: UUID
+
+
+def task_owners(*, ids: Iterable[str], cursor: database.Cursor | None = None) -> list[TaskOwnersRow]:
+    """The organizations of the steps that have sent these Celery tasks."""
+    return database.fetch("task_owners", {"ids": list(ids)}, TaskOwnersRow._make, cursor)

@@ -69,6 +69,7 @@ def listening_triggers(
 
 class LiveRunsWhereRow(NamedTuple):
     id: UUID
+    started_by: Json
 
 
 def live_runs_where(

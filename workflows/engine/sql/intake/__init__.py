@@ -36,6 +36,16 @@ def insert_events(
     return database.fetch("insert_events", parameters, InsertEventsRow._make, cursor)
 
 
+class KeyOwnersRow(NamedTuple):
+    digest: str
+    org_id: UUID
+
+
+def key_owners(*, digests: Iterable[str], cursor: database.Cursor | None = None) -> list[KeyOwnersRow]:
+    """The organizations of event keys, in force or not."""
+    return database.fetch("key_owners", {"digests": list(digests)}, KeyOwnersRow._make, cursor)
+
+
 class RunTargetsRow(NamedTuple):
     digest: str
     slug: str

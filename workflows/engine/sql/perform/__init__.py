@@ -79,3 +79,12 @@ class LoadVersionsRow(NamedTuple):
 def load_versions(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -> list[LoadVersionsRow]:
     """The definitions of published versions, and whose they are."""
     return database.fetch("load_versions", {"ids": list(ids)}, LoadVersionsRow._make, cursor)
+
+
+class SealingOrganizationsRow(NamedTuple):
+    id: UUID
+
+
+def sealing_organizations(cursor: database.Cursor | None = None) -> list[SealingOrganizationsRow]:
+    """The organizations whose payloads are stored encrypted."""
+    return database.fetch("sealing_organizations", {}, SealingOrganizationsRow._make, cursor)

@@ -50,6 +50,24 @@ def gathering_room(*, flow: UUID, key: str, cursor: database.Cursor | None = Non
     return database.fetch("gathering_room", {"flow": flow, "key": key}, GatheringRoomRow._make, cursor)
 
 
+class HashKeysRow(NamedTuple):
+    key: str
+
+
+def hash_keys(*, org: UUID, cursor: database.Cursor | None = None) -> list[HashKeysRow]:
+    """From now on, and for good, the keys that flows of an organization compute are stored hashed."""
+    return database.fetch("hash_keys", {"org": org}, HashKeysRow._make, cursor)
+
+
+class HashesKeysRow(NamedTuple):
+    hashed: bool
+
+
+def hashes_keys(*, org: UUID, cursor: database.Cursor | None = None) -> list[HashesKeysRow]:
+    """Whether the keys that flows of an organization compute are stored hashed."""
+    return database.fetch("hashes_keys", {"org": org}, HashesKeysRow._make, cursor)
+
+
 class IdempotencyOwnersRow(NamedTuple):
     key: str
     run_id: UUID
@@ -94,6 +112,12 @@ def live_singletons(
 ) -> list[LiveSingletonsRow]:
     """The live runs that have these singleton keys."""
     return database.fetch("live_singletons", {"flow": flow, "keys": list(keys)}, LiveSingletonsRow._make, cursor)
+
+
+def lock_key_form(*, org: UUID, alone: bool, cursor: database.Cursor | None = None) -> None:
+    """Hold the form in which the keys that flows compute are stored for an organization, until the transaction
+    ends."""
+    database.fetch("lock_key_form", {"org": org, "alone": alone}, tuple, cursor)
 
 
 def mark_runs(*, flow: UUID, keys: Iterable[str], runs: Iterable[UUID], cursor: database.Cursor | None = None) -> None:

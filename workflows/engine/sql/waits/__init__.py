@@ -141,6 +141,7 @@ class TakenWaitsRow(NamedTuple):
     waits: bool
     taken_by: str
     kind: str
+    condition: str
     options: Json
     answer: Json
     child_id: UUID | None

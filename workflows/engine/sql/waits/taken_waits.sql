@@ -2,14 +2,14 @@
 -- event, and the run waited for, whose output is that of its only last step where its flow names none.
 -- Parameters: ids uuid[] (of step runs).
 -- Returns: id uuid (of the step run), waits bool (it waits still; else run_id, version_id, … waiting_for are null),
---   taken_by text, kind text, options jsonb, answer jsonb or null, child_id uuid or null, run_id uuid, version_id uuid,
---   org_id uuid, key text, path text, index int or null, container_id uuid or null, attempt int, wake_seq int,
---   losses int, server_retry_waits int, timeout_ms int, queue text, type text, priority int, needs_met int, needs_total
---   int, waiting_for text, queued_s float8, event_id uuid or null, event_name text or null, event_data jsonb or null,
---   event_user jsonb or null, event_ts timestamptz or null, child_status text or null, child_error jsonb or null,
---   child_version uuid or null, child_output jsonb or null.
+--   taken_by text, kind text, condition text, options jsonb, answer jsonb or null, child_id uuid or null, run_id uuid,
+--   version_id uuid, org_id uuid, key text, path text, index int or null, container_id uuid or null, attempt int,
+--   wake_seq int, losses int, server_retry_waits int, timeout_ms int, queue text, type text, priority int, needs_met
+--   int, needs_total int, waiting_for text, queued_s float8, event_id uuid or null, event_name text or null, event_data
+--   jsonb or null, event_user jsonb or null, event_ts timestamptz or null, child_status text or null, child_error jsonb
+--   or null, child_version uuid or null, child_output jsonb or null.
 -- Indexes: primary keys, step_run_identity. (`status || ''` hides the partial indexes from the planner: ADR 4.)
-SELECT w.step_run_id AS id, s.id IS NOT NULL AS waits, w.taken_by, w.kind, w.options, w.answer, w.child_id,
+SELECT w.step_run_id AS id, s.id IS NOT NULL AS waits, w.taken_by, w.kind, w.condition, w.options, w.answer, w.child_id,
        s.run_id, s.version_id, s.org_id, s.key, s.path, s.index, s.container_id, s.attempt, s.wake_seq, s.losses,
        s.told_waits AS server_retry_waits, s.timeout_ms, s.queue, s.type, s.priority, s.needs_met, s.needs_total,
        s.waiting_for, 0::float8 AS queued_s, e.id AS event_id, e.name AS event_name, e.data AS event_data,

@@ -11,7 +11,7 @@ from uuid import UUID
 from workflows.definitions.compiled import NIL_UUID, CompiledStep
 from workflows.engine.sql import calls as locks
 from workflows.engine.sql.calls import transitions as sql
-from workflows.engine.state import database
+from workflows.engine.state import database, sealed
 from workflows.engine.state.records import Claim, ReadyStep, StepResult
 from workflows.engine.state.transitions.steps import LEASE_S
 from workflows.steps.outcome import Suspended
@@ -92,9 +92,9 @@ def begin(
         lease_s=lease_s,
         ended=ended.claim.id if ended else None,
         ended_lease=ended.claim.lease if ended else None,
-        output=ended.output if ended else None,
-        input=ended.input if ended else None,
-        logs=ended.logs if ended else None,
+        output=sealed.output(ended.output, function.org_id, ended.claim.type) if ended else None,
+        input=sealed.maybe(ended.input, function.org_id) if ended else None,
+        logs=sealed.logs(ended.logs, function.org_id) if ended else None,
         ran=max(0.0, time.monotonic() - ended.started) if ended and ended.started is not None else None,
     )
     return any(row.is_new for row in rows)
@@ -125,7 +125,13 @@ def open_(function: Claim, calls: Sequence[NewCall]) -> list[ReadyStep]:
 def complete(claim: Claim, *, output: str | None, logs: str | None, ran_s: float) -> bool:
     """running → completed, in the caller's transaction. False where the step is another worker's by now, or its run is
     cancelled."""
-    rows = sql.complete_call(id=claim.id, lease=claim.lease or NIL_UUID, output=output, logs=logs, ran=ran_s)
+    rows = sql.complete_call(
+        id=claim.id,
+        lease=claim.lease or NIL_UUID,
+        output=sealed.output(output, claim.org_id, claim.type),
+        logs=sealed.logs(logs, claim.org_id),
+        ran=ran_s,
+    )
     return bool(rows)
 
 

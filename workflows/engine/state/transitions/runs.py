@@ -15,7 +15,7 @@ from workflows.engine.sql.record import RunProgressRow
 from workflows.engine.sql.record import transitions as record_sql
 from workflows.engine.sql.repair import transitions as repair_sql
 from workflows.engine.sql.trigger import transitions as trigger_sql
-from workflows.engine.state import database, flow_cache
+from workflows.engine.state import database, flow_cache, sealed
 from workflows.engine.state.records import Candidate, Lineage, ReadyStep
 from workflows.errors import UnloadableVersion
 from workflows.models.run import ENDED_STEP
@@ -41,7 +41,7 @@ def insert(
         flow=flow.flow_id,
         version=flow.version_id,
         ids=[each.id for each in new],
-        inputs=[each.text for each in new],
+        inputs=[sealed.run_input(each.text, org_id) for each in new],
         priorities=[each.priority for each in new],
         event_ids=[each.event_id for each in new],
         event_names=[each.event_name for each in new],
@@ -93,7 +93,7 @@ def insert_fork(
     """
     rows = repair_sql.insert_fork(
         id=run_id,
-        input=text,
+        input=sealed.run_input(text, org_id),
         priority=priority,
         event_id=event_id,
         steps=steps,
@@ -198,10 +198,12 @@ def _flow_with_compensations(version_id: UUID) -> CompiledFlow | None:
         return None
 
 
-def set_output(run_id: UUID, *, output: str | None, error: StepError | None, cursor: database.Cursor) -> None:
+def set_output(
+    run_id: UUID, org_id: UUID, *, output: str | None, error: StepError | None, cursor: database.Cursor
+) -> None:
     """The rendered output of a run that this transaction has ended, or the failure of rendering it."""
-    text = dump(error.as_json(), what="The error") if error else None
-    record_sql.set_run_output(id=run_id, output=output, error=text, cursor=cursor)
+    text = sealed.error(dump(error.as_json(), what="The error"), org_id) if error else None
+    record_sql.set_run_output(id=run_id, output=sealed.maybe(output, org_id), error=text, cursor=cursor)
 
 
 def finish(run_id: UUID, *, cursor: database.Cursor) -> UUID | None:

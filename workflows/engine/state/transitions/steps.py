@@ -17,7 +17,7 @@ from workflows.engine.sql.claim import transitions as claim_sql
 from workflows.engine.sql.leader import transitions as leader_sql
 from workflows.engine.sql.record import transitions as record_sql
 from workflows.engine.sql.record.transitions import RecordLoneRow, RecordOutcomesRow
-from workflows.engine.state import database, flow_cache, needs
+from workflows.engine.state import database, flow_cache, needs, sealed
 from workflows.engine.state.records import (
     Claim,
     ClaimedBatch,
@@ -112,7 +112,12 @@ def _row(result: StepResult, status: str, *, is_compensation: bool) -> dict[str,
         row["lease"] = str(claimed.lease)
     elif claimed.waited_for:
         row["waited_for"] = claimed.waited_for
-    kept = {"output": result.output, "input": result.input, "logs": result.logs}
+    org_id = claimed.org_id
+    kept = {
+        "output": sealed.output(result.output, org_id, claimed.type),
+        "input": sealed.maybe(result.input, org_id),
+        "logs": sealed.logs(result.logs, org_id),
+    }
     row |= {name: value for name, value in kept.items() if value is not None}
     if is_compensation:
         row["compensation"] = True
@@ -146,11 +151,11 @@ class _Builder:
         elif isinstance(outcome, Failed):
             self.fails = True
             stops = step is None or step.stops_run
-            row |= {"error": _stored(outcome.error), "fatal": stops and not claimed.path}
+            row |= {"error": _stored(outcome.error, claimed), "fatal": stops and not claimed.path}
             stops_item = stops and bool(claimed.path)
             not_taken = step.branch_targets if step else not_taken
         elif isinstance(outcome, Retry):
-            row |= {"error": _stored(outcome.error), "waiting_for": "retry", "wake_in": outcome.delay_s,
+            row |= {"error": _stored(outcome.error, claimed), "waiting_for": "retry", "wake_in": outcome.delay_s,
                     "by_server": outcome.by_server, "spends": not outcome.by_server}  # fmt: skip
         elif isinstance(outcome, Sleep):
             row |= {"waiting_for": "sleep", "wake_in": outcome.seconds}
@@ -196,8 +201,8 @@ def _compiled(claim: Claim) -> tuple[CompiledFlow | None, CompiledStep | None]:
     return flow, flow.steps[claim.key]
 
 
-def _stored(error: StepError) -> str:
-    return dump(error.as_json(), what="The error")
+def _stored(error: StepError, claim: Claim) -> str | None:
+    return sealed.error(dump(error.as_json(), what="The error"), claim.org_id)
 
 
 _STATUS: dict[type[Any], str] = {
@@ -333,9 +338,9 @@ def _record_lone(recording: Recording, lone: _Lone, cursor: database.Cursor | No
     return record_sql.record_lone(
         id=claim.id,
         lease=claim.lease,
-        output=lone.result.output,
-        input=lone.result.input,
-        logs=lone.result.logs,
+        output=lone.row.get("output"),
+        input=lone.row.get("input"),
+        logs=lone.row.get("logs"),
         ran=lone.row.get("ran"),
         target=edge["target"],
         weight=edge["weight"],

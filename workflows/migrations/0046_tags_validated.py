@@ -7,6 +7,6 @@ from django.db import migrations
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("headrace_workflows", "0050_tags")]
+    dependencies = [("headrace_workflows", "0045_tags")]
 
     operations = [ValidateConstraint(model_name="run", name="run_tags")]

@@ -1,0 +1,1 @@
+"""What the dashboard has: its addresses, and its pages as a browser walks through them."""

@@ -1,0 +1,227 @@
+"""Payloads that are stored encrypted (*sealed*): their form in the database, and opening it wherever it is read.
+
+A sealed JSON value is `{"$enc": "v1:<key>:<token>"}`, a sealed text `$enc{v1:<key>:<token>}`: the name of the key, and
+a Fernet token. Both may stand within other JSON (a run of a batch seals each event, an error its message), and the text
+within other text. What is read is opened at any depth. So nothing that looks so may be stored in clear: whoever stores
+a payload seals it where its organization asks for that, *or* where `MARKER` stands in it. What has been opened is not
+looked at again: a payload can't carry the sealed value of somebody else into a place where it is opened.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from uuid import UUID
+
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives import padding
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from workflows import this_process
+from workflows.errors import EncryptionKeyMissing
+from workflows.this_process.configuration import encryption_keys
+
+NAME = "$enc"
+MARKER = '"$enc'
+"""What is in the JSON text of everything that holds a sealed value, or looks as if it did."""
+MARKER_BYTES = b'"$enc'
+TEXT_MARKER = "$enc{"
+_VALUE = re.compile(r"v1:([0-9a-f]{8}):([A-Za-z0-9_-]+={0,2})")
+_TEXT = re.compile(r"\$enc\{v1:([0-9a-f]{8}):([A-Za-z0-9_-]+={0,2})\}")
+_PURPOSE = b"headrace payloads\0"
+"""Keeps these keys apart from those of secrets: the token of the one opens nothing of the other."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of payloads. `name`: what stands with everything that is sealed by it; it tells nothing of the key."""
+
+    name: str
+    fernet: Fernet
+    signing: bytes
+    encrypting: bytes
+
+    @classmethod
+    def of(cls, text: str) -> Key:
+        """The key of a text of HEADRACE_ENCRYPTION_KEY."""
+        raw = hashlib.sha256(_PURPOSE + text.encode()).digest()
+        name = hashlib.sha256(b"name\0" + raw).hexdigest()[:8]
+        return cls(name, Fernet(base64.urlsafe_b64encode(raw)), raw[:16], raw[16:])
+
+    def stable_token(self, clear: bytes, owner: UUID) -> str:
+        """A Fernet token that is the same for the same bytes of an owner: SQL compares such values."""
+        iv = hmac.digest(self.signing, b"stable\0" + owner.bytes + clear, "sha256")[:16]
+        padder = padding.PKCS7(128).padder()
+        padded = padder.update(clear) + padder.finalize()
+        encryptor = Cipher(algorithms.AES(self.encrypting), modes.CBC(iv)).encryptor()
+        parts = b"\x80" + bytes(8) + iv + encryptor.update(padded) + encryptor.finalize()
+        return base64.urlsafe_b64encode(parts + hmac.digest(self.signing, parts, "sha256")).decode()
+
+
+class Keys:
+    """Those that this process has used, so that each is made once."""
+
+    def __init__(self) -> None:
+        self._of_texts: dict[tuple[str, ...], list[Key]] = {}
+        self.misses = 0
+        """How often something was read that no key opens. While it is 0, nobody has to look for such values."""
+
+    def current(self) -> list[Key]:
+        """The keys of this moment, the newest first."""
+        texts = encryption_keys()
+        if texts not in self._of_texts:
+            self._of_texts[texts] = [Key.of(text) for text in texts]
+        return self._of_texts[texts]
+
+
+def keys() -> Keys:
+    """This process's keys."""
+    return this_process.own(Keys)
+
+
+def has_marker(text: str) -> bool:
+    """Whether MARKER stands in JSON text. The first look is for a character that few texts have: it is ten times as
+    fast."""
+    return "$" in text and MARKER in text
+
+
+def has_marker_bytes(text: bytes) -> bool:
+    """The same of JSON text as bytes."""
+    return b"$" in text and MARKER_BYTES in text
+
+
+# --- sealing --------------------------------------------------------------------------------------------------------
+
+
+def seal_json(text: str) -> str:
+    """The sealed value of JSON text, as JSON text."""
+    return f'{{"$enc":"{_sealed(text, None)}"}}'
+
+
+def seal_value(value: Any, *, stable_for: UUID | None = None) -> dict[str, str]:
+    """The sealed value of a JSON value. `stable_for`: the same one for an equal value of this owner."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=stable_for is not None)
+    return {NAME: _sealed(text, stable_for)}
+
+
+def seal_text(text: str) -> str:
+    """The sealed text of a text."""
+    return f"$enc{{{_sealed(text, None)}}}"
+
+
+def _sealed(text: str, stable_for: UUID | None) -> str:
+    key, clear = keys().current()[0], text.encode("utf-8", "surrogatepass")
+    token = key.fernet.encrypt(clear).decode() if stable_for is None else key.stable_token(clear, stable_for)
+    return f"v1:{key.name}:{token}"
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+class UnopenedText(str):
+    """What stands for a text that no key opens: it says which key is missing. Whoever stores it again is refused."""
+
+    __slots__ = ()
+
+
+class Unopened(dict[str, Any]):
+    """What stands for a value that no key opens. It can be shown as it is; what looks into it is refused, since it
+    would take a payload for another one."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__({NAME: UnopenedText(_why(key))})
+
+    def __getitem__(self, name: str) -> Any:
+        if name != NAME:
+            self._refuse()
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        if name != NAME:
+            self._refuse()
+        return True
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The text; raises EncryptionKeyMissing for everything else."""
+        return self[name]
+
+    def _refuse(self) -> NoReturn:
+        raise EncryptionKeyMissing(str(super().__getitem__(NAME)))
+
+
+def _why(key: str) -> str:
+    return f"This is encrypted under the key {key}, which is not here: add that key to HEADRACE_ENCRYPTION_KEYS_OLD."
+
+
+def loads(text: str | bytes) -> Any:
+    """A JSON value as it was before it was sealed, at whatever depth."""
+    return json.loads(text, object_hook=_opened)
+
+
+def open_text(text: str) -> str:
+    """A text as it was before it, or a part of it, was sealed."""
+    if TEXT_MARKER not in text:
+        return text
+    if whole := _TEXT.fullmatch(text):
+        return _clear_text(whole)
+    return _TEXT.sub(_clear_text, text)
+
+
+def _opened(value: dict[str, Any]) -> Any:
+    if len(value) == 1 and isinstance(held := value.get(NAME), str) and (match := _VALUE.fullmatch(held)):
+        clear = _clear(match)
+        return Unopened(match[1]) if clear is None else json.loads(clear)
+    for name, item in value.items():
+        if isinstance(item, str) and item.startswith(TEXT_MARKER) and (match := _TEXT.fullmatch(item)):
+            value[name] = _clear_text(match)
+    return value
+
+
+def _clear_text(match: re.Match[str]) -> str:
+    clear = _clear(match)
+    return UnopenedText(_why(match[1])) if clear is None else clear.decode("utf-8", "surrogatepass")
+
+
+def _clear(match: re.Match[str]) -> bytes | None:
+    """None where the key is not here, or what is stored was changed."""
+    name, token = match.groups()
+    known = keys()
+    for key in known.current():
+        if key.name == name:
+            try:
+                return key.fernet.decrypt(token)
+            except InvalidToken:
+                break
+    known.misses += 1
+    return None
+
+
+def unopened(value: Any) -> Iterator[str]:
+    """Why parts of a value could not be opened. No recursion."""
+    open_ = [value]
+    while open_:
+        inner = open_.pop()
+        if isinstance(inner, UnopenedText):
+            yield str(inner)
+        elif isinstance(inner, dict):
+            open_.extend(dict.values(inner))
+        elif isinstance(inner, list | tuple):
+            open_.extend(inner)
+
+
+def check_open(value: Any) -> None:
+    """Raises EncryptionKeyMissing where a part of the value could not be opened. Costs nothing until one can't be."""
+    if keys().misses:
+        for why in unopened(value):
+            raise EncryptionKeyMissing(why)
+
+
+def key_names(text: str) -> set[str]:
+    """The names of the keys under which parts of a stored text, or JSON text, are sealed."""
+    return set(re.findall(r"v1:([0-9a-f]{8}):[A-Za-z0-9_-]+", text)) if NAME in text else set()
