@@ -116,8 +116,9 @@ def _ids(shown: Any) -> Iterator[UUID]:
 
 
 def _own_ids(row: dict[Any, Any]) -> Iterator[UUID]:
+    """The ids that a row names itself; an alert says `execution` for a run's."""
     for name, item in row.items():
-        if str(name).casefold().endswith(("id", "ids")):
+        if str(name).casefold().endswith(("id", "ids", "execution")):
             for each in item if isinstance(item, list | tuple) else [item]:
                 if isinstance(each, UUID):
                     yield each

@@ -13,6 +13,7 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from config.asgi import application  # noqa: F401  (the whole site is loaded)
 from dlq.alerting import evaluation
@@ -316,6 +317,19 @@ def test_streams_alerts_and_commands_do_not_show_it(org: Organization, ended: Ru
         out = io.StringIO()
         call_command(*line, f"--org={org.slug}", "--json", stdout=out)
         assert_hidden(out.getvalue(), " ".join(line))
+
+
+def test_an_alert_that_was_stored_before_the_rules_were_known_does_not_show_it(org: Organization, ended: Run) -> None:
+    now = timezone.now()
+    Alert.objects.create(
+        org_id=org.id, severity="critical", title="A run failed", message=f"It said {CARD}.", execution=ended.id,
+        fired_at=now, seen_at=now,
+    )  # fmt: skip
+    _, api = issued(org)
+    shown = api.get("/alerts").content.decode()
+    assert str(ended.id) in shown
+    assert_hidden(shown, "the list of alerts")
+    assert_hidden(login(of=org).get("/alerts/").content.decode(), "the page of alerts")
 
 
 def test_the_engine_sees_the_real_values(org: Organization, ended: Run) -> None:
