@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
-from django.contrib import admin, messages
-from django.http import HttpRequest
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.cache import add_never_cache_headers
 
 from workflows.admin.bounded import BoundedAdmin
 from workflows.admin.checked import CheckedAdmin
@@ -19,6 +21,8 @@ from workflows.services.access import redacting
 from workflows.services.tenancy import members, quotas
 from workflows.steps import secret_rules
 
+NEW_KEYS = "_new_keys"
+"""What a request carries: the keys that it has made, each with its row."""
 QUOTAS = ("events_per_s", "concurrent_steps", "stored_bytes_most")
 
 
@@ -174,7 +178,7 @@ class KeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(AccessKey)
 class AccessKeyAdmin(CheckedAdmin):
-    """A new key is shown once, in the message after saving."""
+    """A new key is shown once, by the answer to the form: a message would be kept in a session or a cookie."""
 
     scope = Scope(path="organization_id", change=access.CHANGE_KEYS, see=access.CHANGE_KEYS)
     action_rights: ClassVar = {"revoke": access.CHANGE_KEYS, "rotate": access.CHANGE_KEYS}
@@ -203,16 +207,28 @@ class AccessKeyAdmin(CheckedAdmin):
             **access.issues_keys(request.user, obj.organization),
         )  # fmt: skip
         obj.pk, obj.prefix, obj.digest = row.pk, row.prefix, row.digest
-        messages.warning(request, f"The new key, shown this once: {key}")
+        request.__dict__.setdefault(NEW_KEYS, []).append((row, key))
+
+    def response_add(self, request: HttpRequest, obj: AccessKey, post_url_continue: str | None = None) -> HttpResponse:
+        return self._shown_once(request)
+
+    def _shown_once(self, request: HttpRequest) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "title": "New keys", "made": request.__dict__[NEW_KEYS],
+                   "opts": self.opts}  # fmt: skip
+        answer = render(request, "admin/headrace_workflows/new_keys.html", context)
+        add_never_cache_headers(answer)
+        return answer
 
     @admin.action(description="Rotate the selected keys (the old ones hold for another day)", permissions=["add"])
-    def rotate(self, request: HttpRequest, keys: Any) -> None:
+    def rotate(self, request: HttpRequest, keys: Any) -> HttpResponse | None:
+        made = request.__dict__.setdefault(NEW_KEYS, [])
+
         def rotate(row: AccessKey) -> None:
             caller = access.issues_keys(request.user, row.organization)
-            _, key = access_keys.rotate(row.organization, row.id, **caller)
-            messages.info(request, f"The successor of {row}, shown this once: {key}")
+            made.append(access_keys.rotate(row.organization, row.id, **caller))
 
         self.apply(request, keys.select_related("organization"), "keys rotated", rotate)
+        return self._shown_once(request) if made else None
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, keys: Any) -> None:

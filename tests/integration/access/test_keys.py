@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
+import re
 import uuid
 from typing import Any
 
@@ -284,15 +285,28 @@ def test_keys_that_want_a_look_are_named(org: Organization) -> None:
 def test_only_an_operator_of_the_installation_makes_an_operators_key_in_the_admin(org: Organization) -> None:
     form = {"organization": str(org.id), "kind": "api", "name": "mine", "operator": "on", "scopes": []}
     admin = staff(of=org, role="admin")
-    assert admin.post("/admin/headrace_workflows/accesskey/add/", form).status_code == 302
+    assert "shows it again" in admin.post("/admin/headrace_workflows/accesskey/add/", form).content.decode()
     assert not AccessKey.objects.get(organization=org, name="mine").operator
     theirs, _ = AccessKey.issue(org, "api", "of the operator", operator=True)
     act(admin, "/admin/headrace_workflows/accesskey/", "rotate", theirs.id)
     assert not theirs.successors.exists()
-    assert staff(superuser=True).post(
-        "/admin/headrace_workflows/accesskey/add/", {**form, "name": "everywhere"}
-    ).status_code == 302  # fmt: skip
+    answer = staff(superuser=True).post("/admin/headrace_workflows/accesskey/add/", {**form, "name": "everywhere"})
+    assert answer.status_code == 200
     assert AccessKey.objects.get(organization=org, name="everywhere").operator
+
+
+def test_the_admin_shows_a_new_key_in_its_answer_and_keeps_it_nowhere(org: Organization) -> None:
+    form = {"organization": str(org.id), "kind": "api", "name": "mine", "scopes": []}
+    admin, address = staff(of=org, role="admin"), "/admin/headrace_workflows/accesskey/"
+    made = admin.post(f"{address}add/", form)
+    row = AccessKey.objects.get(organization=org, name="mine")
+    rotated = act(admin, address, "rotate", row.id)
+    for answer, kept in ((made, row), (rotated, row.successors.get())):
+        (key,) = re.findall(r'<code class="new-key">([^<]+)</code>', answer.content.decode())
+        assert AccessKey.digest_of(key) == kept.digest
+        assert "no-store" in answer["Cache-Control"]
+        assert key not in str(answer.cookies) + str(dict(admin.session))
+        assert key not in admin.get(address).content.decode()
 
 
 def test_no_verb_gives_an_operators_key_to_another(org: Organization) -> None:
