@@ -14,6 +14,7 @@ from tests.integration.dashboard.people import member, operator_of_all
 from tests.support.workers import publish
 from workflows import services
 from workflows.models import AuditEntry, Organization, RetentionRule, RetentionState, Run
+from workflows.selectors.upkeep import bloat
 from workflows.selectors.upkeep import retention as selectors
 from workflows.services.retention import rules
 
@@ -165,7 +166,8 @@ def test_numbers_of_all_organizations_are_for_operators(org: Organization, admin
         admin.get("/retention/").content.decode(),
         operator_of_all(org).get("/retention/").content.decode(),
     )
-    for number in ("4711", "4242", "4343", "headrace_workflows_auditentry"):
+    largest = bloat.table_sizes()[0].table
+    for number in ("4711", "4242", "4343", f"<code>{largest}</code>"):
         assert number not in mine, number
         assert number in all_of_it, number
     assert "Until then nothing is" in mine
