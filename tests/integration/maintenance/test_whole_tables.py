@@ -26,7 +26,7 @@ PARTIAL = {"step_run_ready", "step_run_parked", "step_run_running", "step_run_wa
 
 
 @pytest.fixture
-def copied(org: Organization) -> UUID:
+def copied(org: Organization, published: list[Any]) -> UUID:
     """A run that failed with a dead letter: the tables have many copies of it while a plan is asked for."""
     run_id = start(org, [{"id": "a", "type": "noop"}])
     fail(run_id)
