@@ -33,17 +33,18 @@ from workflows.this_process.configuration import configuration
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole installations first: they take longest, and use nothing of ours. Then tests of the standing workers, and
-    those that bring their own last: so the workers start and stop once in a lane.
+    """Whole installations first: they take longest, and use nothing of ours. Then what looks at a whole database, while
+    there is little in it; tests of the standing workers; and those that bring their own last: so the workers start and
+    stop twice in a lane.
 
     A file that shares fixtures stays together.
     """
 
     def place(item: pytest.Item) -> int:
         used = set(getattr(item, "fixturenames", ()))
-        if "live_db" not in used and path_of(item).startswith("tests/acceptance/"):
-            return 0
-        return 3 if used & {"own_workers", "published"} else 1 if "workers" in used else 2
+        if path_of(item).startswith("tests/acceptance/"):
+            return 1 if "live_db" in used else 0
+        return 4 if used & {"own_workers", "published"} else 2 if "workers" in used else 3
 
     def path_of(item: pytest.Item) -> str:
         return item.nodeid.partition("::")[0]

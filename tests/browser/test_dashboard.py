@@ -16,7 +16,7 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.support.workers import WorkerPool, await_end, await_that, publish
+from tests.support.workers import WorkerPool, await_end, await_that, leave_nothing, publish
 from workflows import services
 from workflows.models import Organization, Wait
 
@@ -59,6 +59,7 @@ def tenant(live_db: None) -> Iterator[Organization]:
     Organization.objects.filter(id=made.id).update(created_at="2000-01-01T00:00:00Z")
     yield made
     Organization.objects.filter(id=made.id).update(created_at="2100-01-01T00:00:00Z")
+    leave_nothing(made)
 
 
 def log_in(page: Page) -> None:

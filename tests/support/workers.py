@@ -31,7 +31,7 @@ from workflows.engine.pipeline.dispatcher import Dispatcher
 from workflows.engine.run_controls import stopping
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import runs as run_transitions
-from workflows.models import Organization, Run, StepRun, SweepFailure, Trigger, Worker
+from workflows.models import CronFire, Organization, Run, StepRun, SweepFailure, Trigger, Worker
 from workflows.selectors import limits
 from workflows.steps.registry import LANES
 
@@ -198,6 +198,7 @@ def leave_nothing(org: Organization) -> None:
     """Cancel what is live of an organization and what starts by itself, so that the workers of the next tests have nothing
     of it."""
     Trigger.objects.filter(organization=org).delete()
+    CronFire.objects.filter(org_id=org.id, outcome="queued").delete()
     ids = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))
     with nobody_dispatches():
         stopping.stop_runs(run_transitions.request_cancel(org.id, ids, reason="the test is over"))
