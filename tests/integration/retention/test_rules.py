@@ -181,6 +181,7 @@ def test_old_cron_fires_go_but_the_queued_and_the_latest(org: Organization) -> N
     ]  # fmt: skip
     expire("headrace_workflows_cronfire")
     assert set(CronFire.objects.filter(flow=flow)) == {rows[1], rows[3]}
+    CronFire.objects.filter(flow=flow).delete()  # a queued one without a trigger is a fault to later tests' workers
 
 
 def test_old_operations_go_but_those_that_may_go_on(org: Organization) -> None:
