@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 
 from dlq.models import AlertChannel
+from tests.integration.access.known_secrets import afresh, forget  # noqa: F401  (a fixture)
 from tests.integration.http.test_outbound_state import keep_secret
 from tests.support.workers import await_end, by_key, publish
-from workflows import services, this_process
-from workflows.engine.state.secret_sources import AwsSecrets, SecretValues, secrets_of
+from workflows import services
+from workflows.engine.state.secret_sources import secrets_of
 from workflows.errors import ConfigurationFailure
 from workflows.models import OAuthCredential, Organization, Secret, encryption
 from workflows.services.access import secrets
@@ -26,18 +26,6 @@ from workflows.this_process import configuration as told
 def keys(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """From now on this process has these encryption keys, the newest first."""
     monkeypatch.setattr(encryption, "encryption_keys", lambda: names)
-    forget()
-
-
-def forget() -> None:
-    this_process.forget(SecretValues)
-    this_process.forget(AwsSecrets)
-
-
-@pytest.fixture(autouse=True)
-def afresh() -> Iterator[None]:
-    forget()
-    yield
     forget()
 
 

@@ -16,6 +16,7 @@ from moto import mock_aws
 
 from config import aws as settings_of_aws
 from config import env
+from tests.integration.access.known_secrets import afresh, forget  # noqa: F401  (a fixture)
 from tests.integration.http.test_outbound_state import keep_secret
 from throttling.errors import EnvironmentValueError
 from workflows import this_process
@@ -32,18 +33,6 @@ from workflows.this_process import configuration as told
 def prefix(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     changed = dataclasses.replace(told.configuration(), aws_secrets_prefix=text)
     monkeypatch.setattr(secret_sources, "configuration", lambda: changed)
-
-
-def forget() -> None:
-    this_process.forget(SecretValues)
-    this_process.forget(AwsSecrets)
-
-
-@pytest.fixture(autouse=True)
-def afresh() -> Iterator[None]:
-    forget()
-    yield
-    forget()
 
 
 @pytest.fixture
