@@ -217,7 +217,7 @@ def test_the_admin_publishes_a_definition_and_shows_executions_read_only(
     expect(page.locator(".errorlist").first).to_contain_text("did you mean 'needs'")
     page.locator("textarea").fill("flow: made-here\nsteps: [{id: a, type: noop, config: {output: 1}}]")
     page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.locator(".messagelist").first).to_contain_text("Version 1 published")
+    expect(page.locator(".messagelist").first).to_contain_text("Version 1 is published")
     run_id = services.trigger(tenant, "made-here").run_ids[0]
     await_end(tenant, run_id)
     page.goto(f"/admin/headrace_workflows/run/{run_id}/change/")

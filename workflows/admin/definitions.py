@@ -18,10 +18,10 @@ from workflows.definitions import document
 from workflows.definitions.schema import FlowSpec
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.edge import access
-from workflows.errors import FlowBeingDeleted, FlowExists, WorkflowsError
+from workflows.errors import WorkflowsError
 from workflows.models import CronFire, EventSchema, Flow, FlowVersion, Organization, Step, Trigger
 from workflows.services import events, schedules
-from workflows.services.flows import trigger_rows
+from workflows.services.flows import editing
 from workflows.steps.registry import REGISTRY
 
 
@@ -44,29 +44,21 @@ class FlowForm(forms.ModelForm):  # type: ignore[type-arg]
             current = self.instance.current
             self.initial["definition"] = current.source or document.dumps(current.definition)
 
-    def clean_definition(self) -> str:
-        text: str = self.cleaned_data["definition"]
-        try:
-            self.spec = parse(document.loads(text))
-        except DefinitionProblems as error:
-            raise forms.ValidationError([str(problem) for problem in error.problems]) from None
-        if not self.instance._state.adding and self.instance.slug != self.spec.flow:
-            raise forms.ValidationError(f"This is the flow {self.instance.slug!r}; its slug can't change.")
-        return text
-
     def clean(self) -> dict[str, Any]:
-        """What publishing would refuse because of what is there is said in the form. A new flow has a slug of its own:
-        one that is taken would be published over."""
+        """What publishing would refuse is said in the form."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         organization = cleaned.get("organization") or getattr(self.instance, "organization", None)
-        if "definition" in cleaned and organization is not None:
-            flow = Flow.objects.filter(organization=organization, slug=self.spec.flow).first()
-            if flow is not None and self.instance._state.adding:
-                raise forms.ValidationError(FlowExists.of(flow.slug, organization.slug).args[0])
-            for problem in trigger_rows.problems(flow, self.spec):
-                self.add_error("definition", str(problem))
-            if flow is not None and flow.deletion_asked_at is not None:
-                self.add_error("definition", str(FlowBeingDeleted()))
+        if "definition" in cleaned:
+            flow = None if self.instance._state.adding else self.instance
+            try:
+                if organization is None:
+                    parse(document.loads(cleaned["definition"]))
+                else:
+                    self.spec = editing.check(organization, cleaned["definition"], flow)
+            except DefinitionProblems as error:
+                self.add_error("definition", [str(problem) for problem in error.problems])
+            except WorkflowsError as error:
+                self.add_error("definition", str(error))
         return cleaned
 
 
@@ -105,13 +97,10 @@ class FlowAdmin(ArchivingActions):
         form.applied = applied
         obj.pk, obj.slug, obj.name = applied.flow.pk, applied.flow.slug, applied.flow.name
         obj.refresh_from_db()
-        if applied.changed:
-            back = " It was archived, and is back." if applied.unarchived else ""
-            messages.success(request, f"Version {applied.version.number} published.{back}")
-        elif applied.unarchived:
-            messages.success(request, "It was archived, and is back.")
+        if applied.changed or applied.unarchived:
+            messages.success(request, editing.sentence_of(applied))
         elif form.has_changed():
-            messages.info(request, "No new version: the text was kept, and means the same.")
+            messages.info(request, editing.sentence_of(applied))
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)

@@ -312,9 +312,9 @@ def test_saving_a_flow_says_what_was_published(world: World) -> None:
     same = f"# a comment\nflow: {slug}\nsteps:\n- {{id: a, type: noop}}\n"
     answer = boss.post(change, {**form, "definition": same}, follow=True)
     assert successes(answer) == []
-    assert "No new version" in said(answer)[0][1]
+    assert "no version is made" in said(answer)[0][1]
     answer = boss.post(change, {**form, "definition": same.replace("id: a", "id: c")}, follow=True)
-    assert "Version 2 published." in successes(answer)
+    assert "Version 2 is published: new runs take it." in successes(answer)
 
 
 def _inline_counts(client: Client, address: str) -> dict[str, list[str]]:

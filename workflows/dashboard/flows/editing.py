@@ -53,8 +53,7 @@ def edit_flow(request: HttpRequest, organization: Organization, slug: str) -> Ht
         flow = selectors.find_flow(organization, slug)
     except FlowNotFound as error:
         raise Http404(str(error)) from None
-    if flow.kind == Flow.Kind.CODE:
-        raise InvalidInput(f"{slug} is written in Python: change its code, and publish it with your deployment.")
+    editing.refuse_code(flow)
     begin = flow.current
     if wanted := request.GET.get("version", ""):
         begin = selectors.version(flow, whole_number(wanted) or 0)
@@ -77,7 +76,9 @@ def _edit(request: HttpRequest, organization: Organization, flow: Flow | None, b
         raise InvalidInput("seen: the number of the version that was changed; 0 for a new flow.")
     try:
         if request.POST.get("go") == "publish":
-            return _published(request, editing.publish(organization, context["text"], flow, seen=seen))
+            applied = editing.publish(organization, context["text"], flow, seen=seen)
+            messages.success(request, editing.sentence_of(applied))
+            return redirect("headrace:flow", slug=applied.flow.slug)
         editing.check(organization, context["text"], flow)
         context |= {"is_checked": True, "seen": seen}
     except DefinitionProblems as error:
@@ -86,13 +87,3 @@ def _edit(request: HttpRequest, organization: Organization, flow: Flow | None, b
     except WorkflowsError as error:  # with the version that there is now: published again, the text replaces it
         context["problems"] = [str(error)]
     return render(request, "headrace/flows/edit.html", context)
-
-
-def _published(request: HttpRequest, applied: Any) -> HttpResponse:
-    number, slug = applied.version.number, applied.flow.slug
-    if applied.changed:
-        back = " It was archived, and is back." if applied.unarchived else ""
-        messages.success(request, f"Version {number} is published: new runs take it.{back}")
-    else:
-        messages.success(request, f"It means the same as version {number}: the text is kept, and no version is made.")
-    return redirect("headrace:flow", slug=slug)

@@ -7,28 +7,35 @@ from workflows.definitions.schema import FlowSpec
 from workflows.definitions.validate import DefinitionProblems, Problem, parse
 from workflows.errors import FlowBeingDeleted, FlowExists, InvalidInput
 from workflows.models import Flow, Organization
-from workflows.services.flows import trigger_rows
+from workflows.services.flows import archiving, trigger_rows
 from workflows.services.runs import Applied, apply_definition
 
 
 def check(organization: Organization, text: str, flow: Flow | None) -> FlowSpec:
     """The definition in the text; `flow`: the one that it is to be the next version of, None for a new one.
 
-    Raises DefinitionProblems with everything that publishing would refuse, FlowExists, and FlowBeingDeleted.
+    Raises DefinitionProblems with everything that publishing would refuse, InvalidInput for a flow in Python,
+    FlowExists, and FlowBeingDeleted.
     """
+    if flow is not None:
+        refuse_code(flow)
     spec = parse(document.loads(text))
-    if flow is None:
-        if Flow.objects.filter(organization=organization, slug=spec.flow).exists():
-            raise FlowExists.of(spec.flow, organization.slug)
-        return spec
-    if spec.flow != flow.slug:
+    if flow is None and Flow.objects.filter(organization=organization, slug=spec.flow).exists():
+        raise FlowExists.of(spec.flow, organization.slug)
+    if flow is not None and spec.flow != flow.slug:
         reason = f"this is the flow {flow.slug!r}; its name can't change. Publish a new flow instead"
         raise DefinitionProblems([Problem(file="", path="flow", reason=reason)])
-    if flow.deletion_asked_at is not None:
+    if flow is not None and flow.deletion_asked_at is not None:
         raise FlowBeingDeleted
     if problems := trigger_rows.problems(flow, spec):
         raise DefinitionProblems(problems)
     return spec
+
+
+def refuse_code(flow: Flow) -> None:
+    """Raises InvalidInput for a flow in Python: the next deployment would publish its code over what is written."""
+    if flow.kind == Flow.Kind.CODE:
+        raise InvalidInput(f"{flow.slug} is written in Python: change its code, and publish it with your deployment.")
 
 
 def publish(organization: Organization, text: str, flow: Flow | None, *, seen: int) -> Applied:
@@ -38,7 +45,7 @@ def publish(organization: Organization, text: str, flow: Flow | None, *, seen: i
     Raises what `check` raises, and InvalidInput where another version was published meanwhile.
     """
     if flow is not None:
-        flow = Flow.objects.select_for_update().get(id=flow.id)
+        flow = archiving.lock(flow.id)
         now = flow.current.number if flow.current else 0
         if now != seen:
             raise InvalidInput(
@@ -47,3 +54,11 @@ def publish(organization: Organization, text: str, flow: Flow | None, *, seen: i
             )
     spec = check(organization, text, flow)
     return apply_definition(organization, spec, source=text, only_new=flow is None)
+
+
+def sentence_of(applied: Applied) -> str:
+    """What publishing did."""
+    back = " It was archived, and is back." if applied.unarchived else ""
+    if applied.changed:
+        return f"Version {applied.version.number} is published: new runs take it.{back}"
+    return f"It means the same as version {applied.version.number}: the text is kept, and no version is made.{back}"
