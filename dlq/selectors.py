@@ -45,6 +45,15 @@ FILTERS = {
 NAMES = (*FILTERS, "group", "search")
 
 
+def refuse_search(organization: Organization) -> None:
+    """Raises InvalidInput where the messages of errors are stored encrypted."""
+    if is_on(organization.id):
+        raise InvalidInput(
+            "search: the payloads of this organization are stored encrypted, and so are the messages of its errors; "
+            "they are not searched. Filter by category, flow, step, type or time."
+        )
+
+
 def matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[DeadLetter]:
     """The letters that a filter matches. Raises InvalidInput for an unknown name or a bad value."""
     given = in_new_words(given, what="filter")
@@ -65,11 +74,7 @@ def matching(organization: Organization, given: Mapping[str, Any]) -> QuerySet[D
     if "group" in values:
         letters = letters.filter(group__in=group_where(organization, str(values["group"])).values("id"))
     if "search" in values:
-        if is_on(organization.id):
-            raise InvalidInput(
-                "search: the payloads of this organization are stored encrypted, and so are the messages of its "
-                "errors; they are not searched. Filter by category, flow, step, type or time."
-            )
+        refuse_search(organization)
         letters = letters.filter(error_message__icontains=str(values["search"]))
     return letters
 

@@ -20,7 +20,7 @@ from workflows.dashboard.bulk import Kind, Subject
 from workflows.edge.access import CHANGE_LETTERS
 from workflows.errors import InvalidInput
 from workflows.models import Organization
-from workflows.services import bulk
+from workflows.services import bulk, repair
 
 NAMES = tuple(name for name in selectors.NAMES if name != "status")
 
@@ -107,7 +107,8 @@ def trial(request: HttpRequest, organization: Organization) -> HttpResponse:
 def start(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Start it, and show how it comes along."""
     kind, where = _kind(request.POST), _where(request.POST)
-    options: dict[str, Any] = {"mode": kind.mode} if kind.mode else {"reason": _reason(request.POST)}
+    version = pages.version_of(kind, request.POST.get("version", ""))
+    options = repair.options(kind.mode, version, force=False) if kind.mode else {"reason": _reason(request.POST)}
     by, pace = request.user.get_username(), pages.pace_of(request.POST.get("pace", ""))
     operation = bulk.start(organization, kind.action, where, by=by, options=options, per_second=pace)
     return redirect("headrace-letters:operation", operation_id=operation.id)

@@ -74,6 +74,7 @@ def _context(found: listing.Letter) -> dict[str, Any]:
         "changes": found.changes,
         "tries": [presenters.attempt_line(each) for each in found.tries],
         "repair": found.repair,
+        "newer": found.newer,
         "input": text[:SHOWN],
         "is_cut": len(text) > SHOWN,
         "text": text if len(text) <= EDITED else "",
@@ -107,12 +108,12 @@ def repair(request: HttpRequest, organization: Organization, letter_id: UUID) ->
     found = listing.one(organization, letter_id)
     given, mode = request.POST.get("data"), request.POST.get("mode", "start")
     force, by = request.POST.get("force") == "yes", request.user.get_username()
-    is_preview = request.POST.get("preview") == "yes"
+    is_preview, version = request.POST.get("preview") == "yes", request.POST.get("version") or None
     try:
         _check_seen(found.letter, request.POST.get("seen", ""))
         data = KEEP if given is None else _parsed(given)
         repeat = services.replay(
-            organization, letter_id, by=by, mode=mode, data=data, force=force, dry_run=is_preview
+            organization, letter_id, by=by, mode=mode, data=data, version=version, force=force, dry_run=is_preview
         )  # fmt: skip
     except WorkflowsError as error:
         messages.error(request, str(error))
@@ -121,7 +122,10 @@ def repair(request: HttpRequest, organization: Organization, letter_id: UUID) ->
         context = {**_context(found), "text": given, "is_editing": True}  # what was written stays
         return render(request, "headrace/letters/letter.html", context, status=error.status)
     if is_preview:
-        return render(request, "headrace/letters/preview.html", _plan(found.letter, repeat, data, given, mode))
+        return render(
+            request, "headrace/letters/preview.html",
+            {**_plan(found.letter, repeat, data, given, mode), "version": version or ""},
+        )  # fmt: skip
     _say(request, repeat, mode)
     return redirect("headrace-letters:letter", letter_id=letter_id)
 
@@ -134,7 +138,8 @@ def _plan(row: DeadLetter, repeat: Repeat, data: Json, given: str | None, mode: 
 
 
 def _say(request: HttpRequest, repeat: Repeat, mode: str) -> None:
-    kept = f", with the outcomes of {len(repeat.kept)} steps kept" if repeat.kept else ""
+    steps = "1 step" if len(repeat.kept) == 1 else f"{len(repeat.kept)} steps"
+    kept = f", with the outcomes of {steps} kept" if repeat.kept else ""
     messages.success(request, f"The run is {WORDS.get(mode, mode)}{kept}: the new run is {repeat.run_id}.")
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
+from dlq import selectors
 from dlq.errors import GroupNotFound
 from dlq.models import DeadLetter, DeadLetterComment, DeadLetterGroup
 from workflows.edge.values import refuse_unstorable
@@ -94,6 +95,8 @@ def page(
     """
     statuses = _statuses(status)
     refuse_unstorable(search=search, assigned=assigned or "")
+    if search:
+        selectors.refuse_search(organization)
     if not 1 <= number <= LOOKED_AT // PER_PAGE:
         raise InvalidInput(f"page: from 1 to {LOOKED_AT // PER_PAGE}.")
     rows = _rows(

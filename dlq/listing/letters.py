@@ -16,6 +16,7 @@ from dlq.models import DeadLetter, DeadLetterChange
 from workflows.edge.values import identifier
 from workflows.errors import WorkflowsError
 from workflows.models import Attempt, Organization, Run
+from workflows.selectors.around_run.newer import newer_version
 
 PER_PAGE = 50
 LOOKED_AT = 5_000
@@ -71,6 +72,8 @@ class Letter:
     tries: list[Attempt]
     repair: Run | None
     """The run that repeats its run; None where there is none, or none any more."""
+    newer: int | None
+    """The number of the flow's current version, where that is later than the one in which an open letter failed."""
 
 
 def one(organization: Organization, letter_id: UUID) -> Letter:
@@ -81,7 +84,17 @@ def one(organization: Organization, letter_id: UUID) -> Letter:
     if letter.step_run_id is not None:
         of_step = Attempt.objects.filter(run_id=letter.run_id, step_run_id=letter.step_run_id)
         tries = list(of_step.defer("input", "logs").order_by("-number", "-id")[:MOST_TRIES])
-    return Letter(letter=letter, changes=changes, tries=tries, repair=_repair(organization, letter))
+    return Letter(
+        letter=letter, changes=changes, tries=tries, repair=_repair(organization, letter),
+        newer=_newer(organization, letter),
+    )  # fmt: skip
+
+
+def _newer(organization: Organization, letter: DeadLetter) -> int | None:
+    if letter.status != DeadLetter.Status.FAILED:
+        return None
+    run = Run.objects.select_related("flow", "version").filter(org_id=organization.id, id=letter.run_id).first()
+    return newer_version(run) if run is not None else None
 
 
 def _repair(organization: Organization, letter: DeadLetter) -> Run | None:

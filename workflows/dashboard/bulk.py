@@ -14,9 +14,9 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 
 from workflows.edge import access
-from workflows.errors import InvalidInput, OperationNotFound
+from workflows.errors import EncryptionKeyMissing, InvalidInput, OperationNotFound
 from workflows.models import BulkOperation, Organization
-from workflows.services import bulk
+from workflows.services import bulk, repair
 
 SHOWN = 200
 Words = dict[str, str]
@@ -83,6 +83,14 @@ def pace_of(text: str) -> float | None:
         raise InvalidInput(f"pace {text[:50]!r} is no number; write how many a second, such as 20.") from None
 
 
+def version_of(kind: Kind, text: str) -> str | None:
+    """In which version runs are resumed: each in its own, or all in the current one, which may be the mended one. None:
+    as the kind has it. Raises InvalidInput."""
+    if text and text not in repair.VERSIONS:
+        raise InvalidInput(f"version {text[:50]!r} is unknown; use {' or '.join(repair.VERSIONS)}.")
+    return text or None if kind.mode == "resume" else None
+
+
 def before(subject: Subject, kind: Kind, draft: BulkOperation | None, words: Words) -> dict[str, Any]:
     """What the page shows that asks once: to how many it is done, at which pace, for how long."""
     lasts_ms = round(draft.matched / draft.per_second * 1_000) if draft is not None else 0
@@ -134,7 +142,10 @@ def _find(organization: Organization, subject: Subject, operation_id: UUID) -> B
 
 def _shown(organization: Organization, subject: Subject, row: BulkOperation) -> dict[str, Any]:
     looked_at = row.done + row.passed_over + row.repaired_before
-    mode = row.options.get("mode", "")
+    try:
+        mode = row.options.get("mode", "")
+    except EncryptionKeyMissing:  # the other operations are shown all the same
+        mode = ""
     kinds = [each for each in subject.kinds.values() if each.action == row.action and each.mode == mode]
     problems = [
         {
@@ -142,7 +153,7 @@ def _shown(organization: Organization, subject: Subject, row: BulkOperation) -> 
             "url": "" if each["id"] == str(row.id) else reverse(subject.item, args=[each["id"]]),
             "reason": each["reason"],
         }
-        for each in row.problems
+        for each in (row.problems if isinstance(row.problems, list) else ())  # else no key opens them
     ]
     return {
         "operation": row,

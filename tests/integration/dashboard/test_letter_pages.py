@@ -159,10 +159,40 @@ def test_an_address_to_go_back_to_is_on_this_site(operator: Client, letter: Dead
 def test_a_letter_is_resumed_with_what_was_done_before(operator: Client, org: Organization, letter: DeadLetter) -> None:
     answer = operator.post(f"/letters/{letter.id}/repair/", {"seen": "failed", "mode": "resume"}, follow=True)
     (text,) = successes(answer)
-    assert "with the outcomes of 1 steps kept" in text
+    assert "with the outcomes of 1 step kept" in text
     run = Run.objects.get(origin_id=letter.run_id)
     assert str(run.id) in text
     assert f"/runs/{run.id}/" in answer.content.decode()
+
+
+def test_a_letter_of_a_flow_that_was_changed_since_is_resumed_in_either_version(
+    operator: Client, org: Organization, letter: DeadLetter
+) -> None:
+    assert "Resume in version" not in operator.get(f"/letters/{letter.id}/").content.decode()
+    publish(org, [*STEPS, {"id": "c", "type": "noop"}], slug=letter.flow.slug)
+    assert "Resume in version 2" in operator.get(f"/letters/{letter.id}/").content.decode()
+    fields = {"seen": "failed", "mode": "resume", "version": "current"}
+    assert operator.post(f"/letters/{letter.id}/repair/", {**fields, "version": "x"}).status_code == 302
+    assert not Run.objects.filter(origin_id=letter.run_id).exists(), "what is no version repairs nothing"
+    assert successes(operator.post(f"/letters/{letter.id}/repair/", fields, follow=True))
+    assert Run.objects.get(origin_id=letter.run_id).version.number == 2
+
+
+def test_all_letters_of_a_cause_are_resumed_in_the_version_that_mends_them(
+    operator: Client, org: Organization, letter: DeadLetter
+) -> None:
+    publish(org, [*STEPS, {"id": "c", "type": "noop"}], slug=letter.flow.slug)
+    fields = {"action": "resume", "pace": "1000", "group": str(letter.group_id), "version": "current"}
+    assert operator.post("/letters/bulk/start/", {**fields, "version": "x"}).status_code == 422
+    assert operator.post("/runs/matching/resume/?status=failed", {"pace": "5", "version": "x"}).status_code == 422
+    assert not BulkOperation.objects.filter(org_id=org.id).exists()
+    assert 'name="version"' in operator.get(f"/letters/bulk/?action=resume&group={letter.group_id}").content.decode()
+    assert (
+        'name="version"' not in operator.get(f"/letters/bulk/?action=replay&group={letter.group_id}").content.decode()
+    )
+    operator.post("/letters/bulk/start/", fields)
+    turned(lambda: BulkOperation.objects.get(org_id=org.id).status == "completed")
+    assert Run.objects.get(origin_id=letter.run_id).version.number == 2
 
 
 def test_an_edited_payload_is_shown_before_it_is_replayed(operator: Client, letter: DeadLetter) -> None:

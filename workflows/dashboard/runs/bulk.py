@@ -142,12 +142,14 @@ def matching(request: HttpRequest, organization: Organization, action: str) -> H
         raise Http404
     kind = KINDS[action]
     filters = {name: value for name, value in query.chosen(request.GET).items() if name in query.BULK}
+    filters.setdefault("until", timezone.now().isoformat())  # what is made after the look does not belong to it
     for name in ("since", "until"):  # "24h" is so long ago now, and not when the operation looks
         if at := query.moment_of(filters.get(name, ""), name, timezone.now()):
             filters[name] = at.isoformat()
-    options = repair.options(kind.mode, None, force=False) if kind.mode else {}
     draft, error = None, ""
     try:
+        version = pages.version_of(kind, request.POST.get("version", ""))
+        options = repair.options(kind.mode, version, force=False) if kind.mode else {}
         pace = pages.pace_of(request.POST.get("pace", ""))
         if request.method == "POST":
             by = request.user.get_username()
@@ -159,7 +161,11 @@ def matching(request: HttpRequest, organization: Organization, action: str) -> H
     except WorkflowsError as refused:
         error = str(refused)
     context = pages.before(RUNS, kind, draft, _words(organization, filters))
-    context |= {"error": error, "back": f"{reverse('headrace:runs')}?{urlencode(filters)}"}
+    context |= {
+        "error": error,
+        "start_url": f"?{urlencode(filters)}",
+        "back": f"{reverse('headrace:runs')}?{urlencode(filters)}",
+    }
     return render(request, "headrace/bulk/before.html", context, status=422 if error else 200)
 
 
