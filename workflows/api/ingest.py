@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import structlog
@@ -38,7 +37,7 @@ def receive(request: HttpRequest, key: str) -> HttpResponse:
         return _refuse(401, UNKNOWN_KEY_OF_PAGE if is_foreign_page(request) else UNKNOWN_KEY)
     try:
         value = payload.parse(request.body)
-        ids = events.send(organization, value, before_storing=functools.partial(quotas.charge, organization))
+        ids = events.send(organization, value, before_storing=quotas.charge_of(organization))
     except RequestDataTooBig:
         return _refuse(413, "The request is larger than 8 MiB.")
     except EventsRefused as error:

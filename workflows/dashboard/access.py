@@ -22,7 +22,6 @@ from workflows.presenters import redaction as masking
 
 MOST_SHOWN = 50
 """Organizations that the header offers; where there are more, their names are typed."""
-"""So many organizations the switcher lists; an operator reaches the others by `?org=`."""
 SHOWN_FIELD, SHOWN_HEADER = "org", "X-Headrace-Organization"
 """In these a form and a request of a page's script name the organization that the page shows."""
 MASKED = {"text/html", "application/json"}

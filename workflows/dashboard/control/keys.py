@@ -66,11 +66,11 @@ def _show(
 
 def _form(request: HttpRequest, organization: Organization) -> dict[str, Any]:
     """The form of a new key, with what was written into it."""
-    given = request.POST
+    given, scopes = request.POST, key_form.scopes(request, organization)
     return {
-        "scopes": key_form.scopes(request, organization), "expiries": key_form.EXPIRIES.items(),
+        "scopes": scopes, "expiries": key_form.EXPIRIES.items(),
         "once": key_form.once(request, organization), "is_operator": access.is_operator(request.user),
-        "may_all": all(scope.is_mine for scope in key_form.scopes(request, organization)),
+        "may_all": all(scope.is_mine for scope in scopes),
         "form": {
             "kind": given.get("kind", AccessKey.Kind.API), "name": given.get("name", ""),
             "rights": given.get("rights", "some"), "scopes": given.getlist("scopes"),

@@ -66,7 +66,6 @@ def _row(
         "kept": kept,
         "rule": stored.get((places[kept.source], subject.name)) if kept.source in places else None,
         "oldest": found.oldest.get(subject.name),
-        "may": _may(request, organization, "this" if subject.by_organization else "all"),
         "stored": {"this": stored.get((organization.id, subject.name)), "all": stored.get((None, subject.name))},
     }
 

@@ -162,11 +162,15 @@ def _span(text: str) -> dt.timedelta:
     return span
 
 
+MOST_CHIPS = 20
+"""Of tags: what is more is one chip, and refused by `criteria`."""
+
+
 def chips(filters: Mapping[str, str], others: Mapping[str, str]) -> list[Chip]:
     """A chip for each filter. `others`: what else the address keeps (the order)."""
     made = []
     for name, value in filters.items():
-        parts = [*dict.fromkeys(part.strip() for part in value.split(","))] if name == "tag" else [value]
+        parts = [*dict.fromkeys(part.strip() for part in value.split(",", MOST_CHIPS))] if name == "tag" else [value]
         for part in parts:
             left = {name: ",".join(each for each in parts if each != part)}
             rest = {other: text for other, text in {**filters, **left}.items() if text} | dict(others)

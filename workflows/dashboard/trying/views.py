@@ -180,8 +180,7 @@ def events(request: HttpRequest, organization: Organization) -> HttpResponse:
     if request.method == "POST":
         try:
             value = begin.meant(_json(text, "events"))
-            quotas.charge(organization, len(value) if isinstance(value, list) else 1)
-            ids = services.send_events(organization, value)
+            ids = services.send_events(organization, value, before_storing=quotas.charge_of(organization))
             sent_text = _as_sent(text, value)
             examples.remember(organization, user_id(request), kind="event", name="", text=sent_text)
             chosen = ",".join(str(id_) for id_ in ids[:SHOWN_EVENTS])

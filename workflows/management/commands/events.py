@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID
@@ -59,7 +58,7 @@ class Command(HeadraceCommand):
         organization = self.organization(options)
         wanted, places = _wanted(options)
         try:
-            ids = services.send_events(organization, wanted, before_storing=partial(quotas.charge, organization))
+            ids = services.send_events(organization, wanted, before_storing=quotas.charge_of(organization))
         except EventsRefused as error:
             lines = [str(each).replace(f"events[{each.index}]", places(each.index)) for each in error.problems]
             raise CommandError("Nothing was sent. " + "; ".join(lines[:10])) from None

@@ -22,7 +22,8 @@ MOST = 1_000
 SHOWN = 100
 """Keys on a page."""
 KINDS_OF_ENTRIES = ("key", "access key", "organization")
-"""By which faces name a key in the audit log; `organization create` makes the first two."""
+"""By which faces name a key in the audit log. The entry of `organization create` stands for the first two keys of the
+organization."""
 
 
 def keys(organization: Organization, *, ended: bool = False) -> list[AccessKey]:

@@ -62,12 +62,13 @@ def secret_names(organization: Organization) -> SecretNames:
         row.name: row
         for row in Secret.objects.filter(organization=organization).defer("ciphertext").order_by("name")[:MOST]
     }
+    is_cut = len(stored) == MOST  # others are stored, too: the values that are kept know of them
     values, _ = secrets_of(organization.id)
     sources: dict[str, list[Source]] = {
-        name: [each for each in found if each != DATABASE] for name, found in values.sources.items()
+        name: [each for each in found if each != DATABASE or is_cut] for name, found in values.sources.items()
     }
     for name in stored:
-        sources[name] = [DATABASE, *sources.get(name, [])]
+        sources[name] = [DATABASE, *(each for each in sources.get(name, []) if each != DATABASE)]
     changes = [Change(mark=name, at=row.updated_at, objects=[name, str(row.id)]) for name, row in stored.items()]
     by = authors(organization, changes, ("secret",))
     named = named_secrets(organization)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.apps import apps
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 
 from workflows.engine.state import secret_sources
 from workflows.errors import AlreadyDone, ConfigurationFailure, WorkflowsError
@@ -66,7 +66,11 @@ def set_secret(organization: Organization, name: str, value: str, *, seen: str |
             )
         secret = found or Secret(organization=organization, name=name)
         secret.value = value
-        secret.save()
+        try:
+            with transaction.atomic():
+                secret.save()
+        except IntegrityError:  # another has stored the first value of this name just now
+            raise SecretChanged(f"The secret {name} was stored by another just now: look again.") from None
     changes.tell({"stored": found is not None}, {"stored": True})
     transaction.on_commit(lambda: secret_sources.forget(organization.id), robust=True)
     return secret
