@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from workflows.engine.pipeline import perform
@@ -47,6 +48,8 @@ class AsyncDriver:
         self._is_at_target = False
         self._in_place_s = AWAY_S
         """Seconds that the visit may still spend on the steps that the code waits for together."""
+        self._failed_before = 0
+        """How many failures the code had seen when it began to wait: it has gone on after those."""
 
     async def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
@@ -95,6 +98,8 @@ class AsyncDriver:
         new = [each.new for each in self._open if each.new is not None]
         if only.new is None or len(new) < len(self._open) or run.target is not None:
             return False
+        if any(each.value.done() for each in self._open):  # of a group that the code has cancelled
+            return False
         if len(new) == 1:
             self._in_place_s = AWAY_S
         elif not run.is_quick(new, self._in_place_s):
@@ -102,7 +107,8 @@ class AsyncDriver:
         run.journal.check_new(Place(only.new.key, only.new.position, None))
         if not run.may_perform(only.new):
             return False
-        visit = await self._off_loop(run.begin, only.new)
+        visit = await self._off_loop(partial(run.begin, only.new, handled=self._failed_before))
+        self._failed_before = 0
         if visit is None:
             only.new = None
             return False
@@ -116,8 +122,14 @@ class AsyncDriver:
             run.awaited.append(unfinished.step_run_id)
             only.new = None
             return False
+        if isinstance(value, StepFailed) and len(new) > 1:  # it is raised once the others have begun, as ever
+            run.awaited.append(visit.claim.id)
+            only.new = None
+            return False
         self._open.remove(only)
         self._calls += 1
+        if only.value.done():  # cancelled meanwhile
+            return True
         if isinstance(value, StepFailed):
             only.value.set_exception(value)
         else:
@@ -141,7 +153,7 @@ class AsyncDriver:
         run = self.run
         run.new = [each.new for each in self._open if each.new is not None]
         run.any_of = any_of and len(self._open) > 1
-        outcome: Outcome = await self._off_loop(run.suspended)
+        outcome: Outcome = await self._off_loop(run.suspended, self._failed_before if len(self._open) > 1 else None)
         return outcome
 
     async def _off_loop(self, work: Callable[..., Any], *args: Any) -> Any:
@@ -154,6 +166,8 @@ class AsyncDriver:
         call = run.around.adapted(call)
         if call.is_atomic:
             raise StepCallRefused(f"step.atomic({call.name!r}): a transaction belongs to a sync flow.")
+        if not self._open:
+            self._failed_before = len(run.failed)
         place = run.enter(call)
         self._calls += 1
         if place.row is not None and is_ended(place.row):

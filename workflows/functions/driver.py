@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 from workflows.engine.pipeline import perform
 from workflows.engine.worker import ending
@@ -29,6 +30,10 @@ class Driver:
         to wait: the gather waits for that one anyway, and the rest of it is dispatched, too."""
         self._failed_before = 0
         """How many failures the code had seen when the branches were opened: it has gone on after those."""
+        self._handled: int | None = None
+        """The same, where the visit ends within branches; None: the code has gone on after all."""
+        self._failed_here: UUID | None = None
+        """A branch that has failed in this visit."""
 
     def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
@@ -40,7 +45,7 @@ class Driver:
                 return run.suspended()
             return run.completed(value)
         except Suspend:
-            return run.suspended()
+            return run.suspended(self._handled)
         finally:
             run.close()
 
@@ -87,6 +92,9 @@ class Driver:
             self._in_place_s -= run.spent_on(new, time.monotonic() - began)
         try:
             return run.take(call, visit, result)
+        except StepFailed:
+            self._failed_here = visit.claim.id
+            raise
         except Unfinished as unfinished:
             run.awaited.append(unfinished.step_run_id)
             self._in_place_s = 0.0
@@ -124,8 +132,9 @@ class Driver:
         failed: StepFailed | None = None
         open_branches = 0
         if not self._branches:
-            self._in_place_s = AWAY_S if len(branches) * IN_PLACE_S <= AWAY_S else 0.0
-            self._failed_before = len(self.run.failed)
+            is_small = most is None and len(branches) * IN_PLACE_S <= AWAY_S
+            self._in_place_s = AWAY_S if is_small else 0.0
+            self._failed_before, self._handled, self._failed_here = len(self.run.failed), None, None
         self._branches += 1
         try:
             for branch in branches:
@@ -140,9 +149,13 @@ class Driver:
                     values.append(error)
         finally:
             self._branches -= 1
-        if failed is not None and not return_exceptions:
+        is_raised = failed is not None and not return_exceptions
+        if is_raised and self._failed_here is not None and self.run.new:  # the others begin first, as ever
+            self.run.awaited.append(self._failed_here)
+        elif failed is not None and is_raised:
             raise failed
         if open_branches:
+            self._handled = self._failed_before
             raise Suspend
         return values
 

@@ -295,10 +295,11 @@ class FunctionRun:
         self.journal.ended(self.around.now())
         return call.value_of(None if result.output is None else json.loads(result.output))
 
-    def suspended(self) -> Suspended:
-        """The end of the visit: what is new is dispatched. Raises Nondeterminism where the code has left out steps."""
+    def suspended(self, handled: int | None = None) -> Suspended:
+        """The end of the visit: what is new is dispatched. `handled`: as `begin` has it. Raises Nondeterminism where
+        the code has left out steps."""
         if self.new:
-            self._note_handled()
+            self._note_handled(handled)
             self.journal.check_new(Place(self.new[0].key, self.new[0].position, None))
             opened = self.around.open_steps(self.claim, self.new, self.calls)
             if len(opened) < len(self.new):

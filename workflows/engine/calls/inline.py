@@ -133,7 +133,7 @@ class Inline:
                 claim=claim, flow=function.visit.flow, step=call.step, scope=function.visit.scope, around=function.visit
             )
             self._in_flight.add([visit])
-            return visit if self._may_start(visit, requested_at) else None
+        return visit if self._may_start(visit, requested_at) else None
 
     def _may_start(self, visit: Visit, requested_at: float) -> bool:
         """Whether a step that has begun may be performed now; else it went back, or another has ended it meanwhile."""

@@ -108,10 +108,10 @@ def _sealing(group: Sequence[Sent]) -> Callable[[str, Sent], str]:
     wanting: set[str] = set()
     if not sealed.is_off_for_all():
         owners = this_process.own(Owners)
-        unknown = {each.digest for each in group} - owners.keys()
-        if unknown:
-            if len(owners) + len(unknown) > MOST_OWNERS:
-                owners.clear()
+        digests = {each.digest for each in group}
+        if len(owners) + len(digests) > MOST_OWNERS:
+            owners.clear()  # before it is looked which are known: those of this group have to be
+        if unknown := digests - owners.keys():
             owners.update((row.digest, row.org_id) for row in sql.key_owners(digests=unknown))
         wanting = {each.digest for each in group if each.digest in owners and sealed.is_on(owners[each.digest])}
 

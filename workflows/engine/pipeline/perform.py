@@ -374,7 +374,7 @@ def judge_error(
     is_of_call = visit.step.deadline is None  # a try that comes too late for a definition's deadline is skipped
     if is_of_call and isinstance(outcome, Retry) and time.monotonic() + outcome.delay_s >= visit.due_at:
         last = f"The next try would begin after the deadline of the step. {described.name}: {described.message}"
-        described = retry_decision.describe(DeadlinePassed(last))
+        described = replace(retry_decision.describe(DeadlinePassed(last)), traceback=described.traceback)
         outcome = Failed(error=described)
     log.info(
         "retry attempt" if isinstance(outcome, Retry) else "step failed",

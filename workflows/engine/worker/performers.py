@@ -8,6 +8,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import structlog
@@ -19,7 +20,7 @@ from workflows.engine.state.records import StepResult
 from workflows.engine.worker import vital
 from workflows.engine.worker.blocking_pool import BlockingPool
 from workflows.engine.worker.in_flight import InFlight, ResultQueue
-from workflows.engine.worker.permits import Permits
+from workflows.engine.worker.permits import RENEW_FOR_S, Permits
 from workflows.engine.worker.profile import WorkerProfile
 from workflows.engine.worker.progress import Progress
 from workflows.steps.http import client
@@ -93,6 +94,7 @@ class Performers:
         self._permits = permits
         self._progress = progress
         self._loop = loop
+        self._starts = ThreadPoolExecutor(1, "starts")
         self._pool = BlockingPool(profile.threads, in_flight, self._perform_in_pool, go_on, results.put)
 
     def start(self, steps: Sequence[RenderedStep]) -> None:
@@ -110,6 +112,7 @@ class Performers:
     def close(self) -> None:
         """Start no blocking handler any more. Those that run are not waited for."""
         self._pool.close()
+        self._starts.shutdown(wait=False)
 
     def perform_next(self, rendered: RenderedStep) -> list[StepResult]:
         """Perform a step in a thread of the pool, after another one. Returns its result; nothing where another has
@@ -159,7 +162,7 @@ class Performers:
     async def _perform_on_loop(self, rendered: RenderedStep) -> None:
         rendered.visit.task = asyncio.current_task()
         try:
-            if not self._permits.may_start([rendered.visit]):
+            if not await self._may_start(rendered.visit):
                 self._results.hand_back(rendered.visit)
                 return
             began = time.monotonic()
@@ -169,6 +172,23 @@ class Performers:
             self._results.finish(rendered.visit, result)
         except BaseException as error:
             self._give_up(rendered.visit, error)
+
+    async def _may_start(self, visit: Visit) -> bool:
+        """Whether a step may start now. The gate is waited for by a thread: the other steps of the loop go on."""
+        until = time.monotonic() + RENEW_FOR_S
+        while time.monotonic() > visit.start_by:
+            if time.monotonic() > until:  # it is renewed each time, and too old when the loop comes to it
+                self._permits.leave_alone(visit)
+                return False
+            if not await asyncio.get_running_loop().run_in_executor(self._starts, self._ask_again, visit):
+                return False
+        return not visit.is_closed
+
+    def _ask_again(self, visit: Visit) -> bool:
+        try:
+            return bool(self._permits.may_start([visit]))
+        finally:
+            connections.close_all()
 
     def _give_up(self, visit: Visit, error: BaseException) -> None:
         """Something around the handler failed (the gate's answer, say): the step is handed back, and no other is."""

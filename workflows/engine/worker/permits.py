@@ -33,7 +33,7 @@ NOTHING: Leases = {}
 MIN_RENEWALS = 5
 """So often at least a stamp is renewed whose answer comes too late to start by."""
 RENEW_FOR_S = 1.0
-"""And for so long; then the step is handed back."""
+"""And for so long at least; then the step is handed back."""
 LATE_WAIT_S = 2.0
 """A step that could not start by any of its stamps rests for so long, or twice as long: the gate, or this machine, is
 too slow now."""
@@ -287,8 +287,12 @@ class Permits:
             renewals += 1
         log.warning("no stamp was renewed in time, steps are handed back", steps=len(late), renewals=renewals)
         for visit in late:
-            visit.leave_for_s = random.uniform(1.0, 2.0) * LATE_WAIT_S
+            self.leave_alone(visit)
         return may - {visit.claim.id for visit in late}
+
+    def leave_alone(self, visit: Visit) -> None:
+        """Have a step rest once it is handed back: no stamp of it is renewed in time now."""
+        visit.leave_for_s = random.uniform(1.0, 2.0) * LATE_WAIT_S
 
     def _renew_stamps(self, late: Sequence[Visit]) -> set[UUID]:
         """Have steps that are held already start now, by the gate's clock. Returns those that may not."""

@@ -115,7 +115,8 @@ class Suspects:
             finally:
                 visit.stoppers.remove(process.kill)
             if result is not None:
-                return visit.handed_back() if isinstance(result.outcome, HandBack) else result
+                is_back = isinstance(result.outcome, HandBack) and result.outcome.after_s is None
+                return visit.handed_back() if is_back else result
             self._drop_process()  # it was idle for so long that it ended
         return StepResult(claim=visit.claim, outcome=HandBack())
 
