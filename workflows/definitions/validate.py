@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from workflows.definitions.text.plain import to_plain
 from workflows.edge import tags
 from workflows.errors import ExpressionError, InvalidDefinition
 from workflows.expressions import NAMES, Expression, check_bounds, compile_expression, compile_template
+from workflows.sealing import envelope
 from workflows.steps.registry import REGISTRY, StepType
 
 STEP_NAMES = NAMES - {"async", "item", "index", "body", "headers"}
@@ -59,6 +61,9 @@ def parse(document: Any, *, file: str = "", from_code: bool = False) -> FlowSpec
     document = plain_json(document, file=file)
     if not isinstance(document, dict):
         raise DefinitionProblems([Problem(file=file, path="", reason="a definition is a mapping with flow and steps")])
+    if not from_code and envelope.looks_sealed(json.dumps(document)):
+        reason = 'no key "$enc" and no text "$enc{…": so does the database write encrypted payloads'
+        raise DefinitionProblems([Problem(file=file, path="", reason=reason)])
     shape = Shape(document)
     found = [(path_text(location), reason) for location, reason in shape.problems]
     if shape.spec is not None:

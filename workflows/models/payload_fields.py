@@ -103,4 +103,4 @@ def _is_on(row: models.Model, owner: str) -> bool:
     found: Any = row
     for name in owner.split("."):
         found = getattr(found, name)
-    return isinstance(found, UUID) and is_on(found)
+    return found is not None and is_on(found if isinstance(found, UUID) else UUID(str(found)))

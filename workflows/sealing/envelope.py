@@ -91,6 +91,11 @@ def has_marker(text: str) -> bool:
     return "$" in text and MARKER in text
 
 
+def looks_sealed(text: str) -> bool:
+    """Whether JSON text holds something that would be opened where it is read, as a value or as a text."""
+    return has_marker(text) or TEXT_MARKER in text
+
+
 def has_marker_bytes(text: bytes) -> bool:
     """The same of JSON text as bytes."""
     return b"$" in text and MARKER_BYTES in text

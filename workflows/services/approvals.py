@@ -47,8 +47,14 @@ class Decider:
 
     def may_decide(self, wait: Wait) -> bool:
         """Whether the decision is this one's to make, without being an operator."""
-        approvers = wait.options.get("approvers") or []
+        approvers = _approvers(wait)
         return bool(self.roles.intersection(approvers)) if approvers else self.unnamed
+
+
+def _approvers(wait: Wait) -> list[str]:
+    """Whom a wait names; somebody whom nobody is, where no key opens that."""
+    found = wait.options.get("approvers") or []
+    return found if isinstance(found, list) else ["nobody knows who: an encryption key is missing"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +124,7 @@ def decide(
 
 
 def _refusal(wait: Wait, by: Decider) -> str:
-    named = ", ".join(wait.options.get("approvers") or ["those who may change runs"])
+    named = ", ".join(_approvers(wait) or ["those who may change runs"])
     instead = " As an operator you may decide in their place: say so (asOperator: true)." if by.everything else ""
     return f"{by.name} may not decide this: {named} may.{instead}"
 
@@ -171,7 +177,7 @@ def facts(wait: Wait) -> dict[str, Any]:
         "title": options.get("title", ""),
         "message": options.get("message", ""),
         "details": options.get("details"),
-        "approvers": options.get("approvers") or [],
+        "approvers": _approvers(wait),
         "requestedAt": wait.created_at.isoformat(),
         "expiresAt": wait.expires_at.isoformat() if wait.expires_at else None,
     }

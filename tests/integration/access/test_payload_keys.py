@@ -23,11 +23,12 @@ from tests.integration.access.test_keys import issued
 from tests.support import by_hand
 from tests.support.workers import await_end, await_that, by_key, publish
 from workflows import services
+from workflows.definitions.validate import DefinitionProblems
 from workflows.engine.events import matching
 from workflows.engine.pipeline import perform, record
 from workflows.engine.state.records import StepResult
 from workflows.errors import EncryptionKeyMissing
-from workflows.models import AccessKey, Event, Organization, Run
+from workflows.models import AccessKey, Event, Flow, Organization, Run
 from workflows.sealing import envelope
 from workflows.services import repair
 from workflows.services.access import payloads
@@ -127,6 +128,15 @@ def test_an_event_whose_key_is_lost_is_not_taken_for_one_that_starts_nothing(
     have_all(monkeypatch)
     matching.match([event.id])
     assert first_run(org, "late").run.input == {"word": mark}
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_what_looks_sealed_is_not_published(org: Organization, mark: str, as_text: bool) -> None:
+    """Definitions are read by the connections that open payloads: it would come out as the output of a step."""
+    stolen = {"word": envelope.seal_text(mark)} if as_text else envelope.seal_value({"word": mark})
+    with pytest.raises(DefinitionProblems, match="encrypted payloads"):
+        publish(org, [{"id": "same", "type": "noop", "config": {"output": stolen}}], slug="thief")
+    assert not Flow.objects.filter(organization=org).exists()
 
 
 def test_what_looks_sealed_comes_back_as_it_was_sent_and_opens_nothing(

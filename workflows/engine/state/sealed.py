@@ -1,7 +1,8 @@
 """Payloads on their way into the database: sealed where their organization wants it, or where they look sealed.
 
-All take JSON text that can be stored, and give JSON text that is stored. An organization that does not want it costs a
-look at a set, and one for `MARKER`. What is read is opened by the connections (`database`).
+Most take JSON text that can be stored, and give JSON text that is stored: an organization that does not want it costs a
+look at a set, and one for `MARKER`. `shaped` and `items` take values, and serialise them for that look. What is read is
+opened by the connections (`database`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from workflows.edge.values import MAX_PAGE, check_limit, decode_cursor, encode_cursor
-from workflows.errors import ExpressionError, InvalidInput
+from workflows.errors import EncryptionKeyMissing, ExpressionError, InvalidInput
 from workflows.expressions import Expression
 from workflows.models import Organization, Run
 from workflows.models.payload_fields import is_on
@@ -109,7 +109,8 @@ class _Walk:
         rows = rows.prefetch_related("flow", "version")
         if self._expression is None:
             rows = rows.defer("input", "output")
-        for run in rows:
+        wanted = rows[: self._limit - len(self._found)] if self._expression is None else rows
+        for run in wanted:
             if self._expression is None or self._holds(self._expression, run):
                 self._found.append(run)
             if len(self._found) >= self._limit or (self._expression and time.monotonic() > self._until_s):
@@ -122,7 +123,7 @@ class _Walk:
     def _holds(self, expression: Expression, run: Run) -> bool:
         try:
             return expression.is_true(scope_of(run))
-        except ExpressionError as error:
+        except (ExpressionError, EncryptionKeyMissing) as error:
             self._problem = self._problem or str(error)
             return False
 

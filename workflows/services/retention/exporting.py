@@ -26,7 +26,7 @@ from django.db import connection
 
 from workflows.errors import EncryptionKeyMissing, InvalidInput
 from workflows.sealing import envelope
-from workflows.sealing.envelope import MARKER
+from workflows.services.retention import payload_rows
 
 log = structlog.get_logger(__name__)
 FORMAT = "headrace-history"
@@ -112,7 +112,7 @@ class Exporter:
             head = {"format": FORMAT, "version": VERSION, "runs": [str(id_) for id_ in run_ids]}
             member.write(_line({**head, CLEAR: True} if self._clear else head))
             for kind, text in _rows(run_ids):
-                member.write(_row_line(kind, _opened(text) if self._clear else text))
+                member.write(_row_line(kind, _opened(kind, text) if self._clear else text))
                 counts[kind] += 1
             member.write(_line({"end": dict(counts)}))
         self._file.flush()
@@ -140,13 +140,19 @@ def _line(value: dict[str, Any]) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
-def _opened(text: str) -> str:
-    """A row whose payloads are in clear, whatever is stored. Raises EncryptionKeyMissing."""
-    if MARKER not in text:
+def _opened(kind: str, text: str) -> str:
+    """A row whose payloads are in clear, whatever is stored. What its other columns hold only looks sealed. Raises
+    EncryptionKeyMissing."""
+    if not envelope.looks_sealed(text):
         return text
-    row = envelope.loads(text)
-    for why in envelope.unopened(row):
-        raise EncryptionKeyMissing(why)
+    row = json.loads(text)
+    for name, is_text in payload_rows.columns_of(kind):
+        if isinstance(row.get(name), str) and is_text:
+            row[name] = envelope.open_text(row[name])
+        elif row.get(name) is not None and not is_text:
+            row[name] = envelope.loads(json.dumps(row[name]))
+        for why in envelope.unopened(row.get(name)):
+            raise EncryptionKeyMissing(why)
     return json.dumps(row, ensure_ascii=False)
 
 

@@ -16,6 +16,14 @@ from workflows.services.access.payloads import sealed
 _MODELS = {"event": Event, "run": Run, "step_run": StepRun, "attempt": Attempt, "fan_out": FanOut, "item": Item}
 
 
+def columns_of(kind: str) -> list[tuple[str, bool]]:
+    """The columns of a kind of row that hold payloads; and whether they are text."""
+    model = _MODELS.get(kind)
+    found = model._meta.concrete_fields if model is not None else ()
+    return [(each.name, isinstance(each, PayloadTextField)) for each in found
+            if isinstance(each, PayloadField | PayloadTextField)]  # fmt: skip
+
+
 def seal(rows: Mapping[str, list[dict[str, Any]]], org_id: UUID, *, is_clear: bool) -> None:
     """Seal what has to be, in the rows of a page. What is sealed in the file stays as it is, unless the file is in
     clear: then it only looks so."""
