@@ -11,6 +11,7 @@ import pytest
 from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.db import connection, connections
 from django.test.utils import setup_databases, teardown_databases
+from pytest_httpserver import HTTPServer
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 import config.urls  # noqa: F401  (with it the pages of the admin are loaded)
@@ -27,7 +28,7 @@ from workflows.engine.pipeline.dispatcher import Dispatcher
 from workflows.engine.state import database
 from workflows.engine.state.records import ReadyStep
 from workflows.engine.state.transitions import RUN_TRANSITIONS, STEP_TRANSITIONS
-from workflows.models import AccessKey, Organization
+from workflows.models import AccessKey, Organization, Run
 from workflows.services.access.key_uses import KeyUses
 from workflows.this_process.configuration import configuration
 
@@ -144,8 +145,16 @@ def lift_limits() -> None:
 def org(live_db: None) -> Iterator[Organization]:
     """An organization of its own: tests share the database and see only theirs, and the limits of all stay lifted."""
     before = _limits_of_all()
-    yield Organization.objects.create(slug=f"t-{uuid.uuid4().hex[:12]}", name="Test")
+    yield from _of_one_test(f"t-{uuid.uuid4().hex[:12]}", "Test")
     assert _limits_of_all() == before, "a limit of all organizations was left changed to the tests that follow"
+
+
+def _of_one_test(slug: str, name: str) -> Iterator[Organization]:
+    """An organization of which nothing goes on once the test is over."""
+    made = Organization.objects.create(slug=slug, name=name)
+    yield made
+    if Run.objects.filter(org_id=made.id, ended_at=None).exists() or made.triggers.exists():
+        leave_nothing(made)
 
 
 def _limits_of_all() -> set[tuple[Any, ...]]:
@@ -154,9 +163,19 @@ def _limits_of_all() -> set[tuple[Any, ...]]:
 
 
 @pytest.fixture
-def other(live_db: None) -> Organization:
+def other(live_db: None) -> Iterator[Organization]:
     """Another organization."""
-    return Organization.objects.create(slug=f"o-{uuid.uuid4().hex[:12]}", name="Other")
+    yield from _of_one_test(f"o-{uuid.uuid4().hex[:12]}", "Other")
+
+
+@pytest.fixture(scope="session")
+def make_httpserver() -> Iterator[HTTPServer]:
+    """The server of pytest-httpserver, with a thread for each request: one that waits holds no other up."""
+    server = HTTPServer(threaded=True)
+    server.start()
+    yield server
+    server.clear()
+    server.stop()
 
 
 @pytest.fixture

@@ -166,9 +166,10 @@ def _alert(world: World) -> Alert:
 
 
 def _wait(world: World) -> Wait:
+    """One that no sweep changes."""
     return Wait.objects.create(
         org_id=world.org.id, run_id=world.run_id, step_run_id=uuid.uuid4(), kind="approval", options={}, since=NOW,
-        created_at=NOW,
+        created_at=NOW, looked_back=True,
     )  # fmt: skip
 
 

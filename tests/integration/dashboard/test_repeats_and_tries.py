@@ -42,6 +42,11 @@ def broken(org: Organization, published: list[Any]) -> uuid.UUID:
     return made
 
 
+def runs_of(run_id: uuid.UUID) -> int:
+    """How many runs the organization of a run has."""
+    return Run.objects.filter(org_id=Run.objects.get(id=run_id).org_id).count()
+
+
 def form(page: str) -> dict[str, str]:
     found = re.search(r'name="previewed" value="(\w+)"', page)
     return {"previewed": found[1]} if found else {}
@@ -52,14 +57,14 @@ def test_a_fork_with_another_input_is_previewed_with_its_difference_and_then_mad
 ) -> None:
     address = f"/runs/{broken}/repeat/"
     asked = {"seen": "failed", "mode": "fork", "step": "b", "version": "same", "input": '{"n": 2,\r\n "why": "x"}'}
-    before = Run.objects.count()
+    before = runs_of(broken)
     page = reader.post(address, {**asked, "go": "preview"}).content.decode()
     assert '<div class="removed">-  &quot;n&quot;: 1' in page
     assert "Takes over</dt><dd>a<" in page
     assert "Runs</dt><dd>b, c<" in page
-    assert Run.objects.count() == before, "nothing is made by a preview"
+    assert runs_of(broken) == before, "nothing is made by a preview"
     changed = reader.post(address, {**asked, "input": '{"n": 3}', "go": "make", **form(page)})
-    assert (changed.status_code, Run.objects.count()) == (200, before), "another input is previewed first"
+    assert (changed.status_code, runs_of(broken)) == (200, before), "another input is previewed first"
     made = reader.post(address, {**asked, "go": "make", **form(page)})
     run = Run.objects.get(id=made["Location"].split("/")[2])
     assert (run.input, run.origin_kind) == ({"n": 2, "why": "x"}, "fork")
@@ -85,21 +90,21 @@ def test_a_bad_repeat_makes_nothing_and_says_why(
     reader: Client, broken: uuid.UUID, change: dict[str, str], status: int, sentence: str
 ) -> None:
     asked = {"seen": "failed", "mode": "fork", "step": "b", "version": "same", "input": '{"n": 2}', "go": "preview"}
-    before = Run.objects.count()
+    before = runs_of(broken)
     answer = reader.post(f"/runs/{broken}/repeat/", {**asked, **change})
     assert answer.status_code == status
     assert sentence in answer.content.decode()
-    assert Run.objects.count() == before
+    assert runs_of(broken) == before
 
 
 def test_a_replay_of_a_run_that_is_another_one_by_now_is_refused(reader: Client, broken: uuid.UUID) -> None:
-    before = Run.objects.count()
+    before = runs_of(broken)
     reader.post(f"/runs/{broken}/replay/resume/", {"seen": "completed"})
     assert "Nothing was done" in reader.get(f"/runs/{broken}/").content.decode()
-    assert Run.objects.count() == before
+    assert runs_of(broken) == before
     answer = reader.post(f"/runs/{broken}/replay/resume/", {"seen": "failed"})
     assert answer["Location"] != f"/runs/{broken}/"
-    assert Run.objects.count() == before + 1
+    assert runs_of(broken) == before + 1
 
 
 def test_a_failed_run_shows_its_step_opened_its_letter_and_what_happened(reader: Client, broken: uuid.UUID) -> None:

@@ -122,12 +122,13 @@ def test_within_a_transaction_of_another_database_it_is_refused(ready: list[Read
     ],
 )
 def test_arguments_that_are_no_json_are_refused(
-    ready: list[ReadyStep], value: Any, error: type[Exception], said: str
+    ready: list[ReadyStep], tasks: Organization, value: Any, error: type[Exception], said: str
 ) -> None:
-    before = Run.objects.count()
+    runs = Run.objects.filter(org_id=tasks.id)
+    before = runs.count()
     with pytest.raises(error, match=said):
         functions.add.enqueue(value)
-    assert (Run.objects.count(), ready) == (before, [])
+    assert (runs.count(), ready) == (before, [])
 
 
 def test_a_task_that_the_backend_refuses_is_not_stored(ready: list[ReadyStep]) -> None:
