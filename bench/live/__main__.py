@@ -14,6 +14,7 @@ from bench import report, variants
 TITLES = {
     "row": "a run in the list of runs", "line": "a step in the list of a run", "bar": "its bar in the waterfall",
     "idle": "without streams", "streams": "with them", "ends": "and while runs end",
+    "lists": "and with as many lists of runs, fetched as browsers do",
 }  # fmt: skip
 
 
@@ -55,8 +56,9 @@ def pages_table(found: dict[str, list[float]]) -> list[list[str]]:
 def streams_table(found: dict[str, float]) -> list[list[str]]:
     """The web's share of a core."""
     rows = [[f"the web, {found['count']:.0f} streams", "% of a core"]]
-    rows += [[TITLES[what], report.number(found[what])] for what in ("idle", "streams", "ends")]
-    return [*rows, ["ends of runs a second, each told to half of the readers", report.number(found["told_per_s"])]]
+    rows += [[TITLES[what], report.number(found[what])] for what in ("idle", "streams", "ends", "lists")]
+    rows.append(["ends of runs a second, each told to half of the readers", report.number(found["told_per_s"])])
+    return [*rows, ["fetches of lists a second", report.number(found["fetched_per_s"])]]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from bench.drivers.front import Front
 from bench.drivers.processes import cpu_s
+from bench.live.lists import OpenLists
 from workflows import services
 from workflows.api.streams.places import IN_ALL, PER_HOLDER, PER_ORGANIZATION
 from workflows.definitions.validate import parse
@@ -57,7 +58,7 @@ class Readers:
 
 def measure(front: Front, *, runs_per_s: float, seconds: float) -> dict[str, float]:
     """The web's share of a core, in percent: idle, with the streams open, and with them while so many runs a second
-    end, divided over the two organizations that are followed."""
+    end, divided over the two organizations that are followed; and with an open list of runs beside each stream."""
     site, port = front.site, front.start()
     web = site.processes.running["web"].pid
     other, _ = Organization.objects.get_or_create(slug="bench-other", defaults={"name": "Other"})
@@ -82,6 +83,15 @@ def measure(front: Front, *, runs_per_s: float, seconds: float) -> dict[str, flo
             began, told = time.monotonic(), readers.ends
             found["ends"] = _share(web, seconds)
             told_per_s = (readers.ends - told) / (time.monotonic() - began)
+            lists = OpenLists(port, followed, len(keys) * PER_HOLDER)
+            lists.open()
+            try:
+                time.sleep(SETTLE_S)
+                began, fetched = time.monotonic(), lists.fetched
+                found["lists"] = _share(web, seconds)
+                found["fetched_per_s"] = (lists.fetched - fetched) / (time.monotonic() - began)
+            finally:
+                lists.close()
             over.set()
             ending.join()
         finally:

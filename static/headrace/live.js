@@ -23,6 +23,11 @@
   const fetched = new WeakMap(); // part → when it was fetched
   const changed = new WeakSet(); // parts of which the stream has told
   const HIDDEN_MS = 15000;
+  // A part with `data-budget` is fetched at once for so many changes, and then once in so long, its polls included: the
+  // list of a busy organization changes all the time, and what ends in it is shown without a fetch (`headrace:run-status`).
+  const BUDGET = 5;
+  const BUDGET_MS = 15000;
+  const budgets = new WeakMap(); // part → what is left of its fetches, and as of when
   let soonest = null; // the timer of the next look at what has changed
   let release = null; // ends this tab's turn as the reader of the stream
   let hiddenAt = null;
@@ -31,6 +36,7 @@
     heardAt = word.isLost ? -Infinity : performance.now();
     if (!word.id) return;
     lastId = word.id;
+    if (word.status) document.dispatchEvent(new CustomEvent("headrace:run-status", { detail: word }));
     for (const part of document.querySelectorAll("[data-live]")) {
       if (!part.dataset.run || part.dataset.run === word.run) changed.add(part);
     }
@@ -49,12 +55,16 @@
     channel.postMessage(word);
   }
 
-  function runOf(data) {
+  function said(message) {
+    const word = { id: message.lastEventId, run: "" };
     try {
-      return JSON.parse(data).executionId ?? "";
+      const data = JSON.parse(message.data);
+      word.run = data.executionId ?? "";
+      if (message.type === "run-status") Object.assign(word, { status: data.status, at: data.at, error: data.error?.message ?? "" });
     } catch {
-      return "";
+      // Something has changed, whatever it is.
     }
+    return word;
   }
 
   function read(turn) {
@@ -66,7 +76,7 @@
     turn.pulse = pulse;
     source.onopen = () => tell({});
     for (const name of ["step-status", "run-status"]) {
-      source.addEventListener(name, (message) => tell({ id: message.lastEventId, run: runOf(message.data) }));
+      source.addEventListener(name, (message) => tell(said(message)));
     }
     source.onerror = () => {
       tell({ isLost: true });
@@ -101,6 +111,11 @@
     else if (release && performance.now() - hiddenAt > HIDDEN_MS) release();
   }
 
+  function leftOf(part, now) {
+    const { left, at } = budgets.get(part) ?? { left: BUDGET, at: now };
+    return Math.min(BUDGET, left + (now - at) / BUDGET_MS);
+  }
+
   // While a dialog is open nothing is swapped: the form that it asks about, or its own, may be in a live part.
   const isAsked = () => document.querySelector("dialog[open]") !== null;
 
@@ -116,11 +131,14 @@
       const slower = isFollowing && "followed" in part.dataset ? SLOWER : 1;
       const dueMs = changed.has(part) ? CHANGED_MS : slower * part.dataset.live;
       if (!fetched.has(part)) fetched.set(part, now);
-      const leftMs = dueMs - (now - fetched.get(part));
+      const isSparing = isFollowing && "budget" in part.dataset;
+      const spentMs = isSparing ? Math.max(0, (1 - leftOf(part, now)) * BUDGET_MS) : 0;
+      const leftMs = Math.max(spentMs, dueMs - (now - fetched.get(part)));
       if (leftMs > 0) {
         if (changed.has(part)) soon(leftMs);
         continue;
       }
+      if (isSparing) budgets.set(part, { left: leftOf(part, now) - 1, at: now });
       fetched.set(part, now);
       changed.delete(part);
       htmx.trigger(part, "refresh");

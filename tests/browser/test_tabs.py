@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,8 @@ from tests.support.web import Web
 from tests.support.workers import WorkerPool, await_end, await_that, publish
 from workflows import services
 from workflows.models import Organization
+from workflows.services import callbacks
+from workflows.steps import callback_urls
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,44 @@ def test_tabs_without_a_lock_poll(
     await_end(tenant, services.trigger(tenant, slug).run_ids[0])
     expect(page.locator("tbody tr")).to_have_count(1, timeout=15_000)
     assert streams == []
+
+
+def test_what_ends_is_shown_without_a_fetch(
+    context: BrowserContext,
+    tenant: Organization,  # noqa: F811
+    workers: WorkerPool,
+) -> None:
+    slug = publish(tenant, [{"id": "a", "type": "wait_for_callback", "config": {}}], slug="watched")
+    run_id = services.trigger(tenant, slug).run_ids[0]
+    page = context.new_page()
+    with page.expect_request("**/api/stream*"):
+        log_in(page)
+    page.goto("/?columns=status,created,ended,duration")
+    row = page.locator(f"#run-{run_id}")
+    expect(row.locator(".status")).not_to_have_text("completed")
+    page.wait_for_timeout(1_000)  # the stream is open, and what it told first was fetched
+    page.route("**/runs/rows/**", lambda route: route.abort())
+    callbacks.receive_callback(callback_urls.token_of(run_id, "a"), {})
+    expect(row.locator(".status.completed")).to_have_text("completed", timeout=10_000)
+    expect(row.locator("hr-ticks")).to_have_count(0)
+    expect(row.locator("[data-column=ended] time")).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
+    expect(row.locator("input[name=run]")).to_have_value(f"{run_id}:completed")
+
+
+def test_the_list_of_a_busy_organization_spends_its_budget(
+    context: BrowserContext,
+    tenant: Organization,  # noqa: F811
+    workers: WorkerPool,
+) -> None:
+    slug = publish(tenant, [{"id": "a", "type": "noop"}], slug="busy")
+    page = context.new_page()
+    with page.expect_request("**/api/stream*"):
+        log_in(page)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/runs/rows/" in request.url else None)
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        services.trigger(tenant, slug)
+        page.wait_for_timeout(100)
+    assert 1 <= len(asked) <= 7, "five at once, then one each 15 s (and one that was under way before the stream)"
+    expect(page.locator("tbody tr")).not_to_have_count(0)

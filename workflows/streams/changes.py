@@ -268,5 +268,6 @@ class OrganizationStream:
     def _ends(self, rows: OrganizationRows) -> Iterator[tuple[dt.datetime, str, str, dict[str, Any]]]:
         for row in rows.ends:
             assert row.ended_at is not None
-            data = {**self._whose(row.id), "status": row.status, "error": row.error}
+            at = _iso(micros(row.ended_at))
+            data = {**self._whose(row.id), "status": row.status, "error": row.error, "at": at}
             yield row.ended_at, str(row.id), "run-status", data

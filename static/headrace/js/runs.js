@@ -1,13 +1,15 @@
 // The list of runs: rows that change are swapped by their ids, new ones are put in front while nobody points at the
 // list, and offered with a button else. Choosing rows, the times of the filters (in the viewer's zone; the address has
 // UTC), and zooming by the chart.
+import { duration } from "./time.js";
 import { hasAnswerSwitched, shown as shownOrganization } from "./organization.js";
 
-const COUNTS_EVERY_MS = 20000;
+const COUNTS_EVERY_MS = 60000;
 const PAGE = 50;
 let isAsking = false;
 let isOutdated = false; // something has changed since it asked
 let waiting = []; // new rows that are not shown yet
+let older = ""; // where they go on, if they are a page
 let countedAt = performance.now();
 
 const list = () => document.querySelector("#runs .list");
@@ -21,6 +23,32 @@ function parse(html) {
   const made = document.createElement("template");
   made.innerHTML = html.trim();
   return made.content.firstElementChild;
+}
+
+// What ends is shown as ended at once; the list is fetched later, and brings the rest of the row.
+function end({ run, status, at, error }) {
+  const row = document.getElementById(`run-${run}`);
+  if (!row || !status || "ended" in row.dataset) return;
+  const pill = row.querySelector(".status");
+  if (pill) Object.assign(pill, { className: `status ${status}`, textContent: status });
+  const cell = (name) => row.querySelector(`[data-column=${name}]`);
+  const ticks = row.querySelector("hr-ticks");
+  if (ticks && at) {
+    const lasted = Object.assign(document.createElement("span"), { className: "duration" });
+    lasted.textContent = duration(Math.max(0, new Date(at) - new Date(ticks.dataset.since)));
+    ticks.replaceWith(lasted);
+  }
+  if (cell("ended") && at) cell("ended").replaceChildren(moment(at));
+  if (cell("error")) cell("error").textContent = error;
+  const box = row.querySelector("input[name=run]");
+  if (box && !box.checked) box.value = `${run}:${status}`; // one that was chosen before says what was seen then
+}
+
+function moment(at) {
+  const inner = Object.assign(document.createElement("time"), { dateTime: at, textContent: at });
+  const made = document.createElement("hr-time");
+  made.append(inner);
+  return made;
 }
 
 // A dialog is open: what it asks about stays as it is.
@@ -40,7 +68,9 @@ async function refresh() {
   isAsking = true;
   try {
     const rows = [...document.querySelectorAll("#runs tbody tr[id]")];
-    const known = [...rows.map((row) => `${row.id.slice(4)}:${row.dataset.hash}`), ...waiting.map((each) => `${each.id}:new`)];
+    const asked = rows.filter((row, place) => place === 0 || !("ended" in row.dataset)); // what has ended stays as it is
+    const hash = (row) => ("ended" in row.dataset ? "ended" : row.dataset.hash);
+    const known = [...waiting.map((each) => `${each.id}:new`), ...asked.map((row) => `${row.id.slice(4)}:${hash(row)}`)];
     const separator = shown.dataset.rowsUrl.includes("?") && !shown.dataset.rowsUrl.endsWith("?") ? "&" : "";
     const answer = await fetch(`${shown.dataset.rowsUrl}${separator}shown=${known.slice(0, 200).join(",")}`, { cache: "no-store", headers: shownOrganization });
     if (hasAnswerSwitched(answer)) return;
@@ -65,18 +95,28 @@ function take(told) {
     if (row.classList.contains("cursor")) next.classList.add("cursor");
     row.replaceWith(next);
   }
-  waiting = [...told.new, ...waiting];
+  if (told.older) older = told.older; // a page of new ones: what was shown is beyond it
+  waiting = [...told.new, ...(told.older ? [] : waiting)];
   if (waiting.length && !isHeld()) show();
   else sayFresh();
   if (performance.now() - countedAt > COUNTS_EVERY_MS) count();
 }
 
 function show() {
+  const pager = document.querySelector("#runs .pager button[hx-get]");
   // The first run of an empty list: the table comes with it. More than a page: there may be some between.
-  if (!body() || waiting.length >= PAGE) {
+  if (!body() || (waiting.length >= PAGE && !(older && pager))) {
     waiting = [];
     return void window.htmx?.ajax("GET", `${location.pathname}?${list().dataset.query}`, "#runs");
   }
+  if (older && waiting.length >= PAGE) {
+    body().replaceChildren();
+    const next = pager.cloneNode(true);
+    next.setAttribute("hx-get", older);
+    pager.replaceWith(next);
+    window.htmx?.process(next);
+  }
+  older = "";
   for (const each of [...waiting].reverse()) {
     if (document.getElementById(`run-${each.id}`)) continue;
     const row = parse(each.html);
@@ -168,10 +208,12 @@ function follow() {
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.target.id !== "runs") return;
   waiting = [];
+  older = "";
   countedAt = performance.now();
   follow();
 });
 
+document.addEventListener("headrace:run-status", (event) => end(event.detail));
 document.addEventListener("refresh", (event) => event.target.matches(".list") && refresh(), true);
 document.addEventListener("change", (event) => {
   const box = event.target;

@@ -138,13 +138,16 @@ def test_what_is_typed_becomes_filters_and_an_id_opens_its_run(reader: Client, t
     assert reader.get("/", {"q": str(uuid.uuid4())})["Location"].startswith("/?text=")
 
 
+NO_ROWS: dict[str, Any] = {"rows": {}, "new": [], "older": ""}
+
+
 def test_live_rows_are_those_that_changed_and_those_that_are_new(
     reader: Client, org: Organization, three: list[str]
 ) -> None:
     page = reader.get("/").content.decode()
     hashes = dict(re.findall(r'<tr id="run-([0-9a-f-]{36})" data-hash="(\w+)"', page))
     shown = ",".join(f"{id_}:{hash_}" for id_, hash_ in hashes.items())
-    assert reader.get("/runs/rows/", {"shown": shown}).json() == {"rows": {}, "new": []}
+    assert reader.get("/runs/rows/", {"shown": shown}).json() == NO_ROWS
     services.cancel_run(org, uuid.UUID(three[0]))
     new = str(start(org, STEPS, slug="listed"))
     told = reader.get("/runs/rows/", {"shown": shown}).json()
@@ -152,6 +155,20 @@ def test_live_rows_are_those_that_changed_and_those_that_are_new(
     assert "cancelled" in told["rows"][three[0]]
     assert [each["id"] for each in told["new"]] == [new]
     assert reader.get("/runs/rows/", {"shown": "x,y:z,,"}).status_code == 200
+    ended = f"{three[0]}:ended,{three[1]}:ended"
+    told = reader.get("/runs/rows/", {"shown": ended}).json()
+    assert (told["rows"], [each["id"] for each in told["new"]]) == ({}, [new]), "what has ended is not looked at"
+
+
+def test_of_many_new_rows_a_page_is_told_with_the_address_of_the_next(
+    reader: Client, org: Organization, three: list[str]
+) -> None:
+    made = [str(each) for each in services.trigger_many(org, "listed", [{}] * 60).run_ids]
+    told = reader.get("/runs/rows/", {"shown": f"{three[0]}:ended", "flow": "listed"}).json()
+    newest = sorted(made, reverse=True)
+    assert [each["id"] for each in told["new"]] == newest[:50]
+    older = reader.get(told["older"], headers={"HX-Request": "true"}).content.decode()
+    assert re.findall(r'<tr id="run-([0-9a-f-]{36})"', older) == [*newest[50:], *three]
 
 
 def test_chosen_runs_are_handled_and_those_that_changed_are_left_with_a_sentence(
@@ -269,7 +286,7 @@ def test_another_organization_sees_and_changes_nothing(three: list[str], other: 
     stranger.get(f"/?org={other.slug}")
     assert listed(stranger) == []
     assert listed(stranger, text="apple") == []
-    assert stranger.get("/runs/rows/", {"shown": f"{three[0]}:x"}).json() == {"rows": {}, "new": []}
+    assert stranger.get("/runs/rows/", {"shown": f"{three[0]}:x"}).json() == NO_ROWS
     said = texts(stranger.post("/runs/chosen/cancel/", {"run": f"{three[0]}:running"}))
     assert "Left as it is" in said
     assert Run.objects.get(id=three[0]).status != "cancelled"

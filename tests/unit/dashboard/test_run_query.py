@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -109,8 +110,9 @@ def test_a_step_stands_behind_all_that_it_needs_whatever_their_order() -> None:
 
 
 def test_every_run_is_in_one_bar() -> None:
-    rows = [(NOW - dt.timedelta(seconds=37 * number), "failed" if number % 3 else "completed") for number in range(500)]
-    drawn = _counted(rows, Criteria(), NOW, False)
+    now = int(NOW.timestamp())
+    seconds = Counter((now - 37 * number, "failed" if number % 3 else "completed") for number in range(500))
+    drawn = _counted(seconds, Criteria(), NOW, False)
     assert len(drawn.points["x"]) <= BARS + 1
     assert sum(sum(series["values"]) for series in drawn.points["series"]) == 500 == drawn.total
     assert drawn.counts == {"failed": 333, "completed": 167}

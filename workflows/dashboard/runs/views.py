@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import threading
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
+from cachetools import TTLCache
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import redirect, render
-from django.template.loader import render_to_string
+from django.template import RequestContext
+from django.template.loader import get_template
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from workflows import presenters, selectors
+from workflows import presenters, selectors, this_process
 from workflows.dashboard.access import page, user_id
 from workflows.dashboard.runs import columns, query
 from workflows.edge.values import MAX_PAGE
@@ -28,6 +32,9 @@ from workflows.selectors.searching.walk import SearchPage, find, newer, rows_of
 from workflows.services.own import views as saved_views
 
 TRIGGERS = ("manual", "api", "cli", "event", "cron", "webhook", "invoke")
+ENDED = "ended"
+KEPT_S = 30.0
+MOST_KEPT = 2_000
 NOTHING = SearchPage(runs=[], next_cursor="")
 
 
@@ -122,27 +129,28 @@ def _rows(found: list[Run]) -> list[dict[str, Any]]:
 @page()
 @require_GET
 def live_rows(request: HttpRequest, organization: Organization) -> HttpResponse:
-    """What has changed since the list was shown: `rows` by their ids, and `new`: the rows that come before them.
+    """What has changed since the list was shown: `rows` by their ids, and `new`: the rows that come before them. Where
+    those are a page, `older` is the address of the next one.
 
-    `shown`: the ids that the list shows, each with the hash of its row (`id:hash`).
+    `shown`: the ids that the list shows, each with the hash of its row (`id:hash`; `id:ended` of one that stays).
     """
     shown, filters = _shown(request.GET), query.chosen(request.GET)
     newest = max(shown, default=None)
-    try:
-        wanted = query.criteria(filters, now=timezone.now())
-        found = newer(organization, wanted, newest) if filters.keys() <= {*query.BULK} else []
-    except InvalidInput:
-        found = []
-    new = [run for run in found if run.id not in shown and (newest is None or run.id > newest)]
-    known = rows_of(organization, list(shown))
+    found = NOTHING
+    if filters.keys() <= {*query.BULK}:
+        with contextlib.suppress(InvalidInput):  # the page itself says what is wrong
+            found = newer(organization, query.criteria(filters, now=timezone.now()), newest)
+    new = _rows([run for run in found.runs if newest is None or run.id > newest])
+    live = [run_id for run_id, hash_ in shown.items() if hash_ != ENDED]
+    known = rows_of(organization, live) if live else {}
     changed = [row for row in _rows(list(known.values())) if shown.get(UUID(row["id"])) != row["hash"]]
-    context = {"columns": columns.chosen(request), "tag_query": _with_tag(filters, "")}
-    return JsonResponse(
-        {
-            "rows": {row["id"]: _row(request, row, context) for row in changed},
-            "new": [{"id": row["id"], "html": _row(request, row, context)} for row in _rows(new)],
-        }
-    )
+    html = _html(request, [*changed, *new])
+    older = f"{urlencode(filters)}&cursor={quote(found.next_cursor)}" if found.next_cursor and newest else ""
+    return JsonResponse({
+        "rows": {row["id"]: text for row, text in zip(changed, html, strict=False)},
+        "new": [{"id": row["id"], "html": text} for row, text in zip(new, html[len(changed):], strict=True)],
+        "older": f"{reverse('headrace:runs')}?{older}" if older else "",
+    })  # fmt: skip
 
 
 def _shown(given: QueryDict) -> dict[UUID, str]:
@@ -156,8 +164,42 @@ def _shown(given: QueryDict) -> dict[UUID, str]:
     return shown
 
 
-def _row(request: HttpRequest, row: dict[str, Any], context: dict[str, Any]) -> str:
-    return render_to_string("headrace/runs/_row.html", {**context, "run": row}, request)
+class Rendered:
+    """Rows as they were rendered, for the pages of others that show the same ones: two hundred lists of a busy
+    organization ask for the same new runs within seconds."""
+
+    def __init__(self) -> None:
+        self._rows: TTLCache[tuple[str, ...], str] = TTLCache(MOST_KEPT, ttl=KEPT_S)
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, ...]) -> str | None:
+        with self._lock:
+            return self._rows.get(key)
+
+    def keep(self, key: tuple[str, ...], html: str) -> None:
+        with self._lock:
+            self._rows[key] = html
+
+
+def _html(request: HttpRequest, rows: list[dict[str, Any]]) -> list[str]:
+    """The rows of a table. Nothing in them is of one login alone, but for what it may do."""
+    shown, tag_query = columns.chosen(request), _with_tag(query.chosen(request.GET), "")
+    may = request.may["change_runs"]  # type: ignore[attr-defined]
+    of_page = (str(may), tag_query, reverse("headrace:runs"), *(each.name for each in shown))
+    rendered = this_process.own(Rendered)
+    template: Any = get_template("headrace/runs/_row.html").template  # type: ignore[attr-defined]
+    context = RequestContext(request, {"columns": shown, "tag_query": tag_query})
+    found = []
+    with context.bind_template(template):  # the processors of contexts once for all rows
+        for row in rows:
+            key = (row["id"], row["hash"], *of_page)
+            html = rendered.get(key)
+            if html is None:
+                with context.push(run=row):
+                    html = template.render(context)
+                rendered.keep(key, html)
+            found.append(html)
+    return found
 
 
 @page()

@@ -8,7 +8,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workflows.models import Organization
+from django.db import connection
+from django.db.models import QuerySet
+
+from workflows.models import Organization, Run
 from workflows.models.run import LIVE_RUN
 from workflows.selectors.searching.criteria import Criteria
 
@@ -48,32 +51,52 @@ def histogram(organization: Organization, criteria: Criteria, *, now: dt.datetim
         last = list(runs.values_list("id", flat=True)[MOST_READ - 1 : MOST_READ + 1])
         if len(last) > 1:
             runs, among = runs.filter(id__gte=last[0]), MOST_READ
-    rows = list(criteria.narrow(runs, bodies=False).values_list("created_at", "status")[: MOST_READ + 1])
-    is_partial = bool(among) or len(rows) > MOST_READ
-    counted = _counted([(at, _word(status)) for at, status in rows[:MOST_READ]], criteria, now, is_partial)
-    return replace(counted, among=among)
+    rows = criteria.narrow(runs, bodies=False)
+    seconds = _by_second(rows[:MOST_READ])
+    is_partial = bool(among) or (seconds.total() == MOST_READ and rows[MOST_READ : MOST_READ + 1].exists())
+    return replace(_counted(seconds, criteria, now, is_partial), among=among)
+
+
+def _by_second(rows: QuerySet[Run]) -> Counter[tuple[int, str]]:
+    """How many of these runs there are, by the second of their creation (since 1970) and status. The database counts:
+    thousands of rows are many milliseconds of this process."""
+    sql, parameters = rows.values_list("created_at", "status").query.sql_with_params()
+    counts: Counter[tuple[int, str]] = Counter()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT floor(extract(epoch FROM created_at))::bigint, status, count(*)"
+            f" FROM ({sql}) AS found (created_at, status) GROUP BY 1, 2",
+            parameters,
+        )
+        for second, status, count in cursor.fetchall():
+            counts[second, _word(status)] += count
+    return counts
 
 
 def _word(status: str) -> str:
     return "live" if status in LIVE_RUN else status
 
 
-def _counted(rows: list[tuple[dt.datetime, str]], criteria: Criteria, now: dt.datetime, is_partial: bool) -> Histogram:
-    counts = Counter(status for _, status in rows)
-    if not rows:
+def _counted(seconds: Counter[tuple[int, str]], criteria: Criteria, now: dt.datetime, is_partial: bool) -> Histogram:
+    if not seconds:
         return Histogram(points={"x": [], "series": []}, counts={}, total=0, step_s=1, is_partial=is_partial)
-    since = criteria.where.since if criteria.where.since and not is_partial else min(at for at, _ in rows)
-    until = min(criteria.where.until or now, now)
-    span_s = max((until - since).total_seconds(), 1.0)
+    counts: Counter[str] = Counter()
+    for (_, status), count in seconds.items():
+        counts[status] += count
+    where = criteria.where
+    since = where.since.timestamp() if where.since and not is_partial else min(second for second, _ in seconds)
+    until = min(where.until or now, now).timestamp()
+    span_s = max(until - since, 1.0)
     step_s = next((each for each in STEPS_S if span_s / each <= BARS), math.ceil(span_s / BARS / 86_400) * 86_400)
-    first = int(since.timestamp()) // step_s
-    bars = max(int(until.timestamp()) // step_s - first + 1, 1)
+    first = int(since) // step_s
+    bars = max(int(until) // step_s - first + 1, 1)
     first, bars = first - max(FEWEST - bars, 0), max(bars, FEWEST)
     values = {name: [0] * bars for name in COLORS if counts[name]}
-    for at, status in rows:
-        values[status][min(max(int(at.timestamp()) // step_s - first, 0), bars - 1)] += 1
+    for (second, status), count in seconds.items():
+        values[status][min(max(second // step_s - first, 0), bars - 1)] += count
     points = {
         "x": [(first + bar) * step_s + step_s / 2 for bar in range(bars)],
         "series": [{"label": name, "color": COLORS[name], "values": found} for name, found in values.items()],
     }
-    return Histogram(points=points, counts=dict(counts), total=len(rows), step_s=step_s, is_partial=is_partial)
+    total = counts.total()
+    return Histogram(points=points, counts=dict(counts), total=total, step_s=step_s, is_partial=is_partial)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from workflows.edge.values import MAX_PAGE, check_limit, decode_cursor, encode_cursor
+from workflows.edge.values import check_limit, decode_cursor, encode_cursor
 from workflows.errors import EncryptionKeyMissing, ExpressionError, InvalidInput
 from workflows.expressions import Expression
 from workflows.models import Organization, Run
@@ -133,13 +133,18 @@ def _made_at(run_id: UUID) -> dt.datetime:
     return dt.datetime.fromtimestamp((run_id.int >> 80) / 1000, dt.UTC)
 
 
-def newer(organization: Organization, criteria: Criteria, than: UUID | None) -> list[Run]:
-    """The newest runs that match, of those that were made after a run: of a search, of so many rows (MOST)."""
-    if not criteria.is_walk or than is None:
-        return find(organization, criteria).runs
-    ids = criteria.where.apply(organization).filter(id__gt=than).order_by("-id").values_list("id", flat=True)[:MOST]
-    rows = criteria.narrow(Run.objects.filter(id__in=list(ids))).order_by("-id")
-    return list(rows.prefetch_related("flow", "version").defer("input", "output")[:MAX_PAGE])
+def newer(organization: Organization, criteria: Criteria, than: UUID | None, limit: int = 50) -> SearchPage:
+    """The newest runs that match, of those that were made after a run: of a search, of so many rows (MOST). The cursor
+    is there where it is a page of them, and no search."""
+    if than is None:
+        return find(organization, criteria, limit=limit)
+    rows: Any = criteria.where.apply(organization).filter(id__gt=than)
+    if criteria.is_walk:
+        ids = rows.order_by("-id").values_list("id", flat=True)[:MOST]
+        rows = criteria.narrow(Run.objects.filter(id__in=list(ids)))
+    found = list(rows.order_by("-id").prefetch_related("flow", "version").defer("input", "output")[:limit])
+    is_page = len(found) == limit and not criteria.is_walk
+    return SearchPage(runs=found, next_cursor=encode_cursor("created", {"id": found[-1].id}) if is_page else "")
 
 
 def rows_of(organization: Organization, ids: list[UUID]) -> dict[UUID, Run]:
