@@ -26,7 +26,7 @@
   // A part with `data-budget` is fetched at once for so many changes, and then once in so long, its polls included: the
   // list of a busy organization changes all the time, and what ends in it is shown without a fetch (`headrace:run-status`).
   const BUDGET = 5;
-  const BUDGET_MS = 15000;
+  const BUDGET_MS = 20000;
   const budgets = new WeakMap(); // part → what is left of its fetches, and as of when
   let soonest = null; // the timer of the next look at what has changed
   let release = null; // ends this tab's turn as the reader of the stream
