@@ -11,4 +11,6 @@ WORKDIR /app
 COPY --from=build /app/.venv .venv
 COPY . .
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 HEADRACE_VAR_DIR=/tmp/headrace
+# The user of the image can't write here: without it each process compiles our code anew.
+RUN python -m compileall -q config devtools dlq throttling workflows
 USER headrace

@@ -4,6 +4,8 @@ SHELL := /bin/sh
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
 export UV_COMPILE_BYTECODE := 1
+# Some images forbid bytecode; then each of the hundreds of processes of a test run would compile our code anew (0.4 s).
+unexport PYTHONDONTWRITEBYTECODE
 
 TOOLS := .tools/uv
 UV := $(TOOLS)/bin/uv
