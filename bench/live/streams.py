@@ -86,7 +86,7 @@ def measure(front: Front, *, runs_per_s: float, seconds: float) -> dict[str, flo
             lists = OpenLists(port, followed, len(keys) * PER_HOLDER)
             lists.open()
             try:
-                time.sleep(SETTLE_S)
+                time.sleep(lists.settle_s)
                 began, fetched = time.monotonic(), lists.fetched
                 found["lists"] = _share(web, seconds)
                 found["fetched_per_s"] = (lists.fetched - fetched) / (time.monotonic() - began)

@@ -1,5 +1,6 @@
 // Keeps the live parts of pages fresh: elements with `data-live`, the milliseconds between polls. Where they have
-// `data-followed` too, the organization's stream tells of their changes, and polls are rarer.
+// `data-followed` too, the organization's stream tells of their changes, and polls are rarer. `data-pause`: the
+// milliseconds between two fetches at least, which the server says when it has many to answer.
 //
 // All tabs of a browser that show one organization share one stream: over HTTP/1.1 a browser opens six connections to a
 // host, and a stream in each tab would take them all. The tab that holds a Web Lock reads the stream and tells the others over a broadcast channel;
@@ -23,11 +24,6 @@
   const fetched = new WeakMap(); // part → when it was fetched
   const changed = new WeakSet(); // parts of which the stream has told
   const HIDDEN_MS = 15000;
-  // A part with `data-budget` is fetched at once for so many changes, and then once in so long, its polls included: the
-  // list of a busy organization changes all the time, and what ends in it is shown without a fetch (`headrace:run-status`).
-  const BUDGET = 5;
-  const BUDGET_MS = 20000;
-  const budgets = new WeakMap(); // part → what is left of its fetches, and as of when
   let soonest = null; // the timer of the next look at what has changed
   let release = null; // ends this tab's turn as the reader of the stream
   let hiddenAt = null;
@@ -36,9 +32,10 @@
     heardAt = word.isLost ? -Infinity : performance.now();
     if (!word.id) return;
     lastId = word.id;
-    if (word.status) document.dispatchEvent(new CustomEvent("headrace:run-status", { detail: word }));
     for (const part of document.querySelectorAll("[data-live]")) {
-      if (!part.dataset.run || part.dataset.run === word.run) changed.add(part);
+      if (part.dataset.run && part.dataset.run !== word.run) continue;
+      const told = new CustomEvent("headrace:told", { detail: word, bubbles: true, cancelable: true });
+      if (part.dispatchEvent(told)) changed.add(part); // else it shows that already
     }
     soon(TOGETHER_MS);
   }
@@ -60,7 +57,7 @@
     try {
       const data = JSON.parse(message.data);
       word.run = data.executionId ?? "";
-      if (message.type === "run-status") Object.assign(word, { status: data.status, at: data.at, error: data.error?.message ?? "" });
+      Object.assign(word, { kind: message.type, status: data.status, at: data.at, error: data.error?.message ?? "" });
     } catch {
       // Something has changed, whatever it is.
     }
@@ -111,11 +108,6 @@
     else if (release && performance.now() - hiddenAt > HIDDEN_MS) release();
   }
 
-  function leftOf(part, now) {
-    const { left, at } = budgets.get(part) ?? { left: BUDGET, at: now };
-    return Math.min(BUDGET, left + (now - at) / BUDGET_MS);
-  }
-
   // While a dialog is open nothing is swapped: the form that it asks about, or its own, may be in a live part.
   const isAsked = () => document.querySelector("dialog[open]") !== null;
 
@@ -131,14 +123,11 @@
       const slower = isFollowing && "followed" in part.dataset ? SLOWER : 1;
       const dueMs = changed.has(part) ? CHANGED_MS : slower * part.dataset.live;
       if (!fetched.has(part)) fetched.set(part, now);
-      const isSparing = isFollowing && "budget" in part.dataset;
-      const spentMs = isSparing ? Math.max(0, (1 - leftOf(part, now)) * BUDGET_MS) : 0;
-      const leftMs = Math.max(spentMs, dueMs - (now - fetched.get(part)));
+      const leftMs = Math.max(dueMs, part.dataset.pause ?? 0) - (now - fetched.get(part));
       if (leftMs > 0) {
         if (changed.has(part)) soon(leftMs);
         continue;
       }
-      if (isSparing) budgets.set(part, { left: leftOf(part, now) - 1, at: now });
       fetched.set(part, now);
       changed.delete(part);
       htmx.trigger(part, "refresh");

@@ -6,6 +6,7 @@ import { hasAnswerSwitched, shown as shownOrganization } from "./organization.js
 
 const COUNTS_EVERY_MS = 60000;
 const PAGE = 50;
+const ENDS = ["completed", "failed", "cancelled"];
 let isAsking = false;
 let isOutdated = false; // something has changed since it asked
 let waiting = []; // new rows that are not shown yet
@@ -25,10 +26,20 @@ function parse(html) {
   return made.content.firstElementChild;
 }
 
-// What ends is shown as ended at once; the list is fetched later, and brings the rest of the row.
-function end({ run, status, at, error }) {
-  const row = document.getElementById(`run-${run}`);
-  if (!row || !status || "ended" in row.dataset) return;
+// What the stream tells of a run that is shown: whether its row says it by now, so that nothing is fetched for it.
+function isSaid(word) {
+  const row = document.getElementById(`run-${word.run}`);
+  if (!row) return false;
+  if ("ended" in row.dataset) return true;
+  if (word.kind === "run-status" && ENDS.includes(word.status)) {
+    end(row, word);
+    return true;
+  }
+  return word.status !== "waiting" && row.querySelector(".status.running") !== null;
+}
+
+// The list is fetched some time later, and brings the rest of the row.
+function end(row, { run, status, at, error }) {
   const pill = row.querySelector(".status");
   if (pill) Object.assign(pill, { className: `status ${status}`, textContent: status });
   const cell = (name) => row.querySelector(`[data-column=${name}]`);
@@ -76,7 +87,9 @@ async function refresh() {
     if (hasAnswerSwitched(answer)) return;
     if (answer.redirected || answer.status === 403) return void location.reload();
     if (!answer.ok || shown !== list() || isAsked()) return;
-    take(await answer.json());
+    const told = await answer.json();
+    shown.dataset.pause = told.pauseMs;
+    take(told);
   } catch {
     // The server is away for a moment; the next poll tries again.
   } finally {
@@ -213,7 +226,9 @@ document.addEventListener("htmx:afterSwap", (event) => {
   follow();
 });
 
-document.addEventListener("headrace:run-status", (event) => end(event.detail));
+document.addEventListener("headrace:told", (event) => {
+  if (event.target.matches("#runs .list") && isSaid(event.detail)) event.preventDefault();
+});
 document.addEventListener("refresh", (event) => event.target.matches(".list") && refresh(), true);
 document.addEventListener("change", (event) => {
   const box = event.target;

@@ -19,6 +19,7 @@ from tests.support.admin_site import staff
 from tests.support.by_hand import claim, end, start
 from tests.support.workers import leave_nothing
 from workflows import services
+from workflows.dashboard.runs.views import Viewers
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.errors import NonRetriable
 from workflows.models import BulkOperation, Organization, Run, SavedView
@@ -138,6 +139,13 @@ def test_what_is_typed_becomes_filters_and_an_id_opens_its_run(reader: Client, t
     assert reader.get("/", {"q": str(uuid.uuid4())})["Location"].startswith("/?text=")
 
 
+def told(reader: Client, shown: str) -> dict[str, Any]:
+    """What has changed since a list was shown, without the time to wait."""
+    answer: dict[str, Any] = reader.get("/runs/rows/", {"shown": shown}).json()
+    assert answer.pop("pauseMs") >= 100
+    return answer
+
+
 NO_ROWS: dict[str, Any] = {"rows": {}, "new": [], "older": ""}
 
 
@@ -147,28 +155,36 @@ def test_live_rows_are_those_that_changed_and_those_that_are_new(
     page = reader.get("/").content.decode()
     hashes = dict(re.findall(r'<tr id="run-([0-9a-f-]{36})" data-hash="(\w+)"', page))
     shown = ",".join(f"{id_}:{hash_}" for id_, hash_ in hashes.items())
-    assert reader.get("/runs/rows/", {"shown": shown}).json() == NO_ROWS
+    assert told(reader, shown) == NO_ROWS
     services.cancel_run(org, uuid.UUID(three[0]))
     new = str(start(org, STEPS, slug="listed"))
-    told = reader.get("/runs/rows/", {"shown": shown}).json()
-    assert list(told["rows"]) == [three[0]]
-    assert "cancelled" in told["rows"][three[0]]
-    assert [each["id"] for each in told["new"]] == [new]
+    changed = told(reader, shown)
+    assert list(changed["rows"]) == [three[0]]
+    assert "cancelled" in changed["rows"][three[0]]
+    assert [each["id"] for each in changed["new"]] == [new]
     assert reader.get("/runs/rows/", {"shown": "x,y:z,,"}).status_code == 200
     ended = f"{three[0]}:ended,{three[1]}:ended"
-    told = reader.get("/runs/rows/", {"shown": ended}).json()
-    assert (told["rows"], [each["id"] for each in told["new"]]) == ({}, [new]), "what has ended is not looked at"
+    changed = told(reader, ended)
+    assert (changed["rows"], [each["id"] for each in changed["new"]]) == ({}, [new]), "what has ended is not looked at"
 
 
 def test_of_many_new_rows_a_page_is_told_with_the_address_of_the_next(
     reader: Client, org: Organization, three: list[str]
 ) -> None:
     made = [str(each) for each in services.trigger_many(org, "listed", [{}] * 60).run_ids]
-    told = reader.get("/runs/rows/", {"shown": f"{three[0]}:ended", "flow": "listed"}).json()
+    changed = reader.get("/runs/rows/", {"shown": f"{three[0]}:ended", "flow": "listed"}).json()
     newest = sorted(made, reverse=True)
-    assert [each["id"] for each in told["new"]] == newest[:50]
-    older = reader.get(told["older"], headers={"HX-Request": "true"}).content.decode()
+    assert [each["id"] for each in changed["new"]] == newest[:50]
+    older = reader.get(changed["older"], headers={"HX-Request": "true"}).content.decode()
     assert re.findall(r'<tr id="run-([0-9a-f-]{36})"', older) == [*newest[50:], *three]
+
+
+def test_many_lists_are_told_to_wait_longer() -> None:
+    now = [0.0]
+    viewers = Viewers(clock=lambda: now[0])
+    assert [viewers.pause_ms(name) for name in ("a", "b", "a", "c")] == [100, 200, 200, 300]
+    now[0] = 3_600.0
+    assert viewers.pause_ms("d") == 100, "the others have left"
 
 
 def test_chosen_runs_are_handled_and_those_that_changed_are_left_with_a_sentence(
@@ -286,7 +302,7 @@ def test_another_organization_sees_and_changes_nothing(three: list[str], other: 
     stranger.get(f"/?org={other.slug}")
     assert listed(stranger) == []
     assert listed(stranger, text="apple") == []
-    assert stranger.get("/runs/rows/", {"shown": f"{three[0]}:x"}).json() == NO_ROWS
+    assert told(stranger, f"{three[0]}:x") == NO_ROWS
     said = texts(stranger.post("/runs/chosen/cancel/", {"run": f"{three[0]}:running"}))
     assert "Left as it is" in said
     assert Run.objects.get(id=three[0]).status != "cancelled"

@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import json
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
@@ -35,6 +37,9 @@ TRIGGERS = ("manual", "api", "cli", "event", "cron", "webhook", "invoke")
 ENDED = "ended"
 KEPT_S = 30.0
 MOST_KEPT = 2_000
+FETCHES_PER_S = 10
+MOST_VIEWERS = 600
+"""Their pauses are a minute then, and no longer."""
 NOTHING = SearchPage(runs=[], next_cursor="")
 
 
@@ -130,7 +135,7 @@ def _rows(found: list[Run]) -> list[dict[str, Any]]:
 @require_GET
 def live_rows(request: HttpRequest, organization: Organization) -> HttpResponse:
     """What has changed since the list was shown: `rows` by their ids, and `new`: the rows that come before them. Where
-    those are a page, `older` is the address of the next one.
+    those are a page, `older` is the address of the next one. `pauseMs`: it is asked again after so long, or later.
 
     `shown`: the ids that the list shows, each with the hash of its row (`id:hash`; `id:ended` of one that stays).
     """
@@ -149,6 +154,7 @@ def live_rows(request: HttpRequest, organization: Organization) -> HttpResponse:
     return JsonResponse({
         "rows": {row["id"]: text for row, text in zip(changed, html, strict=False)},
         "new": [{"id": row["id"], "html": text} for row, text in zip(new, html[len(changed):], strict=True)],
+        "pauseMs": this_process.own(Viewers).pause_ms(request.session.session_key or ""),
         "older": f"{reverse('headrace:runs')}?{older}" if older else "",
     })  # fmt: skip
 
@@ -162,6 +168,22 @@ def _shown(given: QueryDict) -> dict[UUID, str]:
         except ValueError:
             continue
     return shown
+
+
+class Viewers:
+    """The browsers that follow lists with this process: each is told how long to wait, so that all of them together ask
+    ten times a second at most, however often something changes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seen: TTLCache[str, bool] = TTLCache(MOST_VIEWERS, ttl=2 * MOST_VIEWERS / FETCHES_PER_S, timer=clock)
+        self._lock = threading.Lock()
+
+    def pause_ms(self, session: str) -> int:
+        """The milliseconds until the browser of this session may ask again."""
+        with self._lock:
+            self._seen[session] = True
+            self._seen.expire()
+            return round(len(self._seen) * 1000 / FETCHES_PER_S)
 
 
 class Rendered:
