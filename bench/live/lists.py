@@ -19,7 +19,7 @@ from workflows.models import Membership, Organization
 FIRST_S = 5.0
 """Within so long all of them ask for the first time."""
 COUNTED_EACH_S = 60.0
-"""`COUNTS_EVERY_MS`."""
+"""Three pauses of 200 lists (`runs.js`)."""
 NEWEST = re.compile(r'<tr id=\\?"run-([0-9a-f-]{36})')
 
 

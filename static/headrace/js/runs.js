@@ -4,7 +4,7 @@
 import { duration } from "./time.js";
 import { hasAnswerSwitched, shown as shownOrganization } from "./organization.js";
 
-const COUNTS_EVERY_MS = 60000;
+const COUNTS_EVERY_MS = 20000; // or a third as often as the rows, where those have to wait
 const PAGE = 50;
 const ENDS = ["completed", "failed", "cancelled"];
 let isAsking = false;
@@ -112,7 +112,7 @@ function take(told) {
   waiting = [...told.new, ...(told.older ? [] : waiting)];
   if (waiting.length && !isHeld()) show();
   else sayFresh();
-  if (performance.now() - countedAt > COUNTS_EVERY_MS) count();
+  if (performance.now() - countedAt > Math.max(COUNTS_EVERY_MS, 3 * told.pauseMs)) count();
 }
 
 function show() {
