@@ -17,11 +17,11 @@ def volume(full: int) -> int:
     return full if IS_FULL else full // PART
 
 
-def share(cases: Iterable[T], of: str) -> Iterator[T]:
-    """All cases, or every fifth of them.
+def share(cases: Iterable[T], of: str, part: int = PART) -> Iterator[T]:
+    """All cases, or every fifth of them (`part`).
 
     Which fifth depends on what they are tried on (`of`, such as a route), and on nothing else: the same in each run,
     and over all routes each case is tried on some of them.
     """
-    first = zlib.crc32(of.encode()) % PART
-    return (case for number, case in enumerate(cases) if IS_FULL or number % PART == first)
+    first = zlib.crc32(of.encode()) % part
+    return (case for number, case in enumerate(cases) if IS_FULL or number % part == first)

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import QuerySet
 
@@ -60,8 +61,11 @@ def histogram(organization: Organization, criteria: Criteria, *, now: dt.datetim
 def _by_second(rows: QuerySet[Run]) -> Counter[tuple[int, str]]:
     """How many of these runs there are, by the second of their creation (since 1970) and status. The database counts:
     thousands of rows are many milliseconds of this process."""
-    sql, parameters = rows.values_list("created_at", "status").query.sql_with_params()
     counts: Counter[tuple[int, str]] = Counter()
+    try:
+        sql, parameters = rows.values_list("created_at", "status").query.sql_with_params()
+    except EmptyResultSet:  # the filters can't match any run
+        return counts
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT floor(extract(epoch FROM created_at))::bigint, status, count(*)"
