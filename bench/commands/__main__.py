@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from bench import report
 from bench.variants import ROOT
@@ -68,5 +67,4 @@ def once(words: tuple[str, ...]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(ROOT)))
     main()

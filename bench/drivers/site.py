@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from workflows.models import AccessKey, Organization
 
 KINDS = {"effects": "bench_effect", "noops": "noop"}
 WIDTH = 200
+PATIENCE_S = 600.0
 
 
 class Site:
@@ -82,13 +85,17 @@ class Site:
         self.await_worker()
         return self.warm()
 
-    def await_idle(self, pause_s: float = 0.1) -> None:
-        """Wait until no run is live."""
+    def await_idle(self, pause_s: float = 0.1, pause: Callable[[], object] | None = None) -> None:
+        """Wait until no run is live, and meanwhile do what `pause` does. Raises RuntimeError where that takes too long:
+        a worker that has died ends none."""
         sql = (
             "SELECT EXISTS (SELECT 1 FROM headrace_workflows_run WHERE org_id = %s AND status IN ('queued', 'running'))"
         )
+        until = time.monotonic() + PATIENCE_S
         while self._one(sql, [self.organization.id]):
-            time.sleep(pause_s)
+            if time.monotonic() > until:
+                raise RuntimeError(f"runs are live after {PATIENCE_S:.0f} s; see the log of the worker")
+            (pause or partial(time.sleep, pause_s))()
 
     def times_of(self, run_id: str) -> tuple[float, float]:
         """(created, ended) of a run that has ended or is about to, as seconds of the epoch."""

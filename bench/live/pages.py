@@ -121,8 +121,7 @@ def _rows(site: Site, page: Page, count: int) -> list[float]:
 
 def _watch(site: Site, page: Page) -> None:
     """Let the page live until all runs have ended, and a little longer."""
-    while Run.objects.filter(org_id=site.organization.id, ended_at=None).exists():
-        page.wait_for_timeout(200)
+    site.await_idle(pause=lambda: page.wait_for_timeout(200))
     page.wait_for_timeout(LAST_S * 1e3)
 
 

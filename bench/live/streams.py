@@ -19,6 +19,7 @@ from workflows.models import AccessKey, Organization
 
 TURN_S = 0.1
 SETTLE_S = 3.0
+JOIN_S = 10.0
 
 
 class Readers:
@@ -28,6 +29,8 @@ class Readers:
         self._port = port
         self._selector = selectors.DefaultSelector()
         self._is_over = threading.Event()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._broken = ""
         self.bytes = self.ends = 0
 
     def open(self, key: str) -> None:
@@ -38,19 +41,39 @@ class Readers:
         heard = client.recv(4096)
         if b" 200 " not in heard.split(b"\r\n")[0]:
             raise RuntimeError(f"a stream was refused: {heard[:300]!r}")
+        self.add(client)
+
+    def add(self, client: socket.socket) -> None:
+        """Read an open stream, too."""
         client.setblocking(False)
         self._selector.register(client, selectors.EVENT_READ)
 
-    def read(self) -> None:
-        """Read what comes, until `close`."""
-        while not self._is_over.is_set():
+    def start(self) -> None:
+        """Read what comes from now on, until `close`, or until a stream ends."""
+        self._reading.start()
+
+    def _read(self) -> None:
+        while not self._is_over.is_set() and not self._broken:
             for key, _ in self._selector.select(0.2):
-                heard = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
+                try:
+                    heard = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
+                except OSError as error:
+                    self._broken = str(error)
+                    return
+                self._broken = self._broken or ("" if heard else "it has ended")
                 self.bytes += len(heard)
                 self.ends += heard.count(b"event: run-status")
 
+    def check(self) -> None:
+        """Raises RuntimeError where a stream is no longer open: what was counted since says nothing."""
+        if self._broken:
+            raise RuntimeError(f"a stream broke off: {self._broken}; see the log of the web, beside the database")
+
     def close(self) -> None:
+        """End reading, and the streams."""
         self._is_over.set()
+        if self._reading.is_alive():
+            self._reading.join(JOIN_S)
         for key in [*self._selector.get_map().values()]:
             key.fileobj.close()  # type: ignore[union-attr]
         self._selector.close()
@@ -71,13 +94,12 @@ def measure(front: Front, *, runs_per_s: float, seconds: float) -> dict[str, flo
         for key in keys:
             for _ in range(PER_HOLDER):
                 readers.open(key)
-        reading = threading.Thread(target=readers.read)
-        reading.start()
+        over = threading.Event()
+        ending = threading.Thread(target=_trigger, args=(followed, runs_per_s, over), daemon=True)
+        readers.start()
         try:
             time.sleep(SETTLE_S)
             found["streams"] = _share(web, seconds / 3)
-            over = threading.Event()
-            ending = threading.Thread(target=_trigger, args=(followed, runs_per_s, over))
             ending.start()
             time.sleep(SETTLE_S)
             began, told = time.monotonic(), readers.ends
@@ -92,11 +114,12 @@ def measure(front: Front, *, runs_per_s: float, seconds: float) -> dict[str, flo
                 found["fetched_per_s"] = (lists.fetched - fetched) / (time.monotonic() - began)
             finally:
                 lists.close()
+            readers.check()
+        finally:  # also where the web has died
             over.set()
-            ending.join()
-        finally:
+            if ending.is_alive():
+                ending.join(JOIN_S)
             readers.close()
-            reading.join()
     site.await_idle()
     found |= {"count": float(len(keys) * PER_HOLDER), "told_per_s": told_per_s / PER_ORGANIZATION}
     return found

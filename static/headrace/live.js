@@ -24,7 +24,7 @@
   const fetched = new WeakMap(); // part → when it was fetched
   const changed = new WeakSet(); // parts of which the stream has told
   const HIDDEN_MS = 15000;
-  let soonest = null; // the timer of the next look at what has changed
+  let soonest = null; // the next look at what has changed: when it is, and its timer
   let release = null; // ends this tab's turn as the reader of the stream
   let hiddenAt = null;
 
@@ -41,10 +41,14 @@
   }
 
   function soon(ms) {
-    soonest ??= setTimeout(() => {
+    const at = performance.now() + ms;
+    if (soonest && soonest.at <= at) return;
+    clearTimeout(soonest?.timer);
+    const timer = setTimeout(() => {
       soonest = null;
       tick();
     }, ms);
+    soonest = { at, timer };
   }
 
   function tell(word) {

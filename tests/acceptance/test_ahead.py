@@ -17,7 +17,7 @@ from workflows.models import Organization, Run
 from workflows.services import limits as flow_control
 from workflows.simulation.forecast import fullest_window
 
-CHAINS = 40
+CHAINS, MOST_CHAINS = 40, 200
 STEPS = 4
 AT_ONCE = 3
 PER_SECOND = 50
@@ -36,16 +36,16 @@ def test_windows_and_concurrency_are_exact_where_workers_end_around_commits(
     limited = {"type": kind, "config": {"hold_ms": 3}, "throttling": {"limit": shared.name}}
     slug = publish(org, [{"id": f"s{number}", **limited} for number in range(STEPS)])
     pool = _Pool(own_workers, HEADRACE_LEASE_S="2", HEADRACE_TEST_ENDS_BEFORE=before)
-    runs = set()
-    for _ in range(CHAINS):
+    runs: set[str] = set()
+    while len(runs) < CHAINS or (not pool.ended and len(runs) < MOST_CHAINS):  # a busy machine takes few ahead
         runs.add(str(services.trigger(org, slug, {}).run_ids[0]))
         pool.replace_what_ended()
         time.sleep(random.uniform(0.0, 0.15))
-    await_that(lambda: pool.replace_what_ended() or finished(org, CHAINS), 120, "all runs end")
+    await_that(lambda: pool.replace_what_ended() or finished(org, len(runs)), 120, "all runs end")
     assert pool.ended, "no worker has ended: the test shows nothing"
-    assert Run.objects.filter(org_id=org.id, status="completed").count() == CHAINS
+    assert Run.objects.filter(org_id=org.id, status="completed").count() == len(runs)
     found = probes.spans(runs)
-    assert len({span.step for span in found}) == CHAINS * STEPS
+    assert len({span.step for span in found}) == len(runs) * STEPS
     assert fullest_window([span.start_us for span in found], 1_000_000) <= PER_SECOND
     assert probes.most_at_once(found, probes.ended_us()) <= AT_ONCE
     assert_nothing_is_wrong(org)

@@ -4,11 +4,14 @@ performs the only new one itself, or a few quick ones, or has them dispatched, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from workflows.engine.pipeline import perform
 from workflows.engine.pipeline.perform import Visit
@@ -17,6 +20,7 @@ from workflows.engine.state.transitions.calls import NewCall
 from workflows.functions.calls import Call, handler_of
 from workflows.functions.failures import StepCallRefused, StepFailed, TargetDone
 from workflows.functions.journal import Place
+from workflows.functions.payloads import ReceivedEvent
 from workflows.functions.surroundings import Surroundings
 from workflows.functions.tools import Step
 from workflows.functions.visits import AWAY_S, FunctionRun, Unfinished, is_ended, within
@@ -25,6 +29,8 @@ from workflows.steps.outcome import Outcome
 
 SETTLED_AFTER = 3
 """Turns of the loop without another call, after which the code is taken to wait."""
+_passed: ContextVar[int] = ContextVar("passed", default=0)
+"""How many failures of the visit a task of the code has seen by itself, or the one that created it."""
 
 
 @dataclass(kw_only=True)
@@ -36,6 +42,33 @@ class _Open:
     value: asyncio.Future[Any]
 
 
+class _Resumed:
+    """Awaits the code, and calls a function each time before that goes on."""
+
+    def __init__(self, code: Awaitable[Any], resumed: Callable[[], None]) -> None:
+        self._code = code
+        self._resumed = resumed
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        code = self._code.__await__()
+        go_on: Callable[[], Any] = partial(next, code)
+        while True:
+            self._resumed()
+            try:
+                awaited = go_on()
+            except StopIteration as end:
+                return end.value
+            try:
+                yield awaited
+            except GeneratorExit:
+                code.close()
+                raise
+            except BaseException as error:
+                go_on = partial(code.throw, error)
+            else:
+                go_on = partial(next, code)
+
+
 class AsyncDriver:
     """Drives one visit of an async flow."""
 
@@ -43,26 +76,36 @@ class AsyncDriver:
         self.run = run
         self._open: list[_Open] = []
         self._calls = 0
+        self._making = 0
+        """How many of them are on their way to be open."""
+        self._main: asyncio.Future[Any] | None = None
+        self._given_to_main = 0
+        """How many failures the code had seen, with those of its branches, when its main task last went on."""
         self._changed = asyncio.Event()
         self._target: TargetDone | None = None
         self._is_at_target = False
         self._in_place_s = AWAY_S
         """Seconds that the visit may still spend on the steps that the code waits for together."""
-        self._failed_before = 0
-        """How many failures the code had seen when it began to wait: it has gone on after those."""
+        self._gone_on_after = 0
+        """After how many failures the code has gone on: others are of branches, and still to be raised, or given."""
 
     async def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
-        main: asyncio.Future[Any] | None = None
         try:
-            main = asyncio.ensure_future(self.run.flow.function(self.run.event(), Step(self)))
+            self._main = main = asyncio.ensure_future(self._code(self.run.event()))
             main.add_done_callback(lambda _: self._changed.set())
             return await self._follow(main)
         finally:
-            if main is not None and not main.done():
-                main.cancel()
-                await asyncio.gather(main, return_exceptions=True)
+            if self._main is not None:
+                self._main.cancel()
+                await asyncio.gather(self._main, return_exceptions=True)  # also where nobody asks what it has raised
             await self._off_loop(self.run.close)
+
+    async def _code(self, event: ReceivedEvent) -> Any:
+        return await _Resumed(self.run.flow.function(event, Step(self)), self._resumed)
+
+    def _resumed(self) -> None:
+        self._given_to_main = self.run.handled + len(self.run.failed)
 
     async def _follow(self, main: asyncio.Future[Any]) -> Outcome:
         """Go on with what the code asks for, until it ends or has to wait."""
@@ -81,7 +124,7 @@ class AsyncDriver:
     async def _settle(self, main: asyncio.Future[Any]) -> None:
         """Wait until the code has ended, or waits for steps only."""
         while not main.done() and self._target is None:
-            if not self._open or self._is_at_target:
+            if not self._open or self._making or self._is_at_target:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
@@ -107,8 +150,7 @@ class AsyncDriver:
         run.journal.check_new(Place(only.new.key, only.new.position, None))
         if not run.may_perform(only.new):
             return False
-        visit = await self._off_loop(partial(run.begin, only.new, handled=self._failed_before))
-        self._failed_before = 0
+        visit = await self._off_loop(partial(run.begin, only.new, handled=self._handled()))
         if visit is None:
             only.new = None
             return False
@@ -153,8 +195,12 @@ class AsyncDriver:
         run = self.run
         run.new = [each.new for each in self._open if each.new is not None]
         run.any_of = any_of and len(self._open) > 1
-        outcome: Outcome = await self._off_loop(run.suspended, self._failed_before if len(self._open) > 1 else None)
+        outcome: Outcome = await self._off_loop(run.suspended, self._handled())
         return outcome
+
+    def _handled(self) -> int:
+        """After how many of the failures in `run.failed` the code has gone on."""
+        return max(0, self._gone_on_after - self.run.handled)
 
     async def _off_loop(self, work: Callable[..., Any], *args: Any) -> Any:
         """Call the engine in a thread: the loop does not wait for Postgres."""
@@ -166,22 +212,45 @@ class AsyncDriver:
         call = run.around.adapted(call)
         if call.is_atomic:
             raise StepCallRefused(f"step.atomic({call.name!r}): a transaction belongs to a sync flow.")
-        if not self._open:
-            self._failed_before = len(run.failed)
+        self._gone_on_after = max(self._gone_on_after, self._given_to_main, _passed.get())
         place = run.enter(call)
         self._calls += 1
         if place.row is not None and is_ended(place.row):
-            return run.value(call, place.row)
+            with self._noted(place.row.id):
+                return run.value(call, place.row)
         if run.is_target(place):
             await self._perform_target(call)
         opened = _Open(call=call, new=None, value=asyncio.get_running_loop().create_future())
         if place.row is not None:
             run.wait_for(place.row)
         elif run.target is None:
-            opened.new = await self._off_loop(run.make_new, call, place)
+            opened.new = await self._make_new(call, place)
         self._open.append(opened)
         self._changed.set()
-        return await opened.value
+        with self._noted(opened.new.id if opened.new is not None else None):
+            return await opened.value
+
+    @contextlib.contextmanager
+    def _noted(self, step_run_id: UUID | None) -> Iterator[None]:
+        """Note in the current task, for itself and those that it will create, that it has seen a step fail."""
+        try:
+            yield
+        except StepFailed:
+            if step_run_id in self.run.failed:
+                number = self.run.handled + self.run.failed.index(step_run_id)
+                if number <= max(_passed.get(), self._given_to_main):
+                    _passed.set(number + 1)
+            raise
+
+    async def _make_new(self, call: Call, place: Place) -> NewCall:
+        """A step that is not in the journal. Until it is made, the code does not wait for steps only."""
+        self._making += 1
+        try:
+            new: NewCall = await self._off_loop(self.run.make_new, call, place)
+            return new
+        finally:
+            self._making -= 1
+            self._changed.set()
 
     async def just(self, value: Any) -> Any:
         """The value itself, as a call would give it."""

@@ -149,11 +149,11 @@ class Driver:
                     values.append(error)
         finally:
             self._branches -= 1
-        is_raised = failed is not None and not return_exceptions
-        if is_raised and self._failed_here is not None and self.run.new:  # the others begin first, as ever
-            self.run.awaited.append(self._failed_here)
-        elif failed is not None and is_raised:
-            raise failed
+        if failed is not None and not return_exceptions:
+            if not (open_branches and self.run.new and self._failed_here is not None):
+                self._handled = None
+                raise failed
+            self.run.awaited.append(self._failed_here)  # the others begin first, as ever
         if open_branches:
             self._handled = self._failed_before
             raise Suspend

@@ -155,10 +155,12 @@ class Step:
         return self._typed(name, calls.CELERY_TASK, config, options)
 
     def parallel(self, *branches: Any, return_exceptions: bool = False) -> Any:
-        """The values of all branches, in their order; none waits for another. In a sync flow a branch is a function
-        that calls tools of `step`, in an async one a coroutine of theirs.
+        """The values of all branches, in their order; they run side by side, or one after the other where all of them
+        take some milliseconds only. In a sync flow a branch is a function that calls tools of `step`, in an async one a
+        coroutine of theirs.
 
-        The first failure is raised, unless `return_exceptions` puts it in its place.
+        The first failure is raised once the first step of each branch has begun; `return_exceptions` puts it in its
+        place instead.
         """
         return self._driver.parallel(branches, return_exceptions=return_exceptions)
 

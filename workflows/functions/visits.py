@@ -106,6 +106,8 @@ class FunctionRun:
     visit: FunctionVisit | None = None
     failed: list[UUID] = field(default_factory=list)
     """The steps whose failures the code has seen: where it goes on, it has handled them."""
+    handled: int = 0
+    """How many more were noted as handled in this visit."""
     awaited: list[UUID] = field(default_factory=list)
     new: list[NewCall] = field(default_factory=list)
     calls: dict[UUID, Call] = field(default_factory=dict)
@@ -321,6 +323,7 @@ class FunctionRun:
         if handled and self.target is None:
             self.around.note_handled(handled)
             self.failed = self.failed[len(handled) :]
+            self.handled += len(handled)
 
     def close(self) -> None:
         """Have recorded what the visit has performed."""

@@ -165,6 +165,8 @@ def run(
     except pydantic_monty.MontySyntaxError as error:
         raise NonRetriable(f"SyntaxError in {name}: {error}. {CODE_ERROR}", category=Category.CONFIGURATION) from None
     except pydantic_monty.MontyCrashedError as error:
+        if error.timed_out:  # it did not come to notice that by itself, on a busy machine perhaps
+            raise ResourceExhausted(f"time limit exceeded: {name} had {timeout_s:g} s, and was killed") from None
         raise ResourceExhausted(f"The sandbox process was lost while it ran {name}: {error}") from None
     except pydantic_monty.MontyRuntimeError as error:
         if functions is None or functions.delay_ms is None:

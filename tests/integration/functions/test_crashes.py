@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.python_flows import basic, more
+from dlq.models import DeadLetter
+from tests.support.python_flows import basic, gathers, more
 from tests.support.python_flows.crashes import CrashCase, Crashes, watched
 from tests.support.volume import IS_FULL
 from tests.support.workers import WorkerPool
@@ -27,6 +28,17 @@ def written(run_id: uuid.UUID) -> dict[str, int]:
     slug = Run.objects.get(id=run_id).input["slug"]
     rows = Organization.objects
     return {what: rows.filter(slug=f"{slug}-{number}").count() for number, what in ((1, "one"), (2, "two"))}
+
+
+def _names(detail: selectors.RunDetail) -> list[str]:
+    """Of `gather-failing`: the steps of the journal."""
+    return sorted(step.step_run.key for step in detail.steps)
+
+
+def _letters(detail: selectors.RunDetail) -> list[tuple[str, str]]:
+    """Of `gather-failing`: what became of its failures."""
+    letters = DeadLetter.objects.filter(run_id=detail.run.id)
+    return sorted((letter.step_key, letter.status) for letter in letters)
 
 
 CASES = [
@@ -55,6 +67,15 @@ CASES = [
         effects=tuple(f"{turn}-{number}" for turn in range(3) for number in range(3)),
         extra=3,  # those of a round that was dispatched
         at_once=4,
+    ),
+    CrashCase(
+        flow=gathers.failing,
+        data=lambda where: {"dir": str(where), "rounds": 3},
+        effects=tuple(f"{name}-{turn}" for turn in range(3) for name in ("bad", "limited", "plain")),
+        outcome=lambda detail: (detail.run.status, detail.run.error["message"], _names(detail), _letters(detail)),
+        extra=3,
+        at_once=4,
+        is_quick=True,
     ),
     CrashCase(
         flow=basic.async_flow, data=lambda where: {"dir": str(where)}, effects=("three",), at_once=4, is_quick=True

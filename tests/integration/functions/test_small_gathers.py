@@ -6,8 +6,10 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from dlq.models import DeadLetter
-from tests.support.python_flows import more
+from tests.support.python_flows import gathers, more
 from tests.support.python_flows.basic import told
 from tests.support.workers import WorkerPool, await_end
 from workflows import selectors, services
@@ -68,3 +70,17 @@ def test_a_failure_is_handled_only_where_the_code_goes_on_after_its_gather(
     assert detail.run.status == "failed"
     letters = DeadLetter.objects.filter(run_id=detail.run.id)
     assert Counter(letter.status for letter in letters) == {"handled": 5, "failed": 1}
+
+
+@pytest.mark.parametrize("flow", [gathers.failing, gathers.failing_async], ids=lambda flow: flow.slug)
+def test_a_member_that_fails_in_the_visit_leaves_none_of_its_siblings_out(
+    org: Organization, own_workers: WorkerPool, flow: FunctionFlow
+) -> None:
+    detail = run(org, own_workers, flow, {"rounds": 10})
+    assert detail.run.status == "failed"
+    rows = StepRun.objects.filter(run_id=detail.run.id, path="main")
+    names = Counter(row.key.split(":")[0] for row in rows)
+    assert names == dict.fromkeys(("bad", "plain", "limited" if flow is gathers.failing else "other"), 10)
+    assert dispatched(detail.run.id)["bad"] < 10, "the first one, and those of slow moments"
+    letters = DeadLetter.objects.filter(run_id=detail.run.id)
+    assert Counter(letter.status for letter in letters) == {"handled": 9, "failed": 1}

@@ -165,7 +165,7 @@ def test_two_that_delete_at_the_same_time_are_in_nobody_s_way(org: Organization)
         two, second = in_thread(lambda: history.delete_runs(ids, before=timezone.now()))
         for thread in (one, two):
             thread.join(PATIENCE_S)
-    while history.delete_remains(2):
+    while history.delete_remains(ids, 2):
         pass
     assert sorted(first[0].deleted) == sorted(ids[:3])
     assert set(ids[3:]) <= set(second[0].deleted)

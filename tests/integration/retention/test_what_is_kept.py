@@ -259,7 +259,7 @@ def test_a_large_run_disappears_at_once_and_its_rows_piece_by_piece(org: Organiz
             items.items_page(org, container.id)
         if not PrunedRun.objects.filter(run_id=run_id).exists():
             break
-        done = history.delete_remains(500)
+        done = history.delete_remains([run_id], 500)
         seen.append(done)
         assert sum(rows for table, rows in done.items() if table != "headrace_workflows_prunedrun") <= 500
     assert len(seen) >= 6

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from tests.integration.run_controls.test_flow_controls import (
@@ -24,6 +25,7 @@ from tests.integration.run_controls.test_flow_controls import (
 from tests.support.workers import publish
 from workflows import services
 from workflows.definitions.validate import REFUSED_PAIRS, DefinitionProblems, parse
+from workflows.engine.state import database
 from workflows.errors import InvalidInput
 from workflows.models import Organization, StepRun, TriggerOutcome
 from workflows.services import repair
@@ -72,6 +74,22 @@ def test_a_dropped_event_may_come_again_with_its_id(org: Organization, published
     send(org, n(2), external_id="two")
     assert live(org) == [1, 2]
     assert [code for _, code in outcomes(org)] == ["rate_limited"]
+
+
+def test_the_form_of_keys_is_asked_for_once_in_a_transaction_and_waits_of_others_are_as_before(
+    org: Organization, published: list[Any]
+) -> None:
+    flow(org, **KEYED, rate_limit={"limit": 1, "period": "1h"})
+    send(org, n(1, id="x"))
+    database.counter().by_name.clear()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '7s'")
+        send(org, n(2, id="y"))  # its key is given back
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("7s",)
+    assert outcomes(org) == [(2, "rate_limited")]
+    asked = database.counter().by_name
+    assert (asked["lock_key_form"], asked["hashes_keys"], asked["forget_keys"]) == (1, 1, 1)
 
 
 def test_a_debounced_event_that_comes_again_has_its_run(org: Organization, published: list[Any]) -> None:

@@ -14,7 +14,7 @@ from workflows.engine.events.receive import NewEvent
 from workflows.engine.state.transitions import runs as run_transitions
 from workflows.engine.worker.heartbeat import HEARTBEAT_S, RENEW_AFTER_S
 from workflows.errors import InvalidInput
-from workflows.models import Attempt, BulkOperation, Organization, Run, StepRun
+from workflows.models import Attempt, BulkOperation, Organization, Run, StepRun, Worker
 from workflows.services import bulk
 
 pytestmark = pytest.mark.usefixtures("workers")
@@ -50,6 +50,18 @@ def test_a_cancel_of_fifty_running_steps_takes_effect_within_two_heartbeats(
     tried = Attempt.objects.filter(run_id=run_id)
     assert {(each.status, each.number) for each in tried} == {("cancelled", 1)}
     assert tried.count() == 50
+
+
+def test_a_long_lease_delays_no_cancel_and_no_word_of_the_worker(org: Organization, own_workers: WorkerPool) -> None:
+    own_workers.start("io", HEADRACE_LEASE_S="300", HEADRACE_GATE_LEASE_S="300")
+    own_workers.await_ready(1)
+    step = {"id": "a", "type": "raises", "config": {"how": "cooperates", "seconds": 60}, "retry": {"attempts": 1}}
+    (run_id,) = services.trigger(org, publish(org, [step])).run_ids
+    await_that(lambda: StepRun.objects.filter(run_id=run_id, status="running").exists())
+    seen_at = Worker.objects.latest("seen_at").seen_at
+    services.cancel_run(org, run_id)
+    assert statuses(await_end(org, run_id, 20)) == {"a": "cancelled"}
+    await_that(lambda: Worker.objects.latest("seen_at").seen_at > seen_at, 20, "another word of the worker")
 
 
 def test_an_outcome_that_comes_after_the_cancel_does_not_count(org: Organization) -> None:

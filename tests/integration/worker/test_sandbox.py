@@ -88,6 +88,31 @@ def _swallow(code: str, seconds: float) -> None:
         sandbox.run(code, {}, timeout_s=seconds, name="spin")
 
 
+def test_a_sandbox_that_does_not_notice_its_time_limit_is_killed_for_it() -> None:
+    """As on a machine that is so busy that it gets no turn."""
+    told: list[str] = []
+
+    def spin() -> None:
+        try:
+            sandbox.run(SPIN, {}, timeout_s=5.0, name="spin")
+        except ResourceExhausted as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+    (pid,) = await_that(
+        lambda: [each for each in _sandboxes(os.getpid()) if _computed_s(each) > 0.7], 10, "it computes"
+    )
+    os.kill(pid, signal.SIGSTOP)
+    thread.join(20)
+    assert told == ["time limit exceeded: spin had 5 s, and was killed"]
+
+
+def _computed_s(pid: int) -> float:
+    ticks = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11]
+    return int(ticks) / os.sysconf("SC_CLK_TCK")
+
+
 def step(kind: str, **more: Any) -> dict[str, Any]:
     config = more.pop("config", {})
     return {

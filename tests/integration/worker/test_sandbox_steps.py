@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("workers")
 def test_bad_sandbox_code_is_a_failed_try_with_its_category(
     org: Organization, code: str, category: str, says: str
 ) -> None:
-    config = {"code": code, "timeout": "300ms", "memory_mb": 32}
+    config = {"code": code, "timeout": "300ms" if says == "time limit" else "5s", "memory_mb": 32}
     detail = run_to_end(org, [{"id": "a", "type": "sandbox_sync", "retry": {"attempts": 1}, "config": config}])
     error = by_key(detail)["a"].attempts[-1].error
     assert error["category"] == category, error

@@ -337,7 +337,8 @@ def stop() -> None:
 
 
 def _rows_of(told: Sequence[ToldEnd]) -> list[dict[str, Any]]:
-    """The ends as they are stored. Of a task that nobody knows nothing is."""
+    """The ends as they are stored: sealed where the organization of the task wants it. The statement leaves out tasks
+    that no step has sent."""
     owners = {}
     if not sealed.is_off_for_all():
         owners = {row.task_id: row.org_id for row in sql.task_owners(ids=[each.task_id for each in told])}

@@ -117,7 +117,7 @@ def trigger(
     with transaction.atomic() if together else contextlib.nullcontext():  # else one statement, a transaction by itself
         if lineage.parent_policy == "cancel":
             _check_parent(org_id, lineage.parent_id)
-        stands_for = idempotency.reserve_keys(flow, org_id, wanted) if keyed else {}
+        stands_for, stored = idempotency.reserve_keys(flow, org_id, wanted) if keyed else ({}, ())
         new: Sequence[Candidate] = [
             _candidate(flow, run, said[run.id], org_id, event_name, user_id, run_at, controlled=controlled)
             for run in runs
@@ -125,7 +125,7 @@ def trigger(
         ]
         new, refused = _controlled(flow, org_id, new) if controlled and new else (new, {})
         if refused and keyed:
-            _give_keys_back(flow, org_id, wanted, refused)
+            _give_keys_back(flow, org_id, stored, refused)
         if refusals := [*refused.values(), *_duplicates(runs, stands_for)]:
             controls.record_refusals(flow.flow_id, org_id, refusals)
         ready = _insert(flow, org_id, new, kind=kind, lineage=lineage)
@@ -223,8 +223,7 @@ def _duplicates(runs: Sequence[NewRun], stands_for: Mapping[UUID, UUID]) -> list
 def _give_keys_back(
     flow: CompiledFlow, org_id: UUID, wanted: Sequence[idempotency.Wanted], refused: Mapping[UUID, Refusal]
 ) -> None:
-    """Give the keys of a refused run to the run that it was refused for, or to none."""
-    wanted = idempotency.as_stored(org_id, wanted)
+    """Give the keys of a refused run, as they are stored, to the run that it was refused for, or to none."""
     keys = [(key, each.run_id) for each in wanted if each.run_id in refused for key, _ in each.keys]
     moved = [(key, run_id, instead) for key, run_id in keys if (instead := refused[run_id].run_id)]
     gone = [(key, run_id) for key, run_id in keys if not refused[run_id].run_id]

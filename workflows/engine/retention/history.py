@@ -75,11 +75,11 @@ def delete_events(ids: Sequence[UUID]) -> Outcome:
     return Outcome(deleted=deleted, held=Counter(held.values()))
 
 
-def delete_remains(budget: int) -> dict[str, int]:
-    """Delete what is left of deleted runs, so many rows at most, in one transaction. Returns rows by table; nothing
-    where there is no rest. Whoever dies in between loses nothing: the rows of `PrunedRun` say what is left."""
+def delete_remains(runs: Sequence[UUID], budget: int) -> dict[str, int]:
+    """Delete what is left of these deleted runs, so many rows at most, in one transaction. Returns rows by table;
+    nothing where there is no rest. Who dies in between loses nothing: the rows of `PrunedRun` say what is left."""
     with _lazily_committed():
-        runs = [row.run_id for row in sql.pruned_runs(batch=RUNS_AT_ONCE)]
+        runs = [row.run_id for row in sql.pruned_runs(runs=runs, put_off=[], batch=len(runs))]
         if not runs:
             return {}
         done: dict[str, int] = {}

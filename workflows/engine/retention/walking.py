@@ -4,30 +4,46 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 
 from throttling.errors import EnvironmentValueError
 from workflows.definitions.compiled import NIL_UUID
 from workflows.duration import parse_ms
 from workflows.edge.unavailable import is_database_away
 from workflows.engine.maintenance import sweeps
-from workflows.engine.retention import ages, history
-from workflows.engine.retention.rules import Kept, Rules
+from workflows.engine.retention import ages, history, rules
+from workflows.engine.retention.rules import Kept
 from workflows.engine.retention.subjects import RUN_STATUSES
 from workflows.engine.sql import retention as sql
 from workflows.engine.sql import upkeep as upkeep_sql
-from workflows.models import Attempt, DiscoveredStep, Flow, FlowVersion, Organization, Run, Step, TriggerOutcome
+from workflows.models import (
+    Attempt,
+    DiscoveredStep,
+    Flow,
+    FlowVersion,
+    Organization,
+    Run,
+    Step,
+    StepRun,
+    TriggerOutcome,
+)
 from workflows.models.run import first_id
 
+T = TypeVar("T")
 NAME = "retention"
 """Of the sweep whose items are the runs that can't be deleted."""
 PAGE = 100
+REST = "rest"
+"""What is left of deleted runs."""
 LOG_LINES = "log lines of attempts"
 ROWS = 500
 """A piece of work deletes at most so many rows."""
@@ -78,11 +94,13 @@ class Walk:
     def __init__(self, wanted: Wanted, *, now: dt.datetime) -> None:
         self.wanted = wanted
         self.now = now
-        self.rules = Rules()
+        self.rules = rules.Rules()
+        self._needs: dict[UUID, tuple[float, upkeep_sql.EventNeedsRow]] = {}
+        """Of the organization that the pass is at: what its waits look for, and when that was asked."""
 
     def pieces(self) -> Iterator[Piece]:
         """The work, piece by piece: what is left of an earlier pass, runs, events, and what has an age alone."""
-        yield from self._remains()
+        yield from self._isolated(REST, self._remains())
         orgs = Organization.objects.order_by("id").values_list("id", flat=True)
         chosen = orgs if self.wanted.org_ids is None else orgs.filter(id__in=list(self.wanted.org_ids))
         for org_id in list(chosen):
@@ -103,7 +121,7 @@ class Walk:
 
         Raises only where the database is away, an export can't be written, or the environment can't be read.
         """
-        sweep, item = f"{NAME} of {part}", str(org_id) if org_id else sweeps.THE_WHOLE
+        sweep, item = _sweep(part), str(org_id) if org_id else sweeps.THE_WHOLE
         while True:
             try:
                 piece = next(pieces, None)
@@ -132,8 +150,16 @@ class Walk:
         return self.rules.kept(subject, org_id)
 
     def _remains(self) -> Iterator[Piece]:
-        while not self.wanted.dry and (done := history.delete_remains(ROWS)):
-            yield Piece(subject="rest", deleted=done)
+        """A run whose rest can't be deleted keeps no other: it is noted and put off."""
+        while not self.wanted.dry:
+            late = sweeps.ledger().put_off(_sweep(REST))
+            rows = sql.pruned_runs(runs=None, put_off=late, batch=history.RUNS_AT_ONCE)
+            org_of = {row.run_id: row.org_id for row in rows}
+            done = _one_by_one(REST, org_of, partial(history.delete_remains, budget=ROWS), org_of.get)
+            deleted = sum((Counter(each) for each in done), Counter[str]())
+            if not deleted:  # nothing is left, or only what can't be deleted, or what others are at
+                return
+            yield Piece(subject=REST, deleted=dict(deleted))
 
     def _runs(self, org_id: UUID, status: str) -> Iterator[Piece]:
         after_at, after_id = EPOCH, NIL_UUID
@@ -152,7 +178,7 @@ class Walk:
                 examined=len(ids),
             )  # fmt: skip
             if outcome.deleted:
-                yield from self._remains()
+                yield from self._isolated(REST, self._remains())
 
     def _count_runs(self, ids: list[UUID]) -> history.Outcome:
         with transaction.atomic():  # letters are locked for a moment
@@ -189,7 +215,8 @@ class Walk:
         """Those whose ids lie between two: of old ones that are in the order of time, or of those that are of none."""
         while before := self.cutoff("events", org_id):
             last = last_of(before)
-            if not sql.expired_events(org=org_id, before=last, after=after, received_before=before, batch=1):
+            probe = partial(sql.expired_events, org=org_id, before=last, after=after, received_before=before, batch=1)
+            if not self._knows_needs_of(org_id) and not probe():
                 return
             needed_from = self._needed_events_from(org_id, before)
             last = last_of(needed_from)  # no id that is in the order of time is of later than its receipt
@@ -198,47 +225,69 @@ class Walk:
                 return
             ids = [row.id for row in page]
             after = ids[-1]
-            if self.wanted.dry:
-                held = {row.id: row.reason for row in sql.held_events(ids=ids)}
-                deleted, reasons = len(ids) - len(held), Counter(held.values())
-            else:
-                outcome = history.delete_events(ids)
-                deleted, reasons = len(outcome.deleted), outcome.held
+            outcome = self._count_events(ids) if self.wanted.dry else self._delete_events(org_id, ids)
             yield Piece(
-                subject="events", deleted={"headrace_workflows_event": deleted}, held=reasons, examined=len(ids)
-            )
+                subject="events", deleted={"headrace_workflows_event": len(outcome.deleted)}, held=outcome.held,
+                examined=len(ids),
+            )  # fmt: skip
+
+    def _count_events(self, ids: list[UUID]) -> history.Outcome:
+        held = {row.id: row.reason for row in sql.held_events(ids=ids)}
+        return history.Outcome(deleted=[id_ for id_ in ids if id_ not in held], held=Counter(held.values()))
+
+    def _delete_events(self, org_id: UUID, ids: list[UUID]) -> history.Outcome:
+        whole = history.Outcome()
+        for outcome in _one_by_one("events", ids, history.delete_events, lambda _: org_id):
+            whole.deleted += outcome.deleted
+            whole.held.update(outcome.held)
+        return whole
 
     def _needed_events_from(self, org_id: UUID, before: dt.datetime) -> dt.datetime:
         """The time before which no wait of the organization looks for events: its flows' `lookback` counts. What a flow
         in Python says as it runs is not known before its step waits: `held_events` sees that step then."""
-        (needs,) = upkeep_sql.event_needs(org=org_id)
+        if not self._knows_needs_of(org_id):
+            self._needs = {org_id: (time.monotonic(), upkeep_sql.event_needs(org=org_id)[0])}
+        needs = self._needs[org_id][1]
         ready = min(needs.ready_at or self.now, self.now)
         longest = max((_lookback(text) for text in needs.lookbacks), default=dt.timedelta())
         return min(before, max(ready - longest, EPOCH + dt.timedelta(days=1)))
 
+    def _knows_needs_of(self, org_id: UUID) -> bool:
+        asked = self._needs.get(org_id)
+        return asked is not None and time.monotonic() - asked[0] <= rules.REREAD_AFTER_S
+
     def _logs(self, org_id: UUID) -> Iterator[Piece]:
         if self.wanted.dry:
-            yield from self._count_logs(org_id)
-            return
-        after = NIL_UUID
-        while before := self.cutoff("logs", org_id):
-            last = first_id(before.timestamp())
-            (page,) = upkeep_sql.clear_logs(org=org_id, before=last, after=after, batch=ROWS)
-            if page.last is None:
-                return
-            after = page.last
-            yield Piece(subject="logs", deleted={LOG_LINES: page.cleared}, examined=ROWS)
+            return self._count_logs(org_id)
+        old = Attempt.objects.filter(org_id=org_id, logs__isnull=False)
+        return self._cleared("logs", LOG_LINES, org_id, old, lambda _, ids: upkeep_sql.clear_logs(ids=ids)[0].cleared)
 
     def _kept_logs(self, org_id: UUID) -> Iterator[Piece]:
         """Those that steps kept while they waited: most are among their attempts' too, which may outlive them."""
+
+        def clear(before: dt.datetime, ids: Sequence[UUID]) -> int:
+            return upkeep_sql.clear_kept_logs(ids=ids, ended_before=before)[0].cleared
+
+        old = StepRun.objects.filter(org_id=org_id, kept_logs__isnull=False)
+        return self._cleared("kept logs", "log lines of steps", org_id, old, clear)
+
+    def _cleared(
+        self,
+        part: str,
+        what: str,
+        org_id: UUID,
+        old: QuerySet[Any],
+        clear: Callable[[dt.datetime, Sequence[UUID]], int],
+    ) -> Iterator[Piece]:
         after = NIL_UUID
         while (before := self.cutoff("logs", org_id)) and not self.wanted.dry:
-            last = first_id(before.timestamp())
-            (page,) = upkeep_sql.clear_kept_logs(org=org_id, before=last, after=after, ended_before=before, batch=ROWS)
-            if page.last is None:
+            page = old.filter(id__gt=after, id__lt=first_id(before.timestamp())).order_by("id")
+            ids = list(page.values_list("id", flat=True)[:ROWS])
+            if not ids:
                 return
-            after = page.last
-            yield Piece(subject="logs", deleted={"log lines of steps": page.cleared}, examined=ROWS)
+            after = ids[-1]
+            cleared = sum(_one_by_one(part, ids, partial(clear, before), lambda _: org_id))
+            yield Piece(subject="logs", deleted={what: cleared}, examined=len(ids))
 
     def _count_logs(self, org_id: UUID) -> Iterator[Piece]:
         """Those of ended runs; also of runs that would go themselves."""
@@ -281,11 +330,34 @@ class Walk:
             return
         old = Flow.objects.filter(versions__created_at__lt=before).distinct()
         chosen = old if self.wanted.org_ids is None else old.filter(organization_id__in=list(self.wanted.org_ids))
-        for flow_id in list(chosen.order_by("id").values_list("id", flat=True)):
+        for flow_id, org_id in list(chosen.order_by("id").values_list("id", "organization_id")):
+            gone = sum(self._versions_of(org_id, flow_id, before))
+            yield Piece(subject="versions", deleted={"headrace_workflows_flowversion": gone}, examined=ROWS)
+
+    def _versions_of(self, org_id: UUID, flow_id: UUID, before: dt.datetime) -> list[int]:
+        def delete(_: Sequence[UUID]) -> int:
             unused = [row.id for row in upkeep_sql.unused_versions(flow=flow_id, before=before, batch=PAGE)]
-            if unused and not self.wanted.dry:
-                unused = delete_versions(flow_id, before)
-            yield Piece(subject="versions", deleted={"headrace_workflows_flowversion": len(unused)}, examined=ROWS)
+            return len(delete_versions(flow_id, before) if unused and not self.wanted.dry else unused)
+
+        return _one_by_one("versions", [flow_id], delete, lambda _: org_id)
+
+
+def _one_by_one(
+    part: str, ids: Collection[UUID], work: Callable[[Sequence[UUID]], T], org: Callable[[UUID], UUID | None]
+) -> list[T]:
+    """What became of the ids, but of those that are put off: one that can't be deleted is noted, and keeps no other."""
+    done: list[T] = []
+    how = sweeps.Items[UUID](
+        name=_sweep(part), work=lambda some: done.append(work(some)), org=org, group=ROWS, budget_s=BUDGET_S
+    )
+    late = set(sweeps.ledger().put_off(_sweep(part)))
+    sweeps.isolated(how, [id_ for id_ in ids if id_ not in late])
+    return done
+
+
+def _sweep(part: str) -> str:
+    """The sweep whose items are those that a part of a pass could not delete."""
+    return f"{NAME} of {part}"
 
 
 def delete_versions(flow_id: UUID, before: dt.datetime) -> list[UUID]:

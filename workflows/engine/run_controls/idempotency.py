@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -105,11 +106,20 @@ class Hashing(set[UUID]):
     """The organizations whose flows' keys are stored hashed: they stay so for good."""
 
 
-def as_stored(org_id: UUID, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
+class Reserved(NamedTuple):
+    """`stands_for`: by run id, the run itself or the earlier run that has one of its keys. `wanted`: the runs with
+    their keys as they are stored."""
+
+    stands_for: dict[UUID, UUID]
+    wanted: Sequence[Wanted]
+
+
+def _as_stored(org_id: UUID, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
     """The runs with their keys as the organization stores them: one that encrypts its payloads has those that flows
     compute hashed. Within the caller's transaction, in which that stays so.
 
-    A process must not go by what it knew seconds ago: two that store a key differently would make two runs.
+    A process must not go by what it knew seconds ago: two that store a key differently would make two runs. So the form
+    is read by a statement after the one that waits for its lock: a statement sees what was committed when it began.
     """
     if not any(key.startswith(_OF_FLOWS) for each in wanted for key, _ in each.keys) or not _is_hashing(org_id):
         return wanted
@@ -143,14 +153,14 @@ def _is_hashing(org_id: UUID) -> bool:
     return True
 
 
-def reserve_keys(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> dict[UUID, UUID]:
-    """By run id: the run itself, or the earlier run that has one of its keys.
+def reserve_keys(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> Reserved:
+    """Take the keys of the runs, or find the earlier runs that have them.
 
     Within the caller's transaction. Raises IdempotencyConflict where another open one holds a key for two seconds.
     """
     stands_for = {each.run_id: each.run_id for each in wanted}
     with _short_lock_waits():
-        wanted = as_stored(org_id, wanted)
+        wanted = _as_stored(org_id, wanted)
         for slot in range(max((len(each.keys) for each in wanted), default=0)):
             open_ = [each for each in wanted if slot < len(each.keys) and stands_for[each.run_id] == each.run_id]
             first: dict[float, dict[str, UUID]] = defaultdict(dict)
@@ -180,7 +190,7 @@ def reserve_keys(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> 
                 unmade=[pair[0] for pair in unmade.values()],
                 runs=[pair[1] for pair in unmade.values()],
             )
-    return stands_for
+    return Reserved(stands_for, wanted)
 
 
 def count_known(flow: CompiledFlow, org_id: UUID, wanted: Sequence[Wanted]) -> int:
@@ -216,14 +226,19 @@ def _reserve(
     return {first[key]: owners[key] for key in refused}
 
 
+_SHORTEN = (
+    "WITH old AS MATERIALIZED (SELECT current_setting('lock_timeout') AS value)"
+    " SELECT old.value, set_config('lock_timeout', %s, true) FROM old"
+)
+
+
 @contextmanager
 def _short_lock_waits() -> Iterator[None]:
     """The rest of the caller's transaction keeps its own lock timeout."""
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT current_setting('lock_timeout')")
+            cursor.execute(_SHORTEN, (str(WAIT_MS),))
             before = cursor.fetchone()[0]
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", (str(WAIT_MS),))
         yield
     except psycopg.errors.LockNotAvailable:
         raise IdempotencyConflict from None

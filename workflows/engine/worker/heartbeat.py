@@ -32,7 +32,10 @@ from workflows.steps.tools import TOOLS
 
 log = structlog.get_logger(__name__)
 
-HEARTBEAT_S = LEASE_S / 5
+LONGEST_BEAT_S = 2.0
+"""A long lease is for workers that are slow to come back. What is cancelled, who is there, and who encrypts is looked
+at no later for it."""
+HEARTBEAT_S = min(LEASE_S / 5, LONGEST_BEAT_S)
 RENEW_AFTER_S = HEARTBEAT_S
 PROGRESS_S = 0.5
 OVERDUE_GRACE_S = 30.0

@@ -148,8 +148,9 @@ def _read(path: Path, value: Any, page: _Page | None) -> _Page:
 def _bring_back(organization: Organization, page: _Page, keep_days: float, done: Imported) -> None:
     _check(organization, page)
     payload_rows.seal(page.rows, organization.id, is_clear=page.is_clear)
-    while PrunedRun.objects.filter(run_id__in=[UUID(each) for each in page.runs]).exists():
-        history.delete_remains(ROWS_AT_ONCE)  # what is left of them is deleted before they come back
+    ids = [UUID(each) for each in page.runs]
+    while PrunedRun.objects.filter(run_id__in=ids).exists():
+        history.delete_remains(ids, ROWS_AT_ONCE)  # what is left of them is deleted before they come back
     now = timezone.now()
     with transaction.atomic():
         _insert_versions(page)

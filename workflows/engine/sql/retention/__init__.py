@@ -175,8 +175,12 @@ def lock_expired_runs(
 
 class PrunedRunsRow(NamedTuple):
     run_id: UUID
+    org_id: UUID
 
 
-def pruned_runs(*, batch: int, cursor: database.Cursor | None = None) -> list[PrunedRunsRow]:
+def pruned_runs(
+    *, runs: Iterable[UUID] | None, put_off: Iterable[UUID], batch: int, cursor: database.Cursor | None = None
+) -> list[PrunedRunsRow]:
     """Runs that were deleted and of which something may be left, the earliest first."""
-    return database.fetch("pruned_runs", {"batch": batch}, PrunedRunsRow._make, cursor)
+    parameters = {"runs": None if runs is None else list(runs), "put_off": list(put_off), "batch": batch}
+    return database.fetch("pruned_runs", parameters, PrunedRunsRow._make, cursor)

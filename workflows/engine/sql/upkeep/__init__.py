@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -29,29 +30,24 @@ def backlog(*, at_least: int, cursor: database.Cursor | None = None) -> list[Bac
 
 
 class ClearKeptLogsRow(NamedTuple):
-    last: UUID | None
     cleared: int
 
 
 def clear_kept_logs(
-    *, org: UUID, before: UUID, after: UUID, ended_before: datetime, batch: int, cursor: database.Cursor | None = None
+    *, ids: Iterable[UUID], ended_before: datetime, cursor: database.Cursor | None = None
 ) -> list[ClearKeptLogsRow]:
     """Take the log lines off steps of an organization's ended runs that were kept while they waited."""
-    parameters = {"org": org, "before": before, "after": after, "ended_before": ended_before, "batch": batch}
+    parameters = {"ids": list(ids), "ended_before": ended_before}
     return database.fetch("clear_kept_logs", parameters, ClearKeptLogsRow._make, cursor)
 
 
 class ClearLogsRow(NamedTuple):
-    last: UUID | None
     cleared: int
 
 
-def clear_logs(
-    *, org: UUID, before: UUID, after: UUID, batch: int, cursor: database.Cursor | None = None
-) -> list[ClearLogsRow]:
+def clear_logs(*, ids: Iterable[UUID], cursor: database.Cursor | None = None) -> list[ClearLogsRow]:
     """Take the log lines off old attempts of an organization's ended runs."""
-    parameters = {"org": org, "before": before, "after": after, "batch": batch}
-    return database.fetch("clear_logs", parameters, ClearLogsRow._make, cursor)
+    return database.fetch("clear_logs", {"ids": list(ids)}, ClearLogsRow._make, cursor)
 
 
 class EventNeedsRow(NamedTuple):
