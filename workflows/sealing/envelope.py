@@ -32,8 +32,11 @@ MARKER = '"$enc'
 """What is in the JSON text of everything that holds a sealed value, or looks as if it did."""
 MARKER_BYTES = b'"$enc'
 TEXT_MARKER = "$enc{"
-_VALUE = re.compile(r"v1:([0-9a-f]{8}):([A-Za-z0-9_-]+={0,2})")
-_TEXT = re.compile(r"\$enc\{v1:([0-9a-f]{8}):([A-Za-z0-9_-]+={0,2})\}")
+_SEALED = r"v1:([0-9a-f]{8}):([A-Za-z0-9_-]+={0,2})"
+_VALUE = re.compile(_SEALED)
+_TEXT = re.compile(r"\$enc\{" + _SEALED + r"\}")
+_STORED = re.compile(r'(\$enc(?:\{|":\s*"))' + _SEALED)
+"""A sealed value or text within stored text or JSON text."""
 _PURPOSE = b"headrace payloads\0"
 """Keeps these keys apart from those of secrets: the token of the one opens nothing of the other."""
 
@@ -69,8 +72,9 @@ class Keys:
 
     def __init__(self) -> None:
         self._of_texts: dict[tuple[str, ...], list[Key]] = {}
-        self.misses = 0
-        """How often something was read that no key opens. While it is 0, nobody has to look for such values."""
+        self.has_missed = False
+        """Whether this process has read something that no key opens; until then nobody has to look for such values. It
+        stays true, also once that key is here: what was read may be kept (`expression_context.Inputs`)."""
 
     def current(self) -> list[Key]:
         """The keys of this moment, the newest first."""
@@ -170,12 +174,22 @@ def loads(text: str | bytes) -> Any:
 
 
 def open_text(text: str) -> str:
-    """A text as it was before it, or a part of it, was sealed."""
+    """A text as it was before it, or parts of it, were sealed; an UnopenedText where no key opens one of them."""
     if TEXT_MARKER not in text:
         return text
-    if whole := _TEXT.fullmatch(text):
-        return _clear_text(whole)
-    return _TEXT.sub(_clear_text, text)
+    parts: list[str] = []
+
+    def clear(match: re.Match[str]) -> str:
+        parts.append(_clear_text(match))
+        return parts[-1]
+
+    opened = _TEXT.sub(clear, text)
+    return UnopenedText(opened) if any(isinstance(part, UnopenedText) for part in parts) else opened
+
+
+def is_sealed_text(text: str) -> bool:
+    """Whether all of a stored text is sealed, under whichever key."""
+    return _TEXT.fullmatch(text) is not None
 
 
 def _opened(value: dict[str, Any]) -> Any:
@@ -195,7 +209,7 @@ def _clear_text(match: re.Match[str]) -> str:
 
 def _clear(match: re.Match[str]) -> bytes | None:
     """None where the key is not here, or what is stored was changed."""
-    name, token = match.groups()
+    name, token = match[1], match[2]
     known = keys()
     for key in known.current():
         if key.name == name:
@@ -203,7 +217,7 @@ def _clear(match: re.Match[str]) -> bytes | None:
                 return key.fernet.decrypt(token)
             except InvalidToken:
                 break
-    known.misses += 1
+    known.has_missed = True
     return None
 
 
@@ -222,11 +236,17 @@ def unopened(value: Any) -> Iterator[str]:
 
 def check_open(value: Any) -> None:
     """Raises EncryptionKeyMissing where a part of the value could not be opened. Costs nothing until one can't be."""
-    if keys().misses:
+    if keys().has_missed:
         for why in unopened(value):
             raise EncryptionKeyMissing(why)
 
 
 def key_names(text: str) -> set[str]:
     """The names of the keys under which parts of a stored text, or JSON text, are sealed."""
-    return set(re.findall(r"v1:([0-9a-f]{8}):[A-Za-z0-9_-]+", text)) if NAME in text else set()
+    return {match[2] for match in _STORED.finditer(text)} if NAME in text else set()
+
+
+def form(text: str, *, with_keys: bool = True) -> str:
+    """A stored text, or JSON text, without its tokens: the same for what is sealed at the same places, by the same keys
+    (`with_keys`)."""
+    return _STORED.sub(r"\1\2" if with_keys else r"\1", text) if NAME in text else text

@@ -23,6 +23,7 @@ Shape = Callable[[Any], Any]
 _OPEN_OF_ERROR = frozenset({"category", "name", "classPath", "step", "final", "retry_after_s"})
 _OPEN_OF_OUTPUT = {"wait_for_event": frozenset({"id"}), "conditional": frozenset({"then"})}
 _OPEN_OF_LINE = frozenset({"at", "level"})
+_OPEN_OF_KEPT = frozenset({"try"})
 _OPEN_OF_PROGRESS = frozenset({"at", "percent"})
 _OPEN_OF_OPTIONS = frozenset({"on_timeout", "on_failure", "on_reject", "on_cancel", "callback", "remind_ms"})
 _PLAIN = re.compile(r"[^${}]*")
@@ -84,7 +85,9 @@ def logs(value: Any) -> Any:
 
 def kept_logs(value: Any) -> Any:
     """The log lines of a step that waits: {try, lines}."""
-    return {**value, "lines": logs(value.get("lines", []))}
+    if not isinstance(value, dict) or NAME in value or "lines" not in value:
+        return all_but(value, _OPEN_OF_KEPT)
+    return {**all_but({**value, "lines": []}, _OPEN_OF_KEPT), "lines": logs(value["lines"])}
 
 
 def progress(value: Any) -> Any:

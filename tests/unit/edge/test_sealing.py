@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from workflows import this_process
 from workflows.errors import EncryptionKeyMissing
+from workflows.models import Event
 from workflows.payload import dump
 from workflows.sealing import envelope, shapes
 from workflows.sealing.envelope import Keys
@@ -33,6 +34,7 @@ SHAPES: dict[str, Any] = {
     "run_input": shapes.run_input,
     "error": shapes.error,
     "logs": shapes.logs,
+    "kept_logs": shapes.kept_logs,
     "progress": shapes.progress,
     "wait_options": shapes.wait_options,
     "task_end": shapes.task_end,
@@ -64,6 +66,7 @@ def test_what_is_sealed_comes_out_as_it_went_in(name: str, value: Any) -> None:
 
 
 PAYLOADS: dict[str, Any] = {
+    "kept_logs": {"try": 1, "lines": [{"level": "info", "message": "SECRET"}], "more": "SECRET"},
     "logs": [{"at": "2026-11-26T10:00:00Z", "level": "info", "message": "SECRET"}],
     "progress": {"percent": 5, "message": "SECRET"},
     "wait_options": {"title": "SECRET", "message": "SECRET", "details": {"a": ["SECRET"]}, "on_timeout": "fail"},
@@ -133,6 +136,34 @@ def test_a_lost_key_is_named_and_the_value_can_be_shown_but_not_used(monkeypatch
     with pytest.raises(EncryptionKeyMissing, match=name):
         dump({"said": envelope.loads(json.dumps({"message": text}))["message"] and value})
     assert name in envelope.open_text(text)
+
+
+def test_a_text_of_which_a_part_is_under_a_lost_key_is_refused_where_it_would_be_stored_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = f"Error: {envelope.seal_text('no such card')}"
+    (name,) = envelope.key_names(text)
+    have(monkeypatch, "second")
+    opened = envelope.open_text(text)
+    assert opened.startswith("Error: This is encrypted")
+    with pytest.raises(EncryptionKeyMissing, match=name):
+        Event._meta.get_field("rejected").pre_save(Event(rejected=opened), add=False)
+
+
+def test_the_keys_and_the_form_of_stored_text_are_those_of_what_is_sealed_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A payload may say `v1:…`, too."""
+    first = {"said": "v1:00000000:AAAA", "of": envelope.seal_value(1), "text": envelope.seal_text("a")}
+    (name,) = envelope.key_names(json.dumps(first))
+    assert name != "00000000"
+    again = {**first, "of": envelope.seal_value(2), "text": envelope.seal_text("b")}
+    assert envelope.form(json.dumps(first)) == envelope.form(json.dumps(again))
+    have(monkeypatch, "second")
+    newer = {**first, "of": envelope.seal_value(1), "text": envelope.seal_text("a")}
+    assert envelope.form(json.dumps(first)) != envelope.form(json.dumps(newer))
+    assert envelope.form(json.dumps(first), with_keys=False) == envelope.form(json.dumps(newer), with_keys=False)
+    assert envelope.form(json.dumps(first)) != envelope.form(json.dumps({**first, "said": "v1:00000000:BBBB"}))
 
 
 def test_what_was_changed_in_the_database_is_not_opened() -> None:

@@ -7,7 +7,6 @@ compare-and-set: runs may be open. It may be ended at any moment, and called aga
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +28,6 @@ MOST_NAMED = 100
 MOST_PASSES = 10
 SETTLED_AFTER_S = switch.KNOWN_FOR_S + 1.0
 """After so long every process knows that an organization was switched."""
-_TOKEN = re.compile(r"v1:([0-9a-f]{8}):[A-Za-z0-9_-]+={0,2}")
 Field = PayloadField | PayloadTextField
 
 
@@ -216,9 +214,8 @@ class _Unreadable(Exception):
 def _new_text(column: Field, facts: Mapping[str, Any], text: str, is_wanted: bool | None) -> str | None:
     """What is to be stored instead; None where it is right as it is. Raises _Unreadable."""
     if isinstance(column, PayloadTextField):
-        before = envelope.keys().misses
         clear = envelope.open_text(text)
-        if envelope.keys().misses != before:
+        if isinstance(clear, envelope.UnopenedText):
             raise _Unreadable(clear)
         if is_wanted is None:
             return None
@@ -233,9 +230,9 @@ def _new_text(column: Field, facts: Mapping[str, Any], text: str, is_wanted: boo
             return None
         clear = json.dumps(value, ensure_ascii=False)
         new = json.dumps(sealed(column, facts, value), ensure_ascii=False) if is_wanted or MARKER in clear else clear
-        if json.loads(_form(text)) == json.loads(_form(new)):
+        if json.loads(envelope.form(text)) == json.loads(envelope.form(new)):
             return None
-    return None if _form(text) == _form(new) else new
+    return None if envelope.form(text) == envelope.form(new) else new
 
 
 def sealed(column: PayloadField, facts: Mapping[str, Any], value: Any) -> Any:
@@ -243,11 +240,6 @@ def sealed(column: PayloadField, facts: Mapping[str, Any], value: Any) -> Any:
     if column.model._meta.db_table == "headrace_workflows_item" and column.name == "value":
         return shapes.item(value, is_part=facts.get("kind") == "batch", owner=facts["org_id"])
     return column.sealed(facts, value)
-
-
-def _form(text: str) -> str:
-    """The stored text without what differs from one sealing to the next."""
-    return _TOKEN.sub(r"v1:\1", text)
 
 
 def _replace(table: Table, column: Field, key: tuple[Any, ...], old: str, new: str) -> bool:
