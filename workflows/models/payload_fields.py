@@ -1,7 +1,7 @@
 """Fields of models that hold payloads: they open what they read, and seal what they write where that is asked for.
 
 `QuerySet.update()` writes past them: nothing may use it for such a field. They are also the list of what is sealed:
-`services.access.payloads` walks them.
+`services.access.stored_payloads` walks them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ RowShape = Callable[[Mapping[str, Any], Any], Any]
 def is_on(org_id: UUID) -> bool:
     """Whether an organization's payloads are to be sealed, for those who use Django's connection."""
     return switch.known().is_on(org_id, _look)
+
+
+def is_on_for_any() -> bool:
+    """Whether any organization wants it: what belongs to none may quote a payload of that one."""
+    return not switch.known().is_off_for_all(_look)
 
 
 def _look() -> Iterable[UUID]:

@@ -100,8 +100,9 @@ def wait_options(value: Any) -> Any:
     return all_but(value, _OPEN_OF_OPTIONS)
 
 
-def item(value: Any, *, is_part: bool, owner: UUID) -> Any:
-    """The value of an item; `is_part`: of a batch, a list of elements. A resumed run finds it again by comparing."""
+def item(value: Any, *, is_part: bool, owner: UUID | None) -> Any:
+    """The value of an item; `is_part`: of a batch, a list of elements. A resumed run finds it again by comparing; one
+    whose container is gone (no `owner`) is looked for by nobody."""
     if is_part and isinstance(value, list):
         return [seal_value(element, stable_for=owner) for element in value]
     return seal_value(value, stable_for=owner)
