@@ -37,6 +37,10 @@ _VALUE = re.compile(_SEALED)
 _TEXT = re.compile(r"\$enc\{" + _SEALED + r"\}")
 _STORED = re.compile(r'(\$enc(?:\{|":\s*"))' + _SEALED)
 """A sealed value or text within stored text or JSON text."""
+_NAME_BYTES = len("v1:01234567:")
+_FERNET_BYTES = 1 + 8 + 16 + 32
+"""Of a Fernet token besides what it holds: version, time, IV, HMAC."""
+_BLOCK_BYTES = 16
 _PURPOSE = b"headrace payloads\0"
 """Keeps these keys apart from those of secrets: the token of the one opens nothing of the other."""
 
@@ -250,3 +254,9 @@ def form(text: str, *, with_keys: bool = True) -> str:
     """A stored text, or JSON text, without its tokens: the same for what is sealed at the same places, by the same keys
     (`with_keys`)."""
     return _STORED.sub(r"\1\2" if with_keys else r"\1", text) if NAME in text else text
+
+
+def payload_bytes(clear: int, number: int, sealed: int) -> int:
+    """The bytes of payloads: so many of those that are stored in clear, and those of a number of others, which are
+    sealed as `v1:…` in so many bytes. Of each of these half a block of padding is taken off: it is a guess."""
+    return clear + (sealed - number * _NAME_BYTES) * 3 // 4 - number * (_FERNET_BYTES + _BLOCK_BYTES // 2)

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from tests.integration.access.marked import have, have_all, places_of, start, stored
 from tests.integration.retention.history import ended, failed
+from workflows.engine.sql.record import run_sizes
 from workflows.models import Organization, PrunedRun, Run, StepRun, SweepFailure
 from workflows.sealing import envelope
 from workflows.services.access import payloads, stored_payloads
@@ -132,3 +133,22 @@ def test_who_is_stopped_goes_on_when_called_again(
     payloads.switch_to(org, on=False)
     assert payloads.rewrite(org).changed > 0
     assert len([text for text in stored("headrace_workflows_run", "input", org_id=org.id) if mark in text]) == 5
+
+
+def test_outputs_have_about_the_same_size_encrypted_and_in_clear(org: Organization) -> None:
+    run_id = start(org, [NOOP, {**NOOP, "id": "b"}], {"word": "x" * 3_000})
+
+    def size() -> int:
+        (row,) = run_sizes(run_ids=[run_id])
+        return envelope.payload_bytes(row.clear, row.number, row.sealed)
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE headrace_workflows_steprun SET output = to_jsonb(%s::text) WHERE run_id = %s", ["x" * 3_000, run_id]
+        )
+    in_clear = size()
+    assert in_clear == 6_004
+    payloads.switch_to(org, on=True)
+    payloads.rewrite(org)
+    assert abs(size() - in_clear) < 30
+    payloads.switch_to(org, on=False)

@@ -173,6 +173,14 @@ def test_what_was_changed_in_the_database_is_not_opened() -> None:
         envelope.check_open(envelope.loads(changed))
 
 
+@pytest.mark.parametrize("size", [2, 15, 16, 17, 1_000, 99_999])
+def test_the_size_of_payloads_is_known_from_that_of_what_is_stored(size: int) -> None:
+    text = '"' + "x" * (size - 2) + '"'
+    stored = [json.loads(envelope.seal_json(text))["$enc"] for _ in range(7)]
+    found = envelope.payload_bytes(100, len(stored), sum(map(len, stored)))
+    assert abs(found - 100 - 7 * size) <= 7 * 10, "half a block of each, and what base64 fills up"
+
+
 def test_the_keys_of_payloads_open_no_secret() -> None:
     from workflows.models.encryption import encrypt
 
