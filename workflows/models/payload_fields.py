@@ -75,12 +75,11 @@ class PayloadField(models.JSONField):
         value = super().pre_save(model_instance, add)
         if value is None or isinstance(value, BaseExpression):
             return value
+        envelope.check_open(value)
         if not _is_on(model_instance, self.owner):
             text = json.dumps(value, cls=self.encoder)
             if not envelope.has_marker(text):
                 return _Serialised(text)
-        for why in envelope.unopened(value):
-            raise EncryptionKeyMissing(why)
         return self.sealed(vars(model_instance), value)
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:

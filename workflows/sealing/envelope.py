@@ -1,10 +1,11 @@
 """Payloads that are stored encrypted (*sealed*): their form in the database, and opening it wherever it is read.
 
 A sealed JSON value is `{"$enc": "v1:<key>:<token>"}`, a sealed text `$enc{v1:<key>:<token>}`: the name of the key, and
-a Fernet token. Both may stand within other JSON (a run of a batch seals each event, an error its message), and the text
-within other text. What is read is opened at any depth. So nothing that looks so may be stored in clear: whoever stores
-a payload seals it where its organization asks for that, *or* where `MARKER` stands in it. What has been opened is not
-looked at again: a payload can't carry the sealed value of somebody else into a place where it is opened.
+a Fernet token. The value may stand anywhere within other JSON (a run of a batch seals each event), the text as a member
+of an object (an error seals its message), and within the text of a column of its own. What is read is opened at any
+depth. So nothing that looks so may be stored in clear: whoever stores a payload seals it where its organization asks
+for that, *or* where `MARKER` stands in it (in a text `TEXT_MARKER`). What has been opened is not looked at again: a
+payload can't carry the sealed value of somebody else into a place where it is opened.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from workflows.this_process.configuration import encryption_keys
 
 NAME = "$enc"
 MARKER = '"$enc'
-"""What is in the JSON text of everything that holds a sealed value, or looks as if it did."""
+"""What is in the JSON text of everything that holds a sealed value, or a sealed text as a member; or looks so."""
 MARKER_BYTES = b'"$enc'
 TEXT_MARKER = "$enc{"
 _SEALED = r"v1:([0-9a-f]{8}):([A-Za-z0-9_-]+={0,2})"
@@ -100,7 +101,7 @@ def has_marker(text: str) -> bool:
 
 
 def looks_sealed(text: str) -> bool:
-    """Whether JSON text holds something that would be opened where it is read, as a value or as a text."""
+    """Whether JSON text may hold something that is opened where it, or a text in it, is read."""
     return has_marker(text) or TEXT_MARKER in text
 
 
@@ -118,7 +119,8 @@ def seal_json(text: str) -> str:
 
 
 def seal_value(value: Any, *, stable_for: UUID | None = None) -> dict[str, str]:
-    """The sealed value of a JSON value. `stable_for`: the same one for an equal value of this owner."""
+    """The sealed value of a JSON value. `stable_for`: the same one for the same JSON of this owner, in whatever order
+    its members are."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=stable_for is not None)
     return {NAME: _sealed(text, stable_for)}
 
@@ -144,11 +146,11 @@ class UnopenedText(str):
 
 
 class Unopened(dict[str, Any]):
-    """What stands for a value that no key opens. It can be shown as it is; what looks into it is refused, since it
-    would take a payload for another one."""
+    """What stands for a value that no key opens. It can be shown as it is; who asks it for a member is refused, since
+    that would take it for the payload."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__({NAME: UnopenedText(_why(key))})
+    def __init__(self, why: UnopenedText) -> None:
+        super().__init__({NAME: why})
 
     def __getitem__(self, name: str) -> Any:
         if name != NAME:
@@ -168,13 +170,29 @@ class Unopened(dict[str, Any]):
         raise EncryptionKeyMissing(str(super().__getitem__(NAME)))
 
 
-def _why(key: str) -> str:
-    return f"This is encrypted under the key {key}, which is not here: add that key to HEADRACE_ENCRYPTION_KEYS_OLD."
-
-
 def loads(text: str | bytes) -> Any:
-    """A JSON value as it was before it was sealed, at whatever depth."""
-    return json.loads(text, object_hook=_opened)
+    """A JSON value as it was before it, or parts of it at whatever depth, were sealed."""
+    value = json.loads(text)
+    if match := _match(value):
+        return _clear_value(match)
+    left = [value]
+    while left:  # from the top down: what is opened is not looked at
+        inner = left.pop()
+        places = inner.items() if isinstance(inner, dict) else enumerate(inner) if isinstance(inner, list) else ()
+        for place, item in places:
+            if match := _match(item):
+                inner[place] = _clear_value(match)
+            elif isinstance(item, dict | list):
+                left.append(item)
+            elif isinstance(item, str) and isinstance(inner, dict) and (match := _TEXT.fullmatch(item)):
+                inner[place] = _clear_text(match)
+    return value
+
+
+def _match(value: Any) -> re.Match[str] | None:
+    if isinstance(value, dict) and len(value) == 1 and isinstance(held := value.get(NAME), str):
+        return _VALUE.fullmatch(held)
+    return None
 
 
 def open_text(text: str) -> str:
@@ -196,33 +214,32 @@ def is_sealed_text(text: str) -> bool:
     return _TEXT.fullmatch(text) is not None
 
 
-def _opened(value: dict[str, Any]) -> Any:
-    if len(value) == 1 and isinstance(held := value.get(NAME), str) and (match := _VALUE.fullmatch(held)):
-        clear = _clear(match)
-        return Unopened(match[1]) if clear is None else json.loads(clear)
-    for name, item in value.items():
-        if isinstance(item, str) and item.startswith(TEXT_MARKER) and (match := _TEXT.fullmatch(item)):
-            value[name] = _clear_text(match)
-    return value
+def _clear_value(match: re.Match[str]) -> Any:
+    clear = _clear(match)
+    return Unopened(clear) if isinstance(clear, UnopenedText) else json.loads(clear)
 
 
 def _clear_text(match: re.Match[str]) -> str:
     clear = _clear(match)
-    return UnopenedText(_why(match[1])) if clear is None else clear.decode("utf-8", "surrogatepass")
+    return clear if isinstance(clear, UnopenedText) else clear.decode("utf-8", "surrogatepass")
 
 
-def _clear(match: re.Match[str]) -> bytes | None:
-    """None where the key is not here, or what is stored was changed."""
+def _clear(match: re.Match[str]) -> bytes | UnopenedText:
+    """What was sealed; or why nobody can open it."""
     name, token = match[1], match[2]
     known = keys()
+    why = f"This is encrypted under the key {name}, which is not here: add that key to HEADRACE_ENCRYPTION_KEYS_OLD."
     for key in known.current():
         if key.name == name:
             try:
                 return key.fernet.decrypt(token)
             except InvalidToken:
-                break
+                why = (
+                    f"This was encrypted under the key {name} and was changed in the database since: nobody can open "
+                    "it. Bring it back from a backup."
+                )
     known.has_missed = True
-    return None
+    return UnopenedText(why)
 
 
 def unopened(value: Any) -> Iterator[str]:
@@ -239,7 +256,8 @@ def unopened(value: Any) -> Iterator[str]:
 
 
 def check_open(value: Any) -> None:
-    """Raises EncryptionKeyMissing where a part of the value could not be opened. Costs nothing until one can't be."""
+    """Raises EncryptionKeyMissing where a part of the value could not be opened. Looks into it only once this process
+    has met such a value."""
     if keys().has_missed:
         for why in unopened(value):
             raise EncryptionKeyMissing(why)

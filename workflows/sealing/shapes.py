@@ -4,7 +4,7 @@
 |---|---|
 | input of a run | nothing; of a batch each event is sealed by itself, since SQL adds events to it |
 | output of a step | nothing; of `wait_for_event` the event's `id`, of `conditional` the keys of the steps in `then` |
-| errors | category, names of classes, the key of the step |
+| errors | category, names of classes, the key of the step, whether and when it is tried again |
 | log lines, progress | time, level, percent |
 | items of containers | nothing; each element of a batch by itself, since SQL halves batches; equal ones look equal |
 | options of a wait | what it does at its end; of an approval not its title, message, details, approvers |
@@ -34,20 +34,11 @@ def whole(value: Any) -> Any:
     return seal_value(value)
 
 
-def member(value: Any) -> Any:
-    """A member of an object: a text stays a text. What is empty, a number or a switch has nothing to hide."""
-    if isinstance(value, str):
-        return seal_text(value) if value else value
-    if value is None or isinstance(value, bool | int | float) or value in ([], {}):
-        return value
-    return seal_value(value)
-
-
 def all_but(value: Any, names: frozenset[str]) -> Any:
     """An object of which these members stay in clear, unless they look sealed."""
     if not isinstance(value, dict) or NAME in value:
         return seal_value(value)
-    return {name: item if name in names and _is_plain(item) else _whole_member(item) for name, item in value.items()}
+    return {name: item if name in names and _is_plain(item) else _member(item) for name, item in value.items()}
 
 
 def _is_plain(value: Any) -> bool:
@@ -56,9 +47,11 @@ def _is_plain(value: Any) -> bool:
     return not isinstance(value, str | dict) or (isinstance(value, str) and TEXT_MARKER not in value)
 
 
-def _whole_member(value: Any) -> Any:
-    """As `member`, but numbers are sealed too."""
-    return seal_value(value) if isinstance(value, int | float) and not isinstance(value, bool) else member(value)
+def _member(value: Any) -> Any:
+    """A member of an object: a text stays a text. What is empty, and a switch, has nothing to hide."""
+    if isinstance(value, str):
+        return seal_text(value) if value else value
+    return value if value is None or isinstance(value, bool) or value in ([], {}) else seal_value(value)
 
 
 def run_input(value: Any) -> Any:

@@ -110,6 +110,10 @@ def test_a_sealed_value_within_a_payload_is_not_opened() -> None:
     text = envelope.seal_text("4111")
     assert envelope.loads(envelope.seal_json(json.dumps({"message": text}))) == {"message": text}
     assert envelope.open_text(envelope.seal_text(text)) == text
+    for around in ({"message": envelope.seal_value(text)}, {"$enc": envelope.seal_value(of_another["$enc"])}):
+        (name,) = around
+        opened = envelope.loads(json.dumps({"outer": [around]}))
+        assert opened == {"outer": [{name: text if name == "message" else of_another["$enc"]}]}
 
 
 def test_everything_is_read_with_any_key_and_written_with_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +138,9 @@ def test_a_lost_key_is_named_and_the_value_can_be_shown_but_not_used(monkeypatch
     with pytest.raises(EncryptionKeyMissing, match=name):
         dump({**value})
     with pytest.raises(EncryptionKeyMissing, match=name):
-        dump({"said": envelope.loads(json.dumps({"message": text}))["message"] and value})
+        dump({"said": envelope.loads(json.dumps({"message": text}))["message"]})
+    with pytest.raises(EncryptionKeyMissing, match=name):
+        Event._meta.get_field("data").pre_save(Event(data=envelope.loads(json.dumps({"message": text}))), add=False)
     assert name in envelope.open_text(text)
 
 
@@ -169,7 +175,7 @@ def test_the_keys_and_the_form_of_stored_text_are_those_of_what_is_sealed_in_it(
 def test_what_was_changed_in_the_database_is_not_opened() -> None:
     stored = envelope.seal_json('"a"')
     changed = stored[:-10] + ("A" if stored[-10] != "A" else "B") + stored[-9:]
-    with pytest.raises(EncryptionKeyMissing):
+    with pytest.raises(EncryptionKeyMissing, match="was changed in the database since"):
         envelope.check_open(envelope.loads(changed))
 
 

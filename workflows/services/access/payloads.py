@@ -1,7 +1,7 @@
 """Turning the encryption of an organization's payloads on and off, and bringing what is stored already to that.
 
-New rows are written so by every process within seconds; older ones by `rewrite`, page by page, each row by a
-compare-and-set: runs may be open. It may be ended at any moment, and called again.
+New rows are written so by every process within seconds; older ones by `rewrite`, page by page, each column of a row by
+a compare-and-set: runs may be open. It may be ended at any moment, and called again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from workflows.services.access.stored_payloads import Field, StoredRow, Table
 MOST_NAMED = 100
 MOST_PASSES = 10
 SETTLED_AFTER_S = switch.KNOWN_FOR_S + 1.0
-"""After so long every process knows that an organization was switched."""
+"""After so long every process knows that an organization was switched; what a transaction that is open still then has
+stored as before, a later pass of `rewrite` finds, or its next call."""
 
 
 @dataclass(kw_only=True)
@@ -41,7 +42,7 @@ class Rewritten:
     unreadable_count: int = 0
     unreadable: list[str] = field(default_factory=list)
     by_key: Counter[str] = field(default_factory=Counter)
-    """How many columns are sealed by each key, or are in clear (the empty name)."""
+    """How many columns of rows are sealed by each key, also in part, or have nothing sealed (the empty name)."""
 
     def refuse(self, place: str) -> None:
         self.unreadable_count += 1
@@ -61,7 +62,7 @@ def switch_to(organization: Organization, *, on: bool) -> bool:
 
 
 def wait_until_known() -> None:
-    """Until no process stores a payload of a switched organization as before."""
+    """Wait until every process knows that an organization was switched."""
     time.sleep(SETTLED_AFTER_S)
 
 
@@ -164,7 +165,8 @@ def sealed(column: PayloadField, facts: Mapping[str, Any], value: Any) -> Any:
 
 
 def _replace(table: Table, column: Field, key: tuple[Any, ...], old: str, new: str) -> bool:
-    """Where the row is still as it was read. Else whoever has changed it meanwhile has stored what is right."""
+    """Where the column is still as it was read. Else a later pass, or the next call, looks at it again: what was added
+    to it meanwhile is right, and the rest may not be."""
     where = " AND ".join(f'"{name}" = %s' for name in table.keys)
     kind = "jsonb" if isinstance(column, PayloadField) else "text"
     with connection.cursor() as cursor:
