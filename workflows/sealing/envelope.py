@@ -38,7 +38,8 @@ _VALUE = re.compile(_SEALED)
 _TEXT = re.compile(r"\$enc\{" + _SEALED + r"\}")
 _STORED = re.compile(r'(\$enc(?:\{|":\s*"))' + _SEALED)
 """A sealed value or text within stored text or JSON text."""
-_NAME_BYTES = len("v1:01234567:")
+_NAME_BYTES = 12
+"""Of `v1:01234567:`."""
 _FERNET_BYTES = 1 + 8 + 16 + 32
 """Of a Fernet token besides what it holds: version, time, IV, HMAC."""
 _BLOCK_BYTES = 16
