@@ -122,6 +122,16 @@ ALL = (
     ),
     *(_of_http(request, title, count) for request, title in REQUESTS.items() for count in (1, 32)),
     Experiment(
+        name="sealing_off", title="Events to the ends of their runs, and nobody encrypts payloads: with the looks "
+        "whether somebody does, and with these taken out",
+        verb="received", contenders=("headrace", "no_sealing"), given={"events": 1_600, "in_flight": 8}, pair_s=20,
+    ),
+    Experiment(
+        name="sealing_off_cpu", title="The same in one process, from the event to the record: its CPU, by turns with "
+        "the looks and without them",
+        verb="sealing_off", contenders=("by_hand",), given={"pairs": 20, "events": 50}, pair_s=20,
+    ),
+    Experiment(
         name="stream", title="A run as a client on the stream sees it", verb="stream",
         contenders=("headrace",), given={"count": 10, "pause_ms": 200}, pair_s=10,
     ),

@@ -27,6 +27,9 @@ TITLES = {
     "steps_per_s": "executed to the end, steps/s",
     "per_s": "requests/s",
     "items_per_s": "items/s",
+    "cpu_us": "CPU, µs a run",
+    "cpu_us_without_looks": "CPU without the looks, µs a run",
+    "ratio": "with the looks to without them, the median of pairs",
     "p50_ms": "p50, ms",
     "p99_ms": "p99, ms",
 }
@@ -36,6 +39,7 @@ NAMES = {
     "celery_django": "Celery, Django results",
     "delayed": "1 ms a round trip", "rabbitmq": "over RabbitMQ", "counted": "Headrace", "services": "Headrace",
     "events_off": "told to nobody", "flower": "with a Flower", "no_continuation": "Headrace",
+    "no_sealing": "without these looks", "by_hand": "Headrace",
 }  # fmt: skip
 
 

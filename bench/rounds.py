@@ -19,6 +19,8 @@ Turn = Callable[[], AbstractContextManager[object]]
 """What is entered before a machine that others use, too, is measured on."""
 TURN_S = 130.0
 START_S = 20.0
+WITHOUT_WORKER = frozenset({"services", "by_hand"})
+"""Contenders that have nobody who executes runs."""
 Values = dict[str, list[float]]
 
 
@@ -111,7 +113,7 @@ class Session:
 
 def _started(name: str, places: variants.Places) -> Contender:
     contender = variants.start(name, places)
-    if name != "services":
+    if name not in WITHOUT_WORKER:
         contender.do("warm")
     contender.freeze()
     return contender
@@ -123,9 +125,9 @@ def ask(experiment: Experiment, contender: Contender, name: str) -> Any:
         return contender.do(experiment.verb, **experiment.given_to(name))
     contender.thaw()
     try:
-        if name not in {"services", *variants.CELERY} and not name.startswith(("bullmq", "restate")):
+        if name not in {*WITHOUT_WORKER, *variants.CELERY} and not name.startswith(("bullmq", "restate")):
             contender.do("wake")
-        elif name != "services":
+        elif name not in WITHOUT_WORKER:
             contender.do("warm")
         return contender.do(experiment.verb, **experiment.given_to(name))
     finally:

@@ -33,6 +33,8 @@ HEADRACE: dict[str, Mapping[str, str]] = {
     "delayed": {"BENCH_DELAY_MS": "1"},
     "events_off": {"HEADRACE_STEP_EVENTS": "0"},
     "flower": {"BENCH_FLOWER": "1"},
+    "by_hand": {"BENCH_WORKER": "0", "HEADRACE_FLOW_CONTROL": "off"},
+    "no_sealing": {"BENCH_NO_SEALING": "1"},
     "no_continuation": {"HEADRACE_FLOW_CONTROL": "off", "HEADRACE_MAX_CONTINUED": "0"},
     "services": {"BENCH_WORKER": "0"},
     "growth_small": {},

@@ -11,8 +11,8 @@ import json
 import re
 from typing import Any
 
-from workflows.errors import EncryptionKeyMissing, InvalidInput, InvalidJson, InvalidOutput, PayloadTooLarge
-from workflows.sealing.envelope import has_marker, unopened
+from workflows.errors import InvalidInput, InvalidJson, InvalidOutput, PayloadTooLarge
+from workflows.sealing.envelope import check_open
 
 MAX_EVENT_BYTES = 512 * 1024
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024
@@ -115,9 +115,7 @@ def dump(value: Json, *, what: str = "The output", limit_bytes: int = MAX_OUTPUT
         found = fault(value)
         if found:
             raise InvalidOutput(f"{what} can't be stored: {found}.")
-    if has_marker(text):
-        for why in unopened(value):
-            raise EncryptionKeyMissing(why)
+    check_open(value)
     size = len(text.encode())
     if size > limit_bytes:
         raise PayloadTooLarge(f"{what} has {size:,} bytes, the limit is {limit_bytes:,}.")

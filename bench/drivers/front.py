@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from bench import load
+from bench.drivers.processes import cpu_s
 from bench.drivers.site import Site
 from workflows import services
 
@@ -57,6 +58,31 @@ class Front:
         if call.method == "POST":
             spent["executed_per_s"] = spent["items_per_s"] * seconds / (seconds + spent["drained_s"])
         return spent
+
+    def received(self, *, events: int, in_flight: int) -> dict[str, float]:
+        """Events, each in a request of its own, until the runs that they start have ended: runs a second, and the CPU
+        that web and worker have used for each."""
+        self.start()
+        call, each = self._call("event"), events // in_flight
+        self._post(call, 10)
+        self.site.await_idle()
+        used_before, called = self._cpu_s(), time.time()
+        threads = [threading.Thread(target=self._post, args=(call, each)) for _ in range(in_flight)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ended = self.site.await_runs(each * in_flight, since=called - 0.001)
+        used = self._cpu_s() - used_before
+        return {"executed_per_s": each * in_flight / (ended - called), "cpu_us": used * 1e6 / (each * in_flight)}
+
+    def _post(self, call: load.Call, count: int) -> None:
+        with httpx.Client(timeout=30) as client:
+            for _ in range(count):
+                client.post(call.url, content=call.body, headers=dict(call.headers)).raise_for_status()
+
+    def _cpu_s(self) -> float:
+        return sum(cpu_s(process.pid) for process in self.site.processes.running.values())
 
     def _call(self, request: str) -> load.Call:
         bearer = {"Authorization": f"Bearer {self._api_key}"}

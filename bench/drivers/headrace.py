@@ -23,7 +23,8 @@ def main() -> None:
     effects = Effects()
     os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
     os.environ["BENCH_EFFECTS"] = str(effects.port)
-    os.environ["HEADRACE_STEP_MODULES"] = "bench_effects" + (",bench_trace" if "BENCH_TRACE" in os.environ else "")
+    more = {"BENCH_TRACE": ",bench_trace", "BENCH_NO_SEALING": ",bench_no_sealing"}
+    os.environ["HEADRACE_STEP_MODULES"] = "bench_effects" + "".join(more[name] for name in more if name in os.environ)
     os.environ["HEADRACE_FLOW_MODULES"] = "bench_flows"
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HANDLERS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     sys.path.append(str(HANDLERS))
@@ -92,6 +93,7 @@ def _serve(effects: Effects, between: Between | None) -> None:
             "idle_stack": partial(costs.idle_stack, place),
             "worker_memory": partial(costs.worker_memory, place),
             **_of_memory_and_pages(place, web),
+            **_of_sealing(place, web),
             "floor": lambda: {"six_fsyncs_ms": costs.fsyncs_ms(Path(settings.VAR_DIR))},
             "edges": lambda: edges.measure(edges.Edges(web.start())),
             "gate": gate.measure,
@@ -119,3 +121,9 @@ def _of_memory_and_pages(place: Any, web: Any) -> dict[str, Callable[..., Any]]:
         "live_pages": partial(pages.latencies, web),
         "live_streams": partial(streams.measure, web),
     }
+
+
+def _of_sealing(place: Any, web: Any) -> dict[str, Callable[..., Any]]:
+    from bench.sealing import by_hand  # noqa: PLC0415
+
+    return {"received": web.received, "sealing_off": partial(by_hand.sealing_off, place)}

@@ -44,6 +44,8 @@ class Site:
             services.apply_definition(self.organization, flow.spec())
         self._publish("queue", [{"id": "a", "type": "noop", "throttling": {"concurrency": 1}}])
         self._publish("row", [{"id": f"s{number}", "type": "noop"} for number in range(200)])
+        self._publish("by-hand", [{"id": "a", "type": "noop", "config": {"output": "${ input }"}}],
+                      on=[{"event": "bench/by-hand"}])  # fmt: skip
         self._publish("on-event", [{"id": "a", "type": "bench_effect"}], on=[{"event": "bench/happened"}])
 
     def _publish(self, slug: str, steps: list[dict[str, Any]], **more: Any) -> None:
@@ -96,6 +98,16 @@ class Site:
             if time.monotonic() > until:
                 raise RuntimeError(f"runs are live after {PATIENCE_S:.0f} s; see the log of the worker")
             (pause or partial(time.sleep, pause_s))()
+
+    def await_runs(self, count: int, *, since: float) -> float:
+        """Wait until so many runs that were made since then have ended. Returns when the last one did."""
+        sql = (
+            "SELECT count(*) FROM headrace_workflows_run WHERE org_id = %s AND created_at >= to_timestamp(%s)"
+            " AND ended_at IS NOT NULL"
+        )
+        while self._one(sql, [self.organization.id, since]) < count:
+            time.sleep(0.1)
+        return self.last_end(since)
 
     def times_of(self, run_id: str) -> tuple[float, float]:
         """(created, ended) of a run that has ended or is about to, as seconds of the epoch."""

@@ -32,7 +32,7 @@ def handle(command: HeadraceCommand, options: dict[str, Any]) -> None:
     """Do what the verb says. Exit code 1 where something is left that no key opens."""
     verb = options["verb"]
     if verb == READS:
-        _say(command, payloads.count([command.organization(options)]), options)
+        _say(command, payloads.count(command.organization(options)), options)
     elif verb == "rotate-payloads":
         command.doing("payloads")
         _say(command, payloads.rotate(), options)

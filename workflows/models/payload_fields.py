@@ -1,13 +1,14 @@
 """Fields of models that hold payloads: they open what they read, and seal what they write where that is asked for.
 
 `QuerySet.update()` writes past them: nothing may use it for such a field. They are also the list of what is sealed:
-`services.access.payloads` walks them.
+`services.access.stored_payloads` walks them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from django.apps import apps
 from django.db import models
 from django.db.models.expressions import BaseExpression
 from django.db.models.fields.json import KeyTransform
+from psycopg.types.json import Jsonb
 
 from workflows.errors import EncryptionKeyMissing
 from workflows.sealing import envelope, shapes, switch
@@ -26,6 +28,11 @@ RowShape = Callable[[Mapping[str, Any], Any], Any]
 def is_on(org_id: UUID) -> bool:
     """Whether an organization's payloads are to be sealed, for those who use Django's connection."""
     return switch.known().is_on(org_id, _look)
+
+
+def is_on_for_any() -> bool:
+    """Whether any organization wants it: what belongs to none may quote a payload of that one."""
+    return not switch.known().is_off_for_all(_look)
 
 
 def _look() -> Iterable[UUID]:
@@ -64,15 +71,32 @@ class PayloadField(models.JSONField):
         return self.shape(value) if self.row_shape is None else self.row_shape(row, value)
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        """What is stored, serialised once: what is not sealed goes on as the text in which it was looked for MARKER."""
         value = super().pre_save(model_instance, add)
         if value is None or isinstance(value, BaseExpression):
             return value
-        if envelope.MARKER in json.dumps(value, default=str):
-            for why in envelope.unopened(value):
-                raise EncryptionKeyMissing(why)
-        elif not _is_on(model_instance, self.owner):
-            return value
+        envelope.check_open(value)
+        if not _is_on(model_instance, self.owner):
+            text = json.dumps(value, cls=self.encoder)
+            if not envelope.has_marker(text):
+                return _Serialised(text)
         return self.sealed(vars(model_instance), value)
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        if isinstance(value, _Serialised):
+            return Jsonb(value, dumps=_text_of)
+        return super().get_db_prep_value(value, connection, prepared)
+
+
+@dataclass(frozen=True)
+class _Serialised:
+    """A value that is stored in clear, as JSON text."""
+
+    text: str
+
+
+def _text_of(value: Any) -> str:
+    return str(value.text)
 
 
 class PayloadTextField(models.TextField):  # type: ignore[type-arg]
@@ -100,6 +124,8 @@ class PayloadTextField(models.TextField):  # type: ignore[type-arg]
 
 
 def _is_on(row: models.Model, owner: str) -> bool:
+    if not is_on_for_any():
+        return False  # and nobody has to look for the row that has the organization
     found: Any = row
     for name in owner.split("."):
         found = getattr(found, name)

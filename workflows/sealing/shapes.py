@@ -4,7 +4,7 @@
 |---|---|
 | input of a run | nothing; of a batch each event is sealed by itself, since SQL adds events to it |
 | output of a step | nothing; of `wait_for_event` the event's `id`, of `conditional` the keys of the steps in `then` |
-| errors | category, names of classes, the key of the step |
+| errors | category, names of classes, the key of the step, whether and when it is tried again |
 | log lines, progress | time, level, percent |
 | items of containers | nothing; each element of a batch by itself, since SQL halves batches; equal ones look equal |
 | options of a wait | what it does at its end; of an approval not its title, message, details, approvers |
@@ -23,6 +23,7 @@ Shape = Callable[[Any], Any]
 _OPEN_OF_ERROR = frozenset({"category", "name", "classPath", "step", "final", "retry_after_s"})
 _OPEN_OF_OUTPUT = {"wait_for_event": frozenset({"id"}), "conditional": frozenset({"then"})}
 _OPEN_OF_LINE = frozenset({"at", "level"})
+_OPEN_OF_KEPT = frozenset({"try"})
 _OPEN_OF_PROGRESS = frozenset({"at", "percent"})
 _OPEN_OF_OPTIONS = frozenset({"on_timeout", "on_failure", "on_reject", "on_cancel", "callback", "remind_ms"})
 _PLAIN = re.compile(r"[^${}]*")
@@ -33,20 +34,11 @@ def whole(value: Any) -> Any:
     return seal_value(value)
 
 
-def member(value: Any) -> Any:
-    """A member of an object: a text stays a text. What is empty, a number or a switch has nothing to hide."""
-    if isinstance(value, str):
-        return seal_text(value) if value else value
-    if value is None or isinstance(value, bool | int | float) or value in ([], {}):
-        return value
-    return seal_value(value)
-
-
 def all_but(value: Any, names: frozenset[str]) -> Any:
     """An object of which these members stay in clear, unless they look sealed."""
     if not isinstance(value, dict) or NAME in value:
         return seal_value(value)
-    return {name: item if name in names and _is_plain(item) else _whole_member(item) for name, item in value.items()}
+    return {name: item if name in names and _is_plain(item) else _member(item) for name, item in value.items()}
 
 
 def _is_plain(value: Any) -> bool:
@@ -55,9 +47,11 @@ def _is_plain(value: Any) -> bool:
     return not isinstance(value, str | dict) or (isinstance(value, str) and TEXT_MARKER not in value)
 
 
-def _whole_member(value: Any) -> Any:
-    """As `member`, but numbers are sealed too."""
-    return seal_value(value) if isinstance(value, int | float) and not isinstance(value, bool) else member(value)
+def _member(value: Any) -> Any:
+    """A member of an object: a text stays a text. What is empty, and a switch, has nothing to hide."""
+    if isinstance(value, str):
+        return seal_text(value) if value else value
+    return value if value is None or isinstance(value, bool) or value in ([], {}) else seal_value(value)
 
 
 def run_input(value: Any) -> Any:
@@ -84,7 +78,9 @@ def logs(value: Any) -> Any:
 
 def kept_logs(value: Any) -> Any:
     """The log lines of a step that waits: {try, lines}."""
-    return {**value, "lines": logs(value.get("lines", []))}
+    if not isinstance(value, dict) or NAME in value or "lines" not in value:
+        return all_but(value, _OPEN_OF_KEPT)
+    return {**all_but({**value, "lines": []}, _OPEN_OF_KEPT), "lines": logs(value["lines"])}
 
 
 def progress(value: Any) -> Any:
@@ -97,8 +93,9 @@ def wait_options(value: Any) -> Any:
     return all_but(value, _OPEN_OF_OPTIONS)
 
 
-def item(value: Any, *, is_part: bool, owner: UUID) -> Any:
-    """The value of an item; `is_part`: of a batch, a list of elements. A resumed run finds it again by comparing."""
+def item(value: Any, *, is_part: bool, owner: UUID | None) -> Any:
+    """The value of an item; `is_part`: of a batch, a list of elements. A resumed run finds it again by comparing; one
+    whose container is gone (no `owner`) is looked for by nobody."""
     if is_part and isinstance(value, list):
         return [seal_value(element, stable_for=owner) for element in value]
     return seal_value(value, stable_for=owner)

@@ -157,6 +157,12 @@ def _record_change(operation: BulkOperation, what: str, by: str) -> None:
     OperationChange.objects.create(operation=operation, what=what, by=by)
 
 
+STEP_CHANGES = (
+    "status", "ended_at", "cursor", "done", "passed_over", "repaired_before", "paced_from", "paced_count",
+)  # fmt: skip
+"""What a step of an operation changes, besides its problems."""
+
+
 def pump() -> bool:
     """Take a step of every running operation. True while there is one."""
     running = BulkOperation.objects.filter(status=BulkOperation.Status.RUNNING)
@@ -200,13 +206,15 @@ def _step(operation_id: UUID) -> None:
             return
         organization = Organization.objects.get(id=operation.org_id)
         ids, is_last = _next(operation, organization, allowed)
+        refused_before = operation.passed_over
         for item in ids:
             _act(operation, organization, item)
         operation.paced_count += len(ids)
         if is_last:
             operation.status, operation.ended_at = BulkOperation.Status.COMPLETED, timezone.now()
             _record_change(operation, "completed", "the leader")
-        operation.save()
+        payloads = ["problems"] if operation.passed_over > refused_before else []
+        operation.save(update_fields=[*STEP_CHANGES, *payloads])  # payloads that stay are not encrypted anew
 
 
 def _allowance(operation: BulkOperation, now: dt.datetime) -> int:

@@ -32,10 +32,11 @@ from workflows import services
 from workflows.errors import InvalidInput
 from workflows.models import AccessKey, BulkOperation, Event, Organization, Run, TriggerOutcome, Wait
 from workflows.models.payload_fields import PayloadField, PayloadTextField
+from workflows.sealing import envelope
 from workflows.selectors.searching.criteria import Criteria
 from workflows.selectors.searching.walk import find
 from workflows.services import approvals, events, repair
-from workflows.services.access import payloads
+from workflows.services.access import payloads, stored_payloads
 from workflows.services.approvals import Decider
 from workflows.services.events import EventsRefused
 from workflows.services.own import examples
@@ -85,6 +86,10 @@ def test_no_column_has_a_payload_after_flows_of_every_kind(
     _in_python(sealed, mark, tmp_path)
     assert places_of(mark) == set()
     assert Run.objects.filter(org_id=sealed.id).count() > 20
+    tokens = places_of(f"v1:{envelope.keys().current()[0].name}:")
+    assert tokens <= {f"{table.name}.{field.column}" for table in stored_payloads.tables() for field in table.fields}, (
+        "`rotate` goes over all of them"
+    )
     again = payloads.rewrite(sealed)
     assert not again.columns, "what is written by the engine has the form that the list of fields says"
     assert again.unreadable == []

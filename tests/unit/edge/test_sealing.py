@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from workflows import this_process
 from workflows.errors import EncryptionKeyMissing
+from workflows.models import Event
 from workflows.payload import dump
 from workflows.sealing import envelope, shapes
 from workflows.sealing.envelope import Keys
@@ -33,6 +34,7 @@ SHAPES: dict[str, Any] = {
     "run_input": shapes.run_input,
     "error": shapes.error,
     "logs": shapes.logs,
+    "kept_logs": shapes.kept_logs,
     "progress": shapes.progress,
     "wait_options": shapes.wait_options,
     "task_end": shapes.task_end,
@@ -64,6 +66,7 @@ def test_what_is_sealed_comes_out_as_it_went_in(name: str, value: Any) -> None:
 
 
 PAYLOADS: dict[str, Any] = {
+    "kept_logs": {"try": 1, "lines": [{"level": "info", "message": "SECRET"}], "more": "SECRET"},
     "logs": [{"at": "2026-11-26T10:00:00Z", "level": "info", "message": "SECRET"}],
     "progress": {"percent": 5, "message": "SECRET"},
     "wait_options": {"title": "SECRET", "message": "SECRET", "details": {"a": ["SECRET"]}, "on_timeout": "fail"},
@@ -107,6 +110,10 @@ def test_a_sealed_value_within_a_payload_is_not_opened() -> None:
     text = envelope.seal_text("4111")
     assert envelope.loads(envelope.seal_json(json.dumps({"message": text}))) == {"message": text}
     assert envelope.open_text(envelope.seal_text(text)) == text
+    for around in ({"message": envelope.seal_value(text)}, {"$enc": envelope.seal_value(of_another["$enc"])}):
+        (name,) = around
+        opened = envelope.loads(json.dumps({"outer": [around]}))
+        assert opened == {"outer": [{name: text if name == "message" else of_another["$enc"]}]}
 
 
 def test_everything_is_read_with_any_key_and_written_with_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,15 +138,53 @@ def test_a_lost_key_is_named_and_the_value_can_be_shown_but_not_used(monkeypatch
     with pytest.raises(EncryptionKeyMissing, match=name):
         dump({**value})
     with pytest.raises(EncryptionKeyMissing, match=name):
-        dump({"said": envelope.loads(json.dumps({"message": text}))["message"] and value})
+        dump({"said": envelope.loads(json.dumps({"message": text}))["message"]})
+    with pytest.raises(EncryptionKeyMissing, match=name):
+        Event._meta.get_field("data").pre_save(Event(data=envelope.loads(json.dumps({"message": text}))), add=False)
     assert name in envelope.open_text(text)
+
+
+def test_a_text_of_which_a_part_is_under_a_lost_key_is_refused_where_it_would_be_stored_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = f"Error: {envelope.seal_text('no such card')}"
+    (name,) = envelope.key_names(text)
+    have(monkeypatch, "second")
+    opened = envelope.open_text(text)
+    assert opened.startswith("Error: This is encrypted")
+    with pytest.raises(EncryptionKeyMissing, match=name):
+        Event._meta.get_field("rejected").pre_save(Event(rejected=opened), add=False)
+
+
+def test_the_keys_and_the_form_of_stored_text_are_those_of_what_is_sealed_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A payload may say `v1:…`, too."""
+    first = {"said": "v1:00000000:AAAA", "of": envelope.seal_value(1), "text": envelope.seal_text("a")}
+    (name,) = envelope.key_names(json.dumps(first))
+    assert name != "00000000"
+    again = {**first, "of": envelope.seal_value(2), "text": envelope.seal_text("b")}
+    assert envelope.form(json.dumps(first)) == envelope.form(json.dumps(again))
+    have(monkeypatch, "second")
+    newer = {**first, "of": envelope.seal_value(1), "text": envelope.seal_text("a")}
+    assert envelope.form(json.dumps(first)) != envelope.form(json.dumps(newer))
+    assert envelope.form(json.dumps(first), with_keys=False) == envelope.form(json.dumps(newer), with_keys=False)
+    assert envelope.form(json.dumps(first)) != envelope.form(json.dumps({**first, "said": "v1:00000000:BBBB"}))
 
 
 def test_what_was_changed_in_the_database_is_not_opened() -> None:
     stored = envelope.seal_json('"a"')
     changed = stored[:-10] + ("A" if stored[-10] != "A" else "B") + stored[-9:]
-    with pytest.raises(EncryptionKeyMissing):
+    with pytest.raises(EncryptionKeyMissing, match="was changed in the database since"):
         envelope.check_open(envelope.loads(changed))
+
+
+@pytest.mark.parametrize("size", [2, 15, 16, 17, 1_000, 99_999])
+def test_the_size_of_payloads_is_known_from_that_of_what_is_stored(size: int) -> None:
+    text = '"' + "x" * (size - 2) + '"'
+    stored = [json.loads(envelope.seal_json(text))["$enc"] for _ in range(7)]
+    found = envelope.payload_bytes(100, len(stored), sum(map(len, stored)))
+    assert abs(found - 100 - 7 * size) <= 7 * 10, "half a block of each, and what base64 fills up"
 
 
 def test_the_keys_of_payloads_open_no_secret() -> None:

@@ -28,7 +28,7 @@ from workflows.errors import Category, PayloadTooLarge
 from workflows.expressions import compile_expression
 from workflows.models.run import DECIDED
 from workflows.payload import MAX_OUTPUT_BYTES, MAX_RUN_BYTES, dump
-from workflows.sealing import shapes
+from workflows.sealing import envelope, shapes
 from workflows.steps.outcome import Completed, Failed, FanOut, Outcome, StepError
 
 ITEM_FAILED = "ItemFailed"
@@ -242,7 +242,8 @@ def _outcome(row: FanOutsOverRow) -> Outcome | None:
 
 
 def _results(row: FanOutsOverRow, keys: list[str]) -> list[Any]:
-    size = sql.item_results_size(id=row.id, keys=keys)[0].bytes
+    (stored,) = sql.item_results_size(id=row.id, keys=keys)
+    size = envelope.payload_bytes(stored.clear, stored.number, stored.sealed)
     if size > MAX_OUTPUT_BYTES:
         raise PayloadTooLarge(
             f"The results have {size:,} bytes, {MAX_OUTPUT_BYTES:,} are allowed: collect: false leaves them out."

@@ -17,6 +17,7 @@ from workflows.errors import EncryptionKeyMissing
 from workflows.expressions import compile_expression
 from workflows.expressions.equality import MISSING, hash_of, keys_of, value_at
 from workflows.models import CancelRule, Event
+from workflows.sealing.envelope import check_open
 
 log = structlog.get_logger(__name__)
 PAGE = 500
@@ -61,6 +62,7 @@ def _is_same(started_by: Any, match: str, value: Any) -> bool:
     """Whether the value at the path of what started a run, which is stored encrypted, is this one."""
     try:
         own = value_at(started_by, match)
+        check_open(own)
     except EncryptionKeyMissing as error:  # it is about this run only
         log.warning("nobody can tell whether cancel_on holds", error=str(error))
         return False

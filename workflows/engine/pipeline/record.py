@@ -33,6 +33,7 @@ from workflows.engine.waits import waits
 from workflows.engine.worker import ending
 from workflows.errors import Category, PayloadTooLarge
 from workflows.payload import MAX_RUN_BYTES, dump
+from workflows.sealing import envelope
 from workflows.steps.outcome import (
     Completed,
     Failed,
@@ -164,7 +165,7 @@ def _within_run_limit(results: list[StepResult]) -> list[StepResult]:
     if not large:
         return results
     rows = _patiently(lambda: sql.run_sizes(run_ids={result.claim.run_id for result in large}))
-    sizes = {row.run_id: row.bytes for row in rows}
+    sizes = {row.run_id: envelope.payload_bytes(row.clear, row.number, row.sealed) for row in rows}
     refused: dict[UUID, StepResult] = {}
     for result in large:
         sizes[result.claim.run_id] += len((result.output or "").encode())

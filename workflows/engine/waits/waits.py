@@ -283,7 +283,7 @@ def _check_open(row: TakenWaitsRow) -> None:
     """Raises EncryptionKeyMissing where nobody could tell whether the event is the one that was waited for."""
     condition = open_text(row.condition)
     envelope.check_open(condition)
-    if condition and envelope.keys().misses:  # else this process has opened all that it has read
+    if condition and envelope.keys().has_missed:  # else this process has opened all that it has read
         flow = flow_cache.flow_of(row.version_id)
         keys = flow.with_fallbacks(compile_expression(condition, owner=flow.org_id).steps)
         envelope.check_open(expression_context.load_steps([(row.id, row.run_id)], keys, inner=[row.id]))

@@ -1,36 +1,34 @@
 """Turning the encryption of an organization's payloads on and off, and bringing what is stored already to that.
 
-New rows are written so by every process within seconds; older ones by `rewrite`, page by page, each row by a
-compare-and-set: runs may be open. It may be ended at any moment, and called again.
+New rows are written so by every process within seconds; older ones by `rewrite`, page by page, each column of a row by
+a compare-and-set: runs may be open. It may be ended at any moment, and called again.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.apps import apps
-from django.db import connection, models, transaction
+from django.db import connection, transaction
 
 from workflows.engine.run_controls import idempotency
-from workflows.models import FanOut, Organization
-from workflows.models.payload_fields import PayloadField, PayloadTextField
+from workflows.models import Organization
+from workflows.models.payload_fields import PayloadField, PayloadTextField, is_on_for_any
 from workflows.sealing import envelope, shapes, switch
 from workflows.sealing.envelope import MARKER, TEXT_MARKER
+from workflows.services.access import stored_payloads
+from workflows.services.access.stored_payloads import Field, StoredRow, Table
 
-BATCH = 200
 MOST_NAMED = 100
 MOST_PASSES = 10
 SETTLED_AFTER_S = switch.KNOWN_FOR_S + 1.0
-"""After so long every process knows that an organization was switched."""
-_TOKEN = re.compile(r"v1:([0-9a-f]{8}):[A-Za-z0-9_-]+={0,2}")
-Field = PayloadField | PayloadTextField
+"""After so long every process knows that an organization was switched; what a transaction that is open still then has
+stored as before, a later pass of `rewrite` finds, or its next call."""
 
 
 @dataclass(kw_only=True)
@@ -44,7 +42,7 @@ class Rewritten:
     unreadable_count: int = 0
     unreadable: list[str] = field(default_factory=list)
     by_key: Counter[str] = field(default_factory=Counter)
-    """How many columns are sealed by each key, or are in clear (the empty name)."""
+    """How many columns of rows are sealed by each key, also in part, or have nothing sealed (the empty name)."""
 
     def refuse(self, place: str) -> None:
         self.unreadable_count += 1
@@ -64,17 +62,18 @@ def switch_to(organization: Organization, *, on: bool) -> bool:
 
 
 def wait_until_known() -> None:
-    """Until no process stores a payload of a switched organization as before."""
+    """Wait until every process knows that an organization was switched."""
     time.sleep(SETTLED_AFTER_S)
 
 
 def rewrite(organization: Organization, tell: Callable[[Rewritten], None] = lambda _: None) -> Rewritten:
-    """Bring all that is stored of an organization to what its switch says, with the newest key. It goes over the tables
-    until it finds nothing to change."""
-    wants = organization.encrypts_payloads
+    """Bring all that is stored of an organization to what its switch says, with the newest key; and what belongs to
+    none, which is sealed while any organization wants that. It goes over the tables until it finds nothing to change.
+    """
+    wants, any_wants = organization.encrypts_payloads, is_on_for_any()
     total = Rewritten()
     for _ in range(MOST_PASSES):
-        done = _walk([organization.id], lambda _: wants, tell, changes=True)
+        done = _walk(organization.id, lambda owner, _: any_wants if owner is None else wants, tell, changes=True)
         total.changed += done.changed
         total.columns += done.columns
         total.rows, total.by_key = done.rows, done.by_key
@@ -85,126 +84,47 @@ def rewrite(organization: Organization, tell: Callable[[Rewritten], None] = lamb
 
 
 def rotate(tell: Callable[[Rewritten], None] = lambda _: None) -> Rewritten:
-    """Write all that is sealed under an older key, of every organization, with the newest one. What is in clear stays
-    so."""
+    """Write all that is sealed under an older key, of every organization and of none, with the newest one. What is in
+    clear stays so."""
     newest = envelope.keys().current()[0].name
-    return _walk(None, lambda text: bool(envelope.key_names(text) - {newest}) or None, tell, changes=True)
+    return _walk(None, lambda _, text: bool(envelope.key_names(text) - {newest}) or None, tell, changes=True)
 
 
-def count(organizations: Sequence[Organization] | None = None) -> Rewritten:
-    """How many payloads are in clear, and under which keys. Reads all of them."""
-    ids = None if organizations is None else [each.id for each in organizations]
-    return _walk(ids, lambda _: None, lambda _: None, changes=False)
-
-
-# --- tables ---------------------------------------------------------------------------------------------------------
-
-_OWNERS = {
-    "headrace_workflows_item": "(SELECT f.org_id FROM headrace_workflows_fanout f WHERE f.step_run_id = t.container_id)"
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table with columns that hold payloads."""
-
-    model: type[models.Model]
-    fields: tuple[Field, ...]
-    keys: tuple[str, ...]
-    owner: str
-    """SQL for the organization of a row `t`."""
-
-    @property
-    def name(self) -> str:
-        return self.model._meta.db_table
-
-
-def tables() -> Iterator[Table]:
-    """All tables that hold payloads: those of models with such fields."""
-    for model in apps.get_models():
-        found = tuple(each for each in model._meta.concrete_fields if isinstance(each, PayloadField | PayloadTextField))
-        if found:
-            name = model._meta.db_table
-            keys = tuple(str(each.column) for each in model._meta.pk_fields)
-            yield Table(
-                model=model, fields=found, keys=keys, owner=_OWNERS.get(name) or _owner_sql(model, found[0].owner)
-            )
-
-
-def _owner_sql(model: type[models.Model], owner: str) -> str:
-    first, _, rest = owner.partition(".")
-    if not rest:
-        return f't."{first}"'
-    relation: Any = model._meta.get_field(first)
-    other = relation.related_model._meta
-    return f'(SELECT o."{rest}" FROM {other.db_table} o WHERE o.{other.pk.column} = t."{relation.column}")'
+def count(organization: Organization | None = None) -> Rewritten:
+    """How many payloads of an organization (None: of all) and of none are in clear, and under which keys. Reads all of
+    these."""
+    org_id = None if organization is None else organization.id
+    return _walk(org_id, lambda *_: None, lambda _: None, changes=False)
 
 
 # --- walking --------------------------------------------------------------------------------------------------------
 
-Wanted = Callable[[str], bool | None]
-"""By the stored text: whether it is to be sealed, or clear; None: it stays as it is."""
+Wanted = Callable[[UUID | None, str], bool | None]
+"""By the organization and the stored text: whether it is to be sealed, or clear; None: it stays as it is."""
 
 
-def _walk(
-    org_ids: Sequence[UUID] | None, wanted: Wanted, tell: Callable[[Rewritten], None], *, changes: bool
-) -> Rewritten:
+def _walk(org_id: UUID | None, wanted: Wanted, tell: Callable[[Rewritten], None], *, changes: bool) -> Rewritten:
     done = Rewritten()
-    for table in tables():
-        last: tuple[Any, ...] | None = None
-        while page := _page(table, org_ids, last):
-            last = page[-1][0]
-            _rewrite_page(table, page, wanted, done, changes=changes)
-            tell(done)
+    for table, page in stored_payloads.pages(org_id):
+        _rewrite_page(table, page, wanted, done, changes=changes)
+        tell(done)
     return done
 
 
-Row = tuple[tuple[Any, ...], dict[str, Any], list[str | None]]
-"""The key of a row, what its shape depends on, and its columns as they are stored."""
-
-
-def _page(table: Table, org_ids: Sequence[UUID] | None, last: tuple[Any, ...] | None) -> list[Row]:
-    keys = ", ".join(f't."{key}"' for key in table.keys)
-    texts = ", ".join(f't."{each.column}"::text' for each in table.fields)
-    more = ', t."type"' if table.name == "headrace_workflows_steprun" else ", ''"
-    after = f"WHERE ({keys}) > ({', '.join(['%s'] * len(table.keys))})" if last is not None else ""
-    sql = f"SELECT {table.owner}, {keys}{more}, {texts} FROM {table.name} t {after} ORDER BY {keys} LIMIT {BATCH}"
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [*(last or ())])
-        rows = cursor.fetchall()
-    number, known = len(table.keys), None if org_ids is None else set(org_ids)
-    page: list[Row] = []
-    for org_id, *row in rows:
-        is_ours = org_id is not None and (known is None or org_id in known)
-        facts = {"org_id": org_id, "type": row[number]}
-        page.append((tuple(row[:number]), facts, list(row[number + 1 :]) if is_ours else []))
-    if table.name == "headrace_workflows_item":
-        _add_kinds(page)
-    return page
-
-
-def _add_kinds(page: Sequence[Row]) -> None:
-    kinds = dict(
-        FanOut.objects.filter(step_run_id__in={key[0] for key, _, _ in page}).values_list("step_run_id", "kind")
-    )
-    for key, facts, _ in page:
-        facts["kind"] = kinds.get(key[0], "")
-
-
-def _rewrite_page(table: Table, page: Sequence[Row], wanted: Wanted, done: Rewritten, *, changes: bool) -> None:
-    for key, facts, texts in page:
-        done.rows += bool(texts)
-        for column, text in zip(table.fields, texts, strict=False):
+def _rewrite_page(table: Table, page: Sequence[StoredRow], wanted: Wanted, done: Rewritten, *, changes: bool) -> None:
+    done.rows += len(page)
+    for row in page:
+        for column, text in zip(table.fields, row.texts, strict=True):
             if not text:
                 continue
             for name in envelope.key_names(text) or {""}:
                 done.by_key[name] += 1
             try:
-                new = _new_text(column, facts, text, wanted(text))
+                new = _new_text(column, row.facts, text, wanted(row.facts["org_id"], text))
             except _Unreadable as error:
-                done.refuse(f"{table.model._meta.verbose_name} {'/'.join(map(str, key))}.{column.name}: {error}")
+                done.refuse(f"{table.model._meta.verbose_name} {'/'.join(map(str, row.key))}.{column.name}: {error}")
                 continue
-            if changes and new is not None and _replace(table, column, key, text, new):
+            if changes and new is not None and _replace(table, column, row.key, text, new):
                 done.changed += 1
                 done.columns[f"{table.name}.{column.column}"] += 1
 
@@ -216,9 +136,8 @@ class _Unreadable(Exception):
 def _new_text(column: Field, facts: Mapping[str, Any], text: str, is_wanted: bool | None) -> str | None:
     """What is to be stored instead; None where it is right as it is. Raises _Unreadable."""
     if isinstance(column, PayloadTextField):
-        before = envelope.keys().misses
         clear = envelope.open_text(text)
-        if envelope.keys().misses != before:
+        if isinstance(clear, envelope.UnopenedText):
             raise _Unreadable(clear)
         if is_wanted is None:
             return None
@@ -233,9 +152,9 @@ def _new_text(column: Field, facts: Mapping[str, Any], text: str, is_wanted: boo
             return None
         clear = json.dumps(value, ensure_ascii=False)
         new = json.dumps(sealed(column, facts, value), ensure_ascii=False) if is_wanted or MARKER in clear else clear
-        if json.loads(_form(text)) == json.loads(_form(new)):
+        if json.loads(envelope.form(text)) == json.loads(envelope.form(new)):
             return None
-    return None if _form(text) == _form(new) else new
+    return None if envelope.form(text) == envelope.form(new) else new
 
 
 def sealed(column: PayloadField, facts: Mapping[str, Any], value: Any) -> Any:
@@ -245,13 +164,9 @@ def sealed(column: PayloadField, facts: Mapping[str, Any], value: Any) -> Any:
     return column.sealed(facts, value)
 
 
-def _form(text: str) -> str:
-    """The stored text without what differs from one sealing to the next."""
-    return _TOKEN.sub(r"v1:\1", text)
-
-
 def _replace(table: Table, column: Field, key: tuple[Any, ...], old: str, new: str) -> bool:
-    """Where the row is still as it was read. Else whoever has changed it meanwhile has stored what is right."""
+    """Where the column is still as it was read. Else a later pass, or the next call, looks at it again: what was added
+    to it meanwhile is right, and the rest may not be."""
     where = " AND ".join(f'"{name}" = %s' for name in table.keys)
     kind = "jsonb" if isinstance(column, PayloadField) else "text"
     with connection.cursor() as cursor:

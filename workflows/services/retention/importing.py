@@ -21,7 +21,7 @@ from workflows.definitions import document
 from workflows.edge.unavailable import is_database_away
 from workflows.engine.retention import history
 from workflows.engine.state.transitions import history as transitions
-from workflows.errors import InvalidInput
+from workflows.errors import EncryptionKeyMissing, InvalidInput
 from workflows.models import FlowVersion, ImportedRun, Organization, PrunedCount, PrunedRun
 from workflows.models.flow import Flow
 from workflows.models.retention import MAX_DAYS, MIN_DAYS
@@ -80,6 +80,8 @@ def import_runs(
             _bring_back(organization, page, keep_days, done)
         except (ValueError, TypeError, KeyError) as error:
             raise ImportRefused(f"{path.name}: a row can't be read: {error}") from None
+        except EncryptionKeyMissing as error:
+            raise ImportRefused(f"{path.name}: a row is encrypted in part, and can't be as a whole: {error}") from None
         except Exception as error:
             if is_database_away(error) or isinstance(error, InvalidInput):
                 raise

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from workflows.models import Attempt, Event, FanOut, Item, Run, StepRun
 from workflows.models.payload_fields import PayloadField, PayloadTextField, is_on
 from workflows.sealing import envelope
-from workflows.sealing.envelope import MARKER, TEXT_MARKER
+from workflows.sealing.envelope import TEXT_MARKER
 from workflows.services.access.payloads import sealed
 
 _MODELS = {"event": Event, "run": Run, "step_run": StepRun, "attempt": Attempt, "fan_out": FanOut, "item": Item}
@@ -26,7 +27,7 @@ def columns_of(kind: str) -> list[tuple[str, bool]]:
 
 def seal(rows: Mapping[str, list[dict[str, Any]]], org_id: UUID, *, is_clear: bool) -> None:
     """Seal what has to be, in the rows of a page. What is sealed in the file stays as it is, unless the file is in
-    clear: then it only looks so."""
+    clear: then it only looks so. Raises EncryptionKeyMissing."""
     wants = is_on(org_id)
     kinds = {row["step_run_id"]: row.get("kind") for row in rows.get("fan_out", ())}
     for kind, model in _MODELS.items():
@@ -34,19 +35,33 @@ def seal(rows: Mapping[str, list[dict[str, Any]]], org_id: UUID, *, is_clear: bo
         for row in rows.get(kind, ()):
             facts = {**row, "org_id": org_id, "kind": kinds.get(row.get("container_id"))}
             for column in columns:
-                name = column.name
-                value = row.get(name)
-                if value is None:
-                    continue
-                if isinstance(column, PayloadTextField):
-                    row[name] = _text(str(value), wants=wants, is_clear=is_clear)
-                elif MARKER in json.dumps(value):
-                    row[name] = sealed(column, facts, value) if is_clear else value
-                elif wants:
-                    row[name] = sealed(column, facts, value)
+                if (value := row.get(column.name)) is not None:
+                    stored = _text if isinstance(column, PayloadTextField) else partial(_value, column, facts)
+                    row[column.name] = stored(value, wants=wants, is_clear=is_clear)
 
 
-def _text(text: str, *, wants: bool, is_clear: bool) -> str:
-    if TEXT_MARKER in text:
-        return envelope.seal_text(text) if is_clear else text
-    return envelope.seal_text(text) if text and wants else text
+def _text(value: Any, *, wants: bool, is_clear: bool) -> str:
+    text = str(value)
+    if is_clear:
+        return envelope.seal_text(text) if text and (wants or TEXT_MARKER in text) else text
+    if not wants or envelope.is_sealed_text(text):
+        return text
+    opened = envelope.open_text(text)
+    envelope.check_open(opened)
+    return envelope.seal_text(opened) if opened else opened
+
+
+def _value(column: PayloadField, facts: Mapping[str, Any], value: Any, *, wants: bool, is_clear: bool) -> Any:
+    """Of a value of which parts are sealed, as of a batch that was switched meanwhile, the other parts are in clear: it
+    is sealed anew, unless it has its form already, under whichever keys."""
+    text = json.dumps(value)
+    if is_clear:
+        return sealed(column, facts, value) if wants or envelope.has_marker(text) else value
+    if not wants:
+        return value
+    opened = envelope.loads(text)
+    new = sealed(column, facts, opened)
+    if envelope.form(text, with_keys=False) == envelope.form(json.dumps(new), with_keys=False):
+        return value
+    envelope.check_open(opened)
+    return new

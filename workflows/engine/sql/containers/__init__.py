@@ -88,13 +88,15 @@ def item_results(*, id: UUID, keys: Iterable[str], cursor: database.Cursor | Non
 
 
 class ItemResultsSizeRow(NamedTuple):
-    bytes: int
+    clear: int
+    number: int
+    sealed: int
 
 
 def item_results_size(
     *, id: UUID, keys: Iterable[str], cursor: database.Cursor | None = None
 ) -> list[ItemResultsSizeRow]:
-    """How large the results of a container's items are."""
+    """How large the results of a container's items are, for `envelope.payload_bytes`."""
     return database.fetch("item_results_size", {"id": id, "keys": list(keys)}, ItemResultsSizeRow._make, cursor)
 
 

@@ -9,7 +9,8 @@ SELECT r.id, CASE WHEN s.sealed THEN jsonb_build_object('data', r.input, 'user',
   FROM headrace_workflows_run r
   LEFT JOIN headrace_workflows_event e ON e.id = r.event_id
  CROSS JOIN LATERAL (SELECT %(path)s::text[] IS NOT NULL
-                            AND COALESCE(r.input ? '$enc' OR e."user" ? '$enc', false) AS sealed) s
+                            AND COALESCE(r.input ? '$enc' OR e."user" ? '$enc'
+                                         OR r.input @? '$.events[*]."$enc"', false) AS sealed) s
  WHERE r.org_id = %(org)s AND r.flow_id = %(flow)s AND r.status IN ('queued', 'running')
    AND r.cancel_requested_at IS NULL
    AND CASE WHEN e.id IS NULL THEN r.created_at < %(before)s

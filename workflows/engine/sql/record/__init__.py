@@ -54,9 +54,11 @@ def run_progress(*, run: UUID, cursor: database.Cursor | None = None) -> list[Ru
 
 class RunSizesRow(NamedTuple):
     run_id: UUID
-    bytes: int
+    clear: int
+    number: int
+    sealed: int
 
 
 def run_sizes(*, run_ids: Iterable[UUID], cursor: database.Cursor | None = None) -> list[RunSizesRow]:
-    """How many bytes of output some runs hold already."""
+    """How many bytes of output some runs hold already, for `envelope.payload_bytes`."""
     return database.fetch("run_sizes", {"run_ids": list(run_ids)}, RunSizesRow._make, cursor)
