@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from workflows.admin.checked import CheckedAdmin
+from workflows.admin.checked import CheckedAdmin, SeenForm
 from workflows.admin.readonly import ReadOnlyAdmin
 from workflows.admin.scoped import Scope
 from workflows.edge import access
@@ -21,8 +21,10 @@ from workflows.selectors.upkeep.retention import announcement_of
 from workflows.services.retention import rules
 
 
-class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
+class RuleForm(SeenForm):
     """Checked as the API checks it."""
+
+    stamp = "changed_at"
 
     subject = forms.ChoiceField(
         choices=[(subject.name, f"{subject.name}: {subject.meaning}") for subject in SUBJECTS.values()]
