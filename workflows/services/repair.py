@@ -10,6 +10,7 @@ from uuid import UUID
 import jsonpatch
 import psycopg
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from workflows import selectors, services, signals
 from workflows.definitions.compiled import CompiledFlow
@@ -318,8 +319,17 @@ def _replay_one(operation: BulkOperation, organization: Organization, run_id: UU
     )
 
 
+def _runs_of(org_id: UUID) -> QuerySet[Run]:
+    return Run.objects.filter(org_id=org_id)
+
+
+SEARCHED = frozenset({"tag"})
 BULK_ACTIONS = {
-    "cancel_runs": bulk.Action(select=selectors.live_runs_matching, act=_cancel_one, per_second=200),
-    "replay_runs": bulk.Action(select=selectors.ended_runs_matching, act=_replay_one),
+    "cancel_runs": bulk.Action(
+        select=selectors.live_runs_matching, act=_cancel_one, among=_runs_of, searched=SEARCHED, per_second=200
+    ),
+    "replay_runs": bulk.Action(
+        select=selectors.ended_runs_matching, act=_replay_one, among=_runs_of, searched=SEARCHED
+    ),
 }
 """What can be done to all runs that a filter matches."""
