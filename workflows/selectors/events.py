@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -71,6 +72,11 @@ def event_detail(organization: Organization, event_id: UUID) -> EventDetail:
     outcomes = list(TriggerOutcome.objects.filter(event_id=event_id, org_id=organization.id).order_by("id")[:MAX_PAGE])
     slugs = dict(Flow.objects.filter(id__in=[each.flow_id for each in outcomes]).values_list("id", "slug"))
     return EventDetail(event=event, runs=list(runs.order_by("id")[:MAX_PAGE]), outcomes=outcomes, flows=slugs)
+
+
+def count_unmatched(organization: Organization, event_ids: Sequence[UUID]) -> int:
+    """How many of these events are still to be matched."""
+    return Event.objects.filter(org_id=organization.id, id__in=event_ids, matched_at=None).count()
 
 
 def is_unmatched(organization: Organization, event_id: UUID) -> bool:
