@@ -89,10 +89,18 @@ class FlowAdmin(ArchivingActions):
     scope = Scope(path="organization_id", change=access.CHANGE_FLOWS)
     form = FlowForm
     deletes_in_bulk = False
-    list_display = ("slug", "name", "organization", "current", "updated_at", "archived_at")
+    list_display = ("slug", "name", "organization", "version", "updated_at", "archived_at")
+    list_select_related = ("organization", "current")
     list_filter = (ArchivedFilter, "organization")
     search_fields = ("slug", "name")
     inlines = (TriggerInline, VersionInline)
+
+    @admin.display(description="version", ordering="current__number")
+    def version(self, flow: Flow) -> int | None:
+        return flow.current.number if flow.current else None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Flow]:
+        return super().get_queryset(request).defer("current__definition", "current__source")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # there are actions for it, which ask what becomes of the history

@@ -18,7 +18,6 @@ from workflows.edge import access
 from workflows.edge.access import CHANGE_FLOWS
 from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import EventSchema, Organization
-from workflows.selectors import events as selectors
 from workflows.selectors.pages import events as page_selectors
 from workflows.services import events as services
 
@@ -46,11 +45,13 @@ def _show(
     chosen: EventSchema | None,
     problem: str = "",
 ) -> HttpResponse:
-    listed = selectors.event_schemas(organization)
+    search = request.GET.get("q", "").strip()
+    listed, has_more = page_selectors.schemas(organization, search)
     heard = page_selectors.listens_in([each.name for each in listed], organization)
     context: dict[str, Any] = {
         "schemas": [{"row": each, "flows": heard.get(each.name, [])} for each in listed],
-        "is_open": name is not None, "name": name or "", "text": text, "chosen": chosen, "problem": problem,
+        "is_open": name is not None, "search": search, "has_more": has_more,
+        "name": name or "", "text": text, "chosen": chosen, "problem": problem,
     }  # fmt: skip
     return render(request, "headrace/events/schemas.html", context, status=422 if problem else 200)
 

@@ -14,7 +14,6 @@ from django.db import connection
 
 from workflows import presenters, services
 from workflows.edge.values import moment
-from workflows.errors import EventNotFound
 from workflows.management.output import MAX_INPUT_BYTES, TOO_MUCH, HeadraceCommand, json_argument, standard_input
 from workflows.models import Organization
 from workflows.payload import parse
@@ -62,7 +61,7 @@ class Command(HeadraceCommand):
         found = []
         if options["wait"]:
             self._await(organization, ids, options["timeout"])
-            found = [_detail(organization, id_) for id_ in ids[:MAX_SHOWN]]
+            found = _details(organization, ids[:MAX_SHOWN])
         if options["as_json"]:
             said: dict[str, Any] = {"ids": [str(id_) for id_ in ids], "status": 200}
             if options["wait"]:
@@ -112,11 +111,11 @@ def came_of(detail: EventDetail) -> Iterator[str]:
         yield "no run: the conditions of those that hear it do not hold; a run that waits may have taken it"
 
 
-def _detail(organization: Organization, event_id: UUID) -> EventDetail:
-    try:
-        return selectors.event_detail(organization, event_id)
-    except EventNotFound:
-        raise CommandError(f"The event {event_id} was deleted meanwhile (retention).") from None
+def _details(organization: Organization, event_ids: Sequence[UUID]) -> list[EventDetail]:
+    found = selectors.event_details(organization, event_ids)
+    if missing := set(event_ids) - {each.event.id for each in found}:
+        raise CommandError(f"The event {min(missing)} was deleted meanwhile (retention).")
+    return found
 
 
 Places = Callable[[int], str]
