@@ -101,7 +101,11 @@ def trial(request: HttpRequest, organization: Organization) -> HttpResponse:
     """A part of the preview: what a repair would do to some of the letters."""
     kind = _kind(request.GET)
     by = request.user.get_username()
-    found = listing.trial(organization, _where(request.GET), mode=kind.mode, by=by) if kind.mode else None
+    found = None
+    if kind.mode:
+        version = pages.version_of(kind, request.GET.get("version", ""))
+        options = repair.options(kind.mode, version, force=False)
+        found = listing.trial(organization, _where(request.GET), options=options, by=by)
     return render(request, "headrace/letters/_trial.html", {"trial": found, "kind": kind})
 
 

@@ -17,7 +17,7 @@ from workflows.edge import access, redaction
 from workflows.edge.access import RIGHTS, WHAT
 from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import AccessKey, AuditEntry, Event, Flow, Membership, Organization, Run, Secret
-from workflows.selectors.access.secrets import flows_left_without
+from workflows.selectors.access.secrets import left_without
 from workflows.services import access_keys
 from workflows.services.access import changes, redacting, secrets
 from workflows.services.tenancy import members, quotas
@@ -294,7 +294,7 @@ class SecretAdmin(CheckedAdmin):
         """The other sources are asked beforehand: Django deletes in a transaction, and what they say is kept."""
         row = self.get_object(request, unquote(object_id))
         if request.method == "POST" and row is not None and self.has_delete_permission(request, row):
-            flows_left_without(row.organization, row.name)
+            left_without(row.organization, row.name)
         return super().delete_view(request, object_id, extra_context)
 
     def delete_model(self, request: HttpRequest, obj: Secret) -> None:

@@ -212,7 +212,11 @@ def _positions(run: Run, flow: CompiledFlow) -> dict[str, int]:
 
 
 def options(mode: str, version: str | None, force: bool) -> dict[str, Any]:
-    """How a bulk operation repeats runs."""
+    """How a bulk operation repeats runs. Raises InvalidInput for what each of them would refuse."""
+    if mode not in MODES:
+        raise InvalidInput(f"mode {mode[:50]!r} is unknown; use {' or '.join(MODES)}.")
+    if version is not None:
+        _check_version(version)
     return {"mode": mode, "version": version, **({"force": True} if force else {})}
 
 
@@ -229,9 +233,13 @@ def _ended(organization: Organization, run_id: UUID) -> Run:
     return run
 
 
-def _version(run: Run, version: str) -> CompiledFlow:
+def _check_version(version: str) -> None:
     if version not in VERSIONS:
-        raise InvalidInput(f"version {version!r} is unknown; use {' or '.join(VERSIONS)}.")
+        raise InvalidInput(f"version {version[:50]!r} is unknown; use {' or '.join(VERSIONS)}.")
+
+
+def _version(run: Run, version: str) -> CompiledFlow:
+    _check_version(version)
     if version == "same":
         return flow_cache.flow_of(run.version_id)
     if run.flow.current_id is None:

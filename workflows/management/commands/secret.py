@@ -60,8 +60,8 @@ class Command(HeadraceCommand):
         elif options["verb"] == "delete":
             left = secrets.delete_secret(organization, options["name"], force=options["force"])
             self.doing("secret", options["name"])
-            if left:
-                self.stderr.write(f"These flows use it, and have it no more: {', '.join(left)}")
+            if left.sentence:
+                self.stderr.write(left.sentence)
         else:
             self._list(selectors.secret_names(organization), as_json=options["as_json"])
 
