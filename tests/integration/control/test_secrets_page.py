@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 import json
+import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,7 +115,9 @@ def test_the_flows_in_use_that_name_a_secret_are_found_and_read_once(
     assert "PAY_KEY" not in named_secrets(org).flows
 
 
-def test_a_flow_in_python_without_its_code_here_is_not_known(org: Organization) -> None:
+def test_a_flow_in_python_without_its_code_here_is_not_known(
+    org: Organization, monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: Any
+) -> None:
     publish(org, [{"id": "a", "type": "noop"}], slug="code")
     flow = Flow.objects.get(organization=org, slug="code")
     definition = {"steps": [{"id": "main", "type": "function", "config": {"function": "no_such_module:flow"}}]}
@@ -124,6 +129,14 @@ def test_a_flow_in_python_without_its_code_here_is_not_known(org: Organization) 
     Flow.objects.filter(id=flow.id).update(current=version)
     found = named_secrets(org)
     assert (found.flows, found.unread) == ({"ASKED_BY_CODE": ["code"]}, [])
+    parsed: list[str] = []
+    monkeypatch.setattr(inspect, "getsource", lambda module: parsed.append(module.__name__) or "")
+    with django_assert_max_num_queries(2):
+        assert named_secrets(org) == found
+    assert parsed == [], "code is read once"
+    monkeypatch.setitem(sys.modules, __name__, types.ModuleType(__name__))
+    assert named_secrets(org).flows == {}
+    assert parsed == [__name__], "other code is read anew"
 
 
 def asks(event: Any, step: Any) -> Any:
