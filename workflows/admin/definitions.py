@@ -11,7 +11,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from workflows.admin.archives import ArchivedFilter, ArchivingActions
-from workflows.admin.checked import CHANGED, CheckedAdmin, SeenForm
+from workflows.admin.checked import CHANGED, SEEN, CheckedAdmin, SeenForm
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.admin.scoped import Scope
 from workflows.definitions import document
@@ -237,7 +237,7 @@ class EventSchemaAdmin(CheckedAdmin):
         return ("organization", "name") if obj else ()  # another name is another schema
 
     def save_model(self, request: HttpRequest, obj: EventSchema, form: Any, change: bool) -> None:
-        row = events.put_schema(obj.organization, obj.name, obj.schema)
+        row = events.put_schema(obj.organization, obj.name, obj.schema, seen=form.cleaned_data[SEEN])
         obj.pk, obj.updated_at = row.pk, row.updated_at
 
     def delete_model(self, request: HttpRequest, obj: EventSchema) -> None:

@@ -16,6 +16,7 @@ from workflows.dashboard.access import page
 from workflows.definitions import document
 from workflows.edge import access
 from workflows.edge.access import CHANGE_FLOWS
+from workflows.edge.values import refuse_unstorable
 from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import EventSchema, Organization
 from workflows.selectors.pages import events as page_selectors
@@ -62,20 +63,11 @@ def _put(request: HttpRequest, organization: Organization) -> HttpResponse:
     try:
         access.require(request.user, CHANGE_FLOWS, organization)
         chosen = page_selectors.schema(organization, name)
-        _check_seen(request, chosen)
-        services.put_schema(organization, name, _parsed(text))
+        services.put_schema(organization, name, _parsed(text), seen=request.POST.get("seen", ""))
     except WorkflowsError as error:
         return _show(request, organization, name=name, text=text, chosen=chosen, problem=str(error))
     messages.success(request, f"Events named {name} must have this form from now on; others are refused and kept.")
     return redirect(f"{reverse('headrace:event_schemas')}?{urlencode({'name': name})}")
-
-
-def _check_seen(request: HttpRequest, chosen: EventSchema | None) -> None:
-    """Raises InvalidInput where another schema is stored than the one that the form was made from."""
-    stored = chosen.updated_at.isoformat() if chosen else ""
-    if request.POST.get("seen", "") != stored:
-        now = "was changed" if chosen else "was deleted"
-        raise InvalidInput(f"The schema of this name {now} meanwhile: open it again, and make your change there.")
 
 
 def _parsed(text: str) -> Any:
@@ -94,9 +86,8 @@ def delete(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Delete the schema of a name."""
     name = request.POST.get("name", "")
     try:
-        chosen = page_selectors.schema(organization, name)
-        _check_seen(request, chosen)
-        if chosen is not None and services.delete_schema(organization, name):
+        refuse_unstorable(name=name)
+        if services.delete_schema(organization, name, seen=request.POST.get("seen", "")):
             messages.success(request, f"Events named {name} may have any form again.")
     except WorkflowsError as error:
         messages.error(request, str(error))
