@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +33,8 @@ from workflows.selectors.around_run.letters import Change, Letter
 from workflows.selectors.runs import page_by_id
 
 HISTORY_HOURS = 24
+SHORTEST_REFERENCE = 6
+"""Characters of a fingerprint that name its group."""
 FILTERS = {
     "status": "status",
     "flow": "flow__slug",
@@ -111,11 +115,37 @@ def failed_matching(organization: Organization, given: Mapping[str, Any]) -> Que
 
 def group_where(organization: Organization, reference: str) -> QuerySet[DeadLetterGroup]:
     """The group with this id or fingerprint (or the first characters of one)."""
-    groups = DeadLetterGroup.objects.filter(org_id=organization.id)
+    return DeadLetterGroup.objects.filter(_has_name(reference), org_id=organization.id)
+
+
+def groups_named(organization: Organization, references: Collection[str]) -> dict[str, DeadLetterGroup]:
+    """By reference (as for `group_where`), its group, for those that are there."""
+    if not references:
+        return {}
+    anyone = reduce(operator.or_, map(_has_name, references))
+    found = DeadLetterGroup.objects.filter(anyone, org_id=organization.id).order_by("first_seen")
+    return {name: group for group in found for name in references if _names(name, group)}
+
+
+def _names(reference: str, group: DeadLetterGroup) -> bool:
+    id_ = _id_of(reference)
+    if id_ is not None:
+        return group.id == id_ or group.fingerprint == reference
+    return len(reference) >= SHORTEST_REFERENCE and group.fingerprint.startswith(reference)
+
+
+def _id_of(reference: str) -> UUID | None:
     try:
-        return groups.filter(Q(id=UUID(reference)) | Q(fingerprint=reference))
+        return UUID(reference)
     except ValueError:
-        return groups.filter(fingerprint__startswith=reference) if len(reference) >= 6 else groups.none()
+        return None
+
+
+def _has_name(reference: str) -> Q:
+    id_ = _id_of(reference)
+    if id_ is not None:
+        return Q(id=id_) | Q(fingerprint=reference)
+    return Q(fingerprint__startswith=reference) if len(reference) >= SHORTEST_REFERENCE else Q(pk__in=())
 
 
 @dataclass(frozen=True, kw_only=True)

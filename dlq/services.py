@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from dlq import selectors
@@ -263,8 +264,17 @@ def _ignore_one(operation: BulkOperation, organization: Organization, letter_id:
     ignore(organization, letter_id, by=by, reason=str(operation.options.get("reason", "")))
 
 
+def _failed_of(org_id: UUID) -> QuerySet[DeadLetter]:
+    return DeadLetter.objects.filter(org_id=org_id, status=Status.FAILED)
+
+
+SEARCHED = frozenset({"flow", "workflow", "category", "type", "step", "search"})
 BULK_ACTIONS = {
-    "replay_dead_letters": bulk.Action(select=selectors.failed_matching, act=_replay_one),
-    "ignore_dead_letters": bulk.Action(select=selectors.failed_matching, act=_ignore_one, per_second=500),
+    "replay_dead_letters": bulk.Action(
+        select=selectors.failed_matching, act=_replay_one, among=_failed_of, searched=SEARCHED
+    ),
+    "ignore_dead_letters": bulk.Action(
+        select=selectors.failed_matching, act=_ignore_one, among=_failed_of, searched=SEARCHED, per_second=500
+    ),
 }
 """What can be done to all dead letters that a filter matches."""

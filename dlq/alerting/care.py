@@ -13,6 +13,7 @@ from dlq.models import AlertChannel, AlertNotification, AlertRule
 from workflows.models import Organization
 
 MOST_NOTIFICATIONS = 20
+MOST_LISTED = 200
 TEST_TITLE = "Headrace: a test"
 
 
@@ -48,13 +49,15 @@ class Reach:
 
 
 def rules(organization: Organization) -> list[AlertRule]:
-    """The rules that look at the organization: its own, and those for each organization."""
-    return list(AlertRule.objects.filter(Q(org_id=None) | Q(org_id=organization.id)).order_by("name"))
+    """The rules that look at the organization: its own, and those for each organization; one more than MOST_LISTED
+    where there are more."""
+    found = AlertRule.objects.filter(Q(org_id=None) | Q(org_id=organization.id))
+    return list(found.order_by("name")[: MOST_LISTED + 1])
 
 
 def channels_of(reach: Reach) -> list[AlertChannel]:
-    """The channels within reach, without their addresses."""
-    return list(AlertChannel.objects.filter(reach.rows).defer("ciphertext").order_by("name"))
+    """The channels within reach, without their addresses; one more than MOST_LISTED where there are more."""
+    return list(AlertChannel.objects.filter(reach.rows).defer("ciphertext").order_by("name")[: MOST_LISTED + 1])
 
 
 def notifications(organization: Organization) -> list[AlertNotification]:

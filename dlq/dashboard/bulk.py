@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from dlq import selectors, services
 from dlq.listing import letters as listing
 from workflows.dashboard import bulk as pages
 from workflows.dashboard.access import page
-from workflows.dashboard.bulk import Kind, Subject
+from workflows.dashboard.bulk import Kind, Subject, Words
 from workflows.edge.access import CHANGE_LETTERS
 from workflows.errors import InvalidInput
 from workflows.models import Organization
@@ -56,7 +56,7 @@ def preview(request: HttpRequest, organization: Organization) -> HttpResponse:
     name = request.GET["action"]
     query = QueryDict(mutable=True)
     query.update({"action": name, **where})
-    context = pages.before(LETTERS, kind, draft, _words(organization, where))
+    context = pages.before(organization, LETTERS, kind, draft, where)
     context |= {
         "where": where, "hidden": {"action": name, **where}, "query": query.urlencode(),
         "start_url": reverse("headrace-letters:start"),
@@ -64,13 +64,16 @@ def preview(request: HttpRequest, organization: Organization) -> HttpResponse:
     return render(request, "headrace/letters/bulk.html", context)
 
 
-def _words(organization: Organization, where: Mapping[str, Any]) -> dict[str, str]:
-    """The filter as the page says it: a group by its message."""
-    words = {name: str(value) for name, value in where.items() if name != "until"}
-    if "group" in words:
-        found = selectors.group_where(organization, words.pop("group")).first()
-        words = {"cause": str(found) if found else "none", **words}
-    return words
+def _words(organization: Organization, filters: Sequence[Mapping[str, Any]]) -> list[Words]:
+    """The filters as the page says them: a group by its message."""
+    named = [{name: str(value) for name, value in each.items() if name != "until"} for each in filters]
+    groups = selectors.groups_named(organization, {each["group"] for each in named if "group" in each})
+    return [
+        {"cause": str(groups.get(each["group"], "none")), **{name: each[name] for name in each if name != "group"}}
+        if "group" in each
+        else each
+        for each in named
+    ]
 
 
 LETTERS = Subject(
@@ -98,7 +101,11 @@ def trial(request: HttpRequest, organization: Organization) -> HttpResponse:
     """A part of the preview: what a repair would do to some of the letters."""
     kind = _kind(request.GET)
     by = request.user.get_username()
-    found = listing.trial(organization, _where(request.GET), mode=kind.mode, by=by) if kind.mode else None
+    found = None
+    if kind.mode:
+        version = pages.version_of(kind, request.GET.get("version", ""))
+        options = repair.options(kind.mode, version, force=False)
+        found = listing.trial(organization, _where(request.GET), options=options, by=by)
     return render(request, "headrace/letters/_trial.html", {"trial": found, "kind": kind})
 
 

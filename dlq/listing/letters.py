@@ -114,15 +114,16 @@ class Trial:
     refusals: list[tuple[str, int]] = field(default_factory=list)
 
 
-def trial(organization: Organization, given: Mapping[str, Any], *, mode: str, by: str) -> Trial:
-    """Try a bulk repair on the first letters that it would take, without doing anything. Raises InvalidInput."""
+def trial(organization: Organization, given: Mapping[str, Any], *, options: Mapping[str, Any], by: str) -> Trial:
+    """Try a bulk repair (`repair.options`) on the first letters that it would take, without doing anything. Raises
+    InvalidInput."""
     first = list(selectors.failed_matching(organization, given).order_by("id").values_list("id", flat=True)[:TRIED])
     fine = kept = repeated = 0
     refusals: Counter[str] = Counter()
     for letter_id in first:
         try:
             with transaction.atomic():
-                repeat = services.replay(organization, letter_id, by=by, mode=mode, dry_run=True)
+                repeat = services.replay(organization, letter_id, by=by, **options, dry_run=True)
         except WorkflowsError as error:
             refusals[str(error)] += 1
             continue

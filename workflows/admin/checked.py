@@ -7,9 +7,12 @@ found nothing to act on. It also offers a deletion that it refuses once it is as
 
 from __future__ import annotations
 
+import copy
+import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import messages
 from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -26,12 +29,54 @@ from workflows.edge import access, redaction
 from workflows.edge.unavailable import missing_service
 from workflows.errors import WorkflowsError
 from workflows.presenters import redaction as masking
+from workflows.services.access import changes
 
 REFUSALS = (WorkflowsError, ThrottlingError)
 MAX_REASONS = 5
 ASKING = "_asks_what_a_deletion_takes"
 CHANGED = "_changed_something"
 DELETABLE = "_deletable"
+SEEN = "seen"
+
+
+class SeenForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A form that says of which state of its row it is a change: what was saved meanwhile is not written over unseen.
+
+    `stamp`: the field of the row with the time of its last change.
+    """
+
+    stamp: ClassVar[str]
+
+    seen = forms.CharField(widget=forms.HiddenInput, required=False)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial[SEEN] = "" if self.instance._state.adding else self.state()
+
+    def state(self) -> str:
+        """What is stored now. With a POST the row is locked, to the end of the transaction in which it is saved."""
+        rows = self.instance.__class__._default_manager.filter(pk=self.instance.pk).order_by()
+        if self.is_bound:
+            rows = rows.select_for_update()
+        at: dt.datetime | None = rows.values_list(self.stamp, flat=True).first()
+        return at.isoformat() if at is not None else ""
+
+    def clean_seen(self) -> str:
+        """What was typed is shown again, as a change of what is stored now: saved again, it replaces that."""
+        seen, now = str(self.cleaned_data[SEEN]), str(self.initial[SEEN])
+        if seen != now:
+            given: Any = copy.copy(self.data)
+            given[self.add_prefix(SEEN)] = now
+            self.data = given
+            self.add_error(None, self.what_happened(seen))  # that of a hidden field would not be seen
+        return seen
+
+    def what_happened(self, seen: str) -> str:
+        """Why nothing was saved."""
+        return (
+            "It was changed since your page was made, and nothing was saved. Look in another tab at what it is now; "
+            "save again if this is to replace it."
+        )
 
 
 class CheckedAdmin(ScopedAdmin):
@@ -43,13 +88,15 @@ class CheckedAdmin(ScopedAdmin):
     # --- refusals -------------------------------------------------------------------------------------------------
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return _redacted(request, self._or_refusal(request, super().changeform_view, *args, **kwargs))
+        with changes.collected():
+            return _redacted(request, self._or_refusal(request, super().changeform_view, *args, **kwargs))
 
     def history_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return _redacted(request, super().history_view(request, *args, **kwargs))
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        return self._or_refusal(request, super().delete_view, *args, **kwargs)
+        with changes.collected():
+            return self._or_refusal(request, super().delete_view, *args, **kwargs)
 
     def changelist_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -71,6 +118,13 @@ class CheckedAdmin(ScopedAdmin):
             return HttpResponseRedirect(request.get_full_path())
 
     # --- saving ---------------------------------------------------------------------------------------------------
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """What a form has seen is none of the fields of those who only look."""
+        fields = super().get_fields(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return fields
+        return [each for each in fields if each != SEEN]
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)

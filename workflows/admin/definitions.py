@@ -5,19 +5,19 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from workflows import services
 from workflows.admin.archives import ArchivedFilter, ArchivingActions
-from workflows.admin.checked import CHANGED, CheckedAdmin
+from workflows.admin.checked import CHANGED, SEEN, CheckedAdmin, SeenForm
 from workflows.admin.readonly import ReadOnlyAdmin, ReadOnlyInline, json_block
 from workflows.admin.scoped import Scope
 from workflows.definitions import document
-from workflows.definitions.schema import FlowSpec
 from workflows.definitions.validate import DefinitionProblems, parse
 from workflows.edge import access
+from workflows.edge.values import whole_number
 from workflows.errors import WorkflowsError
 from workflows.models import CronFire, EventSchema, Flow, FlowVersion, Organization, Step, Trigger
 from workflows.services import events, schedules
@@ -25,14 +25,13 @@ from workflows.services.flows import editing
 from workflows.steps.registry import REGISTRY
 
 
-class FlowForm(forms.ModelForm):  # type: ignore[type-arg]
+class FlowForm(SeenForm):
     """A flow as its definition; saving publishes a new version where it differs."""
 
     definition = forms.CharField(
         widget=forms.Textarea(attrs={"rows": 40, "cols": 110, "spellcheck": "false"}),
         help_text="YAML or JSON; saving publishes it as the next version.",
     )
-    spec: FlowSpec
 
     class Meta:
         model = Flow
@@ -44,6 +43,17 @@ class FlowForm(forms.ModelForm):  # type: ignore[type-arg]
             current = self.instance.current
             self.initial["definition"] = current.source or document.dumps(current.definition)
 
+    def state(self) -> str:
+        """The number of the version that is current; publishing looks at it once more, and holds the flow."""
+        return str(editing.number_of(self.instance))
+
+    def what_happened(self, seen: str) -> str:
+        try:
+            editing.refuse_stale(self.instance, whole_number(seen) or 0)
+        except WorkflowsError as error:
+            return str(error)
+        return super().what_happened(seen)
+
     def clean(self) -> dict[str, Any]:
         """What publishing would refuse is said in the form."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -54,7 +64,7 @@ class FlowForm(forms.ModelForm):  # type: ignore[type-arg]
                 if organization is None:
                     parse(document.loads(cleaned["definition"]))
                 else:
-                    self.spec = editing.check(organization, cleaned["definition"], flow)
+                    editing.check(organization, cleaned["definition"], flow)
             except DefinitionProblems as error:
                 self.add_error("definition", [str(problem) for problem in error.problems])
             except WorkflowsError as error:
@@ -79,10 +89,18 @@ class FlowAdmin(ArchivingActions):
     scope = Scope(path="organization_id", change=access.CHANGE_FLOWS)
     form = FlowForm
     deletes_in_bulk = False
-    list_display = ("slug", "name", "organization", "current", "updated_at", "archived_at")
+    list_display = ("slug", "name", "organization", "version", "updated_at", "archived_at")
+    list_select_related = ("organization", "current")
     list_filter = (ArchivedFilter, "organization")
     search_fields = ("slug", "name")
     inlines = (TriggerInline, VersionInline)
+
+    @admin.display(description="version", ordering="current__number")
+    def version(self, flow: Flow) -> int | None:
+        return flow.current.number if flow.current else None
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Flow]:
+        return super().get_queryset(request).defer("current__definition", "current__source")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # there are actions for it, which ask what becomes of the history
@@ -93,7 +111,8 @@ class FlowAdmin(ArchivingActions):
     def save_model(self, request: HttpRequest, obj: Flow, form: Any, change: bool) -> None:
         organization: Organization = obj.organization
         source = form.cleaned_data["definition"]
-        applied = services.apply_definition(organization, form.spec, source=source, only_new=not change)
+        flow, seen = (obj, int(form.cleaned_data["seen"])) if change else (None, 0)
+        applied = editing.publish(organization, source, flow, seen=seen)
         form.applied = applied
         obj.pk, obj.slug, obj.name = applied.flow.pk, applied.flow.slug, applied.flow.name
         obj.refresh_from_db()
@@ -189,8 +208,10 @@ class CronFireAdmin(ReadOnlyAdmin):
     list_filter = ("outcome", "flow")
 
 
-class EventSchemaForm(forms.ModelForm):  # type: ignore[type-arg]
+class EventSchemaForm(SeenForm):
     """Checked by the verb that the API calls."""
+
+    stamp = "updated_at"
 
     class Meta:
         model = EventSchema
@@ -211,3 +232,17 @@ class EventSchemaAdmin(CheckedAdmin):
     form = EventSchemaForm
     list_display = ("name", "organization", "updated_at")
     list_filter = ("organization",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: EventSchema | None = None) -> tuple[str, ...]:
+        return ("organization", "name") if obj else ()  # another name is another schema
+
+    def save_model(self, request: HttpRequest, obj: EventSchema, form: Any, change: bool) -> None:
+        row = events.put_schema(obj.organization, obj.name, obj.schema, seen=form.cleaned_data[SEEN])
+        obj.pk, obj.updated_at = row.pk, row.updated_at
+
+    def delete_model(self, request: HttpRequest, obj: EventSchema) -> None:
+        events.delete_schema(obj.organization, obj.name)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[EventSchema]) -> None:
+        for row in queryset.select_related("organization"):
+            self.delete_model(request, row)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -11,7 +10,7 @@ from django.utils.safestring import SafeString
 
 from throttling.errors import ThrottlingError
 from throttling.models import ThrottleChange, ThrottleOverride
-from workflows.admin.checked import CheckedAdmin
+from workflows.admin.checked import SEEN, CheckedAdmin, SeenForm
 from workflows.admin.readonly import ReadOnlyAdmin, json_block
 from workflows.admin.scoped import Scope
 from workflows.edge import access
@@ -19,8 +18,10 @@ from workflows.errors import WorkflowsError
 from workflows.services import limits
 
 
-class OverrideForm(forms.ModelForm):  # type: ignore[type-arg]
+class OverrideForm(SeenForm):
     """Checked by the same verb that the API calls."""
+
+    stamp = "changed_at"
 
     class Meta:
         model = ThrottleOverride
@@ -29,7 +30,7 @@ class OverrideForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if not self.errors:
-            draft = ThrottleOverride(**cleaned)
+            draft = ThrottleOverride(**{name: value for name, value in cleaned.items() if name != SEEN})
             try:
                 limits.check_limit(draft)
             except (ThrottlingError, WorkflowsError) as error:

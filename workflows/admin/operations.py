@@ -34,6 +34,7 @@ class BulkOperationAdmin(ReadOnlyAdmin):
         "passed_over",
         "repaired_before",
         "matched",
+        "matched_at_least",
         "per_second",
         "created_by",
         "created_at",

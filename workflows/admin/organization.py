@@ -5,19 +5,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.cache import add_never_cache_headers
 
 from workflows.admin.bounded import BoundedAdmin
-from workflows.admin.checked import CheckedAdmin
+from workflows.admin.checked import SEEN, CheckedAdmin, SeenForm
 from workflows.admin.scoped import Scope
 from workflows.edge import access, redaction
 from workflows.edge.access import RIGHTS, WHAT
 from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import AccessKey, AuditEntry, Event, Flow, Membership, Organization, Run, Secret
+from workflows.selectors.access.secrets import left_without
 from workflows.services import access_keys
-from workflows.services.access import redacting
+from workflows.services.access import changes, redacting, secrets
 from workflows.services.tenancy import members, quotas
 from workflows.steps import secret_rules
 
@@ -143,9 +145,14 @@ class OrganizationAdmin(CheckedAdmin):
             quotas.set_quotas(obj, **given, by=f"user {request.user.get_username()}")
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Memberships go through the verbs that page and command call."""
+        """Memberships go through the verbs that page and command call. One entry can't have the roles of several
+        members before and after: it names them."""
         formset.save(commit=False)
-        caller = access.changes_members(request.user, form.instance)
+        with changes.collected():
+            self._save_members(formset, form, access.changes_members(request.user, form.instance))
+
+    @staticmethod
+    def _save_members(formset: Any, form: Any, caller: Any) -> None:
         for row in formset.deleted_objects:
             members.remove(form.instance, row.member, **caller)
         for row, _ in formset.changed_objects:
@@ -244,7 +251,9 @@ def _checked(rule: Callable[[str], None], text: str) -> str:
     return text
 
 
-class SecretForm(forms.ModelForm):  # type: ignore[type-arg]
+class SecretForm(SeenForm):
+    stamp = "updated_at"
+
     value = forms.CharField(
         widget=forms.PasswordInput, strip=False, help_text="Stored encrypted; it can't be shown again."
     )
@@ -261,17 +270,35 @@ class SecretForm(forms.ModelForm):  # type: ignore[type-arg]
         value = str(self.cleaned_data["value"])
         return _checked(secret_rules.check_value, value)
 
-    def save(self, commit: bool = True) -> Any:
-        self.instance.value = self.cleaned_data["value"]
-        return super().save(commit)
-
 
 @admin.register(Secret)
 class SecretAdmin(CheckedAdmin):
+    """Stored and deleted by the verbs that page, API and command call. One that flows use is deleted there, by name of
+    the flows."""
+
     scope = Scope(path="organization_id", change=access.CHANGE_SECRETS, see=access.CHANGE_SECRETS)
     form = SecretForm
+    deletes_in_bulk = False
     list_display = ("name", "organization", "updated_at")
     list_filter = ("organization",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Secret | None = None) -> tuple[str, ...]:
+        return ("organization", "name") if obj else ()  # another name is another secret
+
+    def save_model(self, request: HttpRequest, obj: Secret, form: Any, change: bool) -> None:
+        given = form.cleaned_data
+        row = secrets.set_secret(obj.organization, obj.name, given["value"], seen=given[SEEN])
+        obj.pk, obj.updated_at = row.pk, row.updated_at
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
+        """The other sources are asked beforehand: Django deletes in a transaction, and what they say is kept."""
+        row = self.get_object(request, unquote(object_id))
+        if request.method == "POST" and row is not None and self.has_delete_permission(request, row):
+            left_without(row.organization, row.name)
+        return super().delete_view(request, object_id, extra_context)
+
+    def delete_model(self, request: HttpRequest, obj: Secret) -> None:
+        secrets.delete_secret(obj.organization, obj.name)
 
 
 @admin.register(AuditEntry)

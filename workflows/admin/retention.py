@@ -10,19 +10,21 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from workflows.admin.checked import CheckedAdmin
+from workflows.admin.checked import SEEN, CheckedAdmin, SeenForm
 from workflows.admin.readonly import ReadOnlyAdmin
 from workflows.admin.scoped import Scope
 from workflows.edge import access
-from workflows.engine.retention.subjects import SUBJECTS, checked_days, subject_of
+from workflows.engine.retention.subjects import SUBJECTS
 from workflows.errors import InvalidInput
 from workflows.models import RetentionRule, RetentionState
 from workflows.selectors.upkeep.retention import announcement_of
 from workflows.services.retention import rules
 
 
-class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
+class RuleForm(SeenForm):
     """Checked as the API checks it."""
+
+    stamp = "changed_at"
 
     subject = forms.ChoiceField(
         choices=[(subject.name, f"{subject.name}: {subject.meaning}") for subject in SUBJECTS.values()]
@@ -37,9 +39,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         if self.errors:
             return cleaned
         try:
-            checked_days(cleaned.get("days"))
-            if cleaned.get("organization") and not subject_of(cleaned["subject"]).by_organization:
-                raise InvalidInput(f"{cleaned['subject']} is kept by one rule for all organizations: name none.")
+            rules.check(cleaned.get("organization"), cleaned["subject"], cleaned.get("days"))
         except InvalidInput as error:
             raise ValidationError(str(error)) from None
         taken = RetentionRule.objects.filter(organization=cleaned.get("organization"), subject=cleaned["subject"])
@@ -63,12 +63,13 @@ class RetentionRuleAdmin(CheckedAdmin):
         return SUBJECTS[rule.subject].meaning if rule.subject in SUBJECTS else "nothing any more"
 
     def save_model(self, request: HttpRequest, obj: RetentionRule, form: Any, change: bool) -> None:
-        by = f"user {request.user.get_username()}"
+        by, seen = f"user {request.user.get_username()}", form.cleaned_data[SEEN]
         if change:
             before = RetentionRule.objects.get(pk=obj.pk)
             if (before.organization_id, before.subject) != (obj.organization_id, obj.subject):
-                rules.clear_rule(before.organization, before.subject, by=by)
-        obj.pk = rules.set_rule(obj.organization, obj.subject, obj.days, by=by).pk
+                rules.clear_rule(before.organization, before.subject, by=by, seen=seen)
+                seen = ""
+        obj.pk = rules.set_rule(obj.organization, obj.subject, obj.days, by=by, seen=seen).pk
 
     def delete_model(self, request: HttpRequest, obj: RetentionRule) -> None:
         rules.clear_rule(obj.organization, obj.subject, by=f"user {request.user.get_username()}")

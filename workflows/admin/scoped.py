@@ -15,6 +15,7 @@ from uuid import UUID
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.widgets import ForeignKeyRawIdWidget
 from django.contrib.auth import get_permission_codename
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -23,6 +24,8 @@ from workflows.edge import access
 from workflows.errors import Forbidden
 from workflows.models import Organization
 
+MOST_CHOICES = 200
+"""Of a filter, and of a list in a form; where there are more, a form takes an id, which is looked up."""
 NOBODY = "nobody"
 """A right that no role brings: rows are written by the engine, or by operators of the installation."""
 
@@ -52,15 +55,28 @@ class Scope:
 
 
 class ScopedRelations(admin.RelatedFieldListFilter):
-    """A filter by a relation that offers the rows only that the login sees."""
+    """A filter by a relation that offers the rows only that the login sees, and no more than MOST_CHOICES."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self._is_cut = False
+        super().__init__(*args, **more)
+        if self._is_cut:
+            self.title = f"{self.title} (the first {MOST_CHOICES})"
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> Any:
-        seen = seen_rows(model_admin.admin_site, field.remote_field.model, request)
-        if seen is None:
-            return super().field_choices(field, request, model_admin)
-        ordering = self.field_admin_ordering(field, request, model_admin)
-        limit = {"pk__in": seen.order_by().values("pk")}
-        return list(field.get_choices(include_blank=False, ordering=ordering, limit_choices_to=limit))
+        model = field.remote_field.model
+        seen = seen_rows(model_admin.admin_site, model, request)
+        rows = model._default_manager.all() if seen is None else seen
+        ordering = self.field_admin_ordering(field, request, model_admin) or model._meta.ordering or ("pk",)
+        found = list(rows.order_by(*ordering)[: MOST_CHOICES + 1])
+        self._is_cut = len(found) > MOST_CHOICES
+        return [(row.pk, str(row)) for row in found[:MOST_CHOICES]]
+
+
+def _relations(model: type[Model]) -> dict[str, type[Model]]:
+    """By name, the models that rows of this one point to."""
+    fields = model._meta.concrete_fields
+    return {each.name: each.related_model for each in fields if each.many_to_one and each.related_model is not None}
 
 
 def seen_rows(site: admin.AdminSite, model: type[Model], request: HttpRequest) -> QuerySet[Any] | None:
@@ -90,6 +106,14 @@ class ScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return rows
         return rows.filter(**{f"{self.scope.path}__in": self._seen(request)})
 
+    def get_list_select_related(self, request: HttpRequest) -> Any:
+        """The rows that columns name are read with the list, and those that these are named after (a version, its
+        flow). Django's own way leaves out those that may be empty."""
+        relations = _relations(self.model)
+        shown = [name for name in self.get_list_display(request) if name in relations]
+        named_after = [f"{name}__{each}" for name in shown for each in _relations(relations[name])]
+        return super().get_list_select_related(request) or [*shown, *named_after] or False
+
     def get_list_filter(self, request: HttpRequest) -> Any:
         return [self._scoped_filter(each) for each in super().get_list_filter(request)]
 
@@ -105,6 +129,9 @@ class ScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             if self.scope is not None and model is Organization:
                 seen = seen.filter(id__in=self._changed(request, "add"))
             kwargs["queryset"] = seen
+        rows = model._default_manager.all() if seen is None else seen
+        if rows.order_by()[MOST_CHOICES : MOST_CHOICES + 1].exists():
+            kwargs["widget"] = ForeignKeyRawIdWidget(db_field.remote_field, self.admin_site)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:

@@ -27,6 +27,12 @@ OF_OPERATORS = "Of all organizations together: null unless the key is an operato
 class RuleIn(Body):
     days: float | str | None = Field(description="From an hour (0.0417) to 3650; null or `forever`: for ever.")
     organization: Literal["this", "all"] = Field("this", description="`all` needs an operator's key.")
+    seen: str | None = Field(None, description="As it was read: a rule that was changed since is left (409).")
+
+
+class SeenOut(Out):
+    this: str
+    all: str
 
 
 class RuleOut(Out):
@@ -37,6 +43,7 @@ class RuleOut(Out):
     by_organization: bool = Field(description="Whether an organization may have a rule of its own.")
     meaning: str
     oldest: dt.datetime | None = Field(description="The oldest there is, of runs and events.")
+    seen: SeenOut = Field(description="To be given back with a change of the rule for `this` or for `all`.")
 
 
 class PassOut(Out):
@@ -83,12 +90,14 @@ def get_retention(request: ApiRequest) -> dict[str, Any]:
 @router.put("/retention/{subject}", response=RetentionOut)
 def set_retention(request: ApiRequest, subject: str, payload: RuleIn) -> dict[str, Any]:
     """Keep a subject for so many days: in the organization, or (`organization: all`) in all without a rule."""
-    rules.set_rule(_whose(request, payload.organization), subject, payload.days, by=who(request))
+    rules.set_rule(_whose(request, payload.organization), subject, payload.days, by=who(request), seen=payload.seen)
     return retention_out(retention(request.organization), of_installation=request.auth.operator)
 
 
 @router.delete("/retention/{subject}", response=RetentionOut)
-def clear_retention(request: ApiRequest, subject: str, organization: Literal["this", "all"] = "this") -> dict[str, Any]:
+def clear_retention(
+    request: ApiRequest, subject: str, organization: Literal["this", "all"] = "this", seen: str | None = None
+) -> dict[str, Any]:
     """Take a rule back: the one for all, the environment or the default holds again."""
-    rules.clear_rule(_whose(request, organization), subject, by=who(request))
+    rules.clear_rule(_whose(request, organization), subject, by=who(request), seen=seen)
     return retention_out(retention(request.organization), of_installation=request.auth.operator)

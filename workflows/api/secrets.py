@@ -55,7 +55,8 @@ class StoredSecretOut(Out):
 
 class DeletedSecretOut(Out):
     name: str
-    left_without: list[str] = Field(description="Flows that name it, and that no other source serves.")
+    left_without: list[str] = Field(description="Flows that name it, and that no other source is known to serve.")
+    unread_sources: list[str] = Field(description="Sources that can't be read now, and may serve them.")
 
 
 @router.get("", response=SecretsOut)
@@ -75,4 +76,4 @@ def set_secret(request: ApiRequest, name: str, payload: SecretIn) -> dict[str, A
 def delete_secret(request: ApiRequest, name: str, force: bool = False) -> dict[str, Any]:
     """Delete a secret of the database: 409 `secret_in_use` where flows would be left without it, unless by `force`."""
     left = secrets.delete_secret(request.organization, name, force=force)
-    return {"name": name, "leftWithout": left}
+    return {"name": name, "leftWithout": left.flows, "unreadSources": left.unread_sources}

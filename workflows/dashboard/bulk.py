@@ -3,7 +3,7 @@ its stop, and going on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,7 @@ from django.urls import reverse
 from workflows.edge import access
 from workflows.errors import EncryptionKeyMissing, InvalidInput, OperationNotFound
 from workflows.models import BulkOperation, Organization
-from workflows.services import bulk, repair
+from workflows.services import bulk
 
 SHOWN = 200
 Words = dict[str, str]
@@ -42,8 +42,8 @@ class Kind:
 class Subject:
     """What the operations are done to, and its pages by the names of their addresses.
 
-    `words`: a filter as people read it. `right`: what it takes to stop one. `every`: what is said where there is no
-    filter; `later`: of what comes after.
+    `words`: filters as people read them, in one look at what they name. `right`: what it takes to stop one. `every`:
+    what is said where there is no filter; `later`: of what comes after.
     """
 
     one: str
@@ -60,10 +60,11 @@ class Subject:
     later: str
     hint: str
     right: str
-    words: Callable[[Organization, Mapping[str, Any]], Words]
+    words: Callable[[Organization, Sequence[Mapping[str, Any]]], list[Words]]
 
-    def counted(self, number: int) -> str:
-        return f"{number:,} {self.one if number == 1 else self.many}"
+    def counted(self, operation: BulkOperation) -> str:
+        is_one = operation.matched == 1 and not operation.matched_at_least
+        return f"{operation.counted} {self.one if is_one else self.many}"
 
     @property
     def common(self) -> dict[str, Any]:
@@ -85,29 +86,32 @@ def pace_of(text: str) -> float | None:
 
 def version_of(kind: Kind, text: str) -> str | None:
     """In which version runs are resumed: each in its own, or all in the current one, which may be the mended one. None:
-    as the kind has it. Raises InvalidInput."""
-    if text and text not in repair.VERSIONS:
-        raise InvalidInput(f"version {text[:50]!r} is unknown; use {' or '.join(repair.VERSIONS)}.")
+    as the kind has it."""
     return text or None if kind.mode == "resume" else None
 
 
-def before(subject: Subject, kind: Kind, draft: BulkOperation | None, words: Words) -> dict[str, Any]:
+def before(
+    organization: Organization, subject: Subject, kind: Kind, draft: BulkOperation | None, where: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the page shows that asks once: to how many it is done, at which pace, for how long."""
+    (words,) = subject.words(organization, [where])
     lasts_ms = round(draft.matched / draft.per_second * 1_000) if draft is not None else 0
-    counted = subject.counted(draft.matched) if draft is not None else subject.many
+    counted = subject.counted(draft) if draft is not None else subject.many
     return {**subject.common, "kind": kind, "draft": draft, "words": words, "lasts_ms": lasts_ms, "counted": counted}
 
 
 def listing(request: HttpRequest, organization: Organization, subject: Subject) -> HttpResponse:
     """The latest operations."""
     found = bulk.recent(organization, actions=subject.actions, limit=SHOWN)
-    rows = [_shown(organization, subject, each) for each in found]
+    rows = _shown(organization, subject, found)
     return render(request, "headrace/bulk/operations.html", {**subject.common, "operations": rows})
 
 
 def one(request: HttpRequest, organization: Organization, subject: Subject, operation_id: UUID) -> HttpResponse:
     """How an operation comes along, who asked for it, and what was refused; the part that changes alone for htmx."""
-    shown = _shown(organization, subject, _find(organization, subject, operation_id))
+    row = _find(organization, subject, operation_id)
+    (shown,) = _shown(organization, subject, [row])
+    shown["problems"] = _problems(subject, row)
     name = "_operation" if request.headers.get("HX-Request") else "operation"
     may_turn = access.allows(request.user, subject.right, organization)
     return render(request, f"headrace/bulk/{name}.html", {**subject.common, **shown, "may_turn": may_turn})
@@ -140,14 +144,14 @@ def _find(organization: Organization, subject: Subject, operation_id: UUID) -> B
     return found
 
 
-def _shown(organization: Organization, subject: Subject, row: BulkOperation) -> dict[str, Any]:
-    looked_at = row.done + row.passed_over + row.repaired_before
-    try:
-        mode = row.options.get("mode", "")
-    except EncryptionKeyMissing:  # the other operations are shown all the same
-        mode = ""
-    kinds = [each for each in subject.kinds.values() if each.action == row.action and each.mode == mode]
-    problems = [
+def _shown(organization: Organization, subject: Subject, rows: Sequence[BulkOperation]) -> list[dict[str, Any]]:
+    """The operations as the pages show them."""
+    words = subject.words(organization, [row.filter for row in rows])
+    return [_row(subject, row, of_it) for row, of_it in zip(rows, words, strict=True)]
+
+
+def _problems(subject: Subject, row: BulkOperation) -> list[dict[str, Any]]:
+    return [
         {
             "id": each["id"],
             "url": "" if each["id"] == str(row.id) else reverse(subject.item, args=[each["id"]]),
@@ -155,6 +159,14 @@ def _shown(organization: Organization, subject: Subject, row: BulkOperation) -> 
         }
         for each in (row.problems if isinstance(row.problems, list) else ())  # else no key opens them
     ]
+
+
+def _row(subject: Subject, row: BulkOperation, words: Words) -> dict[str, Any]:
+    try:
+        mode = row.options.get("mode", "")
+    except EncryptionKeyMissing:  # the other operations are shown all the same
+        mode = ""
+    kinds = [each for each in subject.kinds.values() if each.action == row.action and each.mode == mode]
     return {
         "operation": row,
         "url": reverse(subject.page, args=[row.id]),
@@ -162,10 +174,15 @@ def _shown(organization: Organization, subject: Subject, row: BulkOperation) -> 
         "resume_url": reverse(subject.turn, args=[row.id, "resume"]),
         "word": kinds[0].word if kinds else row.action,
         "done_word": kinds[0].done if kinds else "done",
-        "counted": subject.counted(row.matched),
-        "words": subject.words(organization, row.filter),
-        "problems": problems,
-        "looked_at": looked_at,
-        "percent": 100 if row.status == "completed" or not row.matched else min(100, 100 * looked_at / row.matched),
-        "left_ms": round(max(0, row.matched - looked_at) / row.per_second * 1_000),
+        "counted": subject.counted(row),
+        "words": words,
+        "percent": _percent(row),
+        "left_ms": round(max(0, row.matched - row.looked_at) / row.per_second * 1_000),
     }
+
+
+def _percent(row: BulkOperation) -> float | None:
+    """How far it is; None where nobody knows how many there are."""
+    if row.matched_at_least:
+        return None
+    return 100 if row.status == "completed" or not row.matched else min(100, 100 * row.looked_at / row.matched)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from django.http import Http404, StreamingHttpResponse
 from django.utils import timezone
@@ -14,7 +15,11 @@ from django.utils import timezone
 KINDS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins so is a formula to a spreadsheet."""
+MOST = 10_000
+MAX_S = 10.0
+"""A search that finds little reads on for so long; the file ends there."""
 Rows = list[dict[str, Any]]
+Row = TypeVar("Row")
 
 
 def check_kind(kind: str) -> None:
@@ -28,6 +33,22 @@ def download(name: str, kind: str, fields: Sequence[str], pages: Iterable[Rows])
     body = _csv(fields, pages) if kind == "csv" else _json(pages)
     headers = {"Content-Disposition": f'attachment; filename="{name}-{timezone.now():%Y%m%d-%H%M%S}.{kind}"'}
     return StreamingHttpResponse(body, content_type=KINDS[kind], headers=headers)
+
+
+def bounded(
+    first: tuple[Sequence[Row], str], following: Callable[[str], tuple[Sequence[Row], str]]
+) -> Iterator[Sequence[Row]]:
+    """Page after page, from the first one and its cursor on: at most MOST rows, and no new page after MAX_S.
+
+    Each page is read by itself, and nothing is held between them.
+    """
+    (rows, cursor), count, until_s = first, 0, time.monotonic() + MAX_S
+    while True:
+        yield rows[: MOST - count]
+        count += len(rows)
+        if not cursor or count >= MOST or time.monotonic() > until_s:
+            return
+        rows, cursor = following(cursor)
 
 
 def _csv(fields: Sequence[str], pages: Iterable[Rows]) -> Iterator[str]:

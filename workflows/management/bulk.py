@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from django.core.management.base import CommandParser
 
@@ -13,6 +14,12 @@ from workflows.management.output import HeadraceCommand
 from workflows.models import BulkOperation
 
 LOOK_EVERY_S = 0.2
+
+
+def counted_out(draft: BulkOperation) -> dict[str, Any]:
+    """What a dry run says: to how many it would be done."""
+    return {"matched": draft.matched, "matchedAtLeast": draft.matched_at_least, "perSecond": draft.per_second,
+            "dryRun": True}  # fmt: skip
 
 
 def add_pace(parser: CommandParser) -> None:
@@ -38,14 +45,15 @@ def bar(
 def watch(command: HeadraceCommand, operation: BulkOperation, *, wait: bool, quiet: bool) -> BulkOperation:
     """Show the progress until the operation ends or is stopped. The leader does the work: this only looks on."""
     if not quiet:
-        command.stdout.write(f"operation {operation.id}: {operation.matched} matched")
+        command.stdout.write(f"operation {operation.id}: {operation.counted} matched")
     if not wait:
         return operation
-    with contextlib.nullcontext() if quiet else bar(command, operation.action, operation.matched) as show:
+    total = None if operation.matched_at_least else operation.matched
+    with contextlib.nullcontext() if quiet else bar(command, operation.action, total) as show:
         while True:
             operation.refresh_from_db()
             if show is not None:
-                show(operation.done + operation.passed_over + operation.repaired_before)
+                show(operation.looked_at)
             if operation.status != BulkOperation.Status.RUNNING:
                 break
             time.sleep(LOOK_EVERY_S)

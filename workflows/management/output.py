@@ -38,6 +38,9 @@ IN_PART = "in part"
 """How a command ended that failed, or was stopped, after it had begun to change things."""
 WIDTH = 220
 MAX_SHOWN = 200
+MAX_INPUT_BYTES = 8 * 1024 * 1024
+"""As much as a request may have."""
+TOO_MUCH = f"more than {MAX_INPUT_BYTES // 1024**2} MiB: send it in parts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +182,22 @@ def _refuse_unreadable(options: dict[str, Any]) -> None:
                 raise CommandError(f"{name}: the text holds {found}.")
 
 
+def standard_input() -> bytes:
+    """What standard input has. Raises CommandError where there is none, and for more than a request may have."""
+    if sys.stdin is None:
+        raise CommandError("There is no standard input: it is closed.")
+    stream = getattr(sys.stdin, "buffer", None)  # none where a program has put a text in its place
+    wanted = MAX_INPUT_BYTES + 1
+    found: bytes = sys.stdin.read(wanted).encode("utf-8", "surrogateescape") if stream is None else stream.read(wanted)
+    if len(found) > MAX_INPUT_BYTES:
+        raise CommandError(f"Standard input has {TOO_MUCH}.")
+    return found
+
+
 def json_argument(text: str, name: str) -> Any:
     """The value of an option that is JSON; `-` reads standard input. Raises CommandError."""
-    source = sys.stdin.read() if text == "-" else text
     try:
-        return parse(source.encode(), what=name)
+        return parse(standard_input() if text == "-" else text.encode(), what=name)
     except UnicodeEncodeError:
         raise CommandError(f"{name} is no JSON: it is not in UTF-8") from None
     except WorkflowsError as error:

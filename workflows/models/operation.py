@@ -27,6 +27,9 @@ class BulkOperation(models.Model):
     per_second = models.FloatField(help_text="At most so many a second.")
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.RUNNING)
     matched = models.PositiveIntegerField(help_text="How many the filter matched.")
+    matched_at_least = models.BooleanField(
+        default=False, db_default=False, help_text="It matched at least so many: no more were counted."
+    )
     done = models.PositiveIntegerField(default=0)
     passed_over = models.PositiveIntegerField(default=0, help_text="What had changed meanwhile, or was refused.")
     repaired_before = models.PositiveIntegerField(
@@ -56,6 +59,16 @@ class BulkOperation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} {self.id}"
+
+    @property
+    def counted(self) -> str:
+        """How many it matched, in words."""
+        return f"at least {self.matched:,}" if self.matched_at_least else f"{self.matched:,}"
+
+    @property
+    def looked_at(self) -> int:
+        """How many it has come to so far."""
+        return self.done + self.passed_over + self.repaired_before
 
 
 class OperationChange(models.Model):

@@ -42,6 +42,11 @@ class RetentionRule(models.Model):
         kept = "for ever" if self.days is None else f"{self.days:g} days"
         return f"{self.subject}: {kept}"
 
+    @property
+    def seen(self) -> str:
+        """What a change says of the rule that its author has seen."""
+        return self.changed_at.isoformat()
+
 
 class RetentionState(models.Model):
     """How far deleting is: one row. `engine/retention/progress.py` writes it."""

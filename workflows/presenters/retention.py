@@ -43,6 +43,10 @@ def rule_out(kept: Kept, found: Retention) -> dict[str, Any]:
         "byOrganization": subject.by_organization,
         "meaning": subject.meaning,
         "oldest": found.oldest.get(subject.name),
+        "seen": {
+            place: stored[subject.name].seen if subject.name in stored else ""
+            for place, stored in (("this", found.own), ("all", found.of_all))
+        },
     }
 
 

@@ -241,6 +241,7 @@ def operation_out(operation: BulkOperation) -> dict[str, Any]:
         "perSecond": operation.per_second,
         "status": operation.status,
         "matched": operation.matched,
+        "matchedAtLeast": operation.matched_at_least,
         "done": operation.done,
         "passedOver": operation.passed_over,
         "repairedBefore": operation.repaired_before,

@@ -30,15 +30,19 @@ class Figures:
 
 def figures(step: StepRun, attempts: Sequence[Attempt]) -> Figures:
     """The figures of a step by its tries, in their order."""
-    executing = [ms(each.started_at, each.ended_at) or 0 for each in attempts]
     waiting = [ms(each.ready_at, each.started_at) or 0 for each in attempts]
     errors = (each.error for each in reversed(attempts) if each.error)
     return Figures(
-        duration_ms=sum(executing) if attempts else None,
+        duration_ms=executing_ms(attempts),
         overhead_ms=sum(waiting) if attempts else None,
         retries=retry_count(step.status, attempts),
         error=None if step.status == "completed" else next(errors, None),
     )
+
+
+def executing_ms(attempts: Sequence[Attempt]) -> int | None:
+    """How long a step's handler ran in all of its tries; None before there is one."""
+    return sum(ms(each.started_at, each.ended_at) or 0 for each in attempts) if attempts else None
 
 
 def retry_count(status: str, attempts: Sequence[Attempt]) -> int:

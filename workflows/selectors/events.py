@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -50,6 +52,12 @@ def event_schemas(organization: Organization) -> list[EventSchema]:
     return list(EventSchema.objects.filter(organization=organization))
 
 
+def names_with_schema(organization: Organization) -> list[str]:
+    """The first MAX_PAGE names that have a schema."""
+    found = EventSchema.objects.filter(organization=organization).order_by("name")
+    return list(found.values_list("name", flat=True)[:MAX_PAGE])
+
+
 @dataclass(frozen=True, kw_only=True)
 class EventDetail:
     """An event and the runs that it started."""
@@ -61,16 +69,46 @@ class EventDetail:
     flows: dict[UUID, str]
     """The slugs of their flows."""
 
+    @property
+    def is_unmatched(self) -> bool:
+        """Whether the runs that it starts are not made yet."""
+        return self.event.matched_at is None and not self.event.rejected
+
 
 def event_detail(organization: Organization, event_id: UUID) -> EventDetail:
     """Raises EventNotFound."""
-    event = Event.objects.filter(org_id=organization.id, id=event_id).first()
-    if event is None:
+    found = event_details(organization, [event_id])
+    if not found:
         raise EventNotFound
-    runs = Run.objects.filter(event_id=event_id, org_id=organization.id).select_related("flow", "version")
-    outcomes = list(TriggerOutcome.objects.filter(event_id=event_id, org_id=organization.id).order_by("id")[:MAX_PAGE])
-    slugs = dict(Flow.objects.filter(id__in=[each.flow_id for each in outcomes]).values_list("id", "slug"))
-    return EventDetail(event=event, runs=list(runs.order_by("id")[:MAX_PAGE]), outcomes=outcomes, flows=slugs)
+    return found[0]
+
+
+def event_details(organization: Organization, event_ids: Sequence[UUID]) -> list[EventDetail]:
+    """Those of the events that are there, in this order: four statements, however many they are."""
+    events = Event.objects.filter(org_id=organization.id).in_bulk(event_ids)
+    most = MAX_PAGE * len(events)
+    of_them = {"event_id__in": list(events), "org_id": organization.id}
+    runs: dict[UUID | None, list[Run]] = defaultdict(list)
+    for run in Run.objects.filter(**of_them).select_related("flow", "version").order_by("id")[:most]:
+        runs[run.event_id].append(run)
+    outcomes: dict[UUID | None, list[TriggerOutcome]] = defaultdict(list)
+    for outcome in TriggerOutcome.objects.filter(**of_them).order_by("id")[:most]:
+        outcomes[outcome.event_id].append(outcome)
+    heard = {each.flow_id for some in outcomes.values() for each in some}
+    slugs = dict(Flow.objects.filter(id__in=heard).values_list("id", "slug"))
+    return [
+        EventDetail(
+            event=events[id_], runs=runs[id_][:MAX_PAGE], outcomes=outcomes[id_][:MAX_PAGE],
+            flows={each.flow_id: slugs[each.flow_id] for each in outcomes[id_] if each.flow_id in slugs},
+        )
+        for id_ in event_ids
+        if id_ in events
+    ]  # fmt: skip
+
+
+def count_unmatched(organization: Organization, event_ids: Sequence[UUID]) -> int:
+    """How many of these events are still to be matched."""
+    return Event.objects.filter(org_id=organization.id, id__in=event_ids, matched_at=None).count()
 
 
 def is_unmatched(organization: Organization, event_id: UUID) -> bool:

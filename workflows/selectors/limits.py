@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -46,10 +46,13 @@ def overview(organization: Organization) -> list[LimitLine]:
         found = admit.gate().explain(instances=limits, everything=True, definitions=known).limits
     except (StoreUnavailable, EpochClosed):
         return [_line(instance, limit, None) for instance, limit in limits.items()]
+    others = [state.name for state in found if state.instance not in limits]
+    named = {name.flow_id for name in others if name.flow_id and name.scope not in STOPS}
+    own = set(Flow.objects.filter(organization=organization, id__in=named).values_list("id", flat=True))
     return [
         _line(state.instance, limits.get(state.instance), state)
         for state in found
-        if state.instance in limits or _concerns(state.name, organization)
+        if state.instance in limits or _concerns(state.name, organization, own)
     ]
 
 
@@ -91,11 +94,10 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 600 else f"{seconds / 60:.3g} min"
 
 
-def _concerns(name: LimitName, organization: Organization) -> bool:
-    """Whether a limit is of the organization or of all of them."""
+def _concerns(name: LimitName, organization: Organization, own: Collection[UUID]) -> bool:
+    """Whether a limit is of the organization or of all of them. `own`: flows of the organization."""
     if name.flow_id and name.scope not in STOPS:
-        owner = Flow.objects.filter(id=name.flow_id).values_list("organization_id", flat=True).first()
-        return owner == organization.id
+        return name.flow_id in own
     return name.scope is not Scope.UNKNOWN and name.org_id in {None, organization.id}
 
 

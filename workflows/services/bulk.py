@@ -18,13 +18,14 @@ from uuid import UUID
 import structlog
 import uuid6
 from django.db import transaction
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from workflows.edge.unavailable import may_pass
 from workflows.engine.maintenance import sweeps
 from workflows.errors import AlreadyDone, InvalidInput, OperationNotFound, WorkflowsError
 from workflows.models import BulkOperation, OperationChange, Organization
+from workflows.selectors.searching import counting
 
 log = structlog.get_logger(__name__)
 BATCH = 200
@@ -33,8 +34,6 @@ MAX_AT_ONCE = 1_000
 OPERATIONS = "bulk operations"
 BEHIND_S = 2.0
 MAX_PER_SECOND = 1_000.0
-SEARCHED = frozenset({"tag"})
-"""Filters that no index serves: a step looks through so many rows (MOST_READ), however few match."""
 MOST_READ = 10_000
 Filter = Mapping[str, Any]
 
@@ -46,10 +45,15 @@ class Action:
     `select` gives the matching rows (with a uuid7 as `id`) and raises InvalidInput for a bad filter; `act` does it to
     one of them, and raises AlreadyDone where somebody else has done it, another WorkflowsError where that one is to be
     passed over.
+
+    `among`: the rows that they are selected from, in the order of their ids by an index. `searched`: filters that no
+    index serves, for which a step looks through MOST_READ of those, however few match.
     """
 
     select: Callable[[Organization, Filter], QuerySet[Any]]
     act: Callable[[BulkOperation, Organization, UUID], None]
+    among: Callable[[UUID], QuerySet[Any]]
+    searched: frozenset[str] = frozenset()
     per_second: float = 100.0
 
 
@@ -89,19 +93,24 @@ def draft(
     options: Mapping[str, Any] | None = None,
     per_second: float | None = None,
 ) -> BulkOperation:
-    """The operation as it would be, with the number of items that match now. Raises as `start` does."""
+    """The operation as it would be, with the number of items that match now: of many, or of few among many, with a
+    number that it is at least. Raises as `start` does.
+    """
     known = _action(action)
     pace = known.per_second if per_second is None else float(per_second)
     if not (math.isfinite(pace) and 0 < pace <= MAX_PER_SECOND):
         raise InvalidInput(f"perSecond {pace:g} is out of range; use more than 0 and at most {MAX_PER_SECOND:g}.")
     upto = uuid6.uuid7()
+    rows = known.select(organization, where).filter(id__lte=upto)
+    counted = counting.count(rows, known.among(organization.id).filter(id__lte=upto))
     return BulkOperation(
         org_id=organization.id,
         action=action,
         filter=dict(where),
         options=dict(options or {}),
         per_second=pace,
-        matched=known.select(organization, where).filter(id__lte=upto).count(),
+        matched=counted.number,
+        matched_at_least=counted.is_least,
         upto=upto,
         created_by=by,
     )
@@ -212,6 +221,8 @@ def _step(operation_id: UUID) -> None:
         operation.paced_count += len(ids)
         if is_last:
             operation.status, operation.ended_at = BulkOperation.Status.COMPLETED, timezone.now()
+            if operation.matched_at_least:  # now it is known
+                operation.matched, operation.matched_at_least = max(operation.matched, operation.looked_at), False
             _record_change(operation, "completed", "the leader")
         payloads = ["problems"] if operation.passed_over > refused_before else []
         operation.save(update_fields=[*STEP_CHANGES, *payloads])  # payloads that stay are not encrypted anew
@@ -231,10 +242,11 @@ def _allowance(operation: BulkOperation, now: dt.datetime) -> int:
 
 def _next(operation: BulkOperation, organization: Organization, limit: int) -> tuple[list[UUID], bool]:
     """The next items, and whether they are the last."""
-    rows = ACTIONS[operation.action].select(organization, operation.filter).filter(id__lte=operation.upto)
+    known = ACTIONS[operation.action]
+    rows = known.select(organization, operation.filter).filter(id__lte=operation.upto)
     if operation.cursor is not None:
         rows = rows.filter(id__gt=operation.cursor)
-    looked_to = _looked_to(operation, rows.model) if SEARCHED & operation.filter.keys() else None
+    looked_to = _looked_to(operation, known) if known.searched & operation.filter.keys() else None
     if looked_to is not None:
         rows = rows.filter(id__lte=looked_to)
     ids = list(rows.order_by("id").values_list("id", flat=True)[:limit])
@@ -247,9 +259,9 @@ def _next(operation: BulkOperation, organization: Organization, limit: int) -> t
     return ids, len(ids) < limit and looked_to is None
 
 
-def _looked_to(operation: BulkOperation, model: type[Model]) -> UUID | None:
+def _looked_to(operation: BulkOperation, known: Action) -> UUID | None:
     """The last row that a step looks at; None where it looks at all that are left."""
-    left = model._default_manager.filter(org_id=operation.org_id, id__lte=operation.upto)
+    left = known.among(operation.org_id).filter(id__lte=operation.upto)
     if operation.cursor is not None:
         left = left.filter(id__gt=operation.cursor)
     found: UUID | None = left.order_by("id").values_list("id", flat=True)[MOST_READ - 1 : MOST_READ].first()

@@ -200,13 +200,32 @@ def _new(event: EventIn) -> NewEvent:
     return NewEvent(name=event.name, data=event.data, user=event.user, ts=at, external_id=event.id)
 
 
-def put_schema(organization: Organization, name: str, schema: Any) -> EventSchema:
-    """Set the form that events of a name must have. Raises InvalidInput for what is no JSON Schema that
-    resolves within itself."""
+class SchemaChanged(WorkflowsError):
+    """The schema was changed since you looked: open it again, and make your change there."""
+
+    status, code = 409, "event_schema_changed"
+
+
+def _stored(organization: Organization, name: str, seen: str | None) -> EventSchema | None:
+    """The schema of a name, locked. Raises SchemaChanged where it is not the one that was seen."""
+    row = EventSchema.objects.select_for_update().filter(organization=organization, name=name).first()
+    if seen is not None and seen != (row.updated_at.isoformat() if row is not None else ""):
+        now = "was changed" if row is not None else "was deleted"
+        raise SchemaChanged(f"The schema of this name {now} meanwhile: open it again, and make your change there.")
+    return row
+
+
+def put_schema(organization: Organization, name: str, schema: Any, *, seen: str | None = None) -> EventSchema:
+    """Set the form that events of a name must have. `seen`: when the schema that the caller knows of was written;
+    empty: there was none.
+
+    Raises InvalidInput for what is no JSON Schema that resolves within itself, SchemaChanged.
+    """
     if not 1 <= len(name) <= 200 or text_fault(name):
         raise InvalidInput("name: 1 to 200 characters, without NUL.")
     check_schema(schema)
     with transaction.atomic():
+        _stored(organization, name, seen)
         row, _ = EventSchema.objects.update_or_create(organization=organization, name=name, defaults={"schema": schema})
     return row
 
@@ -217,10 +236,11 @@ def check_schema(schema: Any) -> None:
     compile_schema(schema)
 
 
-def delete_schema(organization: Organization, name: str) -> bool:
-    """Events of the name may have any form again. Returns whether there was a schema."""
-    removed, _ = EventSchema.objects.filter(organization=organization, name=name).delete()
-    return bool(removed)
+def delete_schema(organization: Organization, name: str, *, seen: str | None = None) -> bool:
+    """Events of the name may have any form again. Returns whether there was a schema. `seen`: as for `put_schema`."""
+    with transaction.atomic():
+        row = _stored(organization, name, seen)
+        return row is not None and bool(row.delete()[0])
 
 
 def owner_of(key: str, *, on_this_machine: bool) -> Organization | None:

@@ -10,6 +10,7 @@ from uuid import UUID
 import jsonpatch
 import psycopg
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from workflows import selectors, services, signals
 from workflows.definitions.compiled import CompiledFlow
@@ -211,7 +212,11 @@ def _positions(run: Run, flow: CompiledFlow) -> dict[str, int]:
 
 
 def options(mode: str, version: str | None, force: bool) -> dict[str, Any]:
-    """How a bulk operation repeats runs."""
+    """How a bulk operation repeats runs. Raises InvalidInput for what each of them would refuse."""
+    if mode not in MODES:
+        raise InvalidInput(f"mode {mode[:50]!r} is unknown; use {' or '.join(MODES)}.")
+    if version is not None:
+        _check_version(version)
     return {"mode": mode, "version": version, **({"force": True} if force else {})}
 
 
@@ -228,9 +233,13 @@ def _ended(organization: Organization, run_id: UUID) -> Run:
     return run
 
 
-def _version(run: Run, version: str) -> CompiledFlow:
+def _check_version(version: str) -> None:
     if version not in VERSIONS:
-        raise InvalidInput(f"version {version!r} is unknown; use {' or '.join(VERSIONS)}.")
+        raise InvalidInput(f"version {version[:50]!r} is unknown; use {' or '.join(VERSIONS)}.")
+
+
+def _version(run: Run, version: str) -> CompiledFlow:
+    _check_version(version)
     if version == "same":
         return flow_cache.flow_of(run.version_id)
     if run.flow.current_id is None:
@@ -318,8 +327,17 @@ def _replay_one(operation: BulkOperation, organization: Organization, run_id: UU
     )
 
 
+def _runs_of(org_id: UUID) -> QuerySet[Run]:
+    return Run.objects.filter(org_id=org_id)
+
+
+SEARCHED = frozenset({"tag"})
 BULK_ACTIONS = {
-    "cancel_runs": bulk.Action(select=selectors.live_runs_matching, act=_cancel_one, per_second=200),
-    "replay_runs": bulk.Action(select=selectors.ended_runs_matching, act=_replay_one),
+    "cancel_runs": bulk.Action(
+        select=selectors.live_runs_matching, act=_cancel_one, among=_runs_of, searched=SEARCHED, per_second=200
+    ),
+    "replay_runs": bulk.Action(
+        select=selectors.ended_runs_matching, act=_replay_one, among=_runs_of, searched=SEARCHED
+    ),
 }
 """What can be done to all runs that a filter matches."""

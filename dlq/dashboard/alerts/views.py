@@ -32,20 +32,23 @@ def alerts(request: HttpRequest, organization: Organization) -> HttpResponse:
     reach = _reach(request, organization)
     may = access.allows(request.user, CHANGE_ALERTS, organization)
     found = selectors.alerts(organization, limit=SHOWN)
+    listed = care.rules(organization)
+    listed_channels = care.channels_of(reach) if may else []
     rules = [
         {
             "rule": each,
             "threshold": texts.value_of(each.metric, each.threshold),
             "mine": may and (reach.is_operator or each.org_id == organization.id),
         }
-        for each in care.rules(organization)
+        for each in listed[: care.MOST_LISTED]
     ]
     context = {
         "firing": [each for each in found if each.recovered_at is None and each.rule_id is not None],
         "past": [each for each in found if each.recovered_at is not None or each.rule_id is None],
         "rules": rules,
         "may": may,
-        "channels": care.channels_of(reach) if may else [],
+        "channels": listed_channels[: care.MOST_LISTED],
+        "is_cut": max(len(listed), len(listed_channels)) > care.MOST_LISTED,
         "configured": channels.configured() if may and reach.is_operator else [],
         "undelivered": care.notifications(organization) if may else [],
     }

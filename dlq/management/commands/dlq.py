@@ -11,7 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from dlq import presenters, selectors, services
 from dlq.models import DeadLetter
-from workflows.management.bulk import add_pace, watch
+from workflows.management.bulk import add_pace, counted_out, watch
 from workflows.management.output import READS, HeadraceCommand, json_argument, table
 from workflows.presenters.runs import operation_out, repeat_out
 from workflows.services import bulk
@@ -168,9 +168,9 @@ class Command(HeadraceCommand):
         if options["dry_run"]:
             draft = bulk.draft(organization, action, where, options=chosen, per_second=options["rate"])
             if options["as_json"]:
-                self.print_json({"matched": draft.matched, "perSecond": draft.per_second, "dryRun": True})
+                self.print_json(counted_out(draft))
             else:
-                self.stdout.write(f"{draft.matched} dead letters match.")
+                self.stdout.write(f"{draft.counted} dead letters match.")
             return
         started = bulk.start(
             organization, action, where, by="the command line", options=chosen, per_second=options["rate"]

@@ -87,6 +87,11 @@ function show() {
 
 if (form) {
   form.addEventListener("input", show);
+  form.addEventListener("keydown", (event) => { // Enter in the field of the flow shows its form, and runs nothing
+    if (event.key !== "Enter" || event.target.tagName !== "INPUT" || !event.target.dataset.go) return;
+    event.preventDefault();
+    event.target.blur();
+  });
   form.addEventListener("change", (event) => {
     if (event.target.dataset.go) location.href = event.target.dataset.go + encodeURIComponent(event.target.value);
     else show();

@@ -33,9 +33,12 @@ def test_an_override_is_made_moved_and_deleted(admin: Client, org: Organization)
     row = ThrottleOverride.objects.get(org_id=org.id)
     assert row.changed_by.startswith("user boss-")
     change = f"/admin/headrace_throttling/throttleoverride/{row.pk}/change/"
-    assert admin.post(change, form(org, concurrency=4)).status_code == 302
-    assert ThrottleOverride.objects.get(org_id=org.id).concurrency == 4
-    assert admin.post(change, form(org, type="delay", concurrency=4)).status_code == 302
+    assert admin.post(change, form(org, concurrency=4, seen=row.changed_at.isoformat())).status_code == 302
+    row = ThrottleOverride.objects.get(org_id=org.id)
+    assert row.concurrency == 4
+    assert (
+        admin.post(change, form(org, type="delay", concurrency=4, seen=row.changed_at.isoformat())).status_code == 302
+    )
     moved = ThrottleOverride.objects.get(org_id=org.id)
     assert moved.type == "delay"
     delete = f"/admin/headrace_throttling/throttleoverride/{moved.pk}/delete/"

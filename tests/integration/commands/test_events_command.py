@@ -6,13 +6,17 @@ import io
 import json
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from tests.support.workers import WorkerPool, publish
+from workflows import services
+from workflows.management.output import MAX_INPUT_BYTES
 from workflows.models import Event, Organization
 from workflows.services import events
 
@@ -133,3 +137,86 @@ def test_waiting_ends_with_a_sentence_where_nobody_matches(org: Organization, mo
     monkeypatch.setattr("workflows.services.send_events", lambda *_, **__: [stored(org)[0].id])
     with pytest.raises(CommandError, match="1 of them not matched after 0.2 s"):
         send(org, "a/b", "--wait", "--timeout", "0.2")
+
+
+def test_all_events_are_awaited_however_many_are_shown(org: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "".join(f'{{"name": "a/{number}"}}\n' for number in range(60))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    looks: list[int] = []
+    send_events = services.send_events
+
+    def send_late(*args: Any, **options: Any) -> Any:
+        ids = send_events(*args, **options)
+        Event.objects.filter(id__in=ids).update(matched_at=None)
+        return ids
+
+    def look(_: float) -> None:
+        """Matched one after the other, the last one late."""
+        ids = list(Event.objects.filter(org_id=org.id).order_by("id").values_list("id", flat=True))
+        done = ids[:55] if not looks else ids
+        looks.append(len(done))
+        Event.objects.filter(id__in=done).update(matched_at=timezone.now())
+
+    monkeypatch.setattr(services, "send_events", send_late)
+    monkeypatch.setattr(time, "sleep", look)
+    said = send(org, "--from", "-", "--wait")
+    assert looks == [55, 60], "it does not wait for those that it does not show"
+    assert said.count("event ") == 50
+    assert "10 more were sent" in said
+
+
+class _Bytes:
+    """Standard input as a process has it."""
+
+    def __init__(self, given: bytes) -> None:
+        self.buffer = io.BytesIO(given)
+
+    def isatty(self) -> bool:
+        return False
+
+
+FROM_STDIN: list[list[str]] = [
+    ["events", "send", "--from", "-"],
+    ["events", "send", "a/b", "--data", "-"],
+    ["trigger", "flow", "--data", "-"],
+    ["runs", "replay", "01a218d4-3e1e-7db0-914b-816c6e958de1", "--data", "-"],
+    ["secret", "set", "TOKEN"],
+]
+
+
+@pytest.mark.parametrize("line", FROM_STDIN, ids=" ".join)
+def test_standard_input_that_is_no_text_closed_or_endless_is_refused(
+    org: Organization, line: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"not .*UTF-8|utf-8|no text": _Bytes(b'{"name": "caf\xe9"}'), "is closed": None,
+             "more than 8 MiB": _Bytes(b" " * (MAX_INPUT_BYTES + 1))}  # fmt: skip
+    for says, stdin in given.items():
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with pytest.raises(CommandError, match=says):
+            call_command(line[0], "--org", org.slug, *line[1:], stdout=io.StringIO())
+    assert stored(org) == []
+
+
+def test_text_in_utf_8_is_read_as_it_is_whatever_the_locale(org: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", _Bytes('\ufeff{"name": "a/b", "data": {"n": "é😀"}}\r\n'.encode()))
+    send(org, "--from", "-")
+    assert [each.data for each in stored(org)] == [{"n": "é😀"}]
+    monkeypatch.setattr(sys, "stdin", _Bytes("é two\r\nlines\r\n".encode()))
+    call_command("secret", "--org", org.slug, "set", "TOKEN")
+    assert org.secrets.get().value == "é two\nlines"
+
+
+def test_a_question_that_nobody_can_answer_is_a_no(org: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(org, [{"id": "a", "type": "noop"}], slug="asked")
+    for fault in (
+        EOFError(),
+        RuntimeError("input(): lost sys.stdin"),
+        UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "bad"),
+    ):
+
+        def refuse(_: str, fault: Exception = fault) -> str:
+            raise fault
+
+        monkeypatch.setattr("builtins.input", refuse)
+        with pytest.raises(CommandError, match="Nothing was done"):
+            call_command("flows", "--org", org.slug, "delete", "asked", "--history", "delete")

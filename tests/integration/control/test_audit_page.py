@@ -18,6 +18,7 @@ from tests.integration.access.test_keys import issued
 from tests.integration.dashboard.people import member, operator_of_all
 from tests.support.workers import publish
 from workflows import services
+from workflows.dashboard import files
 from workflows.models import AuditEntry, Organization
 from workflows.selectors.access import audit as selectors
 from workflows.selectors.access.audit import AuditFilter
@@ -171,9 +172,7 @@ def test_a_file_has_the_entries_that_match_within_its_bound(
     if kind == "csv":
         assert everything[0]["verb"] == "'=cmd|x"
         assert json.loads(everything[1]["details"]) == {"why": "=1+1", "n": 29}
-    from workflows.dashboard.control import audit as page
-
-    monkeypatch.setattr(page, "MOST", 10)
+    monkeypatch.setattr(files, "MOST", 10)
     assert len(rows_of(kind, admin.get(f"/audit/export.{kind}"))) == 10
     assert admin.get(f"/audit/export.{kind}?by=nobody").status_code == 422
     assert admin.get("/audit/export.xls").status_code == 404

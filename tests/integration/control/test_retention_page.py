@@ -96,7 +96,7 @@ def test_a_rule_that_was_changed_meanwhile_is_left_and_one_is_taken_back(org: Or
     form = {"subject": "failed", "place": "this", "days": "4", "do": "set", "seen": ""}
     rules.set_rule(org, "failed", 90, by="user bert")
     answer = admin.post("/retention/", form)
-    assert answer.status_code == 422
+    assert answer.status_code == 409
     assert "was changed by user bert since you looked" in answer.content.decode()
     assert row_of(admin, "failed")["kept"].days == 90
     seen = RetentionRule.objects.get(organization=org).changed_at.isoformat()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 import json
+import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,7 +115,9 @@ def test_the_flows_in_use_that_name_a_secret_are_found_and_read_once(
     assert "PAY_KEY" not in named_secrets(org).flows
 
 
-def test_a_flow_in_python_without_its_code_here_is_not_known(org: Organization) -> None:
+def test_a_flow_in_python_without_its_code_here_is_not_known(
+    org: Organization, monkeypatch: pytest.MonkeyPatch, django_assert_max_num_queries: Any
+) -> None:
     publish(org, [{"id": "a", "type": "noop"}], slug="code")
     flow = Flow.objects.get(organization=org, slug="code")
     definition = {"steps": [{"id": "main", "type": "function", "config": {"function": "no_such_module:flow"}}]}
@@ -124,6 +129,14 @@ def test_a_flow_in_python_without_its_code_here_is_not_known(org: Organization) 
     Flow.objects.filter(id=flow.id).update(current=version)
     found = named_secrets(org)
     assert (found.flows, found.unread) == ({"ASKED_BY_CODE": ["code"]}, [])
+    parsed: list[str] = []
+    monkeypatch.setattr(inspect, "getsource", lambda module: parsed.append(module.__name__) or "")
+    with django_assert_max_num_queries(2):
+        assert named_secrets(org) == found
+    assert parsed == [], "code is read once"
+    monkeypatch.setitem(sys.modules, __name__, types.ModuleType(__name__))
+    assert named_secrets(org).flows == {}
+    assert parsed == [__name__], "other code is read anew"
 
 
 def asks(event: Any, step: Any) -> Any:
@@ -265,7 +278,35 @@ def test_a_secret_that_another_source_has_too_is_deleted_unasked(
     publish(org, PAYS, slug="pays")
     monkeypatch.setenv(f"HEADRACE_SECRET_{told.variable_part(org.slug)}__PAY_KEY", "of-environment")
     secrets.set_secret(org, "PAY_KEY", VALUE)
-    assert secrets.delete_secret(org, "PAY_KEY") == []
+    assert secrets.delete_secret(org, "PAY_KEY").flows == []
+
+
+def test_while_a_source_is_away_a_deletion_says_that_it_may_have_the_secret(
+    org: Organization, admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(org, PAYS, slug="pays")
+    secrets.set_secret(org, "PAY_KEY", VALUE)
+
+    def away(*_: Any) -> Any:
+        raise ConfigurationFailure("AWS does not answer.")
+
+    monkeypatch.setattr(AwsSecrets, "read", away)
+    monkeypatch.setattr(secret_sources, "configuration", _Told)
+    this_process.forget(SecretValues)
+    assert "Whether another source has it is not known" in admin.get("/secrets/?name=PAY_KEY").content.decode()
+    with pytest.raises(secrets.SecretInUse, match="whether another source has it is not known: AWS does not answer."):
+        secrets.delete_secret(org, "PAY_KEY")
+    _, api = issued(org, "change_secrets")
+    assert "AWS does not answer" in api.send("DELETE", "/secrets/PAY_KEY").json()["detail"]
+    err = io.StringIO()
+    call_command("secret", "--org", org.slug, "delete", "PAY_KEY", "--force", stderr=err)
+    assert "pays will ask for it in vain, unless a source has it that can't be read now. AWS does not" in err.getvalue()
+    secrets.set_secret(org, "PAY_KEY", VALUE)
+    answer = api.send("DELETE", "/secrets/PAY_KEY?force=true").json()
+    assert (answer["leftWithout"], answer["unreadSources"]) == (["pays"], ["AWS does not answer."])
+    secrets.set_secret(org, "PAY_KEY", VALUE)
+    page = admin.post("/secrets/delete/", {"name": "PAY_KEY", "flows": "pays"}, follow=True).content.decode()
+    assert "unless a source has it that can&#x27;t be read now" in page
 
 
 def test_another_organizations_secrets_are_not_there(org: Organization, other: Organization, admin: Client) -> None:

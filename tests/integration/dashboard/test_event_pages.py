@@ -240,3 +240,16 @@ def test_many_schedules_ask_as_many_statements_as_one(org: Organization) -> None
             assert client.get("/schedules/").status_code == 200
         counts.append(len(queries))
     assert counts[1] == counts[-1], counts
+
+
+def test_the_verbs_leave_a_schema_that_was_changed_since(org: Organization) -> None:
+    first = services.put_schema(org, "a/b", {"type": "object"}, seen="")
+    with pytest.raises(services.SchemaChanged, match="was changed meanwhile"):
+        services.put_schema(org, "a/b", {}, seen="")
+    second = services.put_schema(org, "a/b", {"type": "object", "required": ["n"]}, seen=first.updated_at.isoformat())
+    with pytest.raises(services.SchemaChanged):
+        services.delete_schema(org, "a/b", seen=first.updated_at.isoformat())
+    assert services.delete_schema(org, "a/b", seen=second.updated_at.isoformat())
+    with pytest.raises(services.SchemaChanged, match="was deleted meanwhile"):
+        services.put_schema(org, "a/b", {}, seen=second.updated_at.isoformat())
+    assert not services.delete_schema(org, "a/b")

@@ -20,8 +20,9 @@ from tests.support.admin_site import said, staff, successes
 from tests.support.by_hand import claim, end, fail, start
 from tests.support.workers import leave_nothing, publish
 from workflows import services
+from workflows.errors import InvalidInput
 from workflows.models import Attempt, BulkOperation, Organization, Run
-from workflows.services import bulk
+from workflows.services import bulk, repair
 
 STEPS = [{"id": "before", "type": "noop"}, {"id": "a", "type": "noop"}]
 UNKNOWN = uuid.uuid4()
@@ -288,6 +289,27 @@ def test_all_letters_of_a_cause_are_resumed_in_bulk_and_later_ones_are_not(
     statuses = dict(DeadLetter.objects.filter(group_id=letter.group_id).values_list("id", "status"))
     assert statuses == {letter.id: "reprocessed", second.id: "reprocessed", later.id: "failed"}
     assert "there is nothing to stop" in said(operator.post(f"/letters/bulk/{operation.id}/stop/", follow=True))[0][1]
+
+
+def test_the_dry_run_is_of_the_version_in_which_they_are_resumed(
+    operator: Client, org: Organization, letter: DeadLetter
+) -> None:
+    publish(org, [*STEPS, {"id": "after", "type": "noop"}])
+    page = operator.get(f"/letters/bulk/?action=resume&group={letter.group_id}")
+    address = f"/letters/bulk/trial/?{page.context['query']}"
+    assert "1 outcomes of steps are kept, 1 steps are done" in operator.get(f"{address}&version=same").content.decode()
+    assert (
+        "1 outcomes of steps are kept, 2 steps are done" in operator.get(f"{address}&version=current").content.decode()
+    )
+    assert operator.get(f"{address}&version=old").status_code == 422
+    assert 'id="bulk-version"' in page.content.decode()
+    start = {"action": "resume", "pace": "1", "version": "old", **page.context["where"]}
+    assert operator.post("/letters/bulk/start/", start).status_code == 422
+    with pytest.raises(InvalidInput, match="version 'old' is unknown"):
+        repair.options("resume", "old", force=False)
+    with pytest.raises(InvalidInput, match="mode 'sideways' is unknown"):
+        repair.options("sideways", None, force=False)
+    assert not BulkOperation.objects.filter(org_id=org.id).exists()
 
 
 def turned(is_done: Callable[[], bool]) -> None:

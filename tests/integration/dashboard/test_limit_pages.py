@@ -52,7 +52,7 @@ def test_the_list_says_how_limits_stand_and_one_says_who_waits(
     org: Organization, waiting: None, editor: Client, operator: Client
 ) -> None:
     answer = editor.get("/limits/")
-    rows = [row for _, group in answer.context["groups"] for row in group]
+    rows = [row for _, group, _ in answer.context["groups"] for row in group]
     (row,) = [row for row in rows if row["waiting"]]
     assert (row["what"], row["used"], row["percent"], row["waiting"]) == (
         "the concurrency limit of step a (flow)", 1, 100, 2,

@@ -67,9 +67,11 @@ def test_an_operator_sets_it_by_command_and_in_the_admin(org: Organization) -> N
     row = ThrottleOverride.objects.get(org_id=org.id)
     form = {"scope": "org", "org_id": str(org.id), "rate_algorithm": "window", "rate_burst": 1}
     address = f"/admin/headrace_throttling/throttleoverride/{row.pk}/change/"
-    assert admin.post(address, {**form, "weight": "0.01"}).status_code == 302
+    seen = row.changed_at.isoformat()
+    assert admin.post(address, {**form, "weight": "0.01", "seen": seen}).status_code == 302
     assert admit.policies().weight(org.id) == 0.01
-    refused = admin.post(address, {**form, "weight": "1000"})
+    seen = ThrottleOverride.objects.get(org_id=org.id).changed_at.isoformat()
+    refused = admin.post(address, {**form, "weight": "1000", "seen": seen})
     assert (refused.status_code, "0.01…100" in refused.content.decode()) == (200, True)
 
 

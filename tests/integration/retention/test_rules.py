@@ -142,7 +142,8 @@ def test_rules_are_set_and_taken_back_in_the_admin(org: Organization) -> None:
     page = client.post(f"{path}/add/", {**body, "subject": "logs", "days": "0"}).content.decode()
     assert "ten years" in page
     assert "all organizations" in client.post(f"{path}/add/", {**body, "subject": "audit"}).content.decode()
-    assert client.post(f"{path}/{rule.pk}/change/", {**body, "subject": "failed", "days": ""}).status_code == 302
+    other = {**body, "subject": "failed", "days": "", "seen": rule.seen}
+    assert client.post(f"{path}/{rule.pk}/change/", other).status_code == 302
     changed = RetentionRule.objects.get(organization=org)
     assert (changed.subject, changed.days) == ("failed", None)
     assert client.get(f"{path}/").status_code == 200
@@ -252,3 +253,45 @@ def test_rows_of_django_and_celery_go_by_their_age(org: Organization) -> None:
     sent.delete()
     expire("django_celery_results_taskresult")
     assert set(TaskResult.objects.filter(task_id__endswith=org.slug)) == {recent, running}
+
+
+def test_a_rule_that_was_changed_since_is_left_by_every_door(org: Organization, api_key: str, live_db: None) -> None:
+    api = RulesApi(api_key)
+
+    def seen() -> dict[str, str]:
+        found = api.get("/organization/retention").json()["rules"]
+        return next(rule["seen"] for rule in found if rule["subject"] == "failed")
+
+    old = seen()["this"]
+    assert old == "", "there is no rule"
+    rules.set_rule(org, "failed", 90, by="user bert", seen=old)
+    refused = api.put("/organization/retention/failed", {"days": 4, "seen": old})
+    assert_problem(refused, 409, "retention_rule_changed", "was changed by user bert since you looked")
+    with pytest.raises(CommandError, match="changed by user bert"):
+        call_command("retention", "--org", org.slug, "set", "failed", "4", "--seen", old)
+    with pytest.raises(rules.RuleChanged):
+        rules.clear_rule(org, "failed", by="me", seen=old)
+    assert api.delete("/organization/retention/failed", "?seen=").status_code == 409
+    assert RetentionRule.objects.get(organization=org).days == 90
+    assert api.put("/organization/retention/failed", {"days": 4, "seen": seen()["this"]}).status_code == 200
+    call_command("retention", "--org", org.slug, "set", "failed", "5", "--seen", seen()["this"], stdout=io.StringIO())
+    assert seen() == {"this": RetentionRule.objects.get(organization=org).seen, "all": ""}
+    call_command("retention", "--org", org.slug, "clear", "failed", "--seen", seen()["this"], stdout=io.StringIO())
+    assert not RetentionRule.objects.filter(organization=org).exists()
+    with pytest.raises(rules.RuleChanged):
+        rules.set_rule(org, "failed", 1, by="me", seen=timezone.now().isoformat())
+
+
+def test_two_first_rules_at_once_are_one_and_the_other_is_told(
+    org: Organization, monkeypatch: pytest.MonkeyPatch, live_db: None
+) -> None:
+    look = rules._seen
+
+    def look_before(*args: Any) -> Any:
+        found = look(*args)
+        RetentionRule.objects.create(organization=org, subject="failed", days=9, changed_by="another")
+        return found
+
+    monkeypatch.setattr(rules, "_seen", look_before)
+    with pytest.raises(rules.RuleChanged, match="set by another just now"):
+        rules.set_rule(org, "failed", 1, by="me", seen="")

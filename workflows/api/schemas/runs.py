@@ -61,6 +61,7 @@ class OperationOut(Out):
     per_second: float
     status: str
     matched: int
+    matched_at_least: bool = Field(description="There may be more: counting stopped there, to last no longer.")
     done: int
     passed_over: int
     repaired_before: int = Field(description="What somebody else had repaired or dealt with.")

@@ -38,11 +38,10 @@ def retention(request: HttpRequest, organization: Organization) -> HttpResponse:
 
 def _show(request: HttpRequest, organization: Organization, *, problem: WorkflowsError | None = None) -> HttpResponse:
     found = selectors.retention(organization)
-    stored = selectors.stored_rules(organization)
     is_operator = access.is_operator(request.user)
     context: dict[str, Any] = {
         "found": found, "is_operator": is_operator,
-        "rows": [_row(request, organization, kept, found, stored) for kept in found.rules],
+        "rows": [_row(kept, found) for kept in found.rules],
         "announcement": found.announcement if is_operator else found.announcement_without_numbers,
         "stored_bytes": next(each for each in quotas.quotas(organization) if each.name == "storedBytes"),
         "problem": str(problem) if problem else "",
@@ -55,18 +54,16 @@ def _show(request: HttpRequest, organization: Organization, *, problem: Workflow
     return render(request, "headrace/control/retention.html", context, status=status)
 
 
-def _row(
-    request: HttpRequest, organization: Organization, kept: Any, found: selectors.Retention, stored: Any
-) -> dict[str, Any]:
-    """A rule in force: who has set it, and whether this login changes it."""
-    subject = kept.subject
-    places = {"organization": organization.id, "installation": None}
+def _row(kept: Any, found: selectors.Retention) -> dict[str, Any]:
+    """A rule in force, and who has set it."""
+    name = kept.subject.name
+    stored = {"this": found.own.get(name), "all": found.of_all.get(name)}
     return {
-        "subject": subject,
+        "subject": kept.subject,
         "kept": kept,
-        "rule": stored.get((places[kept.source], subject.name)) if kept.source in places else None,
-        "oldest": found.oldest.get(subject.name),
-        "stored": {"this": stored.get((organization.id, subject.name)), "all": stored.get((None, subject.name))},
+        "rule": {"organization": stored["this"], "installation": stored["all"]}.get(kept.source),
+        "oldest": found.oldest.get(name),
+        "stored": stored,
     }
 
 
@@ -87,7 +84,7 @@ def _opened(request: HttpRequest, organization: Organization, given: Any, rows: 
     days, place = given.get("days", "").strip(), given.get("place") or (places[0] if places else "")
     opened: dict[str, Any] = {
         "opened": row, "days": days, "place": place,
-        "places": [(each, PLACES[each], row["stored"][each], _seen(row["stored"][each])) for each in places],
+        "places": [(each, PLACES[each], rule := row["stored"][each], rule.seen if rule else "") for each in places],
     }  # fmt: skip
     if days and request.method == "GET":
         try:
@@ -98,26 +95,20 @@ def _opened(request: HttpRequest, organization: Organization, given: Any, rows: 
     return opened
 
 
-def _seen(rule: Any) -> str:
-    """What a form says of the rule that its page has seen."""
-    return rule.changed_at.isoformat() if rule is not None else ""
-
-
 def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
     given = request.POST
     subject, place, days = given.get("subject", ""), given.get("place", "this"), given.get("days", "").strip()
     try:
         whose = _whose(request, organization, place)
-        _check_seen(organization, whose, subject, given)
-        by = f"user {request.user.get_username()}"
+        by, seen = f"user {request.user.get_username()}", given.get("seen")
         if given.get("do") == "clear":
-            if not rules.clear_rule(whose, subject, by=by):
+            if not rules.clear_rule(whose, subject, by=by, seen=seen):
                 raise InvalidInput("There is no rule to take back there: nothing was changed.")
             said = f"The rule for {subject} is taken back: the one for all, the environment or the default holds again."
         elif given.get("do") == "set":
             if not days:
                 raise InvalidInput("days: write a number of days, or forever.")
-            rule = rules.set_rule(whose, subject, days, by=by)
+            rule = rules.set_rule(whose, subject, days, by=by, seen=seen)
             said = f"{rule}, for {PLACES[place]}. What may go sooner goes with the next pass."
         else:
             raise InvalidInput("do: set or clear.")
@@ -141,15 +132,3 @@ def _whose(request: HttpRequest, organization: Organization, place: str) -> Orga
     if not access.is_operator(request.user):
         raise Forbidden("This rule holds for all organizations: an operator of the installation changes it.")
     return None
-
-
-def _check_seen(organization: Organization, whose: Organization | None, subject: str, given: Any) -> None:
-    """Raises InvalidInput where another rule is stored by now than the one that the form was made from."""
-    if "seen" not in given:
-        return
-    now = selectors.stored_rules(organization).get((whose.id if whose else None, subject))
-    if given["seen"] != _seen(now):
-        by = f" by {now.changed_by}" if now is not None else ""
-        raise InvalidInput(
-            f"The rule for {subject[:50]} was changed{by} since you looked: nothing was done; look again."
-        )

@@ -81,6 +81,5 @@ def delete(request: HttpRequest, organization: Organization) -> HttpResponse:
     except WorkflowsError as error:
         messages.error(request, str(error))
         return redirect("headrace:secrets")
-    without = f" {', '.join(left)} will ask for it in vain." if left else ""
-    messages.success(request, f"{name} is deleted from the database.{without}")
+    messages.success(request, f"{name} is deleted from the database. {left.sentence}".strip())
     return redirect("headrace:secrets")

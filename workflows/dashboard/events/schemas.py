@@ -16,9 +16,9 @@ from workflows.dashboard.access import page
 from workflows.definitions import document
 from workflows.edge import access
 from workflows.edge.access import CHANGE_FLOWS
+from workflows.edge.values import refuse_unstorable
 from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import EventSchema, Organization
-from workflows.selectors import events as selectors
 from workflows.selectors.pages import events as page_selectors
 from workflows.services import events as services
 
@@ -46,11 +46,13 @@ def _show(
     chosen: EventSchema | None,
     problem: str = "",
 ) -> HttpResponse:
-    listed = selectors.event_schemas(organization)
+    search = request.GET.get("q", "").strip()
+    listed, has_more = page_selectors.schemas(organization, search)
     heard = page_selectors.listens_in([each.name for each in listed], organization)
     context: dict[str, Any] = {
         "schemas": [{"row": each, "flows": heard.get(each.name, [])} for each in listed],
-        "is_open": name is not None, "name": name or "", "text": text, "chosen": chosen, "problem": problem,
+        "is_open": name is not None, "search": search, "has_more": has_more,
+        "name": name or "", "text": text, "chosen": chosen, "problem": problem,
     }  # fmt: skip
     return render(request, "headrace/events/schemas.html", context, status=422 if problem else 200)
 
@@ -61,20 +63,11 @@ def _put(request: HttpRequest, organization: Organization) -> HttpResponse:
     try:
         access.require(request.user, CHANGE_FLOWS, organization)
         chosen = page_selectors.schema(organization, name)
-        _check_seen(request, chosen)
-        services.put_schema(organization, name, _parsed(text))
+        services.put_schema(organization, name, _parsed(text), seen=request.POST.get("seen", ""))
     except WorkflowsError as error:
         return _show(request, organization, name=name, text=text, chosen=chosen, problem=str(error))
     messages.success(request, f"Events named {name} must have this form from now on; others are refused and kept.")
     return redirect(f"{reverse('headrace:event_schemas')}?{urlencode({'name': name})}")
-
-
-def _check_seen(request: HttpRequest, chosen: EventSchema | None) -> None:
-    """Raises InvalidInput where another schema is stored than the one that the form was made from."""
-    stored = chosen.updated_at.isoformat() if chosen else ""
-    if request.POST.get("seen", "") != stored:
-        now = "was changed" if chosen else "was deleted"
-        raise InvalidInput(f"The schema of this name {now} meanwhile: open it again, and make your change there.")
 
 
 def _parsed(text: str) -> Any:
@@ -93,9 +86,8 @@ def delete(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Delete the schema of a name."""
     name = request.POST.get("name", "")
     try:
-        chosen = page_selectors.schema(organization, name)
-        _check_seen(request, chosen)
-        if chosen is not None and services.delete_schema(organization, name):
+        refuse_unstorable(name=name)
+        if services.delete_schema(organization, name, seen=request.POST.get("seen", "")):
             messages.success(request, f"Events named {name} may have any form again.")
     except WorkflowsError as error:
         messages.error(request, str(error))

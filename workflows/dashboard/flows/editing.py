@@ -65,7 +65,7 @@ def edit_flow(request: HttpRequest, organization: Organization, slug: str) -> Ht
 def _edit(request: HttpRequest, organization: Organization, flow: Flow | None, begin: str) -> HttpResponse:
     current = flow.current if flow else None
     context: dict[str, Any] = {
-        "flow": flow, "seen": current.number if current else 0, "before": text_of(current) if current else "",
+        "flow": flow, "seen": editing.number_of(flow), "before": text_of(current) if current else "",
         "text": begin,
     }  # fmt: skip
     if request.method == "GET":

@@ -32,6 +32,8 @@ GROUPS = (
     ("Of queues and pauses", {Scope.QUEUE, Scope.PAUSE, Scope.DRAIN, Scope.UNKNOWN}),
 )
 SHOWN_CHANGES = 100
+SHOWN = 200
+"""Limits of a group; those that are wanted most come first."""
 
 
 @page()
@@ -43,7 +45,7 @@ def limits(request: HttpRequest, organization: Organization) -> HttpResponse:
     rows = [_row(line, names) for line in lines]
     groups = [(title, [row for row in rows if row["scope"] in scopes]) for title, scopes in GROUPS]
     context: dict[str, Any] = {
-        "groups": [(title, _most_wanted_first(shown)) for title, shown in groups if shown],
+        "groups": [(title, _most_wanted_first(shown)[:SHOWN], len(shown)) for title, shown in groups if shown],
         "is_away": any(line.state is None for line in lines),
         "waiting": sum(line.state.waiting for line in lines if line.state is not None),
     }
@@ -52,7 +54,7 @@ def limits(request: HttpRequest, organization: Organization) -> HttpResponse:
     context |= {
         "never_binding": limit_selectors.never_binding(organization),
         "types": sorted({*BY_TYPE, *REGISTRY}),
-        "flows": [*flow_selectors.slugs(organization).values()],
+        "flows": flow_selectors.flow_names(organization),
         "may_change": access.allows(request.user, CHANGE_LIMITS, organization),
     }
     return render(request, "headrace/limits/limits.html", context)
@@ -63,7 +65,8 @@ def _most_wanted_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _flow_names(organization: Organization, lines: list[LimitLine]) -> dict[Any, str]:
-    return {**flow_selectors.slugs(organization)} if lines else {}
+    named = {LimitInstance.parse(line.instance).name.flow_id for line in lines}
+    return flow_selectors.slugs_of(organization, {each for each in named if each})
 
 
 def _row(line: LimitLine, flows: dict[Any, str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -16,8 +17,9 @@ from workflows.dashboard.run.page import MAX_SHOWN
 from workflows.dashboard.run.read import detail_of, run_value
 from workflows.edge.values import identifier
 from workflows.models import Organization
-from workflows.selectors.around_run.good_run import MOST_READ, last_good_run
-from workflows.selectors.runs import RunDetail
+from workflows.presenters.step_metrics import executing_ms
+from workflows.selectors.around_run.good_run import MOST_READ, last_errors, last_good_run
+from workflows.selectors.runs import RunDetail, StepDetail
 
 
 @page()
@@ -49,14 +51,19 @@ def compare(request: HttpRequest, organization: Organization, run_id: UUID) -> H
 
 def _steps(detail: RunDetail, other: RunDetail) -> list[dict[str, Any]]:
     """The steps of both, in the order of this run: status and execution time of each."""
-    mine = {step["id"]: step for step in map(presenters.step_out, detail.steps)}
-    good = {step["id"]: step for step in map(presenters.step_out, other.steps)}
+    errors = last_errors(detail.steps)
+    mine, good = ({step.step_run.key: _step(step, errors) for step in each.steps} for each in (detail, other))
     rows = []
     for key in [*mine, *(key for key in good if key not in mine)]:
         here, there = mine.get(key), good.get(key)
         differs = (here or {}).get("status") != (there or {}).get("status")
         rows.append({"key": key, "here": here, "there": there, "differs": differs})
     return rows
+
+
+def _step(step: StepDetail, errors: Mapping[UUID, Any]) -> dict[str, Any]:
+    row = step.step_run
+    return {"status": row.status, "duration": executing_ms(step.attempts), "error": errors.get(row.id)}
 
 
 def _bounded(value: Any) -> Any:

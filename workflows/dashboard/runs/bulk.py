@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -18,7 +18,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from workflows import services
 from workflows.dashboard import bulk as pages
 from workflows.dashboard.access import page
-from workflows.dashboard.bulk import Kind, Subject
+from workflows.dashboard.bulk import Kind, Subject, Words
 from workflows.dashboard.run.actions import has_changed
 from workflows.dashboard.runs import query
 from workflows.edge.access import CHANGE_RUNS
@@ -54,8 +54,8 @@ KINDS = {
 }
 
 
-def _words(_: Organization, filters: Mapping[str, Any]) -> dict[str, str]:
-    return {query.LABELS.get(name, name): str(value) for name, value in filters.items() if value}
+def _words(_: Organization, filters: Sequence[Mapping[str, Any]]) -> list[Words]:
+    return [{query.LABELS.get(name, name): str(value) for name, value in each.items() if value} for each in filters]
 
 
 RUNS = Subject(
@@ -154,13 +154,13 @@ def matching(request: HttpRequest, organization: Organization, action: str) -> H
         if request.method == "POST":
             by = request.user.get_username()
             begun = bulk.start(organization, kind.action, filters, by=by, options=options, per_second=pace)
-            said = f"{RUNS.counted(begun.matched)} will be {kind.done}, {begun.per_second:g} a second."
+            said = f"{RUNS.counted(begun)} will be {kind.done}, {begun.per_second:g} a second."
             messages.success(request, said)
             return redirect("headrace:operation", operation_id=begun.id)
         draft = bulk.draft(organization, kind.action, filters, options=options, per_second=pace)
     except WorkflowsError as refused:
         error = str(refused)
-    context = pages.before(RUNS, kind, draft, _words(organization, filters))
+    context = pages.before(organization, RUNS, kind, draft, filters)
     context |= {
         "error": error,
         "start_url": f"?{urlencode(filters)}",

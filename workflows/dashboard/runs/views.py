@@ -59,7 +59,7 @@ def runs(request: HttpRequest, organization: Organization) -> HttpResponse:
         "statuses": [*Run.Status.values, run_lists.WAITING],
         "triggers": TRIGGERS,
         "sorts": run_lists.SORTS,
-        "flows": [*flow_selectors.slugs(organization).values()],
+        "flows": flow_selectors.flow_names(organization),
         "columns_all": columns.COLUMNS,
         "views": saved_views.of(organization, user_id(request)),
     }

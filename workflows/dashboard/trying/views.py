@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -23,9 +24,9 @@ from workflows.edge import tags
 from workflows.edge.access import RUN_FLOWS
 from workflows.edge.values import identifier
 from workflows.engine.pipeline.trigger import Triggered
-from workflows.errors import EventNotFound, InvalidInput, WorkflowsError
+from workflows.errors import InvalidInput, WorkflowsError
 from workflows.models import Example, Organization
-from workflows.selectors.events import event_detail, event_schemas, is_unmatched
+from workflows.selectors import events as event_selectors
 from workflows.selectors.pages import flows as flow_selectors
 from workflows.services.own import examples
 from workflows.services.tenancy import quotas
@@ -33,6 +34,7 @@ from workflows.services.tenancy import quotas
 MAX_CHARACTERS = 1_000_000
 MAX_TEXT = 200
 SHOWN_EVENTS = 20
+NAMES_SHOWN = 100
 EVENT = {"name": "order/created", "data": {"orderId": "A-1"}}
 
 
@@ -41,11 +43,11 @@ EVENT = {"name": "order/created", "data": {"orderId": "A-1"}}
 def flow(request: HttpRequest, organization: Organization) -> HttpResponse:
     """Run a flow: the form, and the new run. `?like=`: with the input of that run, `?example=`: of an earlier try."""
     given = request.POST if request.method == "POST" else request.GET
-    slugs = [*flow_selectors.slugs(organization, published=True).values()]
-    slug = given.get("flow", "") or (slugs[0] if slugs else "")
+    flows = flow_selectors.flow_names(organization, published=True)
+    slug = given.get("flow", "").strip() or (flows.slugs[0] if flows.slugs else "")
     kept = examples.of(organization, user_id(request), "flow", slug)
     context: dict[str, Any] = {
-        "slugs": slugs,
+        "flows": flows,
         "slug": slug,
         "levels": sorted(PRIORITY_LEVELS, key=lambda name: -PRIORITY_LEVELS[name]),
         "given": given,
@@ -192,29 +194,37 @@ def events(request: HttpRequest, organization: Organization) -> HttpResponse:
 
 
 def _names(organization: Organization) -> list[str]:
-    """The names of events that somebody listens to, or that have a schema."""
-    return sorted(flow_selectors.heard_events(organization) | {each.name for each in event_schemas(organization)})
+    """The first names of events that somebody listens to, or that have a schema."""
+    names = {*flow_selectors.heard_events(organization), *event_selectors.names_with_schema(organization)}
+    return sorted(names)[:NAMES_SHOWN]
 
 
 @page()
 @require_GET
 def sent(request: HttpRequest, organization: Organization) -> HttpResponse:
     """What came of events: the runs that they made, or why there is none; the part alone for htmx."""
-    rows: list[dict[str, Any]] = []
-    for text in request.GET.get("ids", "").split(",")[:SHOWN_EVENTS]:
-        try:
-            found = event_detail(organization, identifier(text, "ids"))
-        except (EventNotFound, InvalidInput):
-            continue
-        outcomes = [presenters.outcome_out(each, found.flows) for each in found.outcomes]
-        rows.append(
-            {
-                "event": found.event,
-                "runs": presenters.run_summaries(found.runs),
-                "outcomes": outcomes,
-                "is_open": is_unmatched(organization, found.event.id),
-            }
-        )
+    ids = [id_ for text in request.GET.get("ids", "").split(",")[:SHOWN_EVENTS] if (id_ := _id_of(text))]
+    found = event_selectors.event_details(organization, ids)
+    runs: dict[UUID | None, list[dict[str, Any]]] = defaultdict(list)
+    made = [run for each in found for run in each.runs]
+    for run, summary in zip(made, presenters.run_summaries(made), strict=True):
+        runs[run.event_id].append(summary)
+    rows: list[dict[str, Any]] = [
+        {
+            "event": each.event,
+            "runs": runs[each.event.id],
+            "outcomes": [presenters.outcome_out(outcome, each.flows) for outcome in each.outcomes],
+            "is_open": each.is_unmatched,
+        }
+        for each in found
+    ]
     live = any(row["is_open"] for row in rows) or any(run["endedAt"] is None for row in rows for run in row["runs"])
     template = "headrace/test/_sent.html" if request.headers.get("HX-Request") else "headrace/test/sent.html"
     return render(request, template, {"rows": rows, "live": live, "ids": request.GET.get("ids", "")})
+
+
+def _id_of(text: str) -> UUID | None:
+    try:
+        return identifier(text, "ids")
+    except InvalidInput:
+        return None

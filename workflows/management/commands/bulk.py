@@ -61,7 +61,7 @@ class Command(HeadraceCommand):
                 str(each.done),
                 str(each.passed_over),
                 str(each.repaired_before),
-                str(each.matched),
+                each.counted,
                 each.created_by,
                 f"{each.created_at:%Y-%m-%d %H:%M:%S}",
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,7 @@ from django.db import connection
 
 from workflows import presenters, services
 from workflows.edge.values import moment
-from workflows.errors import EventNotFound
-from workflows.management.output import HeadraceCommand, json_argument
+from workflows.management.output import MAX_INPUT_BYTES, TOO_MUCH, HeadraceCommand, json_argument, standard_input
 from workflows.models import Organization
 from workflows.payload import parse
 from workflows.selectors import events as selectors
@@ -24,8 +22,6 @@ from workflows.selectors.events import EventDetail
 from workflows.services.events import MAX_EVENTS, EventsRefused
 from workflows.services.tenancy import quotas
 
-MAX_FILE_BYTES = 8 * 1024 * 1024
-"""As much as a request may have."""
 MAX_SHOWN = 50
 LOOK_S = 0.1
 STDIN = "-"
@@ -62,7 +58,10 @@ class Command(HeadraceCommand):
         except EventsRefused as error:
             lines = [str(each).replace(f"events[{each.index}]", places(each.index)) for each in error.problems]
             raise CommandError("Nothing was sent. " + "; ".join(lines[:10])) from None
-        found = self._await(organization, ids[:MAX_SHOWN], options["timeout"]) if options["wait"] else []
+        found = []
+        if options["wait"]:
+            self._await(organization, ids, options["timeout"])
+            found = _details(organization, ids[:MAX_SHOWN])
         if options["as_json"]:
             said: dict[str, Any] = {"ids": [str(id_) for id_ in ids], "status": 200}
             if options["wait"]:
@@ -71,15 +70,11 @@ class Command(HeadraceCommand):
         else:
             self._say(ids, found, is_awaited=options["wait"])
 
-    def _await(self, organization: Organization, ids: Sequence[UUID], timeout_s: float) -> list[EventDetail]:
-        """The events once they are matched. Raises CommandError where that takes too long."""
+    def _await(self, organization: Organization, ids: Sequence[UUID], timeout_s: float) -> None:
+        """Wait until all of the events are matched. Raises CommandError where that takes too long."""
         until = time.monotonic() + timeout_s
-        while True:
-            found = [_detail(organization, id_) for id_ in ids]
-            if all(each.event.matched_at for each in found):
-                return found
+        while left := selectors.count_unmatched(organization, ids):
             if not time.monotonic() < until:
-                left = sum(1 for each in found if not each.event.matched_at)
                 raise CommandError(
                     f"{len(ids)} events are received, and {left} of them not matched after {timeout_s:g} s. They are "
                     "kept, and matched as soon as a worker leads: `manage.py doctor` says what is missing."
@@ -116,11 +111,11 @@ def came_of(detail: EventDetail) -> Iterator[str]:
         yield "no run: the conditions of those that hear it do not hold; a run that waits may have taken it"
 
 
-def _detail(organization: Organization, event_id: UUID) -> EventDetail:
-    try:
-        return selectors.event_detail(organization, event_id)
-    except EventNotFound:
-        raise CommandError(f"The event {event_id} was deleted meanwhile (retention).") from None
+def _details(organization: Organization, event_ids: Sequence[UUID]) -> list[EventDetail]:
+    found = selectors.event_details(organization, event_ids)
+    if missing := set(event_ids) - {each.event.id for each in found}:
+        raise CommandError(f"The event {min(missing)} was deleted meanwhile (retention).")
+    return found
 
 
 Places = Callable[[int], str]
@@ -178,10 +173,9 @@ def _is_json(line: bytes) -> bool:
 def _read(source: str) -> bytes:
     """At most so much of a file or of standard input. Raises CommandError for more, OSError for what can't be read."""
     if source == STDIN:
-        text = sys.stdin.read(MAX_FILE_BYTES + 1).encode("utf-8", "surrogateescape")
-    else:
-        with Path(source).open("rb") as file:
-            text = file.read(MAX_FILE_BYTES + 1)
-    if len(text) > MAX_FILE_BYTES:
-        raise CommandError(f"{source[:100]} has more than {MAX_FILE_BYTES // 1024**2} MiB: send it in parts.")
+        return standard_input()
+    with Path(source).open("rb") as file:
+        text = file.read(MAX_INPUT_BYTES + 1)
+    if len(text) > MAX_INPUT_BYTES:
+        raise CommandError(f"{source[:100]} has {TOO_MUCH}.")
     return text

@@ -218,7 +218,7 @@ class Command(HeadraceCommand):
         """Raises CommandError unless a person says yes."""
         try:
             answer = input(f"{question} Type yes: ")
-        except EOFError:
+        except (EOFError, RuntimeError, UnicodeDecodeError):  # no standard input, or none that a person has typed
             answer = ""
         if answer.strip().lower() != "yes":
             raise CommandError("Nothing was done. (--yes does not ask.)")

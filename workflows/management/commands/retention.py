@@ -31,6 +31,7 @@ class Command(HeadraceCommand):
             verb = self.add_verb(verbs, name, text)
             verb.add_argument("subject", choices=ALL_SUBJECTS)
             verb.add_argument("--all", action="store_true", help="for all organizations without a rule of their own")
+            verb.add_argument("--seen", help="of the rule as `list --json` had it; one that was changed since is left")
             if name == "set":
                 verb.add_argument("days", help="days from 0.0417 (an hour) to 3650, or forever")
 
@@ -40,9 +41,9 @@ class Command(HeadraceCommand):
         if options["verb"] != "list":
             self.doing("retention", options["subject"], of_all=whose is None)
         if options["verb"] == "set":
-            rules.set_rule(whose, options["subject"], options["days"], by=BY)
+            rules.set_rule(whose, options["subject"], options["days"], by=BY, seen=options["seen"])
         elif options["verb"] == "clear":
-            rules.clear_rule(whose, options["subject"], by=BY)
+            rules.clear_rule(whose, options["subject"], by=BY, seen=options["seen"])
         found = selectors.retention(organization)
         if options["as_json"]:
             self.print_json(retention_out(found, of_installation=True))

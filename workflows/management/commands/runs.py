@@ -13,7 +13,7 @@ from django.core.management.base import CommandError, CommandParser
 from workflows import presenters, selectors, services
 from workflows.edge import tags
 from workflows.functions.replay import recorded, stored
-from workflows.management.bulk import add_pace, watch
+from workflows.management.bulk import add_pace, counted_out, watch
 from workflows.management.commands.trigger import steps_table
 from workflows.management.output import READS, HeadraceCommand, json_argument, table
 from workflows.models import Run
@@ -182,7 +182,7 @@ class Command(HeadraceCommand):
         organization = self.organization(options)
         if options.get("dry_run"):
             draft = bulk.draft(organization, action, where, options=chosen, per_second=options["rate"])
-            self.print_json({"matched": draft.matched, "perSecond": draft.per_second, "dryRun": True})
+            self.print_json(counted_out(draft))
             return
         started = bulk.start(
             organization, action, where, by="the command line", options=chosen, per_second=options["rate"]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from django.core.management.base import CommandError, CommandParser
 
 from workflows.management import payloads
-from workflows.management.output import READS, HeadraceCommand, table
+from workflows.management.output import READS, HeadraceCommand, standard_input, table
 from workflows.presenters.access import secret_out
 from workflows.selectors.access import secrets as selectors
 from workflows.services.access import secrets
@@ -60,8 +60,8 @@ class Command(HeadraceCommand):
         elif options["verb"] == "delete":
             left = secrets.delete_secret(organization, options["name"], force=options["force"])
             self.doing("secret", options["name"])
-            if left:
-                self.stderr.write(f"These flows use it, and have it no more: {', '.join(left)}")
+            if left.sentence:
+                self.stderr.write(left.sentence)
         else:
             self._list(selectors.secret_names(organization), as_json=options["as_json"])
 
@@ -102,6 +102,10 @@ class Command(HeadraceCommand):
 def _read_value() -> str:
     """From the terminal, without showing it, or standard input less the end of its last line. Raises CommandError."""
     try:
-        return getpass.getpass("value: ") if sys.stdin.isatty() else sys.stdin.read().rstrip("\r\n")
+        return getpass.getpass("value: ") if sys.stdin is not None and sys.stdin.isatty() else _text(standard_input())
     except UnicodeDecodeError:
         raise CommandError("The value is no text in UTF-8: nothing was stored.") from None
+
+
+def _text(given: bytes) -> str:
+    return given.decode().replace("\r\n", "\n").rstrip("\r\n")

@@ -1,7 +1,7 @@
 """Which secrets the flows of an organization name: in templates, webhooks, and the code of flows in Python.
 
 A version never changes, so its names are read once by each process. A flow in Python names secrets as it runs; what its
-code says in plain words (`step.secret("NAME")`) is read from the code that this process has.
+code says in plain words (`step.secret("NAME")`) is read, once as well, from the code that this process has.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 from uuid import UUID
 
@@ -86,14 +87,14 @@ def named_secrets(organization: Organization) -> NamedSecrets:
     unread, computing = [], []
     of_triggers, of_code = (
         _of_triggers(organization),
-        _code_of([each for *_, kind, each in flows if kind == Flow.Kind.CODE]),
+        this_process.own(NamesInCode).of([each for *_, kind, each in flows if kind == Flow.Kind.CODE]),
     )
     for id_, slug, kind, current in flows:
         found = set(names.get(current, ())) | of_triggers.get(id_, set())
         if kind == Flow.Kind.CODE:
             in_code = of_code.get(current)
             unread += [slug] if in_code is None or ANY in in_code else []
-            found |= (in_code or set()) - {ANY}
+            found |= (in_code or frozenset()) - {ANY}
         computing += [slug] if ANY in found else []
         for name in found - {ANY}:
             users[name].append(slug)
@@ -158,22 +159,40 @@ def _literal(node: Node) -> str:
 # --- code -----------------------------------------------------------------------------------------------------------
 
 
-def _code_of(versions: Collection[UUID | None]) -> dict[UUID | None, set[str] | None]:
-    """By version of a flow in Python, the names in its code; None where this process has not that code."""
-    rows = FlowVersion.objects.filter(id__in=[each for each in versions if each is not None])
-    trees: dict[str, ast.Module | None] = {}
-    found: dict[UUID | None, set[str] | None] = {}
-    for id_, address in rows.values_list("id", "definition__steps__0__config__function"):
-        module, _, function = str(address).partition(":")
-        if module not in trees:
-            trees[module] = _tree(module)
-        tree = trees[module]
-        found[id_] = set(names_in_code(tree, function)) if tree is not None else None
-    return found
+class NamesInCode:
+    """What this process has read of the code of versions: the names of their secrets, with the module that has it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: LRUCache[UUID, tuple[ModuleType, frozenset[str]]] = LRUCache(MOST_VERSIONS)
+
+    def of(self, versions: Collection[UUID]) -> dict[UUID, frozenset[str]]:
+        """By version of a flow in Python, the names in its code; without those whose code this process has not."""
+        with self._lock:
+            kept = {each: self._kept[each] for each in versions if each in self._kept}
+        found = {each: names for each, (module, names) in kept.items() if sys.modules.get(module.__name__) is module}
+        missing = [each for each in versions if each not in found]
+        return found | self._read(missing) if missing else found
+
+    def _read(self, versions: Collection[UUID]) -> dict[UUID, frozenset[str]]:
+        rows = FlowVersion.objects.filter(id__in=versions)
+        trees: dict[str, ast.Module | None] = {}
+        found: dict[UUID, frozenset[str]] = {}
+        for id_, address in rows.values_list("id", "definition__steps__0__config__function"):
+            module, _, function = str(address).partition(":")
+            loaded = sys.modules.get(module)
+            if module not in trees:
+                trees[module] = _tree(loaded)
+            tree = trees[module]
+            if tree is None or loaded is None:
+                continue
+            found[id_] = frozenset(names_in_code(tree, function))
+            with self._lock:
+                self._kept[id_] = loaded, found[id_]
+        return found
 
 
-def _tree(module: str) -> ast.Module | None:
-    loaded = sys.modules.get(module)
+def _tree(loaded: ModuleType | None) -> ast.Module | None:
     try:
         return ast.parse(inspect.getsource(loaded)) if loaded is not None else None
     except (OSError, TypeError, SyntaxError, ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -90,9 +89,35 @@ def secret_names(organization: Organization) -> SecretNames:
     )  # fmt: skip
 
 
-def flows_left_without(organization: Organization, name: str) -> Collection[str]:
-    """The flows that would ask for the secret in vain once the database has it no more: none where another source has
-    it too."""
+@dataclass(frozen=True, kw_only=True)
+class LeftWithout:
+    """The flows that ask for a secret, once the database has it no more and no other source is known to have it.
+
+    `unread_sources`: why sources can't be read now, which may have it.
+    """
+
+    flows: list[str]
+    unread_sources: list[str]
+
+    @property
+    def sentence(self) -> str:
+        """What becomes of the flows; empty where there is none."""
+        if not self.flows:
+            return ""
+        names = ", ".join(self.flows)
+        if self.unread_sources:
+            return f"{names} will ask for it in vain, unless a source has it that can't be read now. {self.why_unread}"
+        return f"{names} will ask for it in vain."
+
+    @property
+    def why_unread(self) -> str:
+        return " ".join(self.unread_sources)
+
+
+def left_without(organization: Organization, name: str) -> LeftWithout:
+    """Who would be left without a secret of the database: nobody where another source has it too."""
     values, _ = secrets_of(organization.id)
-    others = [each for each in values.sources.get(name, []) if each != DATABASE]
-    return () if others else named_secrets(organization).flows.get(name, [])
+    if any(each != DATABASE for each in values.sources.get(name, [])):
+        return LeftWithout(flows=[], unread_sources=[])
+    flows = named_secrets(organization).flows.get(name, [])
+    return LeftWithout(flows=list(flows), unread_sources=list(values.failed_sources))

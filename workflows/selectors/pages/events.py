@@ -22,6 +22,8 @@ from workflows.selectors.runs import page_by_id
 
 SHOWN = 50
 SEARCHED = 10_000
+SCHEMAS_SHOWN = 200
+MOST_HEARD = 5_000
 MOST_NEW = 100
 """More new events are not counted."""
 MOST_LISTENERS = 100
@@ -157,17 +159,28 @@ def _verdict(trigger: Trigger, facts: dict[str, Any]) -> tuple[str, bool]:
 
 
 def listens_in(events: Sequence[str], organization: Organization) -> dict[str, list[str]]:
-    """By event name, the slugs of the flows that hear it."""
+    """By event name, the slugs of the flows that hear it, from their first MOST_HEARD triggers."""
     found: dict[str, list[str]] = defaultdict(list)
-    names = {pattern: name for name in events for pattern in patterns(name)}
+    names: dict[str, list[str]] = defaultdict(list)
+    for name in events:
+        for pattern in patterns(name):
+            names[pattern].append(name)
     triggers = Trigger.objects.filter(
         organization=organization, kind=Trigger.Kind.EVENT, event_name__in=names, flow__archived_at=None
     )
-    for pattern, slug in triggers.order_by("flow__slug").values_list("event_name", "flow__slug"):
-        for name in events:
-            if pattern in patterns(name) and slug not in found[name]:
+    for pattern, slug in triggers.order_by("flow__slug").values_list("event_name", "flow__slug")[:MOST_HEARD]:
+        for name in names[pattern]:
+            if found[name][-1:] != [slug]:  # they come by their slugs
                 found[name].append(slug)
     return found
+
+
+def schemas(organization: Organization, search: str) -> tuple[list[EventSchema], bool]:
+    """The first schemas of events with this in their names, and whether there are more."""
+    refuse_unstorable(search=search)
+    found = EventSchema.objects.filter(organization=organization, name__icontains=search).defer("schema")
+    rows = list(found.order_by("name")[: SCHEMAS_SHOWN + 1])
+    return rows[:SCHEMAS_SHOWN], len(rows) > SCHEMAS_SHOWN
 
 
 def schema(organization: Organization, name: str) -> EventSchema | None:

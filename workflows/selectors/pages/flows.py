@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from workflows.models import CronFire, DiscoveredStep, Flow, FlowVersion, Organi
 from workflows.selectors.limits import describe
 
 FLOWS_SHOWN = 100
+NAMES_SHOWN = 200
 RUNS_SHOWN = 30
 VERSIONS_SHOWN = 50
 FIRES_SHOWN = 20
@@ -87,18 +88,32 @@ def flow_page(organization: Organization, *, archived: bool = False, search: str
     return FlowPage(flows=rows[:FLOWS_SHOWN], following=rows[FLOWS_SHOWN - 1].slug if len(rows) > FLOWS_SHOWN else "")
 
 
-def slugs(organization: Organization, *, published: bool = False) -> dict[UUID, str]:
-    """By id, the slugs of the flows in use, in their order; `published`: of those that have a version."""
+@dataclass(frozen=True, kw_only=True)
+class FlowNames:
+    """Slugs to choose from; `is_cut`: there are more, so that any may be written."""
+
+    slugs: list[str]
+    is_cut: bool
+
+
+def flow_names(organization: Organization, *, published: bool = False) -> FlowNames:
+    """The slugs of the first NAMES_SHOWN flows in use; `published`: of those that have a version."""
     found = Flow.objects.filter(organization=organization, archived_at=None)
     if published:
         found = found.filter(current__isnull=False)
-    return dict(found.order_by("slug").values_list("id", "slug"))
+    slugs = list(found.order_by("slug").values_list("slug", flat=True)[: NAMES_SHOWN + 1])
+    return FlowNames(slugs=slugs[:NAMES_SHOWN], is_cut=len(slugs) > NAMES_SHOWN)
 
 
-def heard_events(organization: Organization) -> set[str]:
-    """The names of events that flows in use listen to."""
+def slugs_of(organization: Organization, ids: Collection[UUID]) -> dict[UUID, str]:
+    """By id, the slugs of those of these flows that are the organization's."""
+    return dict(Flow.objects.filter(organization=organization, id__in=ids).values_list("id", "slug"))
+
+
+def heard_events(organization: Organization) -> list[str]:
+    """The first NAMES_SHOWN names of events that flows in use listen to, in their order."""
     heard = Trigger.objects.filter(organization=organization, flow__archived_at=None).exclude(event_name="")
-    return set(heard.values_list("event_name", flat=True))
+    return list(heard.order_by("event_name").values_list("event_name", flat=True).distinct()[:NAMES_SHOWN])
 
 
 def find_flow(organization: Organization, slug: str) -> Flow:

@@ -6,7 +6,6 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from django.db.models import Q
 from django.utils import timezone
@@ -23,9 +22,14 @@ MOST_COUNTED = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """What an organization keeps, and how far deleting is. `oldest`: by subject, when the oldest row of it began."""
+    """What an organization keeps, and how far deleting is. `oldest`: by subject, when the oldest row of it began.
+
+    `own`, `of_all`: by subject, the rules that are stored for the organization, and for all.
+    """
 
     rules: list[Kept]
+    own: Mapping[str, RetentionRule]
+    of_all: Mapping[str, RetentionRule]
     state: RetentionState
     is_on: bool
     rows_per_s: int
@@ -48,8 +52,11 @@ def retention(organization: Organization) -> Retention:
     rules = Rules()
     ended = Run.objects.filter(org_id=organization.id).exclude(ended_at=None).order_by("ended_at")
     events = Event.objects.filter(org_id=organization.id).order_by("id").values_list("received_at", flat=True)
+    stored = list(RetentionRule.objects.filter(Q(organization=organization) | Q(organization=None)))
     return Retention(
         rules=[rules.kept(name, organization.id) for name in SUBJECTS],
+        own={row.subject: row for row in stored if row.organization_id is not None},
+        of_all={row.subject: row for row in stored if row.organization_id is None},
         state=progress.state(),
         is_on=pacing.is_on(),
         rows_per_s=pacing.rows_per_s(),
@@ -125,9 +132,3 @@ def trial(organization: Organization | None, subject: str, days: object) -> Tria
     else:
         return Trial(now=now, days=wanted, older=None, oldest=None)
     return Trial(now=now, days=wanted, older=len(times), oldest=times[0] if times else None)
-
-
-def stored_rules(organization: Organization) -> dict[tuple[UUID | None, str], RetentionRule]:
-    """The rules that are stored for the organization and for all, by (organization or None, subject)."""
-    rows = RetentionRule.objects.filter(Q(organization=organization) | Q(organization=None))
-    return {(row.organization_id, row.subject): row for row in rows}

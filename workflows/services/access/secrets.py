@@ -14,7 +14,7 @@ from workflows.errors import AlreadyDone, ConfigurationFailure, WorkflowsError
 from workflows.models import Organization, Secret
 from workflows.models.encryption import decrypt, encrypt, is_newest
 from workflows.payload import text_fault
-from workflows.selectors.access.secrets import flows_left_without
+from workflows.selectors.access.secrets import LeftWithout, left_without
 from workflows.services.access import changes
 from workflows.steps import secret_rules
 
@@ -30,16 +30,19 @@ class SecretNotFound(WorkflowsError):
 
 
 class SecretInUse(WorkflowsError):
-    """Flows name the secret, and no other source has it: take it out of them first, or delete it with force."""
+    """Flows name the secret, and no other source is known to have it: take it out of them first, or delete it with
+    force."""
 
     status, code = 409, "secret_in_use"
 
-    def __init__(self, name: str, flows: Collection[str]) -> None:
-        named = list(flows)
+    def __init__(self, name: str, left: LeftWithout) -> None:
+        named, what = left.flows, "no other source has it: their steps would fail."
+        if left.unread_sources:
+            what = f"whether another source has it is not known: {left.why_unread}"
         more = f" and {len(named) - SHOWN_FLOWS} more" if len(named) > SHOWN_FLOWS else ""
         super().__init__(
-            f"The secret {name} is used by {', '.join(named[:SHOWN_FLOWS])}{more}, and no other source has it: their "
-            "steps would fail. Take it out of them first, or delete it with force."
+            f"The secret {name} is used by {', '.join(named[:SHOWN_FLOWS])}{more}, and {what} "
+            "Take it out of them first, or delete it with force."
         )
         self.facts = {"flows": ", ".join(named[:MOST_NAMED])}
 
@@ -78,8 +81,8 @@ def set_secret(organization: Organization, name: str, value: str, *, seen: str |
 
 def delete_secret(
     organization: Organization, name: str, *, force: bool = False, seen: Collection[str] = ()
-) -> list[str]:
-    """Delete a secret of the database. Returns the flows that use it and that no other source serves.
+) -> LeftWithout:
+    """Delete a secret of the database. Returns who uses it and is served by no other source that can be read.
 
     Where there are some it takes `force`, or that the caller has seen them all (`seen`). Other sources are asked, over
     the network too: call it outside a transaction.
@@ -88,14 +91,14 @@ def delete_secret(
     rows = Secret.objects.filter(organization=organization, name=name)
     if text_fault(name) or not rows.exists():
         raise SecretNotFound(f"There is no secret {name[: secret_rules.MAX_NAME]!r} in the database.")
-    flows = list(flows_left_without(organization, name))
-    if not force and set(flows) - set(seen):
-        raise SecretInUse(name, flows)
+    left = left_without(organization, name)
+    if not force and set(left.flows) - set(seen):
+        raise SecretInUse(name, left)
     if not rows.delete()[0]:
         raise SecretNotFound
     changes.tell({"stored": True}, {"stored": False})
     transaction.on_commit(lambda: secret_sources.forget(organization.id), robust=True)
-    return flows
+    return left
 
 
 @dataclass(kw_only=True)

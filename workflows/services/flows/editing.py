@@ -38,6 +38,20 @@ def refuse_code(flow: Flow) -> None:
         raise InvalidInput(f"{flow.slug} is written in Python: change its code, and publish it with your deployment.")
 
 
+def number_of(flow: Flow | None) -> int:
+    """The number of the version that a text written now is a change of; 0 where nothing is published."""
+    return flow.current.number if flow is not None and flow.current else 0
+
+
+def refuse_stale(flow: Flow, seen: int) -> None:
+    """Raises InvalidInput where another version is published by now than the one that was changed."""
+    if (now := number_of(flow)) != seen:
+        raise InvalidInput(
+            f"Version {now} was published meanwhile, and this text is a change of version {seen}: nothing was "
+            f"published. Compare them, and publish again if this is to replace it."
+        )
+
+
 def publish(organization: Organization, text: str, flow: Flow | None, *, seen: int) -> Applied:
     """Publish the definition in the text, in the transaction of the caller. `seen`: the number of the version that its
     author has changed; 0 for a new flow.
@@ -46,12 +60,7 @@ def publish(organization: Organization, text: str, flow: Flow | None, *, seen: i
     """
     if flow is not None:
         flow = archiving.lock(flow.id)
-        now = flow.current.number if flow.current else 0
-        if now != seen:
-            raise InvalidInput(
-                f"Version {now} was published meanwhile, and this text is a change of version {seen}: nothing was "
-                f"published. Compare them, and publish again if this is to replace it."
-            )
+        refuse_stale(flow, seen)
     spec = check(organization, text, flow)
     return apply_definition(organization, spec, source=text, only_new=flow is None)
 
