@@ -167,7 +167,8 @@ def _record_change(operation: BulkOperation, what: str, by: str) -> None:
 
 
 STEP_CHANGES = (
-    "status", "ended_at", "cursor", "done", "passed_over", "repaired_before", "paced_from", "paced_count",
+    "status", "ended_at", "cursor", "done", "passed_over", "repaired_before", "paced_from", "paced_count", "matched",
+    "matched_at_least",
 )  # fmt: skip
 """What a step of an operation changes, besides its problems."""
 

@@ -26,6 +26,8 @@ from workflows.services import bulk
 
 NOOP = [{"id": "a", "type": "noop"}]
 
+pytestmark = pytest.mark.usefixtures("published")  # no worker takes what is claimed by hand
+
 
 @pytest.fixture
 def operator(org: Organization) -> Client:
