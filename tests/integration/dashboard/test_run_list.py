@@ -19,7 +19,7 @@ from tests.support.admin_site import staff
 from tests.support.by_hand import claim, end, start
 from tests.support.workers import leave_nothing
 from workflows import services
-from workflows.dashboard.runs.views import Viewers
+from workflows.dashboard.runs.views import FETCHES_PER_S, Viewers
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.errors import NonRetriable
 from workflows.models import BulkOperation, Organization, Run, SavedView
@@ -142,7 +142,7 @@ def test_what_is_typed_becomes_filters_and_an_id_opens_its_run(reader: Client, t
 def told(reader: Client, shown: str) -> dict[str, Any]:
     """What has changed since a list was shown, without the time to wait."""
     answer: dict[str, Any] = reader.get("/runs/rows/", {"shown": shown}).json()
-    assert answer.pop("pauseMs") >= 100
+    assert answer.pop("pauseMs") >= 1_000 / FETCHES_PER_S
     return answer
 
 
@@ -182,9 +182,9 @@ def test_of_many_new_rows_a_page_is_told_with_the_address_of_the_next(
 def test_many_lists_are_told_to_wait_longer() -> None:
     now = [0.0]
     viewers = Viewers(clock=lambda: now[0])
-    assert [viewers.pause_ms(name) for name in ("a", "b", "a", "c")] == [100, 200, 200, 300]
+    assert [viewers.pause_ms(name) for name in ("a", "b", "a", "c", *"defghij")][-1] == round(10_000 / FETCHES_PER_S)
     now[0] = 3_600.0
-    assert viewers.pause_ms("d") == 100, "the others have left"
+    assert viewers.pause_ms("d") == round(1_000 / FETCHES_PER_S), "the others have left"
 
 
 def test_chosen_runs_are_handled_and_those_that_changed_are_left_with_a_sentence(

@@ -37,8 +37,8 @@ TRIGGERS = ("manual", "api", "cli", "event", "cron", "webhook", "invoke")
 ENDED = "ended"
 KEPT_S = 30.0
 MOST_KEPT = 2_000
-FETCHES_PER_S = 10
-MOST_VIEWERS = 600
+FETCHES_PER_S = 6
+MOST_VIEWERS = 360
 """Their pauses are a minute then, and no longer."""
 NOTHING = SearchPage(runs=[], next_cursor="")
 
@@ -172,7 +172,7 @@ def _shown(given: QueryDict) -> dict[UUID, str]:
 
 class Viewers:
     """The browsers that follow lists with this process: each is told how long to wait, so that all of them together ask
-    ten times a second at most, however often something changes."""
+    six times a second at most, however often something changes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._seen: TTLCache[str, bool] = TTLCache(MOST_VIEWERS, ttl=2 * MOST_VIEWERS / FETCHES_PER_S, timer=clock)
