@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.db.models import Count, Max, Q, QuerySet
 from django.http import HttpRequest
@@ -61,9 +62,18 @@ class DeadLetterAdmin(BoundedAdmin):
     def has_handle_permission(self, request: HttpRequest) -> bool:
         return self.may_act(request, "ignore")
 
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """With the errors of all rows, masked together before they are cut."""
+        page = super().get_changelist_instance(request)
+        page.result_list = rows = list(page.result_list)
+        shown = redaction.texts([(row.error_message, row.run_id) for row in rows])
+        for row, text in zip(rows, shown, strict=True):
+            row.short_error = text[:100]
+        return page
+
     @admin.display(description="error")
     def error_message_short(self, obj: DeadLetter) -> str:
-        return redaction.text(obj.error_message, [obj.run_id])[:100]
+        return str(obj.short_error)  # type: ignore[attr-defined]  # of the list's page
 
     @admin.display(description="Event data")
     def event_data_json(self, obj: DeadLetter) -> SafeString:

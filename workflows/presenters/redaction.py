@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from typing import Any
 from uuid import UUID
 
@@ -135,6 +135,13 @@ def text(shown: str, ids: Iterable[UUID]) -> str:
     """A text about these runs, such as an alert's."""
     found = redaction.find_values(list(ids))
     return MASK if found.unread else Secrets(found.values).mask(shown)
+
+
+def texts(shown: Sequence[tuple[str, UUID]]) -> list[str]:
+    """Texts about a run each, read for together."""
+    found = redaction.find_values([run_id for _, run_id in shown])
+    secrets = Secrets(found.values)
+    return [MASK if run_id in found.unread else secrets.mask(about) for about, run_id in shown]
 
 
 def page(content: str, ids: Iterable[UUID] = (), of: Collection[UUID] | None = None) -> str:

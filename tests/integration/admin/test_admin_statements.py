@@ -29,6 +29,7 @@ from workflows.models import (
     StepRun,
     Trigger,
 )
+from workflows.services.access import redacting
 from workflows.services.retention import rules
 
 FEW, MANY = 2, 8
@@ -62,8 +63,12 @@ OTHERS: dict[type[Model], Callable[[World], Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def more_organizations() -> Iterator[None]:
+def more_organizations(world: World) -> Iterator[None]:
+    """Those that tests make go afterwards. One has rules of redaction: what is shown is read for then."""
+    ruled = another_organization(world)
+    redacting.set_rules(ruled, ["input.secret"])
     yield
+    redacting.set_rules(ruled, [])
     Organization.objects.filter(slug__startswith="more-").delete()
 
 

@@ -14,7 +14,7 @@ from werkzeug import Response
 from dlq import selectors, services
 from dlq.errors import AlreadyHandled, DeadLetterNotFound, GroupNotFound
 from dlq.models import DeadLetter, DeadLetterGroup
-from tests.support.workers import await_end, await_that, by_key, publish, run_to_end, statuses
+from tests.support.workers import await_end, await_that, by_key, nobody_dispatches, publish, run_to_end, statuses
 from workflows import services as workflows
 from workflows.engine.repair import on_failure
 from workflows.errors import AlreadyRepaired, InvalidInput, RunNotEnded
@@ -181,11 +181,12 @@ def test_the_letters_of_one_run_are_replayed_together(org: Organization) -> None
     raises = {"type": "raises", "config": {"how": "final"}, "critical": False, "needs": []}
     detail = run_to_end(org, [{"id": "a", **raises}, {"id": "b", **raises}, {"id": "c", "type": "noop", "needs": []}])
     one, two = DeadLetter.objects.filter(org_id=org.id).order_by("step_key")
-    repeat = services.replay(org, one.id, by="me", mode="resume")
-    assert (repeat.runs, repeat.kept) == (["a", "b"], ["c"])
-    assert not DeadLetter.objects.filter(run_id=detail.run.id, status="failed").exists()
-    with pytest.raises(AlreadyRepaired):
-        services.replay(org, two.id, by="me")
+    with nobody_dispatches():  # a repair that has failed by then may be repeated
+        repeat = services.replay(org, one.id, by="me", mode="resume")
+        assert (repeat.runs, repeat.kept) == (["a", "b"], ["c"])
+        assert not DeadLetter.objects.filter(run_id=detail.run.id, status="failed").exists()
+        with pytest.raises(AlreadyRepaired):
+            services.replay(org, two.id, by="me")
 
 
 def test_a_run_that_goes_on_is_not_repeated(org: Organization) -> None:
