@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.db import connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.test.utils import setup_databases, teardown_databases
+from psycopg import BaseConnection
 from pytest_httpserver import HTTPServer
 from whitenoise.middleware import WhiteNoiseMiddleware
 
@@ -74,6 +79,24 @@ def _look_for_static_files_once() -> None:
 
 
 _look_for_static_files_once()
+
+
+def _say_whose_connections_stay_open() -> None:
+    """A connection of a thread that has ended is found open by a later test, which is not the one to mend."""
+    warn: Callable[..., None] = BaseConnection.__del__
+
+    def made(connection: BaseDatabaseWrapper, **_: Any) -> None:
+        connection.connection.made_by = f"{os.environ.get('PYTEST_CURRENT_TEST')}, {threading.current_thread().name}"
+
+    def delete(self: Any) -> None:
+        by = getattr(self, "made_by", "nobody known")
+        warn(self, lambda text, category: warnings.warn(f"{text} It was made by {by}.", category, stacklevel=2))
+
+    connection_created.connect(made, weak=False)
+    BaseConnection.__del__ = delete  # type: ignore[method-assign]
+
+
+_say_whose_connections_stay_open()
 
 
 @pytest.hookimpl(trylast=True)

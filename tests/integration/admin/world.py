@@ -228,7 +228,7 @@ ROWS: dict[type[Model], Callable[[World], Any]] = {
     Event: lambda world: Event.objects.create(org_id=world.org.id, name="walk/y", data={}, ts=NOW, matched_at=NOW),
     Worker: _worker,
     ObservedTask: lambda world: ObservedTask.objects.create(
-        id=f"walk-{uuid.uuid4()}", org_id=world.org.id, name="a.b", state="sent", seen_at=NOW
+        id=f"walk-{uuid.uuid4()}", org_id=world.org.id, name="a.b", state="sent", seen_at=timezone.now()
     ),
     CeleryTask: _celery_task,
     LeaderLease: lambda _: LeaderLease.objects.create(name=f"walk-{uuid.uuid4().hex[:8]}", holder=uuid.uuid4(), expires_at=NOW),
@@ -264,10 +264,8 @@ def world(live_db: None) -> Iterator[World]:
     PeriodicTask.objects.filter(name__startswith="walk ").delete()
     LeaderLease.objects.filter(name__startswith="walk-").delete()
     Worker.objects.filter(name="walk").delete()
-    ObservedTask.objects.filter(id__startswith="walk-").delete()
-    CeleryTask.objects.filter(task_id__startswith="walk-").delete()
     StepRun.objects.filter(org_id=made.org.id, key="walk-watched").delete()
-    for model in (Wait, FanOut, Alert, AlertChannel, AlertRule):
+    for model in (ObservedTask, CeleryTask, Wait, FanOut, Alert, AlertChannel, AlertRule):
         model._default_manager.filter(org_id=made.org.id).delete()
 
 
