@@ -48,6 +48,8 @@ class Places:
 
 @pytest.fixture
 def places(org: Organization, workers: WorkerPool) -> Iterator[Places]:
+    """The places of all organizations: a step that another test has left has one until it ends."""
+    await_that(lambda: not StepRun.objects.filter(status="running").exists(), 60, "nobody is at work")
     made = Places()
     yield made
     live = list(Run.objects.filter(org_id=org.id, ended_at=None).values_list("id", flat=True))

@@ -170,5 +170,6 @@ def test_stamps_of_steps_that_wait_together_are_renewed_together(
     handled.may_end.set()
     await_ends(org, 20)
     assert handled.steps.total() == len(handled.steps) == 20
-    assert 1 <= len(again) <= 3, "by each of two threads once, and not for each step"
+    assert again, "what had waited for too long is not started by its old stamp"
+    assert again.count(1) <= 2, "for all that wait, and not for each (an answer that comes late is asked for again)"
     assert sum(again) >= 18
