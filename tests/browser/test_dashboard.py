@@ -214,7 +214,11 @@ def test_the_admin_publishes_a_definition_and_shows_executions_read_only(
 ) -> None:
     log_in(page)
     page.goto("/admin/headrace_workflows/flow/add/")
-    page.get_by_label("Organization").select_option(label=tenant.slug)
+    chosen = page.get_by_label("Organization")
+    if chosen.evaluate("(field) => field.tagName") == "SELECT":
+        chosen.select_option(label=tenant.slug)
+    else:  # there are too many to choose from
+        chosen.fill(str(tenant.id))
     page.locator("textarea").fill("flow: made-here\nsteps: [{id: a, type: noop, neds: []}]")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".errorlist").first).to_contain_text("did you mean 'needs'")
