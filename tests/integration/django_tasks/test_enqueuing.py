@@ -8,9 +8,7 @@ import datetime as dt
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import pytest
 from django.db import connections, transaction
@@ -29,6 +27,7 @@ from tests.support.django_tasks.names import (
     task_backends,
     task_enqueued,
 )
+from tests.support.two_databases import ledger
 from tests.support.workers import leave_nothing, nobody_dispatches
 from workflows.engine.state.records import ReadyStep
 from workflows.errors import FlowArchived, FlowPaused, OtherTransaction, PayloadTooLarge, WorkflowsError
@@ -95,14 +94,12 @@ def test_the_task_vanishes_with_the_transaction(ready: list[ReadyStep]) -> None:
 
 
 def test_within_a_transaction_of_another_database_it_is_refused(ready: list[ReadyStep]) -> None:
-    other = SimpleNamespace(alias="ledger", in_atomic_block=True)
-    with mock.patch.object(type(connections), "all", return_value=[connections["default"], other]):
+    with ledger(in_transaction=True):
         with pytest.raises(OtherTransaction, match=r"within atomic\(using='ledger'\).*on_commit"):
             functions.add.enqueue(1)
         with transaction.atomic():
             functions.add.enqueue(1)  # it belongs to this one
-    other.in_atomic_block = False
-    with mock.patch.object(type(connections), "all", return_value=[connections["default"], other]):
+    with ledger(in_transaction=False):
         functions.add.enqueue(1)
     assert len(ready) == 2
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core import serializers
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
+from tests.support.two_databases import ledger
 from tests.support.workers import leave_nothing, nobody_dispatches, publish
 from workflows.engine.events import matching
 from workflows.errors import InvalidInput, OtherTransaction
@@ -131,8 +130,7 @@ def test_what_can_not_be_sent_fails_the_save(org: Organization, of_groups: None)
 
 
 def test_within_a_transaction_of_another_database_it_is_refused(org: Organization, of_groups: None) -> None:
-    other = SimpleNamespace(alias="ledger", in_atomic_block=True)
-    with mock.patch.object(type(connections), "all", return_value=[connections["default"], other]):
+    with ledger(in_transaction=True):
         with pytest.raises(OtherTransaction, match=r"The event of Group\.save\(\) within atomic\(using='ledger'\)"):
             Group.objects.create(name=name())
         with transaction.atomic():
