@@ -34,6 +34,7 @@ class Driver:
         """The same, where the visit ends within branches; None: the code has gone on after all."""
         self._failed_here: UUID | None = None
         """A branch that has failed in this visit."""
+        self._calls = 0
 
     def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
@@ -54,6 +55,7 @@ class Driver:
         run = self.run
         call = run.around.adapted(call)
         place = run.enter(call)
+        self._calls += 1
         if not self._branches:
             run.journal.check_order(place)
         if place.row is not None and is_ended(place.row):
@@ -131,6 +133,7 @@ class Driver:
         values: list[Any] = []
         failed: StepFailed | None = None
         open_branches = 0
+        has_unbegun = False
         if not self._branches:
             is_small = most is None and len(branches) * IN_PLACE_S <= AWAY_S
             self._in_place_s = AWAY_S if is_small else 0.0
@@ -138,10 +141,12 @@ class Driver:
         self._branches += 1
         try:
             for branch in branches:
+                calls, new = self._calls, len(self.run.new)
                 try:
                     values.append(branch())
                 except Suspend:
                     open_branches += 1
+                    has_unbegun |= 0 < len(self.run.new) - new == self._calls - calls
                     if most is not None and open_branches >= most:
                         break
                 except StepFailed as error:
@@ -150,10 +155,11 @@ class Driver:
         finally:
             self._branches -= 1
         if failed is not None and not return_exceptions:
-            if not (open_branches and self.run.new and self._failed_here is not None):
+            ended = self._failed_here or (self.run.failed[-1] if self.run.failed and has_unbegun else None)
+            if ended is None or not (open_branches and self.run.new):
                 self._handled = None
                 raise failed
-            self.run.awaited.append(self._failed_here)  # the others begin first, as ever
+            self.run.awaited.append(ended)  # the others begin first, as ever: also where a worker has died before
         if open_branches:
             self._handled = self._failed_before
             raise Suspend

@@ -71,7 +71,7 @@ CASES = [
     CrashCase(
         flow=gathers.failing,
         data=lambda where: {"dir": str(where), "rounds": 3},
-        effects=tuple(f"{name}-{turn}" for turn in range(3) for name in ("bad", "limited", "plain")),
+        effects=tuple(f"bad-{turn}" for turn in range(3)),  # the others have begun, but the run may end before they ran
         outcome=lambda detail: (detail.run.status, detail.run.error["message"], _names(detail), _letters(detail)),
         extra=3,
         at_once=4,
