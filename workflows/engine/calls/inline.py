@@ -109,8 +109,8 @@ class Inline:
 
     def begin(self, function: FunctionVisit, call: NewCall) -> Visit | None:
         """Record the step before, and begin this one. None where it has no permit (it is dispatched when it gets one),
-        where it has ended meanwhile (its run is cancelled, say), or where the visit has lost its lease:
-        `function.visit` is closed then."""
+        where it has ended meanwhile, or where the visit has lost its lease or its run is being cancelled:
+        `function.visit` is handed back then."""
         ended = function.take()
         with database.borrowed():
             asked = self._ask(function, call, ended)
@@ -122,7 +122,7 @@ class Inline:
                 raise
             if not is_begun:
                 self._abandon(asked, ended)
-                function.visit.close()
+                self._results.hand_back(function.visit)  # a run that is being cancelled ends by that
                 return None
             self._note_recorded(ended)
             claim = call.claim(function.claim, lease)
