@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from django.contrib.auth.models import User
 from django.test import Client
 
-from workflows.dashboard.runs.views import FETCHES_PER_S
+from workflows.dashboard.runs.live import FETCHES_PER_S
 from workflows.models import Membership, Organization
 
 FIRST_S = 5.0

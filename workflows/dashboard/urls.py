@@ -4,14 +4,14 @@ from workflows.dashboard import design, operations, organization
 from workflows.dashboard.login import DashboardLogout
 from workflows.dashboard.run import actions, compare, repeat, steps
 from workflows.dashboard.run import views as run_views
-from workflows.dashboard.runs import bulk, export, saved
+from workflows.dashboard.runs import bulk, export, live, saved
 from workflows.dashboard.runs import views as list_views
 from workflows.dashboard.trying import views as trying
 
 app_name = "headrace"
 urlpatterns = [
     path("", list_views.runs, name="runs"),
-    path("runs/rows/", list_views.live_rows, name="live_rows"),
+    path("runs/rows/", live.live_rows, name="live_rows"),
     path("runs/counts/", list_views.counts, name="run_counts"),
     path("runs/export.<slug:kind>", export.export, name="export_runs"),
     path("runs/chosen/<slug:action>/", bulk.chosen, name="chosen_runs"),

@@ -35,6 +35,7 @@ class Driver:
         self._failed_here: UUID | None = None
         """A branch that has failed in this visit."""
         self._calls = 0
+        """How many steps the code has asked for."""
 
     def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
@@ -146,7 +147,8 @@ class Driver:
                     values.append(branch())
                 except Suspend:
                     open_branches += 1
-                    has_unbegun |= 0 < len(self.run.new) - new == self._calls - calls
+                    asked, begins = self._calls - calls, len(self.run.new) - new
+                    has_unbegun = has_unbegun or 0 < begins == asked  # nothing of it is in the journal
                     if most is not None and open_branches >= most:
                         break
                 except StepFailed as error:

@@ -19,7 +19,7 @@ from tests.support.admin_site import staff
 from tests.support.by_hand import claim, end, start
 from tests.support.workers import leave_nothing
 from workflows import services
-from workflows.dashboard.runs.views import FETCHES_PER_S, Viewers
+from workflows.dashboard.runs.live import FETCHES_PER_S, Viewers
 from workflows.engine.pipeline.retry_decision import describe
 from workflows.errors import NonRetriable
 from workflows.models import BulkOperation, Organization, Run, SavedView
