@@ -200,6 +200,36 @@ def test_signs_may_come_in_any_order(org: Organization) -> None:
     assert (row.state, row.starts, row.ended_at) == ("started", 2, None)
 
 
+def test_a_retry_that_is_told_after_the_next_try_changes_nothing(org: Organization) -> None:
+    """A worker tells of a retry once its message is sent: another one may have been quicker."""
+
+    def store(buffer: Buffer) -> None:
+        sql.store_observations(seen=json.dumps([each.as_json() for each in buffer.take(10)[0]]), org="")
+
+    slow, quick = Buffer(), Buffer()
+    slow.started("t", 10.0, retries=0)
+    store(slow)
+    slow.sent("t", 10.1, retries=1)
+    quick.started("t", 10.2, retries=1)
+    quick.ended("t", 10.3, "succeeded")
+    slow.ended("t", 10.4, "retrying", began=10.0)
+    store(quick)
+    store(slow)
+    row = ObservedTask.objects.get()
+    assert (row.state, row.retries, row.starts, row.ended_at is not None) == ("succeeded", 1, 2, True)
+    same = Buffer()
+    same.started("u", 10.0)
+    same.started("u", 10.2, retries=1)
+    same.ended("u", 10.3, "succeeded")
+    same.ended("u", 10.4, "retrying", began=10.0)
+    same.started("v", 10.0)
+    same.ended("v", 10.4, "retrying", began=10.0)
+    store(same)
+    assert dict(ObservedTask.objects.values_list("id", "state")) == {
+        "t": "succeeded", "u": "succeeded", "v": "retrying",
+    }  # fmt: skip
+
+
 def test_one_bad_observation_takes_no_other_along(org: Organization) -> None:
     observer = Observer()
     observer.buffer.ended("good", time.time(), "failed", message="nul \0 and \ud800")

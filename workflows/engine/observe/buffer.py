@@ -77,12 +77,20 @@ class Buffer:
                 seen.starts += 1
                 _set_facts(seen, facts)
 
-    def ended(self, task_id: str, at: float, state: str, *, name: str = "", error: str = "", message: str = "") -> None:
-        """A task has ended, or is to be tried again."""
+    def ended(
+        self, task_id: str, at: float, state: str, *,
+        name: str = "", error: str = "", message: str = "", began: float | None = None,
+    ) -> None:  # fmt: skip
+        """A task has ended, or is to be tried again; `began`: when the try that is over did. A retry tells that it is
+        one after its message is sent: the next try may have begun by then, or even ended."""
         with self._lock:
             seen = self._of(task_id, state, at)
             if seen is None:
                 return
+            if state == "retrying" and began is not None:
+                if seen.started_at is not None and seen.started_at > began:
+                    return
+                seen.started_at = began
             seen.state, seen.seen_at, seen.error, seen.message = state, at, error, message
             seen.ended_at = None if state == "retrying" else at
             if name:

@@ -109,8 +109,9 @@ def _on_started(seer: Observer, task_id: str = "", task: Any = None, **_: Any) -
         return
     request = task.request
     delivery = request.delivery_info or {}
+    seer.running.task_id, seer.running.at = task_id, time.time()
     seer.buffer.started(
-        _text(task_id), time.time(), name=_text(name), queue=_text(delivery.get("routing_key")),
+        _text(task_id), seer.running.at, name=_text(name), queue=_text(delivery.get("routing_key")),
         hostname=_text(request.hostname), root_id=_text(request.root_id), parent_id=_text(request.parent_id),
         group_id=_text(request.group), retries=request.retries or 0,
     )  # fmt: skip
@@ -124,7 +125,8 @@ def _on_ended(
     if known is None or task.name.startswith(INTERNAL):
         return
     error = retval if isinstance(retval, BaseException) and known in {"failed", "retrying", "rejected"} else None
-    _note_end(seer, task_id, known, error, "")
+    began = seer.running.at if seer.running.task_id == task_id else None
+    _note_end(seer, task_id, known, error, "", began)
 
 
 @_harmless
@@ -135,10 +137,10 @@ def _on_failed(seer: Observer, task_id: str = "", sender: Any = None, exception:
         _note_end(seer, task_id, "failed", exception, name)
 
 
-def _note_end(seer: Observer, task_id: str, state: str, error: Any, name: str) -> None:
+def _note_end(seer: Observer, task_id: str, state: str, error: Any, name: str, began: float | None = None) -> None:
     kind = error if error is None else getattr(error, "exc", None) or error
     seer.buffer.ended(
-        _text(task_id), time.time(), state, name=name,
+        _text(task_id), time.time(), state, name=name, began=began,
         error=type(kind).__name__ if kind is not None else "",
         message=_text(kind)[:MAX_MESSAGE] if kind is not None else "",
     )  # fmt: skip

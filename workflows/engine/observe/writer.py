@@ -33,8 +33,8 @@ TIDY_BATCH = 2_000
 STOP_WITHIN_S = 2.0
 
 
-class Sending(threading.local):
-    """The task that this thread gives to the broker, and since when: a worker may have it before that has ended."""
+class TaskOfThread(threading.local):
+    """The task that a thread gives to the broker, or runs, and the time (seconds of the epoch) since which it does."""
 
     task_id: object = None
     at: float = 0.0
@@ -45,7 +45,8 @@ class Observer:
 
     def __init__(self) -> None:
         self.buffer = Buffer()
-        self.sending = Sending()
+        self.sending = TaskOfThread()
+        self.running = TaskOfThread()
         self.says = switch.read()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None

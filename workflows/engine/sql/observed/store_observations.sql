@@ -1,5 +1,6 @@
 -- Add what was seen of Celery tasks to their rows. Signs may come in any order, from several processes: a sign that is
--- older than what is known changes no state, and that a task was sent never does.
+-- older than what is known changes no state; that a task was sent never does; that it is retried does not once a
+-- later try has begun.
 -- Parameters: seen text (a JSON array of {id, name, state, queue, hostname, root_id, parent_id, group_id, retries,
 --   starts, arguments, error, message, sent_at, started_at, ended_at, seen_at (seconds of the epoch); but for id, state
 --   and seen_at each may be left out}), org text (the slug of the organization that they belong to; empty: the oldest).
@@ -36,5 +37,7 @@ SELECT s.id, (SELECT g.id FROM headrace_workflows_organization g
                   CASE WHEN is_news THEN EXCLUDED.message ELSE o.message END,
                   CASE WHEN is_news THEN EXCLUDED.ended_at ELSE o.ended_at END
              FROM (SELECT o.state = 'sent'
-                          OR (EXCLUDED.state <> 'sent' AND EXCLUDED.seen_at >= o.seen_at) AS is_news) n),
+                          OR (EXCLUDED.state <> 'sent' AND EXCLUDED.seen_at >= o.seen_at
+                              AND (EXCLUDED.state = 'retrying' AND o.started_at > EXCLUDED.started_at) IS NOT TRUE)
+                      AS is_news) n),
        seen_at = greatest(o.seen_at, EXCLUDED.seen_at)
