@@ -45,11 +45,12 @@ def execute(organization: Organization, steps: int, *, waits: bool = True) -> li
     before = set(Run.objects.filter(org_id=organization.id, event_name=EVENT).values_list("id", flat=True))
     events.send(organization, {"name": EVENT, "data": {"orderId": "o-1", "total": 40.5, "items": ["a", "b"]}})
     _until(lambda: StepRun.objects.filter(run_id__in=[waiting, cancelled], status="waiting").count() == 2)
-    services.cancel_runs(organization, [cancelled], reason="by the bench")
+    ended = [cancelled] if waits else [cancelled, waiting]
+    services.cancel_runs(organization, ended, reason="by the bench")
     _until(lambda: _by_event(organization, before) is not None)
     completed = _by_event(organization, before)
     assert completed is not None
-    _until(lambda: not Run.objects.filter(id__in=[completed, cancelled, *failing], status__in=LIVE_RUN).exists())
+    _until(lambda: not Run.objects.filter(id__in=[completed, *ended, *failing], status__in=LIVE_RUN).exists())
     return [
         Template(completed, 0.90),
         *(Template(run_id, 0.07 / CAUSES) for run_id in failing),
