@@ -14,20 +14,29 @@ from bench.drivers.site import Site
 from bench.volume import filling, templates
 from devtools import embedded
 from workflows import services
+from workflows.models import RetentionState
 
 FLOW = "five-effects"
 STEPS = 5
 TURN_S = 0.25
 TRY_RUNS = 1_500
+DELETES_WITHIN_S = 120.0
 HOT = ("headrace_workflows_run", "headrace_workflows_steprun", "headrace_workflows_attempt")
 OLD = "created_at < now() - interval '31 days'"
 
 
 def old_runs(site: Site, *, runs: int) -> int:
-    """Insert runs that ended before every default of the retention. Returns how many there are."""
+    """Insert runs that ended before every default of the retention, and wait until the leader deletes them. Returns how
+    many there were. Raises RuntimeError where it does not."""
     before = filling.Span(newest_days=32, oldest_days=60)
     filling.fill(templates.execute(site.organization, STEPS, waits=False), runs, lambda _: None, before)
-    return _count_old()
+    made, until = _count_old(), time.monotonic() + DELETES_WITHIN_S
+    RetentionState.objects.update(next_at=None)
+    while _count_old() == made:
+        if time.monotonic() > until:
+            raise RuntimeError("nothing is deleted; see the log of the worker")
+        time.sleep(TURN_S)
+    return made
 
 
 def capacity(site: Site, *, repeats: int = 3) -> float:
