@@ -48,7 +48,8 @@ def main() -> int:
     found = {
         name: lowest(flow, given.entries)
         for name, flow in (("step.run", flows.runs), ("step.run with options", flows.options),
-                           ("step.sleep", flows.sleeps), ("step.run, async", flows.async_runs))
+                           ("step.sleep", flows.sleeps), ("step.run, async", flows.async_runs),
+                           ("200 in step.parallel", flows.parallel), ("200 in asyncio.gather", flows.gathers))
     }  # fmt: skip
     for name, micros in found.items():
         print(f"{name:24} {micros:6.2f} µs an entry of {given.entries:,}")

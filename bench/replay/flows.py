@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import uuid
+from functools import partial
 
 from workflows.functions import ReceivedEvent, Step, flow
 from workflows.functions.replay.recorded import StepRecord
 
+GATHER = 200
 _count = [0]
 
 
@@ -46,3 +49,15 @@ def sleeps(event: ReceivedEvent, step: Step) -> None:
 async def async_runs(event: ReceivedEvent, step: Step) -> None:
     for number in range(_count[0]):
         await step.run(f"s{number}", work, number)
+
+
+@flow("bench-gathers")
+async def gathers(event: ReceivedEvent, step: Step) -> None:
+    for first in range(0, _count[0], GATHER):
+        await asyncio.gather(*(step.run(f"s{number}", work, number) for number in range(first, first + GATHER)))
+
+
+@flow("bench-parallel")
+def parallel(event: ReceivedEvent, step: Step) -> None:
+    for first in range(0, _count[0], GATHER):
+        step.parallel(*(partial(step.run, f"s{number}", work, number) for number in range(first, first + GATHER)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from workflows.errors import Category, ConfigurationFailure, NonRetriable
@@ -13,6 +14,9 @@ class StepFailed(NonRetriable):
     A flow may catch it, and go on. Where it does not, the run fails, and the dead letter is that of the step.
     """
 
+    at: dt.datetime | None = None
+    """When it has failed."""
+
     def __init__(self, name: str, *, error: str, message: str, attempts: int, category: Category) -> None:
         tried = "once" if attempts == 1 else f"{attempts} times"
         super().__init__(f"The step {name!r} was tried {tried}: {error}: {message}", category=category)
@@ -22,17 +26,19 @@ class StepFailed(NonRetriable):
         self.attempts = attempts
 
     @classmethod
-    def of(cls, name: str, error: dict[str, Any] | None, attempts: int) -> StepFailed:
+    def of(cls, name: str, error: dict[str, Any] | None, attempts: int, at: dt.datetime | None) -> StepFailed:
         """The failure of a step whose error is stored."""
         stored = error or {}
         known = set(Category)
-        return cls(
+        failure = cls(
             name,
             error=str(stored.get("name", "Error")),
             message=str(stored.get("message", "it has failed")),
             attempts=attempts,
             category=Category(stored["category"]) if stored.get("category") in known else Category.BUSINESS,
         )
+        failure.at = at
+        return failure
 
 
 class Nondeterminism(ConfigurationFailure):
@@ -44,7 +50,8 @@ class StepCallRefused(ConfigurationFailure):
 
 
 class Suspend(BaseException):
-    """The visit of a function ends here: what it asks for has not ended yet. Never caught by the code of a flow."""
+    """The visit of a function ends here: what it asks for has not ended yet. Code that is left by it may run blocks of
+    `finally`, or catch it: no step begins from then on."""
 
 
 class TargetDone(BaseException):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from workflows.functions.failures import Nondeterminism
 from workflows.models.run import ENDED_STEP
+
+LAST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 
 
 class JournalRow(Protocol):
@@ -40,8 +42,8 @@ def is_decided(row: JournalRow) -> bool:
 
 
 class Place(NamedTuple):
-    """Where a call stands: its key (`name`, `name:1`, …), its position among all calls, and its row, where it has
-    one."""
+    """Where a call stands: its key (`name`, `name:1`, …), its row, where it has one, and its position in the order in
+    which rows are made."""
 
     key: str
     position: int
@@ -51,12 +53,19 @@ class Place(NamedTuple):
 class Journal:
     """The rows of a run, as one visit of its code goes through them."""
 
-    def __init__(self, rows: Iterable[JournalRow], *, began_at: dt.datetime) -> None:
-        self._rows = {row.key: row for row in rows}
+    def __init__(
+        self, rows: Iterable[JournalRow], *, began_at: dt.datetime, ends: Sequence[UUID] | None = None
+    ) -> None:
+        """`ends`: the steps that have ended, in that order, where the times of their ends do not say it."""
+        self._order = sorted(rows, key=lambda row: row.position)
+        self._rows = {row.key: row for row in self._order}
         self._unused = dict(self._rows)
+        self._first = 0
+        """Rows before this one (by position) were asked for."""
         self._count: dict[str, int] = {}
-        self._position = 0
+        self._next = self._order[-1].position + 1 if self._order else 0
         self._reached = -1
+        self.ends = Ends(self._order, ends)
         self.now = began_at
         """When the latest step ended that the code has asked for; before the first, when the run was made."""
 
@@ -64,26 +73,31 @@ class Journal:
         """The place of the next call of this name. Raises Nondeterminism where its row is of another type."""
         number = self._count.get(name, 0)
         self._count[name] = number + 1
-        key = f"{name}:{number}" if number else name
-        place = Place(key, self._position, self._unused.pop(key, None))
-        self._position += 1
-        if place.row is not None:
-            self._reached = max(self._reached, place.row.position)
-            if place.row.type != type_:
-                raise Nondeterminism(
-                    f"Step {place.position + 1} {key!r} was a {place.row.type}, the code asks for a {type_} now."
-                )
-            if place.row.ended_at is not None and place.row.ended_at > self.now:
-                self.now = place.row.ended_at
-        return place
+        key = _key(name, number)
+        row = self._unused.pop(key, None)
+        if row is None:
+            self._next += 1
+            return Place(key, self._next - 1, None)
+        if self._order[self._first] is row:
+            self._first += 1
+        if row.position > self._reached:
+            self._reached = row.position
+        if row.type != type_:
+            raise Nondeterminism(f"Step {row.position + 1} {key!r} was a {row.type}, the code asks for a {type_} now.")
+        if row.ended_at is not None and row.ended_at > self.now:
+            self.now = row.ended_at
+        return Place(key, row.position, row)
 
     def check_order(self, place: Place) -> None:
-        """Raises Nondeterminism where a step stands at another position now. For code in which one call follows the
-        other: branches may come in any order."""
-        if place.row is None or place.row.position == place.position:
+        """Raises Nondeterminism where the code asks for a step before those that were made earlier. For code in which
+        one call follows the other: branches may come in any order."""
+        if place.row is None:
             return
-        was = next((row.key for row in self._rows.values() if row.position == place.position), "none")
-        raise Nondeterminism(f"Step {place.position + 1} was {was!r}, the code now asks for {place.key!r}. {ADVICE}")
+        first = self._first_unused()
+        if first is not None and first.position < place.position:
+            raise Nondeterminism(
+                f"Step {first.position + 1} was {first.key!r}, the code now asks for {place.key!r}. {ADVICE}"
+            )
 
     def ended(self, at: dt.datetime) -> None:
         """Note that a step has ended in this visit."""
@@ -94,9 +108,18 @@ class Journal:
         """Whether the journal has steps that the code has not asked for yet."""
         return bool(self._unused)
 
-    def has(self, name: str) -> bool:
-        """Whether a step of this name is in the journal, and the code has not asked for it yet."""
-        return name in self._unused
+    def has_next(self, name: str) -> bool:
+        """Whether the next call of this name is in the journal."""
+        return self.next_row(name) is not None
+
+    def skip(self, name: str) -> bool:
+        """Leave out the next call of this name: the one after it has the same key as if it had begun. True."""
+        self._count[name] = self._count.get(name, 0) + 1
+        return True
+
+    def next_row(self, name: str) -> JournalRow | None:
+        """The row of the next call of this name."""
+        return self._unused.get(_key(name, self._count.get(name, 0)))
 
     def check_new(self, place: Place) -> None:
         """Raises Nondeterminism where the code asks for a new step although it has not asked for an earlier one."""
@@ -119,7 +142,64 @@ class Journal:
             raise Nondeterminism(f"Step {first.position + 1} was {first.key!r}, the code now leaves it out. {ADVICE}")
 
     def _first_unused(self) -> JournalRow | None:
-        return min(self._unused.values(), key=lambda row: row.position, default=None)
+        while self._first < len(self._order) and self._order[self._first].key not in self._unused:
+            self._first += 1
+        return self._order[self._first] if self._first < len(self._order) else None
+
+
+class Ends:
+    """In which order steps have ended: code that waits for several at a time is given their values in this order, each
+    once it has done what follows from the one before. So which of two was first is the same in every visit."""
+
+    def __init__(self, rows: Sequence[JournalRow], order: Sequence[UUID] | None) -> None:
+        if order is None:
+            self._order = sorted(filter(is_decided, rows), key=_ended_at)
+        else:
+            by_id = {row.id: row for row in rows}
+            self._order = [by_id[step_run_id] for step_run_id in order]
+        self._number: dict[UUID, int] = {}
+        self._next = 0
+        self._given: set[int] = set()
+        """Those after the next one."""
+
+    def number(self, row: JournalRow) -> int:
+        """The place of a step that has ended."""
+        if not self._number:
+            self._number = {each.id: number for number, each in enumerate(self._order)}
+        return self._number[row.id]
+
+    def give_next(self, row: JournalRow) -> bool:
+        """Note that the code has the value of this step. False where it has not been given all that ended before."""
+        if self._order[self._next] is not row:
+            return False
+        self._pass(self._next)
+        return True
+
+    def give(self, row: JournalRow) -> None:
+        """Note that the code has the value of this step, or its failure."""
+        self._pass(self.number(row))
+
+    def _pass(self, number: int) -> None:
+        if number != self._next:
+            self._given.add(number)
+            return
+        self._next += 1
+        while self._next in self._given:
+            self._given.remove(self._next)
+            self._next += 1
+
+
+def _key(name: str, number: int) -> str:
+    return f"{name}:{number}" if number else name
+
+
+def _ended_at(row: JournalRow) -> dt.datetime:
+    return row.ended_at or LAST
+
+
+def later(one: dt.datetime | None, other: dt.datetime | None) -> dt.datetime | None:
+    """The later of two times, of which either may be missing."""
+    return one if other is None or (one is not None and one > other) else other
 
 
 ADVICE = "Bring the order of the steps back, or let runs that began before take the old way: step.patched('name')."

@@ -178,7 +178,10 @@ class Step:
         timeout: Duration | None = None,
         throttling: Mapping[str, Any] | None = None,
     ) -> Any:
-        """What the function returns for each item, in their order: a step for each, at most `parallelism` at once."""
+        """What the function returns for each item, in their order: a step for each, at most `parallelism` at once.
+
+        With `parallelism` no item begins after one has failed, unless `return_exceptions` puts failures in their places.
+        """
         if parallelism is not None and parallelism < 1:
             raise StepCallRefused(f"step.map({name!r}): parallelism is at least 1, not {parallelism}")
         options = calls.options_of(
@@ -328,7 +331,7 @@ class Step:
         those that were beyond this point before the change."""
         run = self._driver.run
         marker = f"{calls.PATCH}{calls.check_name(name)}"
-        if not run.journal.has(marker) and run.journal.is_replaying:
+        if not run.journal.has_next(marker) and run.journal.is_replaying:
             return self._driver.just(False)
         return self._typed(marker, "noop", {"output": True})
 

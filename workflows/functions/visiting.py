@@ -16,8 +16,9 @@ from workflows.engine.pipeline import retry_decision
 from workflows.engine.state import flow_cache
 from workflows.engine.worker import bootstep
 from workflows.engine.worker.bootstep import NoRuntime
-from workflows.functions import async_driver, code_versions, driver, flows, visits
+from workflows.functions import code_versions, flows, visits
 from workflows.functions.calls import Call
+from workflows.functions.driving import async_driver, sync_driver
 from workflows.functions.failures import Nondeterminism, TargetDone
 from workflows.functions.flows import MAIN
 from workflows.functions.performing import background
@@ -48,7 +49,7 @@ def perform_call(context: StepContext) -> Any:
     if call is not None and _is_async(context):
         return async_driver.perform_step(call, context, Engine())
     if call is not None:
-        return driver.perform_step(call, context, Engine(), wakes=True)
+        return sync_driver.perform_step(call, context, Engine(), wakes=True)
     version = flow_cache.flow_of(context.claim.version_id)
     if _is_async(context) and version.steps[MAIN].mode is not Mode.ASYNC:
         return _perform_on_loop(context, version)
@@ -62,7 +63,7 @@ async def _perform_on_loop(context: StepContext, version: CompiledFlow) -> Any:
     if isinstance(run, HandBack):
         return run
     run.only_finds = True
-    found = await around.in_thread(_judged, run, driver.Driver(run).drive)
+    found = await around.in_thread(_judged, run, sync_driver.Driver(run).drive)
     return await async_driver.perform_step(found, context, around) if isinstance(found, Call) else found
 
 
@@ -80,7 +81,7 @@ def _visit(context: StepContext, *, function_id: UUID, target: UUID | None) -> A
     if version.steps[MAIN].mode is Mode.ASYNC:
         return _visit_async(context, version, function_id, target)
     run = _prepare(context, version, function_id, target)
-    return run if isinstance(run, HandBack) else _judged(run, driver.Driver(run).drive)
+    return run if isinstance(run, HandBack) else _judged(run, sync_driver.Driver(run).drive)
 
 
 async def _visit_async(context: StepContext, version: CompiledFlow, function_id: UUID, target: UUID | None) -> Any:

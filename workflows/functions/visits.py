@@ -113,6 +113,8 @@ class FunctionRun:
     calls: dict[UUID, Call] = field(default_factory=dict)
     """By step run: those that are new."""
     any_of: bool = False
+    leaving: BaseException | None = None
+    """Why the code is left. From then on only its blocks of `finally` run: they begin no step, and say nothing."""
     draws: int = 0
     path: str = MAIN
     """That of the steps in the journal."""
@@ -148,7 +150,7 @@ class FunctionRun:
         """The log of the try; of code that is only replayed, one that keeps nothing."""
         if (inner := _performing.get()) is not None:
             return inner.log
-        if self.target is not None or self.journal.is_replaying:
+        if self._is_muted:
             return AttemptLog(structlog.get_logger, self.context.secrets, is_muted=True)
         return self.context.log
 
@@ -156,8 +158,12 @@ class FunctionRun:
         """Report the progress of the step or of the run; of code that is only replayed, nothing."""
         if (inner := _performing.get()) is not None:
             inner.progress(percent, message)
-        elif self.target is None and not self.journal.is_replaying:
+        elif not self._is_muted:
             self.context.progress(percent, message)
+
+    @property
+    def _is_muted(self) -> bool:
+        return self.target is not None or self.journal.is_replaying or self.leaving is not None
 
     def enter(self, call: Call) -> Place:
         """The place of a call in the journal. Raises StepCallRefused where no step can be called now."""
@@ -180,7 +186,7 @@ class FunctionRun:
         """The value of a step that has ended. Raises StepFailed."""
         if row.status == "failed":
             self.failed.append(row.id)
-            raise StepFailed.of(call.name, row.error, row.attempt)
+            raise StepFailed.of(call.name, row.error, row.attempt, row.ended_at)
         return call.value_of(row.output)
 
     def is_target(self, place: Place) -> bool:
@@ -287,9 +293,10 @@ class FunctionRun:
         if isinstance(outcome, Failed):
             if not self.worker.record(self.visit, visit, result):
                 raise Unfinished(visit.claim.id)
-            self.journal.ended(self.around.now())
+            now = self.around.now()
+            self.journal.ended(now)
             self.failed.append(visit.claim.id)
-            raise StepFailed.of(call.name, outcome.error.as_json(), visit.claim.attempt)
+            raise StepFailed.of(call.name, outcome.error.as_json(), visit.claim.attempt, now)
         if call.is_atomic and isinstance(outcome, Completed):
             self.worker.recorded(self.visit, visit, result)
         elif not self.worker.end(self.visit, visit, result) or not isinstance(outcome, Completed):

@@ -10,6 +10,7 @@ import pytest
 
 from dlq.models import DeadLetter
 from tests.support.python_flows import basic as code_flows
+from tests.support.python_flows import orders
 from tests.support.python_flows.basic import told
 from tests.support.workers import WorkerPool, await_end, await_that
 from workflows import selectors, services
@@ -136,3 +137,25 @@ def test_a_killed_worker_repeats_one_step_at_most(
 
 def test_the_flows_of_the_tests_are_known() -> None:
     assert flows.find("code-chain") is code_flows.chain
+
+
+@pytest.mark.parametrize("flow", [orders.in_finally, orders.in_finally_async], ids=lambda flow: flow.slug)
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_finally_begins_its_step_when_the_code_gets_there(org: Organization, flow: FunctionFlow, fails: bool) -> None:
+    detail = run(org, flow, {"nap": "200ms", "fails": fails})
+    ended = "failed" if fails else "completed"
+    assert detail.run.status == ended, detail.run.error
+    assert journal(detail.run.id) == [("nap", "completed", 1), ("work", ended, 1), ("cleanup", "completed", 1)]
+    logs = [line["message"] for attempt in Attempt.objects.filter(run_id=detail.run.id) for line in attempt.logs or ()]
+    assert logs == ["cleaning up"]
+
+
+@pytest.mark.parametrize("first", ["paid", "deadline"])
+def test_what_was_first_of_two_stays_first(org: Organization, first: str) -> None:
+    run_id = start(org, orders.race, {"deadline": "1s" if first == "deadline" else "3s", "long": "5s"})
+    await_that(lambda: StepRun.objects.filter(run_id=run_id, key="paid", status="waiting").exists())
+    if first == "deadline":
+        await_that(lambda: StepRun.objects.filter(run_id=run_id, key="after deadline", status="completed").exists())
+    events.send(org, {"name": "order/paid", "data": {}})
+    detail = await_end(org, run_id)
+    assert detail.run.output == [first, True, True], detail.run.error

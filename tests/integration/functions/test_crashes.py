@@ -78,6 +78,13 @@ CASES = [
         is_quick=True,
     ),
     CrashCase(
+        flow=gathers.failing_async,
+        data=lambda _: {"rounds": 3},
+        outcome=lambda detail: (detail.run.status, detail.run.error["message"], _names(detail), _letters(detail)),
+        at_once=4,
+        is_quick=True,
+    ),
+    CrashCase(
         flow=basic.async_flow, data=lambda where: {"dir": str(where)}, effects=("three",), at_once=4, is_quick=True
     ),
     CrashCase(flow=basic.uncaught, outcome=lambda detail: (detail.run.status, detail.run.error["message"])),

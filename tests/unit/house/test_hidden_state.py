@@ -32,7 +32,8 @@ ALLOWED = {
     "config.api.api.docs": "the page of the documentation, set at import",
     # of a thread or a context
     "workflows.functions.visits._performing": "a context variable: each task and each thread has its own",
-    "workflows.functions.async_driver._passed": "a context variable: each task has its own",
+    "workflows.functions.driving.async_driver._last_end_at": "a context variable: each task has its own",
+    "workflows.functions.driving.async_driver._passed": "a context variable: each task has its own",
     "workflows.engine.state.database._local": "the connection of each thread; one from before a fork is known by its pid",
     "workflows.services.access.changes._told": "a context variable: each request, command and thread has its own",
     "workflows.engine.pipeline.dispatcher._somebody_waits": "a context variable: each request and each thread has its own",

@@ -22,9 +22,9 @@ from workflows.engine.pipeline.perform import Visit
 from workflows.engine.state.records import Claim
 from workflows.engine.state.transitions.calls import NewCall
 from workflows.functions import payloads
-from workflows.functions.async_driver import AsyncDriver
 from workflows.functions.calls import Call
-from workflows.functions.driver import Driver
+from workflows.functions.driving.async_driver import AsyncDriver
+from workflows.functions.driving.sync_driver import Driver
 from workflows.functions.failures import Nondeterminism, StepFailed
 from workflows.functions.flows import MAIN, FunctionFlow
 from workflows.functions.journal import Journal

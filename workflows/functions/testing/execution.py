@@ -62,6 +62,8 @@ class Execution:
         self.function_id = uuid.uuid5(run_id, MAIN)
         self.scope = world.scope_of(self, event)
         self.rows: dict[str, Row] = {}
+        self._ends: list[UUID] = []
+        """The steps that have ended, in that order: many do at the same time of the clock."""
         self.status = "ready"
         self.attempt = 1
         self.told_waits = 0
@@ -150,7 +152,7 @@ class Execution:
         return FunctionRun(
             flow=self.flow,
             context=rendered.context,
-            journal=Journal(rows, began_at=self.began_at),
+            journal=Journal(rows, began_at=self.began_at, ends=self._ends),
             is_same_code=True,
             function_id=self.function_id,
             around=Surroundings(self),
@@ -228,6 +230,7 @@ class Execution:
         """A step has ended; the function goes on where it has waited for that."""
         row.status, row.output, row.error = status, output, error if status == "failed" else row.error
         row.ended_at, row.wake_at, row.wait = self.world.now, None, None
+        self._ends.append(row.id)
         self.world.next_number()
         self._wake_function()
 

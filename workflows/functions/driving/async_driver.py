@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from heapq import heappop, heappush
 from typing import Any
 from uuid import UUID
 
@@ -18,8 +20,9 @@ from workflows.engine.pipeline.perform import Visit
 from workflows.engine.state.records import StepResult
 from workflows.engine.state.transitions.calls import NewCall
 from workflows.functions.calls import Call, handler_of
-from workflows.functions.failures import StepCallRefused, StepFailed, TargetDone
-from workflows.functions.journal import Place
+from workflows.functions.driving.tasks import Limited, Resumed
+from workflows.functions.failures import StepCallRefused, StepFailed, Suspend, TargetDone
+from workflows.functions.journal import LAST, JournalRow, Place
 from workflows.functions.payloads import ReceivedEvent
 from workflows.functions.surroundings import Surroundings
 from workflows.functions.tools import Step
@@ -31,42 +34,30 @@ SETTLED_AFTER = 3
 """Turns of the loop without another call, after which the code is taken to wait."""
 _passed: ContextVar[int] = ContextVar("passed", default=0)
 """How many failures of the visit a task of the code has seen by itself, or the one that created it."""
+_last_end_at: ContextVar[dt.datetime | None] = ContextVar("last_end_at", default=None)
+"""When the latest step ended whose value a task of the code has been given, or the one that created it."""
 
 
 @dataclass(kw_only=True)
 class _Open:
-    """A call that the code waits for. `new`: it is not in the journal yet."""
+    """A call that the code waits for. `new`: it is not in the journal yet; `after`: when the latest step ended that
+    its task knew of."""
 
     call: Call
     new: NewCall | None
     value: asyncio.Future[Any]
+    after: dt.datetime | None
 
 
-class _Resumed:
-    """Awaits the code, and calls a function each time before that goes on."""
+@dataclass(kw_only=True, order=True)
+class _Held:
+    """A call of a step that has ended, whose value the code is given when it is its turn."""
 
-    def __init__(self, code: Awaitable[Any], resumed: Callable[[], None]) -> None:
-        self._code = code
-        self._resumed = resumed
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        code = self._code.__await__()
-        go_on: Callable[[], Any] = partial(next, code)
-        while True:
-            self._resumed()
-            try:
-                awaited = go_on()
-            except StopIteration as end:
-                return end.value
-            try:
-                yield awaited
-            except GeneratorExit:
-                code.close()
-                raise
-            except BaseException as error:
-                go_on = partial(code.throw, error)
-            else:
-                go_on = partial(next, code)
+    number: int
+    row: JournalRow = field(compare=False)
+    task: asyncio.Task[Any] | None = field(compare=False)
+    map_: object | None = field(compare=False)
+    turn: asyncio.Future[None] = field(compare=False)
 
 
 class AsyncDriver:
@@ -75,6 +66,13 @@ class AsyncDriver:
     def __init__(self, run: FunctionRun) -> None:
         self.run = run
         self._open: list[_Open] = []
+        self._held: list[_Held] = []
+        """A heap: those that have ended first are first."""
+        self._given_to: asyncio.Task[Any] | None = None
+        """The task that was given the value of a step since the code last had nothing more to do."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._maps: dict[asyncio.Task[Any], object] = {}
+        """Of tasks that make one call each: the map that they belong to."""
         self._calls = 0
         self._making = 0
         """How many of them are on their way to be open."""
@@ -96,13 +94,20 @@ class AsyncDriver:
             main.add_done_callback(lambda _: self._changed.set())
             return await self._follow(main)
         finally:
-            if self._main is not None:
-                self._main.cancel()
-                await asyncio.gather(self._main, return_exceptions=True)  # also where nobody asks what it has raised
+            await self._leave()
             await self._off_loop(self.run.close)
 
+    async def _leave(self) -> None:
+        """Leave the code, with all tasks of it that wait for steps. Their blocks of `finally` run, and whatever step
+        they ask for leaves them once more."""
+        self.run.leaving = self.run.leaving or self._target or Suspend()
+        tasks = [task for task in (self._main, *self._tasks) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # also where nobody asks what they have raised
+
     async def _code(self, event: ReceivedEvent) -> Any:
-        return await _Resumed(self.run.flow.function(event, Step(self)), self._resumed)
+        return await Resumed(self.run.flow.function(event, Step(self)), self._resumed)
 
     def _resumed(self) -> None:
         self._given_to_main = self.run.handled + len(self.run.failed)
@@ -113,6 +118,10 @@ class AsyncDriver:
             await self._settle(main)
             if self._target is not None:
                 raise self._target
+            if main.done() and self._held:  # tasks that it does not wait for
+                self._give_next()
+                await self._turns()
+                continue
             if main.done():
                 if self._open:  # it has started steps that it does not wait for: the run does
                     main.result()
@@ -124,19 +133,29 @@ class AsyncDriver:
     async def _settle(self, main: asyncio.Future[Any]) -> None:
         """Wait until the code has ended, or waits for steps only."""
         while not main.done() and self._target is None:
-            if not self._open or self._making or self._is_at_target:
+            if not (self._open or self._held) or self._making or self._is_at_target:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
             before = self._calls
-            for _ in range(SETTLED_AFTER):
-                await asyncio.sleep(0)
+            await self._turns()
             if before == self._calls:
                 return
 
+    async def _turns(self) -> None:
+        for _ in range(SETTLED_AFTER):
+            await asyncio.sleep(0)
+
     async def _go_on(self) -> bool:
-        """Perform the only step that the code waits for, or the first of a few quick ones, where this visit may. False
-        where the visit ends."""
+        """Give the code the value of the next step that has ended; or perform the only step that it waits for, or the
+        first of a few quick ones, where this visit may. False where the visit ends."""
+        self._given_to = None
+        if self._held:
+            if self._has_left_out(self._held[0].row):
+                self.run.awaited.append(self._held[0].row.id)
+                return False
+            self._give_next()
+            return True
         run, only = self.run, self._open[0]
         new = [each.new for each in self._open if each.new is not None]
         if only.new is None or len(new) < len(self._open) or run.target is not None:
@@ -178,6 +197,30 @@ class AsyncDriver:
             only.value.set_result(value)
         return True
 
+    def _has_left_out(self, row: JournalRow) -> bool:
+        """Whether this is a failure, and a step is still to begin for which the code was ready when it was recorded: it
+        begins first, as it would have if no worker had died."""
+        if row.status != "failed" or self.run.target is not None or self.run.journal.is_replaying:
+            return False
+        failed_at = row.ended_at or LAST
+        return any(each.new is not None and (each.after is None or each.after < failed_at) for each in self._open)
+
+    def _give_next(self) -> None:
+        """Give the code the value that is next. With it those of the same map: nobody sees one before all are there."""
+        held = self._held
+        first = heappop(held)
+        self._give(first)
+        if first.map_ is not None and first.row.status != "failed":
+            while held and held[0].map_ is first.map_ and held[0].row.status != "failed":
+                self._give(heappop(held))
+
+    def _give(self, held: _Held) -> None:
+        self.run.journal.ends.give(held.row)
+        self._calls += 1
+        self._given_to = held.task
+        if not held.turn.done():  # cancelled meanwhile
+            held.turn.set_result(None)
+
     async def _performed(self, call: Call, visit: Visit) -> StepResult:
         rendered = self.run.rendered(visit)
         if call.is_async:
@@ -209,18 +252,23 @@ class AsyncDriver:
     async def call(self, call: Call) -> Any:
         """The value of a step; waits for ever where the visit has to end first. Raises StepFailed."""
         run = self.run
+        if run.leaving is not None:
+            raise asyncio.CancelledError
         call = run.around.adapted(call)
         if call.is_atomic:
             raise StepCallRefused(f"step.atomic({call.name!r}): a transaction belongs to a sync flow.")
         self._gone_on_after = max(self._gone_on_after, self._given_to_main, _passed.get())
         place = run.enter(call)
         self._calls += 1
+        task = asyncio.current_task()
+        if task is not None and task not in self._tasks:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         if place.row is not None and is_ended(place.row):
-            with self._noted(place.row.id):
-                return run.value(call, place.row)
+            return await self._value(call, place.row, task)
         if run.is_target(place):
             await self._perform_target(call)
-        opened = _Open(call=call, new=None, value=asyncio.get_running_loop().create_future())
+        opened = _Open(call=call, new=None, value=asyncio.get_running_loop().create_future(), after=_last_end_at.get())
         if place.row is not None:
             run.wait_for(place.row)
         elif run.target is None:
@@ -228,7 +276,27 @@ class AsyncDriver:
         self._open.append(opened)
         self._changed.set()
         with self._noted(opened.new.id if opened.new is not None else None):
-            return await opened.value
+            value = await opened.value
+            _last_end_at.set(run.journal.now)
+            return value
+
+    async def _value(self, call: Call, row: JournalRow, task: asyncio.Task[Any] | None) -> Any:
+        """The value of a step that has ended, once it is its turn, in the order in which steps have ended. It is at
+        once where that follows from the value before; a failure is not, since others may have to begin before."""
+        ends, has_failed = self.run.journal.ends, row.status == "failed"
+        if not has_failed and (self._given_to is None or self._given_to is task) and ends.give_next(row):
+            self._given_to = task
+        else:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            map_ = None if task is None else self._maps.get(task)
+            heappush(self._held, _Held(number=ends.number(row), row=row, task=task, map_=map_, turn=turn))
+            self._changed.set()
+            await turn
+        _last_end_at.set(row.ended_at)
+        if not has_failed:
+            return self.run.value(call, row)
+        with self._noted(row.id):
+            return self.run.value(call, row)
 
     @contextlib.contextmanager
     def _noted(self, step_run_id: UUID | None) -> Iterator[None]:
@@ -274,15 +342,15 @@ class AsyncDriver:
 
     async def map(self, calls: Sequence[Call], *, parallelism: int | None, return_exceptions: bool) -> list[Any]:
         """The values of all calls, at most `parallelism` of them at a time."""
-        if parallelism is None:
-            return await self.parallel([self.call(call) for call in calls], return_exceptions=return_exceptions)
-        places = asyncio.Semaphore(parallelism)
+        limited = Limited(calls, self.run.journal, most=parallelism, goes_on=return_exceptions)
 
         async def one(call: Call) -> Any:
-            async with places:
+            async with limited.begun(call):
                 return await self.call(call)
 
-        return await self.parallel([one(call) for call in calls], return_exceptions=return_exceptions)
+        map_, items = object(), [asyncio.ensure_future(one(call)) for call in calls]
+        self._maps.update(dict.fromkeys(items, map_))
+        return await asyncio.gather(*items, return_exceptions=return_exceptions)
 
 
 def _settled(run: FunctionRun, call: Call, visit: Visit, result: StepResult) -> Any:
