@@ -24,6 +24,7 @@ from workflows.engine.pipeline.perform import TOO_LATE
 from workflows.errors import DeadlinePassed
 from workflows.functions import payloads
 from workflows.functions.failures import StepCallRefused
+from workflows.functions.flows import MAIN
 from workflows.steps.context import StepContext
 from workflows.steps.registry import REGISTRY, StepConfig
 
@@ -88,6 +89,8 @@ def check_name(name: Any) -> str:
         raise StepCallRefused(
             f"{name!r} is no name of a step: give 1 to 90 characters, without : / [ ] \\ and quotation marks."
         )
+    if name == MAIN:
+        raise StepCallRefused(f"{MAIN!r} is the name of the flow's function itself: give the step another one.")
     return name
 
 

@@ -49,12 +49,15 @@ class StepCallRefused(ConfigurationFailure):
     """A step can't be called here."""
 
 
-class Suspend(BaseException):
+class Suspend(GeneratorExit):
     """The visit of a function ends here: what it asks for has not ended yet. Code that is left by it may run blocks of
-    `finally`, or catch it: no step begins from then on."""
+    `finally`, or catch it: no step begins from then on.
+
+    A GeneratorExit, since a generator of the code that asks for a step in its `finally` is closed by it.
+    """
 
 
-class TargetDone(BaseException):
+class TargetDone(GeneratorExit):
     """The step for which a function is visited has been performed: its value, or its error."""
 
     def __init__(self, value: Any = None, error: BaseException | None = None) -> None:

@@ -180,7 +180,8 @@ class Step:
     ) -> Any:
         """What the function returns for each item, in their order: a step for each, at most `parallelism` at once.
 
-        With `parallelism` no item begins after one has failed, unless `return_exceptions` puts failures in their places.
+        With `parallelism` no item begins after one has failed, unless failures take their places
+        (`return_exceptions`).
         """
         if parallelism is not None and parallelism < 1:
             raise StepCallRefused(f"step.map({name!r}): parallelism is at least 1, not {parallelism}")

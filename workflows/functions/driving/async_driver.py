@@ -123,8 +123,8 @@ class AsyncDriver:
                 await self._turns()
                 continue
             if main.done():
+                _raise_failure_of(main)
                 if self._open:  # it has started steps that it does not wait for: the run does
-                    main.result()
                     return await self._suspended(any_of=False)
                 return await self._completed(main.result())
             if not await self._go_on():
@@ -351,6 +351,26 @@ class AsyncDriver:
         map_, items = object(), [asyncio.ensure_future(one(call)) for call in calls]
         self._maps.update(dict.fromkeys(items, map_))
         return await asyncio.gather(*items, return_exceptions=return_exceptions)
+
+
+def _raise_failure_of(main: asyncio.Future[Any]) -> None:
+    """Raise what the code has raised. Of a group of failures of steps, as a TaskGroup raises it, the first one by time:
+    the run's dead letter is that of the step."""
+    try:
+        main.result()
+    except ExceptionGroup as group:
+        failures, others = group.split(StepFailed)
+        if failures is None or others is not None:
+            raise
+        raise min(_leaves(failures), key=lambda failure: failure.at or LAST) from group
+
+
+def _leaves(group: ExceptionGroup[StepFailed]) -> Iterator[StepFailed]:
+    for each in group.exceptions:
+        if isinstance(each, ExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
 
 
 def _settled(run: FunctionRun, call: Call, visit: Visit, result: StepResult) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import structlog
 from workflows.engine.pipeline import perform
 from workflows.engine.worker import ending
 from workflows.functions.calls import Call, handler_of
-from workflows.functions.failures import StepFailed, Suspend, TargetDone
+from workflows.functions.failures import StepCallRefused, StepFailed, Suspend, TargetDone
 from workflows.functions.journal import LAST, JournalRow, Place, later
 from workflows.functions.surroundings import Surroundings
 from workflows.functions.tools import Step
@@ -30,6 +31,7 @@ class Driver:
 
     def __init__(self, run: FunctionRun) -> None:
         self.run = run
+        self._thread = 0
         self._branches = 0
         self._in_place_s = 0.0
         """Seconds that the visit may still spend on the branches that are open. Nothing any more where one of them has
@@ -48,6 +50,7 @@ class Driver:
     def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
         run = self.run
+        self._thread = threading.get_ident()
         try:
             try:
                 value = run.flow.function(run.event(), Step(self))
@@ -80,6 +83,11 @@ class Driver:
     def call(self, call: Call) -> Any:
         """The value of a step; the visit ends where it has none yet. Raises StepFailed."""
         self._check_stays()
+        if threading.get_ident() != self._thread:
+            raise StepCallRefused(
+                f"The step {call.name!r} is called in another thread than its flow. Use step.parallel or step.map: "
+                "their steps run side by side."
+            )
         run = self.run
         call = run.around.adapted(call)
         place = run.enter(call)

@@ -1,0 +1,77 @@
+"""Code of flows may be written in the ways in which Python is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.python_flows import orders, ways
+from workflows.functions.flows import FunctionFlow
+from workflows.functions.testing import FlowKit
+
+
+@pytest.fixture(autouse=True)
+def did() -> list[str]:
+    """What the steps have done, in order."""
+    orders.did.clear()
+    return orders.did
+
+
+def by_slug(value: Any) -> str:
+    return value.slug if isinstance(value, FunctionFlow) else ""
+
+
+@pytest.mark.parametrize(
+    ("flow", "output", "done"),
+    [
+        (ways.task_group, ["one", "two"], ["one", "two"]),
+        (ways.task_group_caught, "end", ["bad", "mend", "end"]),
+        (ways.loser, True, ["after"]),
+        (
+            ways.queue,
+            ["used-made-0", "used-made-1", "used-made-2", "used-made-3"],
+            ["made-0", "made-1", "made-2", "made-3", "used-made-0", "used-made-1", "used-made-2", "used-made-3"],
+        ),
+        (ways.generator, ["0", "1", "2"], ["0", "put-0", "1", "put-1", "2", "put-2"]),
+        (ways.async_generator, ["0", "1", "2"], ["0", "put-0", "1", "put-1", "2", "put-2"]),
+        (ways.loop, "gave up", ["try", "try", "try"]),
+        (ways.nested, [[None, ["1", "2", "3"]], ["first", ["last", None]]], ["1", "first", "2", "3", "last"]),
+    ],
+    ids=by_slug,
+)
+def test_each_step_is_done_once(
+    flow_kit: FlowKit, did: list[str], flow: FunctionFlow, output: Any, done: list[str]
+) -> None:
+    run = flow_kit.start(flow, {})
+    for _ in range(12):
+        run.advance("1h")
+    assert run.output == output, run.error
+    assert sorted(did) == sorted(done)
+
+
+def test_what_was_done_is_undone_once_and_last_first(flow_kit: FlowKit, did: list[str]) -> None:
+    run = flow_kit.start(ways.stack, {})
+    assert did == []
+    run.advance("1h")
+    assert did == []
+    run.advance("1h")
+    assert (run.status, did) == ("failed", ["bad", "undo-2", "undo-1"])
+
+
+def test_a_task_group_that_fails_fails_with_its_step(flow_kit: FlowKit, did: list[str]) -> None:
+    run = flow_kit.start(ways.task_group_fails, {})
+    assert (run.status, run.error["name"]) == ("failed", "StepFailed")
+    assert "'bad' was tried once" in run.error["message"]
+    assert (run.attempts, did) == (1, ["bad"])
+
+
+@pytest.mark.parametrize(
+    ("flow", "said"),
+    [(ways.threads, "in another thread than its flow"), (ways.main, "'main' is the name of the flow's function")],
+    ids=by_slug,
+)
+def test_what_cannot_be_kept_is_refused_with_a_way_out(flow_kit: FlowKit, flow: FunctionFlow, said: str) -> None:
+    run = flow_kit.start(flow, {})
+    assert (run.status, run.error["name"]) == ("failed", "StepCallRefused")
+    assert said in run.error["message"]
