@@ -8,12 +8,13 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench import report, rounds, variants
 
 SHOWN = (
-    "minute", "ended_per_s", "live_runs", "old_runs", "worker_mib", "postgres_mib", "store_mib", "store_keys",
-    "connections", "dead_tuples", "tables_mib", "worker_cpu",
+    "minute", "ended_per_s", "live_runs", "old_runs", "worker_mib", "in_use_mib", "blocks", "postgres_mib", "store_mib",
+    "store_keys", "connections", "dead_tuples", "tables_mib", "worker_cpu",
 )  # fmt: skip
 
 
@@ -47,9 +48,10 @@ def main() -> None:
     found = {"capacity": without, "capacity_beside_deletion": beside, "share": options.share, "samples": samples}
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     sys.stdout.write(report.as_text(table(samples)))
+    sys.stdout.write("\n".join(("", "objects, from the middle to the end:", *grown_types(samples), "")))
 
 
-def table(samples: Sequence[dict[str, float]]) -> list[list[str]]:
+def table(samples: Sequence[dict[str, Any]]) -> list[list[str]]:
     """A row for each sample; below them how much the last third holds by the second one: 1.00 is flat."""
     rows = [[name.replace("_", " ") for name in SHOWN]]
     rows += [[report.number(sample[name]) for name in SHOWN] for sample in samples]
@@ -60,7 +62,15 @@ def table(samples: Sequence[dict[str, float]]) -> list[list[str]]:
     return rows
 
 
-def _ratio(middle: Sequence[dict[str, float]], last: Sequence[dict[str, float]], name: str) -> str:
+def grown_types(samples: Sequence[dict[str, Any]], most: int = 15) -> list[str]:
+    """The types that the worker has more objects of at the end than in the middle."""
+    before, after = samples[len(samples) // 2]["types"], samples[-1]["types"]
+    grown = {name: count - before.get(name, 0) for name, count in after.items()}
+    ordered = sorted(grown.items(), key=lambda each: -each[1])
+    return [f"{more:+} {name}" for name, more in ordered[:most] if more > 0]
+
+
+def _ratio(middle: Sequence[dict[str, Any]], last: Sequence[dict[str, Any]], name: str) -> str:
     one, other = (statistics.median(sample[name] for sample in part) for part in (middle, last))
     return f"{other / one:.2f}" if one else "–"
 

@@ -14,13 +14,13 @@ from bench.drivers.site import Site
 from bench.volume import filling, templates
 from devtools import embedded
 from workflows import services
-from workflows.models import RetentionState
+from workflows.models import RetentionState, Run
 
 FLOW = "five-effects"
 STEPS = 5
 TURN_S = 0.25
 TRY_RUNS = 1_500
-DELETES_WITHIN_S = 120.0
+DELETES_WITHIN_S, LOOK_WITHIN_S = 120.0, 60.0
 HOT = ("headrace_workflows_run", "headrace_workflows_steprun", "headrace_workflows_attempt")
 OLD = "created_at < now() - interval '31 days'"
 
@@ -50,7 +50,7 @@ def capacity(site: Site, *, repeats: int = 3) -> float:
     return best
 
 
-def soak(site: Site, *, runs_per_s: float, seconds: float, sample_s: float) -> list[dict[str, float]]:
+def soak(site: Site, *, runs_per_s: float, seconds: float, sample_s: float) -> list[dict[str, Any]]:
     """Trigger at this pace, and sample each `sample_s`. Returns the samples."""
     began = time.monotonic()
     triggered, samples = 0, []
@@ -62,10 +62,23 @@ def soak(site: Site, *, runs_per_s: float, seconds: float, sample_s: float) -> l
             triggered += due
         if time.monotonic() - last.at >= sample_s:
             now = _Reading(site)
+            now.values |= _look(site)
             samples.append({"minute": passed / 60, **now.beside(last)})
             last = now
         time.sleep(TURN_S)
     return samples
+
+
+def _look(site: Site) -> dict[str, Any]:
+    """What the worker has in use, in MiB and in small blocks of Python's own, after a collection; and its objects by
+    type."""
+    run_id = services.trigger(site.organization, "look-python", {"trims": False, "traces": False}).run_ids[0]
+    until = time.monotonic() + LOOK_WITHIN_S
+    while (run := Run.objects.get(id=run_id)).is_live:
+        if time.monotonic() > until:
+            raise RuntimeError("the worker does not say what it holds; see its log")
+        time.sleep(0.05)
+    return {"in_use_mib": run.output["in_use"], "blocks": run.output["blocks"], "types": run.output["types"]}
 
 
 def _count_old() -> int:

@@ -20,7 +20,9 @@ from tests.support.workers import WorkerPool, await_end, await_that, leave_nothi
 from workflows import services
 from workflows.models import Organization, Wait
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+"""The shell is the same browser without windows, which takes a third less of a processor."""
 SHOTS = Path(__file__).parents[2] / "var" / "screenshots"
 """Of all lanes: CI keeps it."""
 
@@ -30,7 +32,7 @@ def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         if os.environ.get("CI"):
             pytest.fail("Chromium is missing in CI: .ci/run installs Debian's.")
-        pytest.skip("no Chromium; `apt-get install chromium`")
+        pytest.skip("no Chromium; `apt-get install chromium-headless-shell`")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=CHROMIUM,
