@@ -9,14 +9,19 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from django.db import connections
 
 from tests.support.python_flows import basic
 from tests.support.workers import await_that, nobody_dispatches, scalar
 from workflows import services
+from workflows.definitions.discovered import CallOptions
+from workflows.engine.pipeline import record
 from workflows.engine.sql.calls import transitions as call_sql
-from workflows.engine.state import database
+from workflows.engine.state import database, flow_cache
+from workflows.engine.state.records import Claim, StepResult
 from workflows.engine.state.transitions import calls
 from workflows.models import Organization, StepRun
+from workflows.steps.outcome import Completed
 
 RUNNING = """
 UPDATE headrace_workflows_steprun SET status = 'running', lease_token = gen_random_uuid(),
@@ -68,8 +73,10 @@ def _suspend(connection: psycopg.Connection[tuple[object, ...]], function: StepR
 
 
 def _end(connection: psycopg.Connection[tuple[object, ...]], step: StepRun) -> None:
-    connection.execute(ENDED, [step.pk])
+    assert step.container_id is not None
     with psycopg.Cursor(connection) as cursor:
+        calls.lock([step.container_id], cursor)
+        connection.execute(ENDED, [step.pk])
         calls.wake([step.pk], cursor)
 
 
@@ -113,3 +120,38 @@ def test_one_that_was_missed_is_woken_by_the_leader(rows: tuple[StepRun, StepRun
         connection.execute(ENDED, [step.pk])
         connection.commit()
     assert function.id in {each.id for each in calls.wake_left_over(batch=100)}
+
+
+def test_the_times_of_ends_are_in_the_order_of_their_commits(
+    rows: tuple[StepRun, StepRun], two: list[psycopg.Connection[tuple[object, ...]]]
+) -> None:
+    """While another step of the function ends, one that ends waits, and has its time after that. So a visit that sees
+    the later of two ends sees the earlier one, and gives the code both in the same order ever after."""
+    function, step = rows
+    step = StepRun.objects.get(id=step.pk)
+    with database.borrowed():
+        flow_cache.note_discovered(step.version_id, "one", CallOptions(type="python", timeout=None))
+    claim = Claim(
+        id=step.id, run_id=step.run_id, version_id=step.version_id, org_id=step.org_id, key=step.key, attempt=1,
+        wake_seq=0, losses=0, server_retry_waits=0, timeout_ms=60_000, queue=step.queue, all_needs_skipped=False,
+        lease=step.lease_token, type=step.type, path="main", container_id=function.id,
+    )  # fmt: skip
+
+    def end() -> None:
+        record.record([StepResult(claim=claim, outcome=Completed(), output="1")])
+        connections.close_all()
+
+    holds, _ = two
+    with psycopg.Cursor(holds) as cursor:
+        calls.lock([function.id], cursor)
+    recording = threading.Thread(target=end)
+    recording.start()
+    held = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%FOR NO KEY UPDATE%%'"
+    await_that(lambda: scalar(held), 10, "the lock")
+    before = scalar("SELECT clock_timestamp()")
+    holds.commit()
+    recording.join()
+    step.refresh_from_db()
+    assert step.status == "completed"
+    assert step.ended_at is not None
+    assert step.ended_at > before

@@ -290,6 +290,7 @@ def _patiently(work: Callable[[], T]) -> T:
 
 def _write_in_transaction(results: list[StepResult], recording: Recording, cursor: database.Cursor) -> Recorded:
     """Record in one transaction with new waits, dead letters and run outputs."""
+    calls.lock(results, cursor)
     compensating = step_transitions.compensate_failed(results, cursor)
     recorded = step_transitions.record(recording, cursor)
     recorded.ready.extend(compensating)

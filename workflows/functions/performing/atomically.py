@@ -53,6 +53,9 @@ def _perform_once(call: Call, context: StepContext, *, wakes: bool) -> tuple[Any
         if isinstance(value, _NO_VALUES):
             raise StepCallRefused(f"step.atomic({call.name!r}): the function gives a value, and not {value!r}.")
         output = performing.stored_output(value, context.secrets)
+        function_id = context.claim.container_id
+        if wakes and function_id is not None:
+            transitions.lock([function_id])
         if not transitions.complete(
             context.claim, output=output, logs=performing.kept_logs(context), ran_s=time.monotonic() - began
         ):

@@ -64,10 +64,10 @@ class LockFunctionsRow(NamedTuple):
     id: UUID
 
 
-def lock_functions(*, ended: Iterable[UUID], cursor: database.Cursor | None = None) -> list[LockFunctionsRow]:
-    """Lock the functions whose steps have ended, in the order of their ids, in a statement before
-    `wake_functions`."""
-    return database.fetch("lock_functions", {"ended": list(ended)}, LockFunctionsRow._make, cursor)
+def lock_functions(*, functions: Iterable[UUID], cursor: database.Cursor | None = None) -> list[LockFunctionsRow]:
+    """Lock functions of which steps are about to end, in the order of their ids, in a statement before the one that
+    records that."""
+    return database.fetch("lock_functions", {"functions": list(functions)}, LockFunctionsRow._make, cursor)
 
 
 class NoteDiscoveredRow(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -147,11 +147,16 @@ def suspend(results: Sequence[StepResult], cursor: database.Cursor) -> list[Read
     return [ReadyStep.of(row) for row in sql.suspend_functions(functions=json.dumps(functions), cursor=cursor)]
 
 
+def lock(function_ids: Iterable[UUID], cursor: database.Cursor | None = None) -> None:
+    """Lock functions before the end of a step of theirs is recorded."""
+    locks.lock_functions(functions=sorted(function_ids), cursor=cursor)
+
+
 def wake(ended: Sequence[UUID], cursor: database.Cursor | None = None) -> list[ReadyStep]:
-    """waiting → ready for functions whose awaited steps have ended with these, in the transaction that records them."""
+    """waiting → ready for functions whose awaited steps have ended with these, in the transaction that records them;
+    they are locked since before that."""
     if not ended:
         return []
-    locks.lock_functions(ended=ended, cursor=cursor)
     return [ReadyStep.of(row) for row in sql.wake_functions(ended=ended, cursor=cursor)]
 
 
