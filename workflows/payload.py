@@ -104,7 +104,8 @@ def dump(value: Json, *, what: str = "The output", limit_bytes: int = MAX_OUTPUT
     except RecursionError:
         raise InvalidOutput(f"{what} is nested too deeply or holds itself.") from None
     except TypeError as error:
-        raise InvalidOutput(f"{what} is no JSON: {error}.") from None
+        advice = "Give text, numbers, lists and dicts; an id, a date or a Decimal as str(…)."
+        raise InvalidOutput(f"{what} is no JSON: {error}. {advice}") from None
     except ValueError as error:
         reason = "it holds NaN or an infinity" if "float" in str(error) else str(error)
         raise InvalidOutput(f"{what} can't be stored: {reason}.") from None

@@ -22,7 +22,8 @@ os.environ["HEADRACE_DB_POOL_SIZE"] = "0"  # the pool would keep its connections
 os.environ["HEADRACE_STEP_MODULES"] = "tests.support.probes"
 os.environ["HEADRACE_FLOW_MODULES"] = (
     "tests.support.python_flows.basic,tests.support.python_flows.more,tests.support.python_flows.gathers,"
-    "tests.support.python_flows.hidden,tests.support.python_flows.orders,examples.python"
+    "tests.support.python_flows.hidden,tests.support.python_flows.orders,tests.support.python_flows.branches,"
+    "examples.python"
 )
 os.environ["HEADRACE_ALLOWED_PRIVATE_HOSTS"] = "127.0.0.1,localhost"
 

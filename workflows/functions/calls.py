@@ -10,7 +10,7 @@ import json
 import re
 import time
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import FunctionType
 from typing import Any
@@ -179,7 +179,14 @@ def function_call(
     else:
 
         def perform(_: StepContext) -> Any:
-            return payloads.plain(function(*args, **kwargs))
+            value = function(*args, **kwargs)
+            if inspect.iscoroutine(value):
+                value.close()
+                raise StepCallRefused(
+                    f"step.run({name!r}): {function!r} gives a coroutine that nobody awaits. Give the async function "
+                    "itself and its arguments, not a lambda or a wrapper of it."
+                )
+            return payloads.plain(value)
 
     return Call(
         name=check_name(name),
@@ -190,6 +197,20 @@ def function_call(
         args=args,
         kwargs=kwargs,
     )
+
+
+def check_branches(branches: Sequence[Any], *, is_async: bool) -> None:
+    """Raises StepCallRefused for what is no branch of a gather, before any of them begins."""
+    for branch in branches:
+        if callable(branch) or (is_async and inspect.isawaitable(branch)):
+            continue
+        for each in branches:
+            if inspect.iscoroutine(each):
+                each.close()
+        if isinstance(branch, list | tuple):
+            raise StepCallRefused("step.parallel takes branches one by one: step.parallel(*branches).")
+        wanted = "a coroutine, step.run(…)" if is_async else "a function, lambda: step.run(…)"
+        raise StepCallRefused(f"step.parallel: {branch!r:.100} is no branch; give {wanted}.")
 
 
 def with_deadline(call: Call, deadline: dt.datetime) -> Call:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from workflows.errors import Category, ConfigurationFailure, NonRetriable
+import psycopg
+from django.db import DatabaseError
+
+from workflows.errors import Category, ConfigurationFailure, NonRetriable, StepCancelled
 
 
 class StepFailed(NonRetriable):
@@ -64,3 +67,7 @@ class TargetDone(GeneratorExit):
         super().__init__()
         self.value = value
         self.error = error
+
+
+NOT_OF_THE_CODE = (Nondeterminism, StepCancelled, psycopg.Error, DatabaseError)
+"""What a call raises that the code is to know nothing of: the visit ends with it, whatever the code makes of it."""

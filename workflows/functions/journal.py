@@ -67,7 +67,7 @@ class Journal:
         self._reached = -1
         self.ends = Ends(self._order, ends)
         self.now = began_at
-        """When the latest step ended that the code has asked for; before the first, when the run was made."""
+        """When the latest step ended whose value the code has; before the first, when the run was made."""
 
     def enter(self, name: str, type_: str) -> Place:
         """The place of the next call of this name. Raises Nondeterminism where its row is of another type."""
@@ -84,8 +84,6 @@ class Journal:
             self._reached = row.position
         if row.type != type_:
             raise Nondeterminism(f"Step {row.position + 1} {key!r} was a {row.type}, the code asks for a {type_} now.")
-        if row.ended_at is not None and row.ended_at > self.now:
-            self.now = row.ended_at
         return Place(key, row.position, row)
 
     def check_order(self, place: Place) -> None:
@@ -100,8 +98,9 @@ class Journal:
             )
 
     def ended(self, at: dt.datetime) -> None:
-        """Note that a step has ended in this visit."""
-        self.now = max(self.now, at)
+        """Note that the code has the value of a step that ended at this time."""
+        if at > self.now:
+            self.now = at
 
     @property
     def is_replaying(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -31,7 +32,8 @@ from workflows.steps.types import celery_task
 class _Run(Protocol):
     """What a tool knows of the visit."""
 
-    draws: int
+    draws: Counter[str]
+    branch: str
 
     @property
     def context(self) -> StepContext: ...
@@ -46,6 +48,9 @@ class StepDriver(Protocol):
 
     def call(self, call: Call) -> Any: ...
     def just(self, value: Any) -> Any: ...
+
+    is_async: bool
+
     def parallel(self, branches: Sequence[Any], *, return_exceptions: bool = False) -> Any: ...
     def map(self, calls: Sequence[Call], *, parallelism: int | None, return_exceptions: bool) -> Any: ...
 
@@ -162,6 +167,7 @@ class Step:
         The first failure is raised once the first step of each branch has begun; `return_exceptions` puts it in its
         place instead.
         """
+        calls.check_branches(branches, is_async=self._driver.is_async)
         return self._driver.parallel(branches, return_exceptions=return_exceptions)
 
     def map(
@@ -311,10 +317,11 @@ class Step:
         """A source of random numbers, the same in every visit: that of the first call, of the second, …"""
         return random.Random(f"{self.run_id}:{self._draw()}")
 
-    def _draw(self) -> int:
+    def _draw(self) -> str:
         run: _Run = self._driver.run
-        run.draws += 1
-        return run.draws
+        run.draws[run.branch] += 1
+        number = str(run.draws[run.branch])
+        return f"{run.branch}:{number}" if run.branch else number
 
     @property
     def logger(self) -> AttemptLog:
@@ -332,7 +339,8 @@ class Step:
         those that were beyond this point before the change."""
         run = self._driver.run
         marker = f"{calls.PATCH}{calls.check_name(name)}"
-        if not run.journal.has_next(marker) and run.journal.is_replaying:
+        is_old = run.journal.is_replaying and not (run.branch and run.is_same_code)  # other branches may be replaying
+        if is_old and not run.journal.has_next(marker):
             return self._driver.just(False)
         return self._typed(marker, "noop", {"output": True})
 

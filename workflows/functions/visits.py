@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import inspect
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -115,7 +116,12 @@ class FunctionRun:
     any_of: bool = False
     leaving: BaseException | None = None
     """Why the code is left. From then on only its blocks of `finally` run: they begin no step, and say nothing."""
-    draws: int = 0
+    goes_on: bool = False
+    """The next visit follows at once, with what is new."""
+    branch: str = ""
+    """Of sync code that is in one: its way through the gathers of the code."""
+    draws: Counter[str] = field(default_factory=Counter)
+    """Of ids and random numbers, by branch: each has its own, since visits go through branches in various orders."""
     path: str = MAIN
     """That of the steps in the journal."""
     _blocks: Mapping[str, int] = field(default_factory=_open_blocks)
@@ -184,6 +190,8 @@ class FunctionRun:
 
     def value(self, call: Call, row: JournalRow) -> Any:
         """The value of a step that has ended. Raises StepFailed."""
+        if row.ended_at is not None:
+            self.journal.ended(row.ended_at)
         if row.status == "failed":
             self.failed.append(row.id)
             raise StepFailed.of(call.name, row.error, row.attempt, row.ended_at)
@@ -314,6 +322,8 @@ class FunctionRun:
             if len(opened) < len(self.new):
                 return Suspended()
             self.awaited += opened
+        if self.goes_on:
+            return Suspended()
         return Suspended(awaited=tuple(self.awaited), any_of=self.any_of)
 
     def completed(self, value: Any) -> Completed:

@@ -42,17 +42,25 @@ class AttemptLog:
         self._room = MAX_LOG_CHARACTERS
         self._dropped = 0
 
-    def debug(self, message: str, **fields: Any) -> None:
-        self._add("debug", message, fields)
+    def debug(self, message: str, *args: Any, **fields: Any) -> None:
+        """Log a message; `args` are put into it as logging does (`%s`), `fields` beside it. So do all levels."""
+        self._add("debug", _filled(message, args), fields)
 
-    def info(self, message: str, **fields: Any) -> None:
-        self._add("info", message, fields)
+    def info(self, message: str, *args: Any, **fields: Any) -> None:
+        self._add("info", _filled(message, args), fields)
 
-    def warning(self, message: str, **fields: Any) -> None:
-        self._add("warning", message, fields)
+    def warning(self, message: str, *args: Any, **fields: Any) -> None:
+        self._add("warning", _filled(message, args), fields)
 
-    def error(self, message: str, **fields: Any) -> None:
-        self._add("error", message, fields)
+    def error(self, message: str, *args: Any, **fields: Any) -> None:
+        self._add("error", _filled(message, args), fields)
+
+    def critical(self, message: str, *args: Any, **fields: Any) -> None:
+        self._add("critical", _filled(message, args), fields)
+
+    def exception(self, message: str, *args: Any, **fields: Any) -> None:
+        """An error, with the traceback of the exception that is being handled."""
+        self._add("error", _filled(message, args), {"exc_info": True, **fields})
 
     def keep(self, level: str, text: str) -> None:
         """Keep text with the attempt only, line by line (what sandboxed code prints)."""
@@ -100,6 +108,16 @@ class AttemptLog:
             return kept
         at = dt.datetime.now(dt.UTC).isoformat()
         return [*kept, {"at": at, "level": "info", "message": f"… and {self._dropped} more lines"}]
+
+
+def _filled(message: str, args: tuple[Any, ...]) -> str:
+    """A log line never fails for its arguments: those that do not fit stand behind it."""
+    if not args:
+        return message
+    try:
+        return message % args
+    except (TypeError, ValueError, KeyError):
+        return " ".join([message, *map(repr, args)])
 
 
 def _traceback(exc_info: Any) -> str:

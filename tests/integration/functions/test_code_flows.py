@@ -10,7 +10,7 @@ import pytest
 
 from dlq.models import DeadLetter
 from tests.support.python_flows import basic as code_flows
-from tests.support.python_flows import orders
+from tests.support.python_flows import branches, orders
 from tests.support.python_flows.basic import told
 from tests.support.workers import WorkerPool, await_end, await_that
 from workflows import selectors, services
@@ -159,3 +159,23 @@ def test_what_was_first_of_two_stays_first(org: Organization, first: str) -> Non
     events.send(org, {"name": "order/paid", "data": {}})
     detail = await_end(org, run_id)
     assert detail.run.output == [first, True, True], detail.run.error
+
+
+@pytest.mark.parametrize(
+    ("flow", "output"),
+    [
+        (branches.reminder, ["end", ["reminder"]]),
+        (branches.own_error, "end"),
+        (branches.background, "early with 2"),
+        (branches.limited, "mend item"),
+    ],
+    ids=lambda value: value.slug if isinstance(value, FunctionFlow) else "",
+)
+def test_branches_and_tasks_do_the_same_in_every_visit(org: Organization, flow: FunctionFlow, output: Any) -> None:
+    data = {"nap": "300ms", "rest": "900ms", "most": 2, "failing": [0]}
+    detail = run(org, flow, data)
+    assert detail.run.output == output, detail.run.error
+    ended = {key: status for key, status, _ in journal(detail.run.id)}
+    expected = {"branch-own-error": "late", "branch-background": "two"}.get(flow.slug)
+    assert expected is None or ended[expected] == "completed"
+    await_that(lambda: not StepRun.objects.filter(run_id=detail.run.id, ended_at=None).exists(), 30, "no open step")

@@ -163,3 +163,44 @@ def threads(event: ReceivedEvent, step: Step) -> Any:
 def main(event: ReceivedEvent, step: Step) -> Any:
     """Has a step of the function's own name."""
     return step.run("main", do, "main")
+
+
+@flow("way-listed", retry={"retries": 0})
+def listed(event: ReceivedEvent, step: Step) -> Any:
+    """Gives a list of branches."""
+    return step.parallel([lambda: step.run("one", do, "one")])
+
+
+@flow("way-called", retry={"retries": 0})
+def called(event: ReceivedEvent, step: Step) -> Any:
+    """Calls its branches itself."""
+    return step.parallel(step.run("one", do, "one"))
+
+
+@flow("way-listed-async", retry={"retries": 0})
+async def listed_async(event: ReceivedEvent, step: Step) -> Any:
+    """Gives a list of branches."""
+    return await step.parallel([lambda: step.run("one", do, "one")])
+
+
+async def fetched(number: int) -> int:
+    return number
+
+
+@flow("way-coroutine", retry={"retries": 0})
+def coroutine(event: ReceivedEvent, step: Step) -> Any:
+    """A step that nobody awaits."""
+    return step.run("one", lambda: fetched(1))
+
+
+@flow("way-logs")
+def logs(event: ReceivedEvent, step: Step) -> Any:
+    """Logs as the standard library does."""
+    step.logger.info("order %d of %r", 7, "eu")
+    step.logger.critical("hot")
+    step.logger.warning("%d is wrong", "text")
+    try:
+        raise ValueError("no")
+    except ValueError:
+        step.logger.exception("it has failed")
+    return "logged"

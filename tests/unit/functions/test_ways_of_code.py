@@ -75,3 +75,29 @@ def test_what_cannot_be_kept_is_refused_with_a_way_out(flow_kit: FlowKit, flow: 
     run = flow_kit.start(flow, {})
     assert (run.status, run.error["name"]) == ("failed", "StepCallRefused")
     assert said in run.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("flow", "said"),
+    [
+        (ways.listed, "takes branches one by one: step.parallel(*branches)"),
+        (ways.called, "is no branch; give a function, lambda: step.run"),
+        (ways.listed_async, "takes branches one by one"),
+        (ways.coroutine, "Give the async function itself and its arguments"),
+    ],
+    ids=by_slug,
+)
+def test_a_slip_is_named_with_what_to_write(flow_kit: FlowKit, flow: FunctionFlow, said: str) -> None:
+    run = flow_kit.start(flow, {})
+    assert run.status == "failed"
+    assert said in run.error["message"]
+
+
+def test_the_logger_has_what_that_of_the_library_has(flow_kit: FlowKit) -> None:
+    run = flow_kit.start(ways.logs, {})
+    assert run.output == "logged", run.error
+    said = [(line["level"], line["message"].split(" exc_info=")[0]) for line in run.logs]
+    assert said == [
+        ("info", "order 7 of 'eu'"), ("critical", "hot"), ("warning", "%d is wrong 'text'"), ("error", "it has failed"),
+    ]  # fmt: skip
+    assert "ValueError: no" in run.logs[-1]["message"]

@@ -9,7 +9,6 @@ import datetime as dt
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
 from typing import Any
@@ -20,8 +19,8 @@ from workflows.engine.pipeline.perform import Visit
 from workflows.engine.state.records import StepResult
 from workflows.engine.state.transitions.calls import NewCall
 from workflows.functions.calls import Call, handler_of
-from workflows.functions.driving.tasks import Limited, Resumed
-from workflows.functions.failures import StepCallRefused, StepFailed, Suspend, TargetDone
+from workflows.functions.driving.tasks import Held, Limited, NewTasks, Open, Resumed, raise_failure_of
+from workflows.functions.failures import NOT_OF_THE_CODE, StepCallRefused, StepFailed, Suspend, TargetDone
 from workflows.functions.journal import LAST, JournalRow, Place
 from workflows.functions.payloads import ReceivedEvent
 from workflows.functions.surroundings import Surroundings
@@ -38,39 +37,20 @@ _last_end_at: ContextVar[dt.datetime | None] = ContextVar("last_end_at", default
 """When the latest step ended whose value a task of the code has been given, or the one that created it."""
 
 
-@dataclass(kw_only=True)
-class _Open:
-    """A call that the code waits for. `new`: it is not in the journal yet; `after`: when the latest step ended that
-    its task knew of."""
-
-    call: Call
-    new: NewCall | None
-    value: asyncio.Future[Any]
-    after: dt.datetime | None
-
-
-@dataclass(kw_only=True, order=True)
-class _Held:
-    """A call of a step that has ended, whose value the code is given when it is its turn."""
-
-    number: int
-    row: JournalRow = field(compare=False)
-    task: asyncio.Task[Any] | None = field(compare=False)
-    map_: object | None = field(compare=False)
-    turn: asyncio.Future[None] = field(compare=False)
-
-
 class AsyncDriver:
     """Drives one visit of an async flow."""
 
+    is_async = True
+
     def __init__(self, run: FunctionRun) -> None:
         self.run = run
-        self._open: list[_Open] = []
-        self._held: list[_Held] = []
+        self._open: list[Open] = []
+        self._held: list[Held] = []
         """A heap: those that have ended first are first."""
         self._given_to: asyncio.Task[Any] | None = None
         """The task that was given the value of a step since the code last had nothing more to do."""
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._new_tasks = NewTasks()
         self._maps: dict[asyncio.Task[Any], object] = {}
         """Of tasks that make one call each: the map that they belong to."""
         self._calls = 0
@@ -89,6 +69,7 @@ class AsyncDriver:
 
     async def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
+        self._new_tasks.count()
         try:
             self._main = main = asyncio.ensure_future(self._code(self.run.event()))
             main.add_done_callback(lambda _: self._changed.set())
@@ -118,22 +99,24 @@ class AsyncDriver:
             await self._settle(main)
             if self._target is not None:
                 raise self._target
-            if main.done() and self._held:  # tasks that it does not wait for
-                self._give_next()
-                await self._turns()
-                continue
+            if self.run.leaving is not None:
+                raise self.run.leaving
             if main.done():
-                _raise_failure_of(main)
-                if self._open:  # it has started steps that it does not wait for: the run does
+                raise_failure_of(main)
+                if self._held:  # of tasks that it does not wait for: the run does
+                    self._give_next()
+                    continue
+                if any(not each.is_given_up for each in self._open):
                     return await self._suspended(any_of=False)
                 return await self._completed(main.result())
             if not await self._go_on():
                 return await self._suspended(any_of=True)
 
     async def _settle(self, main: asyncio.Future[Any]) -> None:
-        """Wait until the code has ended, or waits for steps only."""
-        while not main.done() and self._target is None:
-            if not (self._open or self._held) or self._making or self._is_at_target:
+        """Wait until the code has ended, or waits for steps only; and its tasks, too."""
+        while self._target is None and self.run.leaving is None:
+            is_at_rest = self._open or self._held or main.done()
+            if not is_at_rest or self._making or self._is_at_target:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
@@ -214,7 +197,7 @@ class AsyncDriver:
             while held and held[0].map_ is first.map_ and held[0].row.status != "failed":
                 self._give(heappop(held))
 
-    def _give(self, held: _Held) -> None:
+    def _give(self, held: Held) -> None:
         self.run.journal.ends.give(held.row)
         self._calls += 1
         self._given_to = held.task
@@ -237,6 +220,9 @@ class AsyncDriver:
     async def _suspended(self, *, any_of: bool) -> Outcome:
         run = self.run
         run.new = [each.new for each in self._open if each.new is not None]
+        if not any_of:  # what the code has given up may end or not
+            given_up = {each.row.id for each in self._open if each.row is not None and each.is_given_up}
+            run.awaited = [step_run_id for step_run_id in run.awaited if step_run_id not in given_up]
         run.any_of = any_of and len(self._open) > 1
         outcome: Outcome = await self._off_loop(run.suspended, self._handled())
         return outcome
@@ -251,9 +237,17 @@ class AsyncDriver:
 
     async def call(self, call: Call) -> Any:
         """The value of a step; waits for ever where the visit has to end first. Raises StepFailed."""
-        run = self.run
-        if run.leaving is not None:
+        if self.run.leaving is not None:
             raise asyncio.CancelledError
+        try:
+            return await self._called(call)
+        except NOT_OF_THE_CODE as error:
+            self.run.leaving = error
+            self._changed.set()
+            raise
+
+    async def _called(self, call: Call) -> Any:
+        run = self.run
         call = run.around.adapted(call)
         if call.is_atomic:
             raise StepCallRefused(f"step.atomic({call.name!r}): a transaction belongs to a sync flow.")
@@ -262,13 +256,13 @@ class AsyncDriver:
         self._calls += 1
         task = asyncio.current_task()
         if task is not None and task not in self._tasks:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._keep(task)
         if place.row is not None and is_ended(place.row):
             return await self._value(call, place.row, task)
         if run.is_target(place):
             await self._perform_target(call)
-        opened = _Open(call=call, new=None, value=asyncio.get_running_loop().create_future(), after=_last_end_at.get())
+        value = asyncio.get_running_loop().create_future()
+        opened = Open(call=call, new=None, row=place.row, value=value, after=_last_end_at.get())
         if place.row is not None:
             run.wait_for(place.row)
         elif run.target is None:
@@ -286,10 +280,12 @@ class AsyncDriver:
         ends, has_failed = self.run.journal.ends, row.status == "failed"
         if not has_failed and (self._given_to is None or self._given_to is task) and ends.give_next(row):
             self._given_to = task
+            if self._new_tasks.are_there():  # they begin here, as they did when the code had to wait for this value
+                await asyncio.sleep(0)
         else:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             map_ = None if task is None else self._maps.get(task)
-            heappush(self._held, _Held(number=ends.number(row), row=row, task=task, map_=map_, turn=turn))
+            heappush(self._held, Held(number=ends.number(row), row=row, task=task, map_=map_, turn=turn))
             self._changed.set()
             await turn
         _last_end_at.set(row.ended_at)
@@ -297,6 +293,10 @@ class AsyncDriver:
             return self.run.value(call, row)
         with self._noted(row.id):
             return self.run.value(call, row)
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     @contextlib.contextmanager
     def _noted(self, step_run_id: UUID | None) -> Iterator[None]:
@@ -330,6 +330,8 @@ class AsyncDriver:
             value = await perform_step(call, self.run.context, self.run.around)
             self._target = TargetDone(value)
         except BaseException as error:
+            if self.run.leaving is not None:
+                raise
             self._target = TargetDone(error=error)
         self._changed.set()
         await asyncio.get_running_loop().create_future()
@@ -350,27 +352,9 @@ class AsyncDriver:
 
         map_, items = object(), [asyncio.ensure_future(one(call)) for call in calls]
         self._maps.update(dict.fromkeys(items, map_))
+        for item in items:
+            self._keep(item)
         return await asyncio.gather(*items, return_exceptions=return_exceptions)
-
-
-def _raise_failure_of(main: asyncio.Future[Any]) -> None:
-    """Raise what the code has raised. Of a group of failures of steps, as a TaskGroup raises it, the first one by time:
-    the run's dead letter is that of the step."""
-    try:
-        main.result()
-    except ExceptionGroup as group:
-        failures, others = group.split(StepFailed)
-        if failures is None or others is not None:
-            raise
-        raise min(_leaves(failures), key=lambda failure: failure.at or LAST) from group
-
-
-def _leaves(group: ExceptionGroup[StepFailed]) -> Iterator[StepFailed]:
-    for each in group.exceptions:
-        if isinstance(each, ExceptionGroup):
-            yield from _leaves(each)
-        else:
-            yield each
 
 
 def _settled(run: FunctionRun, call: Call, visit: Visit, result: StepResult) -> Any:

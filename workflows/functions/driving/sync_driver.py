@@ -5,18 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NoReturn
-from uuid import UUID
 
 import structlog
 
 from workflows.engine.pipeline import perform
 from workflows.engine.worker import ending
+from workflows.errors import ConfigurationFailure
 from workflows.functions.calls import Call, handler_of
-from workflows.functions.failures import StepCallRefused, StepFailed, Suspend, TargetDone
-from workflows.functions.journal import LAST, JournalRow, Place, later
+from workflows.functions.failures import NOT_OF_THE_CODE, StepCallRefused, StepFailed, Suspend, TargetDone
+from workflows.functions.journal import Place, later
 from workflows.functions.surroundings import Surroundings
 from workflows.functions.tools import Step
 from workflows.functions.visits import AWAY_S, IN_PLACE_S, FunctionRun, Unfinished, is_ended, performing
@@ -29,6 +31,8 @@ log = structlog.get_logger(__name__)
 class Driver:
     """Drives one visit of a sync flow."""
 
+    is_async = False
+
     def __init__(self, run: FunctionRun) -> None:
         self.run = run
         self._thread = 0
@@ -40,10 +44,8 @@ class Driver:
         """How many failures the code had seen when the branches were opened: it has gone on after those."""
         self._handled: int | None = None
         """The same, where the visit ends within branches; None: the code has gone on after all."""
-        self._failed_here: UUID | None = None
-        """A branch that has failed in this visit."""
-        self._last_failure_at: dt.datetime | None = None
-        """Of those that the branches which are open have seen."""
+        self._gathers: Counter[str] = Counter()
+        """How many the code has opened, by branch."""
         self._last_end_at: dt.datetime | None = None
         """When the latest step ended that the branch which is gone through has asked for."""
 
@@ -83,6 +85,13 @@ class Driver:
     def call(self, call: Call) -> Any:
         """The value of a step; the visit ends where it has none yet. Raises StepFailed."""
         self._check_stays()
+        try:
+            return self._called(call)
+        except NOT_OF_THE_CODE as error:
+            self.run.leaving = error
+            raise
+
+    def _called(self, call: Call) -> Any:
         if threading.get_ident() != self._thread:
             raise StepCallRefused(
                 f"The step {call.name!r} is called in another thread than its flow. Use step.parallel or step.map: "
@@ -95,7 +104,7 @@ class Driver:
             run.journal.check_order(place)
         if place.row is not None and is_ended(place.row):
             if self._branches:
-                self._note_end(place.row)
+                self._last_end_at = later(self._last_end_at, place.row.ended_at)
             return run.value(call, place.row)
         if run.is_target(place):
             self._perform_target(call)
@@ -110,11 +119,6 @@ class Driver:
     def just(self, value: Any) -> Any:
         """The value itself, as a call would give it."""
         return value
-
-    def _note_end(self, row: JournalRow) -> None:
-        if row.status == "failed":
-            self._last_failure_at = later(self._last_failure_at, row.ended_at)
-        self._last_end_at = later(self._last_end_at, row.ended_at)
 
     def _new(self, call: Call, place: Place) -> Any:
         run = self.run
@@ -136,9 +140,6 @@ class Driver:
             self._in_place_s -= run.spent_on(new, time.monotonic() - began)
         try:
             value = run.take(call, visit, result)
-        except StepFailed:
-            self._failed_here = visit.claim.id
-            raise
         except Unfinished as unfinished:
             run.awaited.append(unfinished.step_run_id)
             self._in_place_s = 0.0
@@ -182,19 +183,20 @@ class Driver:
         is_left_out: Callable[[int], bool] | None = None,
     ) -> list[Any]:  # fmt: skip
         self._check_stays()
-        gather = _Gather()
-        was_any_of, self.run.any_of = self.run.any_of, self.run.any_of or any_of
+        run = self.run
+        self._gathers[run.branch] += 1
+        gather = _Gather(path=f"{run.branch}/{self._gathers[run.branch]}", began_at=run.journal.now)
+        was_any_of, run.any_of = run.any_of, run.any_of or any_of
         if not self._branches:
             is_small = most is None and len(branches) * IN_PLACE_S <= AWAY_S
             self._in_place_s = AWAY_S if is_small else 0.0
-            self._failed_before, self._handled, self._failed_here = len(self.run.failed), None, None
-            self._last_failure_at = None
+            self._failed_before, self._handled = len(run.failed), None
         self._branches += 1
         try:
             for number, branch in enumerate(branches):
                 if is_left_out is not None and gather.failures and is_left_out(number):
                     continue
-                self._go_through(branch, gather)
+                self._go_through(branch, number, gather)
                 if most is not None and gather.open_branches >= most:
                     break
         finally:
@@ -204,24 +206,27 @@ class Driver:
         if gather.open_branches:
             self._handled = self._failed_before
             self._leave(Suspend())
-        self.run.any_of = was_any_of
+        run.any_of, run.journal.now = was_any_of, gather.ended_at
         return gather.values
 
-    def _go_through(self, branch: Callable[[], Any], gather: _Gather) -> None:
+    def _go_through(self, branch: Callable[[], Any], number: int, gather: _Gather) -> None:
         """Go through the code of a branch until it ends or has to wait."""
-        run, new, before = self.run, len(self.run.new), self._last_end_at
-        self._last_end_at = None
-        failure = value = None
+        run, new = self.run, len(self.run.new)
+        before, self._last_end_at = self._last_end_at, None
+        path, run.branch, run.journal.now = run.branch, f"{gather.path}.{number}", gather.began_at
+        failure: Exception | None = None
+        value = None
         try:
             value = branch()
         except Suspend:
             pass
-        except StepFailed as error:
+        except ConfigurationFailure:  # of the code itself: no branch alone can do anything about it
+            raise
+        except Exception as error:
             failure = error
-        except Exception:
-            if run.leaving is None:
-                raise
-        if isinstance(run.leaving, TargetDone):
+        finally:
+            run.branch = path
+        if run.leaving is not None and not isinstance(run.leaving, Suspend):
             raise run.leaving
         if run.leaving is not None:  # also where the code of the branch has hidden that
             run.leaving = None
@@ -231,36 +236,46 @@ class Driver:
         else:
             gather.values.append(value if failure is None else failure)
             if failure is not None:
-                gather.failures.append(failure)
+                at = failure.at if isinstance(failure, StepFailed) else self._last_end_at
+                gather.failures.append((at or gather.began_at, failure))
+        gather.ended_at = max(gather.ended_at, run.journal.now)
         self._last_end_at = later(before, self._last_end_at)
 
     def _raise_failure(self, gather: _Gather) -> NoReturn:
-        """Raise the first failure. Where steps are still to begin that the code had asked for before that, they do
-        first, as they would have if no worker had died."""
-        ended = self._failed_here
-        if ended is None and self.run.failed and gather.has_left_out(self._last_failure_at):
-            ended = self.run.failed[-1]
-        if ended is not None and gather.open_branches and self.run.new:
-            self.run.awaited.append(ended)
+        """Raise the failure that was first. Where steps are still to begin for which branches were ready before one was
+        recorded, they begin first, as they would have if no worker had died."""
+        run = self.run
+        if run.new and gather.has_left_out():
+            run.goes_on = True
             self._handled = self._failed_before
             self._leave(Suspend())
         self._handled = None
-        raise min(gather.failures, key=lambda failure: failure.at or LAST)
+        at, failure = min(gather.failures, key=itemgetter(0))
+        run.journal.now = max(gather.began_at, at)
+        raise failure
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Gather:
     """What has become of branches in this visit."""
 
+    path: str
+    began_at: dt.datetime
+    ended_at: dt.datetime = field(init=False)
     values: list[Any] = field(default_factory=list)
-    failures: list[StepFailed] = field(default_factory=list)
+    failures: list[tuple[dt.datetime, Exception]] = field(default_factory=list)
+    """When they were recorded (of an exception of the code: when the step before it ended), and what they are."""
     open_branches: int = 0
     begins_after: list[dt.datetime | None] = field(default_factory=list)
     """Of branches with steps that are still to begin: when the latest step ended that they have asked for."""
 
-    def has_left_out(self, failed_at: dt.datetime | None) -> bool:
-        """Whether a step is still to begin for which a branch was ready when this failure was recorded."""
-        return any(at is None or (failed_at is not None and at < failed_at) for at in self.begins_after)
+    def __post_init__(self) -> None:
+        self.ended_at = self.began_at
+
+    def has_left_out(self) -> bool:
+        """Whether a step is still to begin for which a branch was ready when a failure was recorded."""
+        failed_at = max(at for at, _ in self.failures)
+        return any(at is None or at < failed_at for at in self.begins_after)
 
 
 def perform_step(call: Call, context: StepContext, around: Surroundings, *, wakes: bool = False) -> Any:

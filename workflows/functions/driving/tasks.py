@@ -1,17 +1,49 @@
-"""What the tasks of an async flow are wrapped in."""
+"""The calls and the tasks of an async flow, as its driver keeps them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from workflows.engine.state.transitions.calls import NewCall
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepFailed
-from workflows.functions.journal import Journal
+from workflows.functions.journal import LAST, Journal, JournalRow
+
+
+@dataclass(kw_only=True)
+class Open:
+    """A call that the code waits for. `row`: it is in the journal, `new`: not yet; `after`: when the latest step ended
+    that its task knew of."""
+
+    call: Call
+    new: NewCall | None
+    row: JournalRow | None
+    value: asyncio.Future[Any]
+    after: dt.datetime | None
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the code has cancelled what waits for a step that has begun."""
+        return self.row is not None and self.value.cancelled()
+
+
+@dataclass(kw_only=True, order=True)
+class Held:
+    """A call of a step that has ended, whose value the code is given when it is its turn."""
+
+    number: int
+    row: JournalRow = field(compare=False)
+    task: asyncio.Task[Any] | None = field(compare=False)
+    map_: object | None = field(compare=False)
+    turn: asyncio.Future[None] = field(compare=False)
 
 
 class Resumed:
@@ -51,7 +83,7 @@ class Limited:
         self._places = None if most is None else asyncio.Semaphore(most)
         self._goes_on = goes_on or most is None
         self._has_failed = False
-        self._is_over = False
+        self._over = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def begun(self, call: Call) -> AsyncIterator[None]:
@@ -61,7 +93,8 @@ class Limited:
             return
         async with self._places:
             row = self._journal.next_row(call.name)
-            if self._is_over or (self._has_failed and row is None):
+            if self._over.is_set() or (self._has_failed and row is None):
+                await self._over.wait()  # the map raises the failure first
                 raise asyncio.CancelledError
             self._left.popleft()
             self._has_failed = not self._goes_on and (self._has_failed or (row is not None and row.status == "failed"))
@@ -73,6 +106,62 @@ class Limited:
                 raise
 
     def _end(self) -> None:
-        self._is_over = True
+        self._over.set()
         while self._left:
             self._journal.skip(self._left.popleft().name)
+
+
+class NewTasks:
+    """How many tasks the code of this visit has created, itself or by its tasks."""
+
+    def __init__(self) -> None:
+        self._created = 0
+        self._known = 0
+
+    def count(self) -> None:
+        """Count those that this task creates from now on, and those of these."""
+        loop = asyncio.get_running_loop()
+        if loop.get_task_factory() is None:
+            loop.set_task_factory(_counted)
+        _counter.set(self)
+
+    def are_there(self) -> bool:
+        """Whether there are some since the last look."""
+        if self._created == self._known:
+            return False
+        self._known = self._created
+        return True
+
+    def add(self) -> None:
+        self._created += 1
+
+
+_counter: ContextVar[NewTasks | None] = ContextVar("new_tasks", default=None)
+
+
+def _counted(loop: asyncio.AbstractEventLoop, code: Any, **given: Any) -> asyncio.Task[Any]:
+    """A factory of tasks that counts those of a visit."""
+    counter = _counter.get()
+    if counter is not None:
+        counter.add()
+    return asyncio.Task(code, loop=loop, **given)
+
+
+def raise_failure_of(main: asyncio.Future[Any]) -> None:
+    """Raise what the code has raised. Of a group of failures of steps, as a TaskGroup raises it, the first one by time:
+    the run's dead letter is that of the step."""
+    try:
+        main.result()
+    except ExceptionGroup as group:
+        failures, others = group.split(StepFailed)
+        if failures is None or others is not None:
+            raise
+        raise min(_leaves(failures), key=lambda failure: failure.at or LAST) from group
+
+
+def _leaves(group: ExceptionGroup[StepFailed]) -> Iterator[StepFailed]:
+    for each in group.exceptions:
+        if isinstance(each, ExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each

@@ -247,7 +247,7 @@ class Execution:
             return
         match outcome:
             case Suspended(awaited=awaited, any_of=any_of):
-                self.status, self._awaited, self._any_of = "waiting", awaited, any_of
+                self.status, self._awaited, self._any_of = "waiting" if awaited else "ready", awaited, any_of
                 self._wake_function()
             case Completed():
                 self.end("completed", output=None if result.output is None else json.loads(result.output))
