@@ -12,10 +12,13 @@ import pytest
 
 from tests.support.python_flows import gathers, orders
 from workflows.functions.flows import FunctionFlow
+from workflows.functions.replay import check
 from workflows.functions.replay.check import Replayer, Verdict
 from workflows.functions.replay.recorded import RecordedRun, StepRecord
 from workflows.functions.testing import FlowKit
 from workflows.functions.testing.kit import FlowRun
+from workflows.functions.visits import FunctionRun
+from workflows.steps.outcome import Outcome
 
 
 @pytest.fixture(autouse=True)
@@ -172,3 +175,18 @@ def test_so_does_the_next_step_of_a_branch_that_was_ready_for_it(flow_kit: FlowK
     assert crashed(flow, ("one", "completed", 1), ("bad", "failed", 2)).asks_for == ("two",)
     late = crashed(flow, ("bad", "failed", 1), ("one", "completed", 2))
     assert (late.fits, late.asks_for) == (True, ()), "its failure does not wait for what became ready after it"
+
+
+def test_a_failure_that_has_waited_for_the_begin_of_a_sibling_does_not_wait_for_its_end(
+    flow_kit: FlowKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[FunctionRun] = []
+    drive = check.drive
+
+    def watched(run: FunctionRun) -> Outcome:
+        seen.append(run)
+        return drive(run)
+
+    monkeypatch.setattr(check, "drive", watched)
+    crashed(orders.rows_async, ("one", "completed", 1), ("bad", "failed", 2))
+    assert seen[0].goes_on, "the next visit follows at once"

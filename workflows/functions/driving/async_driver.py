@@ -135,7 +135,7 @@ class AsyncDriver:
         self._given_to = None
         if self._held:
             if self._has_left_out(self._held[0].row):
-                self.run.awaited.append(self._held[0].row.id)
+                self.run.goes_on = True
                 return False
             self._give_next()
             return True
