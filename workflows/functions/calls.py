@@ -204,9 +204,9 @@ def check_branches(branches: Sequence[Any], *, is_async: bool) -> None:
     for branch in branches:
         if callable(branch) or (is_async and inspect.isawaitable(branch)):
             continue
-        for each in branches:
-            if inspect.iscoroutine(each):
-                each.close()
+        given = [each for one in branches for each in (one if isinstance(one, list | tuple) else [one])]
+        for coroutine in filter(inspect.iscoroutine, given):
+            coroutine.close()
         if isinstance(branch, list | tuple):
             raise StepCallRefused("step.parallel takes branches one by one: step.parallel(*branches).")
         wanted = "a coroutine, step.run(…)" if is_async else "a function, lambda: step.run(…)"

@@ -5,10 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-import psycopg
-from django.db import DatabaseError
-
-from workflows.errors import Category, ConfigurationFailure, NonRetriable, StepCancelled
+from workflows.errors import Category, ConfigurationFailure, NonRetriable, StepFailure
 
 
 class StepFailed(NonRetriable):
@@ -69,5 +66,7 @@ class TargetDone(GeneratorExit):
         self.error = error
 
 
-NOT_OF_THE_CODE = (Nondeterminism, StepCancelled, psycopg.Error, DatabaseError)
-"""What a call raises that the code is to know nothing of: the visit ends with it, whatever the code makes of it."""
+def is_of_the_code(error: BaseException) -> bool:
+    """Whether the code of a flow may catch what a call raises. All else ends the visit, whatever the code makes of it:
+    a journal that does not fit, a run that is cancelled, a database or a store that is away."""
+    return isinstance(error, StepFailure) and not isinstance(error, Nondeterminism)

@@ -111,10 +111,9 @@ class Journal:
         """Whether the next call of this name is in the journal."""
         return self.next_row(name) is not None
 
-    def skip(self, name: str) -> bool:
-        """Leave out the next call of this name: the one after it has the same key as if it had begun. True."""
+    def skip(self, name: str) -> None:
+        """Leave out the next call of this name: the one after it has the same key as if it had begun."""
         self._count[name] = self._count.get(name, 0) + 1
-        return True
 
     def next_row(self, name: str) -> JournalRow | None:
         """The row of the next call of this name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import reprlib
 import sys
 import time
 import traceback
@@ -115,9 +116,9 @@ def _filled(message: str, args: tuple[Any, ...]) -> str:
     if not args:
         return message
     try:
-        return message % args
-    except (TypeError, ValueError, KeyError):
-        return " ".join([message, *map(repr, args)])
+        return message % (args[0] if len(args) == 1 and isinstance(args[0], Mapping) else args)
+    except Exception:  # also what the text of an argument raises
+        return " ".join([message, *map(reprlib.repr, args)])
 
 
 def _traceback(exc_info: Any) -> str:

@@ -204,3 +204,38 @@ def logs(event: ReceivedEvent, step: Step) -> Any:
     except ValueError:
         step.logger.exception("it has failed")
     return "logged"
+
+
+@flow("way-catching", retry={"retries": 2, "delay": "1s"})
+def catching(event: ReceivedEvent, step: Step) -> Any:
+    """Takes whatever a call raises for the failure of its step."""
+    try:
+        return step.run("one", do, "one")
+    except Exception:
+        return step.run("mend", do, "mend")
+
+
+@flow("way-catching-async", retry={"retries": 2, "delay": "1s"})
+async def catching_async(event: ReceivedEvent, step: Step) -> Any:
+    """The same, async."""
+    try:
+        return await step.run("one", do, "one")
+    except Exception:
+        return await step.run("mend", do, "mend")
+
+
+class _Unprintable:
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+@flow("way-odd-logs")
+def odd_logs(event: ReceivedEvent, step: Step) -> Any:
+    """Logs what fits no line."""
+    step.logger.info("%(what)s of a dict", {"what": "part"})
+    step.logger.info("%s", _Unprintable())
+    too_few = "%s and %s"
+    step.logger.info(too_few, 1)
+    return "logged"

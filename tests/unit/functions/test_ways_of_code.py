@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
+import redis.exceptions
+from django.db import OperationalError
 
 from tests.support.python_flows import orders, ways
+from workflows.engine.state.transitions.calls import NewCall
+from workflows.functions import visits
+from workflows.functions.calls import Call
 from workflows.functions.flows import FunctionFlow
+from workflows.functions.journal import Place
 from workflows.functions.testing import FlowKit
 
 
@@ -101,3 +108,31 @@ def test_the_logger_has_what_that_of_the_library_has(flow_kit: FlowKit) -> None:
         ("info", "order 7 of 'eu'"), ("critical", "hot"), ("warning", "%d is wrong 'text'"), ("error", "it has failed"),
     ]  # fmt: skip
     assert "ValueError: no" in run.logs[-1]["message"]
+
+
+def test_a_line_of_the_log_never_fails_for_its_arguments(flow_kit: FlowKit) -> None:
+    run = flow_kit.start(ways.odd_logs, {})
+    assert run.output == "logged", run.error
+    first, second, third = (line["message"] for line in run.logs)
+    assert (first, third) == ("part of a dict", "%s and %s 1")
+    assert "_Unprintable" in second
+
+
+@pytest.mark.parametrize("flow", [ways.catching, ways.catching_async], ids=by_slug)
+@pytest.mark.parametrize("error", [psycopg.OperationalError, OperationalError, redis.exceptions.ConnectionError])
+def test_what_is_no_failure_of_a_step_is_none_for_the_code(
+    flow_kit: FlowKit, did: list[str], monkeypatch: pytest.MonkeyPatch, flow: FunctionFlow, error: type[Exception]
+) -> None:
+    """A database or a store that is away for a moment: the visit fails as a whole, and the next one goes through."""
+    make_new, left = visits.FunctionRun.make_new, [error("it is away")]
+
+    def breaks_once(run: visits.FunctionRun, call: Call, place: Place) -> NewCall:
+        if left:
+            raise left.pop()
+        return make_new(run, call, place)
+
+    monkeypatch.setattr(visits.FunctionRun, "make_new", breaks_once)
+    run = flow_kit.start(flow, {})
+    assert did == []
+    run.advance("1m")
+    assert (run.output, did, run.attempts) == ("one", ["one"], 2), run.error

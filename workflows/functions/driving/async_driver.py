@@ -18,9 +18,10 @@ from workflows.engine.pipeline import perform
 from workflows.engine.pipeline.perform import Visit
 from workflows.engine.state.records import StepResult
 from workflows.engine.state.transitions.calls import NewCall
+from workflows.errors import StepCancelled
 from workflows.functions.calls import Call, handler_of
 from workflows.functions.driving.tasks import Held, Limited, NewTasks, Open, Resumed, raise_failure_of
-from workflows.functions.failures import NOT_OF_THE_CODE, StepCallRefused, StepFailed, Suspend, TargetDone
+from workflows.functions.failures import StepCallRefused, StepFailed, Suspend, TargetDone, is_of_the_code
 from workflows.functions.journal import LAST, JournalRow, Place
 from workflows.functions.payloads import ReceivedEvent
 from workflows.functions.surroundings import Surroundings
@@ -69,7 +70,7 @@ class AsyncDriver:
 
     async def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
-        self._new_tasks.count()
+        self._new_tasks.watch()
         try:
             self._main = main = asyncio.ensure_future(self._code(self.run.event()))
             main.add_done_callback(lambda _: self._changed.set())
@@ -241,9 +242,10 @@ class AsyncDriver:
             raise asyncio.CancelledError
         try:
             return await self._called(call)
-        except NOT_OF_THE_CODE as error:
-            self.run.leaving = error
-            self._changed.set()
+        except (Exception, StepCancelled) as error:
+            if not is_of_the_code(error):
+                self.run.leaving = error
+                self._changed.set()
             raise
 
     async def _called(self, call: Call) -> Any:
@@ -261,8 +263,8 @@ class AsyncDriver:
             return await self._value(call, place.row, task)
         if run.is_target(place):
             await self._perform_target(call)
-        value = asyncio.get_running_loop().create_future()
-        opened = Open(call=call, new=None, row=place.row, value=value, after=_last_end_at.get())
+        future = asyncio.get_running_loop().create_future()
+        opened = Open(call=call, new=None, row=place.row, value=future, after=_last_end_at.get())
         if place.row is not None:
             run.wait_for(place.row)
         elif run.target is None:

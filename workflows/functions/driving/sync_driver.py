@@ -15,9 +15,16 @@ import structlog
 
 from workflows.engine.pipeline import perform
 from workflows.engine.worker import ending
-from workflows.errors import ConfigurationFailure
+from workflows.errors import StepCancelled
 from workflows.functions.calls import Call, handler_of
-from workflows.functions.failures import NOT_OF_THE_CODE, StepCallRefused, StepFailed, Suspend, TargetDone
+from workflows.functions.failures import (
+    Nondeterminism,
+    StepCallRefused,
+    StepFailed,
+    Suspend,
+    TargetDone,
+    is_of_the_code,
+)
 from workflows.functions.journal import Place, later
 from workflows.functions.surroundings import Surroundings
 from workflows.functions.tools import Step
@@ -87,8 +94,9 @@ class Driver:
         self._check_stays()
         try:
             return self._called(call)
-        except NOT_OF_THE_CODE as error:
-            self.run.leaving = error
+        except (Exception, StepCancelled) as error:
+            if not is_of_the_code(error):
+                self.run.leaving = error
             raise
 
     def _called(self, call: Call) -> Any:
@@ -167,8 +175,11 @@ class Driver:
         """The values of all calls, at most `parallelism` of them at a time; none begins after one has failed."""
 
         def is_left_out(number: int) -> bool:
-            name = calls[number].name
-            return not self.run.journal.has_next(name) and self.run.journal.skip(name)
+            journal, name = self.run.journal, calls[number].name
+            if journal.has_next(name):
+                return False
+            journal.skip(name)
+            return True
 
         return self._all(
             [lambda call=call: self.call(call) for call in calls],  # type: ignore[misc]
@@ -220,7 +231,7 @@ class Driver:
             value = branch()
         except Suspend:
             pass
-        except ConfigurationFailure:  # of the code itself: no branch alone can do anything about it
+        except (Nondeterminism, StepCallRefused):  # the code is wrong: its branches have nothing to go on with
             raise
         except Exception as error:
             failure = error

@@ -100,7 +100,7 @@ class Limited:
             self._has_failed = not self._goes_on and (self._has_failed or (row is not None and row.status == "failed"))
             try:
                 yield
-            except StepFailed:
+            except Exception:
                 if not self._goes_on:
                     self._end()
                 raise
@@ -117,16 +117,20 @@ class NewTasks:
     def __init__(self) -> None:
         self._created = 0
         self._known = 0
+        self._is_counting = True
 
-    def count(self) -> None:
-        """Count those that this task creates from now on, and those of these."""
+    def watch(self) -> None:
+        """Count the tasks that this one creates from now on, and those that they create."""
         loop = asyncio.get_running_loop()
         if loop.get_task_factory() is None:
             loop.set_task_factory(_counted)
+        self._is_counting = loop.get_task_factory() is _counted
         _counter.set(self)
 
     def are_there(self) -> bool:
-        """Whether there are some since the last look."""
+        """Whether there are some since the last look. True where another library makes the tasks of the loop."""
+        if not self._is_counting:
+            return True
         if self._created == self._known:
             return False
         self._known = self._created
