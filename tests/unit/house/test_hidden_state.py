@@ -33,7 +33,7 @@ ALLOWED = {
     # of a thread or a context
     "workflows.functions.visits._performing": "a context variable: each task and each thread has its own",
     "workflows.functions.driving.async_driver._last_end_at": "a context variable: each task has its own",
-    "workflows.functions.driving.tasks._counter": "a context variable: each visit has its own",
+    "workflows.functions.driving.tasks._of_code": "a context variable: each visit has its own",
     "workflows.functions.driving.async_driver._passed": "a context variable: each task has its own",
     "workflows.engine.state.database._local": "the connection of each thread; one from before a fork is known by its pid",
     "workflows.services.access.changes._told": "a context variable: each request, command and thread has its own",

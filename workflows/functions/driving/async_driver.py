@@ -20,7 +20,7 @@ from workflows.engine.state.records import StepResult
 from workflows.engine.state.transitions.calls import NewCall
 from workflows.errors import StepCancelled
 from workflows.functions.calls import Call, handler_of
-from workflows.functions.driving.tasks import Held, Limited, NewTasks, Open, Resumed, raise_failure_of
+from workflows.functions.driving.tasks import CodeTasks, Held, Limited, Open, Resumed, of_no_code, raise_failure_of
 from workflows.functions.failures import StepCallRefused, StepFailed, Suspend, TargetDone, is_of_the_code
 from workflows.functions.journal import LAST, JournalRow, Place
 from workflows.functions.payloads import ReceivedEvent
@@ -50,14 +50,12 @@ class AsyncDriver:
         """A heap: those that have ended first are first."""
         self._given_to: asyncio.Task[Any] | None = None
         """The task that was given the value of a step since the code last had nothing more to do."""
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._new_tasks = NewTasks()
+        self._tasks = CodeTasks()
         self._maps: dict[asyncio.Task[Any], object] = {}
         """Of tasks that make one call each: the map that they belong to."""
         self._calls = 0
         self._making = 0
         """How many of them are on their way to be open."""
-        self._main: asyncio.Future[Any] | None = None
         self._given_to_main = 0
         """How many failures the code had seen, with those of its branches, when its main task last went on."""
         self._changed = asyncio.Event()
@@ -70,9 +68,10 @@ class AsyncDriver:
 
     async def drive(self) -> Outcome:
         """Run the code until it ends or has to wait."""
-        self._new_tasks.watch()
+        self._tasks.watch()
         try:
-            self._main = main = asyncio.ensure_future(self._code(self.run.event()))
+            main = asyncio.ensure_future(self._code(self.run.event()))
+            self._tasks.add(main)
             main.add_done_callback(lambda _: self._changed.set())
             return await self._follow(main)
         finally:
@@ -80,13 +79,10 @@ class AsyncDriver:
             await self._off_loop(self.run.close)
 
     async def _leave(self) -> None:
-        """Leave the code, with all tasks of it that wait for steps. Their blocks of `finally` run, and whatever step
-        they ask for leaves them once more."""
+        """Leave the code, with all of its tasks. Their blocks of `finally` run, and whatever step they ask for leaves
+        them once more."""
         self.run.leaving = self.run.leaving or self._target or Suspend()
-        tasks = [task for task in (self._main, *self._tasks) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)  # also where nobody asks what they have raised
+        await self._tasks.cancel()
 
     async def _code(self, event: ReceivedEvent) -> Any:
         return await Resumed(self.run.flow.function(event, Step(self)), self._resumed)
@@ -208,7 +204,8 @@ class AsyncDriver:
     async def _performed(self, call: Call, visit: Visit) -> StepResult:
         rendered = self.run.rendered(visit)
         if call.is_async:
-            task = asyncio.ensure_future(perform.perform_async(rendered, within(handler_of(call))))
+            with of_no_code():
+                task = asyncio.ensure_future(perform.perform_async(rendered, within(handler_of(call))))
             visit.task = task
             return await task
         result: StepResult = await self.run.around.in_thread(perform.perform, rendered, within(handler_of(call)))
@@ -257,8 +254,8 @@ class AsyncDriver:
         place = run.enter(call)
         self._calls += 1
         task = asyncio.current_task()
-        if task is not None and task not in self._tasks:
-            self._keep(task)
+        if task is not None:
+            self._tasks.add(task)
         if place.row is not None and is_ended(place.row):
             return await self._value(call, place.row, task)
         if run.is_target(place):
@@ -282,7 +279,7 @@ class AsyncDriver:
         ends, has_failed = self.run.journal.ends, row.status == "failed"
         if not has_failed and (self._given_to is None or self._given_to is task) and ends.give_next(row):
             self._given_to = task
-            if self._new_tasks.are_there():  # they begin here, as they did when the code had to wait for this value
+            if self._tasks.has_new():  # they begin here, as they did when the code had to wait for this value
                 await asyncio.sleep(0)
         else:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -295,10 +292,6 @@ class AsyncDriver:
             return self.run.value(call, row)
         with self._noted(row.id):
             return self.run.value(call, row)
-
-    def _keep(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     @contextlib.contextmanager
     def _noted(self, step_run_id: UUID | None) -> Iterator[None]:
@@ -329,7 +322,8 @@ class AsyncDriver:
     async def _perform_target(self, call: Call) -> None:
         self._is_at_target = True
         try:
-            value = await perform_step(call, self.run.context, self.run.around)
+            with of_no_code():
+                value = await perform_step(call, self.run.context, self.run.around)
             self._target = TargetDone(value)
         except BaseException as error:
             if self.run.leaving is not None:
@@ -355,7 +349,7 @@ class AsyncDriver:
         map_, items = object(), [asyncio.ensure_future(one(call)) for call in calls]
         self._maps.update(dict.fromkeys(items, map_))
         for item in items:
-            self._keep(item)
+            self._tasks.add(item)
         return await asyncio.gather(*items, return_exceptions=return_exceptions)
 
 

@@ -12,10 +12,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import structlog
+
 from workflows.engine.state.transitions.calls import NewCall
 from workflows.functions.calls import Call
 from workflows.functions.failures import StepFailed
 from workflows.functions.journal import LAST, Journal, JournalRow
+
+log = structlog.get_logger(__name__)
+END_WITHIN_S = 5.0
 
 
 @dataclass(kw_only=True)
@@ -111,44 +116,68 @@ class Limited:
             self._journal.skip(self._left.popleft().name)
 
 
-class NewTasks:
-    """How many tasks the code of this visit has created, itself or by its tasks."""
+class CodeTasks:
+    """The tasks of the code in this visit, that have not ended: those that it has created, and theirs."""
 
     def __init__(self) -> None:
-        self._created = 0
-        self._known = 0
-        self._is_counting = True
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._has_new = False
+        self._sees_all = True
 
     def watch(self) -> None:
-        """Count the tasks that this one creates from now on, and those that they create."""
+        """Know of the tasks that this one creates from now on, and of those that they create."""
         loop = asyncio.get_running_loop()
         if loop.get_task_factory() is None:
-            loop.set_task_factory(_counted)
-        self._is_counting = loop.get_task_factory() is _counted
-        _counter.set(self)
+            loop.set_task_factory(_known)
+        self._sees_all = loop.get_task_factory() is _known
+        _of_code.set(self)
 
-    def are_there(self) -> bool:
+    def add(self, task: asyncio.Task[Any]) -> None:
+        if task not in self._tasks:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            self._has_new = True
+
+    def has_new(self) -> bool:
         """Whether there are some since the last look. True where another library makes the tasks of the loop."""
-        if not self._is_counting:
-            return True
-        if self._created == self._known:
-            return False
-        self._known = self._created
-        return True
+        found, self._has_new = self._has_new or not self._sees_all, False
+        return found
 
-    def add(self) -> None:
-        self._created += 1
+    async def cancel(self) -> None:
+        """Cancel all, and wait until they have ended; for some seconds, where one does not obey."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if not tasks:
+            return
+        ended, running = await asyncio.wait(tasks, timeout=END_WITHIN_S)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()  # nobody else asks what it has raised
+        if running:
+            log.warning("tasks of a flow's code go on after its visit: they catch CancelledError", tasks=len(running))
 
 
-_counter: ContextVar[NewTasks | None] = ContextVar("new_tasks", default=None)
+@contextlib.contextmanager
+def of_no_code() -> Iterator[None]:
+    """What is created within is not the code's: the function of a step may open what outlives the visit."""
+    token = _of_code.set(None)
+    try:
+        yield
+    finally:
+        _of_code.reset(token)
 
 
-def _counted(loop: asyncio.AbstractEventLoop, code: Any, **given: Any) -> asyncio.Task[Any]:
-    """A factory of tasks that counts those of a visit."""
-    counter = _counter.get()
-    if counter is not None:
-        counter.add()
-    return asyncio.Task(code, loop=loop, **given)
+_of_code: ContextVar[CodeTasks | None] = ContextVar("of_code", default=None)
+
+
+def _known(loop: asyncio.AbstractEventLoop, code: Any, **given: Any) -> asyncio.Task[Any]:
+    """A factory of tasks that tells the visit of those of its code."""
+    task = asyncio.Task(code, loop=loop, **given)
+    of_code = _of_code.get()
+    if of_code is not None:
+        of_code.add(task)
+    return task
 
 
 def raise_failure_of(main: asyncio.Future[Any]) -> None:
